@@ -1,0 +1,29 @@
+"""aerun: a Hydra-configured experiment runner for autoencoders in PyTorch.
+
+import aerun
+model = aerun.load("outputs/RUN_FOLDER")
+codes = model.encode(images)            # images [N,C,H,W], float, in [0,1]
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aerun.errors import AerunError, ConfigError, DataError, DivergedError
+
+if TYPE_CHECKING:
+    import os
+
+    from aerun.autoencoder import Autoencoder
+
+__all__ = ["AerunError", "ConfigError", "DataError", "DivergedError", "load"]
+
+
+def load(run_folder: str | os.PathLike[str], device: str = "cpu") -> Autoencoder:
+    """The trained model of a run folder: ``encode``, ``decode`` and ``reconstruct`` batches of images in [0,1].
+
+    Raises DataError if the folder is not that of a run, or a file in it is damaged.
+    """
+    from aerun.experiment import load as load_run
+
+    return load_run(run_folder, device)

@@ -1,0 +1,136 @@
+"""The sandwich: encoder -> sparsity -> latent -> decoder, and what one pass through it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from aerun.activation import activation
+from aerun.terms import Penalty
+
+Shape = tuple[int, ...]
+Sparsity = Callable[[Tensor, bool], tuple[Tensor, list[Penalty]]]
+BATCH = 1000
+
+
+class Result(NamedTuple):
+    """One pass: ``logits`` is the decoder's linear output, ``prediction`` follows the output activation and
+    compares with (standardised) targets, ``reconstruction`` is the same in the data's own units."""
+
+    code: Tensor
+    logits: Tensor
+    prediction: Tensor
+    reconstruction: Tensor
+    penalties: list[Penalty]
+
+
+class Standardise(nn.Module):
+    """(x - mean) / deviation and its inverse; nothing at all where no statistics are given."""
+
+    mean: Tensor | None
+    deviation: Tensor | None
+
+    def __init__(self, mean: Tensor | None = None, deviation: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", deviation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.mean is None or self.deviation is None else (x - self.mean) / self.deviation
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """The data's own units again."""
+        return x if self.mean is None or self.deviation is None else x * self.deviation + self.mean
+
+
+class Autoencoder(nn.Module):
+    """An encoder, what constrains its code, and a decoder, for images of ``input_shape`` (without the batch).
+
+    ``encode``, ``decode`` and ``reconstruct`` take and give the data's own units, [0,1] for images; they run in
+    evaluation mode without gradients, on tensors or arrays, in batches.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        *,
+        input_shape: Shape,
+        output_shape: Shape,
+        code_shape: Shape,
+        sparsity: Sparsity,
+        latent: Any,
+        output_activation: str,
+        standardise_input: Standardise | None = None,
+        standardise_target: Standardise | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        self.input_shape, self.output_shape, self.code_shape = input_shape, output_shape, code_shape
+        self.sparsity, self.latent = sparsity, latent
+        self.output_activation = activation(output_activation)
+        self.standardise_input = standardise_input or Standardise()
+        self.standardise_target = standardise_target or Standardise()
+
+    def draw(self, batch_size: int, generator: Generator) -> Tensor | None:
+        """The random numbers that one stochastic pass over a batch needs, or None."""
+        draw: Tensor | None = self.latent.draw((batch_size, *self.code_shape), generator)
+        return draw
+
+    def forward(self, images: Tensor, draw: Tensor | None = None) -> Result:
+        """images[B,*input_shape] in the data's units; without a draw the pass is deterministic."""
+        features = self.encoder(self.standardise_input(images))
+        features, penalties = self.sparsity(features, self.training)
+        code, more = self.latent(features, draw)
+        logits = self.decoder(code)
+        prediction = self.output_activation(logits.float())
+        reconstruction = self.standardise_target.inverse(prediction)
+        return Result(code, logits, prediction, reconstruction, penalties + more)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def encode(self, images: Tensor | np.ndarray) -> Tensor:
+        """images[N,*input_shape] -> codes[N,*code_shape] (posterior means for a Gaussian latent)."""
+        return self._batched(lambda batch: self._code(batch), images, self.input_shape)
+
+    def decode(self, codes: Tensor | np.ndarray) -> Tensor:
+        """codes[N,*code_shape] -> images[N,*output_shape]."""
+        return self._batched(self._picture, codes, self.code_shape)
+
+    def reconstruct(self, images: Tensor | np.ndarray) -> Tensor:
+        """images[N,*input_shape] -> reconstructions[N,*output_shape]."""
+        return self._batched(lambda batch: self._picture(self._code(batch)), images, self.input_shape)
+
+    def _code(self, images: Tensor) -> Tensor:
+        features, _ = self.sparsity(self.encoder(self.standardise_input(images)), False)
+        code: Tensor = self.latent(features, None)[0]
+        return code
+
+    def _picture(self, code: Tensor) -> Tensor:
+        return self.standardise_target.inverse(self.output_activation(self.decoder(code).float()))
+
+    @torch.no_grad()
+    def _batched(
+        self, function: Callable[[Tensor], Tensor], data: Tensor | np.ndarray, shape: Shape
+    ) -> Tensor:
+        data = torch.as_tensor(data)
+        if tuple(data.shape[1:]) != shape:
+            raise ValueError(
+                f"expected a batch of shape [N, {', '.join(map(str, shape))}], got {list(data.shape)}"
+            )
+        if data.dtype == torch.uint8:
+            raise ValueError("expected floating-point images in [0,1], got uint8: divide by 255")
+        was_training = self.training
+        self.eval()
+        try:
+            chunks = [function(chunk.to(self.device, torch.float32)) for chunk in data.split(BATCH)]
+        finally:
+            self.train(was_training)
+        return torch.cat(chunks) if chunks else function(data.to(self.device, torch.float32))

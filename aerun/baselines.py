@@ -1,0 +1,183 @@
+"""What an autoencoder's error must be read against: exact linear answers on the same data.
+
+The mean image is the best constant, principal components the best linear autoencoder of a code size, and the
+linear minimum-mean-square-error filter the best linear (affine) denoiser for a corruption. All are fitted on the
+training part, in closed form, in float64, and measured on the test part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aerun.dataset.base import CHUNK, Data, Split, as_float
+from aerun.evaluation import corrupted_batches, in_unit_range, mean_psnr, squared_errors
+from aerun.files import write_text
+from aerun.noise import Moments
+
+EXACT_LIMIT = 4096  # values per image up to which full covariance matrices are decomposed
+ITERATIVE_LIMIT = 256  # components that are found one by one beyond it
+
+
+def baselines(data: Data, noise: Any, code_size: int, cache: Path | None = None) -> dict[str, float]:
+    """Test errors by name: ``mean_image``, ``pca`` (of ``code_size`` components, on clean images) and ``linear``
+    (the best linear map from the input, corrupted or not, where that is not the target); each as ``.../mse`` and,
+    for targets in [0,1], ``.../psnr``. What would take too long is left out.
+
+    The linear filter needs the corruption's moments (``noise.moments``); a corruption without them has no such row.
+    Results are kept in ``cache``, under the data's checksum and everything else that they depend on.
+    """
+    key = f"{data.checksum}/{len(data.train)}/{_rows_digest(data.train)}/{noise!r}/{code_size}/2"
+    stored = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json" if cache else None
+    if stored is not None and stored.is_file():
+        try:
+            return {str(name): float(value) for name, value in json.loads(stored.read_text()).items()}
+        except (ValueError, AttributeError, TypeError):
+            stored.unlink()
+    train, test = _on_host(data.train), _on_host(data.test)
+    result = _linear_answers(train, test, data.same, noise, code_size)
+    if stored is not None:
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        write_text(stored, json.dumps(result))
+    return result
+
+
+def cache_folder() -> Path:
+    """Where baselines are kept: below $AERUN_DATA or ~/.cache/aerun."""
+    return Path(os.environ.get("AERUN_DATA") or Path.home() / ".cache" / "aerun") / "baselines"
+
+
+def _linear_answers(train: Split, test: Split, same: bool, noise: Any, code_size: int) -> dict[str, float]:
+    mean = _mean(train.targets)
+    result = _scores("mean_image", test, [mean.expand(len(chunk), -1) for chunk in test.targets.split(CHUNK)])
+    if same:
+        components = principal_components(train.targets, mean, code_size)
+        if components is not None:
+            projections = (
+                (rows - mean) @ components @ components.T + mean
+                for rows in map(_rows, test.targets.split(CHUNK))
+            )
+            result |= _scores("pca", test, projections)
+    values = math.prod(train.inputs.shape[1:])
+    has_filter = hasattr(noise, "moments") or (noise.is_identity and not same)
+    if has_filter and values <= EXACT_LIMIT:
+        weight, offset = linear_filter(train, noise)
+        corrupted = (_rows(noisy) @ weight + offset for _, noisy, _ in corrupted_batches(test, noise))
+        result |= _scores("linear", test, corrupted, chunk=None)
+    return result
+
+
+def principal_components(images: Tensor, mean: Tensor, count: int) -> Tensor | None:
+    """images[N,...], their mean[P] -> orthonormal columns [P, count], the leading ones first.
+
+    Covariances of at most EXACT_LIMIT values are decomposed in full; beyond, up to ITERATIVE_LIMIT components are
+    iterated to convergence. None where neither is affordable.
+    """
+    values = math.prod(images.shape[1:])
+    count = min(count, values)
+    if values <= EXACT_LIMIT:
+        covariance = torch.zeros(values, values, dtype=torch.float64)
+        for chunk in images.split(CHUNK):
+            rows = _rows(chunk) - mean
+            covariance += rows.T @ rows
+        return torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :count]
+    if count > ITERATIVE_LIMIT or count >= min(len(images), values):
+        return None
+    from scipy.sparse.linalg import LinearOperator, svds
+
+    def times(vector: Any) -> Any:
+        v = torch.from_numpy(vector.reshape(-1, 1))
+        return torch.cat([(_rows(c) - mean) @ v for c in images.split(CHUNK)]).numpy()
+
+    def transposed_times(vector: Any) -> Any:
+        pieces = torch.from_numpy(vector.reshape(-1, 1)).split(CHUNK)
+        parts = [(_rows(c) - mean).T @ piece for c, piece in zip(images.split(CHUNK), pieces, strict=True)]
+        return torch.stack(parts).sum(0).numpy()
+
+    operator = LinearOperator((len(images), values), matvec=times, rmatvec=transposed_times, dtype="float64")
+    start = torch.randn(min(len(images), values), generator=torch.Generator().manual_seed(0)).double().numpy()
+    rows = svds(operator, k=count, v0=start, return_singular_vectors="vh")[2]
+    return torch.from_numpy(rows[::-1].T.copy())
+
+
+def linear_filter(train: Split, noise: Any) -> tuple[Tensor, Tensor]:
+    """The matrix W[P,Q] and offset[Q] that minimise E |target - (x~ W + offset)|^2 over images and corruption.
+
+    W = Cov(x~)^-1 Cov(x~, target), the expectation over the corruption taken exactly from its moments.
+    """
+    shape = tuple(train.inputs.shape[1:])
+    channels = shape[0] if len(shape) == 3 else 1
+    values, positions = math.prod(shape), math.prod(shape) // channels
+    moments = _identity_moments() if noise.is_identity else noise.moments(positions)
+    target_mean = _mean(train.targets)
+    second = torch.zeros(values, values, dtype=torch.float64)
+    within = torch.zeros(channels, channels, positions, dtype=torch.float64)
+    first = torch.zeros(values, dtype=torch.float64)
+    cross = torch.zeros(values, len(target_mean), dtype=torch.float64)
+    shift = moments.shift
+    for inputs, targets in zip(train.inputs.split(CHUNK), train.targets.split(CHUNK), strict=True):
+        clean = _rows(inputs)
+        expected = moments.mean(clean) - shift
+        first += expected.sum(0)
+        second += expected.T @ expected
+        cross += expected.T @ (_rows(targets) - target_mean)
+        planes = clean.view(-1, channels, positions)
+        shifted = expected.view(-1, channels, positions)
+        for a in range(channels):
+            for b in range(channels):
+                product = moments.pixel(planes[:, a], planes[:, b], a == b)
+                within[a, b] += (product - shift * (shifted[:, a] + shifted[:, b]) - shift**2).sum(0)
+    count = len(train)
+    first, cross = first / count, cross / count
+    second *= moments.pair / count
+    blocks = second.view(channels, positions, channels, positions)
+    diagonal = torch.arange(positions)
+    for a in range(channels):
+        for b in range(channels):
+            blocks[a, diagonal, b, diagonal] = within[a, b] / count
+    covariance = second - first.outer(first)
+    weight = torch.linalg.pinv(covariance, rtol=1e-10, hermitian=True) @ cross
+    return weight, target_mean - (first + shift) @ weight
+
+
+def _identity_moments() -> Moments:
+    return Moments(mean=lambda x: x, pixel=lambda x, y, same: x * y)
+
+
+def _scores(name: str, test: Split, rows: Any, chunk: int | None = CHUNK) -> dict[str, float]:
+    """Mean errors of predictions, given as rows[B,Q] chunk by chunk in the test part's order."""
+    errors, psnrs, start = [], [], 0
+    for predicted in rows:
+        targets = _rows(test.targets[start : start + len(predicted)])
+        start += len(predicted)
+        errors.append(squared_errors(predicted, targets))
+        psnrs.append(mean_psnr(predicted, targets))
+    result = {f"{name}/mse": float(torch.cat(errors).mean()) / math.prod(test.targets.shape[1:])}
+    if test.targets.dtype == torch.uint8 or in_unit_range(test.targets):
+        result[f"{name}/psnr"] = float(torch.cat(psnrs).mean())
+    return result
+
+
+def _rows(images: Tensor) -> Tensor:
+    return as_float(images).flatten(1).double()
+
+
+def _mean(images: Tensor) -> Tensor:
+    return torch.stack([_rows(chunk).sum(0) for chunk in images.split(CHUNK)]).sum(0) / len(images)
+
+
+def _on_host(split: Split) -> Split:
+    inputs = split.inputs.cpu()
+    return Split(inputs, inputs if split.targets is split.inputs else split.targets.cpu(), None)
+
+
+def _rows_digest(split: Split) -> str:
+    """Tells apart different choices of training images from the same data set."""
+    return hashlib.sha256(split.inputs.cpu().numpy().tobytes()).hexdigest()[:16]

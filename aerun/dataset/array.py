@@ -1,0 +1,91 @@
+"""One's own arrays."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from aerun.dataset.base import Arrays, Dataset, existing, holdout
+from aerun.errors import DataError
+from aerun.spec import Range
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Array(Dataset):
+    """A .npy file, or a .npz file with ``images_key`` and, where there, ``labels_key``.
+
+    [N,F] are vectors, [N,C,H,W] images; uint8 means 0 to 255, floats are taken as they are. A .npz may also hold
+    ``test_`` + ``images_key``; otherwise a share ``test`` of the rows, drawn by ``split_seed``, is for testing.
+    """
+
+    root: str
+    images_key: str
+    labels_key: str
+    test: Annotated[float, Range(0, 1, low_open=True, high_open=True)]
+
+    def read(self) -> Arrays:
+        path = existing(self.root)
+        arrays = _load(path)
+        if "" in arrays:
+            arrays[self.images_key] = arrays.pop("")
+        if self.images_key not in arrays:
+            raise DataError(
+                f"{path}: has no array '{self.images_key}' but {', '.join(arrays) or 'nothing'}; "
+                "name it by dataset.images_key"
+            )
+        images = _as_images(path, arrays[self.images_key])
+        labels = _as_labels(path, arrays.get(self.labels_key), len(images))
+        if f"test_{self.images_key}" in arrays:
+            test = _as_images(path, arrays[f"test_{self.images_key}"])
+            test_labels = _as_labels(path, arrays.get(f"test_{self.labels_key}"), len(test))
+        else:
+            train_rows, test_rows = holdout(len(images), self.test, self.split_seed)
+            images, test = images[train_rows], images[test_rows]
+            labels, test_labels = (None, None) if labels is None else (labels[train_rows], labels[test_rows])
+        if labels is None or test_labels is None:
+            return Arrays(images, test)
+        count = int(max(labels.max(initial=0), test_labels.max(initial=0))) + 1
+        return Arrays(images, test, labels, test_labels, [str(index) for index in range(count)])
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    """Arrays by name; a .npy file's has the empty name. Pickled objects are refused."""
+    import numpy as np
+
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        return {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: is not a .npy or .npz file of plain numbers ({error})") from error
+
+
+def _as_images(path: Path, array: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    if array.ndim not in (2, 4) or 0 in array.shape:
+        raise DataError(f"{path}: an array of shape {array.shape} is neither [N,features] nor [N,C,H,W]")
+    if array.dtype == np.uint8:
+        return (
+            np.ascontiguousarray(array) if array.ndim == 4 else (array / np.float32(255)).astype(np.float32)
+        )
+    if array.dtype.kind not in "fiu":
+        raise DataError(f"{path}: holds {array.dtype}, not numbers")
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _as_labels(path: Path, labels: np.ndarray | None, count: int) -> np.ndarray | None:
+    import numpy as np
+
+    if labels is None:
+        return None
+    if labels.shape != (count,) or labels.dtype.kind not in "iu" or (labels.size and labels.min() < 0):
+        raise DataError(
+            f"{path}: labels must be {count} whole numbers from 0, not {labels.dtype} {labels.shape}"
+        )
+    return labels.astype(np.int64)

@@ -1,0 +1,148 @@
+"""A folder tree of pictures of mixed formats, sizes and modes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from aerun.dataset.base import Arrays, Dataset, existing, holdout
+from aerun.errors import DataError
+from aerun.spec import Range, Size
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFolder(Dataset):
+    """Every PNG, JPEG, WebP, GIF (first frame) and BMP below ``root``, as ``channels`` x ``size`` images.
+
+    ``size`` is a side, or [height, width]. ``fit``: ``crop`` scales the picture to cover the size and cuts the
+    middle out, ``pad`` scales it to fit and fills with white, ``stretch`` ignores its proportions. Transparency
+    is shown over white, EXIF orientation is applied. A file that does not decode is reported by name, then
+    skipped or fatal by ``on_error``. Labels are the top-level subfolders, if every picture is in one.
+    """
+
+    root: str
+    size: Size | list[Size]
+    channels: Literal[1, 3]
+    fit: Literal["crop", "pad", "stretch"]
+    on_error: Literal["skip", "fail"]
+    test: Annotated[float, Range(0, 1, low_open=True, high_open=True)]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.size, list) and len(self.size) != 2:
+            raise ValueError(f"size={self.size}: must be a side, or [height, width]")
+
+    def read(self) -> Arrays:
+        import numpy as np
+
+        root = existing(self.root)
+        if not root.is_dir():
+            raise DataError(
+                f"dataset.root={self.root}: is a file, not a folder; a .npy or .npz file is dataset=array"
+            )
+        paths = list_pictures(root)
+        if not paths:
+            raise DataError(
+                f"dataset.root={self.root}: has no picture ({', '.join(sorted(ENDINGS))}) in it or below"
+            )
+        images, kept = self._decode(paths)
+        train_rows, test_rows = holdout(len(images), self.test, self.split_seed)
+        arrays = Arrays(images[train_rows], images[test_rows])
+        tops = [path.relative_to(root).parts for path in kept]
+        if all(len(parts) > 1 for parts in tops):
+            arrays.classes = sorted({parts[0] for parts in tops})
+            labels = np.array([arrays.classes.index(parts[0]) for parts in tops], np.int64)
+            arrays.train_labels, arrays.test_labels = labels[train_rows], labels[test_rows]
+        return arrays
+
+    def _decode(self, paths: list[Path]) -> tuple[np.ndarray, list[Path]]:
+        import sys
+
+        import numpy as np
+        from tqdm import tqdm
+
+        def attempt(path: Path) -> np.ndarray | Exception:
+            try:
+                return self.decode(path)
+            except (OSError, ValueError, SyntaxError, EOFError, _bomb()) as error:
+                return error
+
+        # Pillow decodes and resizes outside the interpreter lock, so threads are enough.
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            bar = tqdm(
+                pool.map(attempt, paths), "pictures", len(paths), leave=False, disable=not sys.stderr.isatty()
+            )
+            results = list(zip(paths, bar, strict=True))
+        for path, result in results:
+            if isinstance(result, Exception):
+                message = f"{path}: cannot be decoded ({result or type(result).__name__})"
+                if self.on_error == "fail":
+                    raise DataError(f"{message}; dataset.on_error=skip leaves such files out")
+                log.warning("%s; left out", message)
+        good = [(path, image) for path, image in results if not isinstance(image, Exception)]
+        if not good:
+            raise DataError(f"dataset.root={self.root}: none of its {len(paths)} pictures can be decoded")
+        return np.stack([image for _, image in good]), [path for path, _ in good]
+
+    def decode(self, path: Path) -> np.ndarray:
+        """The picture as uint8 [channels, height, width]."""
+        import numpy as np
+        from PIL import Image, ImageOps
+
+        height, width = self.size if isinstance(self.size, list) else (self.size, self.size)
+        with Image.open(path) as opened:
+            picture = over_white(ImageOps.exif_transpose(opened)).convert(
+                "L" if self.channels == 1 else "RGB"
+            )
+        resample = Image.Resampling.LANCZOS
+        if self.fit == "crop":
+            picture = ImageOps.fit(picture, (width, height), resample)
+        elif self.fit == "pad":
+            white = 255 if self.channels == 1 else (255, 255, 255)
+            picture = ImageOps.pad(picture, (width, height), resample, color=white)
+        else:
+            picture = picture.resize((width, height), resample)
+        pixels = np.asarray(picture, np.uint8)
+        return np.ascontiguousarray(pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1))
+
+
+def list_pictures(root: Path) -> list[Path]:
+    """Files below ``root`` with a picture's ending, sorted; links to folders are not followed."""
+    found = [
+        Path(folder) / name
+        for folder, _, names in os.walk(root)
+        for name in names
+        if os.path.splitext(name)[1].lower() in ENDINGS
+    ]
+    return sorted(found)
+
+
+def over_white(picture: Image.Image) -> Image.Image:
+    """The picture with transparency, in whatever mode it is stored, shown over white."""
+    from PIL import Image
+
+    if picture.mode in ("I;16", "I;16B", "I;16L", "I"):
+        import numpy as np
+
+        return Image.fromarray((np.asarray(picture).astype(np.float64) / 257).clip(0, 255).astype(np.uint8))
+    if not picture.has_transparency_data:
+        return picture
+    picture = picture.convert("RGBA")
+    page = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(page, picture).convert("RGB")
+
+
+def _bomb() -> type[Exception]:
+    from PIL import Image
+
+    return Image.DecompressionBombError

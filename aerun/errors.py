@@ -1,0 +1,17 @@
+"""Errors that are meant for the person at the command line: one line, no traceback."""
+
+
+class AerunError(Exception):
+    """Anything that the user can mend; its text stands alone on one or two lines."""
+
+
+class ConfigError(AerunError):
+    """A key, a value, or a pair of options that cannot work."""
+
+
+class DataError(AerunError):
+    """A data file or folder that is missing, damaged, or not what its name says."""
+
+
+class DivergedError(AerunError):
+    """Training produced a loss that is not finite."""

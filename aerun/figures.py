@@ -1,0 +1,153 @@
+"""Pictures. Grids of images are plain arrays; matplotlib is imported only where a figure has axes.
+
+Everything here takes tensors or numbers and returns pixels or a figure; nothing writes files.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Pixels = np.ndarray
+GAP, SMALLEST = 2, 56
+
+
+def image_rows(rows: list[Tensor], scale: int | None = None) -> Pixels:
+    """Rows of images [N,C,H,W] in [0,1] (others are clipped) -> one uint8 picture [H',W'] or [H',W',3].
+
+    Grey rows beside colour ones become colour. Small images are enlarged by whole pixels.
+    """
+    channels = max(row.shape[1] for row in rows)
+    height, width = rows[0].shape[2:]
+    scale = scale or max(1, SMALLEST // max(height, width))
+    count = max(len(row) for row in rows)
+    canvas = np.full(
+        (len(rows) * (height * scale + GAP) - GAP, count * (width * scale + GAP) - GAP, channels),
+        255,
+        np.uint8,
+    )
+    for top, row in enumerate(rows):
+        pixels = (row.float().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+        pixels = pixels.expand(-1, channels, -1, -1).permute(0, 2, 3, 1)
+        enlarged = pixels.repeat_interleave(scale, 1).repeat_interleave(scale, 2).numpy()
+        for left, image in enumerate(enlarged):
+            y, x = top * (height * scale + GAP), left * (width * scale + GAP)
+            canvas[y : y + height * scale, x : x + width * scale] = image
+    return canvas[:, :, 0] if channels == 1 else canvas
+
+
+def wrap(images: Tensor, columns: int) -> list[Tensor]:
+    """Images [N,C,H,W] as rows of ``columns``."""
+    return list(images.split(columns))
+
+
+def reconstruction_grid(inputs: Tensor, noisy: Tensor, outputs: Tensor, targets: Tensor) -> Pixels:
+    """Rows: input, corrupted input, reconstruction, absolute error; one column an image.
+
+    Where the targets are not the inputs they stand in a row of their own, before the reconstruction.
+    """
+    rows = [inputs, noisy]
+    if targets.shape != inputs.shape or not torch.equal(targets, inputs):
+        rows.append(targets)
+    if inputs.shape[2:] != targets.shape[2:]:
+        rows = rows[2:]
+    return image_rows([*rows, outputs, (outputs.clamp(0, 1) - targets).abs()])
+
+
+def filters(weights: Tensor) -> Pixels:
+    """Weights [N,C,H,W] as tiles, each scaled by its largest absolute value, so that grey is zero; at most 256."""
+    weights = weights[:256].detach().float().cpu()
+    if weights.shape[1] not in (1, 3):
+        weights = weights.mean(1, keepdim=True)
+    largest = weights.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12)
+    tiles = weights / largest * 0.5 + 0.5
+    columns = int(np.ceil(np.sqrt(len(tiles))))
+    scale = max(1, 28 // max(tiles.shape[2:]))
+    return image_rows(wrap(tiles, columns), scale=scale)
+
+
+def code_heatmap(codes: Tensor) -> Figure:
+    """Codes [N,D], one row a unit, one column an image."""
+    figure, axes = _axes((9, 4))
+    values = codes.float().cpu().numpy().T
+    limit = float(np.abs(values).max()) or 1.0
+    signed = values.min() < 0
+    picture = axes.imshow(
+        values,
+        aspect="auto",
+        interpolation="nearest",
+        cmap="RdBu_r" if signed else "viridis",
+        vmin=-limit if signed else 0,
+        vmax=limit,
+    )
+    axes.set(xlabel="image", ylabel="code unit", title=f"Codes of {values.shape[1]} images")
+    figure.colorbar(picture, ax=axes)
+    return figure
+
+
+def scatter(points: Tensor, labels: Tensor | None, classes: list[str] | None, title: str) -> Figure:
+    """Points [N,2], coloured by class."""
+    figure, axes = _axes((7, 6))
+    xy = points.float().cpu().numpy()
+    colours = None if labels is None else labels.cpu().numpy()
+    drawn = axes.scatter(
+        xy[:, 0],
+        xy[:, 1],
+        c=colours,
+        s=5,
+        cmap="tab10" if classes and len(classes) <= 10 else "nipy_spectral",
+    )
+    if classes and len(classes) <= 20 and labels is not None:
+        handles, _ = drawn.legend_elements(num=list(range(len(classes))))
+        present = [classes[i] for i in sorted(set(labels.tolist()))]
+        axes.legend(handles, present if len(handles) == len(present) else classes, loc="best", fontsize=8)
+    axes.set(title=title)
+    return figure
+
+
+def curves(
+    series: dict[str, tuple[list[float], list[float]]], ylabel: str, logarithmic: bool = True
+) -> Figure:
+    """Lines by name, each (epochs, values)."""
+    figure, axes = _axes((7, 4))
+    for name, (x, y) in series.items():
+        axes.plot(x, y, label=name, marker="." if len(x) < 40 else None)
+    if logarithmic and all(value > 0 for _, y in series.values() for value in y):
+        axes.set_yscale("log")
+    axes.set(xlabel="epoch", ylabel=ylabel)
+    axes.grid(alpha=0.3)
+    if len(series) > 1:
+        axes.legend()
+    return figure
+
+
+def save_figure(figure: Figure) -> Pixels:
+    """The figure's pixels [H,W,3]; its memory is released."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+    figure.clear()
+    return pixels
+
+
+def principal_plane(codes: Tensor) -> Tensor:
+    """Codes [N,D] -> their coordinates [N,2] along the two leading principal axes."""
+    centred = codes.float().cpu() - codes.float().cpu().mean(0)
+    left, values, _ = torch.linalg.svd(centred, full_matrices=False)
+    return (left * values)[:, :2]
+
+
+def _axes(size: tuple[float, float]):  # type: ignore[no-untyped-def]
+    """A figure that pyplot does not know, so that nothing keeps it alive."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    return figure, figure.subplots()

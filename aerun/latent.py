@@ -1,0 +1,59 @@
+"""From the constrained features to the code: themselves, or a sample of the distribution that they describe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aerun.spec import NonNegative
+from aerun.terms import Penalty
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+@dataclass(frozen=True)
+class Deterministic:
+    """The code is what the encoder and the sparsity say."""
+
+    parameters_per_code = 1
+
+    def draw(self, shape: tuple[int, ...], generator: Generator) -> None:
+        """No random numbers are needed."""
+        return None
+
+    def __call__(self, features: Tensor, draw: Tensor | None) -> tuple[Tensor, list[Penalty]]:
+        """features -> the same tensor, no penalty."""
+        return features, []
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """code = mean + exp(log_variance / 2) * epsilon, and the KL divergence to the standard normal.
+
+    KL = 1/2 sum_j (mean_j^2 + exp(log_variance_j) - log_variance_j - 1), in nats per image, mean over the batch:
+    Kingma & Welling 2013, "Auto-Encoding Variational Bayes" (arXiv:1312.6114), equation 10 and appendix B.
+    The KL is divided by the pixels of an image wherever the reconstruction error is, so ``beta = 1`` is the
+    evidence lower bound whatever ``loss.reduction`` says (the observation model is that of the loss, see
+    ``aerun.loss``); other values give the beta-VAE of Higgins et al. 2017.
+    """
+
+    beta: NonNegative
+
+    parameters_per_code = 2
+
+    def draw(self, shape: tuple[int, ...], generator: Generator) -> Tensor:
+        """Standard normal float32 numbers for codes of that shape [B,...], on the generator's device."""
+        import torch
+
+        return torch.randn(shape, generator=generator, device=generator.device)
+
+    def __call__(self, features: Tensor, draw: Tensor | None) -> tuple[Tensor, list[Penalty]]:
+        """features[B,2D] or [B,2C,H,W], means first -> code[B,D] or [B,C,H,W], penalty ``kl``.
+
+        Without a draw the code is the posterior mean.
+        """
+        mean, log_variance = features.float().chunk(2, dim=1)
+        divergence = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).flatten(1).sum(1).mean()
+        code = mean if draw is None else mean + (0.5 * log_variance).exp() * draw
+        return code, [Penalty("kl", divergence, self.beta, per_image=True)]

@@ -1,0 +1,7 @@
+"""Encoder and decoder pairs. The data's shape decides theirs; nothing here knows a data set."""
+
+from aerun.model.convolutional import Convolutional
+from aerun.model.fully_connected import FullyConnected
+from aerun.model.pooled import PooledConvolutional
+
+__all__ = ["Convolutional", "FullyConnected", "PooledConvolutional"]

@@ -1,0 +1,93 @@
+"""The modules that models are made of. This file imports torch; models import it only when they are built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aerun.activation import activation
+
+
+class Activate(nn.Module):
+    """An elementwise nonlinearity by name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.function = activation(name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+    def extra_repr(self) -> str:
+        return self.name
+
+
+class _Tied(nn.Module):
+    """A layer that uses the first ``units`` rows of another layer's weight, and a bias of its own.
+
+    The other layer is held in a list, so that its weight is neither registered nor saved twice. With a
+    Gaussian latent the encoder's last layer holds means first; the mirror layer uses those rows.
+    """
+
+    def __init__(self, source: nn.Linear | nn.Conv2d, units: int, outputs: int) -> None:
+        super().__init__()
+        self._source = [source]
+        self.units = units
+        self.bias = nn.Parameter(source.weight.new_zeros(outputs))
+
+    @property
+    def weight(self) -> Tensor:
+        """The mirror layer's weight rows, not transposed."""
+        return self._source[0].weight[: self.units]
+
+
+class TiedLinear(_Tied):
+    """y = W^T x + b with W the weight of ``source`` [units, outputs]."""
+
+    def __init__(self, source: nn.Linear, units: int) -> None:
+        super().__init__(source, units, source.in_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.t(), self.bias)
+
+
+class TiedConvTranspose2d(_Tied):
+    """The transpose (adjoint) of the convolution ``source``, up to a bias of its own."""
+
+    def __init__(self, source: nn.Conv2d, units: int, output_padding: tuple[int, int]) -> None:
+        super().__init__(source, units, source.in_channels)
+        self.output_padding = output_padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        source = self._source[0]
+        stride = (source.stride[0], source.stride[1])
+        padding = (int(source.padding[0]), int(source.padding[1]))
+        return F.conv_transpose2d(x, self.weight, self.bias, stride, padding, self.output_padding)
+
+
+def linear_stack(sizes: list[int], hidden_activation: str) -> list[nn.Module]:
+    """Linear layers through ``sizes`` with the activation between them; the last is linear."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+        layers += [nn.Linear(inputs, outputs), Activate(hidden_activation)]
+    return layers[:-1]
+
+
+def initialise(modules: Iterable[nn.Module], scheme: str, deviation: float) -> None:
+    """Draw the weights of all linear and convolutional layers by ``scheme`` (see ModelSpec); zero their biases."""
+    if scheme == "default":
+        return
+    for module in modules:
+        if not isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            continue
+        if scheme == "kaiming":
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        elif scheme == "xavier":
+            nn.init.xavier_normal_(module.weight)
+        else:
+            nn.init.normal_(module.weight, std=deviation)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

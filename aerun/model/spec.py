@@ -1,0 +1,54 @@
+"""What every model of ours can be told, and what it builds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from aerun.spec import Activation, Positive
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Shape = tuple[int, ...]
+
+
+class Codec(NamedTuple):
+    """encoder(images[B,*input_shape]) -> features, linear, with ``parameters_per_code`` times the code's units
+    along dimension 1; decoder(code[B,*code_shape]) -> [B,*output_shape], linear: the output activation (if any)
+    is applied by the autoencoder, so that a loss can have the logits."""
+
+    encoder: nn.Module
+    decoder: nn.Module
+    code_shape: Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Keys that all models share.
+
+    ``activation`` follows every hidden layer; ``code_activation`` is the code's own nonlinearity, which the
+    sparsity applies; ``output_activation`` follows the last layer. ``init``: ``default`` is torch's, ``kaiming``
+    and ``xavier`` are normal with the variance of He et al. 2015 and Glorot & Bengio 2010, ``normal`` has the
+    deviation ``init_std``; all but the default set biases to zero. ``tied``: each decoder matrix is the
+    transpose of its mirror layer's in the encoder, with a bias of its own.
+    """
+
+    activation: Activation
+    code_activation: Activation
+    output_activation: Literal["identity", "sigmoid", "tanh", "relu", "softplus"]
+    init: Literal["default", "kaiming", "xavier", "normal"]
+    init_std: Positive
+    tied: bool
+
+
+def check_image_shape(model: str, input_shape: Shape, output_shape: Shape) -> None:
+    """ValueError unless both are images [C,H,W] of one height and width."""
+    if len(input_shape) != 3 or len(output_shape) != 3:
+        raise ValueError(
+            f"{model} needs images [C,H,W], the data are vectors of {input_shape[0]} values: use model=fc"
+        )
+    if input_shape[1:] != output_shape[1:]:
+        raise ValueError(
+            f"{model} needs inputs and targets of one height and width, here {input_shape[1:]} and {output_shape[1:]}"
+        )

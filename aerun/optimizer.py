@@ -1,0 +1,110 @@
+"""torch's optimizers, with all their keys, typed and ranged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from aerun.errors import ConfigError
+from aerun.spec import Decay, NonNegative, Positive
+
+if TYPE_CHECKING:
+    from torch.nn import Parameter
+    from torch.optim import Optimizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TorchOptimizer:
+    """The class of the same name in ``torch.optim``; every field is that class's argument."""
+
+    lr: Positive
+    weight_decay: NonNegative
+    maximize: bool
+    foreach: bool | None
+    differentiable: bool
+
+    def __post_init__(self) -> None:
+        settings = asdict(self)
+        if self.differentiable:
+            raise ValueError("differentiable=true: must be false (training takes no gradient through a step)")
+        if settings.get("foreach") and settings.get("fused"):
+            raise ValueError("foreach=true and optimizer.fused=true exclude each other")
+        if "betas" in settings and len(settings["betas"]) != 2:
+            raise ValueError(f"betas={settings['betas']}: must be two numbers, at least 0 and below 1")
+        if settings.get("nesterov") and (settings["momentum"] == 0 or settings["dampening"] != 0):
+            raise ValueError("nesterov=true needs optimizer.momentum above 0 and optimizer.dampening=0")
+
+    def build(self, parameters: Iterable[Parameter]) -> Optimizer:
+        """The torch optimizer over ``parameters``. ConfigError for what torch refuses on their device."""
+        import torch
+
+        parameters = list(parameters)
+        settings: dict[str, Any] = asdict(self)
+        device = parameters[0].device.type
+        if settings.get("capturable") and device != "cuda":
+            raise ConfigError(
+                f"optimizer.capturable=true: needs trainer.device=cuda, the device here is {device}"
+            )
+        try:
+            optimizer: Optimizer = getattr(torch.optim, type(self).__name__)(parameters, **settings)
+        except (ValueError, RuntimeError, TypeError) as error:
+            raise ConfigError(
+                f"optimizer={type(self).__name__.lower()}: torch refuses it: {error}"
+            ) from error
+        return optimizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam(_TorchOptimizer):
+    """Kingma & Ba 2015 (arXiv:1412.6980)."""
+
+    betas: list[Decay]
+    eps: NonNegative
+    amsgrad: bool
+    capturable: bool
+    fused: bool | None
+    decoupled_weight_decay: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW(_TorchOptimizer):
+    """Adam with decoupled weight decay: Loshchilov & Hutter 2019 (arXiv:1711.05101)."""
+
+    betas: list[Decay]
+    eps: NonNegative
+    amsgrad: bool
+    capturable: bool
+    fused: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NAdam(_TorchOptimizer):
+    """Adam with Nesterov momentum: Dozat 2016."""
+
+    betas: list[Decay]
+    eps: NonNegative
+    momentum_decay: NonNegative
+    decoupled_weight_decay: bool
+    capturable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD(_TorchOptimizer):
+    """Stochastic gradient descent with momentum."""
+
+    momentum: NonNegative
+    dampening: NonNegative
+    nesterov: bool
+    fused: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RMSprop(_TorchOptimizer):
+    """Tieleman & Hinton 2012."""
+
+    alpha: Decay
+    eps: NonNegative
+    momentum: NonNegative
+    centered: bool
+    capturable: bool

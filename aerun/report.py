@@ -1,0 +1,136 @@
+"""Which pictures a run shows, and when: choices only; ``figures`` draws them, ``tracking`` files them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aerun import figures
+from aerun.autoencoder import Autoencoder
+from aerun.dataset.base import Data, Split, as_float
+from aerun.evaluation import EVALUATION_SEED, corrupted_batches
+from aerun.latent import Gaussian
+from aerun.seeding import Randomness
+from aerun.tracking import Tracker
+
+PROBES, CODES, PROJECTED, MAPPED = 16, 512, 1000, 2000
+
+
+@dataclass
+class Report:
+    """Pictures of one run. The probes are the first images of the validation part (of training without one)."""
+
+    autoencoder: Autoencoder
+    data: Data
+    noise: Any
+    tracker: Tracker
+
+    def start(self) -> None:
+        """What the run is about to learn from."""
+        if self.data.is_image:
+            images = as_float(self.data.train.inputs[:64])
+            self.tracker.picture("data/training_images", figures.image_rows(figures.wrap(images, 16)), 0)
+
+    def epoch(self, step: int) -> None:
+        """Reconstructions of the probes, and the distribution of their codes."""
+        part = self.data.validation or self.data.train
+        self._reconstructions("reconstructions/probes", part, step)
+        self.tracker.histogram("code", self.codes(part, CODES), step)
+
+    def final(self, step: int, tsne: bool) -> None:
+        """Everything that is drawn once, from the run's best weights and the test images."""
+        test = self.data.test
+        self._reconstructions("reconstructions/test", test, step)
+        dictionary = feature_images(self.autoencoder)
+        if dictionary is not None:
+            name, weights = dictionary
+            self.tracker.picture(f"features/{name}", figures.filters(weights), step)
+        self.tracker.figure("code/heatmap", figures.code_heatmap(self.codes(test, CODES)), step)
+        self._maps(test, step, tsne)
+        self._projector(test, step)
+        if isinstance(self.autoencoder.latent, Gaussian) and self.data.is_image:
+            self._generated(test, step)
+
+    @torch.no_grad()
+    def _reconstructions(self, tag: str, part: Split, step: int) -> None:
+        if not self.data.is_image:
+            return
+        clean, noisy, targets = next(corrupted_batches(head(part, PROBES), self.noise))
+        outputs = self.autoencoder.reconstruct(noisy)
+        self.tracker.picture(tag, figures.reconstruction_grid(clean, noisy, outputs, targets), step)
+
+    def codes(self, part: Split, count: int) -> Tensor:
+        """Flat codes [N,D] of the first images as the network sees them (corrupted where the run corrupts)."""
+        batches = corrupted_batches(head(part, count), self.noise)
+        return torch.cat([self.autoencoder.encode(noisy).flatten(1) for _, noisy, _ in batches])
+
+    def _maps(self, test: Split, step: int, tsne: bool) -> None:
+        codes = self.codes(test, MAPPED)
+        labels = None if test.labels is None else test.labels[:MAPPED]
+        if codes.shape[1] == 2:
+            self.tracker.figure("code/map", figures.scatter(codes, labels, self.data.classes, "Codes"), step)
+        elif codes.shape[1] > 2:
+            plane = figures.principal_plane(codes)
+            title = "Codes along their two leading principal axes"
+            self.tracker.figure("code/map", figures.scatter(plane, labels, self.data.classes, title), step)
+        if tsne and codes.shape[1] > 1:
+            from sklearn.manifold import TSNE
+
+            perplexity = min(30.0, (len(codes) - 1) / 3)
+            points = TSNE(perplexity=perplexity, random_state=0, init="pca").fit_transform(
+                codes.cpu().numpy()
+            )
+            figure = figures.scatter(torch.from_numpy(points), labels, self.data.classes, "Codes, by t-SNE")
+            self.tracker.figure("code/map_tsne", figure, step)
+
+    def _projector(self, test: Split, step: int) -> None:
+        part = head(test, PROJECTED)
+        names = None
+        if part.labels is not None:
+            classes = self.data.classes or []
+            names = [classes[i] if i < len(classes) else str(i) for i in part.labels.tolist()]
+        sprites = as_float(part.inputs) if self.data.is_image and max(self.data.input_shape) <= 64 else None
+        self.tracker.embedding(self.codes(test, PROJECTED), names, sprites, step)
+
+    def _generated(self, test: Split, step: int) -> None:
+        """Decoded draws from the prior, and straight lines between the codes of test images."""
+        generator = Randomness(EVALUATION_SEED, torch.device("cpu")).at("samples", 0)
+        draws = torch.randn((64, *self.autoencoder.code_shape), generator=generator)
+        samples = self.autoencoder.decode(draws)
+        self.tracker.picture("generated/samples", figures.image_rows(figures.wrap(samples, 16)), step)
+        ends = self.autoencoder.encode(as_float(test.inputs[:16]))
+        rows = []
+        for first, last in zip(ends[0::2], ends[1::2], strict=False):
+            weights = torch.linspace(0, 1, 12, device=first.device).view(-1, *[1] * first.dim())
+            rows.append(self.autoencoder.decode(first + weights * (last - first)))
+        if rows:
+            self.tracker.picture("generated/interpolations", figures.image_rows(rows), step)
+
+
+def head(part: Split, count: int) -> Split:
+    """The first images of a part."""
+    inputs = part.inputs[:count]
+    targets = inputs if part.targets is part.inputs else part.targets[:count]
+    return Split(inputs, targets, None if part.labels is None else part.labels[:count])
+
+
+def feature_images(autoencoder: Autoencoder) -> tuple[str, Tensor] | None:
+    """What the network learned, as weights [N,C,H,W] that can be shown: for a decoder of one linear layer each code
+    unit's image (``dictionary``), else the first layer's weights (``first_layer``); None where neither is images."""
+    from aerun.model.layers import TiedLinear
+
+    decoder = [m for m in autoencoder.decoder.modules() if isinstance(getattr(m, "bias", None), Tensor)]
+    if len(decoder) == 1 and len(autoencoder.output_shape) == 3:
+        weight = decoder[0].weight if isinstance(decoder[0], TiedLinear) else decoder[0].weight.T  # type: ignore[operator,union-attr]
+        return "dictionary", weight.reshape(-1, *autoencoder.output_shape)  # type: ignore[operator]
+    first = next(
+        (m for m in autoencoder.encoder.modules() if isinstance(getattr(m, "weight", None), Tensor)), None
+    )
+    if first is None or len(autoencoder.input_shape) != 3:
+        return None
+    weight = first.weight
+    assert isinstance(weight, Tensor)
+    return "first_layer", weight.reshape(-1, *autoencoder.input_shape) if weight.dim() == 2 else weight

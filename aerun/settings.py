@@ -1,0 +1,197 @@
+"""From a composed configuration to typed settings: every key, value and pair is checked here, before torch is imported.
+
+The parts of a run are dataclasses, and their annotations are the schema. An option is found by the ``_target_``
+of its YAML, which lies at the path of its code: conf/sparsity/topk.yaml names aerun.sparsity.TopK.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aerun.errors import ConfigError
+from aerun.spec import Annotated, Range, construct, locate, nearest
+
+GROUPS = ("dataset", "noise", "latent", "sparsity", "model", "loss", "optimizer", "scheduler", "trainer")
+TRUSTED = ("aerun", "torch", "torchvision")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A run: one part of each group, and what belongs to the run as a whole."""
+
+    seed: Annotated[int, Range(0, 2**63 - 1)]
+    resume: str | None
+    trusted_packages: list[str]
+    dataset: Any
+    noise: Any
+    latent: Any
+    sparsity: Any
+    model: Any
+    loss: Any
+    optimizer: Any
+    scheduler: Any
+    trainer: Any
+
+
+def parse(
+    config: Mapping[str, Any], choices: Mapping[str, str] | None = None, overrides: Sequence[str] = ()
+) -> Settings:
+    """Check a resolved configuration and build its parts.
+
+    ``choices`` are the options' names by group, for messages; ``overrides`` are what the user typed, so that one
+    which nothing would read is refused. Raises ConfigError with one line.
+    """
+    _check_targets(config, config.get("trusted_packages") or [])
+    for group in GROUPS:
+        if not isinstance(config.get(group), Mapping):
+            raise ConfigError(f"{group}: an option of this group is missing")
+    parts = {group: build_part(group, config[group]) for group in GROUPS}
+    settings: Settings = construct(Settings, {**config, **parts}, "")
+    _check_pairs(settings, choices or {})
+    _check_unread(settings, overrides)
+    return settings
+
+
+def build_part(group: str, node: Mapping[str, Any]) -> Any:
+    """The object that a group's node describes.
+
+    One of ours is a dataclass, checked key by key. A class of torch's or of a trusted package is called with the
+    node's values; an optimizer's waits for its parameters.
+    """
+    values = {str(key): value for key, value in node.items() if key != "_target_"}
+    target = node.get("_target_")
+    if not isinstance(target, str):
+        raise ConfigError(f"{group}._target_={target}: must name a class")
+    missing = [key for key, value in values.items() if value == "???"]
+    if missing:
+        raise ConfigError(f"{group}.{missing[0]}: a value is needed, {group}.{missing[0]}=…")
+    if target.partition(".")[0] == "aerun":
+        if not target.startswith(f"aerun.{group}."):
+            raise ConfigError(f"{group}._target_={target}: must be in aerun.{group}")
+        cls = locate(target)
+        if not (isinstance(cls, type) and (dataclasses.is_dataclass(cls) or not values)):
+            raise ConfigError(f"{group}._target_={target}: is no option of {group}")
+        return construct(cls, values, group) if dataclasses.is_dataclass(cls) else cls()
+    function = locate(target)
+    if group == "optimizer":
+        return functools.partial(function, **values)
+    try:
+        return function(**{key: _instantiate(value) for key, value in values.items()})
+    except Exception as error:
+        raise ConfigError(f"{group}: {target} refuses its arguments: {error}") from error
+
+
+def _instantiate(value: Any) -> Any:
+    """Nested ``_target_`` nodes of a user's own class, from the inside out."""
+    if isinstance(value, Mapping):
+        items = {key: _instantiate(item) for key, item in value.items()}
+        return locate(items.pop("_target_"))(**items) if "_target_" in items else items
+    return [_instantiate(item) for item in value] if isinstance(value, list) else value
+
+
+def _check_targets(node: Any, trusted: Sequence[str], path: str = "") -> None:
+    """Refuse every ``_target_`` outside the trusted packages: a shared YAML file is otherwise code."""
+    if isinstance(node, Mapping):
+        target = node.get("_target_")
+        if isinstance(target, str) and target.partition(".")[0] not in (*TRUSTED, *trusted):
+            package = target.partition(".")[0]
+            raise ConfigError(
+                f"{path}._target_={target}: only {', '.join(TRUSTED)} are trusted; "
+                f"trusted_packages=[{package}] lets this run use {package}"
+            )
+        for key, value in node.items():
+            _check_targets(value, trusted, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            _check_targets(value, trusted, f"{path}[{index}]")
+
+
+def _check_pairs(settings: Settings, choices: Mapping[str, str]) -> None:
+    """Refuse options that are fine alone but not together, naming both."""
+
+    def name(group: str) -> str:
+        return f"{group}={choices.get(group) or type(getattr(settings, group)).__name__}"
+
+    def get(group: str, key: str) -> Any:
+        return getattr(getattr(settings, group), key, None)
+
+    gaussian = getattr(settings.latent, "parameters_per_code", 1) > 1
+    constrained = type(settings.sparsity).__name__ != "NoSparsity"
+    if gaussian and constrained:
+        raise ConfigError(
+            f"{name('latent')} and {name('sparsity')} both constrain the code: "
+            "use sparsity=none or latent=deterministic"
+            + (f" (brought by {name('model')})" if "vae" in name("model") else "")
+        )
+    code_size, k = get("model", "code_size"), get("sparsity", "k")
+    if isinstance(code_size, int) and isinstance(k, int) and k > code_size:
+        raise ConfigError(f"sparsity.k={k} is larger than the code size, model.code_size={code_size}")
+    output, logits = get("model", "output_activation"), getattr(settings.loss, "takes_logits", False)
+    if logits and output not in (None, "identity", "sigmoid"):
+        raise ConfigError(
+            f"model.output_activation={output} and {name('loss')}: this loss takes logits, so the output is their "
+            "sigmoid; use model.output_activation=sigmoid or identity"
+        )
+    if get("dataset", "normalize") == "standardise":
+        if logits:
+            raise ConfigError(
+                f"dataset.normalize=standardise takes targets out of [0,1], which {name('loss')} needs"
+            )
+        if output not in (None, "identity"):
+            raise ConfigError(
+                f"dataset.normalize=standardise and model.output_activation={output}: standardised targets leave its "
+                "range; use model.output_activation=identity"
+            )
+    stop, rate = get("scheduler", "stop_lr"), get("optimizer", "lr")
+    if stop is not None and rate is not None and stop >= rate:
+        raise ConfigError(
+            f"scheduler.stop_lr={stop} is not below optimizer.lr={rate}: the run would end at once"
+        )
+    warmup, epochs = get("scheduler", "warmup_epochs"), get("trainer", "epochs")
+    if warmup is not None and epochs is not None and warmup > epochs:
+        raise ConfigError(f"scheduler.warmup_epochs={warmup} is longer than the run, trainer.epochs={epochs}")
+
+
+def _check_unread(settings: Settings, overrides: Sequence[str]) -> None:
+    """Refuse a key that the user typed where nothing would read it."""
+    typed = {override.lstrip("+~").partition("=")[0] for override in overrides}
+    gaussian = getattr(settings.latent, "parameters_per_code", 1) > 1
+    sigmoid = type(settings.sparsity).__name__ == "KL"
+    unread = {
+        "model.init_std": (getattr(settings.model, "init", "normal") != "normal", "model.init is not normal"),
+        "model.code_activation": (
+            gaussian or sigmoid,
+            "the latent or the sparsity has the code's nonlinearity fixed",
+        ),
+        "sparsity.activation": (gaussian, "the Gaussian latent applies no nonlinearity to the code"),
+        "trainer.min_delta": (getattr(settings.trainer, "patience", 1) is None, "trainer.patience is null"),
+    }
+    for key, (is_unread, reason) in unread.items():
+        if is_unread and key in typed:
+            raise ConfigError(f"{key}: would not be read, since {reason}")
+
+
+def known_keys(config: Mapping[str, Any], path: str = "") -> list[str]:
+    """All dotted keys of a configuration, inner ones included."""
+    keys = []
+    for key, value in config.items():
+        dotted = f"{path}.{key}" if path else str(key)
+        keys.append(dotted)
+        if isinstance(value, Mapping):
+            keys += known_keys(value, dotted)
+    return keys
+
+
+def unknown_key(key: str, config: Mapping[str, Any]) -> ConfigError:
+    """The error for a key that the configuration does not have, with the nearest one that it has."""
+    keys = [known for known in known_keys(config) if not known.endswith("_target_")]
+    parent = key.rpartition(".")[0]
+    siblings = [known for known in keys if known.rpartition(".")[0] == parent]
+    hint = nearest(key, siblings) or nearest(key, keys)
+    allowed = ", ".join(known.removeprefix(f"{parent}.") for known in siblings)
+    place = f" Allowed in {parent}: {allowed}" if parent and siblings else ""
+    return ConfigError(f"{key}: there is no such key.{hint}{place}")

@@ -1,0 +1,136 @@
+"""Constraints on the code: each applies the code's nonlinearity to the encoder's linear features, then selects
+or penalises, and returns the code with its penalties.
+
+Features are vectors [B,D] or maps [B,C,H,W]. For vectors a "unit" is one of the D features; for maps it is a
+channel, which occurs at H*W positions of every image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from aerun.activation import activation
+from aerun.spec import Activation, Count, Fraction, NonNegative, OpenProbability
+from aerun.terms import Penalty
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Constrained = tuple["Tensor", list[Penalty]]
+
+
+@dataclass(frozen=True)
+class NoSparsity:
+    """The code is the features, after the code's nonlinearity."""
+
+    activation: Activation
+
+    def __call__(self, features: Tensor, training: bool) -> Constrained:
+        """features[B,D] or [B,C,H,W] -> code of the same shape, no penalty."""
+        return activation(self.activation)(features), []
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The k largest features of each sample survive; the others, and their gradients, are zero.
+
+    Makhzani & Frey 2013, "k-Sparse Autoencoders" (arXiv:1312.5663). On feature maps: the k largest positions
+    of every channel of each sample, the spatial sparsity of "Winner-Take-All Autoencoders" (arXiv:1409.2752;
+    there k = 1). Features compare by signed value; they are selected in evaluation as in training.
+    """
+
+    k: Count
+    activation: Activation
+
+    def __call__(self, features: Tensor, training: bool) -> Constrained:
+        """features[B,D] or [B,C,H,W] -> code of the same shape with at most k nonzeros a row, no penalty."""
+        return keep_largest(activation(self.activation)(features), self.k), []
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """For each unit the largest fraction of the minibatch survives, in training only: winner-take-all.
+
+    Makhzani & Frey 2014, "Winner-Take-All Autoencoders" (arXiv:1409.2752), lifetime sparsity. On feature maps
+    a channel's winners are chosen among all positions of all samples. At least one winner survives. In
+    evaluation the code is dense, as in the paper.
+    """
+
+    fraction: Fraction
+    activation: Activation
+
+    def __call__(self, features: Tensor, training: bool) -> Constrained:
+        """features[B,D] or [B,C,H,W] -> code of the same shape, no penalty."""
+        code = activation(self.activation)(features)
+        return (keep_winners(code, self.fraction) if training else code), []
+
+
+@dataclass(frozen=True)
+class TopKLifetime:
+    """TopK, then Lifetime among its survivors: on feature maps (k = 1) the paper's convolutional WTA.
+
+    For vectors a unit keeps its largest fraction of the minibatch; for maps its largest fraction of the k
+    survivors that each sample has in the channel. Lifetime acts in training only, TopK always.
+    """
+
+    k: Count
+    fraction: Fraction
+    activation: Activation
+
+    def __call__(self, features: Tensor, training: bool) -> Constrained:
+        """features[B,D] or [B,C,H,W] -> code of the same shape, no penalty."""
+        code = keep_largest(activation(self.activation)(features), self.k)
+        if not training:
+            return code, []
+        share = self.k / code[0, 0].numel() if code.dim() > 2 else 1.0
+        return keep_winners(code, self.fraction * share), []
+
+
+@dataclass(frozen=True)
+class L1:
+    """A penalty on the code's absolute values: mean over the batch of sum_j |code_j|."""
+
+    weight: NonNegative
+    activation: Activation
+
+    def __call__(self, features: Tensor, training: bool) -> Constrained:
+        """features[B,D] or [B,C,H,W] -> code of the same shape, penalty ``l1``."""
+        code = activation(self.activation)(features)
+        return code, [Penalty("l1", code.float().abs().flatten(1).sum(1).mean(), self.weight)]
+
+
+@dataclass(frozen=True)
+class KL:
+    """A penalty on each unit's mean activation q_j over the batch, for a code that a sigmoid keeps in (0,1).
+
+    sum_j rho log(rho/q_j) + (1-rho) log((1-rho)/(1-q_j)): Ng, "Sparse autoencoder" (CS294A lecture notes). On
+    feature maps q_j is a channel's mean over the batch and all positions. q is clamped away from 0 and 1, so
+    that a saturated unit gives a large finite value, never NaN.
+    """
+
+    rho: OpenProbability
+    weight: NonNegative
+    activation: Literal["sigmoid"]
+
+    def __call__(self, features: Tensor, training: bool) -> Constrained:
+        """features[B,D] or [B,C,H,W] -> code of the same shape, in (0,1), penalty ``kl_sparsity``."""
+        code = activation(self.activation)(features)
+        mean = code.float().transpose(0, 1).flatten(1).mean(1).clamp(1e-6, 1 - 1e-6)
+        divergence = self.rho * (self.rho / mean).log() + (1 - self.rho) * ((1 - self.rho) / (1 - mean)).log()
+        return code, [Penalty("kl_sparsity", divergence.sum(), self.weight)]
+
+
+def keep_largest(code: Tensor, k: int) -> Tensor:
+    """code[B,D] or [B,C,H,W] with all but the k largest entries of each row (of each channel) set to zero."""
+    rows = code.flatten(2) if code.dim() > 2 else code
+    values, places = rows.topk(k, dim=-1)
+    return rows.new_zeros(rows.shape).scatter(-1, places, values).view(code.shape)
+
+
+def keep_winners(code: Tensor, fraction: float) -> Tensor:
+    """code[B,D] or [B,C,H,W] with all but each unit's largest ``fraction`` of entries set to zero."""
+    units = code.transpose(0, 1).flatten(1)
+    values, places = units.topk(max(1, round(fraction * units.shape[1])), dim=1)
+    winners = units.new_zeros(units.shape).scatter(1, places, values)
+    return winners.view(code.transpose(0, 1).shape).transpose(0, 1)

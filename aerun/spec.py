@@ -1,0 +1,179 @@
+"""Typed, ranged settings: what a value of the configuration may be, and the check of one value against it.
+
+Every option of the configuration is a dataclass whose annotations are its schema. They are read here, so that
+``sparsity.k=0`` is refused with a sentence before torch is imported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from aerun.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Range:
+    """An interval of numbers; a bound that is ``None`` is absent. NaN and infinities are never inside."""
+
+    low: float | None = None
+    high: float | None = None
+    low_open: bool = False
+    high_open: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        if not math.isfinite(value):
+            return False
+        above = self.low is None or (value > self.low if self.low_open else value >= self.low)
+        below = self.high is None or (value < self.high if self.high_open else value <= self.high)
+        return above and below
+
+    def __str__(self) -> str:
+        low = None if self.low is None else f"{'above' if self.low_open else 'at least'} {self.low:g}"
+        high = None if self.high is None else f"{'below' if self.high_open else 'at most'} {self.high:g}"
+        return " and ".join(part for part in (low, high) if part) or "finite"
+
+
+Finite = Annotated[float, Range()]
+Positive = Annotated[float, Range(0, low_open=True)]
+NonNegative = Annotated[float, Range(0)]
+Probability = Annotated[float, Range(0, 1)]
+OpenProbability = Annotated[float, Range(0, 1, low_open=True, high_open=True)]
+Fraction = Annotated[float, Range(0, 1, low_open=True)]
+Decay = Annotated[float, Range(0, 1, high_open=True)]
+Count = Annotated[int, Range(1)]
+Size = Annotated[int, Range(1, 1_000_000)]
+NonNegativeInt = Annotated[int, Range(0)]
+Activation = Literal[
+    "identity", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "tanh", "sigmoid"
+]
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """``" Did you mean 'x'?"`` for the allowed name closest to ``name``, or nothing."""
+    match = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return f" Did you mean '{match[0]}'?" if match else ""
+
+
+def construct(cls: type, values: Mapping[str, Any], path: str) -> Any:
+    """Build the dataclass ``cls`` from configuration values, each checked against its field's annotation.
+
+    ``path`` is where the values stand in the configuration (``"sparsity"``); it opens every message.
+    Raises ConfigError for a key that is unknown or missing, a wrong type, a value out of range, and for
+    whatever ``__post_init__`` refuses with a ValueError.
+    """
+    hints = typing.get_type_hints(cls, include_extras=True)
+    fields = {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
+    prefix = f"{path}." if path else ""
+    for name in values:
+        if name not in fields:
+            raise ConfigError(
+                f"{prefix}{name}: there is no such key.{nearest(name, fields)} "
+                f"Allowed in {path or 'the configuration'}: {', '.join(sorted(fields)) or 'nothing'}"
+            )
+    required = (f.name for f in dataclasses.fields(cls) if f.init and _has_no_default(f))
+    for name in required:
+        if name not in values:
+            raise ConfigError(f"{prefix}{name}: a value is missing")
+    checked = {name: check(f"{prefix}{name}", value, fields[name]) for name, value in values.items()}
+    try:
+        return cls(**checked)
+    except ValueError as error:
+        raise ConfigError(f"{prefix}{error}") from error
+
+
+def _has_no_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def check(key: str, value: Any, annotation: Any) -> Any:
+    """``value`` as the annotated type (an int becomes a float where one is due), or a ConfigError."""
+    problem = _Problem(key, value)
+    return _check(problem, value, annotation)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    key: str
+    value: Any
+
+    def __call__(self, allowed: str) -> ConfigError:
+        return ConfigError(f"{self.key}={_show(self.value)}: must be {allowed}")
+
+
+def _show(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _check(problem: _Problem, value: Any, annotation: Any) -> Any:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is Any:
+        return value
+    if origin is Annotated:
+        limits = next((extra for extra in arguments[1:] if isinstance(extra, Range)), None)
+        result = _check(problem, value, arguments[0])
+        if limits is not None and result not in limits:
+            raise problem(f"{_name(annotation)}")
+        return result
+    if origin is Literal:
+        if value not in arguments or isinstance(value, bool):
+            raise ConfigError(
+                f"{problem.key}={_show(value)}: must be one of {', '.join(map(str, arguments))}."
+                + nearest(str(value), map(str, arguments))
+            )
+        return value
+    if origin in (Union, types.UnionType):
+        return _check_union(problem, value, annotation)
+    if origin is list:
+        if not isinstance(value, list):
+            raise problem(_name(annotation))
+        return [_check(problem, item, arguments[0]) for item in value]
+    accepted: tuple[type, ...] = (int, float) if annotation is float else (annotation,)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and annotation is not bool):
+        raise problem(_name(annotation))
+    return float(value) if annotation is float else value
+
+
+def _check_union(problem: _Problem, value: Any, annotation: Any) -> Any:
+    for member in get_args(annotation):
+        if member is type(None):
+            if value is None:
+                return None
+            continue
+        try:
+            return _check(problem, value, member)
+        except ConfigError:
+            continue
+    raise problem(_name(annotation))
+
+
+def _name(annotation: Any) -> str:
+    """The annotation in words: ``a whole number, at least 1, or null``."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        limits = [str(extra) for extra in arguments[1:] if isinstance(extra, Range)]
+        return ", ".join([_name(arguments[0]), *limits])
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin in (Union, types.UnionType):
+        return ", or ".join(_name(member) for member in arguments)
+    if origin is list:
+        return f"a list of ({_name(arguments[0])})"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    return words.get(annotation, str(annotation))
+
+
+def locate(target: str) -> Any:
+    """The class or function that a dotted ``_target_`` names; ConfigError where there is none."""
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"_target_={target}: cannot be imported ({error})") from error

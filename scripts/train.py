@@ -1,0 +1,12 @@
+"""Compose a configuration, train, and log to TensorBoard: ``python scripts/train.py --help``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from aerun.cli import main
+
+# Hydra's tab completion looks for the text @hydra.main in this file; the decorated function is aerun.cli.train.
+if __name__ == "__main__":
+    main()
