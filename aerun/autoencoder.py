@@ -117,14 +117,10 @@ class Autoencoder(nn.Module):
         return self.standardise_target.inverse(self.output_activation(self.decoder(code).float()))
 
     @torch.no_grad()
-    def _batched(
-        self, function: Callable[[Tensor], Tensor], data: Tensor | np.ndarray, shape: Shape
-    ) -> Tensor:
+    def _batched(self, function: Callable[[Tensor], Tensor], data: Tensor | np.ndarray, shape: Shape) -> Tensor:
         data = torch.as_tensor(data)
         if tuple(data.shape[1:]) != shape:
-            raise ValueError(
-                f"expected a batch of shape [N, {', '.join(map(str, shape))}], got {list(data.shape)}"
-            )
+            raise ValueError(f"expected a batch of shape [N, {', '.join(map(str, shape))}], got {list(data.shape)}")
         if data.dtype == torch.uint8:
             raise ValueError("expected floating-point images in [0,1], got uint8: divide by 255")
         was_training = self.training

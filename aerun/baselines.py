@@ -61,8 +61,7 @@ def _linear_answers(train: Split, test: Split, same: bool, noise: Any, code_size
         components = principal_components(train.targets, mean, code_size)
         if components is not None:
             projections = (
-                (rows - mean) @ components @ components.T + mean
-                for rows in map(_rows, test.targets.split(CHUNK))
+                (rows - mean) @ components @ components.T + mean for rows in map(_rows, test.targets.split(CHUNK))
             )
             result |= _scores("pca", test, projections)
     values = math.prod(train.inputs.shape[1:])

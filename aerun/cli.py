@@ -80,18 +80,14 @@ def continued(plain: dict[str, Any], folder: Path, overrides: list[str]) -> dict
     for override in overrides:
         key = override.lstrip("+").partition("=")[0]
         if key not in ("resume", "trainer.epochs"):
-            raise ConfigError(
-                f"{override}: a resumed run keeps its settings; only trainer.epochs may be changed"
-            )
+            raise ConfigError(f"{override}: a resumed run keeps its settings; only trainer.epochs may be changed")
         if key == "trainer.epochs":
             stored["trainer"]["epochs"] = plain["trainer"]["epochs"]
     if (folder / SUMMARY).exists():
         from aerun.experiment import forget_summary
 
         if not forget_summary(folder, stored):
-            raise ConfigError(
-                f"resume={folder}: this run has finished; trainer.epochs=N beyond its end extends it"
-            )
+            raise ConfigError(f"resume={folder}: this run has finished; trainer.epochs=N beyond its end extends it")
     return {**stored, "resume": str(folder)}
 
 
@@ -157,7 +153,8 @@ def explain(error: Exception) -> str:
         return str(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
-        return f"{group}={option}: there is no such option.{nearest(option, error.options)} Allowed: {', '.join(error.options)}"
+        allowed = ", ".join(error.options)
+        return f"{group}={option}: there is no such option.{nearest(option, error.options)} Allowed: {allowed}"
     if isinstance(error, ConfigCompositionException):
         match = re.search(r"Could not override '([^']+)'", str(error))
         if match:
@@ -194,9 +191,7 @@ def evaluate_main() -> None:
 
 def evaluate_run(arguments: list[str]) -> None:
     """Recompute a finished run's test metrics and figures."""
-    usage = (
-        "usage: evaluate.py run=RUN_FOLDER\nComputes the test metrics and figures of a finished run again."
-    )
+    usage = "usage: evaluate.py run=RUN_FOLDER\nComputes the test metrics and figures of a finished run again."
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage)
         return
@@ -211,7 +206,5 @@ def evaluate_run(arguments: list[str]) -> None:
     print_summary(summary, folder.absolute())
     differing = summary["differs_from_summary"]
     print(
-        "agrees with summary.json to the last digit"
-        if not differing
-        else f"differs from summary.json in {differing}"
+        "agrees with summary.json to the last digit" if not differing else f"differs from summary.json in {differing}"
     )

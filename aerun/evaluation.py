@@ -21,9 +21,7 @@ EVALUATION_SEED = 0
 def corrupted_batches(split: Split, noise: Any) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """(clean inputs, corrupted inputs, targets), float, in order; the noise is drawn by position only."""
     random = Randomness(EVALUATION_SEED, split.inputs.device)
-    for index, (inputs, targets) in enumerate(
-        zip(split.inputs.split(BATCH), split.targets.split(BATCH), strict=True)
-    ):
+    for index, (inputs, targets) in enumerate(zip(split.inputs.split(BATCH), split.targets.split(BATCH), strict=True)):
         clean = as_float(inputs)
         yield clean, noise(clean, random.at("evaluation-noise", index)), as_float(targets)
 
@@ -130,9 +128,7 @@ class _Collector:
         output, target = (spread.total() for spread in self._spreads)
         return result | {
             "active_units": _mean(self._active),
-            "dead_units": float(
-                still.double().mean() if still.device.type != "mps" else still.float().mean()
-            ),
+            "dead_units": float(still.double().mean() if still.device.type != "mps" else still.float().mean()),
             "output_spread": output / target if target else math.nan,
         }
 

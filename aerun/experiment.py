@@ -42,9 +42,7 @@ def run(settings: Settings, config: Mapping[str, Any], folder: Path, overrides: 
     summary_path = folder / SUMMARY
     if settings.resume is None:
         if (folder / CONFIG).exists():
-            raise ConfigError(
-                f"hydra.run.dir={folder}: holds a run already; continue it with resume={folder}"
-            )
+            raise ConfigError(f"hydra.run.dir={folder}: holds a run already; continue it with resume={folder}")
         if folder.exists() and not os.access(folder, os.W_OK):
             raise ConfigError(f"hydra.run.dir={folder}: cannot be written to")
     device = prepare(settings)
@@ -52,9 +50,7 @@ def run(settings: Settings, config: Mapping[str, Any], folder: Path, overrides: 
     check_data(settings, data)
     autoencoder = build_autoencoder(settings, data).to(device)
     optimizer = build_optimizer(settings, autoencoder)
-    parts = Parts(
-        autoencoder, data, settings.noise, settings.loss, optimizer, settings.scheduler, settings.seed
-    )
+    parts = Parts(autoencoder, data, settings.noise, settings.loss, optimizer, settings.scheduler, settings.seed)
     checkpoints = folder / CHECKPOINTS
     checkpoints.mkdir(parents=True, exist_ok=True)
     progress = checkpoint.Progress()
@@ -72,9 +68,7 @@ def run(settings: Settings, config: Mapping[str, Any], folder: Path, overrides: 
         checkpoint.load_model(checkpoints / checkpoint.BEST, autoencoder)
         summary = summarise(settings, parts, progress)
         tracker.scalars({f"test/{name}": value for name, value in summary["test"].items()}, progress.step)
-        tracker.scalars(
-            {f"baseline/{name}": value for name, value in summary["baselines"].items()}, progress.step
-        )
+        tracker.scalars({f"baseline/{name}": value for name, value in summary["baselines"].items()}, progress.step)
         report.final(progress.step, settings.trainer.tsne)
         draw_curves(folder, tracker, progress.step)
         tracker.finished()
@@ -103,9 +97,7 @@ def check_data(settings: Settings, data: Data) -> None:
         for split in (data.train, data.test):
             if split.targets.dtype != torch.uint8 and not in_unit_range(split.targets):
                 low, high = float(split.targets.min()), float(split.targets.max())
-                raise ConfigError(
-                    f"loss=bce: needs targets in [0,1], the data reach from {low:g} to {high:g}"
-                )
+                raise ConfigError(f"loss=bce: needs targets in [0,1], the data reach from {low:g} to {high:g}")
 
 
 def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
@@ -133,9 +125,7 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
         code_shape=codec.code_shape,
         sparsity=sparsity,
         latent=latent,
-        output_activation="sigmoid"
-        if settings.loss.takes_logits
-        else getattr(model, "output_activation", "identity"),
+        output_activation="sigmoid" if settings.loss.takes_logits else getattr(model, "output_activation", "identity"),
         standardise_input=Standardise(*(data.input_statistics or ())),
         standardise_target=Standardise(*(data.target_statistics or ())),
     )
@@ -173,16 +163,12 @@ def summarise(settings: Settings, parts: Parts, progress: checkpoint.Progress) -
         "code_size": code_size,
         "parameters": sum(p.numel() for p in autoencoder.parameters()),
         "train_seconds": progress.train_seconds,
-        "images_per_second": progress.train_images / progress.train_seconds
-        if progress.train_seconds
-        else None,
+        "images_per_second": progress.train_images / progress.train_seconds if progress.train_seconds else None,
         "dataset_checksum": data.checksum,
     }
 
 
-def describe(
-    folder: Path, config: Mapping[str, Any], overrides: list[str], data: Data, device: torch.device
-) -> None:
+def describe(folder: Path, config: Mapping[str, Any], overrides: list[str], data: Data, device: torch.device) -> None:
     """Write what was asked for, and where and with what it runs."""
     from aerun.environment import environment
 
@@ -192,9 +178,7 @@ def describe(
     shapes = {"input_shape": list(data.input_shape), "output_shape": list(data.output_shape)}
     counts = {"train": len(data.train), "validation": len(data.validation or ()), "test": len(data.test)}
     dataset = {"checksum": data.checksum, "images": counts, **shapes}
-    write_text(
-        folder / "environment.json", json.dumps({**environment(device), "dataset": dataset}, indent=2) + "\n"
-    )
+    write_text(folder / "environment.json", json.dumps({**environment(device), "dataset": dataset}, indent=2) + "\n")
 
 
 def draw_curves(folder: Path, tracker: Tracker, step: int) -> None:
@@ -210,9 +194,7 @@ def draw_curves(folder: Path, tracker: Tracker, step: int) -> None:
     losses = {name: series(f"{name}/loss") for name in ("train", "validation")}
     losses = {name: points for name, points in losses.items() if points[0]}
     tracker.figure("curves/loss", figures.curves(losses, "loss"), step)
-    tracker.figure(
-        "curves/learning_rate", figures.curves({"": series("train/learning_rate")}, "learning rate"), step
-    )
+    tracker.figure("curves/learning_rate", figures.curves({"": series("train/learning_rate")}, "learning rate"), step)
 
 
 def flat(config: Mapping[str, Any], path: str = "") -> dict[str, bool | float | str]:
@@ -260,9 +242,7 @@ def load(folder: str | os.PathLike[str], device: str = "cpu") -> Autoencoder:
     try:
         shapes = json.loads((folder / "environment.json").read_text())["dataset"]
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f"{folder}: has no readable environment.json, which says the data's shape ({error})"
-        ) from error
+        raise DataError(f"{folder}: has no readable environment.json, which says the data's shape ({error})") from error
     autoencoder = build_autoencoder(settings, _shape_only(settings, shapes))
     checkpoint.load_model(folder / CHECKPOINTS / checkpoint.BEST, autoencoder)
     return autoencoder.to(choose_device(device)).eval()
@@ -305,14 +285,10 @@ def reevaluate(folder: Path) -> dict[str, Any]:
     device = prepare(settings)
     data = settings.dataset.load(device)
     if data.checksum != before["dataset_checksum"]:
-        raise DataError(
-            f"{folder}: its data have changed, {before['dataset_checksum']} then, {data.checksum} now"
-        )
+        raise DataError(f"{folder}: its data have changed, {before['dataset_checksum']} then, {data.checksum} now")
     autoencoder = build_autoencoder(settings, data).to(device)
     optimizer = build_optimizer(settings, autoencoder)
-    parts = Parts(
-        autoencoder, data, settings.noise, settings.loss, optimizer, settings.scheduler, settings.seed
-    )
+    parts = Parts(autoencoder, data, settings.noise, settings.loss, optimizer, settings.scheduler, settings.seed)
     progress = checkpoint.load_model(folder / CHECKPOINTS / checkpoint.BEST, autoencoder)
     after = summarise(settings, parts, progress)
     with Tracker(folder, log_events=False) as tracker:

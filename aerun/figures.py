@@ -111,9 +111,7 @@ def scatter(points: Tensor, labels: Tensor | None, classes: list[str] | None, ti
     return figure
 
 
-def curves(
-    series: dict[str, tuple[list[float], list[float]]], ylabel: str, logarithmic: bool = True
-) -> Figure:
+def curves(series: dict[str, tuple[list[float], list[float]]], ylabel: str, logarithmic: bool = True) -> Figure:
     """Lines by name, each (epochs, values)."""
     figure, axes = _axes((7, 4))
     for name, (x, y) in series.items():

@@ -53,9 +53,7 @@ class Gaussian:
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """images[B,...] float -> corrupted images of the same shape; clipped to [0,1] if ``clip``."""
-        noise = images.new_empty(images.shape).normal_(
-            self.mean, math.sqrt(self.variance), generator=generator
-        )
+        noise = images.new_empty(images.shape).normal_(self.mean, math.sqrt(self.variance), generator=generator)
         noisy = noise.add_(images)
         return noisy.clamp_(0, 1) if self.clip else noisy
 

@@ -43,15 +43,11 @@ class _TorchOptimizer:
         settings: dict[str, Any] = asdict(self)
         device = parameters[0].device.type
         if settings.get("capturable") and device != "cuda":
-            raise ConfigError(
-                f"optimizer.capturable=true: needs trainer.device=cuda, the device here is {device}"
-            )
+            raise ConfigError(f"optimizer.capturable=true: needs trainer.device=cuda, the device here is {device}")
         try:
             optimizer: Optimizer = getattr(torch.optim, type(self).__name__)(parameters, **settings)
         except (ValueError, RuntimeError, TypeError) as error:
-            raise ConfigError(
-                f"optimizer={type(self).__name__.lower()}: torch refuses it: {error}"
-            ) from error
+            raise ConfigError(f"optimizer={type(self).__name__.lower()}: torch refuses it: {error}") from error
         return optimizer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,9 +81,7 @@ class Report:
             from sklearn.manifold import TSNE
 
             perplexity = min(30.0, (len(codes) - 1) / 3)
-            points = TSNE(perplexity=perplexity, random_state=0, init="pca").fit_transform(
-                codes.cpu().numpy()
-            )
+            points = TSNE(perplexity=perplexity, random_state=0, init="pca").fit_transform(codes.cpu().numpy())
             figure = figures.scatter(torch.from_numpy(points), labels, self.data.classes, "Codes, by t-SNE")
             self.tracker.figure("code/map_tsne", figure, step)
 
@@ -120,15 +119,13 @@ def head(part: Split, count: int) -> Split:
 def feature_images(autoencoder: Autoencoder) -> tuple[str, Tensor] | None:
     """What the network learned, as weights [N,C,H,W] that can be shown: for a decoder of one linear layer each code
     unit's image (``dictionary``), else the first layer's weights (``first_layer``); None where neither is images."""
-    from aerun.model.layers import TiedLinear
-
-    decoder = [m for m in autoencoder.decoder.modules() if isinstance(getattr(m, "bias", None), Tensor)]
-    if len(decoder) == 1 and len(autoencoder.output_shape) == 3:
-        weight = decoder[0].weight if isinstance(decoder[0], TiedLinear) else decoder[0].weight.T  # type: ignore[operator,union-attr]
-        return "dictionary", weight.reshape(-1, *autoencoder.output_shape)  # type: ignore[operator]
-    first = next(
-        (m for m in autoencoder.encoder.modules() if isinstance(getattr(m, "weight", None), Tensor)), None
-    )
+    layers = [module for module in autoencoder.decoder.modules() if isinstance(getattr(module, "bias", None), Tensor)]
+    if len(layers) == 1 and len(autoencoder.output_shape) == 3:
+        units = torch.eye(math.prod(autoencoder.code_shape), device=autoencoder.device)
+        codes = units.view(-1, *autoencoder.code_shape)
+        with torch.no_grad():
+            return "dictionary", autoencoder.decoder(codes) - autoencoder.decoder(torch.zeros_like(codes[:1]))
+    first = next((m for m in autoencoder.encoder.modules() if isinstance(getattr(m, "weight", None), Tensor)), None)
     if first is None or len(autoencoder.input_shape) != 3:
         return None
     weight = first.weight

@@ -92,9 +92,7 @@ class Cosine(Constant):
         if step < warmup:
             return (step + 1) / warmup
         progress = (step - warmup) / max(1, total_steps - warmup)
-        return self.final_factor + (1 - self.final_factor) * 0.5 * (
-            1 + math.cos(math.pi * min(progress, 1.0))
-        )
+        return self.final_factor + (1 - self.final_factor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
 @dataclass

@@ -10,10 +10,10 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from aerun.errors import ConfigError
-from aerun.spec import Annotated, Range, construct, locate, nearest
+from aerun.spec import Range, construct, locate, nearest
 
 GROUPS = ("dataset", "noise", "latent", "sparsity", "model", "loss", "optimizer", "scheduler", "trainer")
 TRUSTED = ("aerun", "torch", "torchvision")
@@ -138,9 +138,7 @@ def _check_pairs(settings: Settings, choices: Mapping[str, str]) -> None:
         )
     if get("dataset", "normalize") == "standardise":
         if logits:
-            raise ConfigError(
-                f"dataset.normalize=standardise takes targets out of [0,1], which {name('loss')} needs"
-            )
+            raise ConfigError(f"dataset.normalize=standardise takes targets out of [0,1], which {name('loss')} needs")
         if output not in (None, "identity"):
             raise ConfigError(
                 f"dataset.normalize=standardise and model.output_activation={output}: standardised targets leave its "
@@ -148,9 +146,7 @@ def _check_pairs(settings: Settings, choices: Mapping[str, str]) -> None:
             )
     stop, rate = get("scheduler", "stop_lr"), get("optimizer", "lr")
     if stop is not None and rate is not None and stop >= rate:
-        raise ConfigError(
-            f"scheduler.stop_lr={stop} is not below optimizer.lr={rate}: the run would end at once"
-        )
+        raise ConfigError(f"scheduler.stop_lr={stop} is not below optimizer.lr={rate}: the run would end at once")
     warmup, epochs = get("scheduler", "warmup_epochs"), get("trainer", "epochs")
     if warmup is not None and epochs is not None and warmup > epochs:
         raise ConfigError(f"scheduler.warmup_epochs={warmup} is longer than the run, trainer.epochs={epochs}")

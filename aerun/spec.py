@@ -51,9 +51,7 @@ Decay = Annotated[float, Range(0, 1, high_open=True)]
 Count = Annotated[int, Range(1)]
 Size = Annotated[int, Range(1, 1_000_000)]
 NonNegativeInt = Annotated[int, Range(0)]
-Activation = Literal[
-    "identity", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "tanh", "sigmoid"
-]
+Activation = Literal["identity", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "tanh", "sigmoid"]
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -138,7 +136,7 @@ def _check(problem: _Problem, value: Any, annotation: Any) -> Any:
     accepted: tuple[type, ...] = (int, float) if annotation is float else (annotation,)
     if not isinstance(value, accepted) or (isinstance(value, bool) and annotation is not bool):
         raise problem(_name(annotation))
-    return float(value) if annotation is float else value
+    return float(value) if accepted == (int, float) else value
 
 
 def _check_union(problem: _Problem, value: Any, annotation: Any) -> Any:

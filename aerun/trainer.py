@@ -74,9 +74,7 @@ class Joint:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise ValueError(f"device={self.device}: must be one of auto, cpu, cuda, cuda:N, mps")
 
-    def fit(
-        self, parts: Parts, progress: Progress, tracker: Tracker, report: Report, folder: Path
-    ) -> Progress:
+    def fit(self, parts: Parts, progress: Progress, tracker: Tracker, report: Report, folder: Path) -> Progress:
         """Train from where ``progress`` stands, with a checkpoint in ``folder`` after every epoch.
 
         Raises DivergedError, before anything is saved, when a loss is not finite.
@@ -89,9 +87,7 @@ class Joint:
         total_steps = min(self.epochs * steps_per_epoch, self.steps or sys.maxsize)
         step = self._step(parts, total_steps, steps_per_epoch)
         pictures = (
-            {round(i * self.epochs / self.pictures) for i in range(1, self.pictures + 1)}
-            if self.pictures
-            else set()
+            {round(i * self.epochs / self.pictures) for i in range(1, self.pictures + 1)} if self.pictures else set()
         )
         with _bar(progress.step, total_steps) as bar:
             while progress.step < total_steps:
@@ -201,9 +197,7 @@ class Joint:
                 clip_grad_norm_(parameters, self.clip_norm)
             if self.clip_value is not None:
                 clip_grad_value_(parameters, self.clip_value)
-            multiplier = parts.scheduler.multiplier(
-                number, total_steps=total_steps, steps_per_epoch=steps_per_epoch
-            )
+            multiplier = parts.scheduler.multiplier(number, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * multiplier
             optimizer.step()
@@ -280,10 +274,7 @@ def _rate(optimizer: Optimizer) -> float:
 
 def _weighted(rows: list[list[float]], sizes: list[int]) -> list[float]:
     total = sum(sizes)
-    return [
-        math.fsum(v * n for v, n in zip(column, sizes, strict=True)) / total
-        for column in zip(*rows, strict=True)
-    ]
+    return [math.fsum(v * n for v, n in zip(column, sizes, strict=True)) / total for column in zip(*rows, strict=True)]
 
 
 def _save(checkpoint: Any, folder: Path, parts: Parts, progress: Progress) -> None:
@@ -347,8 +338,6 @@ def choose_device(name: str) -> torch.device:
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
     device = torch.device(name)
     there = ", ".join(kind for kind, here in available.items() if here)
-    if not available[device.type] or (
-        device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
-    ):
+    if not available[device.type] or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
         raise ConfigError(f"trainer.device={name}: this machine has {there} (torch {torch.__version__})")
     return device

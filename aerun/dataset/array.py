@@ -71,9 +71,7 @@ def _as_images(path: Path, array: np.ndarray) -> np.ndarray:
     if array.ndim not in (2, 4) or 0 in array.shape:
         raise DataError(f"{path}: an array of shape {array.shape} is neither [N,features] nor [N,C,H,W]")
     if array.dtype == np.uint8:
-        return (
-            np.ascontiguousarray(array) if array.ndim == 4 else (array / np.float32(255)).astype(np.float32)
-        )
+        return np.ascontiguousarray(array) if array.ndim == 4 else (array / np.float32(255)).astype(np.float32)
     if array.dtype.kind not in "fiu":
         raise DataError(f"{path}: holds {array.dtype}, not numbers")
     return np.ascontiguousarray(array, dtype=np.float32)
@@ -85,7 +83,5 @@ def _as_labels(path: Path, labels: np.ndarray | None, count: int) -> np.ndarray 
     if labels is None:
         return None
     if labels.shape != (count,) or labels.dtype.kind not in "iu" or (labels.size and labels.min() < 0):
-        raise DataError(
-            f"{path}: labels must be {count} whole numbers from 0, not {labels.dtype} {labels.shape}"
-        )
+        raise DataError(f"{path}: labels must be {count} whole numbers from 0, not {labels.dtype} {labels.shape}")
     return labels.astype(np.int64)

@@ -116,9 +116,7 @@ class Dataset:
         train = self._split(arrays.train, arrays.train_labels)
         test = self._split(arrays.test, arrays.test_labels)
         if train.inputs.shape[1:] != test.inputs.shape[1:]:
-            raise DataError(
-                f"training images are {train.inputs.shape[1:]}, test images {test.inputs.shape[1:]}"
-            )
+            raise DataError(f"training images are {train.inputs.shape[1:]}, test images {test.inputs.shape[1:]}")
         _check_memory([train, test], device)
         data = Data(
             train=_select(train, train_rows, device),
@@ -138,9 +136,7 @@ class Dataset:
 
         held_out = self.validation if isinstance(self.validation, int) else round(self.validation * total)
         if held_out >= total:
-            raise ConfigError(
-                f"dataset.validation={self.validation}: leaves nothing of {total} training images"
-            )
+            raise ConfigError(f"dataset.validation={self.validation}: leaves nothing of {total} training images")
         left = total - held_out
         if self.train_limit is not None and self.train_limit > left:
             raise ConfigError(
@@ -176,13 +172,14 @@ def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     import torch
 
     over = (0, 2, 3) if images.dim() == 4 else (0,)
-    count, total, square = 0, 0.0, 0.0
+    count = 0
+    total = square = torch.zeros((), dtype=torch.float32, device=images.device)
     for chunk in images.split(CHUNK):
         values = as_float(chunk).double() if images.device.type != "mps" else as_float(chunk)
         count += values.numel() // values.shape[1]
         total = total + values.sum(over, keepdim=True)[0]
         square = square + values.square().sum(over, keepdim=True)[0]
-    mean = torch.as_tensor(total / count)
+    mean = total / count
     deviation = (square / count - mean.square()).clamp_min(0).sqrt()
     deviation = torch.where(deviation > 1e-8, deviation, torch.ones_like(deviation))
     return mean.float(), deviation.float()
@@ -201,9 +198,7 @@ def existing(root: str) -> Path:
     """``root`` as a path. DataError where nothing is there."""
     path = Path(root).expanduser()
     if not path.exists():
-        raise DataError(
-            f"dataset.root={root}: there is no such file or folder (looked for {path.absolute()})"
-        )
+        raise DataError(f"dataset.root={root}: there is no such file or folder (looked for {path.absolute()})")
     return path
 
 
@@ -250,11 +245,8 @@ def _check_memory(splits: list[Split], device: torch.device) -> None:
 
     tensors = {id(t): t for split in splits for t in (split.inputs, split.targets)}.values()
     needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    else:
-        # The tensors are in memory already; what is needed is room for the parts that are selected from them.
-        free = _available_memory()
+    # On the CPU the tensors are in memory already; what is needed is room for the parts that are selected from them.
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _available_memory()
     if needed > free:
         shapes = " + ".join(f"{len(s)}x{'x'.join(map(str, s.inputs.shape[1:]))}" for s in splits)
         raise DataError(
@@ -269,6 +261,4 @@ def _available_memory() -> float:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return math.inf
-    return next(
-        (float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), math.inf
-    )
+    return next((float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), math.inf)

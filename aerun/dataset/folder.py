@@ -47,14 +47,10 @@ class ImageFolder(Dataset):
 
         root = existing(self.root)
         if not root.is_dir():
-            raise DataError(
-                f"dataset.root={self.root}: is a file, not a folder; a .npy or .npz file is dataset=array"
-            )
+            raise DataError(f"dataset.root={self.root}: is a file, not a folder; a .npy or .npz file is dataset=array")
         paths = list_pictures(root)
         if not paths:
-            raise DataError(
-                f"dataset.root={self.root}: has no picture ({', '.join(sorted(ENDINGS))}) in it or below"
-            )
+            raise DataError(f"dataset.root={self.root}: has no picture ({', '.join(sorted(ENDINGS))}) in it or below")
         images, kept = self._decode(paths)
         train_rows, test_rows = holdout(len(images), self.test, self.split_seed)
         arrays = Arrays(images[train_rows], images[test_rows])
@@ -79,9 +75,7 @@ class ImageFolder(Dataset):
 
         # Pillow decodes and resizes outside the interpreter lock, so threads are enough.
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            bar = tqdm(
-                pool.map(attempt, paths), "pictures", len(paths), leave=False, disable=not sys.stderr.isatty()
-            )
+            bar = tqdm(pool.map(attempt, paths), "pictures", len(paths), leave=False, disable=not sys.stderr.isatty())
             results = list(zip(paths, bar, strict=True))
         for path, result in results:
             if isinstance(result, Exception):
@@ -101,9 +95,7 @@ class ImageFolder(Dataset):
 
         height, width = self.size if isinstance(self.size, list) else (self.size, self.size)
         with Image.open(path) as opened:
-            picture = over_white(ImageOps.exif_transpose(opened)).convert(
-                "L" if self.channels == 1 else "RGB"
-            )
+            picture = over_white(ImageOps.exif_transpose(opened)).convert("L" if self.channels == 1 else "RGB")
         resample = Image.Resampling.LANCZOS
         if self.fit == "crop":
             picture = ImageOps.fit(picture, (width, height), resample)
@@ -122,7 +114,7 @@ def list_pictures(root: Path) -> list[Path]:
         Path(folder) / name
         for folder, _, names in os.walk(root)
         for name in names
-        if os.path.splitext(name)[1].lower() in ENDINGS
+        if Path(name).suffix.lower() in ENDINGS
     ]
     return sorted(found)
 

@@ -55,18 +55,14 @@ def read_idx_bytes(path: Path) -> tuple[np.ndarray, str]:
     for index, size in enumerate(shape):
         expected = size if index == 0 else expected * size
     if len(content) < start or len(content) - start != expected:
-        raise DataError(
-            f"{path}: holds {max(0, len(content) - start)} bytes of data, its header says {shape}"
-        )
+        raise DataError(f"{path}: holds {max(0, len(content) - start)} bytes of data, its header says {shape}")
     array = np.frombuffer(content, np.uint8, offset=start).reshape(shape)
     return array, hashlib.sha256(content).hexdigest()
 
 
 def write_idx(array: np.ndarray) -> bytes:
     """The content of an IDX file for an array of unsigned bytes."""
-    return (
-        b"\x00\x00\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
-    )
+    return b"\x00\x00\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +78,8 @@ class _Idx(Dataset):
         raise NotImplementedError
 
     def read(self) -> Arrays:
-        images, labels = {}, {}
+        images: dict[str, np.ndarray] = {}
+        labels: dict[str, np.ndarray] = {}
         for part, name in PARTS.items():
             for paths, path in ((images, self.files(name)[0]), (labels, self.files(name)[1])):
                 array, digest = read_idx_bytes(path)

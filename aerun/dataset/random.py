@@ -39,6 +39,4 @@ class Random(Dataset):
             labels.append(weights[:, :10].argmax(1))
         if len(self.shape) == 1:
             parts = [part.astype(np.float32) / 255 for part in parts]
-        return Arrays(
-            parts[0], parts[1], labels[0], labels[1], [str(i) for i in range(min(10, self.factors))]
-        )
+        return Arrays(parts[0], parts[1], labels[0], labels[1], [str(i) for i in range(min(10, self.factors))])

@@ -30,9 +30,7 @@ def apply_transforms(images: Tensor, names: list[Any], key: str) -> Tensor:
                 for step in steps:
                     image = step(image)
             except Exception as error:
-                raise ConfigError(
-                    f"{key}={names}: fails on an image of {list(images.shape[1:])}: {error}"
-                ) from error
+                raise ConfigError(f"{key}={names}: fails on an image of {list(images.shape[1:])}: {error}") from error
             if not isinstance(image, Tensor) or image.dim() != 3:
                 raise ConfigError(f"{key}={names}: must give an image [C,H,W]")
             results.append(image)

@@ -76,9 +76,7 @@ class _Torchvision(Dataset):
         images = [np.asarray(part.data) for part in parts]
         if images[0].shape[-1] == 3:
             images = [np.ascontiguousarray(array.transpose(0, 3, 1, 2)) for array in images]
-        labels = [
-            np.asarray(part.labels if hasattr(part, "labels") else part.targets, np.int64) for part in parts
-        ]
+        labels = [np.asarray(part.labels if hasattr(part, "labels") else part.targets, np.int64) for part in parts]
         return Arrays(images[0], images[1], labels[0], labels[1], self.classes)
 
 

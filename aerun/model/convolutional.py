@@ -40,9 +40,7 @@ class Convolutional(ModelSpec):
 
         check_image_shape("model=conv or vae", input_shape, output_shape)
         if self.tied and input_shape != output_shape:
-            raise ValueError(
-                f"model.tied=true needs targets of the input's shape, here {input_shape}, {output_shape}"
-            )
+            raise ValueError(f"model.tied=true needs targets of the input's shape, here {input_shape}, {output_shape}")
         sizes = self._sizes(input_shape)
         map_shape = (self.hidden[-1], *sizes[-1])
         flat = math.prod(map_shape)
@@ -113,9 +111,7 @@ class Convolutional(ModelSpec):
             layers.append(Activate(self.activation))
         return layers[:-1]
 
-    def _join(
-        self, encoder: Layers, decoder: Layers, map_shape: Shape, flat: int, parameters_per_code: int
-    ) -> None:
+    def _join(self, encoder: Layers, decoder: Layers, map_shape: Shape, flat: int, parameters_per_code: int) -> None:
         """Append the linear layer from the map to the code, and put its mirror before the decoder."""
         from torch import nn
 

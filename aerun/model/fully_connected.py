@@ -26,9 +26,7 @@ class FullyConnected(ModelSpec):
         encoder = linear_stack([inputs, *self.hidden, self.code_size * parameters_per_code], self.activation)
         if self.tied:
             if inputs != outputs:
-                raise ValueError(
-                    f"model.tied=true needs targets of the input's size, here {inputs} and {outputs}"
-                )
+                raise ValueError(f"model.tied=true needs targets of the input's size, here {inputs} and {outputs}")
             matrices = [layer for layer in reversed(encoder) if isinstance(layer, nn.Linear)]
             units = [self.code_size, *reversed(self.hidden)]
             decoder: list[nn.Module] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -59,19 +60,18 @@ class TiedConvTranspose2d(_Tied):
 
     def __init__(self, source: nn.Conv2d, units: int, output_padding: tuple[int, int]) -> None:
         super().__init__(source, units, source.in_channels)
+        assert not isinstance(source.padding, str)
+        self.stride, self.padding = source.stride, source.padding
         self.output_padding = output_padding
 
     def forward(self, x: Tensor) -> Tensor:
-        source = self._source[0]
-        stride = (source.stride[0], source.stride[1])
-        padding = (int(source.padding[0]), int(source.padding[1]))
-        return F.conv_transpose2d(x, self.weight, self.bias, stride, padding, self.output_padding)
+        return F.conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding)
 
 
 def linear_stack(sizes: list[int], hidden_activation: str) -> list[nn.Module]:
     """Linear layers through ``sizes`` with the activation between them; the last is linear."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), Activate(hidden_activation)]
     return layers[:-1]
 

@@ -25,9 +25,7 @@ class PooledConvolutional(ModelSpec):
         if not self.hidden:
             raise ValueError("hidden=[]: must list at least one number of channels")
         if self.tied:
-            raise ValueError(
-                "tied=true: model=conv_fc has no mirrored layers to tie; use model=fc, fc_deep or conv"
-            )
+            raise ValueError("tied=true: model=conv_fc has no mirrored layers to tie; use model=fc, fc_deep or conv")
 
     def build(self, input_shape: Shape, output_shape: Shape, parameters_per_code: int) -> Codec:
         """Both shapes [C,H,W]. ValueError for vectors and for images that are too small."""

@@ -45,9 +45,7 @@ class ModelSpec:
 def check_image_shape(model: str, input_shape: Shape, output_shape: Shape) -> None:
     """ValueError unless both are images [C,H,W] of one height and width."""
     if len(input_shape) != 3 or len(output_shape) != 3:
-        raise ValueError(
-            f"{model} needs images [C,H,W], the data are vectors of {input_shape[0]} values: use model=fc"
-        )
+        raise ValueError(f"{model} needs images [C,H,W], the data are vectors of {input_shape[0]} values: use model=fc")
     if input_shape[1:] != output_shape[1:]:
         raise ValueError(
             f"{model} needs inputs and targets of one height and width, here {input_shape[1:]} and {output_shape[1:]}"
