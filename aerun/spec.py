@@ -133,10 +133,12 @@ def _check(problem: _Problem, value: Any, annotation: Any) -> Any:
         if not isinstance(value, list):
             raise problem(_name(annotation))
         return [_check(problem, item, arguments[0]) for item in value]
-    accepted: tuple[type, ...] = (int, float) if annotation is float else (annotation,)
-    if not isinstance(value, accepted) or (isinstance(value, bool) and annotation is not bool):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is float and is_number:
+        return float(value)
+    if not isinstance(value, annotation) or (isinstance(value, bool) and annotation is not bool):
         raise problem(_name(annotation))
-    return float(value) if accepted == (int, float) else value
+    return value
 
 
 def _check_union(problem: _Problem, value: Any, annotation: Any) -> Any:
