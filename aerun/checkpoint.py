@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -51,7 +51,7 @@ def save(path: Path, model: nn.Module, optimizer: Optimizer, progress: Progress)
     }
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        save_file(contiguous, temporary, metadata={"aerun": json.dumps(metadata)})
+        temporary.write_bytes(serialise(contiguous, metadata={"aerun": json.dumps(metadata)}))
 
 
 def load_model(path: Path, model: nn.Module) -> Progress:

@@ -5,6 +5,7 @@ Nothing here imports torch before the configuration has been found good.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -44,16 +45,26 @@ def train(config: DictConfig) -> float | None:
     """One job: check everything, then run. Returns the monitored loss, for sweepers that minimise it."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    overrides = list(hydra_config.overrides.task)
+    choices = {str(key): str(value) for key, value in hydra_config.runtime.choices.items() if "/" not in str(key)}
+    typed = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
+    overrides = [str(override) for override in typed] if isinstance(typed, list) else []
     try:
         plain = resolve(config)
         if plain.get("resume") is not None:
-            plain = continued(plain, folder, overrides)
-        settings = parse(plain, dict(hydra_config.runtime.choices), overrides)
+            from aerun.experiment import continued
+
+            plain, unfinished = continued(folder, allowed_epochs(plain, overrides))
+            if not unfinished:
+                print(f"{folder} has finished; trainer.epochs=N beyond its {plain['trainer']['epochs']} extends it")
+                return None
+            plain["resume"] = str(folder)
+        settings = parse(plain, choices, overrides)
+        if hasattr(settings.dataset, "check"):
+            settings.dataset.check()
 
         from aerun.experiment import run
 
-        summary = run(settings, plain, folder, overrides)
+        summary = run(settings, plain, folder, choices=choices, overrides=overrides)
     except AerunError:
         remove_if_empty(folder)
         raise
@@ -67,37 +78,27 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     try:
         plain = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(str(error).splitlines()[0]) from error
+        key = f"{error.full_key}: " if error.full_key else ""
+        raise ConfigError(f"{key}{str(error).splitlines()[0]}") from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
 
-def continued(plain: dict[str, Any], folder: Path, overrides: list[str]) -> dict[str, Any]:
-    """The configuration of the run that is resumed; only a longer ``trainer.epochs`` may be asked for beside it."""
-    from aerun.experiment import SUMMARY, read_config
-
-    stored = read_config(folder)
-    for override in overrides:
-        key = override.lstrip("+").partition("=")[0]
+def allowed_epochs(plain: dict[str, Any], overrides: list[str]) -> int | None:
+    """How many epochs the user asks a resumed run to have, if at all; ConfigError for any other change."""
+    keys = [override.lstrip("+").partition("=")[0] for override in overrides]
+    for key, override in zip(keys, overrides, strict=True):
         if key not in ("resume", "trainer.epochs"):
             raise ConfigError(f"{override}: a resumed run keeps its settings; only trainer.epochs may be changed")
-        if key == "trainer.epochs":
-            stored["trainer"]["epochs"] = plain["trainer"]["epochs"]
-    if (folder / SUMMARY).exists():
-        from aerun.experiment import forget_summary
-
-        if not forget_summary(folder, stored):
-            raise ConfigError(f"resume={folder}: this run has finished; trainer.epochs=N beyond its end extends it")
-    return {**stored, "resume": str(folder)}
+    epochs: int | None = plain["trainer"]["epochs"] if "trainer.epochs" in keys else None
+    return epochs
 
 
 def remove_if_empty(folder: Path) -> None:
     """Leave no folder behind for a run that never began."""
     for path in (folder / "checkpoints", folder):
-        try:
+        with contextlib.suppress(OSError):
             path.rmdir()
-        except OSError:
-            return
 
 
 def print_summary(summary: dict[str, Any], folder: Path) -> None:
@@ -134,7 +135,7 @@ def guarded(function: Callable[[], Any]) -> Any:
     os.environ[FULL_ERROR] = "1"
     try:
         return function()
-    except (AerunError, HydraException, OmegaConfBaseException) as error:
+    except (AerunError, HydraException, OmegaConfBaseException, OSError) as error:
         print(f"aerun: {explain(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +20,34 @@ from aerun import checkpoint
 from aerun.autoencoder import Autoencoder, Standardise
 from aerun.baselines import baselines, cache_folder
 from aerun.dataset.base import Data, as_float
+from aerun.device import choose_device
 from aerun.errors import ConfigError, DataError
 from aerun.evaluation import evaluate, in_unit_range
 from aerun.files import write_text
 from aerun.report import Report
 from aerun.seeding import seed_everything
 from aerun.settings import Settings, parse
-from aerun.tracking import Tracker
-from aerun.trainer import Parts, choose_device
+from aerun.step import Parts
+from aerun.tracking import Tracker, read_metrics
 
 log = logging.getLogger(__name__)
 CONFIG, SUMMARY, CHECKPOINTS = "config.yaml", "summary.json", "checkpoints"
 
 
-def run(settings: Settings, config: Mapping[str, Any], folder: Path, overrides: list[str]) -> dict[str, Any]:
+def run(
+    settings: Settings,
+    config: Mapping[str, Any],
+    folder: Path,
+    *,
+    choices: Mapping[str, str] | None = None,
+    overrides: Sequence[str] = (),
+) -> dict[str, Any]:
     """Train, evaluate, and leave everything in ``folder``; returns the summary.
 
+    ``config`` is what ``settings`` were parsed from, ``choices`` and ``overrides`` what the user typed to get it.
     A new run needs a folder without one; ``settings.resume`` continues the run in the folder that it names.
     """
     started = time.perf_counter()
-    summary_path = folder / SUMMARY
     if settings.resume is None:
         if (folder / CONFIG).exists():
             raise ConfigError(f"hydra.run.dir={folder}: holds a run already; continue it with resume={folder}")
@@ -53,14 +61,16 @@ def run(settings: Settings, config: Mapping[str, Any], folder: Path, overrides: 
     parts = Parts(autoencoder, data, settings.noise, settings.loss, optimizer, settings.scheduler, settings.seed)
     checkpoints = folder / CHECKPOINTS
     checkpoints.mkdir(parents=True, exist_ok=True)
+    (folder / SUMMARY).unlink(missing_ok=True)
     progress = checkpoint.Progress()
     if settings.resume is not None and (checkpoints / checkpoint.LAST).exists():
         progress = checkpoint.load(checkpoints / checkpoint.LAST, autoencoder, optimizer)
         settings.scheduler.restore(progress.scheduler)
         log.info("continuing %s after epoch %d", folder, progress.epoch)
-    describe(folder, config, overrides, data, device)
-    with Tracker(folder) as tracker:
-        tracker.hyperparameters(flat(config))
+    choices = choices or {}
+    describe(folder, config, choices, overrides, data, device)
+    with Tracker(folder, after_step=progress.step) as tracker:
+        tracker.hyperparameters(flat(config, choices))
         report = Report(autoencoder, data, settings.noise, tracker)
         if progress.step == 0:
             report.start()
@@ -73,7 +83,7 @@ def run(settings: Settings, config: Mapping[str, Any], folder: Path, overrides: 
         draw_curves(folder, tracker, progress.step)
         tracker.finished()
     summary["wall_seconds"] = time.perf_counter() - started
-    write_text(summary_path, json.dumps(summary, indent=2) + "\n")
+    write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary
 
 
@@ -168,13 +178,21 @@ def summarise(settings: Settings, parts: Parts, progress: checkpoint.Progress) -
     }
 
 
-def describe(folder: Path, config: Mapping[str, Any], overrides: list[str], data: Data, device: torch.device) -> None:
+def describe(
+    folder: Path,
+    config: Mapping[str, Any],
+    choices: Mapping[str, str],
+    overrides: Sequence[str],
+    data: Data,
+    device: torch.device,
+) -> None:
     """Write what was asked for, and where and with what it runs."""
     from aerun.environment import environment
 
-    if not (folder / CONFIG).exists():
-        write_text(folder / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
-        write_text(folder / "overrides.yaml", yaml.safe_dump(overrides))
+    write_text(folder / CONFIG, yaml.safe_dump({**config, "resume": None}, sort_keys=False))
+    if not (folder / "overrides.yaml").exists():
+        asked = {"overrides": list(overrides), "choices": dict(choices)}
+        write_text(folder / "overrides.yaml", yaml.safe_dump(asked, sort_keys=False))
     shapes = {"input_shape": list(data.input_shape), "output_shape": list(data.output_shape)}
     counts = {"train": len(data.train), "validation": len(data.validation or ()), "test": len(data.test)}
     dataset = {"checksum": data.checksum, "images": counts, **shapes}
@@ -185,7 +203,7 @@ def draw_curves(folder: Path, tracker: Tracker, step: int) -> None:
     """Loss and learning-rate curves from metrics.jsonl."""
     from aerun import figures
 
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = read_metrics(folder)
 
     def series(name: str) -> tuple[list[float], list[float]]:
         points = [(line["epoch"], line[name]) for line in lines if name in line]
@@ -197,24 +215,25 @@ def draw_curves(folder: Path, tracker: Tracker, step: int) -> None:
     tracker.figure("curves/learning_rate", figures.curves({"": series("train/learning_rate")}, "learning rate"), step)
 
 
-def flat(config: Mapping[str, Any], path: str = "") -> dict[str, bool | float | str]:
+def flat(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, bool | float | str]:
     """Settings by dotted key, for a table: numbers are floats, lists are text, nulls are left out.
 
-    ``_target_`` becomes the option's class under the group's own name, so that options can be compared.
+    A group's own name stands for its option, as chosen on the command line or else as its class is called.
     """
     result: dict[str, bool | float | str] = {}
-    for key, value in config.items():
-        dotted = f"{path}.{key}" if path else str(key)
-        if isinstance(value, Mapping):
-            result |= flat(value, dotted)
-        elif key == "_target_":
-            result[path] = str(value).rpartition(".")[2]
-        elif isinstance(value, bool):
-            result[dotted] = value
-        elif isinstance(value, int | float):
-            result[dotted] = float(value)
-        elif value is not None:
-            result[dotted] = str(value)
+
+    def add(node: Mapping[str, Any], path: str) -> None:
+        for key, value in node.items():
+            dotted = f"{path}.{key}" if path else str(key)
+            if isinstance(value, Mapping):
+                add(value, dotted)
+            elif key == "_target_":
+                result[path] = choices.get(path) or str(value).rpartition(".")[2]
+            elif value is not None:
+                is_number = isinstance(value, int | float) and not isinstance(value, bool)
+                result[dotted] = float(value) if is_number else value if isinstance(value, bool) else str(value)
+
+    add(config, "")
     return result
 
 
@@ -261,13 +280,16 @@ def _shape_only(settings: Settings, shapes: Mapping[str, Any]) -> Data:
     return Data(split, None, split, None, "", *both)
 
 
-def forget_summary(folder: Path, config: Mapping[str, Any]) -> bool:
-    """Make a finished run unfinished if ``config`` asks for more epochs than it had; whether it did."""
-    epochs = json.loads((folder / SUMMARY).read_text())["epochs"]
-    if config["trainer"]["epochs"] <= epochs:
-        return False
-    (folder / SUMMARY).unlink()
-    return True
+def continued(folder: Path, epochs: int | None) -> tuple[dict[str, Any], bool]:
+    """The configuration to continue the run in ``folder`` with, ``epochs`` long if given, and whether anything is
+    left to do."""
+    config = read_config(folder)
+    if epochs is not None:
+        config["trainer"]["epochs"] = epochs
+    path = folder / SUMMARY
+    if not path.exists():
+        return config, True
+    return config, bool(config["trainer"]["epochs"] > json.loads(path.read_text())["epochs"])
 
 
 def reevaluate(folder: Path) -> dict[str, Any]:
@@ -291,7 +313,7 @@ def reevaluate(folder: Path) -> dict[str, Any]:
     parts = Parts(autoencoder, data, settings.noise, settings.loss, optimizer, settings.scheduler, settings.seed)
     progress = checkpoint.load_model(folder / CHECKPOINTS / checkpoint.BEST, autoencoder)
     after = summarise(settings, parts, progress)
-    with Tracker(folder, log_events=False) as tracker:
+    with Tracker(folder, events=False) as tracker:
         Report(autoencoder, data, settings.noise, tracker).final(before["steps"], settings.trainer.tsne)
         draw_curves(folder, tracker, before["steps"])
     differing = [

@@ -125,7 +125,7 @@ def curves(series: dict[str, tuple[list[float], list[float]]], ylabel: str, loga
     return figure
 
 
-def save_figure(figure: Figure) -> Pixels:
+def rendered(figure: Figure) -> Pixels:
     """The figure's pixels [H,W,3]; its memory is released."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 

@@ -51,7 +51,7 @@ class Report:
             self.tracker.picture(f"features/{name}", figures.filters(weights), step)
         self.tracker.figure("code/heatmap", figures.code_heatmap(self.codes(test, CODES)), step)
         self._maps(test, step, tsne)
-        self._projector(test, step)
+        self._projector(test)
         if isinstance(self.autoencoder.latent, Gaussian) and self.data.is_image:
             self._generated(test, step)
 
@@ -85,14 +85,14 @@ class Report:
             figure = figures.scatter(torch.from_numpy(points), labels, self.data.classes, "Codes, by t-SNE")
             self.tracker.figure("code/map_tsne", figure, step)
 
-    def _projector(self, test: Split, step: int) -> None:
+    def _projector(self, test: Split) -> None:
         part = head(test, PROJECTED)
         names = None
         if part.labels is not None:
             classes = self.data.classes or []
             names = [classes[i] if i < len(classes) else str(i) for i in part.labels.tolist()]
         sprites = as_float(part.inputs) if self.data.is_image and max(self.data.input_shape) <= 64 else None
-        self.tracker.embedding(self.codes(test, PROJECTED), names, sprites, step)
+        self.tracker.embedding(self.codes(test, PROJECTED), names, sprites)
 
     def _generated(self, test: Split, step: int) -> None:
         """Decoded draws from the prior, and straight lines between the codes of test images."""

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from aerun.errors import ConfigError
 from aerun.spec import Range, construct, locate, nearest
 
-GROUPS = ("dataset", "noise", "latent", "sparsity", "model", "loss", "optimizer", "scheduler", "trainer")
+GROUPS = ("dataset", "noise", "model", "latent", "sparsity", "loss", "optimizer", "scheduler", "trainer")
 TRUSTED = ("aerun", "torch", "torchvision")
 
 

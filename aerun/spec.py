@@ -36,8 +36,8 @@ class Range:
         return above and below
 
     def __str__(self) -> str:
-        low = None if self.low is None else f"{'above' if self.low_open else 'at least'} {self.low:g}"
-        high = None if self.high is None else f"{'below' if self.high_open else 'at most'} {self.high:g}"
+        low = None if self.low is None else f"{'above' if self.low_open else 'at least'} {self.low}"
+        high = None if self.high is None else f"{'below' if self.high_open else 'at most'} {self.high}"
         return " and ".join(part for part in (low, high) if part) or "finite"
 
 

@@ -6,98 +6,122 @@ Nothing else writes logs. Everything of one run lies in its folder, without sub-
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from torch import Tensor
+
+from aerun.files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch.utils.tensorboard import SummaryWriter
 
-Scalar = bool | int | float | str
+METRICS, FIGURES = "metrics.jsonl", "figures"
 
 
 class Tracker:
-    """One run's logs; use as a context manager, so that files are closed whatever happens."""
+    """One run's logs; a context manager, so that files are closed whatever happens.
 
-    def __init__(self, folder: Path, log_events: bool = True) -> None:
+    ``after_step``: a continued run's position; what was logged beyond it is dropped, since it will come again.
+    ``events=False``: only PNG files are written, nothing is added to the logs.
+    """
+
+    def __init__(self, folder: Path, *, after_step: int = 0, events: bool = True) -> None:
         self.folder = folder
-        self.log_events = log_events
+        self._after_step = after_step
+        self._events = events
         self._writer: SummaryWriter | None = None
-        self._metrics = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        if events:
+            kept = [line for line in read_metrics(folder) if line["step"] <= after_step]
+            write_text(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
 
-    def __enter__(self) -> Tracker:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._metrics.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self._writer is not None:
             self._writer.close()
 
     @property
-    def writer(self) -> SummaryWriter:
+    def _board(self) -> SummaryWriter:
         """TensorBoard's writer, opened when first needed."""
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self.folder))
+            purge = self._after_step + 1 if self._after_step else None
+            self._writer = SummaryWriter(str(self.folder), purge_step=purge)
         return self._writer
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Each value under its tag at that step."""
-        for tag, value in values.items():
-            self.writer.add_scalar(tag, value, step)
+        if self._events:
+            for tag, value in values.items():
+                self._board.add_scalar(tag, value, step)
 
     def metrics(self, **line: Any) -> None:
         """Append one line to metrics.jsonl."""
-        self._metrics.write(json.dumps(line) + "\n")
-        self._metrics.flush()
-
-    def grid(self, tag: str, pixels: np.ndarray, step: int) -> None:
-        """A picture [H,W] or [H,W,3], uint8."""
-        self.writer.add_image(tag, pixels, step, dataformats="HW" if pixels.ndim == 2 else "HWC")
-
-    def figure(self, tag: str, figure: Figure, step: int) -> None:
-        """A matplotlib figure, as a PNG file under figures/ and as a picture; the figure is closed."""
-        from aerun.figures import save_figure
-
-        self.picture(tag, save_figure(figure), step)
+        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
     def picture(self, tag: str, pixels: np.ndarray, step: int) -> None:
-        """As ``grid``, and as a PNG file under figures/."""
+        """A picture [H,W] or [H,W,3], uint8: in TensorBoard, and the latest as a PNG file under figures/."""
         from PIL import Image
 
-        path = self.folder / "figures" / f"{tag.replace('/', '_')}.png"
+        path = self.folder / FIGURES / f"{tag.replace('/', '_')}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(pixels).save(path)
-        self.grid(tag, pixels, step)
+        if self._events:
+            self._board.add_image(tag, pixels, step, dataformats="HW" if pixels.ndim == 2 else "HWC")
+
+    def figure(self, tag: str, figure: Figure, step: int) -> None:
+        """A matplotlib figure, as ``picture``; the figure is closed."""
+        from aerun.figures import rendered
+
+        self.picture(tag, rendered(figure), step)
 
     def histogram(self, tag: str, values: Tensor, step: int) -> None:
         """The distribution of all values."""
-        self.writer.add_histogram(tag, values.float().cpu(), step)
+        if self._events:
+            self._board.add_histogram(tag, values.float().cpu(), step)
 
-    def embedding(self, codes: Tensor, labels: list[str] | None, sprites: Tensor | None, step: int) -> None:
+    def embedding(self, codes: Tensor, labels: list[str] | None, thumbnails: Tensor | None) -> None:
         """Codes [N,D] for the projector, with a label and a thumbnail [N,C,H,W] in [0,1] each."""
-        self.writer.add_embedding(
-            codes.cpu(),
-            metadata=labels,
-            label_img=None if sprites is None else sprites.cpu(),
-            global_step=step,
-            tag="code",
-        )
+        if not self._events:
+            return
+        # A continued run's projector replaces the one before: the writer would add a second.
+        (self.folder / "projector_config.pbtxt").unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "00000", ignore_errors=True)
+        images = None if thumbnails is None else thumbnails.cpu()
+        self._board.add_embedding(codes.cpu(), metadata=labels, label_img=images, global_step=0, tag="code")
 
-    def hyperparameters(self, values: dict[str, Scalar]) -> None:
+    def hyperparameters(self, values: dict[str, bool | float | str]) -> None:
         """Settings for the HPARAMS tab. Only the session is described, not the experiment: TensorBoard then shows
         the union of all runs' keys, where the usual helper drops those that its last run did not have."""
         from torch.utils.tensorboard.summary import hparams
 
-        _, start, _ = hparams(values, {})
-        self.writer._get_file_writer().add_summary(start)
+        self._board._get_file_writer().add_summary(hparams(values, {})[1])
 
     def finished(self) -> None:
         """Mark the session as ended well in the HPARAMS tab."""
         from torch.utils.tensorboard.summary import hparams
 
-        self.writer._get_file_writer().add_summary(hparams({}, {})[2])
+        self._board._get_file_writer().add_summary(hparams({}, {})[2])
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, up to one that was cut off."""
+    lines: list[dict[str, Any]] = []
+    try:
+        text = (folder / METRICS).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return lines
+    for line in text.splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines

@@ -99,6 +99,12 @@ class Dataset:
     input_transform: list[Any]
     target_transform: list[Any]
 
+    def check(self) -> None:
+        """DataError for what is wrong at first sight, such as a root that does not exist."""
+        root = getattr(self, "root", None)
+        if root is not None:
+            existing(root)
+
     def read(self) -> Arrays:
         """The arrays as they are stored. DataError for what is missing or damaged."""
         raise NotImplementedError

@@ -1,0 +1,66 @@
+"""The loss terms of an epoch, kept on the device and brought to the host once per logging interval."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from aerun.errors import DivergedError
+from aerun.step import Parts, gradient_norm
+from aerun.tracking import Tracker
+
+
+class History:
+    """Terms of one epoch; ``images`` counts what it has seen."""
+
+    def __init__(self, parts: Parts, tracker: Tracker, epoch: int) -> None:
+        self.images = 0
+        self._parts, self._tracker, self._epoch = parts, tracker, epoch
+        self._names: list[str] = []
+        self._pending: list[Tensor] = []
+        self._rows: list[list[float]] = []
+        self._sizes: list[int] = []
+
+    def add(self, terms: dict[str, Tensor], images: int) -> None:
+        """Take the terms of one step over so many images, without waiting for them."""
+        self._names = list(terms)
+        self._pending.append(torch.stack(list(terms.values())))
+        self._sizes.append(images)
+        self.images += images
+
+    def flush(self, step: int, code: Tensor) -> None:
+        """Log the mean terms since the last flush, ``step`` updates into the run, with the last step's codes.
+
+        Raises DivergedError at the first term that is not finite.
+        """
+        rows: list[list[float]] = torch.stack(self._pending).cpu().tolist()
+        self._pending.clear()
+        norm = gradient_norm(self._parts.autoencoder)
+        rate = float(self._parts.optimizer.param_groups[0]["lr"])
+        for offset, row in enumerate(rows):
+            # The total comes first but says least: name the part of it that went wrong.
+            for name, value in reversed(list(zip(self._names, row, strict=True))):
+                if not math.isfinite(value):
+                    raise DivergedError(
+                        f"epoch {self._epoch}, step {step - len(rows) + offset + 1}: {name} is {value} "
+                        f"(gradient norm {norm:g} at step {step}, learning rate {rate:g}). "
+                        "Lower optimizer.lr or set trainer.clip_norm; the last good checkpoint is kept"
+                    )
+        self._rows += rows
+        means = _means(rows, self._sizes[-len(rows) :])
+        values = {f"train/{name}": mean for name, mean in zip(self._names, means, strict=True)}
+        values |= {"train/gradient_norm": norm, "train/learning_rate": rate}
+        values["train/active_units"] = float((code != 0).sum()) / len(code)
+        self._tracker.scalars(values, step)
+
+    def means(self) -> dict[str, float]:
+        """Each term's mean over the epoch's images."""
+        return dict(zip(self._names, _means(self._rows, self._sizes), strict=True))
+
+
+def _means(rows: list[list[float]], sizes: list[int]) -> list[float]:
+    total = sum(sizes)
+    columns = zip(*rows, strict=True)
+    return [math.fsum(value * size for value, size in zip(column, sizes, strict=True)) / total for column in columns]

@@ -1,0 +1,43 @@
+"""What a person sees while a run trains."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+
+class ProgressBar:
+    """A bar on a terminal; elsewhere one line an epoch."""
+
+    def __init__(self, initial: int, total: int) -> None:
+        terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=total, initial=initial, unit="step", leave=False, dynamic_ncols=True, disable=not terminal
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._bar.close()
+
+    def update(self, step: int) -> None:
+        """So many steps are done."""
+        self._bar.update(step - self._bar.n)
+
+    def epoch(self, epoch: int, epochs: int, numbers: dict[str, float]) -> None:
+        """An epoch is done, with these losses."""
+        text = ", ".join(
+            f"{name} {numbers[f'{name}/loss']:.5g}" for name in ("train", "validation") if f"{name}/loss" in numbers
+        )
+        if self._bar.disable:
+            log.info("epoch %d/%d: %s", epoch, epochs, text)
+        else:
+            self._bar.set_description(f"epoch {epoch}/{epochs}", refresh=False)
+            self._bar.set_postfix_str(text)

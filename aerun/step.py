@@ -1,0 +1,83 @@
+"""One update of the weights.
+
+A step is a function of tensors, random numbers and its own number. It never waits for the device: no value of a
+tensor is looked at here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch.optim import Optimizer
+
+from aerun.autoencoder import Autoencoder
+from aerun.dataset.base import Data, as_float
+from aerun.objective import objective
+from aerun.scheduler import Constant as Scheduler
+from aerun.seeding import Randomness
+
+# (rows of the training part, number of the step) -> (loss terms by name, codes [B,...]), detached, on the device
+Step = Callable[[Tensor, int], tuple[dict[str, Tensor], Tensor]]
+
+
+@dataclass
+class Parts:
+    """What a run trains, and with what."""
+
+    autoencoder: Autoencoder
+    data: Data
+    noise: Any
+    loss: Any
+    optimizer: Optimizer
+    scheduler: Scheduler
+    seed: int
+
+
+def make_step(
+    parts: Parts,
+    *,
+    learning_rate: Callable[[int], float],
+    precision: str = "float32",
+    compiled: bool = False,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+) -> Step:
+    """The update for ``parts``; ``learning_rate`` gives the multiplier of the base rate for a step's number."""
+    autoencoder, noise, optimizer, train = parts.autoencoder, parts.noise, parts.optimizer, parts.data.train
+    forward: Callable[..., Any] = torch.compile(autoencoder) if compiled else autoencoder
+    random = Randomness(parts.seed, train.inputs.device)
+    parameters = list(autoencoder.parameters())
+    autocast = torch.autocast(train.inputs.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+    def step(rows: Tensor, number: int) -> tuple[dict[str, Tensor], Tensor]:
+        images = as_float(train.inputs[rows])
+        targets = images if parts.data.same else as_float(train.targets[rows])
+        noisy = images if noise.is_identity else noise(images, random.at("noise", number))
+        with autocast:
+            result = forward(noisy, autoencoder.draw(len(rows), random.at("latent", number)))
+        terms = objective(result, targets, autoencoder, parts.loss)
+
+        optimizer.zero_grad(set_to_none=True)
+        terms["loss"].backward()
+        if clip_norm is not None:
+            clip_grad_norm_(parameters, clip_norm)
+        if clip_value is not None:
+            clip_grad_value_(parameters, clip_value)
+        multiplier = learning_rate(number)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * multiplier
+        optimizer.step()
+        return {name: term.detach() for name, term in terms.items()}, result.code.detach()
+
+    return step
+
+
+def gradient_norm(autoencoder: Autoencoder) -> float:
+    """Euclidean norm over all gradients of the last step, after clipping."""
+    gradients = [p.grad for p in autoencoder.parameters() if p.grad is not None]
+    return float(torch.stack(torch._foreach_norm(gradients)).norm()) if gradients else 0.0
