@@ -36,8 +36,9 @@ class Standardise(nn.Module):
 
     def __init__(self, mean: Tensor | None = None, deviation: Tensor | None = None) -> None:
         super().__init__()
-        self.register_buffer("mean", mean)
-        self.register_buffer("deviation", deviation)
+        # Copies: inputs and targets may have the same statistics, but a checkpoint holds no tensor twice.
+        self.register_buffer("mean", None if mean is None else mean.clone())
+        self.register_buffer("deviation", None if deviation is None else deviation.clone())
 
     def forward(self, x: Tensor) -> Tensor:
         return x if self.mean is None or self.deviation is None else (x - self.mean) / self.deviation

@@ -64,7 +64,7 @@ def train(config: DictConfig) -> float | None:
 
         from aerun.experiment import run
 
-        summary = run(settings, plain, folder, choices=choices, overrides=overrides)
+        summary = run(settings, plain, folder, overrides=overrides)
     except AerunError:
         remove_if_empty(folder)
         raise
@@ -109,7 +109,7 @@ def print_summary(summary: dict[str, Any], folder: Path) -> None:
     names = {
         "mean_image": "mean image",
         "pca": f"PCA, {summary['code_size']} components",
-        "linear": "best linear filter",
+        "linear": "best linear map",
     }
     rows += [(text, f"{key}/mse", f"{key}/psnr", summary["baselines"]) for key, text in names.items()]
     print(f"\n{'test error':<24}{'MSE per pixel':>16}{'PSNR (dB)':>12}")

@@ -39,12 +39,11 @@ def run(
     config: Mapping[str, Any],
     folder: Path,
     *,
-    choices: Mapping[str, str] | None = None,
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train, evaluate, and leave everything in ``folder``; returns the summary.
 
-    ``config`` is what ``settings`` were parsed from, ``choices`` and ``overrides`` what the user typed to get it.
+    ``config`` is what ``settings`` were parsed from, ``overrides`` what the user typed to get it.
     A new run needs a folder without one; ``settings.resume`` continues the run in the folder that it names.
     """
     started = time.perf_counter()
@@ -67,10 +66,9 @@ def run(
         progress = checkpoint.load(checkpoints / checkpoint.LAST, autoencoder, optimizer)
         settings.scheduler.restore(progress.scheduler)
         log.info("continuing %s after epoch %d", folder, progress.epoch)
-    choices = choices or {}
-    describe(folder, config, choices, overrides, data, device)
+    describe(folder, config, settings.choices, overrides, data, device)
     with Tracker(folder, after_step=progress.step) as tracker:
-        tracker.hyperparameters(flat(config, choices))
+        tracker.hyperparameters(flat(config, settings.choices))
         report = Report(autoencoder, data, settings.noise, tracker)
         if progress.step == 0:
             report.start()
@@ -95,7 +93,9 @@ def prepare(settings: Settings) -> torch.device:
     deterministic = settings.trainer.deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    if deterministic != torch.are_deterministic_algorithms_enabled():
+        # Not called for nothing: it imports torch's compiler, which takes as long as torch itself.
+        torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
     seed_everything(settings.seed)
     return device
@@ -116,13 +116,13 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
     try:
         codec = model.build(data.input_shape, data.output_shape, latent.parameters_per_code)
     except ValueError as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(f"{settings.name('model')} and {settings.name('dataset')}: {error}") from error
     k = getattr(sparsity, "k", None)
     if k is not None and k > (available := math.prod(codec.code_shape[1:] or codec.code_shape)):
         where = "positions of each channel" if codec.code_shape[1:] else "units"
         raise ConfigError(
-            f"sparsity.k={k} is larger than the code of this model, {list(codec.code_shape)}: "
-            f"it has {available} {where}"
+            f"{settings.name('model')} and {settings.name('sparsity')}: sparsity.k={k}, but the code, "
+            f"{list(codec.code_shape)}, has only {available} {where}"
         )
     if latent.parameters_per_code > 1:
         # Means and log-variances are read off the linear features; the code has no nonlinearity of its own.
@@ -211,8 +211,8 @@ def draw_curves(folder: Path, tracker: Tracker, step: int) -> None:
 
     losses = {name: series(f"{name}/loss") for name in ("train", "validation")}
     losses = {name: points for name, points in losses.items() if points[0]}
-    tracker.figure("curves/loss", figures.curves(losses, "loss"), step)
-    tracker.figure("curves/learning_rate", figures.curves({"": series("train/learning_rate")}, "learning rate"), step)
+    tracker.picture("curves/loss", figures.curves(losses, "loss"), step)
+    tracker.picture("curves/learning_rate", figures.curves({"": series("train/learning_rate")}, "learning rate"), step)
 
 
 def flat(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, bool | float | str]:

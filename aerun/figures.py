@@ -1,6 +1,6 @@
 """Pictures. Grids of images are plain arrays; matplotlib is imported only where a figure has axes.
 
-Everything here takes tensors or numbers and returns pixels or a figure; nothing writes files.
+Everything here takes tensors or numbers and returns pixels; nothing writes files.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def filters(weights: Tensor) -> Pixels:
     return image_rows(wrap(tiles, columns), scale=scale)
 
 
-def code_heatmap(codes: Tensor) -> Figure:
+def code_heatmap(codes: Tensor) -> Pixels:
     """Codes [N,D], one row a unit, one column an image."""
     figure, axes = _axes((9, 4))
     values = codes.float().cpu().numpy().T
@@ -88,10 +88,10 @@ def code_heatmap(codes: Tensor) -> Figure:
     )
     axes.set(xlabel="image", ylabel="code unit", title=f"Codes of {values.shape[1]} images")
     figure.colorbar(picture, ax=axes)
-    return figure
+    return _rendered(figure)
 
 
-def scatter(points: Tensor, labels: Tensor | None, classes: list[str] | None, title: str) -> Figure:
+def scatter(points: Tensor, labels: Tensor | None, classes: list[str] | None, title: str) -> Pixels:
     """Points [N,2], coloured by class."""
     figure, axes = _axes((7, 6))
     xy = points.float().cpu().numpy()
@@ -108,10 +108,10 @@ def scatter(points: Tensor, labels: Tensor | None, classes: list[str] | None, ti
         present = [classes[i] for i in sorted(set(labels.tolist()))]
         axes.legend(handles, present if len(handles) == len(present) else classes, loc="best", fontsize=8)
     axes.set(title=title)
-    return figure
+    return _rendered(figure)
 
 
-def curves(series: dict[str, tuple[list[float], list[float]]], ylabel: str, logarithmic: bool = True) -> Figure:
+def curves(series: dict[str, tuple[list[float], list[float]]], ylabel: str, logarithmic: bool = True) -> Pixels:
     """Lines by name, each (epochs, values)."""
     figure, axes = _axes((7, 4))
     for name, (x, y) in series.items():
@@ -122,10 +122,10 @@ def curves(series: dict[str, tuple[list[float], list[float]]], ylabel: str, loga
     axes.grid(alpha=0.3)
     if len(series) > 1:
         axes.legend()
-    return figure
+    return _rendered(figure)
 
 
-def rendered(figure: Figure) -> Pixels:
+def _rendered(figure: Figure) -> Pixels:
     """The figure's pixels [H,W,3]; its memory is released."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 

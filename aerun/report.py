@@ -49,7 +49,7 @@ class Report:
         if dictionary is not None:
             name, weights = dictionary
             self.tracker.picture(f"features/{name}", figures.filters(weights), step)
-        self.tracker.figure("code/heatmap", figures.code_heatmap(self.codes(test, CODES)), step)
+        self.tracker.picture("code/heatmap", figures.code_heatmap(self.codes(test, CODES)), step)
         self._maps(test, step, tsne)
         self._projector(test)
         if isinstance(self.autoencoder.latent, Gaussian) and self.data.is_image:
@@ -72,18 +72,18 @@ class Report:
         codes = self.codes(test, MAPPED)
         labels = None if test.labels is None else test.labels[:MAPPED]
         if codes.shape[1] == 2:
-            self.tracker.figure("code/map", figures.scatter(codes, labels, self.data.classes, "Codes"), step)
+            self.tracker.picture("code/map", figures.scatter(codes, labels, self.data.classes, "Codes"), step)
         elif codes.shape[1] > 2:
             plane = figures.principal_plane(codes)
             title = "Codes along their two leading principal axes"
-            self.tracker.figure("code/map", figures.scatter(plane, labels, self.data.classes, title), step)
+            self.tracker.picture("code/map", figures.scatter(plane, labels, self.data.classes, title), step)
         if tsne and codes.shape[1] > 1:
             from sklearn.manifold import TSNE
 
             perplexity = min(30.0, (len(codes) - 1) / 3)
             points = TSNE(perplexity=perplexity, random_state=0, init="pca").fit_transform(codes.cpu().numpy())
-            figure = figures.scatter(torch.from_numpy(points), labels, self.data.classes, "Codes, by t-SNE")
-            self.tracker.figure("code/map_tsne", figure, step)
+            pixels = figures.scatter(torch.from_numpy(points), labels, self.data.classes, "Codes, by t-SNE")
+            self.tracker.picture("code/map_tsne", pixels, step)
 
     def _projector(self, test: Split) -> None:
         part = head(test, PROJECTED)

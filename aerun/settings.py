@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from aerun.errors import ConfigError
@@ -35,6 +35,11 @@ class Settings:
     optimizer: Any
     scheduler: Any
     trainer: Any
+    choices: dict[str, str] = field(default_factory=dict)
+
+    def name(self, group: str) -> str:
+        """The group's option for a message: ``model=conv``, or its class where the option is not known."""
+        return f"{group}={self.choices.get(group) or type(getattr(self, group)).__name__}"
 
 
 def parse(
@@ -51,7 +56,8 @@ def parse(
             raise ConfigError(f"{group}: an option of this group is missing")
     parts = {group: build_part(group, config[group]) for group in GROUPS}
     settings: Settings = construct(Settings, {**config, **parts}, "")
-    _check_pairs(settings, choices or {})
+    settings = dataclasses.replace(settings, choices=dict(choices or {}))
+    _check_pairs(settings)
     _check_unread(settings, overrides)
     return settings
 
@@ -110,11 +116,9 @@ def _check_targets(node: Any, trusted: Sequence[str], path: str = "") -> None:
             _check_targets(value, trusted, f"{path}[{index}]")
 
 
-def _check_pairs(settings: Settings, choices: Mapping[str, str]) -> None:
+def _check_pairs(settings: Settings) -> None:
     """Refuse options that are fine alone but not together, naming both."""
-
-    def name(group: str) -> str:
-        return f"{group}={choices.get(group) or type(getattr(settings, group)).__name__}"
+    name = settings.name
 
     def get(group: str, key: str) -> Any:
         return getattr(getattr(settings, group), key, None)

@@ -17,7 +17,6 @@ from torch import Tensor
 from aerun.files import write_text
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from torch.utils.tensorboard import SummaryWriter
 
 METRICS, FIGURES = "metrics.jsonl", "figures"
@@ -76,12 +75,6 @@ class Tracker:
         Image.fromarray(pixels).save(path)
         if self._events:
             self._board.add_image(tag, pixels, step, dataformats="HW" if pixels.ndim == 2 else "HWC")
-
-    def figure(self, tag: str, figure: Figure, step: int) -> None:
-        """A matplotlib figure, as ``picture``; the figure is closed."""
-        from aerun.figures import rendered
-
-        self.picture(tag, rendered(figure), step)
 
     def histogram(self, tag: str, values: Tensor, step: int) -> None:
         """The distribution of all values."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,19 +64,20 @@ class ImageFolder(Dataset):
         return arrays
 
     def _decode(self, paths: list[Path]) -> tuple[np.ndarray, list[Path]]:
-        import sys
-
         import numpy as np
+        from PIL import Image
         from tqdm import tqdm
 
         def attempt(path: Path) -> np.ndarray | Exception:
             try:
                 return self.decode(path)
-            except (OSError, ValueError, SyntaxError, EOFError, _bomb()) as error:
+            except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
                 return error
 
-        # Pillow decodes and resizes outside the interpreter lock, so threads are enough.
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        # Pillow decodes and resizes outside the interpreter lock, so threads are enough. It warns of pictures half as
+        # large as those that it refuses; a collection of large scans should not fill the screen with that.
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             bar = tqdm(pool.map(attempt, paths), "pictures", len(paths), leave=False, disable=not sys.stderr.isatty())
             results = list(zip(paths, bar, strict=True))
         for path, result in results:
@@ -132,9 +135,3 @@ def over_white(picture: Image.Image) -> Image.Image:
     picture = picture.convert("RGBA")
     page = Image.new("RGBA", picture.size, "white")
     return Image.alpha_composite(page, picture).convert("RGB")
-
-
-def _bomb() -> type[Exception]:
-    from PIL import Image
-
-    return Image.DecompressionBombError

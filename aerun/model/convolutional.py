@@ -38,7 +38,7 @@ class Convolutional(ModelSpec):
 
         from aerun.model.layers import initialise
 
-        check_image_shape("model=conv or vae", input_shape, output_shape)
+        check_image_shape(input_shape, output_shape)
         if self.tied and input_shape != output_shape:
             raise ValueError(f"model.tied=true needs targets of the input's shape, here {input_shape}, {output_shape}")
         sizes = self._sizes(input_shape)

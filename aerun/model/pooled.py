@@ -33,12 +33,12 @@ class PooledConvolutional(ModelSpec):
 
         from aerun.model.layers import Activate, initialise
 
-        check_image_shape("model=conv_fc", input_shape, output_shape)
+        check_image_shape(input_shape, output_shape)
         shrink = len(self.hidden) * (self.kernel_size - 1)
         height, width = ((size - shrink) // 2 for size in input_shape[1:])
         if min(height, width) < 1:
             raise ValueError(
-                f"model=conv_fc needs images of at least {shrink + 2}x{shrink + 2} for model.hidden={self.hidden} and "
+                f"images must be at least {shrink + 2}x{shrink + 2} for model.hidden={self.hidden} and "
                 f"model.kernel_size={self.kernel_size}, here {input_shape[1]}x{input_shape[2]}"
             )
         layers: list[nn.Module] = []

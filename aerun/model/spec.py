@@ -42,11 +42,10 @@ class ModelSpec:
     tied: bool
 
 
-def check_image_shape(model: str, input_shape: Shape, output_shape: Shape) -> None:
+def check_image_shape(input_shape: Shape, output_shape: Shape) -> None:
     """ValueError unless both are images [C,H,W] of one height and width."""
     if len(input_shape) != 3 or len(output_shape) != 3:
-        raise ValueError(f"{model} needs images [C,H,W], the data are vectors of {input_shape[0]} values: use model=fc")
+        raise ValueError(f"convolutions need images [C,H,W], the data are vectors of {input_shape[0]} values")
     if input_shape[1:] != output_shape[1:]:
-        raise ValueError(
-            f"{model} needs inputs and targets of one height and width, here {input_shape[1:]} and {output_shape[1:]}"
-        )
+        sizes = " and ".join("x".join(map(str, shape[1:])) for shape in (input_shape, output_shape))
+        raise ValueError(f"convolutions need inputs and targets of one height and width, here {sizes}")

@@ -1,0 +1,75 @@
+"""Who may import whom, and what importing costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "aerun").rglob("*.py"))}
+PARTS = ("noise", "sparsity", "latent", "loss", "optimizer", "scheduler", "model")
+SHARED = {"aerun.spec", "aerun.errors", "aerun.terms", "aerun.activation"}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports anywhere, those for type checkers included."""
+    found: set[str] = set()
+    for node in ast.walk(MODULES[path]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def importers(package: str) -> set[str]:
+    return {
+        path.relative_to(ROOT / "aerun").as_posix()
+        for path in MODULES
+        if any(name == package or name.startswith(f"{package}.") for name in imports(path))
+    }
+
+
+@pytest.mark.parametrize(
+    ("package", "owners"),
+    [
+        ("hydra", {"cli.py"}),
+        ("omegaconf", {"cli.py"}),
+        ("matplotlib", {"figures.py"}),
+        ("torch.utils.tensorboard", {"tracking.py"}),
+        ("safetensors", {"checkpoint.py"}),
+        ("tqdm", {"progress.py", "dataset/folder.py"}),
+    ],
+)
+def test_a_package_is_imported_only_by_its_owner(package: str, owners: set[str]) -> None:
+    assert importers(package) == owners
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_imports_no_other_part(part: str) -> None:
+    files = [
+        path for path in MODULES if path.relative_to(ROOT / "aerun").as_posix().startswith((f"{part}.", f"{part}/"))
+    ]
+    assert files
+    for path in files:
+        ours = {name for name in imports(path) if name.startswith("aerun")}
+        assert all(name in SHARED or name.startswith(f"aerun.{part}") for name in ours), path
+
+
+def test_nothing_below_the_experiment_imports_it() -> None:
+    assert importers("aerun.experiment") <= {"cli.py", "__init__.py"}
+    assert importers("aerun.cli") == set()
+
+
+@pytest.mark.parametrize(
+    "module", ["aerun", "aerun.cli", "aerun.settings", "aerun.dataset", "aerun.model", "aerun.trainer"]
+)
+def test_importing_what_answers_first_does_not_import_torch(module: str) -> None:
+    heavy = "torch torchvision numpy matplotlib sklearn scipy PIL tensorboard"
+    code = f"import sys, {module}; print(*[name for name in '{heavy}'.split() if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
