@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from aerun.errors import ConfigError
@@ -21,3 +23,11 @@ def choose_device(name: str) -> torch.device:
         here = ", ".join(kind for kind, is_here in available.items() if is_here)
         raise ConfigError(f"trainer.device={name}: is not there; this machine has {here} (torch {torch.__version__})")
     return device
+
+
+def default_threads() -> int:
+    """How many CPU threads a run takes unless told: $OMP_NUM_THREADS, else the cores that the process may use."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -20,7 +20,7 @@ from aerun import checkpoint
 from aerun.autoencoder import Autoencoder, Standardise
 from aerun.baselines import baselines, cache_folder
 from aerun.dataset.base import Data, as_float
-from aerun.device import choose_device
+from aerun.device import choose_device, default_threads
 from aerun.errors import ConfigError, DataError
 from aerun.evaluation import evaluate, in_unit_range
 from aerun.files import write_text
@@ -88,8 +88,7 @@ def run(
 def prepare(settings: Settings) -> torch.device:
     """Choose the device, and put torch's process-wide state where this run wants it, whatever ran before."""
     device = choose_device(settings.trainer.device)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(settings.trainer.threads or cores)
+    torch.set_num_threads(settings.trainer.threads or default_threads())
     deterministic = settings.trainer.deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -1,0 +1,128 @@
+"""The command line as a person meets it: each test runs scripts/train.py in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+Train = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ("model=fcc", ["model=fcc", "Did you mean 'fc'?", "conv_fc"]),
+        ("optimizer.lrr=1", ["optimizer.lrr", "Did you mean 'optimizer.lr'?"]),
+        ("+optimizer.lrr=1", ["optimizer.lrr", "Did you mean 'lr'?"]),
+        ("++optimizer.lrr=1", ["optimizer.lrr", "Did you mean 'lr'?"]),
+        ("sedd=1", ["sedd", "Did you mean 'seed'?"]),
+        ("modle=fc", ["modle", "Did you mean 'model'?"]),
+        ("optimizer.lr=abc", ["optimizer.lr=abc", "a number"]),
+        ("optimizer.lr=-1", ["optimizer.lr=-1", "above 0"]),
+        ("optimizer.lr=nan", ["optimizer.lr=nan", "above 0"]),
+        ("sparsity=topk sparsity.k=0", ["sparsity.k=0", "at least 1"]),
+        ("sparsity=topk sparsity.k=96", ["sparsity.k=96", "model.code_size=64"]),
+        ("noise=masking noise.rate=1.5", ["noise.rate=1.5", "at most 1"]),
+        ("model.code_size=0", ["model.code_size=0", "at least 1"]),
+        ("model.hidden=5", ["model.hidden=5", "a list"]),
+        ("model.activation=rleu", ["model.activation=rleu", "Did you mean 'relu'?"]),
+        ("sparsity=kl sparsity.activation=relu", ["sparsity.activation=relu", "sigmoid"]),
+        ("model=conv_fc model.tied=true", ["model.tied=true", "conv_fc"]),
+        ("dataset=mnist dataset.root=/does/not/exist", ["dataset.root=/does/not/exist", "no such"]),
+        ("dataset=image_folder", ["dataset.root", "a value is needed"]),
+        ("trainer.device=gpu", ["trainer.device=gpu", "auto, cpu, cuda"]),
+        ("seed=-1", ["seed=-1", "at least 0"]),
+        ("seed=${nowhere}", ["nowhere"]),
+        ("seed", ["seed", "EQUAL"]),
+        ("latent=gaussian sparsity=l1", ["latent=gaussian", "sparsity=l1"]),
+        ("--config-dir=/does/not/exist", ["/does/not/exist"]),
+        ("hydra.run.dir=/proc/nowhere", ["/proc/nowhere"]),
+    ],
+)
+def test_bad_input_gets_two_lines_at_most_and_leaves_nothing(
+    train: Train, tmp_path: Path, overrides: str, says: list[str]
+) -> None:
+    done = train(*overrides.split())
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode in (1, 2)
+    assert all(text in lines[-1] for text in says), done.stderr
+    assert len(lines) <= 2 and "Traceback" not in done.stderr
+    assert list((tmp_path / "outputs").glob("*")) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ("trainer.device=cuda:63", ["trainer.device=cuda:63", "this machine has"]),
+        ("dataset.train_limit=20000", ["dataset.train_limit=20000", "9000"]),
+        ("model=conv sparsity=topk", ["model=conv", "sparsity=topk", "9 positions"]),
+        ("resume=/does/not/exist", ["/does/not/exist", "not a run folder"]),
+    ],
+)
+def test_what_only_torch_or_the_data_can_tell_is_refused_as_shortly(
+    train: Train, tmp_path: Path, overrides: str, says: list[str]
+) -> None:
+    done = train(*overrides.split())
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 1
+    assert all(text in lines[-1] for text in says), done.stderr
+    assert len(lines) <= 2
+    assert list((tmp_path / "outputs").glob("*")) == []
+
+
+def test_full_error_shows_the_traceback(train: Train) -> None:
+    done = train("seed=-1", HYDRA_FULL_ERROR="1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr and "ConfigError" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["seed=-1"], ["model=fcc"]])
+def test_help_and_errors_answer_before_torch_is_imported(train: Train, arguments: list[str]) -> None:
+    done = train(*arguments, PYTHONPROFILEIMPORTTIME="1")
+    assert "hydra" in done.stderr
+    assert not any(line.split("|")[-1].strip() in ("torch", "numpy") for line in done.stderr.splitlines())
+
+
+def test_help_lists_groups_options_and_keys(train: Train) -> None:
+    done = train("--help")
+    assert done.returncode == 0
+    for group in ("dataset", "latent", "loss", "model", "noise", "optimizer", "scheduler", "sparsity", "trainer"):
+        assert f"{group}:" in done.stdout
+    assert "conv, conv_fc, fc, fc_deep, fc_vae, vae" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("model=f", {"model=fc", "model=fc_deep", "model=fc_vae"}),
+        ("optimizer.l", {"optimizer.lr="}),
+        ("sparsity=topk spars", {"sparsity="}),
+    ],
+)
+def test_bash_completion(typed: str, offered: set[str]) -> None:
+    line = f"python scripts/train.py {typed}"
+    environment = {**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    command = [sys.executable, "scripts/train.py", "-sc", "query=bash"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert offered <= set(done.stdout.split())
+
+
+def test_a_users_own_option_comes_from_config_dir(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "wide.yaml").write_text("defaults: [fc, _self_]\ncode_size: 99\n")
+    done = train("--config-dir=mine", "model=wide", "--cfg", "job")
+    assert "code_size: 99" in done.stdout
+
+
+def test_a_grid_runs_each_job_in_a_folder_of_its_own(train: Train, tmp_path: Path) -> None:
+    tiny = ["dataset=random", "dataset.images=50", "trainer.epochs=1", "trainer.pictures=0"]
+    done = train("-m", "model=fc,fc_deep", "seed=0,1", *tiny)
+    assert done.returncode == 0, done.stderr
+    [sweep] = (tmp_path / "outputs").glob("sweep_*")
+    assert len(list(sweep.glob("*/summary.json"))) == 4

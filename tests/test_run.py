@@ -1,0 +1,367 @@
+"""Whole runs, and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import aerun
+from aerun.experiment import reevaluate, run
+from aerun.settings import parse
+
+Compose = Callable[..., dict[str, Any]]
+Train = Callable[..., subprocess.CompletedProcess[str]]
+TINY = [
+    "dataset.train_limit=600",
+    "dataset.validation=200",
+    "trainer.epochs=3",
+    "trainer.device=cpu",
+    "trainer.threads=1",
+    "trainer.log_every_steps=2",
+]
+
+
+@pytest.fixture
+def go(compose: Compose, tmp_path: Path) -> Callable[..., Path]:
+    """Run overrides in this process; returns the run folder."""
+
+    def start(*overrides: str, folder: str = "run", **changes: Any) -> Path:
+        config = compose([*TINY, *overrides]) | changes
+        choices = {"model": "fc", "dataset": "fashion_mnist_mini"}
+        run(parse(config, choices), config, tmp_path / folder, overrides=list(overrides))
+        return tmp_path / folder
+
+    return start
+
+
+def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return load_file(folder / "checkpoints" / f"{name}.safetensors")
+
+
+def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def lines(folder: Path) -> list[dict[str, float]]:
+    """metrics.jsonl without the speed, which no two runs share."""
+    parsed = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "train/images_per_second"} for line in parsed]
+
+
+def test_the_default_run_from_another_directory(train: Train, tmp_path: Path) -> None:
+    done = train()
+    assert done.returncode == 0, done.stderr
+    [folder] = (tmp_path / "outputs").iterdir()
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["test"]["mse"] < summary["baselines"]["mean_image/mse"] / 4
+    for text in ("autoencoder", "mean image", "PCA, 64 components", f"tensorboard --logdir outputs/{folder.name}"):
+        assert text in done.stdout
+    assert f"{summary['test']['mse']:.6f}" in done.stdout
+    assert summary["epochs"] == 30
+    events = sum(path.stat().st_size for path in folder.glob("events*"))
+    assert events < 3_000_000
+
+
+def test_two_runs_of_one_moment_have_two_folders(train: Train, tmp_path: Path) -> None:
+    script = Path(__file__).resolve().parent.parent / "scripts" / "train.py"
+    command = [sys.executable, str(script), *TINY, "trainer.pictures=0"]
+    both = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(120) for process in both] == [0, 0]
+    assert len(list((tmp_path / "outputs").glob("*/summary.json"))) == 2
+
+
+def test_the_run_folder_holds_what_the_readme_says(go: Callable[..., Path]) -> None:
+    folder = go("noise=gaussian", "sparsity=topk")
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert {
+        "config.yaml",
+        "overrides.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "summary.json",
+        "checkpoints/last.safetensors",
+        "checkpoints/best.safetensors",
+        "figures/reconstructions_test.png",
+        "figures/features_dictionary.png",
+        "figures/code_heatmap.png",
+        "figures/code_map.png",
+        "figures/curves_loss.png",
+        "figures/curves_learning_rate.png",
+    } <= names
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["sparsity"]["activation"] == "leaky_relu"  # resolved
+    assert yaml.safe_load((folder / "overrides.yaml").read_text())["overrides"] == ["noise=gaussian", "sparsity=topk"]
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["versions"]["torch"] == torch.__version__.partition("+")[0] or environment["versions"]["torch"]
+    assert re.fullmatch(r"[0-9a-f]{16}", environment["dataset"]["checksum"])
+    summary = json.loads((folder / "summary.json").read_text())
+    assert {"mean_image/mse", "pca/mse", "linear/mse"} <= summary["baselines"].keys()
+    assert summary["test"]["active_units"] == 16
+    assert [line["epoch"] for line in lines(folder)] == [1, 2, 3]
+    assert not list(folder.rglob("*.pt")) + list(folder.rglob("*.pkl"))
+
+
+def test_tensorboard_shows_the_run_once_with_all_it_should(go: Callable[..., Path]) -> None:
+    from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+
+    folder = go("model=vae", "loss=bce", "loss.reduction=sum")
+    runs = EventMultiplexer().AddRunsFromDirectory(str(folder))
+    runs.Reload()
+    assert list(runs.Runs()) == ["."]
+    tags = runs.Runs()["."]
+    for part in ("train", "validation"):
+        for name in ("loss", "reconstruction", "kl", "reconstruction_nats", "active_units"):
+            assert f"{part}/{name}" in tags["scalars"]
+    assert {
+        "train/learning_rate",
+        "train/gradient_norm",
+        "train/images_per_second",
+        "validation/psnr",
+        "validation/output_spread",
+        "validation/dead_units",
+        "test/mse",
+        "baseline/pca/mse",
+        "baseline/mean_image/mse",
+    } <= set(tags["scalars"])
+    assert {
+        "data/training_images",
+        "reconstructions/probes",
+        "features/first_layer",
+        "code/heatmap",
+        "code/map",
+        "generated/samples",
+        "generated/interpolations",
+    } <= set(tags["images"])
+    assert "code" in tags["histograms"]
+    accumulator = runs.GetAccumulator(".")
+    assert "hparams" in accumulator.summary_metadata["_hparams_/session_start_info"].plugin_data.plugin_name
+    assert len(accumulator.Images("reconstructions/probes")) == 3
+    assert (folder / "projector_config.pbtxt").exists()
+    assert (folder / "00000" / "code" / "sprite.png").exists()
+
+
+def test_hyperparameters_have_one_type_a_key_whatever_the_run(compose: Compose) -> None:
+    from aerun.experiment import flat
+
+    runs = ["model=fc", "model=conv", "sparsity=kl", "optimizer.lr=1", "dataset.validation=100", "trainer.clip_norm=1"]
+    tables = [flat(compose([override]), {"model": "fc"}) for override in runs]
+    for key in {key for table in tables for key in table}:
+        assert len({type(table[key]) for table in tables if key in table}) == 1, key
+    assert tables[0]["model"] == "fc" and tables[0]["sparsity"] == "NoSparsity"
+
+
+@pytest.mark.parametrize("overrides", [[], ["model=vae", "noise=masking"], ["sparsity=lifetime", "noise=gaussian"]])
+def test_one_seed_is_one_run_bit_for_bit_and_another_differs(go: Callable[..., Path], overrides: list[str]) -> None:
+    first, again = (go(*overrides, folder=name) for name in ("first", "again"))
+    other = go(*overrides, "seed=1", folder="other")
+    assert equal(weights(first), weights(again))
+    assert lines(first) == lines(again)
+    assert not equal(weights(first), weights(other))
+
+
+def test_runs_of_different_seeds_are_measured_on_the_same_images_and_noise(go: Callable[..., Path]) -> None:
+    summaries = [
+        json.loads((go("noise=gaussian", f"seed={seed}", folder=str(seed)) / "summary.json").read_text())
+        for seed in (0, 1)
+    ]
+    assert summaries[0]["baselines"] == summaries[1]["baselines"]
+    assert summaries[0]["test"]["input_psnr"] == summaries[1]["test"]["input_psnr"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["model=vae", "noise=masking", "scheduler=cosine"],
+        ["scheduler=plateau", "scheduler.patience=0", "scheduler.threshold=0.5", "sparsity=lifetime"],
+        ["optimizer=sgd", "noise=salt_pepper", "trainer.patience=2", "dataset.normalize=standardise"],
+    ],
+)
+def test_a_run_cut_off_and_continued_is_the_undisturbed_run(
+    go: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, overrides: list[str]
+) -> None:
+    from aerun import checkpoint
+
+    whole = go(*overrides, folder="whole")
+    save = checkpoint.save
+
+    def save_and_die(path: Path, *rest: Any) -> None:
+        save(path, *rest)
+        if rest[2].epoch == 2 and path.name == checkpoint.LAST:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        go(*overrides, folder="cut")
+    monkeypatch.undo()
+    cut = whole.parent / "cut"
+    assert not (cut / "summary.json").exists()
+    go(*overrides, folder="cut", resume=str(cut))
+    assert equal(weights(whole), weights(cut))
+    assert lines(whole) == lines(cut)
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in (whole, cut)]
+    assert summaries[0]["test"] == summaries[1]["test"]
+    assert summaries[0]["best_epoch"] == summaries[1]["best_epoch"]
+
+
+def test_resume_on_the_command_line(train: Train, tmp_path: Path) -> None:
+    tiny = [override for override in TINY if "epochs" not in override]
+    assert train(*tiny, "trainer.epochs=4", "hydra.run.dir=four").returncode == 0
+    assert train(*tiny, "trainer.epochs=2", "hydra.run.dir=two").returncode == 0
+    finished = train("resume=two")
+    assert finished.returncode == 0 and "has finished" in finished.stdout
+    refused = train("resume=two", "seed=3")
+    assert refused.returncode == 1 and "seed=3: a resumed run keeps its settings" in refused.stderr
+    assert train("resume=two", "trainer.epochs=4").returncode == 0
+    assert equal(weights(tmp_path / "four"), weights(tmp_path / "two"))
+    assert lines(tmp_path / "four") == lines(tmp_path / "two")
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(train: Train, tmp_path: Path) -> None:
+    assert train(*TINY, "hydra.run.dir=mine").returncode == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
+    refused = train(*TINY, "hydra.run.dir=mine", "seed=1")
+    assert refused.returncode == 1 and "holds a run already" in refused.stderr
+    assert before == {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
+    go: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aerun.loss import MSE
+
+    original, calls = MSE.__call__, {"count": 0}
+
+    def poisoned(self: MSE, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        calls["count"] += prediction.requires_grad
+        return original(self, prediction, target) * (float("inf") if calls["count"] == 8 else 1.0)
+
+    monkeypatch.setattr(MSE, "__call__", poisoned)
+    # 600 images in batches of 128 are 5 steps an epoch: step 8 is the third of epoch 2.
+    with pytest.raises(aerun.DivergedError, match=r"epoch 2, step 8: reconstruction is inf \(gradient norm"):
+        go()
+
+
+def test_a_diverged_run_on_the_command_line(train: Train, tmp_path: Path) -> None:
+    done = train(*TINY, "optimizer=sgd", "optimizer.lr=1000", "model=fc_deep", "hydra.run.dir=sick")
+    assert done.returncode == 1
+    assert re.search(r"epoch 1, step \d+: reconstruction is (inf|nan) \(gradient norm", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "sick" / "summary.json").exists()
+
+
+def test_three_lines_give_the_trained_model(go: Callable[..., Path]) -> None:
+    folder = go("model=fc_deep")
+    model = aerun.load(folder)
+    images = torch.rand(5, 1, 28, 28)
+    codes = model.encode(images)
+    assert codes.shape == (5, 2)
+    assert torch.equal(model.decode(codes), model.reconstruct(images.numpy()))
+    best = weights(folder, "best")
+    assert all(torch.equal(value, best[f"model.{name}"]) for name, value in model.state_dict().items())
+    assert not model.training and not any(name.startswith("hydra") for name in vars(model))
+
+
+def test_loading_does_not_import_hydra(go: Callable[..., Path]) -> None:
+    folder = go()
+    code = f"import sys, aerun; aerun.load({str(folder)!r}); print('hydra' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_standardised_run_loads_with_its_statistics(go: Callable[..., Path]) -> None:
+    folder = go("dataset.normalize=standardise")
+    model = aerun.load(folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    images, _ = embedded_test()
+    mse = float((model.reconstruct(images) - images).double().square().mean())
+    assert mse == pytest.approx(summary["test"]["mse"], rel=1e-6)
+
+
+def embedded_test() -> tuple[torch.Tensor, torch.Tensor]:
+    from aerun.dataset.idx import EMBEDDED, read_idx_bytes
+
+    images, labels = (
+        torch.from_numpy(read_idx_bytes(EMBEDDED / f"t10k-{kind}-ubyte.gz")[0].copy())
+        for kind in ("images-idx3", "labels-idx1")
+    )
+    return images[:, None].float() / 255, labels
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "."])
+def test_loading_what_is_no_run_is_refused_in_a_line(tmp_path: Path, folder: str) -> None:
+    with pytest.raises(aerun.DataError, match="is not a run folder"):
+        aerun.load(tmp_path / folder)
+
+
+@pytest.mark.parametrize("overrides", [[], ["model=vae", "noise=masking"], ["noise=gaussian", "loss=mae"]])
+def test_evaluating_again_agrees_to_the_last_digit(go: Callable[..., Path], overrides: list[str]) -> None:
+    folder = go(*overrides)
+    summary = json.loads((folder / "summary.json").read_text())
+    events = {path.name: path.stat().st_size for path in folder.glob("events*")}
+    again = reevaluate(folder)
+    assert again["test"] == summary["test"]
+    assert again["baselines"] == summary["baselines"]
+    assert again["differs_from_summary"] == []
+    assert events == {path.name: path.stat().st_size for path in folder.glob("events*")}
+
+
+def test_evaluate_on_the_command_line(train: Train, tmp_path: Path) -> None:
+    assert train(*TINY, "hydra.run.dir=mine").returncode == 0
+    (tmp_path / "mine" / "figures" / "code_heatmap.png").unlink()
+    done = train("run=mine", script="evaluate.py")
+    assert done.returncode == 0 and "agrees with summary.json to the last digit" in done.stdout
+    assert (tmp_path / "mine" / "figures" / "code_heatmap.png").exists()
+    wrong = train("run=nowhere", script="evaluate.py")
+    assert wrong.returncode == 1 and wrong.stderr.strip().endswith("is not a run folder (it has no config.yaml)")
+
+
+def test_early_stopping_and_step_limit_end_the_run(go: Callable[..., Path]) -> None:
+    stopped = go("trainer.patience=1", "trainer.min_delta=100", "trainer.epochs=9", folder="stopped")
+    assert len(lines(stopped)) == 2
+    limited = go("trainer.steps=7", folder="limited")
+    assert lines(limited)[-1]["step"] == 7 and len(lines(limited)) == 2
+
+
+def test_plateau_ends_the_run_when_the_rate_is_low(go: Callable[..., Path]) -> None:
+    folder = go(
+        "scheduler=plateau",
+        "scheduler.patience=0",
+        "scheduler.threshold=0.99",
+        "scheduler.stop_lr=0.00005",
+        "trainer.epochs=9",
+    )
+    rates = [line["train/learning_rate"] for line in lines(folder)]
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-4])
+
+
+def test_without_a_validation_part_training_is_monitored(go: Callable[..., Path]) -> None:
+    folder = go("dataset.validation=0", "scheduler=plateau")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["monitored"] == "train/loss"
+    assert summary["best_loss"] == min(line["train/loss"] for line in lines(folder))
+
+
+def test_clipping_bounds_the_gradient(go: Callable[..., Path]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = go("trainer.clip_norm=0.001", "loss.reduction=sum")
+    events = EventAccumulator(str(folder)).Reload()
+    assert all(event.value <= 0.001001 for event in events.Scalars("train/gradient_norm"))
+
+
+@pytest.mark.slow
+def test_compiled_training_agrees_with_eager(go: Callable[..., Path]) -> None:
+    eager, compiled = go("model=vae", folder="eager"), go("model=vae", "trainer.compile=true", folder="compiled")
+    losses = [[line["train/loss"] for line in lines(folder)] for folder in (eager, compiled)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
