@@ -122,8 +122,8 @@ class Autoencoder(nn.Module):
         data = torch.as_tensor(data)
         if tuple(data.shape[1:]) != shape:
             raise ValueError(f"expected a batch of shape [N, {', '.join(map(str, shape))}], got {list(data.shape)}")
-        if data.dtype == torch.uint8:
-            raise ValueError("expected floating-point images in [0,1], got uint8: divide by 255")
+        if not data.is_floating_point():
+            raise ValueError(f"expected floating-point values, images in [0,1], got {data.dtype}: divide by 255")
         was_training = self.training
         self.eval()
         try:

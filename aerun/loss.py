@@ -29,7 +29,8 @@ class _Loss:
         """prediction[B,...], target[B,...] of one shape -> scalar. Shapes never broadcast: ValueError."""
         if prediction.shape != target.shape:
             raise ValueError(f"prediction {tuple(prediction.shape)} against target {tuple(target.shape)}")
-        error = self._mean(prediction.float(), target)
+        # Under autocast the prediction is bfloat16; an error is not.
+        error = self._mean(prediction if prediction.dtype == target.dtype else prediction.float(), target)
         return error if self.reduction == "mean" else error * target[0].numel()
 
     def _mean(self, prediction: Tensor, target: Tensor) -> Tensor:

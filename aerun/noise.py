@@ -144,7 +144,7 @@ class SaltPepper:
         planes = images if images.dim() < 4 else images[:, :1]
         draw = planes.new_empty(planes.shape).uniform_(generator=generator)
         noisy = images.masked_fill(draw < self.rate / 2, 0.0)
-        return noisy.masked_fill(draw > 1 - self.rate / 2, 1.0)
+        return noisy.masked_fill(draw >= 1 - self.rate / 2, 1.0)
 
     def moments(self, positions: int) -> Moments:
         """See Moments; pixels are replaced independently of each other."""

@@ -79,7 +79,7 @@ class Plateau(Constant):
 
 @dataclass
 class Cosine(Constant):
-    """Linear warm-up over ``warmup_epochs``, then half a cosine down to ``final_factor`` at the last step.
+    """Linear warm-up over ``warmup_epochs``, then half a cosine, down to ``final_factor`` when the run ends.
 
     Loshchilov & Hutter 2017, "SGDR" (arXiv:1608.03983), without restarts.
     """

@@ -16,6 +16,17 @@ from aerun.errors import ConfigError
 from aerun.spec import Range, construct, locate, nearest
 
 GROUPS = ("dataset", "noise", "model", "latent", "sparsity", "loss", "optimizer", "scheduler", "trainer")
+# What a part of one's own must offer; the parts of ours show how.
+CONTRACTS = {
+    "dataset": ("load",),
+    "noise": ("__call__", "is_identity"),
+    "model": ("build",),
+    "latent": ("__call__", "draw", "parameters_per_code"),
+    "sparsity": ("__call__",),
+    "loss": ("__call__", "takes_logits", "scale"),
+    "scheduler": ("multiplier", "observe", "finished", "state", "restore"),
+    "trainer": ("fit", "device", "threads", "deterministic"),
+}
 TRUSTED = ("aerun", "torch", "torchvision")
 
 
@@ -86,9 +97,13 @@ def build_part(group: str, node: Mapping[str, Any]) -> Any:
     if group == "optimizer":
         return functools.partial(function, **values)
     try:
-        return function(**{key: _instantiate(value) for key, value in values.items()})
+        part = function(**{key: _instantiate(value) for key, value in values.items()})
     except Exception as error:
         raise ConfigError(f"{group}: {target} refuses its arguments: {error}") from error
+    lacking = [name for name in CONTRACTS[group] if not hasattr(part, name)]
+    if lacking:
+        raise ConfigError(f"{group}._target_={target}: lacks {', '.join(lacking)}, which every {group} has")
+    return part
 
 
 def _instantiate(value: Any) -> Any:

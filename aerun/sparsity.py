@@ -7,6 +7,7 @@ channel, which occurs at H*W positions of every image.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -80,11 +81,13 @@ class TopKLifetime:
 
     def __call__(self, features: Tensor, training: bool) -> Constrained:
         """features[B,D] or [B,C,H,W] -> code of the same shape, no penalty."""
-        code = keep_largest(activation(self.activation)(features), self.k)
+        active = activation(self.activation)(features)
+        code = keep_largest(active, self.k)
         if not training:
             return code, []
+        survived = keep_largest(active, self.k, of=active.new_ones(active.shape)).bool()
         share = self.k / code[0, 0].numel() if code.dim() > 2 else 1.0
-        return keep_winners(code, self.fraction * share), []
+        return keep_winners(code, self.fraction * share, among=survived), []
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,9 @@ class KL:
     """A penalty on each unit's mean activation q_j over the batch, for a code that a sigmoid keeps in (0,1).
 
     sum_j rho log(rho/q_j) + (1-rho) log((1-rho)/(1-q_j)): Ng, "Sparse autoencoder" (CS294A lecture notes). On
-    feature maps q_j is a channel's mean over the batch and all positions. q is clamped away from 0 and 1, so
-    that a saturated unit gives a large finite value, never NaN.
+    feature maps q_j is a channel's mean over the batch and all positions. q and 1-q are averaged apart, each from
+    its own sigmoid: so a unit near saturation still has a gradient. Only below 1e-30 are they clamped, where a
+    large finite value stands for infinity, never NaN.
     """
 
     rho: OpenProbability
@@ -116,21 +120,32 @@ class KL:
     def __call__(self, features: Tensor, training: bool) -> Constrained:
         """features[B,D] or [B,C,H,W] -> code of the same shape, in (0,1), penalty ``kl_sparsity``."""
         code = activation(self.activation)(features)
-        mean = code.float().transpose(0, 1).flatten(1).mean(1).clamp(1e-6, 1 - 1e-6)
-        divergence = self.rho * (self.rho / mean).log() + (1 - self.rho) * ((1 - self.rho) / (1 - mean)).log()
+        on, off = ((sign * features.float()).sigmoid().transpose(0, 1).flatten(1).mean(1) for sign in (1, -1))
+        on, off = on.clamp_min(1e-30), off.clamp_min(1e-30)
+        divergence = self.rho * (self.rho / on).log() + (1 - self.rho) * ((1 - self.rho) / off).log()
         return code, [Penalty("kl_sparsity", divergence.sum(), self.weight)]
 
 
-def keep_largest(code: Tensor, k: int) -> Tensor:
-    """code[B,D] or [B,C,H,W] with all but the k largest entries of each row (of each channel) set to zero."""
+def keep_largest(code: Tensor, k: int, of: Tensor | None = None) -> Tensor:
+    """code[B,D] or [B,C,H,W] with all but the k largest entries of each row (of each channel) set to zero.
+
+    ``of``: keep these values at the places of the largest, instead of the largest themselves.
+    """
     rows = code.flatten(2) if code.dim() > 2 else code
     values, places = rows.topk(k, dim=-1)
+    if of is not None:
+        values = of.view(rows.shape).gather(-1, places)
     return rows.new_zeros(rows.shape).scatter(-1, places, values).view(code.shape)
 
 
-def keep_winners(code: Tensor, fraction: float) -> Tensor:
-    """code[B,D] or [B,C,H,W] with all but each unit's largest ``fraction`` of entries set to zero."""
-    units = code.transpose(0, 1).flatten(1)
+def keep_winners(code: Tensor, fraction: float, among: Tensor | None = None) -> Tensor:
+    """code[B,D] or [B,C,H,W] with all but each unit's largest ``fraction`` of entries set to zero.
+
+    ``among``: a mask of entries that may win; the fraction is still one of all.
+    """
+    ranked = code if among is None else code.masked_fill(~among, -math.inf)
+    units = ranked.transpose(0, 1).flatten(1)
     values, places = units.topk(max(1, round(fraction * units.shape[1])), dim=1)
     winners = units.new_zeros(units.shape).scatter(1, places, values)
+    winners = winners.masked_fill(winners == -math.inf, 0)
     return winners.view(code.transpose(0, 1).shape).transpose(0, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -83,7 +84,12 @@ def initialise(modules: Iterable[nn.Module], scheme: str, deviation: float) -> N
     for module in modules:
         if not isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             continue
-        if scheme == "kaiming":
+        if scheme == "kaiming" and isinstance(module, nn.ConvTranspose2d):
+            # torch takes the output channels for the fan-in here. Each output sums, over the input channels, the
+            # kernel / stride^2 positions that reach it.
+            fan_in = module.in_channels * math.prod(module.kernel_size) / math.prod(module.stride)
+            nn.init.normal_(module.weight, std=math.sqrt(2 / fan_in))
+        elif scheme == "kaiming":
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         elif scheme == "xavier":
             nn.init.xavier_normal_(module.weight)

@@ -44,8 +44,9 @@ class ModelSpec:
 
 def check_image_shape(input_shape: Shape, output_shape: Shape) -> None:
     """ValueError unless both are images [C,H,W] of one height and width."""
-    if len(input_shape) != 3 or len(output_shape) != 3:
-        raise ValueError(f"convolutions need images [C,H,W], the data are vectors of {input_shape[0]} values")
+    for shape in (input_shape, output_shape):
+        if len(shape) != 3:
+            raise ValueError(f"convolutions need images [C,H,W], the data are vectors of {shape[0]} values")
     if input_shape[1:] != output_shape[1:]:
         sizes = " and ".join("x".join(map(str, shape[1:])) for shape in (input_shape, output_shape))
         raise ValueError(f"convolutions need inputs and targets of one height and width, here {sizes}")
