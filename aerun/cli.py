@@ -51,7 +51,7 @@ def train(config: DictConfig) -> float | None:
     try:
         plain = resolve(config)
         if plain.get("resume") is not None:
-            from aerun.experiment import continued
+            from aerun.runfolder import continued
 
             plain, unfinished = continued(folder, allowed_epochs(plain, overrides))
             if not unfinished:

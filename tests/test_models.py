@@ -19,7 +19,7 @@ from aerun.autoencoder import Autoencoder
 from aerun.conf import conf_dir
 from aerun.dataset.base import Data, Split
 from aerun.errors import ConfigError
-from aerun.experiment import build_autoencoder
+from aerun.build import build_autoencoder
 from aerun.loss import MSE
 from aerun.model import Convolutional, FullyConnected
 from aerun.objective import objective

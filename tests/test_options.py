@@ -12,13 +12,13 @@ import pytest
 import torch
 import yaml
 
-from aerun import experiment
+from aerun import build
 from aerun.conf import conf_dir
 from aerun.errors import AerunError
 from aerun.evaluation import evaluate
 from aerun.settings import GROUPS, parse
 from aerun.spec import locate
-from aerun.step import Parts, make_step
+from aerun.step import make_step
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 
@@ -30,12 +30,10 @@ def options(group: str) -> list[str]:
 def two_steps(config: dict[str, Any], choices: dict[str, str] | None = None) -> dict[str, float]:
     """Build everything, train twice on a batch, evaluate; returns the metrics."""
     settings = parse(config, choices)
-    device = experiment.prepare(settings)
+    device = build.prepare(settings)
     data = settings.dataset.load(device)
-    experiment.check_data(settings, data)
-    autoencoder = experiment.build_autoencoder(settings, data)
-    optimizer = experiment.build_optimizer(settings, autoencoder)
-    parts = Parts(autoencoder, data, settings.noise, settings.loss, optimizer, settings.scheduler, 0)
+    parts = build.build_parts(settings, data, device)
+    autoencoder = parts.autoencoder
     step = make_step(
         parts,
         learning_rate=lambda number: settings.scheduler.multiplier(number, total_steps=10, steps_per_epoch=5),

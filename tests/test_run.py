@@ -151,7 +151,7 @@ def test_tensorboard_shows_the_run_once_with_all_it_should(go: Callable[..., Pat
 
 
 def test_hyperparameters_have_one_type_a_key_whatever_the_run(compose: Compose) -> None:
-    from aerun.experiment import flat
+    from aerun.runfolder import flat
 
     runs = ["model=fc", "model=conv", "sparsity=kl", "optimizer.lr=1", "dataset.validation=100", "trainer.clip_norm=1"]
     tables = [flat(compose([override]), {"model": "fc"}) for override in runs]

@@ -1,0 +1,98 @@
+"""From settings to objects that can train, on a device."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import os
+
+import torch
+
+from aerun.autoencoder import Autoencoder, Standardise
+from aerun.dataset.base import Data
+from aerun.device import choose_device, default_threads
+from aerun.errors import ConfigError
+from aerun.evaluation import in_unit_range
+from aerun.seeding import seed_everything
+from aerun.settings import Settings
+from aerun.step import Parts
+
+
+def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
+    """Everything that a run trains, and with what. ConfigError for what the data do not allow."""
+    check_data(settings, data)
+    autoencoder = build_autoencoder(settings, data).to(device)
+    optimizer = build_optimizer(settings, autoencoder)
+    return Parts(autoencoder, data, settings.noise, settings.loss, optimizer, settings.scheduler, settings.seed)
+
+
+def prepare(settings: Settings) -> torch.device:
+    """Choose the device, and put torch's process-wide state where this run wants it, whatever ran before."""
+    device = choose_device(settings.trainer.device)
+    torch.set_num_threads(settings.trainer.threads or default_threads())
+    deterministic = settings.trainer.deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if deterministic != torch.are_deterministic_algorithms_enabled():
+        # Not called for nothing: it imports torch's compiler, which takes as long as torch itself.
+        torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
+    seed_everything(settings.seed)
+    return device
+
+
+def check_data(settings: Settings, data: Data) -> None:
+    """Refuse what only the data can tell. ConfigError names the key."""
+    if settings.loss.takes_logits:
+        for split in (data.train, data.test):
+            if split.targets.dtype != torch.uint8 and not in_unit_range(split.targets):
+                low, high = float(split.targets.min()), float(split.targets.max())
+                raise ConfigError(f"loss=bce: needs targets in [0,1], the data reach from {low:g} to {high:g}")
+
+
+def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
+    """The model of ``settings`` for the shape of ``data``, with fresh weights from torch's global generator."""
+    model, latent, sparsity = settings.model, settings.latent, settings.sparsity
+    try:
+        codec = model.build(data.input_shape, data.output_shape, latent.parameters_per_code)
+    except ValueError as error:
+        raise ConfigError(f"{settings.name('model')} and {settings.name('dataset')}: {error}") from error
+    k = getattr(sparsity, "k", None)
+    if k is not None and k > (available := math.prod(codec.code_shape[1:] or codec.code_shape)):
+        where = "positions of each channel" if codec.code_shape[1:] else "units"
+        raise ConfigError(
+            f"{settings.name('model')} and {settings.name('sparsity')}: sparsity.k={k}, but the code, "
+            f"{list(codec.code_shape)}, has only {available} {where}"
+        )
+    if latent.parameters_per_code > 1:
+        # Means and log-variances are read off the linear features; the code has no nonlinearity of its own.
+        sparsity = dataclasses.replace(sparsity, activation="identity")
+    return Autoencoder(
+        codec.encoder,
+        codec.decoder,
+        input_shape=data.input_shape,
+        output_shape=data.output_shape,
+        code_shape=codec.code_shape,
+        sparsity=sparsity,
+        latent=latent,
+        output_activation="sigmoid" if settings.loss.takes_logits else getattr(model, "output_activation", "identity"),
+        standardise_input=Standardise(*(data.input_statistics or ())),
+        standardise_target=Standardise(*(data.target_statistics or ())),
+    )
+
+
+def build_optimizer(settings: Settings, autoencoder: Autoencoder) -> torch.optim.Optimizer:
+    """The optimizer, its groups' base rates noted as ``initial_lr``."""
+    factory = settings.optimizer
+    try:
+        optimizer: torch.optim.Optimizer = (
+            factory(autoencoder.parameters())
+            if isinstance(factory, functools.partial)
+            else factory.build(autoencoder.parameters())
+        )
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"optimizer: {error}") from error
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer

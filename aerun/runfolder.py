@@ -1,0 +1,91 @@
+"""The files of a run folder that say what was run, and where."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from aerun.dataset.base import Data
+from aerun.environment import environment
+from aerun.errors import DataError
+from aerun.files import write_text
+
+CONFIG, OVERRIDES, ENVIRONMENT, SUMMARY, CHECKPOINTS = (
+    "config.yaml",
+    "overrides.yaml",
+    "environment.json",
+    "summary.json",
+    "checkpoints",
+)
+
+
+def describe(
+    folder: Path,
+    config: Mapping[str, Any],
+    choices: Mapping[str, str],
+    overrides: Sequence[str],
+    data: Data,
+    device: torch.device,
+) -> None:
+    """Write what was asked for, and where and with what it runs."""
+    write_text(folder / CONFIG, yaml.safe_dump({**config, "resume": None}, sort_keys=False))
+    if not (folder / OVERRIDES).exists():
+        asked = {"overrides": list(overrides), "choices": dict(choices)}
+        write_text(folder / OVERRIDES, yaml.safe_dump(asked, sort_keys=False))
+    shapes = {"input_shape": list(data.input_shape), "output_shape": list(data.output_shape)}
+    counts = {"train": len(data.train), "validation": len(data.validation or ()), "test": len(data.test)}
+    dataset = {"checksum": data.checksum, "images": counts, **shapes}
+    write_text(folder / ENVIRONMENT, json.dumps({**environment(device), "dataset": dataset}, indent=2) + "\n")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A run folder's resolved configuration; DataError if it is not one."""
+    path = folder / CONFIG
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{folder}: is not a run folder (it has no {CONFIG})") from None
+    except (OSError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(config, dict):
+        raise DataError(f"{path}: is not the configuration of a run")
+    return config
+
+
+def continued(folder: Path, epochs: int | None) -> tuple[dict[str, Any], bool]:
+    """The configuration to continue the run in ``folder`` with, ``epochs`` long if given, and whether anything is
+    left to do."""
+    config = read_config(folder)
+    if epochs is not None:
+        config["trainer"]["epochs"] = epochs
+    path = folder / SUMMARY
+    if not path.exists():
+        return config, True
+    return config, bool(config["trainer"]["epochs"] > json.loads(path.read_text())["epochs"])
+
+
+def flat(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, bool | float | str]:
+    """Settings by dotted key, for a table: numbers are floats, lists are text, nulls are left out.
+
+    A group's own name stands for its option, as chosen on the command line or else as its class is called.
+    """
+    result: dict[str, bool | float | str] = {}
+
+    def add(node: Mapping[str, Any], path: str) -> None:
+        for key, value in node.items():
+            dotted = f"{path}.{key}" if path else str(key)
+            if isinstance(value, Mapping):
+                add(value, dotted)
+            elif key == "_target_":
+                result[path] = choices.get(path) or str(value).rpartition(".")[2]
+            elif value is not None:
+                is_number = isinstance(value, int | float) and not isinstance(value, bool)
+                result[dotted] = float(value) if is_number else value if isinstance(value, bool) else str(value)
+
+    add(config, "")
+    return result
