@@ -1,37 +1,108 @@
-"""Weights and training state in safetensors files: tensors, and JSON beside them. Nothing is pickled."""
+"""Weights and training state in safetensors files: tensors, and JSON beside them. Nothing is pickled.
+
+Every file carries a SHA-256 over all of its bytes. Three are kept: ``last``, the one before it, and ``best``.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
+import re
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as deserialise
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from aerun.errors import DataError
-from aerun.files import replacing
+from aerun.errors import DataError, DivergedError
+from aerun.files import write_bytes
 
-LAST, BEST = "last.safetensors", "best.safetensors"
+log = logging.getLogger(__name__)
+LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 MODEL, OPTIMIZER = "model.", "optimizer."
+BLANK = "0" * 64
 
 
 @dataclass
 class Progress:
-    """Where a run stands: what a continued run must know beside weights and optimizer state."""
+    """Where a run stands: what a continued run must know beside weights and optimizer state.
+
+    ``epoch`` counts epochs that are done with, evaluation included; ``partial`` holds the loss terms of the
+    one after it, as far as it has come (see ``aerun.history``).
+    """
 
     epoch: int = 0
     step: int = 0
     best_epoch: int | None = None
     best_loss: float | None = None
     waited: int = 0
+    ended: bool = False
     train_seconds: float = 0.0
     train_images: int = 0
+    wall_seconds: float = 0.0
     scheduler: dict[str, Any] = field(default_factory=dict)
+    partial: dict[str, Any] = field(default_factory=dict)
+
+
+class Checkpointer:
+    """Saves one run's state in a folder, the one before last kept in case the last is damaged.
+
+    A checkpoint is the point to which a killed run goes back, so whatever else it writes must be on disk first.
+    """
+
+    def __init__(self, folder: Path, model: nn.Module, optimizer: Optimizer, every_minutes: float | None) -> None:
+        self.folder, self._model, self._optimizer = folder, model, optimizer
+        self._interval = None if every_minutes is None else every_minutes * 60
+        self._saved = self._started = time.monotonic()
+
+    def wall_seconds(self, progress: Progress) -> float:
+        """How long the run has taken, all its sessions together."""
+        return progress.wall_seconds + time.monotonic() - self._started
+
+    def due(self) -> bool:
+        """Whether the time between checkpoints has passed."""
+        return self._interval is not None and time.monotonic() - self._saved >= self._interval
+
+    def save(self, progress: Progress) -> None:
+        """Save as ``last``; before it as ``best``, if the best epoch is the one that has just ended."""
+        if not all(bool(norm.isfinite()) for norm in torch._foreach_norm(list(self._model.parameters()))):
+            raise DivergedError(
+                f"epoch {progress.epoch}, step {progress.step}: the weights are not finite any more; "
+                "lower optimizer.lr or set trainer.clip_norm; the last good checkpoint is kept"
+            )
+        self._saved = time.monotonic()
+        progress.wall_seconds += self._saved - self._started
+        self._started = self._saved
+        if progress.best_epoch == progress.epoch and not progress.partial:
+            # First: a run killed between the two computes this epoch again, and this file with it.
+            save(self.folder / BEST, self._model, self._optimizer, progress)
+        last, new = self.folder / LAST, self.folder / "new.safetensors"
+        save(new, self._model, self._optimizer, progress)
+        if last.exists():
+            last.replace(self.folder / PREVIOUS)
+        new.replace(last)
+
+    def restore(self) -> Progress | None:
+        """Put model and optimizer where the newest whole checkpoint has them; None if there never was one.
+
+        A damaged file is named in a warning and passed over; DataError if no whole one is left.
+        """
+        paths = [path for path in (self.folder / LAST, self.folder / PREVIOUS) if path.exists()]
+        for path in paths:
+            try:
+                return load(path, self._model, self._optimizer)
+            except DataError as error:
+                log.warning("%s; going back to the checkpoint before it", error)
+        if paths:
+            raise DataError(f"{self.folder}: no whole checkpoint is left of {', '.join(p.name for p in paths)}")
+        return None
 
 
 def save(path: Path, model: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
@@ -45,49 +116,56 @@ def save(path: Path, model: nn.Module, optimizer: Optimizer, progress: Progress)
                 tensors[f"{OPTIMIZER}{index}.{name}"] = value
             else:
                 scalars.setdefault(str(index), {})[name] = value
-    metadata = {
-        "progress": asdict(progress),
-        "optimizer": {"groups": state["param_groups"], "state": scalars},
-    }
+    about = {"progress": asdict(progress), "optimizer": {"groups": state["param_groups"], "state": scalars}}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with replacing(path) as temporary:
-        temporary.write_bytes(serialise(contiguous, metadata={"aerun": json.dumps(metadata)}))
+    content = serialise(contiguous, metadata={"aerun": json.dumps(about), "sha256": BLANK})
+    write_bytes(path, content.replace(BLANK.encode(), hashlib.sha256(content).hexdigest().encode(), 1))
 
 
 def load_model(path: Path, model: nn.Module) -> Progress:
     """Put the weights of ``path`` into ``model``; DataError names a file that is damaged or of another model."""
-    tensors, metadata = _read(path)
-    weights = {name.removeprefix(MODEL): value for name, value in tensors.items() if name.startswith(MODEL)}
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise DataError(
-            f"{path}: holds the weights of another model ({str(error).splitlines()[-1].strip()})"
-        ) from error
-    return Progress(**metadata["progress"])
+    tensors, about = read(path)
+    _put_weights(path, tensors, model)
+    return Progress(**about["progress"])
 
 
 def load(path: Path, model: nn.Module, optimizer: Optimizer) -> Progress:
     """As load_model, and put the optimizer where it was."""
-    progress = load_model(path, model)
-    tensors, metadata = _read(path)
+    tensors, about = read(path)
+    _put_weights(path, tensors, model)
     state: dict[int, dict[str, Any]] = {
-        int(index): dict(values) for index, values in metadata["optimizer"]["state"].items()
+        int(index): dict(values) for index, values in about["optimizer"]["state"].items()
     }
     for key, value in tensors.items():
         if key.startswith(OPTIMIZER):
             index, _, name = key.removeprefix(OPTIMIZER).partition(".")
             state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": metadata["optimizer"]["groups"]})
-    return progress
+    optimizer.load_state_dict({"state": state, "param_groups": about["optimizer"]["groups"]})
+    return Progress(**about["progress"])
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such checkpoint")
+def _put_weights(path: Path, tensors: dict[str, Tensor], model: nn.Module) -> None:
+    weights = {name.removeprefix(MODEL): value for name, value in tensors.items() if name.startswith(MODEL)}
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, json.loads(file.metadata()["aerun"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: is not a whole checkpoint of aerun ({error})") from error
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise DataError(f"{path}: holds the weights of another model ({reason})") from error
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a checkpoint and what is said about them; DataError if a single byte is wrong."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    match = re.search(rb'"sha256":"([0-9a-f]{64})"', content)
+    blank = content[: match.start(1)] + BLANK.encode() + content[match.end(1) :] if match else b""
+    if match is None or hashlib.sha256(blank).hexdigest().encode() != match.group(1):
+        raise DataError(f"{path}: is not a whole checkpoint of aerun (its checksum does not match)")
+    try:
+        length = int.from_bytes(content[:8], "little")
+        about = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["aerun"])
+        return deserialise(content), about
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: is not a checkpoint of aerun ({error})") from error

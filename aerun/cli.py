@@ -51,13 +51,7 @@ def train(config: DictConfig) -> float | None:
     try:
         plain = resolve(config)
         if plain.get("resume") is not None:
-            from aerun.runfolder import continued
-
-            plain, unfinished = continued(folder, allowed_epochs(plain, overrides))
-            if not unfinished:
-                print(f"{folder} has finished; trainer.epochs=N beyond its {plain['trainer']['epochs']} extends it")
-                return None
-            plain["resume"] = str(folder)
+            plain, choices = continued(folder, allowed_epochs(plain, overrides))
         settings = parse(plain, choices, overrides)
         if hasattr(settings.dataset, "check"):
             settings.dataset.check()
@@ -82,6 +76,16 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         raise ConfigError(f"{key}{str(error).splitlines()[0]}") from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+def continued(folder: Path, epochs: int | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """The configuration to continue the run in ``folder`` with, ``epochs`` long if given, and its choices."""
+    from aerun.runfolder import read_choices, read_config
+
+    config = read_config(folder)
+    if epochs is not None:
+        config["trainer"]["epochs"] = epochs
+    return {**config, "resume": str(folder)}, read_choices(folder)
 
 
 def allowed_epochs(plain: dict[str, Any], overrides: list[str]) -> int | None:
@@ -138,9 +142,9 @@ def guarded(function: Callable[[], Any]) -> Any:
     except (AerunError, HydraException, OmegaConfBaseException, OSError) as error:
         print(f"aerun: {explain(error)}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("aerun: interrupted", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        print(f"aerun: stopped by {error or 'SIGINT'}; resume=RUN_FOLDER goes on from there", file=sys.stderr)
+        sys.exit(128 + getattr(error, "number", 2))
     finally:
         if before is None:
             del os.environ[FULL_ERROR]

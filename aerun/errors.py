@@ -15,3 +15,7 @@ class DataError(AerunError):
 
 class DivergedError(AerunError):
     """Training produced a loss that is not finite."""
+
+
+class StorageError(AerunError):
+    """A file of the run folder that cannot be written."""

@@ -6,27 +6,39 @@ import json
 import logging
 import math
 import os
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from aerun import checkpoint, figures
+from aerun import figures
 from aerun.autoencoder import Autoencoder
 from aerun.baselines import baselines, cache_folder
 from aerun.build import build_autoencoder, build_parts, prepare
+from aerun.checkpoint import BEST, Checkpointer, Progress, load_model
 from aerun.dataset.base import Data, Split, statistics
 from aerun.device import choose_device
 from aerun.errors import ConfigError, DataError
 from aerun.evaluation import evaluate
-from aerun.files import write_text
+from aerun.files import storage_error, write_text
+from aerun.lock import FolderLock
 from aerun.report import Report
-from aerun.runfolder import CHECKPOINTS, CONFIG, ENVIRONMENT, SUMMARY, describe, flat, read_config
+from aerun.runfolder import (
+    CHECKPOINTS,
+    CONFIG,
+    ENVIRONMENT,
+    SUMMARY,
+    describe,
+    flat,
+    read_config,
+    read_summary,
+    recorded_status,
+)
 from aerun.settings import Settings, parse
+from aerun.signals import StopSignals
 from aerun.step import Parts
-from aerun.tracking import Tracker, read_metrics
+from aerun.tracking import METRICS, Tracker, read_metrics
 
 log = logging.getLogger(__name__)
 
@@ -36,46 +48,71 @@ def run(
 ) -> dict[str, Any]:
     """Train, evaluate, and leave everything in ``folder``; returns the summary.
 
-    ``config`` is what ``settings`` were parsed from, ``overrides`` what the user typed to get it.
-    A new run needs a folder without one; ``settings.resume`` continues the run in the folder that it names.
+    ``config`` is what ``settings`` were parsed from, ``overrides`` what the user typed to get it. A folder that
+    holds an unfinished run of the very same configuration is continued, a finished one is left as it is, and
+    one with any other run is refused. Raises StorageError when the folder cannot be written (any more), Stopped
+    after a signal; either way the last checkpoint is whole.
     """
-    started = time.perf_counter()
-    if settings.resume is None:
-        if (folder / CONFIG).exists():
-            raise ConfigError(f"hydra.run.dir={folder}: holds a run already; continue it with resume={folder}")
-        if folder.exists() and not os.access(folder, os.W_OK):
-            raise ConfigError(f"hydra.run.dir={folder}: cannot be written to")
-    device = prepare(settings)
-    data = settings.dataset.load(device)
-    parts = build_parts(settings, data, device)
-    checkpoints = folder / CHECKPOINTS
-    checkpoints.mkdir(parents=True, exist_ok=True)
+    config = {**config, "resume": None}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FolderLock(folder), StopSignals() as stop:
+            if (folder / CONFIG).exists():
+                if settings.resume is None and read_config(folder) != config:
+                    raise ConfigError(f"{folder}: holds a run of another configuration; choose another hydra.run.dir")
+                finished = read_summary(folder)
+                if finished is not None and finished["epochs"] >= settings.trainer.epochs:
+                    log.info("%s has finished already", folder)
+                    return finished
+            with stop.interruptible():
+                device = prepare(settings)
+                data = settings.dataset.load(device)
+                parts = build_parts(settings, data, device)
+            # Only now: what cannot work should leave no folder behind that looks like a run.
+            describe(folder, config, settings.choices, overrides, data, device)
+            with recorded_status(folder):
+                return _run(settings, config, folder, parts, stop)
+    except OSError as error:
+        raise storage_error(error, Path(os.fsdecode(error.filename or folder))) from error
+
+
+def _run(
+    settings: Settings, config: Mapping[str, Any], folder: Path, parts: Parts, stop: StopSignals
+) -> dict[str, Any]:
+    """The run itself, in a folder that is this process's own."""
+    (folder / CHECKPOINTS).mkdir(exist_ok=True)
+    every = settings.checkpoint.every_minutes
+    checkpoints = Checkpointer(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer, every)
+    progress = checkpoints.restore()
+    begun = progress is not None or (folder / METRICS).exists()
+    if progress is None:
+        progress = Progress()
+    else:
+        parts.scheduler.restore(progress.scheduler)
+        log.info("continuing %s after step %d", folder, progress.step)
     (folder / SUMMARY).unlink(missing_ok=True)
-    progress = checkpoint.Progress()
-    if settings.resume is not None and (checkpoints / checkpoint.LAST).exists():
-        progress = checkpoint.load(checkpoints / checkpoint.LAST, parts.autoencoder, parts.optimizer)
-        settings.scheduler.restore(progress.scheduler)
-        log.info("continuing %s after epoch %d", folder, progress.epoch)
-    describe(folder, config, settings.choices, overrides, data, device)
-    with Tracker(folder, after_step=progress.step) as tracker:
+    with Tracker(folder, after_step=progress.step if begun else None) as tracker:
         tracker.hyperparameters(flat(config, settings.choices))
-        report = Report(parts.autoencoder, data, settings.noise, tracker)
+        report = Report(parts.autoencoder, parts.data, parts.noise, tracker)
         if progress.step == 0:
             report.start()
-        progress = settings.trainer.fit(parts, progress, tracker, report, checkpoints)
-        checkpoint.load_model(checkpoints / checkpoint.BEST, parts.autoencoder)
-        summary = summarise(settings, parts, progress)
-        tracker.scalars({f"test/{name}": value for name, value in summary["test"].items()}, progress.step)
-        tracker.scalars({f"baseline/{name}": value for name, value in summary["baselines"].items()}, progress.step)
-        report.final(progress.step, settings.trainer.tsne)
-        draw_curves(folder, tracker, progress.step)
+        progress = settings.trainer.fit(parts, progress, tracker, report, checkpoints, stop)
+        with stop.interruptible():
+            load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
+            summary = summarise(settings, parts, progress)
+            # One beyond the last step: whoever continues the run drops it, as everything after the checkpoint.
+            final = progress.step + 1
+            tracker.scalars({f"test/{name}": value for name, value in summary["test"].items()}, final)
+            tracker.scalars({f"baseline/{name}": value for name, value in summary["baselines"].items()}, final)
+            report.final(final, settings.trainer.tsne)
+            draw_curves(folder, tracker, final)
         tracker.finished()
-    summary["wall_seconds"] = time.perf_counter() - started
+    summary["wall_seconds"] = checkpoints.wall_seconds(progress)
     write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary
 
 
-def summarise(settings: Settings, parts: Parts, progress: checkpoint.Progress) -> dict[str, Any]:
+def summarise(settings: Settings, parts: Parts, progress: Progress) -> dict[str, Any]:
     """The run's final numbers, from the weights that the model holds now."""
     autoencoder, data = parts.autoencoder, parts.data
     code_size = math.prod(autoencoder.code_shape)
@@ -122,7 +159,7 @@ def load(folder: str | os.PathLike[str], device: str = "cpu") -> Autoencoder:
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder}: has no readable {ENVIRONMENT}, which says the data's shape ({error})") from error
     autoencoder = build_autoencoder(settings, _shape_only(settings, shapes))
-    checkpoint.load_model(folder / CHECKPOINTS / checkpoint.BEST, autoencoder)
+    load_model(folder / CHECKPOINTS / BEST, autoencoder)
     return autoencoder.to(choose_device(device)).eval()
 
 
@@ -143,22 +180,19 @@ def reevaluate(folder: Path) -> dict[str, Any]:
     Raises DataError if the run has not finished, or its data have changed.
     """
     settings = parse(read_config(folder))
-    try:
-        before = json.loads((folder / SUMMARY).read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{folder}: has not finished (no readable {SUMMARY}); continue it with resume={folder}"
-        ) from error
+    before = read_summary(folder)
+    if before is None:
+        raise DataError(f"{folder}: has not finished; continue it with resume={folder}")
     device = prepare(settings)
     data = settings.dataset.load(device)
     if data.checksum != before["dataset_checksum"]:
         raise DataError(f"{folder}: its data have changed, {before['dataset_checksum']} then, {data.checksum} now")
     parts = build_parts(settings, data, device)
-    progress = checkpoint.load_model(folder / CHECKPOINTS / checkpoint.BEST, parts.autoencoder)
+    progress = load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
     after = summarise(settings, parts, progress)
     with Tracker(folder, events=False) as tracker:
-        Report(parts.autoencoder, data, settings.noise, tracker).final(before["steps"], settings.trainer.tsne)
-        draw_curves(folder, tracker, before["steps"])
+        Report(parts.autoencoder, data, settings.noise, tracker).final(before["steps"] + 1, settings.trainer.tsne)
+        draw_curves(folder, tracker, before["steps"] + 1)
     differing = [
         f"{kind}/{name}"
         for kind in ("test", "baselines")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+
+from aerun.errors import StorageError
 
 
 @contextlib.contextmanager
@@ -18,11 +21,41 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        _sync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``path`` as a whole. StorageError says which file, how many bytes, and how many there is room for."""
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise storage_error(error, path, len(content)) from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``path`` as a whole."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    """As write_bytes, in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def storage_error(error: OSError, path: Path, size: int | None = None) -> StorageError:
+    """The error in a line: which file could not be written, why, and how much room there is."""
+    what = f"{size} bytes cannot be written" if size is not None else "cannot be written"
+    try:
+        room = f"; {shutil.disk_usage(path.parent).free} bytes are free there"
+    except OSError:
+        room = ""
+    return StorageError(f"{path}: {what} ({error.strerror or error}{room})")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name durable, where the system lets folders be synchronised."""
+    with contextlib.suppress(OSError, AttributeError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,51 +14,68 @@ from aerun.tracking import Tracker
 
 
 class History:
-    """Terms of one epoch; ``images`` counts what it has seen."""
+    """Terms of one epoch, from its start or from the ``state`` of an earlier part of it."""
 
-    def __init__(self, parts: Parts, tracker: Tracker, epoch: int) -> None:
-        self.images = 0
+    def __init__(self, parts: Parts, tracker: Tracker, epoch: int, state: dict[str, Any]) -> None:
         self._parts, self._tracker, self._epoch = parts, tracker, epoch
-        self._names: list[str] = []
+        self._names: list[str] = list(state.get("names", []))
+        self._rows: list[list[float]] = [list(row) for row in state.get("rows", [])]
+        self._sizes: list[int] = list(state.get("sizes", []))
+        self._logged: int = state.get("logged", 0)
         self._pending: list[Tensor] = []
-        self._rows: list[list[float]] = []
-        self._sizes: list[int] = []
+
+    @property
+    def steps(self) -> int:
+        """How many steps the epoch has taken."""
+        return len(self._sizes)
 
     def add(self, terms: dict[str, Tensor], images: int) -> None:
         """Take the terms of one step over so many images, without waiting for them."""
         self._names = list(terms)
         self._pending.append(torch.stack(list(terms.values())))
         self._sizes.append(images)
-        self.images += images
+
+    def state(self, step: int) -> dict[str, Any]:
+        """All that is needed to go on with this epoch after ``step`` updates of the run, as JSON values."""
+        self._bring(step)
+        return {"names": self._names, "rows": self._rows, "sizes": self._sizes, "logged": self._logged}
 
     def flush(self, step: int, code: Tensor) -> None:
         """Log the mean terms since the last flush, ``step`` updates into the run, with the last step's codes.
 
         Raises DivergedError at the first term that is not finite.
         """
-        rows: list[list[float]] = torch.stack(self._pending).cpu().tolist()
-        self._pending.clear()
-        norm = gradient_norm(self._parts.autoencoder)
-        rate = float(self._parts.optimizer.param_groups[0]["lr"])
-        for offset, row in enumerate(rows):
-            # The total comes first but says least: name the part of it that went wrong.
-            for name, value in reversed(list(zip(self._names, row, strict=True))):
-                if not math.isfinite(value):
-                    raise DivergedError(
-                        f"epoch {self._epoch}, step {step - len(rows) + offset + 1}: {name} is {value} "
-                        f"(gradient norm {norm:g} at step {step}, learning rate {rate:g}). "
-                        "Lower optimizer.lr or set trainer.clip_norm; the last good checkpoint is kept"
-                    )
-        self._rows += rows
-        means = _means(rows, self._sizes[-len(rows) :])
+        self._bring(step)
+        means = _means(self._rows[self._logged :], self._sizes[self._logged :])
+        self._logged = len(self._rows)
         values = {f"train/{name}": mean for name, mean in zip(self._names, means, strict=True)}
-        values |= {"train/gradient_norm": norm, "train/learning_rate": rate}
+        values["train/gradient_norm"] = gradient_norm(self._parts.autoencoder)
+        values["train/learning_rate"] = float(self._parts.optimizer.param_groups[0]["lr"])
         values["train/active_units"] = float((code != 0).sum()) / len(code)
         self._tracker.scalars(values, step)
 
     def means(self) -> dict[str, float]:
         """Each term's mean over the epoch's images."""
         return dict(zip(self._names, _means(self._rows, self._sizes), strict=True))
+
+    def _bring(self, step: int) -> None:
+        """Wait for the pending terms; DivergedError at the first that is not finite."""
+        if not self._pending:
+            return
+        rows: list[list[float]] = torch.stack(self._pending).cpu().tolist()
+        self._pending.clear()
+        for offset, row in enumerate(rows):
+            # The total comes first but says least: name the part of it that went wrong.
+            for name, value in reversed(list(zip(self._names, row, strict=True))):
+                if not math.isfinite(value):
+                    rate = float(self._parts.optimizer.param_groups[0]["lr"])
+                    norm = gradient_norm(self._parts.autoencoder)
+                    raise DivergedError(
+                        f"epoch {self._epoch}, step {step - len(rows) + offset + 1}: {name} is {value} "
+                        f"(gradient norm {norm:g} at step {step}, learning rate {rate:g}). "
+                        "Lower optimizer.lr or set trainer.clip_norm; the last good checkpoint is kept"
+                    )
+        self._rows += rows
 
 
 def _means(rows: list[list[float]], sizes: list[int]) -> list[float]:

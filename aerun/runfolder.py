@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+import platform
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +17,11 @@ import yaml
 
 from aerun.dataset.base import Data
 from aerun.environment import environment
-from aerun.errors import DataError
+from aerun.errors import DataError, DivergedError, StorageError
 from aerun.files import write_text
 
-CONFIG, OVERRIDES, ENVIRONMENT, SUMMARY, CHECKPOINTS = (
-    "config.yaml",
-    "overrides.yaml",
-    "environment.json",
-    "summary.json",
-    "checkpoints",
-)
+CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
+STATUS, SUMMARY, CHECKPOINTS = "status.json", "summary.json", "checkpoints"
 
 
 def describe(
@@ -57,16 +57,56 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def continued(folder: Path, epochs: int | None) -> tuple[dict[str, Any], bool]:
-    """The configuration to continue the run in ``folder`` with, ``epochs`` long if given, and whether anything is
-    left to do."""
-    config = read_config(folder)
-    if epochs is not None:
-        config["trainer"]["epochs"] = epochs
+def read_choices(folder: Path) -> dict[str, str]:
+    """The option chosen in each group of a run folder; empty where that is not known."""
+    try:
+        asked = yaml.safe_load((folder / OVERRIDES).read_text(encoding="utf-8"))
+        return {str(group): str(option) for group, option in asked["choices"].items()}
+    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """A finished run's summary; None for a run that has not finished. DataError if it is damaged."""
     path = folder / SUMMARY
-    if not path.exists():
-        return config, True
-    return config, bool(config["trainer"]["epochs"] > json.loads(path.read_text())["epochs"])
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(summary, dict) or not {"epochs", "steps", "test", "baselines"} <= summary.keys():
+        raise DataError(f"{path}: is not the summary of a run")
+    return summary
+
+
+@contextlib.contextmanager
+def recorded_status(folder: Path) -> Iterator[None]:
+    """Keep status.json: running while the block lasts, then finished, stopped, diverged or failed, and why."""
+    began = datetime.now().isoformat(timespec="seconds")
+
+    def record(state: str, error: BaseException | None = None) -> None:
+        status = {
+            "state": state,
+            "error": None if error is None else f"{type(error).__name__}: {error}",
+            "traceback": None if error is None else "".join(traceback.format_exception(error)),
+            "host": platform.node(),
+            "process": os.getpid(),
+            "began": began,
+            "time": datetime.now().isoformat(timespec="seconds"),
+        }
+        write_text(folder / STATUS, json.dumps(status, indent=2) + "\n")
+
+    record("running")
+    try:
+        yield
+    except BaseException as error:
+        stopped, diverged = isinstance(error, KeyboardInterrupt), isinstance(error, DivergedError)
+        # Where the folder cannot be written, that is the error that matters.
+        with contextlib.suppress(StorageError):
+            record("stopped" if stopped else "diverged" if diverged else "failed", error)
+        raise
+    record("finished")
 
 
 def flat(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, bool | float | str]:

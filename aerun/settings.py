@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from aerun.errors import ConfigError
-from aerun.spec import Range, construct, locate, nearest
+from aerun.spec import Positive, Range, construct, locate, nearest
 
 GROUPS = ("dataset", "noise", "model", "latent", "sparsity", "loss", "optimizer", "scheduler", "trainer")
 # What a part of one's own must offer; the parts of ours show how.
@@ -31,12 +31,20 @@ TRUSTED = ("aerun", "torch", "torchvision")
 
 
 @dataclass(frozen=True)
+class Checkpointing:
+    """Checkpoints come after every epoch, and within one when so many minutes have passed since the last."""
+
+    every_minutes: Positive | None
+
+
+@dataclass(frozen=True)
 class Settings:
     """A run: one part of each group, and what belongs to the run as a whole."""
 
     seed: Annotated[int, Range(0, 2**63 - 1)]
     resume: str | None
     trusted_packages: list[str]
+    checkpoint: Checkpointing
     dataset: Any
     noise: Any
     latent: Any
@@ -66,7 +74,8 @@ def parse(
         if not isinstance(config.get(group), Mapping):
             raise ConfigError(f"{group}: an option of this group is missing")
     parts = {group: build_part(group, config[group]) for group in GROUPS}
-    settings: Settings = construct(Settings, {**config, **parts}, "")
+    checkpointing = construct(Checkpointing, config.get("checkpoint", {}), "checkpoint")
+    settings: Settings = construct(Settings, {**config, **parts, "checkpoint": checkpointing}, "")
     settings = dataclasses.replace(settings, choices=dict(choices or {}))
     _check_pairs(settings)
     _check_unread(settings, overrides)

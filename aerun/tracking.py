@@ -6,6 +6,7 @@ Nothing else writes logs. Everything of one run lies in its folder, without sub-
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from types import TracebackType
@@ -25,17 +26,18 @@ METRICS, FIGURES = "metrics.jsonl", "figures"
 class Tracker:
     """One run's logs; a context manager, so that files are closed whatever happens.
 
-    ``after_step``: a continued run's position; what was logged beyond it is dropped, since it will come again.
+    ``after_step``: a continued run's position; what was logged beyond it is dropped, since it will come again
+    (at 0 that is everything).
     ``events=False``: only PNG files are written, nothing is added to the logs.
     """
 
-    def __init__(self, folder: Path, *, after_step: int = 0, events: bool = True) -> None:
+    def __init__(self, folder: Path, *, after_step: int | None = None, events: bool = True) -> None:
         self.folder = folder
         self._after_step = after_step
         self._events = events
         self._writer: SummaryWriter | None = None
         if events:
-            kept = [line for line in read_metrics(folder) if line["step"] <= after_step]
+            kept = [line for line in read_metrics(folder) if line["step"] <= (after_step or 0)]
             write_text(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
 
     def __enter__(self) -> Self:
@@ -51,9 +53,18 @@ class Tracker:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            purge = self._after_step + 1 if self._after_step else None
+            purge = self._after_step and self._after_step + 1
             self._writer = SummaryWriter(str(self.folder), purge_step=purge)
         return self._writer
+
+    def flush(self) -> None:
+        """Put everything logged so far on disk."""
+        if self._writer is not None:
+            self._writer.flush()
+        for path in (self.folder / METRICS, *sorted(self.folder.glob("events.out.tfevents.*"))[-1:]):
+            if path.exists():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Each value under its tag at that step."""

@@ -1,0 +1,51 @@
+"""One writer to a run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from pathlib import Path
+from typing import Self
+
+from aerun.errors import ConfigError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+NAME = ".lock"
+
+
+class FolderLock:
+    """Holds a run folder for this process; ConfigError, at once, where another process has it.
+
+    The kernel drops the lock when its owner ends, however it ends. Processes of one machine are always told
+    apart. Across machines it holds on file systems that pass on locks (NFS 4, Lustre with flock, GPFS), not on
+    NFS mounted with ``nolock`` or ``local_lock``. Where the system has no such locks nothing is held.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> Self:
+        self._file = (self.folder / NAME).open("a+")
+        if fcntl is not None:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                self._file.seek(0)
+                owner = self._file.read().strip() or "another process"
+                self._file.close()
+                raise ConfigError(f"{self.folder}: is being written by {owner}; a run folder has one writer") from error
+        self._file.truncate(0)
+        self._file.write(f"process {os.getpid()} on {platform.node()}\n")
+        self._file.flush()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            if [path.name for path in self.folder.iterdir()] == [NAME]:
+                (self.folder / NAME).unlink()  # a run that never began leaves nothing
+        self._file.close()

@@ -1,0 +1,156 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+
+from aerun.checkpoint import Checkpointer, Progress
+from aerun.errors import DivergedError
+from aerun.evaluation import evaluate
+from aerun.history import History
+from aerun.progress import ProgressBar
+from aerun.report import Report
+from aerun.seeding import Randomness
+from aerun.signals import Stopped, StopSignals
+from aerun.step import Parts, Step, make_step
+from aerun.tracking import Tracker
+from aerun.trainer import Joint
+
+SPEED = "train/images_per_second"
+
+
+@dataclass
+class Loop:
+    """One training. A checkpoint is the point to go back to, so it comes after everything else of its moment."""
+
+    settings: Joint
+    parts: Parts
+    progress: Progress
+    tracker: Tracker
+    report: Report
+    checkpoints: Checkpointer
+    stop: StopSignals
+
+    def __post_init__(self) -> None:
+        settings, count = self.settings, len(self.parts.data.train)
+        self.steps_per_epoch = math.ceil(count / settings.batch_size)
+        self.total_steps = min(settings.epochs * self.steps_per_epoch, settings.steps or sys.maxsize)
+
+    def run(self) -> Progress:
+        """Train from where ``progress`` stands to the end, with a checkpoint after every epoch and whenever due.
+
+        Raises DivergedError, before anything is saved, when a loss is not finite; Stopped after a signal, with
+        everything saved that was computed.
+        """
+        progress = self.progress
+        step = self._make_step()
+        if progress.step < self.total_steps and not self._enough():
+            progress.ended = False  # also for a finished run that is asked for more
+        with ProgressBar(progress.step, self.total_steps) as bar:
+            while not progress.ended:
+                history = History(self.parts, self.tracker, progress.epoch + 1, progress.partial)
+                numbers = self._train_epoch(step, history, bar)
+                numbers |= self._evaluate(history, numbers)
+                if self.settings.pictures and (progress.ended or progress.epoch in self.settings.picture_epochs()):
+                    self.report.epoch(progress.step)
+                self.tracker.metrics(epoch=progress.epoch, step=progress.step, **numbers)
+                self._save()
+                bar.epoch(progress.epoch, self.settings.epochs, numbers)
+                self.stop.check()
+        return progress
+
+    def _make_step(self) -> Step:
+        settings, scheduler = self.settings, self.parts.scheduler
+        return make_step(
+            self.parts,
+            learning_rate=lambda number: scheduler.multiplier(
+                number, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch
+            ),
+            precision=settings.precision,
+            compiled=settings.compile,
+            clip_norm=settings.clip_norm,
+            clip_value=settings.clip_value,
+        )
+
+    def _train_epoch(self, step: Step, history: History, bar: ProgressBar) -> dict[str, float]:
+        """What is left of a pass over the training images, in an order drawn for this epoch; its mean terms."""
+        progress, train = self.progress, self.parts.data.train
+        self.parts.autoencoder.train()
+        clock, images, seconds = time.perf_counter(), progress.train_images, progress.train_seconds
+        generator = Randomness(self.parts.seed, torch.device("cpu")).at("order", progress.epoch)
+        order = torch.randperm(len(train), generator=generator).to(train.inputs.device)
+        for rows in order.split(self.settings.batch_size)[history.steps :]:
+            if progress.step >= self.total_steps:
+                break
+            terms, code = step(rows, progress.step)
+            progress.step += 1
+            progress.train_images += len(rows)
+            history.add(terms, len(rows))
+            last = progress.step >= self.total_steps or history.steps == self.steps_per_epoch
+            if last or progress.step % self.settings.log_every_steps == 0:
+                history.flush(progress.step, code)
+                bar.update(progress.step)
+            if self.stop.requested is not None or self.checkpoints.due():
+                now = time.perf_counter()
+                progress.train_seconds, clock = progress.train_seconds + now - clock, now
+                self._save(history)
+                self.stop.check()
+        progress.train_seconds += time.perf_counter() - clock
+        numbers = {f"train/{name}": value for name, value in history.means().items()}
+        numbers["train/learning_rate"] = float(self.parts.optimizer.param_groups[0]["lr"])
+        elapsed = progress.train_seconds - seconds
+        numbers[SPEED] = (progress.train_images - images) / elapsed
+        return numbers
+
+    def _evaluate(self, history: History, numbers: dict[str, float]) -> dict[str, float]:
+        """End the epoch: the validation part's metrics, what follows from them, and whether the run has ended."""
+        progress, data = self.progress, self.parts.data
+        last = progress.step >= self.total_steps
+        due = last or (progress.epoch + 1) % self.settings.evaluate_every_epochs == 0
+        validation: dict[str, float] = {}
+        if due and data.validation is not None:
+            try:
+                with self.stop.interruptible():
+                    metrics = evaluate(self.parts.autoencoder, data.validation, self.parts.noise, self.parts.loss)
+            except Stopped:
+                self._save(history)
+                raise
+            validation = {f"validation/{name}": value for name, value in metrics.items()}
+        progress.epoch, progress.partial = progress.epoch + 1, {}
+        if due:
+            self._judge(validation.get("validation/loss", numbers["train/loss"]))
+        progress.ended = last or self._enough()
+        self.tracker.scalars({**validation, SPEED: numbers[SPEED]}, progress.step)
+        return validation
+
+    def _judge(self, monitored: float) -> None:
+        """Tell the scheduler, and remember the best epoch."""
+        progress = self.progress
+        if not math.isfinite(monitored):
+            raise DivergedError(
+                f"epoch {progress.epoch}, step {progress.step}: the monitored loss is {monitored} after a last step "
+                "that was still finite. Lower optimizer.lr or set trainer.clip_norm; the last good checkpoint is kept"
+            )
+        self.parts.scheduler.observe(monitored)
+        if progress.best_loss is None or monitored < progress.best_loss - self.settings.min_delta:
+            progress.best_loss, progress.best_epoch, progress.waited = monitored, progress.epoch, 0
+        else:
+            progress.waited += 1
+
+    def _enough(self) -> bool:
+        """Whether patience or the scheduler has ended the run."""
+        patience = self.settings.patience
+        waited_out = patience is not None and self.progress.waited >= patience
+        return waited_out or self.parts.scheduler.finished(self.parts.optimizer.param_groups[0]["initial_lr"])
+
+    def _save(self, history: History | None = None) -> None:
+        """Save where the run stands; with ``history``, amid that epoch."""
+        self.progress.partial = history.state(self.progress.step) if history is not None else {}
+        self.progress.scheduler = self.parts.scheduler.state()
+        self.tracker.flush()
+        self.checkpoints.save(self.progress)

@@ -1,0 +1,70 @@
+"""Short versions of the campaigns against a run's files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.corruption import damaged_checkpoints, full_disks, small_disk
+from tests.faults.kills import SMALL, finish, start, wait_for
+
+
+def test_every_damaged_checkpoint_is_detected_and_the_one_before_it_used(compose: Any, tmp_path: Path) -> None:
+    found = damaged_checkpoints(compose, tmp_path, count=64, continued=2)
+    assert found == {"damaged": 128, "detected": 128, "continued": 2, "identical": 2}
+
+
+def test_a_full_disk_costs_nothing_that_was_saved(compose: Any, tmp_path: Path) -> None:
+    try:
+        with small_disk(1):
+            pass
+    except OSError as error:
+        pytest.skip(str(error))
+    found = full_disks(compose, tmp_path, count=3)
+    assert found["kept"] == found["clear"] == found["identical"] == 3
+
+
+def test_a_folder_that_vanishes_is_named(compose: Any, tmp_path: Path) -> None:
+    config = compose([*SMALL, "trainer.epochs=50"])
+    child = start(config, tmp_path / "run")
+    wait_for(tmp_path / "run" / "checkpoints" / "last.safetensors", child)
+    shutil.move(tmp_path / "run", tmp_path / "elsewhere")
+    assert finish(child) == 1
+    errors = (tmp_path / "run.err").read_text().strip().splitlines()[-1]
+    assert "StorageError" in errors and str(tmp_path / "run") in errors
+    assert finish(start(config, tmp_path / "elsewhere")) == 0
+
+
+def test_a_folder_that_cannot_be_written_is_named(compose: Any, tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        try:
+            with small_disk(1) as disk:
+                os.system(f"mount -o remount,ro {disk}")
+                child = start(compose(SMALL), disk / "run")
+                assert finish(child) == 1
+        except OSError as error:
+            pytest.skip(str(error))
+    else:
+        (tmp_path / "closed").mkdir(mode=0o500)
+        assert finish(start(compose(SMALL), tmp_path / "closed" / "run")) == 1
+
+
+def test_a_pickle_in_place_of_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    import pickle
+
+    from aerun.checkpoint import read
+    from aerun.errors import DataError
+
+    class Malicious:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return os.system, (f"touch {tmp_path / 'owned'}",)
+
+    path = tmp_path / "best.safetensors"
+    path.write_bytes(pickle.dumps(Malicious()))
+    with pytest.raises(DataError, match=r"best\.safetensors"):
+        read(path)
+    assert not (tmp_path / "owned").exists()

@@ -1,0 +1,84 @@
+"""Stopping a run from outside, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.kills import SMALL, contents, differences, finish, start
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+LONG = [override for override in SMALL if "epochs" not in override] + ["trainer.epochs=400", "trainer.pictures=0"]
+
+
+def begin(folder: Path, *overrides: str) -> subprocess.Popen[str]:
+    """Start a run in ``folder``/run and wait until it has trained for a moment."""
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *LONG, "hydra.run.dir=run", *overrides]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in range(600):
+        if (folder / "run" / "checkpoints" / "last.safetensors").exists():
+            return process
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.1)
+    raise AssertionError("the run did not begin")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+def test_a_signal_ends_the_run_within_seconds_with_its_exit_code(tmp_path: Path, name: str) -> None:
+    number = getattr(signal, name)
+    process = begin(tmp_path)
+    clock = time.monotonic()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - clock < 5
+    assert process.returncode == 128 + number
+    assert f"stopped by {name}" in errors and "resume=" in errors and "Traceback" not in errors
+    assert '"state": "stopped"' in (tmp_path / "run" / "status.json").read_text()
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_second_ctrl_c_ends_it_at_once() -> None:
+    """The first comes where a signal only makes a note, as amid a step that takes for ever."""
+    code = (
+        "import os, signal, time\nfrom aerun.signals import StopSignals\n"
+        "with StopSignals():\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n    print('noted', flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(60)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 130 and done.stdout == "noted\n"
+
+
+def test_a_stopped_run_continues_to_the_very_same_end(compose: Any, tmp_path: Path) -> None:
+    config = compose([*SMALL, "noise=gaussian", "sparsity=lifetime"])
+    assert finish(start(config, tmp_path / "whole")) == 0
+    for delay in (0.3, 0.6, 0.9):
+        child = start(config, tmp_path / "stopped")
+        time.sleep(delay)
+        os.kill(child, signal.SIGTERM)
+        finish(child)
+    assert finish(start(config, tmp_path / "stopped")) == 0
+    assert differences(contents(tmp_path / "whole"), contents(tmp_path / "stopped")) == []
+
+
+def test_a_second_writer_is_refused_and_the_lock_dies_with_its_owner(tmp_path: Path) -> None:
+    process = begin(tmp_path)
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), "resume=run"]
+    clock = time.monotonic()
+    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert second.returncode == 1 and time.monotonic() - clock < 15
+    assert f"is being written by process {process.pid} on" in second.stderr
+    process.kill()
+    process.wait()
+    third = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert third.stdout is not None
+    assert "continuing" in third.stdout.readline()
+    third.kill()
+    third.wait()
