@@ -126,7 +126,7 @@ def load_model(path: Path, model: nn.Module) -> Progress:
     """Put the weights of ``path`` into ``model``; DataError names a file that is damaged or of another model."""
     tensors, about = read(path)
     _put_weights(path, tensors, model)
-    return Progress(**about["progress"])
+    return _progress(path, about)
 
 
 def load(path: Path, model: nn.Module, optimizer: Optimizer) -> Progress:
@@ -141,7 +141,14 @@ def load(path: Path, model: nn.Module, optimizer: Optimizer) -> Progress:
             index, _, name = key.removeprefix(OPTIMIZER).partition(".")
             state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": about["optimizer"]["groups"]})
-    return Progress(**about["progress"])
+    return _progress(path, about)
+
+
+def _progress(path: Path, about: dict[str, Any]) -> Progress:
+    try:
+        return Progress(**about["progress"])
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: is a checkpoint of another version of aerun ({error})") from error
 
 
 def _put_weights(path: Path, tensors: dict[str, Tensor], model: nn.Module) -> None:

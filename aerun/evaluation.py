@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,17 +40,19 @@ def evaluate(autoencoder: Autoencoder, split: Split, noise: Any, loss: Any) -> d
     autoencoder.eval()
     random = Randomness(EVALUATION_SEED, split.inputs.device)
     collect = _Collector()
-    for index, (clean, noisy, targets) in enumerate(corrupted_batches(split, noise)):
-        draw = autoencoder.draw(len(noisy), random.at("evaluation-latent", index))
-        result = autoencoder(noisy, draw)
-        collect.terms(objective(result, targets, autoencoder, loss), len(noisy))
-        if draw is not None:
-            result = autoencoder(noisy)
-        collect.images(result.reconstruction, targets)
-        collect.codes(result.code)
-        if noisy is not clean and noisy.shape == targets.shape:
-            collect.inputs(noisy, targets)
-    autoencoder.train(was_training)
+    try:
+        for index, (clean, noisy, targets) in enumerate(corrupted_batches(split, noise)):
+            draw = autoencoder.draw(len(noisy), random.at("evaluation-latent", index))
+            result = autoencoder(noisy, draw)
+            collect.terms(objective(result, targets, autoencoder, loss), len(noisy))
+            if draw is not None:
+                result = autoencoder(noisy)
+            collect.images(result.reconstruction, targets)
+            collect.codes(result.code)
+            if noisy is not clean and noisy.shape == targets.shape:
+                collect.inputs(noisy, targets)
+    finally:
+        autoencoder.train(was_training)
     return collect.metrics()
 
 
@@ -105,7 +106,7 @@ class _Collector:
             spread.add(batch)
 
     def inputs(self, noisy: Tensor, targets: Tensor) -> None:
-        if in_unit_range(targets):
+        if self._psnr is not None:
             self._input_psnr.append(mean_psnr(noisy, targets).cpu())
 
     def codes(self, codes: Tensor) -> None:
@@ -122,15 +123,13 @@ class _Collector:
         result |= {"mse": sse / self._values, "sse": sse}
         if self._psnr:
             result["psnr"] = _mean(self._psnr)
-        if self._input_psnr:
+        if self._psnr and self._input_psnr:
             result["input_psnr"] = _mean(self._input_psnr)
         still = self._high - self._low <= 1e-6 * self._high.abs().clamp_min(1e-6)
         output, target = (spread.total() for spread in self._spreads)
-        return result | {
-            "active_units": _mean(self._active),
-            "dead_units": float(still.double().mean() if still.device.type != "mps" else still.float().mean()),
-            "output_spread": output / target if target else math.nan,
-        }
+        result |= {"active_units": _mean(self._active), "dead_units": float(still.cpu().double().mean())}
+        # One image, or many that are the same, have no spread to compare with.
+        return result | {"output_spread": output / target} if target else result
 
 
 class _Spread:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aerun.autoencoder import Autoencoder
+from aerun.build import build_autoencoder
 from aerun.conf import conf_dir
 from aerun.dataset.base import Data, Split
 from aerun.errors import ConfigError
-from aerun.build import build_autoencoder
 from aerun.loss import MSE
 from aerun.model import Convolutional, FullyConnected
 from aerun.objective import objective

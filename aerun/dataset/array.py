@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +13,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+
+
+MOST_CLASSES = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +63,9 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         loaded = np.load(path, allow_pickle=False)
         return {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: is not a .npy or .npz file of plain numbers ({error})") from error
+    except Exception as error:  # zipfile, zlib, tokenize and numpy each raise their own for a damaged file
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: is not a .npy or .npz file of plain numbers ({reason})") from error
 
 
 def _as_images(path: Path, array: np.ndarray) -> np.ndarray:
@@ -84,4 +87,6 @@ def _as_labels(path: Path, labels: np.ndarray | None, count: int) -> np.ndarray 
         return None
     if labels.shape != (count,) or labels.dtype.kind not in "iu" or (labels.size and labels.min() < 0):
         raise DataError(f"{path}: labels must be {count} whole numbers from 0, not {labels.dtype} {labels.shape}")
+    if labels.size and labels.max() >= MOST_CLASSES:
+        raise DataError(f"{path}: the largest label is {labels.max()}; labels number classes, below {MOST_CLASSES}")
     return labels.astype(np.int64)

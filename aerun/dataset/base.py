@@ -123,7 +123,7 @@ class Dataset:
         test = self._split(arrays.test, arrays.test_labels)
         if train.inputs.shape[1:] != test.inputs.shape[1:]:
             raise DataError(f"training images are {train.inputs.shape[1:]}, test images {test.inputs.shape[1:]}")
-        _check_memory([train, test], device)
+        _check_memory([(train, len(train_rows) + len(validation_rows)), (test, len(test))], device)
         data = Data(
             train=_select(train, train_rows, device),
             validation=_select(train, validation_rows, device) if len(validation_rows) else None,
@@ -162,7 +162,9 @@ class Dataset:
             from aerun.dataset.transform import apply_transforms
 
             inputs = apply_transforms(tensor, self.input_transform, "dataset.input_transform")
-            targets = apply_transforms(tensor, self.target_transform, "dataset.target_transform")
+            targets = inputs
+            if self.target_transform != self.input_transform:  # the draws of random ones are the same, too
+                targets = apply_transforms(tensor, self.target_transform, "dataset.target_transform")
         return Split(inputs, targets, None if labels is None else torch.from_numpy(labels).long())
 
 
@@ -178,17 +180,19 @@ def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     import torch
 
     over = (0, 2, 3) if images.dim() == 4 else (0,)
+    # Sums are taken from one of the values: they are then exact where all are the same, and precise far from zero.
+    shift = as_float(images[:1, :, :1, :1] if images.dim() == 4 else images[:1])[0]
     count = 0
     total = square = torch.zeros((), dtype=torch.float32, device=images.device)
     for chunk in images.split(CHUNK):
-        values = as_float(chunk).double() if images.device.type != "mps" else as_float(chunk)
+        values = (as_float(chunk).double() if images.device.type != "mps" else as_float(chunk)) - shift
         count += values.numel() // values.shape[1]
         total = total + values.sum(over, keepdim=True)[0]
         square = square + values.square().sum(over, keepdim=True)[0]
     mean = total / count
     deviation = (square / count - mean.square()).clamp_min(0).sqrt()
     deviation = torch.where(deviation > 1e-8, deviation, torch.ones_like(deviation))
-    return mean.float(), deviation.float()
+    return (shift + mean).float(), deviation.float()
 
 
 def root_folder(root: str | None) -> Path:
@@ -238,23 +242,29 @@ def _check_finite(arrays: Arrays) -> None:
 
 
 def _checksum(arrays: Arrays, transforms: str) -> str:
-    """SHA-256 over shapes, types and bytes of both parts and the transforms; the first 16 hexadecimal digits."""
+    """SHA-256 over shapes, types and bytes of both parts, their labels and the transforms; 16 digits."""
     digest = hashlib.sha256(transforms.encode())
-    for array in (arrays.train, arrays.test):
+    for array in (arrays.train, arrays.test, arrays.train_labels, arrays.test_labels):
+        if array is None:
+            continue
         digest.update(f"{array.shape}{array.dtype}".encode())
         digest.update(array.data if array.flags.c_contiguous else array.tobytes())
     return digest.hexdigest()[:16]
 
 
-def _check_memory(splits: list[Split], device: torch.device) -> None:
+def _check_memory(splits: list[tuple[Split, int]], device: torch.device) -> None:
+    """DataError unless so many rows of each part fit."""
     import torch
 
-    tensors = {id(t): t for split in splits for t in (split.inputs, split.targets)}.values()
-    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    needed = sum(
+        count * tensor[0].numel() * tensor.element_size()
+        for split, count in splits
+        for tensor in {id(t): t for t in (split.inputs, split.targets)}.values()
+    )
     # On the CPU the tensors are in memory already; what is needed is room for the parts that are selected from them.
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _available_memory()
     if needed > free:
-        shapes = " + ".join(f"{len(s)}x{'x'.join(map(str, s.inputs.shape[1:]))}" for s in splits)
+        shapes = " + ".join(f"{count}x{'x'.join(map(str, s.inputs.shape[1:]))}" for s, count in splits)
         raise DataError(
             f"the data ({shapes}) take {needed / 2**30:.2f} GiB, {device} has {free / 2**30:.2f} GiB free: "
             "use dataset.train_limit or smaller images"

@@ -71,7 +71,7 @@ class ImageFolder(Dataset):
         def attempt(path: Path) -> np.ndarray | Exception:
             try:
                 return self.decode(path)
-            except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+            except Exception as error:  # damaged metadata make Pillow raise nearly anything
                 return error
 
         # Pillow decodes and resizes outside the interpreter lock, so threads are enough. It warns of pictures half as
@@ -129,7 +129,10 @@ def over_white(picture: Image.Image) -> Image.Image:
     if picture.mode in ("I;16", "I;16B", "I;16L", "I"):
         import numpy as np
 
-        return Image.fromarray((np.asarray(picture).astype(np.float64) / 257).clip(0, 255).astype(np.uint8))
+        grey = np.asarray(picture).astype(np.float64)
+        if "transparency" in picture.info:
+            grey[grey == picture.info["transparency"]] = 65535
+        return Image.fromarray((grey / 257).round().clip(0, 255).astype(np.uint8))
     if not picture.has_transparency_data:
         return picture
     picture = picture.convert("RGBA")

@@ -56,6 +56,8 @@ def read_idx_bytes(path: Path) -> tuple[np.ndarray, str]:
         expected = size if index == 0 else expected * size
     if len(content) < start or len(content) - start != expected:
         raise DataError(f"{path}: holds {max(0, len(content) - start)} bytes of data, its header says {shape}")
+    if 0 in shape:
+        raise DataError(f"{path}: is empty, its header says {shape}")
     array = np.frombuffer(content, np.uint8, offset=start).reshape(shape)
     return array, hashlib.sha256(content).hexdigest()
 

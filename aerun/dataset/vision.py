@@ -32,11 +32,13 @@ def download(name: str, root: Path, *produced: str) -> None:
             with contextlib.redirect_stdout(io.StringIO()):
                 for train in (True, False):
                     _open(name, Path(scratch), train, download=True)
-            for path in sorted(Path(scratch).iterdir()):
-                if (path.name in produced or not produced) and not (root / path.name).exists():
-                    path.rename(root / path.name)
+            for path in sorted(path for path in Path(scratch).rglob("*") if path.is_file()):
+                part = path.relative_to(scratch)
+                if not produced or part.parts[0] in produced:
+                    (root / part).parent.mkdir(parents=True, exist_ok=True)
+                    path.replace(root / part)
     except (OSError, RuntimeError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"{name} could not be downloaded ({reason}). "
             f"Place {PLACES[name].format(root=root)} by hand, or set dataset.root to where they are"
