@@ -13,17 +13,19 @@ from aerun.errors import AerunError, ConfigError, DataError, DivergedError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from aerun.autoencoder import Autoencoder
 
 __all__ = ["AerunError", "ConfigError", "DataError", "DivergedError", "load"]
 
 
-def load(run_folder: str | os.PathLike[str], device: str = "cpu") -> Autoencoder:
+def load(run_folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: Sequence[str] = ()) -> Autoencoder:
     """The trained model of a run folder: ``encode``, ``decode`` and ``reconstruct`` batches of images in [0,1].
 
-    Raises DataError if the folder is not that of a run, or a file in it is damaged.
+    A run with classes of one's own needs their packages in ``trusted_packages``: a run folder may come from
+    anywhere. Raises DataError if the folder is not that of a run, or a file in it is damaged.
     """
     from aerun.experiment import load as load_run
 
-    return load_run(run_folder, device)
+    return load_run(run_folder, device, trusted_packages)

@@ -63,7 +63,7 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
         where = "positions of each channel" if codec.code_shape[1:] else "units"
         raise ConfigError(
             f"{settings.name('model')} and {settings.name('sparsity')}: sparsity.k={k}, but the code, "
-            f"{list(codec.code_shape)}, has only {available} {where}"
+            f"{list(codec.code_shape)}, has only {available} {where}; use sparsity.k={available} or less"
         )
     if latent.parameters_per_code > 1:
         # Means and log-variances are read off the linear features; the code has no nonlinearity of its own.

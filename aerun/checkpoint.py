@@ -75,7 +75,7 @@ class Checkpointer:
         if not all(bool(norm.isfinite()) for norm in torch._foreach_norm(list(self._model.parameters()))):
             raise DivergedError(
                 f"epoch {progress.epoch}, step {progress.step}: the weights are not finite any more; "
-                "lower optimizer.lr or set trainer.clip_norm; the last good checkpoint is kept"
+                "lower optimizer.lr or set trainer.clip_norm, in a new run; what was saved before is kept"
             )
         self._saved = time.monotonic()
         progress.wall_seconds += self._saved - self._started

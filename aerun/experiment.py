@@ -70,6 +70,7 @@ def run(
                 parts = build_parts(settings, data, device)
             # Only now: what cannot work should leave no folder behind that looks like a run.
             describe(folder, config, settings.choices, overrides, data, device)
+            log.info("%s", _about(settings, parts, folder))
             with recorded_status(folder):
                 return _run(settings, config, folder, parts, stop)
     except OSError as error:
@@ -112,6 +113,21 @@ def _run(
     return summary
 
 
+def _about(settings: Settings, parts: Parts, folder: Path) -> str:
+    """What is about to be trained, on what, and where."""
+    data, batch = parts.data, settings.trainer.batch_size
+    counts = f"{len(data.train):,} training, {len(data.validation or ()):,} validation, {len(data.test):,} test"
+    shape = "x".join(map(str, data.input_shape))
+    parameters = sum(p.numel() for p in parts.autoencoder.parameters())
+    text = f"{counts} images of {shape}; {parameters:,} parameters; {folder}"
+    updates = math.ceil(len(data.train) / batch)
+    if updates < 5:
+        text += (
+            f"\n{updates} updates an epoch: a smaller trainer.batch_size than {batch}, or more epochs, may be needed"
+        )
+    return text
+
+
 def summarise(settings: Settings, parts: Parts, progress: Progress) -> dict[str, Any]:
     """The run's final numbers, from the weights that the model holds now."""
     autoencoder, data = parts.autoencoder, parts.data
@@ -144,16 +160,22 @@ def draw_curves(folder: Path, tracker: Tracker, step: int) -> None:
     losses = {name: series(f"{name}/loss") for name in ("train", "validation")}
     losses = {name: points for name, points in losses.items() if points[0]}
     tracker.picture("curves/loss", figures.curves(losses, "loss"), step)
-    tracker.picture("curves/learning_rate", figures.curves({"": series("train/learning_rate")}, "learning rate"), step)
+    tracker.picture(
+        "curves/learning_rate",
+        figures.curves({"": series("train/learning_rate")}, "learning rate", logarithmic=False),
+        step,
+    )
 
 
-def load(folder: str | os.PathLike[str], device: str = "cpu") -> Autoencoder:
+def load(folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: Sequence[str] = ()) -> Autoencoder:
     """The trained model of a run folder, with its best weights, in evaluation mode.
 
-    The data are not needed: their shapes stand in the folder. DataError if the folder is not that of a run.
+    The data are not needed: their shapes stand in the folder. Classes of other packages than aerun, torch and
+    torchvision are used only if the caller trusts them, whatever the folder says. DataError if the folder is
+    not that of a run, ConfigError for a class that is not trusted.
     """
     folder = Path(folder)
-    settings = parse(read_config(folder))
+    settings = parse(read_config(folder) | {"trusted_packages": list(trusted_packages)})
     try:
         shapes = json.loads((folder / ENVIRONMENT).read_text())["dataset"]
     except (OSError, ValueError, KeyError) as error:
@@ -174,12 +196,12 @@ def _shape_only(settings: Settings, shapes: Mapping[str, Any]) -> Data:
     return Data(split, None, split, None, "", *both)
 
 
-def reevaluate(folder: Path) -> dict[str, Any]:
+def reevaluate(folder: Path, trusted_packages: Sequence[str] = ()) -> dict[str, Any]:
     """Compute the test metrics, baselines and figures of a finished run again, from its weights and its data.
 
     Raises DataError if the run has not finished, or its data have changed.
     """
-    settings = parse(read_config(folder))
+    settings = parse(read_config(folder) | {"trusted_packages": list(trusted_packages)})
     before = read_summary(folder)
     if before is None:
         raise DataError(f"{folder}: has not finished; continue it with resume={folder}")

@@ -68,15 +68,17 @@ def filters(weights: Tensor) -> Pixels:
     largest = weights.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12)
     tiles = weights / largest * 0.5 + 0.5
     columns = int(np.ceil(np.sqrt(len(tiles))))
-    scale = max(1, 28 // max(tiles.shape[2:]))
+    scale = max(1, 56 // max(tiles.shape[2:]))
     return image_rows(wrap(tiles, columns), scale=scale)
 
 
 def code_heatmap(codes: Tensor) -> Pixels:
-    """Codes [N,D], one row a unit, one column an image."""
-    figure, axes = _axes((9, 4))
+    """Codes [N,D], one row a unit, one column an image; colours end at the 99.5th percentile of sizes."""
+    from matplotlib.ticker import MaxNLocator
+
     values = codes.float().cpu().numpy().T
-    limit = float(np.abs(values).max()) or 1.0
+    figure, axes = _axes((9, min(4 + len(values) / 100, 12)))
+    limit = float(np.quantile(np.abs(values), 0.995)) or float(np.abs(values).max()) or 1.0
     signed = values.min() < 0
     picture = axes.imshow(
         values,
@@ -86,28 +88,31 @@ def code_heatmap(codes: Tensor) -> Pixels:
         vmin=-limit if signed else 0,
         vmax=limit,
     )
-    axes.set(xlabel="image", ylabel="code unit", title=f"Codes of {values.shape[1]} images")
-    figure.colorbar(picture, ax=axes)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="image", ylabel="code unit", title=f"Codes of {values.shape[1]} test images")
+    figure.colorbar(picture, ax=axes, extend="both" if signed else "max")
     return _rendered(figure)
 
 
-def scatter(points: Tensor, labels: Tensor | None, classes: list[str] | None, title: str) -> Pixels:
-    """Points [N,2], coloured by class."""
+def scatter(points: Tensor, labels: Tensor | None, classes: list[str] | None, title: str, axis: str) -> Pixels:
+    """Points [N,2], coloured by class; a class has one colour whichever others are there."""
+    from matplotlib import colormaps
+
     figure, axes = _axes((7, 6))
     xy = points.float().cpu().numpy()
-    colours = None if labels is None else labels.cpu().numpy()
-    drawn = axes.scatter(
-        xy[:, 0],
-        xy[:, 1],
-        c=colours,
-        s=5,
-        cmap="tab10" if classes and len(classes) <= 10 else "nipy_spectral",
-    )
-    if classes and len(classes) <= 20 and labels is not None:
-        handles, _ = drawn.legend_elements(num=list(range(len(classes))))
-        present = [classes[i] for i in sorted(set(labels.tolist()))]
-        axes.legend(handles, present if len(handles) == len(present) else classes, loc="best", fontsize=8)
-    axes.set(title=title)
+    if labels is None:
+        axes.scatter(xy[:, 0], xy[:, 1], s=5)
+    else:
+        numbers = labels.cpu().numpy()
+        count = max(len(classes or []), int(numbers.max()) + 1)
+        colours = colormaps["tab10"] if count <= 10 else colormaps["nipy_spectral"]
+        for number in sorted(set(numbers.tolist())):
+            colour = colours(number if count <= 10 else number / count)
+            name = classes[number] if classes else str(number)
+            axes.scatter(*xy[numbers == number].T, s=5, color=colour, label=name)
+        if count <= 20:
+            axes.legend(loc="best", fontsize=8)
+    axes.set(title=title, xlabel=f"{axis} 1", ylabel=f"{axis} 2")
     return _rendered(figure)
 
 
@@ -140,7 +145,8 @@ def principal_plane(codes: Tensor) -> Tensor:
     """Codes [N,D] -> their coordinates [N,2] along the two leading principal axes."""
     centred = codes.float().cpu() - codes.float().cpu().mean(0)
     left, values, _ = torch.linalg.svd(centred, full_matrices=False)
-    return (left * values)[:, :2]
+    plane = (left * values)[:, :2]
+    return torch.nn.functional.pad(plane, (0, 2 - plane.shape[1]))  # a single image spans no plane
 
 
 def _axes(size: tuple[float, float]):  # type: ignore[no-untyped-def]

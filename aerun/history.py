@@ -72,8 +72,8 @@ class History:
                     norm = gradient_norm(self._parts.autoencoder)
                     raise DivergedError(
                         f"epoch {self._epoch}, step {step - len(rows) + offset + 1}: {name} is {value} "
-                        f"(gradient norm {norm:g} at step {step}, learning rate {rate:g}). "
-                        "Lower optimizer.lr or set trainer.clip_norm; the last good checkpoint is kept"
+                        f"(gradient norm {norm:g}, learning rate {rate:g}). "
+                        "Lower optimizer.lr or set trainer.clip_norm, in a new run; what was saved before is kept"
                     )
         self._rows += rows
 

@@ -133,8 +133,9 @@ class Loop:
         progress = self.progress
         if not math.isfinite(monitored):
             raise DivergedError(
-                f"epoch {progress.epoch}, step {progress.step}: the monitored loss is {monitored} after a last step "
-                "that was still finite. Lower optimizer.lr or set trainer.clip_norm; the last good checkpoint is kept"
+                f"epoch {progress.epoch}, step {progress.step}: the monitored loss is {monitored}, though the "
+                "last step was finite. Lower optimizer.lr or set trainer.clip_norm, in a new run; "
+                "what was saved before is kept"
             )
         self.parts.scheduler.observe(monitored)
         if progress.best_loss is None or monitored < progress.best_loss - self.settings.min_delta:

@@ -17,15 +17,22 @@ class ProgressBar:
 
     def __init__(self, initial: int, total: int) -> None:
         terminal = sys.stderr.isatty()
+        # On a terminal the bar shows the epochs; their lines go to the log file alone.
+        self._consoles = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
+        self._filter = (lambda record: not hasattr(record, "epoch")) if terminal else (lambda record: True)
         self._bar = tqdm(
             total=total, initial=initial, unit="step", leave=False, dynamic_ncols=True, disable=not terminal
         )
 
     def __enter__(self) -> Self:
+        for handler in self._consoles:
+            handler.addFilter(self._filter)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._bar.close()
+        for handler in self._consoles:
+            handler.removeFilter(self._filter)
 
     def update(self, step: int) -> None:
         """So many steps are done."""
@@ -36,8 +43,6 @@ class ProgressBar:
         text = ", ".join(
             f"{name} {numbers[f'{name}/loss']:.5g}" for name in ("train", "validation") if f"{name}/loss" in numbers
         )
-        if self._bar.disable:
-            log.info("epoch %d/%d: %s", epoch, epochs, text)
-        else:
-            self._bar.set_description(f"epoch {epoch}/{epochs}", refresh=False)
-            self._bar.set_postfix_str(text)
+        log.info("epoch %d/%d: %s", epoch, epochs, text, extra={"epoch": epoch})
+        self._bar.set_description(f"epoch {epoch}/{epochs}", refresh=False)
+        self._bar.set_postfix_str(text)

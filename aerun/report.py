@@ -70,19 +70,21 @@ class Report:
 
     def _maps(self, test: Split, step: int, tsne: bool) -> None:
         codes = self.codes(test, MAPPED)
-        labels = None if test.labels is None else test.labels[:MAPPED]
+        labels, classes = None if test.labels is None else test.labels[:MAPPED], self.data.classes
         if codes.shape[1] == 2:
-            self.tracker.picture("code/map", figures.scatter(codes, labels, self.data.classes, "Codes"), step)
+            pixels = figures.scatter(codes, labels, classes, "Codes of test images", "code unit")
         elif codes.shape[1] > 2:
             plane = figures.principal_plane(codes)
-            title = "Codes along their two leading principal axes"
-            self.tracker.picture("code/map", figures.scatter(plane, labels, self.data.classes, title), step)
-        if tsne and codes.shape[1] > 1:
+            pixels = figures.scatter(plane, labels, classes, "Codes of test images, PCA", "principal axis")
+        else:
+            return
+        self.tracker.picture("code/map", pixels, step)
+        if tsne and len(codes) > 3:
             from sklearn.manifold import TSNE
 
             perplexity = min(30.0, (len(codes) - 1) / 3)
-            points = TSNE(perplexity=perplexity, random_state=0, init="pca").fit_transform(codes.cpu().numpy())
-            pixels = figures.scatter(torch.from_numpy(points), labels, self.data.classes, "Codes, by t-SNE")
+            mapped = TSNE(perplexity=perplexity, random_state=0, init="pca").fit_transform(codes.cpu().numpy())
+            pixels = figures.scatter(torch.from_numpy(mapped), labels, classes, "Codes of test images, t-SNE", "t-SNE")
             self.tracker.picture("code/map_tsne", pixels, step)
 
     def _projector(self, test: Split) -> None:

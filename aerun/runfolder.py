@@ -50,8 +50,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{folder}: is not a run folder (it has no {CONFIG})") from None
-    except (OSError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(config, dict):
         raise DataError(f"{path}: is not the configuration of a run")
     return config
@@ -62,7 +62,7 @@ def read_choices(folder: Path) -> dict[str, str]:
     try:
         asked = yaml.safe_load((folder / OVERRIDES).read_text(encoding="utf-8"))
         return {str(group): str(option) for group, option in asked["choices"].items()}
-    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError, AttributeError):
         return {}
 
 
@@ -73,7 +73,7 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
     if not isinstance(summary, dict) or not {"epochs", "steps", "test", "baselines"} <= summary.keys():
         raise DataError(f"{path}: is not the summary of a run")

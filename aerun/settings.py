@@ -10,10 +10,10 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 from aerun.errors import ConfigError
-from aerun.spec import Positive, Range, construct, locate, nearest
+from aerun.spec import Positive, Seed, check, construct, locate, nearest
 
 GROUPS = ("dataset", "noise", "model", "latent", "sparsity", "loss", "optimizer", "scheduler", "trainer")
 # What a part of one's own must offer; the parts of ours show how.
@@ -27,7 +27,7 @@ CONTRACTS = {
     "scheduler": ("multiplier", "observe", "finished", "state", "restore"),
     "trainer": ("fit", "device", "threads", "deterministic"),
 }
-TRUSTED = ("aerun", "torch", "torchvision")
+TRUSTED = ("aerun", "torch.nn", "torch.optim", "torchvision.transforms")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Checkpointing:
 class Settings:
     """A run: one part of each group, and what belongs to the run as a whole."""
 
-    seed: Annotated[int, Range(0, 2**63 - 1)]
+    seed: Seed
     resume: str | None
     trusted_packages: list[str]
     checkpoint: Checkpointing
@@ -54,7 +54,7 @@ class Settings:
     optimizer: Any
     scheduler: Any
     trainer: Any
-    choices: dict[str, str] = field(default_factory=dict)
+    choices: dict[str, str] = field(default_factory=dict, metadata={"internal": True})
 
     def name(self, group: str) -> str:
         """The group's option for a message: ``model=conv``, or its class where the option is not known."""
@@ -69,7 +69,8 @@ def parse(
     ``choices`` are the options' names by group, for messages; ``overrides`` are what the user typed, so that one
     which nothing would read is refused. Raises ConfigError with one line.
     """
-    _check_targets(config, config.get("trusted_packages") or [])
+    trusted = check("trusted_packages", config.get("trusted_packages", []), list[str])
+    _check_targets(config, trusted)
     for group in GROUPS:
         if not isinstance(config.get(group), Mapping):
             raise ConfigError(f"{group}: an option of this group is missing")
@@ -85,8 +86,8 @@ def parse(
 def build_part(group: str, node: Mapping[str, Any]) -> Any:
     """The object that a group's node describes.
 
-    One of ours is a dataclass, checked key by key. A class of torch's or of a trusted package is called with the
-    node's values; an optimizer's waits for its parameters.
+    One of ours is a dataclass, checked key by key. A class of torch's or of a trusted package (only a class, never
+    a function) is called with the node's values; an optimizer's waits for its parameters.
     """
     values = {str(key): value for key, value in node.items() if key != "_target_"}
     target = node.get("_target_")
@@ -103,6 +104,8 @@ def build_part(group: str, node: Mapping[str, Any]) -> Any:
             raise ConfigError(f"{group}._target_={target}: is no option of {group}")
         return construct(cls, values, group) if dataclasses.is_dataclass(cls) else cls()
     function = locate(target)
+    if not isinstance(function, type):
+        raise ConfigError(f"{group}._target_={target}: is no class")
     if group == "optimizer":
         return functools.partial(function, **values)
     try:
@@ -119,7 +122,12 @@ def _instantiate(value: Any) -> Any:
     """Nested ``_target_`` nodes of a user's own class, from the inside out."""
     if isinstance(value, Mapping):
         items = {key: _instantiate(item) for key, item in value.items()}
-        return locate(items.pop("_target_"))(**items) if "_target_" in items else items
+        if "_target_" not in items:
+            return items
+        cls = locate(items.pop("_target_"))
+        if not isinstance(cls, type):
+            raise ConfigError(f"_target_={value['_target_']}: is no class")
+        return cls(**items)
     return [_instantiate(item) for item in value] if isinstance(value, list) else value
 
 
@@ -127,10 +135,10 @@ def _check_targets(node: Any, trusted: Sequence[str], path: str = "") -> None:
     """Refuse every ``_target_`` outside the trusted packages: a shared YAML file is otherwise code."""
     if isinstance(node, Mapping):
         target = node.get("_target_")
-        if isinstance(target, str) and target.partition(".")[0] not in (*TRUSTED, *trusted):
+        if isinstance(target, str) and not target.startswith(tuple(f"{name}." for name in (*TRUSTED, *trusted))):
             package = target.partition(".")[0]
             raise ConfigError(
-                f"{path}._target_={target}: only {', '.join(TRUSTED)} are trusted; "
+                f"{path}._target_={target}: only classes in {', '.join(TRUSTED)} are trusted; "
                 f"trusted_packages=[{package}] lets this run use {package}"
             )
         for key, value in node.items():
@@ -210,12 +218,20 @@ def known_keys(config: Mapping[str, Any], path: str = "") -> list[str]:
     return keys
 
 
-def unknown_key(key: str, config: Mapping[str, Any]) -> ConfigError:
-    """The error for a key that the configuration does not have, with the nearest one that it has."""
+def unknown_key(key: str, config: Mapping[str, Any], options: Mapping[str, Mapping[str, Sequence[str]]]) -> ConfigError:
+    """The error for a key that the configuration does not have.
+
+    ``options`` gives the keys of every option by group. Names other options of the group that have the key, or
+    else the nearest key that there is.
+    """
+    group, _, leaf = key.partition(".")
+    having = [f"{group}={option}" for option, keys in options.get(group, {}).items() if leaf in keys]
+    if having:
+        return ConfigError(f"{key}: the option chosen of {group} has no such key; {', '.join(having)} have it")
     keys = [known for known in known_keys(config) if not known.endswith("_target_")]
+    same_leaf = [known for known in keys if known.rpartition(".")[2] == key]
     parent = key.rpartition(".")[0]
     siblings = [known for known in keys if known.rpartition(".")[0] == parent]
-    hint = nearest(key, siblings) or nearest(key, keys)
+    hint = f" Did you mean '{same_leaf[0]}'?" if same_leaf else nearest(key, siblings) or nearest(key, keys)
     allowed = ", ".join(known.removeprefix(f"{parent}.") for known in siblings)
-    place = f" Allowed in {parent}: {allowed}" if parent and siblings else ""
-    return ConfigError(f"{key}: there is no such key.{hint}{place}")
+    return ConfigError(f"{key}: there is no such key.{hint} Allowed{f' in {parent}' if parent else ''}: {allowed}")

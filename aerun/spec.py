@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import importlib
 import math
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -50,14 +51,16 @@ Fraction = Annotated[float, Range(0, 1, low_open=True)]
 Decay = Annotated[float, Range(0, 1, high_open=True)]
 Count = Annotated[int, Range(1)]
 Size = Annotated[int, Range(1, 1_000_000)]
+Seed = Annotated[int, Range(0, 2**63 - 1)]
 NonNegativeInt = Annotated[int, Range(0)]
 Activation = Literal["identity", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "tanh", "sigmoid"]
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """``" Did you mean 'x'?"`` for the allowed name closest to ``name``, or nothing."""
-    match = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
-    return f" Did you mean '{match[0]}'?" if match else ""
+    lower = {candidate.lower(): candidate for candidate in allowed}
+    match = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
+    return f" Did you mean '{lower[match[0]]}'?" if match else ""
 
 
 def construct(cls: type, values: Mapping[str, Any], path: str) -> Any:
@@ -68,7 +71,11 @@ def construct(cls: type, values: Mapping[str, Any], path: str) -> Any:
     whatever ``__post_init__`` refuses with a ValueError.
     """
     hints = typing.get_type_hints(cls, include_extras=True)
-    fields = {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
+    fields = {
+        field.name: hints[field.name]
+        for field in dataclasses.fields(cls)
+        if field.init and not field.metadata.get("internal")
+    }
     prefix = f"{path}." if path else ""
     for name in values:
         if name not in fields:
@@ -107,7 +114,10 @@ class _Problem:
 
 
 def _show(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    looks_like_another_type = isinstance(value, str) and re.fullmatch(r"|null|true|false|-?[\d.]+(e-?\d+)?", value)
+    return f"'{value}'" if looks_like_another_type else str(value)
 
 
 def _check(problem: _Problem, value: Any, annotation: Any) -> Any:
@@ -165,7 +175,7 @@ def _name(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return ", or ".join(_name(member) for member in arguments)
     if origin is list:
-        return f"a list of ({_name(arguments[0])})"
+        return "a list in brackets" if arguments[0] is Any else f"a list in brackets, each {_name(arguments[0])}"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     return words.get(annotation, str(annotation))
 

@@ -117,15 +117,18 @@ class Tracker:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, up to one that was cut off."""
+    """The lines of metrics.jsonl, up to one that was cut off or damaged."""
     lines: list[dict[str, Any]] = []
     try:
-        text = (folder / METRICS).read_text(encoding="utf-8")
+        content = (folder / METRICS).read_bytes()
     except FileNotFoundError:
         return lines
-    for line in text.splitlines():
+    for line in content.splitlines():
         try:
-            lines.append(json.loads(line))
-        except ValueError:
+            numbers = json.loads(line)
+        except (ValueError, RecursionError):
             break
+        if not isinstance(numbers, dict) or not all(type(numbers.get(key)) is int for key in ("epoch", "step")):
+            break
+        lines.append(numbers)
     return lines

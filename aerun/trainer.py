@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from aerun.spec import Count, NonNegative, NonNegativeInt, Positive
+from aerun.spec import Count, NonNegative, NonNegativeInt, Positive, Range
 
 if TYPE_CHECKING:
     from aerun.checkpoint import Checkpointer, Progress
@@ -30,7 +30,7 @@ class Joint:
     steps: Count | None
     batch_size: Count
     device: str
-    threads: Count | None
+    threads: Annotated[int, Range(1, 1024)] | None
     precision: Literal["float32", "bfloat16"]
     compile: bool
     deterministic: bool

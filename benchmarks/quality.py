@@ -26,13 +26,13 @@ NOTES = """
   which PCA is the best there is for the training images: this row can come near PCA's error, not below it.
 - `conv` has a code of 64x3x3 = 576 numbers for 784 pixels. PCA of 576 components is all but lossless, so this row says
   what ten epochs of a small convolutional net reach, not what its code could hold.
-- The deep net has to beat PCA of the same 32 numbers, and does if its row is the lower.
+- A net this deep has to beat PCA of the same 32 numbers, or its depth is for nothing.
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", help="folder with the four IDX files; default: download as dataset=fashion_mnist does")
+    parser.add_argument("--root", help="folder with the four IDX files; downloaded by default")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--outputs", type=Path, default=ROOT / "outputs", help="where the run folders go")
     arguments = parser.parse_args()
@@ -45,8 +45,8 @@ def main() -> None:
         common = ["dataset=fashion_mnist", f"trainer.epochs={arguments.epochs}", "seed=0", "trainer.device=cpu"]
         common += [f"dataset.root={arguments.root}"] if arguments.root else []
         if not (folder / "summary.json").exists():
-            command = [sys.executable, str(ROOT / "scripts" / "train.py"), *common, *overrides, f"hydra.run.dir={folder}"]
-            subprocess.run(command, check=True)
+            script = str(ROOT / "scripts" / "train.py")
+            subprocess.run([sys.executable, script, *common, *overrides, f"hydra.run.dir={folder}"], check=True)
         summary = json.loads((folder / "summary.json").read_text())
         test, base = summary["test"], summary["baselines"]
         lines.append(
@@ -57,7 +57,7 @@ def main() -> None:
     head = (
         f"# Quality on Fashion-MNIST\n\nMade by `python benchmarks/quality.py` on {date.today()}: "
         f"{arguments.epochs} epochs, 54,000 training, 6,000 validation and 10,000 test images, seed 0, one run each, "
-        f"{processor()}, {environment['threads']} threads, torch {environment['versions']['torch']}.\n"
+        f"{processor()}, {environment['threads']} thread(s), torch {environment['versions']['torch']}.\n"
     )
     text = "\n".join([head, *lines, NOTES])
     (ROOT / "docs" / "quality.md").write_text(text)

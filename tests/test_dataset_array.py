@@ -70,12 +70,22 @@ def test_uint8_images_stay_what_they_are(tmp_path: Path) -> None:
     assert data.train.labels is None and data.classes is None
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int32, ">f4"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, ">f4"])
 def test_other_numbers_are_taken_as_they_are(dtype: Any, tmp_path: Path) -> None:
     images = np.arange(20 * 1 * 2 * 3).reshape(20, 1, 2, 3).astype(dtype) * 3 - 7
     data = load(npy(tmp_path, images))
     assert data.train.inputs.dtype == torch.float32
     assert rows(everything(data)) == rows(images.astype(np.float32))
+
+
+def test_images_of_whole_numbers_are_uint8(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="must be uint8"):
+        load(npy(tmp_path, IMAGES.astype(np.int64)))
+
+
+def test_channels_in_the_last_place_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"looks like \[N,H,W,C\]"):
+        load(npy(tmp_path, np.zeros((20, 8, 9, 3), np.uint8)))
 
 
 def test_vectors_have_one_dimension(tmp_path: Path) -> None:

@@ -190,17 +190,17 @@ def test_runs_of_different_seeds_are_measured_on_the_same_images_and_noise(go: C
 def test_a_run_cut_off_and_continued_is_the_undisturbed_run(
     go: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, overrides: list[str]
 ) -> None:
-    from aerun import checkpoint
+    from aerun.checkpoint import Checkpointer, Progress
 
     whole = go(*overrides, folder="whole")
-    save = checkpoint.save
+    save = Checkpointer.save
 
-    def save_and_die(path: Path, *rest: Any) -> None:
-        save(path, *rest)
-        if rest[2].epoch == 2 and path.name == checkpoint.LAST:
+    def save_and_die(self: Checkpointer, progress: Progress) -> None:
+        save(self, progress)
+        if progress.epoch == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "save", save_and_die)
+    monkeypatch.setattr(Checkpointer, "save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
         go(*overrides, folder="cut")
     monkeypatch.undo()

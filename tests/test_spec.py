@@ -49,7 +49,7 @@ def test_good_values_pass(value: Any, annotation: Any) -> None:
         (1, bool, "true or false"),
         ("rleu", Literal["relu", "gelu"], "Did you mean 'relu'?"),
         ([0], list[Count], "at least 1"),
-        (3, list[Count], "a list"),
+        (3, list[Count], "a list in brackets, each a whole number, at least 1"),
         ("x", Count | None, "or null"),
     ],
 )

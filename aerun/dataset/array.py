@@ -22,7 +22,8 @@ MOST_CLASSES = 100_000
 class Array(Dataset):
     """A .npy file, or a .npz file with ``images_key`` and, where there, ``labels_key``.
 
-    [N,F] are vectors, [N,C,H,W] images; uint8 means 0 to 255, floats are taken as they are. A .npz may also hold
+    [N,F] are vectors, [N,C,H,W] images; uint8 means 0 to 255, floats are taken as they are (images should lie in
+    [0,1]). Labels are whole numbers from 0. A .npz may also hold
     ``test_`` + ``images_key``; otherwise a share ``test`` of the rows, drawn by ``split_seed``, is for testing.
     """
 
@@ -65,6 +66,8 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         return {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except Exception as error:  # zipfile, zlib, tokenize and numpy each raise their own for a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
+        if "allow_pickle" in reason:
+            reason = "it is another kind of file, or holds Python objects"
         raise DataError(f"{path}: is not a .npy or .npz file of plain numbers ({reason})") from error
 
 
@@ -73,6 +76,12 @@ def _as_images(path: Path, array: np.ndarray) -> np.ndarray:
 
     if array.ndim not in (2, 4) or 0 in array.shape:
         raise DataError(f"{path}: an array of shape {array.shape} is neither [N,features] nor [N,C,H,W]")
+    if array.ndim == 4 and array.shape[3] in (1, 3, 4) and array.shape[1] not in (1, 3, 4):
+        raise DataError(
+            f"{path}: {array.shape} looks like [N,H,W,C]; aerun needs [N,C,H,W], array.transpose(0, 3, 1, 2)"
+        )
+    if array.ndim == 4 and array.dtype.kind in "iu" and array.dtype != np.uint8:
+        raise DataError(f"{path}: images of whole numbers must be uint8 (0 to 255), not {array.dtype}")
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array) if array.ndim == 4 else (array / np.float32(255)).astype(np.float32)
     if array.dtype.kind not in "fiu":

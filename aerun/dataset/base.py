@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from aerun.errors import ConfigError, DataError
-from aerun.spec import Count, NonNegativeInt, Range
+from aerun.spec import Count, NonNegativeInt, Range, Seed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,7 +94,7 @@ class Dataset:
 
     validation: HeldOut
     train_limit: Count | None
-    split_seed: NonNegativeInt
+    split_seed: Seed
     normalize: Literal["none", "standardise"]
     input_transform: list[Any]
     target_transform: list[Any]
@@ -207,7 +207,7 @@ def root_folder(root: str | None) -> Path:
 def existing(root: str) -> Path:
     """``root`` as a path. DataError where nothing is there."""
     path = Path(root).expanduser()
-    if not path.exists():
+    if not root or not path.exists():
         raise DataError(f"dataset.root={root}: there is no such file or folder (looked for {path.absolute()})")
     return path
 

@@ -53,7 +53,7 @@ class ImageFolder(Dataset):
         paths = list_pictures(root)
         if not paths:
             raise DataError(f"dataset.root={self.root}: has no picture ({', '.join(sorted(ENDINGS))}) in it or below")
-        images, kept = self._decode(paths)
+        images, kept = self.decode_all(paths)
         train_rows, test_rows = holdout(len(images), self.test, self.split_seed)
         arrays = Arrays(images[train_rows], images[test_rows])
         tops = [path.relative_to(root).parts for path in kept]
@@ -63,7 +63,8 @@ class ImageFolder(Dataset):
             arrays.train_labels, arrays.test_labels = labels[train_rows], labels[test_rows]
         return arrays
 
-    def _decode(self, paths: list[Path]) -> tuple[np.ndarray, list[Path]]:
+    def decode_all(self, paths: list[Path]) -> tuple[np.ndarray, list[Path]]:
+        """The pictures that decode, stacked [N,C,H,W], and their paths; the others as ``on_error`` says."""
         import numpy as np
         from PIL import Image
         from tqdm import tqdm

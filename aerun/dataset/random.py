@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 from aerun.dataset.base import Arrays, Dataset
-from aerun.spec import Count, NonNegativeInt, Size
+from aerun.spec import Range, Seed, Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,10 +18,10 @@ class Random(Dataset):
     is the strongest of the first ten.
     """
 
-    images: Count
+    images: Annotated[int, Range(1, 100_000_000)]
     shape: list[Size]
-    factors: Count
-    generator_seed: NonNegativeInt
+    factors: Size
+    generator_seed: Seed
 
     def __post_init__(self) -> None:
         if len(self.shape) not in (1, 3):

@@ -1,0 +1,139 @@
+"""The long fault campaigns, written to docs/reliability.md.
+
+    python benchmarks/reliability.py            # about half an hour on one core
+
+tests/faults runs short versions of the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.quality import processor  # noqa: E402
+from tests.faults import corruption, kills, leaves, memory, readers  # noqa: E402
+
+
+def compose(overrides: Sequence[str]) -> dict[str, Any]:
+    """Overrides -> the resolved configuration."""
+    import hydra
+    from hydra import initialize_config_dir
+
+    from aerun.cli import resolve
+    from aerun.conf import conf_dir
+
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return resolve(hydra.compose("train", overrides=list(overrides)))
+
+
+def kill_rows(folder: Path, count: int) -> list[tuple[str, str]]:
+    found = kills.campaign(compose, folder, count)
+    for problem in found["failed"]:
+        print(problem, file=sys.stderr)
+    text = f"{found['kills']} kills; {found['identical']} of {count} runs ended bit-identical to the undisturbed one"
+    return [("SIGKILL at random times, half of the runs twice, then continued", text)]
+
+
+def checkpoint_rows(folder: Path, count: int) -> list[tuple[str, str]]:
+    found = corruption.damaged_checkpoints(compose, folder, count, continued=10)
+    text = (
+        f"{found['detected']} of {found['damaged']} detected; {found['identical']} of 10 runs went on to the same end"
+    )
+    return [(f"a checkpoint truncated at {count} lengths, and with one bit flipped in {count} places", text)]
+
+
+def disk_rows(folder: Path, count: int) -> list[tuple[str, str]]:
+    try:
+        found = corruption.full_disks(compose, folder, count)
+    except OSError as error:
+        return [("a full disk", f"not run: {error}")]
+    text = (
+        f"{found['stopped by it']} of {count} runs were stopped by it; {found['kept']} of {count} kept only whole "
+        f"checkpoints; {found['identical']} of {count} ended bit-identical after space was freed"
+    )
+    return [("a small tmpfs filled at a random moment", text)]
+
+
+def leaf_rows(folder: Path) -> list[tuple[str, str]]:
+    found = leaves.campaign(compose, folder)
+    for problem in found["wrong"]:
+        print(problem, file=sys.stderr)
+    text = (
+        f"{found['cases']} cases: {found['trained']} trained a step, {found['refused']} were refused by name in a "
+        f"line, {len(found['wrong'])} did anything else; the slowest took {found['slowest']:.1f} s"
+    )
+    return [(f"every leaf of the configuration given {len(leaves.BAD)} bad values", text)]
+
+
+def reader_rows(folder: Path, count: int) -> list[tuple[str, str]]:
+    rows = []
+    for name, found in readers.campaign(folder, readers.shares(count)).items():
+        counts = f"{found['read']:,} read, {found['refused']:,} refused, {len(found['crashes'])} crashes"
+        rows.append((f"{found['inputs']:,} damaged and made-up files for the reader of: {name}", counts))
+        for problem in found["crashes"][:5]:
+            print(name, problem, file=sys.stderr)
+    return rows
+
+
+def memory_rows(folder: Path, count: int) -> list[tuple[str, str]]:
+    found = memory.campaign(compose, folder, count)
+    text = (
+        f"resident memory {found['memory growth']:+.1%} after the tenth; open files {found['open files'][0]} -> "
+        f"{found['open files'][1]}; threads {found['threads'][0]} -> {found['threads'][1]}"
+    )
+    return [(f"{count} short runs in one process", text)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--memory", type=int, help="only so many runs in one process, printed as JSON")
+    parser.add_argument("--folder", type=Path, help="where runs go; a temporary folder by default")
+    arguments = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    logging.disable()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        os.environ["AERUN_DATA"] = str(folder / "cache")
+        if arguments.memory:
+            print(json.dumps(memory.campaign(compose, folder, arguments.memory)))
+            return
+        campaigns = [
+            ("kills", lambda place: kill_rows(place, 50)),
+            ("checkpoints", lambda place: checkpoint_rows(place, 64)),
+            ("disks", lambda place: disk_rows(place, 20)),
+            ("leaves", leaf_rows),
+            ("readers", lambda place: reader_rows(place, 200_000)),
+            ("memory", lambda place: memory_rows(place, 200)),
+        ]
+        lines = ["| fault | what became of it | minutes |", "|---|---|---|"]
+        for name, campaign in campaigns:
+            (folder / name).mkdir()
+            clock = time.perf_counter()
+            rows = campaign(folder / name)
+            minutes = f"{(time.perf_counter() - clock) / 60:.1f}"
+            for fault, text in rows:
+                lines.append(f"| {fault} | {text} | {minutes} |")
+                minutes = ""
+                print(lines[-1], flush=True)
+    head = (
+        f"# Reliability\n\nMade by `python benchmarks/reliability.py` on {date.today()}, {processor()}. "
+        "Bit-identical means: weights, optimizer state, metrics.jsonl, summary, figures and TensorBoard's scalars and "
+        "images, with no step missing or doubled; only times and speeds may differ.\n"
+    )
+    (ROOT / "docs" / "reliability.md").write_text("\n".join([head, *lines, ""]))
+
+
+if __name__ == "__main__":
+    main()
