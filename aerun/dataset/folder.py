@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+NAMED = 20  # pictures that cannot be decoded are named up to so many
 ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,9 @@ class ImageFolder(Dataset):
 
     ``size`` is a side, or [height, width]. ``fit``: ``crop`` scales the picture to cover the size and cuts the
     middle out, ``pad`` scales it to fit and fills with white, ``stretch`` ignores its proportions. Transparency
-    is shown over white, EXIF orientation is applied. A file that does not decode is reported by name, then
-    skipped or fatal by ``on_error``. Labels are the top-level subfolders, if every picture is in one.
+    is shown over white, EXIF orientation is applied. A file that does not decode, or that is a link out of the
+    folder, is reported by name, then skipped or fatal by ``on_error``. Labels are the top-level subfolders, if
+    every picture is in one.
     """
 
     root: str
@@ -69,8 +71,12 @@ class ImageFolder(Dataset):
         from PIL import Image
         from tqdm import tqdm
 
+        root = Path(self.root).expanduser().resolve()
+
         def attempt(path: Path) -> np.ndarray | Exception:
             try:
+                if path.is_symlink() and not path.resolve().is_relative_to(root):
+                    raise ValueError("it links to a file outside dataset.root")
                 return self.decode(path)
             except Exception as error:  # damaged metadata make Pillow raise nearly anything
                 return error
@@ -81,12 +87,14 @@ class ImageFolder(Dataset):
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             bar = tqdm(pool.map(attempt, paths), "pictures", len(paths), leave=False, disable=not sys.stderr.isatty())
             results = list(zip(paths, bar, strict=True))
-        for path, result in results:
-            if isinstance(result, Exception):
-                message = f"{path}: cannot be decoded ({result or type(result).__name__})"
-                if self.on_error == "fail":
-                    raise DataError(f"{message}; dataset.on_error=skip leaves such files out")
-                log.warning("%s; left out", message)
+        bad = [(path, error) for path, error in results if isinstance(error, Exception)]
+        for path, error in bad[:NAMED]:
+            message = f"{path}: cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})"
+            if self.on_error == "fail":
+                raise DataError(f"{message}; dataset.on_error=skip leaves such files out")
+            log.warning("%s; left out", message)
+        if len(bad) > NAMED:
+            log.warning("%d more pictures cannot be decoded and are left out", len(bad) - NAMED)
         good = [(path, image) for path, image in results if not isinstance(image, Exception)]
         if not good:
             raise DataError(f"dataset.root={self.root}: none of its {len(paths)} pictures can be decoded")
