@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import math
@@ -24,7 +25,8 @@ def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
     check_data(settings, data)
     autoencoder = build_autoencoder(settings, data).to(device)
     optimizer = build_optimizer(settings, autoencoder)
-    return Parts(autoencoder, data, settings.noise, settings.loss, optimizer, settings.scheduler, settings.seed)
+    scheduler = copy.deepcopy(settings.scheduler)  # it keeps count; settings stay what they are
+    return Parts(autoencoder, data, settings.noise, settings.loss, optimizer, scheduler, settings.seed)
 
 
 def prepare(settings: Settings) -> torch.device:
@@ -45,7 +47,7 @@ def prepare(settings: Settings) -> torch.device:
 def check_data(settings: Settings, data: Data) -> None:
     """Refuse what only the data can tell. ConfigError names the key."""
     if settings.loss.takes_logits:
-        for split in (data.train, data.test):
+        for split in (data.train, data.validation or data.train, data.test):
             if split.targets.dtype != torch.uint8 and not in_unit_range(split.targets):
                 low, high = float(split.targets.min()), float(split.targets.max())
                 raise ConfigError(f"loss=bce: needs targets in [0,1], the data reach from {low:g} to {high:g}")
@@ -56,6 +58,10 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
     model, latent, sparsity = settings.model, settings.latent, settings.sparsity
     try:
         codec = model.build(data.input_shape, data.output_shape, latent.parameters_per_code)
+    except (RuntimeError, MemoryError) as error:
+        raise ConfigError(
+            f"{settings.name('model')}: cannot be built ({' '.join(str(error).split())[:200]})"
+        ) from error
     except ValueError as error:
         raise ConfigError(f"{settings.name('model')} and {settings.name('dataset')}: {error}") from error
     k = getattr(sparsity, "k", None)

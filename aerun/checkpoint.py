@@ -42,6 +42,7 @@ class Progress:
     step: int = 0
     best_epoch: int | None = None
     best_loss: float | None = None
+    mark: float | None = None
     waited: int = 0
     ended: bool = False
     train_seconds: float = 0.0
@@ -82,7 +83,7 @@ class Checkpointer:
         self._started = self._saved
         if progress.best_epoch == progress.epoch and not progress.partial:
             # First: a run killed between the two computes this epoch again, and this file with it.
-            save(self.folder / BEST, self._model, self._optimizer, progress)
+            save(self.folder / BEST, self._model, None, progress)
         last, new = self.folder / LAST, self.folder / "new.safetensors"
         save(new, self._model, self._optimizer, progress)
         if last.exists():
@@ -105,10 +106,10 @@ class Checkpointer:
         return None
 
 
-def save(path: Path, model: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
-    """Write everything needed to continue the run; the file appears whole or not at all."""
+def save(path: Path, model: nn.Module, optimizer: Optimizer | None, progress: Progress) -> None:
+    """Write weights and, to continue from, the optimizer's state; the file appears whole or not at all."""
     tensors = {f"{MODEL}{name}": value for name, value in model.state_dict().items()}
-    state = optimizer.state_dict()
+    state = optimizer.state_dict() if optimizer is not None else {"state": {}, "param_groups": []}
     scalars: dict[str, dict[str, Any]] = {}
     for index, values in state["state"].items():
         for name, value in values.items():

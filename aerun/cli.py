@@ -70,6 +70,11 @@ def _job(config: DictConfig) -> float | None:
     try:
         plain = resolve(config)
         if plain.get("resume") is not None:
+            folder = Path(run_folder(plain["resume"], ""))  # under -m Hydra's folder is another
+        root = plain["dataset"].get("root") if isinstance(plain.get("dataset"), dict) else None
+        if isinstance(root, str) and root not in ("", "???"):
+            plain["dataset"]["root"] = str(Path(root).expanduser().absolute())
+        if plain.get("resume") is not None:
             plain, choices = continued(folder, plain, overrides)
         settings = parse(plain, choices, overrides)
         if hasattr(settings.dataset, "check"):
@@ -205,4 +210,7 @@ def evaluate_run(words: list[str]) -> None:
     summary = reevaluate(folder, trusted)
     print_summary(summary, folder)
     differing = summary["differs_from_summary"]
-    print(f"differs from summary.json in {differing}" if differing else "agrees with summary.json to the last digit")
+    if differing:
+        print(f"differs from summary.json in {', '.join(differing)}")
+        sys.exit(1)
+    print("agrees with summary.json to the last digit")

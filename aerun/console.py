@@ -85,6 +85,9 @@ def composed(words: list[str] | None = None) -> dict[str, Any]:
 
     words = sys.argv[1:] if words is None else words
     choices = [word for word in words if word.partition("=")[0] in GROUPS and "," not in word]
+    more = re.search(r"(?:--config-dir|-cd)[ =](\S+)", " ".join(words))
+    if more:
+        choices.append(f"hydra.searchpath=[file://{Path(more.group(1)).expanduser().absolute()}]")
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:

@@ -19,9 +19,10 @@ from aerun.build import build_autoencoder, build_parts, prepare
 from aerun.checkpoint import BEST, Checkpointer, Progress, load_model
 from aerun.dataset.base import Data, Split, statistics
 from aerun.device import choose_device
-from aerun.errors import ConfigError, DataError
+from aerun.errors import ConfigError, DataError, DivergedError
 from aerun.evaluation import evaluate
 from aerun.files import storage_error, write_text
+from aerun.lock import NAME as LOCK
 from aerun.lock import FolderLock
 from aerun.report import Report
 from aerun.runfolder import (
@@ -56,14 +57,14 @@ def run(
     config = {**config, "resume": None}
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        strange = sorted({path.name for path in folder.iterdir()} - {LOCK, ".hydra", "aerun.log"})
+        if strange and not (folder / CONFIG).exists():
+            raise ConfigError(f"{folder}: holds {strange[0]} but no run; choose an empty or new hydra.run.dir")
         with FolderLock(folder), StopSignals() as stop:
-            if (folder / CONFIG).exists():
-                if settings.resume is None and read_config(folder) != config:
-                    raise ConfigError(f"{folder}: holds a run of another configuration; choose another hydra.run.dir")
-                finished = read_summary(folder)
-                if finished is not None and finished["epochs"] >= settings.trainer.epochs:
-                    log.info("%s has finished already", folder)
-                    return finished
+            finished = claim(folder, settings, config)
+            if finished is not None:
+                log.info("%s has finished already", folder)
+                return finished
             with stop.interruptible():
                 device = prepare(settings)
                 data = settings.dataset.load(device)
@@ -73,8 +74,25 @@ def run(
             log.info("%s", _about(settings, parts, folder))
             with recorded_status(folder):
                 return _run(settings, config, folder, parts, stop)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        what = f"{settings.name('model')} and trainer.batch_size={settings.trainer.batch_size}"
+        raise ConfigError(f"{what}: out of memory ({' '.join(str(error).split()) or 'on the host'})") from error
     except OSError as error:
         raise storage_error(error, Path(os.fsdecode(error.filename or folder))) from error
+
+
+def claim(folder: Path, settings: Settings, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Make sure that the run in the folder, if any, is this one; its summary if it has nothing left to do.
+
+    ConfigError for a folder with another run.
+    """
+    if not (folder / CONFIG).exists():
+        return None
+    stored = read_config(folder)
+    if settings.resume is None and stored != config:
+        raise ConfigError(f"{folder}: holds a run of another configuration; choose another hydra.run.dir")
+    longer = settings.trainer.epochs > stored["trainer"]["epochs"]
+    return None if longer else read_summary(folder)
 
 
 def _run(
@@ -101,6 +119,8 @@ def _run(
         with stop.interruptible():
             load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
             summary = summarise(settings, parts, progress)
+            if not math.isfinite(summary["test"]["loss"]):
+                raise DivergedError(f"the test loss is {summary['test']['loss']}; lower optimizer.lr, in a new run")
             # One beyond the last step: whoever continues the run drops it, as everything after the checkpoint.
             final = progress.step + 1
             tracker.scalars({f"test/{name}": value for name, value in summary["test"].items()}, final)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aerun.errors import DivergedError
-from aerun.step import Parts, gradient_norm
+from aerun.step import Parts, Update, gradient_norm
 from aerun.tracking import Tracker
 
 
@@ -40,8 +40,8 @@ class History:
         self._bring(step)
         return {"names": self._names, "rows": self._rows, "sizes": self._sizes, "logged": self._logged}
 
-    def flush(self, step: int, code: Tensor) -> None:
-        """Log the mean terms since the last flush, ``step`` updates into the run, with the last step's codes.
+    def flush(self, step: int, last: Update) -> None:
+        """Log the mean terms since the last flush, ``step`` updates into the run, and what the last one tells.
 
         Raises DivergedError at the first term that is not finite.
         """
@@ -49,9 +49,11 @@ class History:
         means = _means(self._rows[self._logged :], self._sizes[self._logged :])
         self._logged = len(self._rows)
         values = {f"train/{name}": mean for name, mean in zip(self._names, means, strict=True)}
-        values["train/gradient_norm"] = gradient_norm(self._parts.autoencoder)
+        values["train/gradient_norm"] = (
+            gradient_norm(self._parts.autoencoder) if last.norm is None else float(last.norm)
+        )
         values["train/learning_rate"] = float(self._parts.optimizer.param_groups[0]["lr"])
-        values["train/active_units"] = float((code != 0).sum()) / len(code)
+        values["train/active_units"] = float((last.code != 0).sum()) / len(last.code)
         self._tracker.scalars(values, step)
 
     def means(self) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from aerun.errors import DivergedError
 from aerun.evaluation import evaluate
 from aerun.history import History
 from aerun.progress import ProgressBar
-from aerun.report import Report
+from aerun.report import PROBES, Report, head
 from aerun.seeding import Randomness
 from aerun.signals import Stopped, StopSignals
 from aerun.step import Parts, Step, make_step
@@ -39,7 +38,8 @@ class Loop:
     def __post_init__(self) -> None:
         settings, count = self.settings, len(self.parts.data.train)
         self.steps_per_epoch = math.ceil(count / settings.batch_size)
-        self.total_steps = min(settings.epochs * self.steps_per_epoch, settings.steps or sys.maxsize)
+        self.total_steps = settings.steps or settings.epochs * self.steps_per_epoch
+        self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
 
     def run(self) -> Progress:
         """Train from where ``progress`` stands to the end, with a checkpoint after every epoch and whenever due.
@@ -56,11 +56,13 @@ class Loop:
                 history = History(self.parts, self.tracker, progress.epoch + 1, progress.partial)
                 numbers = self._train_epoch(step, history, bar)
                 numbers |= self._evaluate(history, numbers)
-                if self.settings.pictures and (progress.ended or progress.epoch in self.settings.picture_epochs()):
+                if self.settings.pictures and (
+                    progress.ended or progress.epoch in self.settings.picture_epochs(self.epochs)
+                ):
                     self.report.epoch(progress.step)
                 self.tracker.metrics(epoch=progress.epoch, step=progress.step, **numbers)
                 self._save()
-                bar.epoch(progress.epoch, self.settings.epochs, numbers)
+                bar.epoch(progress.epoch, self.epochs, numbers)
                 self.stop.check()
         return progress
 
@@ -87,13 +89,13 @@ class Loop:
         for rows in order.split(self.settings.batch_size)[history.steps :]:
             if progress.step >= self.total_steps:
                 break
-            terms, code = step(rows, progress.step)
+            update = step(rows, progress.step)
             progress.step += 1
             progress.train_images += len(rows)
-            history.add(terms, len(rows))
+            history.add(update.terms, len(rows))
             last = progress.step >= self.total_steps or history.steps == self.steps_per_epoch
             if last or progress.step % self.settings.log_every_steps == 0:
-                history.flush(progress.step, code)
+                history.flush(progress.step, update)
                 bar.update(progress.step)
             if self.stop.requested is not None or self.checkpoints.due():
                 now = time.perf_counter()
@@ -113,17 +115,20 @@ class Loop:
         last = progress.step >= self.total_steps
         due = last or (progress.epoch + 1) % self.settings.evaluate_every_epochs == 0
         validation: dict[str, float] = {}
-        if due and data.validation is not None:
+        if due:
+            # Without a validation part some training images tell at least whether the weights are sound.
+            part, name = (data.validation, "validation") if data.validation else (head(data.train, PROBES), "probe")
             try:
                 with self.stop.interruptible():
-                    metrics = evaluate(self.parts.autoencoder, data.validation, self.parts.noise, self.parts.loss)
+                    metrics = evaluate(self.parts.autoencoder, part, self.parts.noise, self.parts.loss)
             except Stopped:
                 self._save(history)
                 raise
-            validation = {f"validation/{name}": value for name, value in metrics.items()}
+            validation = {f"{name}/{key}": value for key, value in metrics.items()}
         progress.epoch, progress.partial = progress.epoch + 1, {}
         if due:
-            self._judge(validation.get("validation/loss", numbers["train/loss"]))
+            sound = math.isfinite(validation.get("probe/loss", 0.0))
+            self._judge(validation.get("validation/loss", numbers["train/loss"]) if sound else math.nan)
         progress.ended = last or self._enough()
         self.tracker.scalars({**validation, SPEED: numbers[SPEED]}, progress.step)
         return validation
@@ -138,8 +143,11 @@ class Loop:
                 "what was saved before is kept"
             )
         self.parts.scheduler.observe(monitored)
-        if progress.best_loss is None or monitored < progress.best_loss - self.settings.min_delta:
-            progress.best_loss, progress.best_epoch, progress.waited = monitored, progress.epoch, 0
+        if progress.best_loss is None or monitored < progress.best_loss:
+            progress.best_loss, progress.best_epoch = monitored, progress.epoch
+        # Patience has a mark of its own: small gains may be worth keeping, but not worth waiting for.
+        if progress.mark is None or monitored < progress.mark - self.settings.min_delta:
+            progress.mark, progress.waited = monitored, 0
         else:
             progress.waited += 1
 

@@ -31,6 +31,7 @@ class Moments:
     shift: float = 0.0
 
 
+@dataclass(frozen=True)
 class NoNoise:
     """The input as it is."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,14 +118,19 @@ def head(part: Split, count: int) -> Split:
 
 
 def feature_images(autoencoder: Autoencoder) -> tuple[str, Tensor] | None:
-    """What the network learned, as weights [N,C,H,W] that can be shown: for a decoder of one linear layer each code
-    unit's image (``dictionary``), else the first layer's weights (``first_layer``); None where neither is images."""
-    layers = [module for module in autoencoder.decoder.modules() if isinstance(getattr(module, "bias", None), Tensor)]
-    if len(layers) == 1 and len(autoencoder.output_shape) == 3:
-        units = torch.eye(math.prod(autoencoder.code_shape), device=autoencoder.device)
-        codes = units.view(-1, *autoencoder.code_shape)
-        with torch.no_grad():
-            return "dictionary", autoencoder.decoder(codes) - autoencoder.decoder(torch.zeros_like(codes[:1]))
+    """What the network learned, as weights [N,C,H,W] that can be shown.
+
+    Where the decoder ends in a linear layer, the image that each of that layer's inputs adds (``dictionary``),
+    else the weights of the first layer (``first_layer``); None where neither is images.
+    """
+    from torch import nn
+
+    from aerun.model.layers import TiedLinear
+
+    last = [module for module in autoencoder.decoder.modules() if isinstance(getattr(module, "bias", None), Tensor)][-1]
+    if isinstance(last, nn.Linear | TiedLinear) and len(autoencoder.output_shape) == 3:
+        columns = last.weight if isinstance(last, TiedLinear) else last.weight.T
+        return "dictionary", columns.reshape(-1, *autoencoder.output_shape)
     first = next((m for m in autoencoder.encoder.modules() if isinstance(getattr(m, "weight", None), Tensor)), None)
     if first is None or len(autoencoder.input_shape) != 3:
         return None

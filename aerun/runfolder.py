@@ -101,7 +101,8 @@ def recorded_status(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        stopped, diverged = isinstance(error, KeyboardInterrupt), isinstance(error, DivergedError)
+        # A scheduler's own handler may leave by SystemExit to requeue the job.
+        stopped, diverged = isinstance(error, KeyboardInterrupt | SystemExit), isinstance(error, DivergedError)
         # Where the folder cannot be written, that is the error that matters.
         with contextlib.suppress(StorageError):
             record("stopped" if stopped else "diverged" if diverged else "failed", error)

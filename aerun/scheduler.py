@@ -15,9 +15,8 @@ from typing import Any
 from aerun.spec import Count, Decay, NonNegative, NonNegativeInt, OpenProbability
 
 
-@dataclass
-class Constant:
-    """The base rate throughout."""
+class Scheduler:
+    """What every schedule offers; as it stands it keeps the base rate."""
 
     def multiplier(self, step: int, *, total_steps: int, steps_per_epoch: int) -> float:
         """The multiplier of the base rate for the update number ``step`` (0 is the first)."""
@@ -39,7 +38,12 @@ class Constant:
 
 
 @dataclass
-class Plateau(Constant):
+class Constant(Scheduler):
+    """The base rate throughout."""
+
+
+@dataclass
+class Plateau(Scheduler):
     """The rate falls by ``factor`` when the loss has not improved for more than ``patience`` evaluations.
 
     An improvement is a loss below best * (1 - threshold), as torch's ReduceLROnPlateau has it in its relative
@@ -78,7 +82,7 @@ class Plateau(Constant):
 
 
 @dataclass
-class Cosine(Constant):
+class Cosine(Scheduler):
     """Linear warm-up over ``warmup_epochs``, then half a cosine, down to ``final_factor`` when the run ends.
 
     Loshchilov & Hutter 2017, "SGDR" (arXiv:1608.03983), without restarts.
@@ -96,7 +100,7 @@ class Cosine(Constant):
 
 
 @dataclass
-class MultiStep(Constant):
+class MultiStep(Scheduler):
     """The rate is multiplied by ``gamma`` at the start of each epoch in ``milestones`` (counted from 0)."""
 
     milestones: list[Count]

@@ -156,7 +156,7 @@ def _check_pairs(settings: Settings) -> None:
         return getattr(getattr(settings, group), key, None)
 
     gaussian = getattr(settings.latent, "parameters_per_code", 1) > 1
-    constrained = type(settings.sparsity).__name__ != "NoSparsity"
+    constrained = getattr(settings.sparsity, "constrains_code", True)
     if gaussian and constrained:
         raise ConfigError(
             f"{name('latent')} and {name('sparsity')} both constrain the code: "
@@ -184,7 +184,7 @@ def _check_pairs(settings: Settings) -> None:
     if stop is not None and rate is not None and stop >= rate:
         raise ConfigError(f"scheduler.stop_lr={stop} is not below optimizer.lr={rate}: the run would end at once")
     warmup, epochs = get("scheduler", "warmup_epochs"), get("trainer", "epochs")
-    if warmup is not None and epochs is not None and warmup > epochs:
+    if warmup is not None and epochs is not None and get("trainer", "steps") is None and warmup > epochs:
         raise ConfigError(f"scheduler.warmup_epochs={warmup} is longer than the run, trainer.epochs={epochs}")
 
 
@@ -192,7 +192,7 @@ def _check_unread(settings: Settings, overrides: Sequence[str]) -> None:
     """Refuse a key that the user typed where nothing would read it."""
     typed = {override.lstrip("+~").partition("=")[0] for override in overrides}
     gaussian = getattr(settings.latent, "parameters_per_code", 1) > 1
-    sigmoid = type(settings.sparsity).__name__ == "KL"
+    sigmoid = getattr(settings.sparsity, "fixes_activation", False)
     unread = {
         "model.init_std": (getattr(settings.model, "init", "normal") != "normal", "model.init is not normal"),
         "model.code_activation": (
@@ -200,6 +200,7 @@ def _check_unread(settings: Settings, overrides: Sequence[str]) -> None:
             "the latent or the sparsity has the code's nonlinearity fixed",
         ),
         "sparsity.activation": (gaussian, "the Gaussian latent applies no nonlinearity to the code"),
+        "trainer.epochs": (getattr(settings.trainer, "steps", None) is not None, "trainer.steps is given instead"),
         "trainer.min_delta": (getattr(settings.trainer, "patience", 1) is None, "trainer.patience is null"),
     }
     for key, (is_unread, reason) in unread.items():

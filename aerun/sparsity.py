@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from aerun.activation import activation
 from aerun.spec import Activation, Count, Fraction, NonNegative, OpenProbability
@@ -26,6 +26,7 @@ class NoSparsity:
     """The code is the features, after the code's nonlinearity."""
 
     activation: Activation
+    constrains_code: ClassVar[bool] = False
 
     def __call__(self, features: Tensor, training: bool) -> Constrained:
         """features[B,D] or [B,C,H,W] -> code of the same shape, no penalty."""
@@ -81,13 +82,12 @@ class TopKLifetime:
 
     def __call__(self, features: Tensor, training: bool) -> Constrained:
         """features[B,D] or [B,C,H,W] -> code of the same shape, no penalty."""
-        active = activation(self.activation)(features)
-        code = keep_largest(active, self.k)
+        code = activation(self.activation)(features)
         if not training:
-            return code, []
-        survived = keep_largest(active, self.k, of=active.new_ones(active.shape)).bool()
+            return keep_largest(code, self.k), []
+        survivors = largest(code, self.k)
         share = self.k / code[0, 0].numel() if code.dim() > 2 else 1.0
-        return keep_winners(code, self.fraction * share, among=survived), []
+        return keep_winners(code, self.fraction * share, among=survivors), []
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,7 @@ class KL:
     rho: OpenProbability
     weight: NonNegative
     activation: Literal["sigmoid"]
+    fixes_activation: ClassVar[bool] = True
 
     def __call__(self, features: Tensor, training: bool) -> Constrained:
         """features[B,D] or [B,C,H,W] -> code of the same shape, in (0,1), penalty ``kl_sparsity``."""
@@ -126,16 +127,18 @@ class KL:
         return code, [Penalty("kl_sparsity", divergence.sum(), self.weight)]
 
 
-def keep_largest(code: Tensor, k: int, of: Tensor | None = None) -> Tensor:
-    """code[B,D] or [B,C,H,W] with all but the k largest entries of each row (of each channel) set to zero.
-
-    ``of``: keep these values at the places of the largest, instead of the largest themselves.
-    """
+def keep_largest(code: Tensor, k: int) -> Tensor:
+    """code[B,D] or [B,C,H,W] with all but the k largest entries of each row (of each channel) set to zero."""
     rows = code.flatten(2) if code.dim() > 2 else code
     values, places = rows.topk(k, dim=-1)
-    if of is not None:
-        values = of.view(rows.shape).gather(-1, places)
     return rows.new_zeros(rows.shape).scatter(-1, places, values).view(code.shape)
+
+
+def largest(code: Tensor, k: int) -> Tensor:
+    """A mask of the k largest entries of each row (of each channel) of code[B,D] or [B,C,H,W]."""
+    rows = code.flatten(2) if code.dim() > 2 else code
+    mask = rows.new_zeros(rows.shape).bool().scatter(-1, rows.topk(k, dim=-1).indices, True)
+    return mask.view(code.shape)
 
 
 def keep_winners(code: Tensor, fraction: float, among: Tensor | None = None) -> Tensor:

@@ -30,7 +30,7 @@ class Range:
     high_open: bool = False
 
     def __contains__(self, value: float) -> bool:
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             return False
         above = self.low is None or (value > self.low if self.low_open else value >= self.low)
         below = self.high is None or (value < self.high if self.high_open else value <= self.high)
@@ -133,8 +133,7 @@ def _check(problem: _Problem, value: Any, annotation: Any) -> Any:
     if origin is Literal:
         if value not in arguments or isinstance(value, bool):
             raise ConfigError(
-                f"{problem.key}={_show(value)}: must be one of {', '.join(map(str, arguments))}."
-                + nearest(str(value), map(str, arguments))
+                f"{problem.key}={_show(value)}: must be {_name(annotation)}." + nearest(str(value), map(str, arguments))
             )
         return value
     if origin in (Union, types.UnionType):
@@ -171,7 +170,7 @@ def _name(annotation: Any) -> str:
         limits = [str(extra) for extra in arguments[1:] if isinstance(extra, Range)]
         return ", ".join([_name(arguments[0]), *limits])
     if origin is Literal:
-        return "one of " + ", ".join(map(str, arguments))
+        return ("one of " if len(arguments) > 1 else "") + ", ".join(map(str, arguments))
     if origin in (Union, types.UnionType):
         return ", or ".join(_name(member) for member in arguments)
     if origin is list:

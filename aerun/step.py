@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,11 +18,21 @@ from torch.optim import Optimizer
 from aerun.autoencoder import Autoencoder
 from aerun.dataset.base import Data, as_float
 from aerun.objective import objective
-from aerun.scheduler import Constant as Scheduler
+from aerun.scheduler import Scheduler
 from aerun.seeding import Randomness
 
-# (rows of the training part, number of the step) -> (loss terms by name, codes [B,...]), detached, on the device
-Step = Callable[[Tensor, int], tuple[dict[str, Tensor], Tensor]]
+
+class Update(NamedTuple):
+    """What a step tells, detached, on the device: loss terms by name, codes [B,...], and the gradient norm before
+    clipping where there is clipping (otherwise the gradients are there to be measured)."""
+
+    terms: dict[str, Tensor]
+    code: Tensor
+    norm: Tensor | None
+
+
+# (rows of the training part, number of the step) -> what it did
+Step = Callable[[Tensor, int], Update]
 
 
 @dataclass
@@ -54,7 +64,7 @@ def make_step(
     parameters = list(autoencoder.parameters())
     autocast = torch.autocast(train.inputs.device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
-    def step(rows: Tensor, number: int) -> tuple[dict[str, Tensor], Tensor]:
+    def step(rows: Tensor, number: int) -> Update:
         images = as_float(train.inputs[rows])
         targets = images if parts.data.same else as_float(train.targets[rows])
         noisy = images if noise.is_identity else noise(images, random.at("noise", number))
@@ -64,20 +74,21 @@ def make_step(
 
         optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
+        norm = None
         if clip_norm is not None:
-            clip_grad_norm_(parameters, clip_norm)
+            norm = clip_grad_norm_(parameters, clip_norm)
         if clip_value is not None:
             clip_grad_value_(parameters, clip_value)
         multiplier = learning_rate(number)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * multiplier
         optimizer.step()
-        return {name: term.detach() for name, term in terms.items()}, result.code.detach()
+        return Update({name: term.detach() for name, term in terms.items()}, result.code.detach(), norm)
 
     return step
 
 
 def gradient_norm(autoencoder: Autoencoder) -> float:
-    """Euclidean norm over all gradients of the last step, after clipping."""
+    """Euclidean norm over all gradients as they are."""
     gradients = [p.grad for p in autoencoder.parameters() if p.grad is not None]
     return float(torch.stack(torch._foreach_norm(gradients)).norm()) if gradients else 0.0

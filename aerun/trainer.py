@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 class Joint:
     """All layers trained together.
 
-    The run ends after ``epochs``, after ``steps`` updates, when the scheduler says so, or when ``patience``
-    evaluations have passed without the monitored loss falling by more than ``min_delta``. The monitored loss is
-    that of the validation part, or of training where there is none; the weights with the lowest are the result.
+    The run ends after ``epochs`` (or, if given, after ``steps`` updates instead), when the scheduler says so, or
+    when ``patience`` evaluations have passed without the monitored loss falling by more than ``min_delta``. That
+    is the loss of the validation part, or of training where there is none; the weights with the lowest are the
+    result.
     """
 
     epochs: Count
@@ -61,6 +62,6 @@ class Joint:
 
         return Loop(self, parts, progress, tracker, report, checkpoints, stop).run()
 
-    def picture_epochs(self) -> set[int]:
-        """Epochs whose reconstructions are shown, spread evenly; the last is one of them."""
-        return {math.ceil(i * self.epochs / self.pictures) for i in range(1, self.pictures + 1)}
+    def picture_epochs(self, epochs: int) -> set[int]:
+        """Those of so many epochs whose reconstructions are shown, spread evenly; the last is one of them."""
+        return {math.ceil(i * epochs / self.pictures) for i in range(1, self.pictures + 1)}

@@ -12,7 +12,7 @@ import json
 import platform
 import subprocess
 import sys
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,12 +41,12 @@ def main() -> None:
         "|---|---|---|---|---|---|---|",
     ]
     for name, overrides in RUNS.items():
-        folder = arguments.outputs / f"quality_{name.replace(', ', '_').replace(' ', '_')}_{arguments.epochs}"
+        slug = name.replace(", ", "_").replace(" ", "_")
+        folder = arguments.outputs / f"quality_{slug}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
         common = ["dataset=fashion_mnist", f"trainer.epochs={arguments.epochs}", "seed=0", "trainer.device=cpu"]
         common += [f"dataset.root={arguments.root}"] if arguments.root else []
-        if not (folder / "summary.json").exists():
-            script = str(ROOT / "scripts" / "train.py")
-            subprocess.run([sys.executable, script, *common, *overrides, f"hydra.run.dir={folder}"], check=True)
+        script = str(ROOT / "scripts" / "train.py")
+        subprocess.run([sys.executable, script, *common, *overrides, f"hydra.run.dir={folder}"], check=True)
         summary = json.loads((folder / "summary.json").read_text())
         test, base = summary["test"], summary["baselines"]
         lines.append(

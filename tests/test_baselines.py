@@ -15,7 +15,7 @@ from sklearn.linear_model import LinearRegression
 from torch import Tensor
 
 from aerun import baselines as module
-from aerun.baselines import baselines, linear_filter
+from aerun.baselines import baselines, linear_filter, principal_components
 from aerun.dataset import Data, FashionMNIST, FashionMNISTMini, Split
 from aerun.evaluation import corrupted_batches
 from aerun.noise import Gaussian, Masking, NoNoise, SaltPepper
@@ -122,6 +122,18 @@ def test_iterated_components_are_orthonormal_and_in_order(monkeypatch: pytest.Mo
     assert torch.allclose(components.T @ components, torch.eye(4).double(), atol=1e-10)
     variances = ((images.flatten(1) - images.flatten(1).mean(0)) @ components).var(0)
     assert variances.tolist() == sorted(variances.tolist(), reverse=True)
+
+
+def test_few_large_images_have_exact_components_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = images_of((3, 9, 8), 40)
+    mean = images.flatten(1).double().mean(0)
+    full = principal_components(images, mean, 12)
+    monkeypatch.setattr(module, "EXACT_LIMIT", 50)
+    few = principal_components(images, mean, 12)
+    assert full is not None and few is not None and few.shape == (216, 12)
+    assert torch.allclose(few @ few.T, full @ full.T, atol=1e-9)
+    every = principal_components(images, mean, 100)
+    assert every is not None and every.shape == (216, 39)  # the rank of 40 images about their mean
 
 
 def test_what_would_take_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

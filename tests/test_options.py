@@ -41,7 +41,7 @@ def two_steps(config: dict[str, Any], choices: dict[str, str] | None = None) -> 
     )
     autoencoder.train()
     for number in range(2):
-        terms, _ = step(torch.arange(min(12, len(data.train))), number)
+        terms = step(torch.arange(min(12, len(data.train))), number).terms
         assert all(torch.isfinite(term) for term in terms.values())
     metrics = evaluate(autoencoder, data.test, settings.noise, settings.loss)
     assert metrics["mse"] >= 0

@@ -263,8 +263,14 @@ def _check_memory(splits: list[tuple[Split, int]], device: torch.device) -> None
     )
     # On the CPU the tensors are in memory already; what is needed is room for the parts that are selected from them.
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _available_memory()
+    shapes = " + ".join(f"{count}x{'x'.join(map(str, s.inputs.shape[1:]))}" for s, count in splits)
+    check_room(needed, shapes, str(device), free)
+
+
+def check_room(needed: int, shapes: str, device: str = "cpu", free: float | None = None) -> None:
+    """DataError unless ``needed`` bytes are free (on this machine, unless told)."""
+    free = _available_memory() if free is None else free
     if needed > free:
-        shapes = " + ".join(f"{count}x{'x'.join(map(str, s.inputs.shape[1:]))}" for s, count in splits)
         raise DataError(
             f"the data ({shapes}) take {needed / 2**30:.2f} GiB, {device} has {free / 2**30:.2f} GiB free: "
             "use dataset.train_limit or smaller images"

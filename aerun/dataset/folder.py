@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from aerun.dataset.base import Arrays, Dataset, existing, holdout
+from aerun.dataset.base import Arrays, Dataset, check_room, existing, holdout
 from aerun.errors import DataError
 from aerun.spec import Range, Size
 
@@ -72,6 +72,9 @@ class ImageFolder(Dataset):
         from tqdm import tqdm
 
         root = Path(self.root).expanduser().resolve()
+        height, width = self.size if isinstance(self.size, list) else (self.size, self.size)
+        # Once as they are decoded, and once stacked.
+        check_room(2 * len(paths) * self.channels * height * width, f"{len(paths)}x{self.channels}x{height}x{width}")
 
         def attempt(path: Path) -> np.ndarray | Exception:
             try:

@@ -83,22 +83,21 @@ def full_disks(compose: Compose, folder: Path, count: int, seed: int = 0) -> dic
     seconds = time.perf_counter() - clock
     expected = contents(folder / "whole")
     failed_clearly, good_kept, identical, filled = 0, 0, 0, 0
-    for _ in range(count):
+    for number in range(count):
         with small_disk(24) as disk:
-            run_folder = disk / "run"
-            child = start(config, run_folder)
+            run_folder, errors_path = disk / "run", folder / f"{number}.err"
+            child = start(config, run_folder, errors_path)
             time.sleep(draw.uniform(0.1, 0.9) * seconds)
             fill(disk / "ballast", leave=draw.randrange(200_000))
             code = finish(child)
             filled += code != 0
-            errors = (disk / "run.err").read_text() if (disk / "run.err").exists() else ""
-            failed_clearly += code == 0 or "StorageError" in errors or errors == ""
+            failed_clearly += code == 0 or "aerun.errors.StorageError: " in errors_path.read_text()
             checkpoints = sorted((run_folder / "checkpoints").glob("*.safetensors"))
             for path in checkpoints:
                 read(path)  # raises if it is not whole
             good_kept += 1
-            (disk / "ballast").unlink()
-            again = finish(start(config, run_folder))
+            (disk / "ballast").unlink(missing_ok=True)
+            again = finish(start(config, run_folder, errors_path))
             identical += again == 0 and not differences(expected, contents(run_folder))
     return {"runs": count, "stopped by it": filled, "clear": failed_clearly, "kept": good_kept, "identical": identical}
 
@@ -107,6 +106,6 @@ def fill(path: Path, leave: int) -> None:
     """Write zeros until ``leave`` bytes are free."""
     free = shutil.disk_usage(path.parent).free - leave
     block = bytes(1 << 16)
-    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
         while free > 0:
             free -= file.write(block[: min(free, len(block))])

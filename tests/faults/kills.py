@@ -43,8 +43,8 @@ SPEED = "train/images_per_second"
 Compose = Callable[[list[str]], dict[str, Any]]
 
 
-def start(config: dict[str, Any], folder: Path) -> int:
-    """Fork a process that runs ``config`` in ``folder``; returns its number."""
+def start(config: dict[str, Any], folder: Path, errors: Path | None = None) -> int:
+    """Fork a process that runs ``config`` in ``folder``; returns its number. Its errors go to a file beside it."""
     from aerun.experiment import run
     from aerun.settings import parse
 
@@ -54,7 +54,7 @@ def start(config: dict[str, Any], folder: Path) -> int:
     code = 1
     try:
         logging.disable()
-        sys.stderr = (folder.parent / f"{folder.name}.err").open("a")
+        sys.stderr = (errors or folder.parent / f"{folder.name}.err").open("a")
         run(parse(config), config, folder)
         code = 0
     except BaseException:
