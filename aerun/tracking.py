@@ -5,6 +5,7 @@ Nothing else writes logs. Everything of one run lies in its folder, without sub-
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from torch import Tensor
 
-from aerun.files import write_text
+from aerun.files import write_bytes, write_text
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -83,7 +84,9 @@ class Tracker:
 
         path = self.folder / FIGURES / f"{tag.replace('/', '_')}.png"
         path.parent.mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(path)
+        encoded = io.BytesIO()
+        Image.fromarray(pixels).save(encoded, "PNG")
+        write_bytes(path, encoded.getvalue())
         if self._events:
             self._board.add_image(tag, pixels, step, dataformats="HW" if pixels.ndim == 2 else "HWC")
 

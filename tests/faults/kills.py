@@ -26,6 +26,7 @@ CONFIGURATIONS = [
     ["model=conv", "sparsity=lifetime", "noise=salt_pepper", "optimizer=sgd", "trainer.patience=2"],
     ["model=conv_fc", "sparsity=l1", "optimizer=rmsprop", "scheduler=multistep", "dataset.normalize=standardise"],
     ["model=fc_vae", "optimizer=nadam", "trainer.clip_norm=1", "trainer.evaluate_every_epochs=2"],
+    ["model=conv", "sparsity=topk_lifetime", "sparsity.k=2", "optimizer=adamw", "dataset.validation=0"],
 ]
 SMALL = [
     "dataset.train_limit=500",
