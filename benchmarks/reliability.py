@@ -60,9 +60,8 @@ def disk_rows(folder: Path, count: int) -> list[tuple[str, str]]:
     except OSError as error:
         return [("a full disk", f"not run: {error}")]
     text = (
-        f"{found['stopped by it']} of {count} runs were stopped by it, each with an error that says so where "
-        f"{found['clear']} = {count}; {found['kept']} of {count} kept only whole "
-        f"checkpoints; {found['identical']} of {count} ended bit-identical after space was freed"
+        f"{found['stopped by it']} of {count} runs were stopped by it, {found['clear']} of them with an error that says "
+        f"so; {found['kept']} kept only whole checkpoints; {found['identical']} ended bit-identical after space was freed"
     )
     return [("a small tmpfs filled at a random moment", text)]
 
