@@ -60,8 +60,9 @@ def disk_rows(folder: Path, count: int) -> list[tuple[str, str]]:
     except OSError as error:
         return [("a full disk", f"not run: {error}")]
     text = (
-        f"{found['stopped by it']} of {count} runs were stopped by it, {found['clear']} of them with an error that says "
-        f"so; {found['kept']} kept only whole checkpoints; {found['identical']} ended bit-identical after space was freed"
+        f"{found['stopped by it']} of {count} runs were stopped by it, {found['clear']} of them with an error that "
+        f"says so; {found['kept']} kept only whole checkpoints; {found['identical']} ended bit-identical after space "
+        "was freed"
     )
     return [("a small tmpfs filled at a random moment", text)]
 
