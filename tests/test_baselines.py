@@ -19,15 +19,8 @@ from aerun.baselines import baselines, linear_filter, principal_components
 from aerun.dataset import Data, FashionMNIST, FashionMNISTMini, Split
 from aerun.evaluation import corrupted_batches
 from aerun.noise import Gaussian, Masking, NoNoise, SaltPepper
+from tests.keys import PLAIN
 
-KEYS: dict[str, Any] = {
-    "validation": 0,
-    "train_limit": None,
-    "split_seed": 0,
-    "normalize": "none",
-    "input_transform": [],
-    "target_transform": [],
-}
 CPU = torch.device("cpu")
 FULL = os.environ.get("AERUN_FASHION_MNIST")
 
@@ -64,7 +57,7 @@ def images_of(shape: tuple[int, ...], count: int = 300, seed: int = 0) -> Tensor
 
 @pytest.fixture(scope="module")
 def embedded() -> Data:
-    return FashionMNISTMini(**KEYS).load(CPU)
+    return FashionMNISTMini(**PLAIN).load(CPU)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +97,7 @@ def test_more_components_than_images_leave_only_what_the_images_do_not_span() ->
 
 @pytest.mark.parametrize("code_size", [1, 5, 40])
 def test_iterated_components_agree_with_decomposed_ones(code_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = FashionMNISTMini(**{**KEYS, "train_limit": 5000}).load(CPU)
+    data = FashionMNISTMini(**{**PLAIN, "train_limit": 5000}).load(CPU)
     exact = baselines(data, NoNoise(), code_size)
     monkeypatch.setattr(module, "EXACT_LIMIT", 100)
     monkeypatch.setattr(torch.linalg, "eigh", None)
@@ -229,7 +222,7 @@ def test_a_linear_relation_is_found_exactly(constant: bool) -> None:
 
 
 def test_without_noise_the_filter_is_linear_regression_on_the_targets(embedded: Data) -> None:
-    small = FashionMNISTMini(**{**KEYS, "input_transform": [{"Resize": {"size": 7}}]}).load(CPU)
+    small = FashionMNISTMini(**{**PLAIN, "input_transform": [{"Resize": {"size": 7}}]}).load(CPU)
     regression = LinearRegression().fit(rows(small.train.inputs), rows(small.train.targets))
     predicted = regression.predict(rows(small.test.inputs))
     result = baselines(small, NoNoise(), 49)
@@ -282,7 +275,7 @@ def test_a_cache_that_cannot_be_written_does_not_lose_the_answer(tiny: Data, tmp
 
 @pytest.fixture(scope="module")
 def full() -> Data:
-    return FashionMNIST(root=FULL, download=False, **KEYS).load(CPU)
+    return FashionMNIST(root=FULL, download=False, **PLAIN).load(CPU)
 
 
 @pytest.mark.slow

@@ -13,14 +13,10 @@ import torch
 
 from aerun.dataset import Array, Data
 from aerun.errors import DataError
+from tests.keys import PLAIN
 
 KEYS: dict[str, Any] = {
-    "validation": 0,
-    "train_limit": None,
-    "split_seed": 0,
-    "normalize": "none",
-    "input_transform": [],
-    "target_transform": [],
+    **PLAIN,
     "images_key": "images",
     "labels_key": "labels",
     "test": 0.2,

@@ -14,14 +14,10 @@ from PIL import Image
 
 from aerun.dataset import ImageFolder
 from aerun.errors import DataError
+from tests.keys import PLAIN
 
 KEYS: dict[str, Any] = {
-    "validation": 0,
-    "train_limit": None,
-    "split_seed": 0,
-    "normalize": "none",
-    "input_transform": [],
-    "target_transform": [],
+    **PLAIN,
     "size": 16,
     "channels": 3,
     "fit": "crop",

@@ -18,15 +18,8 @@ import torchvision
 from aerun.dataset import KMNIST, MNIST, Data, FashionMNIST, FashionMNISTMini
 from aerun.dataset import idx as idx_module
 from aerun.errors import DataError
+from tests.keys import PLAIN
 
-KEYS = {
-    "validation": 0,
-    "train_limit": None,
-    "split_seed": 0,
-    "normalize": "none",
-    "input_transform": [],
-    "target_transform": [],
-}
 CPU = torch.device("cpu")
 FULL = os.environ.get("AERUN_FASHION_MNIST")
 
@@ -56,7 +49,7 @@ def place(folder: Path, zipped: bool, arrays: dict[str, np.ndarray] | None = Non
 
 def kmnist(root: Path, download: bool = False) -> KMNIST:
     """KMNIST, of which no checksums are known, so that it takes files made here."""
-    return KMNIST(root=str(root), download=download, **KEYS)
+    return KMNIST(root=str(root), download=download, **PLAIN)
 
 
 def assert_refused(data: KMNIST | MNIST | FashionMNISTMini, *words: str) -> None:
@@ -78,7 +71,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def embedded() -> Data:
-    return FashionMNISTMini(**KEYS).load(CPU)
+    return FashionMNISTMini(**PLAIN).load(CPU)
 
 
 def test_the_embedded_sample_has_10000_and_2000_images(embedded: Data) -> None:
@@ -98,7 +91,7 @@ def test_the_embedded_labels_begin_as_those_of_fashion_mnist_do(embedded: Data) 
 @pytest.mark.slow
 @pytest.mark.skipif(not FULL, reason="AERUN_FASHION_MNIST does not name a folder with the four files")
 def test_the_embedded_sample_is_the_beginning_of_fashion_mnist(embedded: Data) -> None:
-    full = FashionMNIST(root=FULL, download=False, **KEYS).load(CPU)
+    full = FashionMNIST(root=FULL, download=False, **PLAIN).load(CPU)
     assert (len(full.train), len(full.test)) == (60_000, 10_000)
     assert torch.equal(embedded.train.inputs, full.train.inputs[:10_000])
     assert torch.equal(embedded.test.inputs, full.test.inputs[:2_000])
@@ -111,12 +104,12 @@ def test_a_changed_embedded_file_is_refused(name: str, tmp_path: Path, monkeypat
     content[-1] ^= 1
     (copy / f"{name}.gz").write_bytes(gzip.compress(bytes(content), 1))
     monkeypatch.setattr(idx_module, "EMBEDDED", copy)
-    assert_refused(FashionMNISTMini(**KEYS), name, "SHA-256")
+    assert_refused(FashionMNISTMini(**PLAIN), name, "SHA-256")
 
 
 def test_a_missing_embedded_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idx_module, "EMBEDDED", tmp_path)
-    assert_refused(FashionMNISTMini(**KEYS), "train-images-idx3-ubyte")
+    assert_refused(FashionMNISTMini(**PLAIN), "train-images-idx3-ubyte")
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -135,12 +128,12 @@ def test_files_are_found_zipped_or_not_in_root_and_where_torchvision_puts_them(
 def test_mnist_is_found_in_mnist_raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MNIST, "sums", {})
     place(tmp_path / "MNIST" / "raw", zipped=True)
-    assert MNIST(root=str(tmp_path), download=False, **KEYS).load(CPU).input_shape == (1, 3, 2)
+    assert MNIST(root=str(tmp_path), download=False, **PLAIN).load(CPU).input_shape == (1, 3, 2)
 
 
 def test_mnist_with_other_content_is_refused(tmp_path: Path) -> None:
     place(tmp_path, zipped=True)
-    data = MNIST(root=str(tmp_path), download=False, **KEYS)
+    data = MNIST(root=str(tmp_path), download=False, **PLAIN)
     assert_refused(data, "train-images-idx3-ubyte.gz", "SHA-256", "ba891046e650")
 
 
@@ -236,7 +229,7 @@ def test_a_root_that_does_not_exist_is_refused_and_not_made(tmp_path: Path) -> N
 @pytest.mark.parametrize("dataset", [MNIST, FashionMNIST, KMNIST])
 @pytest.mark.usefixtures("no_network")
 def test_a_failed_download_says_where_files_go_and_leaves_nothing(dataset: type[MNIST], tmp_path: Path) -> None:
-    data = dataset(root=str(tmp_path), download=True, **KEYS)
+    data = dataset(root=str(tmp_path), download=True, **PLAIN)
     assert_refused(data, f"{dataset.__name__} could not be downloaded", str(tmp_path / dataset.__name__ / "raw"))
     assert list(tmp_path.iterdir()) == []
 
@@ -300,5 +293,5 @@ def test_without_root_files_are_kept_below_aerun_data(
     fake: type[FakeKMNIST], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AERUN_DATA", str(tmp_path / "new" / "folder"))
-    KMNIST(root=None, download=True, **KEYS).load(CPU)
+    KMNIST(root=None, download=True, **PLAIN).load(CPU)
     assert (tmp_path / "new" / "folder" / "KMNIST" / "raw" / "t10k-labels-idx1-ubyte.gz").is_file()

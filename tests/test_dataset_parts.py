@@ -13,15 +13,8 @@ import torch
 from aerun.dataset import Data, Dataset, as_float, base
 from aerun.dataset.base import Arrays
 from aerun.errors import ConfigError, DataError
+from tests.keys import PLAIN
 
-KEYS: dict[str, Any] = {
-    "validation": 0,
-    "train_limit": None,
-    "split_seed": 0,
-    "normalize": "none",
-    "input_transform": [],
-    "target_transform": [],
-}
 CPU = torch.device("cpu")
 RANDOM = np.random.default_rng(0)
 COLOUR = RANDOM.integers(0, 256, (50, 3, 6, 8), dtype=np.uint8)
@@ -40,7 +33,7 @@ class Given(Dataset):
 
 def load(train: np.ndarray, test: np.ndarray | None = None, **keys: Any) -> Data:
     arrays = Arrays(train, train[:5] if test is None else test)
-    return Given(arrays=arrays, **{**KEYS, **keys}).load(CPU)
+    return Given(arrays=arrays, **{**PLAIN, **keys}).load(CPU)
 
 
 def numbered(count: int = 100) -> np.ndarray:
@@ -66,7 +59,7 @@ def test_validation_is_a_count_or_a_share(validation: float, expected: int) -> N
 
 def test_parts_keep_the_stored_order_and_labels_stay_with_their_images() -> None:
     arrays = Arrays(numbered(), numbered(5), np.arange(100), np.arange(5))
-    data = Given(arrays=arrays, **{**KEYS, "validation": 20, "train_limit": 50}).load(CPU)
+    data = Given(arrays=arrays, **{**PLAIN, "validation": 20, "train_limit": 50}).load(CPU)
     assert data.validation is not None
     for split in (data.train, data.validation, data.test):
         assert split.labels is not None

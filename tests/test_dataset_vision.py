@@ -13,15 +13,8 @@ import torchvision
 
 from aerun.dataset import CIFAR10, SVHN
 from aerun.errors import DataError
+from tests.keys import PLAIN
 
-KEYS = {
-    "validation": 0,
-    "train_limit": None,
-    "split_seed": 0,
-    "normalize": "none",
-    "input_transform": [],
-    "target_transform": [],
-}
 CPU = torch.device("cpu")
 
 
@@ -81,7 +74,7 @@ def place(root: Path, fake: Any) -> None:
 @pytest.mark.usefixtures("fakes")
 def test_cifar10_becomes_channels_first_uint8(tmp_path: Path) -> None:
     place(tmp_path, FakeCIFAR10)
-    data = CIFAR10(root=str(tmp_path), download=False, **KEYS).load(CPU)
+    data = CIFAR10(root=str(tmp_path), download=False, **PLAIN).load(CPU)
     assert data.train.inputs.shape == (2, 3, 4, 5) and data.train.inputs.dtype == torch.uint8
     for n in range(2):
         for c in range(3):
@@ -96,7 +89,7 @@ def test_cifar10_becomes_channels_first_uint8(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("fakes")
 def test_svhn_stays_channels_first(tmp_path: Path) -> None:
     place(tmp_path, FakeSVHN)
-    data = SVHN(root=str(tmp_path), download=False, **KEYS).load(CPU)
+    data = SVHN(root=str(tmp_path), download=False, **PLAIN).load(CPU)
     assert data.train.inputs.flatten().tolist() == list(range(120))
     assert data.input_shape == (3, 4, 5)
     assert data.test.inputs.flatten().tolist() == list(range(120, 180))
@@ -110,7 +103,7 @@ DATASETS = [(CIFAR10, FakeCIFAR10), (SVHN, FakeSVHN)]
 @pytest.mark.usefixtures("fakes")
 def test_a_download_is_kept_and_not_repeated(dataset: Any, fake: Any, tmp_path: Path) -> None:
     for _ in range(2):
-        dataset(root=str(tmp_path), download=True, **KEYS).load(CPU)
+        dataset(root=str(tmp_path), download=True, **PLAIN).load(CPU)
     assert fake.downloads == 2
     assert [path.name for path in tmp_path.iterdir()] == [fake.file]
 
@@ -120,14 +113,14 @@ def test_a_download_is_kept_and_not_repeated(dataset: Any, fake: Any, tmp_path: 
 def test_a_download_replaces_what_is_damaged(dataset: Any, fake: Any, tmp_path: Path) -> None:
     place(tmp_path, fake)
     (tmp_path / fake.file / "content").write_text("half")
-    assert len(dataset(root=str(tmp_path), download=True, **KEYS).load(CPU).train) == 2
+    assert len(dataset(root=str(tmp_path), download=True, **PLAIN).load(CPU).train) == 2
 
 
 @pytest.mark.parametrize(("dataset", "fake"), DATASETS)
 @pytest.mark.usefixtures("fakes")
 def test_without_download_missing_files_are_described(dataset: Any, fake: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        dataset(root=str(tmp_path), download=False, **KEYS).load(CPU)
+        dataset(root=str(tmp_path), download=False, **PLAIN).load(CPU)
     for word in (str(tmp_path), dataset.__name__, "dataset.download=false", fake.file):
         assert word in str(caught.value)
     assert fake.downloads == 0
@@ -142,7 +135,7 @@ def test_a_failed_download_says_why_and_where_files_go_and_leaves_nothing(
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     with pytest.raises(DataError) as caught:
-        dataset(root=str(tmp_path), download=True, **KEYS).load(CPU)
+        dataset(root=str(tmp_path), download=True, **PLAIN).load(CPU)
     for word in (dataset.__name__, "could not be downloaded", "no network here", str(tmp_path), "by hand"):
         assert word in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
@@ -152,5 +145,5 @@ def test_a_failed_download_says_why_and_where_files_go_and_leaves_nothing(
 @pytest.mark.parametrize("dataset", [CIFAR10, SVHN])
 def test_a_root_that_does_not_exist_is_refused_and_not_made(dataset: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
-        dataset(root=str(tmp_path / "nowhere"), download=True, **KEYS).load(CPU)
+        dataset(root=str(tmp_path / "nowhere"), download=True, **PLAIN).load(CPU)
     assert not (tmp_path / "nowhere").exists()

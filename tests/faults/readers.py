@@ -14,6 +14,8 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.keys import PLAIN
+
 Reader = Callable[[Path], Any]
 
 
@@ -46,9 +48,7 @@ def readers(folder: Path) -> dict[str, tuple[Reader, list[bytes]]]:
     optimizer = torch.optim.Adam(model.parameters())
     checkpoint.save(folder / "seed.safetensors", model, optimizer, checkpoint.Progress())
     summary = json.dumps({"epochs": 1, "steps": 2, "test": {"mse": 0.5}, "baselines": {}}).encode()
-    options: dict[str, Any] = {"validation": 0, "train_limit": None, "split_seed": 0, "normalize": "none"}
-    options |= {"input_transform": [], "target_transform": [], "root": ".", "fit": "crop", "test": 0.1}
-    collection = ImageFolder(**options, size=8, channels=3, on_error="fail")
+    collection = ImageFolder(**PLAIN, root=".", size=8, channels=3, fit="crop", on_error="fail", test=0.1)
 
     def named(path: Path, name: str) -> Path:
         path.replace(path.with_name(name))

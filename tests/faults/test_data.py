@@ -17,9 +17,9 @@ from PIL import Image
 from aerun.dataset import ImageFolder
 from aerun.dataset.folder import NAMED, list_pictures
 from aerun.errors import DataError
+from tests.keys import PLAIN
 
-KEYS: dict[str, Any] = {"validation": 0, "train_limit": None, "split_seed": 0, "normalize": "none", "test": 0.1}
-KEYS |= {"input_transform": [], "target_transform": [], "size": 8, "channels": 1, "fit": "crop", "on_error": "skip"}
+KEYS: dict[str, Any] = {**PLAIN, "size": 8, "channels": 1, "fit": "crop", "on_error": "skip", "test": 0.1}
 
 
 def pictures(folder: Path, count: int) -> Path:
@@ -95,9 +95,7 @@ class Slow:
 
 torchvision.datasets.MNIST = Slow
 MNIST.sums = {{}}
-keys = {KEYS!r}
-for key in ("test", "size", "channels", "fit", "on_error"):
-    del keys[key]
+keys = {PLAIN!r}
 arrays = MNIST(root={str(tmp_path)!r}, download=True, **keys).read()
 assert arrays.train.shape == (20, 1, 28, 28) and arrays.train.all()
 """
@@ -117,9 +115,8 @@ def test_damaged_embedded_data_are_not_trained_on(tmp_path: Path, monkeypatch: p
         content[-1] ^= 1
         (tmp_path / path.name).write_bytes(gzip.compress(bytes(content)))
     monkeypatch.setattr(idx, "EMBEDDED", tmp_path)
-    common = {k: KEYS[k] for k in KEYS if k not in ("test", "size", "channels", "fit", "on_error")}
     with pytest.raises(DataError, match="SHA-256"):
-        FashionMNISTMini(**common).read()
+        FashionMNISTMini(**PLAIN).read()
 
 
 def test_a_grid_goes_on_past_a_diverging_job_and_fails_at_the_end(train: Any, tmp_path: Path) -> None:
