@@ -98,12 +98,29 @@ class Checkpointer:
         paths = [path for path in (self.folder / LAST, self.folder / PREVIOUS) if path.exists()]
         for path in paths:
             try:
-                return load(path, self._model, self._optimizer)
+                progress = load(path, self._model, self._optimizer)
             except DataError as error:
-                log.warning("%s; going back to the checkpoint before it", error)
+                log.warning("%s", error)
+                continue
+            if path != paths[0]:
+                log.warning("going on from %s, the checkpoint before it", path.name)
+            self._check_best(progress)
+            return progress
         if paths:
             raise DataError(f"{self.folder}: no whole checkpoint is left of {', '.join(p.name for p in paths)}")
         return None
+
+    def _check_best(self, progress: Progress) -> None:
+        """Make sure that the best weights are there before more is computed; DataError if they are lost."""
+        if progress.best_epoch is None:
+            return
+        try:
+            read(self.folder / BEST)
+        except DataError as error:
+            if progress.best_epoch != progress.epoch or progress.partial:
+                raise DataError(f"{error}; it held the best weights, those of epoch {progress.best_epoch}") from error
+            log.warning("%s; its weights are those of the last checkpoint, and are saved again", error)
+            save(self.folder / BEST, self._model, None, progress)
 
 
 def save(path: Path, model: nn.Module, optimizer: Optimizer | None, progress: Progress) -> None:

@@ -84,7 +84,8 @@ def _job(config: DictConfig) -> float | None:
 
         summary = run(settings, plain, folder, overrides=overrides)
     except KeyboardInterrupt:
-        print(f"\naerun: resume={os.path.relpath(folder)} goes on from here", file=sys.stderr)
+        if (folder / "config.yaml").exists():
+            print(f"\naerun: resume={os.path.relpath(folder)} goes on from here", file=sys.stderr)
         raise
     finally:
         remove_if_empty(folder)

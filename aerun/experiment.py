@@ -21,7 +21,7 @@ from aerun.dataset.base import Data, Split, statistics
 from aerun.device import choose_device
 from aerun.errors import ConfigError, DataError, DivergedError
 from aerun.evaluation import evaluate
-from aerun.files import storage_error, write_text
+from aerun.files import leftovers, storage_error, write_text
 from aerun.lock import NAME as LOCK
 from aerun.lock import FolderLock
 from aerun.report import Report
@@ -39,7 +39,7 @@ from aerun.runfolder import (
 from aerun.settings import Settings, parse
 from aerun.signals import StopSignals
 from aerun.step import Parts
-from aerun.tracking import METRICS, Tracker, read_metrics
+from aerun.tracking import FIGURES, METRICS, Tracker, read_metrics
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +57,13 @@ def run(
     config = {**config, "resume": None}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        strange = sorted({path.name for path in folder.iterdir()} - {LOCK, ".hydra", "aerun.log"})
+        known = {LOCK, ".hydra", "aerun.log", *(path.name for path in leftovers(folder))}
+        strange = sorted({path.name for path in folder.iterdir()} - known)
         if strange and not (folder / CONFIG).exists():
             raise ConfigError(f"{folder}: holds {strange[0]} but no run; choose an empty or new hydra.run.dir")
         with FolderLock(folder), StopSignals() as stop:
+            for path in (path for place in ("", CHECKPOINTS, FIGURES) for path in leftovers(folder / place)):
+                path.unlink()  # of a run that was killed as it wrote; nobody else writes here
             finished = claim(folder, settings, config)
             if finished is not None:
                 log.info("%s has finished already", folder)
@@ -73,7 +76,9 @@ def run(
             describe(folder, config, settings.choices, overrides, data, device)
             log.info("%s", _about(settings, parts, folder))
             with recorded_status(folder):
-                return _run(settings, config, folder, parts, stop)
+                summary = _run(settings, config, folder, parts, stop)
+            stop.check()  # a signal that came at the very end: the run is whole, but a sweep should stop
+            return summary
     except (MemoryError, torch.OutOfMemoryError) as error:
         what = f"{settings.name('model')} and trainer.batch_size={settings.trainer.batch_size}"
         raise ConfigError(f"{what}: out of memory ({' '.join(str(error).split()) or 'on the host'})") from error
@@ -91,8 +96,14 @@ def claim(folder: Path, settings: Settings, config: Mapping[str, Any]) -> dict[s
     stored = read_config(folder)
     if settings.resume is None and stored != config:
         raise ConfigError(f"{folder}: holds a run of another configuration; choose another hydra.run.dir")
-    longer = settings.trainer.epochs > stored["trainer"]["epochs"]
-    return None if longer else read_summary(folder)
+    epochs, before = settings.trainer.epochs, stored["trainer"].get("epochs", settings.trainer.epochs)
+    if epochs < before:
+        raise ConfigError(f"trainer.epochs={epochs}: the run has {before}; a resumed run can only be made longer")
+    try:
+        return None if epochs > before else read_summary(folder)
+    except DataError as error:
+        log.warning("%s; the final evaluation is done again", error)
+        return None
 
 
 def _run(
@@ -110,7 +121,10 @@ def _run(
         parts.scheduler.restore(progress.scheduler)
         log.info("continuing %s after step %d", folder, progress.step)
     (folder / SUMMARY).unlink(missing_ok=True)
-    with Tracker(folder, after_step=progress.step if begun else None) as tracker:
+    # What the partial epoch logged last stands at this step; it is logged again, all that came after it dropped.
+    again = progress.step if progress.partial.get("last_step") == progress.step else progress.step + 1
+    purge_from = (again if progress.step else 0) if begun else None
+    with Tracker(folder, epoch=progress.epoch, purge_from=purge_from) as tracker:
         tracker.hyperparameters(flat(config, settings.choices))
         report = Report(parts.autoencoder, parts.data, parts.noise, tracker)
         if progress.step == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -59,3 +60,10 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Temporary files of processes that were killed as they wrote in ``folder``."""
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if re.fullmatch(r"\..+\.\d+\.\d+", path.name)]

@@ -16,12 +16,15 @@ from aerun.tracking import Tracker
 class History:
     """Terms of one epoch, from its start or from the ``state`` of an earlier part of it."""
 
-    def __init__(self, parts: Parts, tracker: Tracker, epoch: int, state: dict[str, Any]) -> None:
+    def __init__(self, parts: Parts, tracker: Tracker, epoch: int, step: int, state: dict[str, Any]) -> None:
         self._parts, self._tracker, self._epoch = parts, tracker, epoch
         self._names: list[str] = list(state.get("names", []))
         self._rows: list[list[float]] = [list(row) for row in state.get("rows", [])]
         self._sizes: list[int] = list(state.get("sizes", []))
         self._logged: int = state.get("logged", 0)
+        self._last: tuple[int, dict[str, float]] = (state.get("last_step", -1), state.get("last_values", {}))
+        if self._last[0] == step:  # the run is continued at this very step, and what was logged there was dropped
+            tracker.scalars(self._last[1], step)
         self._pending: list[Tensor] = []
 
     @property
@@ -38,7 +41,8 @@ class History:
     def state(self, step: int) -> dict[str, Any]:
         """All that is needed to go on with this epoch after ``step`` updates of the run, as JSON values."""
         self._bring(step)
-        return {"names": self._names, "rows": self._rows, "sizes": self._sizes, "logged": self._logged}
+        terms = {"names": self._names, "rows": self._rows, "sizes": self._sizes, "logged": self._logged}
+        return {**terms, "last_step": self._last[0], "last_values": self._last[1]}
 
     def flush(self, step: int, last: Update) -> None:
         """Log the mean terms since the last flush, ``step`` updates into the run, and what the last one tells.
@@ -54,6 +58,7 @@ class History:
         )
         values["train/learning_rate"] = float(self._parts.optimizer.param_groups[0]["lr"])
         values["train/active_units"] = float((last.code != 0).sum()) / len(last.code)
+        self._last = (step, values)
         self._tracker.scalars(values, step)
 
     def means(self) -> dict[str, float]:

@@ -53,7 +53,7 @@ class Loop:
             progress.ended = False  # also for a finished run that is asked for more
         with ProgressBar(progress.step, self.total_steps) as bar:
             while not progress.ended:
-                history = History(self.parts, self.tracker, progress.epoch + 1, progress.partial)
+                history = History(self.parts, self.tracker, progress.epoch + 1, progress.step, progress.partial)
                 numbers = self._train_epoch(step, history, bar)
                 numbers |= self._evaluate(history, numbers)
                 if self.settings.pictures and (
@@ -97,7 +97,8 @@ class Loop:
             if last or progress.step % self.settings.log_every_steps == 0:
                 history.flush(progress.step, update)
                 bar.update(progress.step)
-            if self.stop.requested is not None or self.checkpoints.due():
+            # After the last step the epoch's own checkpoint follows at once.
+            if self.stop.requested is not None or (self.checkpoints.due() and not last):
                 now = time.perf_counter()
                 progress.train_seconds, clock = progress.train_seconds + now - clock, now
                 self._save(history)

@@ -52,7 +52,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder}: is not a run folder (it has no {CONFIG})") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or not isinstance(config.get("trainer"), dict):
         raise DataError(f"{path}: is not the configuration of a run")
     return config
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -21,24 +22,25 @@ from aerun.files import write_bytes, write_text
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+log = logging.getLogger(__name__)
 METRICS, FIGURES = "metrics.jsonl", "figures"
 
 
 class Tracker:
     """One run's logs; a context manager, so that files are closed whatever happens.
 
-    ``after_step``: a continued run's position; what was logged beyond it is dropped, since it will come again
-    (at 0 that is everything).
+    A continued run says how many epochs it has done, and from which step on it will log again: what stands
+    there already is dropped.
     ``events=False``: only PNG files are written, nothing is added to the logs.
     """
 
-    def __init__(self, folder: Path, *, after_step: int | None = None, events: bool = True) -> None:
+    def __init__(self, folder: Path, *, epoch: int = 0, purge_from: int | None = None, events: bool = True) -> None:
         self.folder = folder
-        self._after_step = after_step
+        self._purge_from = purge_from
         self._events = events
         self._writer: SummaryWriter | None = None
         if events:
-            kept = [line for line in read_metrics(folder) if line["step"] <= (after_step or 0)]
+            kept = [line for line in read_metrics(folder) if line["epoch"] <= epoch]
             write_text(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
 
     def __enter__(self) -> Self:
@@ -54,8 +56,7 @@ class Tracker:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            purge = self._after_step and self._after_step + 1
-            self._writer = SummaryWriter(str(self.folder), purge_step=purge)
+            self._writer = SummaryWriter(str(self.folder), purge_step=self._purge_from)
         return self._writer
 
     def flush(self) -> None:
@@ -120,18 +121,20 @@ class Tracker:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, up to one that was cut off or damaged."""
+    """The lines of metrics.jsonl. A damaged one is passed over with a warning, a last one that was cut off without."""
     lines: list[dict[str, Any]] = []
+    path = folder / METRICS
     try:
-        content = (folder / METRICS).read_bytes()
+        content = path.read_bytes().splitlines()
     except FileNotFoundError:
         return lines
-    for line in content.splitlines():
+    for number, line in enumerate(content, 1):
         try:
             numbers = json.loads(line)
         except (ValueError, RecursionError):
-            break
-        if not isinstance(numbers, dict) or not all(type(numbers.get(key)) is int for key in ("epoch", "step")):
-            break
-        lines.append(numbers)
+            numbers = None
+        if isinstance(numbers, dict) and all(type(numbers.get(key)) is int for key in ("epoch", "step")):
+            lines.append(numbers)
+        elif number < len(content):
+            log.warning("%s: line %d is damaged and left out", path, number)
     return lines

@@ -222,6 +222,8 @@ def test_resume_on_the_command_line(train: Train, tmp_path: Path) -> None:
     assert finished.returncode == 0 and "has finished" in finished.stdout
     refused = train("resume=two", "seed=3")
     assert refused.returncode == 1 and "seed=3: a resumed run keeps its settings" in refused.stderr
+    shorter = train("resume=two", "trainer.epochs=1")
+    assert shorter.returncode == 1 and "trainer.epochs=1: the run has 2" in shorter.stderr
     assert train("resume=two", "trainer.epochs=4").returncode == 0
     assert equal(weights(tmp_path / "four"), weights(tmp_path / "two"))
     assert lines(tmp_path / "four") == lines(tmp_path / "two")

@@ -44,8 +44,11 @@ SPEED = "train/images_per_second"
 Compose = Callable[[list[str]], dict[str, Any]]
 
 
-def start(config: dict[str, Any], folder: Path, errors: Path | None = None) -> int:
-    """Fork a process that runs ``config`` in ``folder``; returns its number. Its errors go to a file beside it."""
+def start(config: dict[str, Any], folder: Path, errors: Path | None = None, die_at: int = 0) -> int:
+    """Fork a process that runs ``config`` in ``folder``; returns its number. Its errors go to a file beside it.
+
+    ``die_at``: it dies as it renames a file for that time, before the renaming if odd and after it if even.
+    """
     from aerun.experiment import run
     from aerun.settings import parse
 
@@ -55,6 +58,8 @@ def start(config: dict[str, Any], folder: Path, errors: Path | None = None) -> i
     code = 1
     try:
         logging.disable()
+        if die_at:
+            die_at_renaming(die_at)
         sys.stderr = (errors or folder.parent / f"{folder.name}.err").open("a")
         run(parse(config), config, folder)
         code = 0
@@ -63,6 +68,23 @@ def start(config: dict[str, Any], folder: Path, errors: Path | None = None) -> i
     finally:
         sys.stderr.flush()
         os._exit(code)
+
+
+def die_at_renaming(number: int) -> None:
+    """Make this process die at its ``number``-th renaming of a file."""
+    rename, count = Path.replace, 0
+
+    def counted(self: Path, target: Path) -> Path:
+        nonlocal count
+        count += 1
+        if count == number and number % 2:
+            os._exit(9)
+        result = rename(self, target)
+        if count == number:
+            os._exit(9)
+        return result
+
+    Path.replace = counted  # type: ignore[method-assign, assignment]
 
 
 def finish(child: int) -> int:
@@ -131,3 +153,19 @@ def campaign(compose: Compose, folder: Path, count: int, seed: int = 0) -> dict[
         identical += not wrong
         failed += [(number, CONFIGURATIONS[kind], wrong[:5])] if wrong else []
     return {"runs": count, "kills": kills, "identical": identical, "failed": failed}
+
+
+def renaming_campaign(compose: Compose, folder: Path, points: list[int]) -> dict[str, Any]:
+    """Kill a run at each of these renamings, twice over, and continue it; every rename is a point of commitment."""
+    overrides = [override for override in SMALL if "every_minutes" not in override and "batch" not in override]
+    config = compose([*overrides, "checkpoint.every_minutes=0.000001", "trainer.batch_size=170", "noise=gaussian"])
+    assert finish(start(config, folder / "reference")) == 0
+    expected, failed = contents(folder / "reference"), []
+    for point in points:
+        run_folder = folder / f"at-{point}"
+        codes = [finish(start(config, run_folder, die_at=at)) for at in (point, 5)]
+        code = finish(start(config, run_folder))
+        wrong = differences(expected, contents(run_folder)) if code == 0 else [f"exit code {code}"]
+        left = [path.name for path in run_folder.rglob(".*") if path.is_file() and path.name != ".lock"]
+        failed += [(point, codes, wrong[:5], left)] if wrong or left else []
+    return {"points": len(points), "failed": failed}

@@ -62,7 +62,10 @@ def readers(folder: Path) -> dict[str, tuple[Reader, list[bytes]]]:
         "checkpoint": (checkpoint.read, [(folder / "seed.safetensors").read_bytes()]),
         "metrics.jsonl": (lambda path: read_metrics(named(path, "metrics.jsonl")), [b'{"epoch": 1, "step": 2}\n' * 3]),
         "summary.json": (lambda path: read_summary(named(path, "summary.json")), [summary]),
-        "config.yaml": (lambda path: read_config(named(path, "config.yaml")), [b"seed: 0\nmodel:\n  hidden: [1, 2]\n"]),
+        "config.yaml": (
+            lambda path: read_config(named(path, "config.yaml")),
+            [b"seed: 0\ntrainer:\n  epochs: 2\nmodel:\n  hidden: [1, 2]\n"],
+        ),
     }
 
 
