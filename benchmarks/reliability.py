@@ -100,6 +100,8 @@ def memory_rows(folder: Path, count: int) -> list[tuple[str, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memory", type=int, help="only so many runs in one process, printed as JSON")
+    names = ("kills", "checkpoints", "disks", "leaves", "readers", "memory")
+    parser.add_argument("--only", nargs="+", choices=names, help="run these again, and keep the other rows")
     parser.add_argument("--folder", type=Path, help="where runs go; a temporary folder by default")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -118,22 +120,31 @@ def main() -> None:
             ("readers", lambda place: reader_rows(place, 200_000)),
             ("memory", lambda place: memory_rows(place, 200)),
         ]
-        lines = ["| fault | what became of it | minutes |", "|---|---|---|"]
+        page = ROOT / "docs" / "reliability.md"
+        rows = read_rows(page) if arguments.only else {}
         for name, campaign in campaigns:
+            if arguments.only and name not in arguments.only:
+                continue
             (folder / name).mkdir()
             clock = time.perf_counter()
-            rows = campaign(folder / name)
+            found = campaign(folder / name)
             minutes = f"{(time.perf_counter() - clock) / 60:.1f}"
-            for fault, text in rows:
-                lines.append(f"| {fault} | {text} | {minutes} |")
+            for fault, text in found:
+                rows[fault] = f"| {fault} | {text} | {minutes} |"
                 minutes = ""
-                print(lines[-1], flush=True)
+                print(rows[fault], flush=True)
     head = (
         f"# Reliability\n\nMade by `python benchmarks/reliability.py` on {date.today()}, {processor()}. "
         "Bit-identical means: weights, optimizer state, metrics.jsonl, summary, figures and TensorBoard's scalars and "
         "images, with no step missing or doubled; only times and speeds may differ.\n"
     )
-    (ROOT / "docs" / "reliability.md").write_text("\n".join([head, *lines, ""]))
+    page.write_text("\n".join([head, "| fault | what became of it | minutes |", "|---|---|---|", *rows.values(), ""]))
+
+
+def read_rows(page: Path) -> dict[str, str]:
+    """The rows of an earlier report, by their fault."""
+    lines = [line for line in page.read_text().splitlines() if line.startswith("| ")][1:]
+    return {line.split(" | ")[0].removeprefix("| "): line for line in lines}
 
 
 if __name__ == "__main__":

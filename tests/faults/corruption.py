@@ -91,7 +91,7 @@ def full_disks(compose: Compose, folder: Path, count: int, seed: int = 0) -> dic
             fill(disk / "ballast", leave=draw.randrange(200_000))
             code = finish(child)
             filled += code != 0
-            failed_clearly += code == 0 or "aerun.errors.StorageError: " in errors_path.read_text()
+            failed_clearly += code != 0 and "aerun.errors.StorageError: " in errors_path.read_text()
             checkpoints = sorted((run_folder / "checkpoints").glob("*.safetensors"))
             for path in checkpoints:
                 read(path)  # raises if it is not whole
