@@ -29,17 +29,20 @@ from aerun.runfolder import (
     CHECKPOINTS,
     CONFIG,
     ENVIRONMENT,
+    FIGURES,
+    METRICS,
     SUMMARY,
     describe,
     flat,
     read_config,
+    read_metrics,
     read_summary,
     recorded_status,
 )
 from aerun.settings import Settings, parse
 from aerun.signals import StopSignals
 from aerun.step import Parts
-from aerun.tracking import FIGURES, METRICS, Tracker, read_metrics
+from aerun.tracking import Tracker
 
 log = logging.getLogger(__name__)
 

@@ -1,27 +1,34 @@
-"""The files of a run folder that say what was run, and where."""
+"""The files of a run folder that say what was run, and where, and how it went. Reading them needs no torch."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import platform
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import yaml
 
-from aerun.dataset.base import Data
-from aerun.environment import environment
 from aerun.errors import DataError, DivergedError, StorageError
 from aerun.files import write_text
 
+if TYPE_CHECKING:
+    import torch
+
+    from aerun.dataset.base import Data
+
+log = logging.getLogger(__name__)
 CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
-STATUS, SUMMARY, CHECKPOINTS = "status.json", "summary.json", "checkpoints"
+STATUS, SUMMARY, METRICS = "status.json", "summary.json", "metrics.jsonl"
+CHECKPOINTS, FIGURES = "checkpoints", "figures"
+# The C parser reads a configuration ten times faster; a few builds of PyYAML lack it.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def describe(
@@ -33,6 +40,8 @@ def describe(
     device: torch.device,
 ) -> None:
     """Write what was asked for, and where and with what it runs."""
+    from aerun.environment import environment
+
     write_text(folder / CONFIG, yaml.safe_dump({**config, "resume": None}, sort_keys=False))
     if not (folder / OVERRIDES).exists():
         asked = {"overrides": list(overrides), "choices": dict(choices)}
@@ -47,7 +56,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """A run folder's resolved configuration; DataError if it is not one."""
     path = folder / CONFIG
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise DataError(f"{folder}: is not a run folder (it has no {CONFIG})") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
@@ -60,7 +69,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def read_choices(folder: Path) -> dict[str, str]:
     """The option chosen in each group of a run folder; empty where that is not known."""
     try:
-        asked = yaml.safe_load((folder / OVERRIDES).read_text(encoding="utf-8"))
+        asked = yaml.load((folder / OVERRIDES).read_text(encoding="utf-8"), _Loader)
         return {str(group): str(option) for group, option in asked["choices"].items()}
     except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError, AttributeError):
         return {}
@@ -78,6 +87,26 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
     if not isinstance(summary, dict) or not {"epochs", "steps", "test", "baselines"} <= summary.keys():
         raise DataError(f"{path}: is not the summary of a run")
     return summary
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl. A damaged one is passed over with a warning, a last one that was cut off without."""
+    lines: list[dict[str, Any]] = []
+    path = folder / METRICS
+    try:
+        content = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return lines
+    for number, line in enumerate(content, 1):
+        try:
+            numbers = json.loads(line)
+        except (ValueError, RecursionError):
+            numbers = None
+        if isinstance(numbers, dict) and all(type(numbers.get(key)) is int for key in ("epoch", "step")):
+            lines.append(numbers)
+        elif number < len(content):
+            log.warning("%s: line %d is damaged and left out", path, number)
+    return lines
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import os
 import shutil
 from pathlib import Path
@@ -18,12 +17,10 @@ import numpy as np
 from torch import Tensor
 
 from aerun.files import write_bytes, write_text
+from aerun.runfolder import FIGURES, METRICS, read_metrics
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-log = logging.getLogger(__name__)
-METRICS, FIGURES = "metrics.jsonl", "figures"
 
 
 class Tracker:
@@ -118,23 +115,3 @@ class Tracker:
         from torch.utils.tensorboard.summary import hparams
 
         self._board._get_file_writer().add_summary(hparams({}, {})[2])
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl. A damaged one is passed over with a warning, a last one that was cut off without."""
-    lines: list[dict[str, Any]] = []
-    path = folder / METRICS
-    try:
-        content = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return lines
-    for number, line in enumerate(content, 1):
-        try:
-            numbers = json.loads(line)
-        except (ValueError, RecursionError):
-            numbers = None
-        if isinstance(numbers, dict) and all(type(numbers.get(key)) is int for key in ("epoch", "step")):
-            lines.append(numbers)
-        elif number < len(content):
-            log.warning("%s: line %d is damaged and left out", path, number)
-    return lines

@@ -28,8 +28,7 @@ def readers(folder: Path) -> dict[str, tuple[Reader, list[bytes]]]:
     from aerun.dataset.array import _load
     from aerun.dataset.folder import ImageFolder
     from aerun.dataset.idx import read_idx_bytes, write_idx
-    from aerun.runfolder import read_config, read_summary
-    from aerun.tracking import read_metrics
+    from aerun.runfolder import read_config, read_metrics, read_summary
 
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (9, 7, 3), np.uint8)
