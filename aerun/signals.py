@@ -53,6 +53,11 @@ class StopSignals:
         if self._interruptible:
             raise Stopped(number)
 
+    def request(self, number: int = signal.SIGINT) -> None:
+        """Ask for a stop as that signal would; any thread may."""
+        if self.requested is None:
+            self.requested = number
+
     def check(self) -> None:
         """Raise Stopped if a signal has come."""
         if self.requested is not None:
