@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from aerun.errors import AerunError, DataError
-from aerun.runfolder import read_status, read_summary, record_status
+from aerun.runfolder import STATUS, read_status, read_summary, record_status
 from aerun.signals import Stopped
 from aerun.sweep.index import ENDED, FAILED, state
 from aerun.sweep.job import STOP, Job
@@ -52,14 +52,22 @@ class Drive:
         """Run jobs as they come; each with its state as it ends."""
         (self.folder / STOP).unlink(missing_ok=True)
         with self._signals():
-            for job, death in self.launcher.run(self._beginning(jobs), self.folder, at_once):
-                if death is not None and state(job.folder) not in ENDED:
-                    job.folder.mkdir(exist_ok=True)
-                    record_status(job.folder, "killed", death)
-                became = state(job.folder)
-                self._tell(job, became)
-                self.failures += became in FAILED
-                yield job, became
+            try:
+                yield from self._outcomes(jobs, at_once)
+            except Stopped as stopped:
+                if not self.launcher.detached:
+                    raise
+                self.stopped = stopped.number
+
+    def _outcomes(self, jobs: Iterator[Job], at_once: int | None) -> Iterator[tuple[Job, str]]:
+        for job, death in self.launcher.run(self._beginning(jobs), self.folder, at_once):
+            if death is not None and state(job.folder) not in ENDED:
+                job.folder.mkdir(exist_ok=True)
+                record_status(job.folder, "killed", death)
+            became = state(job.folder)
+            self._tell(job, became)
+            self.failures += became in FAILED
+            yield job, became
 
     def _beginning(self, jobs: Iterator[Job]) -> Iterator[Job]:
         """The jobs, until the sweep is stopped or too many have failed."""
@@ -67,6 +75,8 @@ class Drive:
             allowed = self.sweep.allowed_failures
             if (self.folder / STOP).exists() or (allowed is not None and self.failures >= allowed):
                 return
+            if state(job.folder) in FAILED:
+                (job.folder / STATUS).unlink()  # how the new attempt ends is what counts
             self._begun[job.name] = time.monotonic()
             yield job
 
@@ -91,7 +101,7 @@ class Drive:
         """The first SIGINT or SIGTERM asks the running jobs to save and stop, a second ends them on the spot."""
 
         def note(number: int, frame: FrameType | None) -> None:
-            if self.stopped is not None:
+            if self.stopped is not None or self.launcher.detached:
                 raise Stopped(number)
             self.stopped = number
             (self.folder / STOP).touch()
@@ -118,6 +128,8 @@ class Drive:
         if failed:
             print("\nfailed:")
             table([(became, job.label, _cause(job.folder)) for job, became in failed])
+        if self.stopped is not None and self.launcher.detached:
+            print(f"\n{self.launcher.farewell()}")
         if any(became not in (*ENDED, *FAILED) for became in states.values()):
             print(f"\ngo on       {self.command()}")
         if self.stopped is not None:

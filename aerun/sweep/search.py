@@ -72,7 +72,8 @@ class Search:
     def points(self, trial: optuna.trial.FrozenTrial | optuna.Trial) -> list[Composed]:
         """The trial's runs, composed."""
         drawn = [
-            axis.at(trial.params[axis.key]) if axis.interval else str(trial.params[axis.key]) for axis in self.searched
+            axis.at(trial.params[axis.key]) if axis.interval else f"{axis.key}={trial.params[axis.key]}"
+            for axis in self.searched
         ]
         return [self.composer([*other, *drawn]) for other in self.others]
 
@@ -162,7 +163,7 @@ class Search:
 
 def _distribution(axis: Axis) -> optuna.distributions.BaseDistribution:
     if axis.interval is None:
-        return optuna.distributions.CategoricalDistribution(axis.overrides)
+        return optuna.distributions.CategoricalDistribution([word.partition("=")[2] for word in axis.overrides])
     low, high = axis.interval
     if axis.whole:
         return optuna.distributions.IntDistribution(int(low), int(high), log=axis.logarithmic)

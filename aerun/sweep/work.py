@@ -6,8 +6,9 @@ import contextlib
 import gc
 import logging
 import os
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -26,15 +27,15 @@ LINE = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
 log = logging.getLogger(__name__)
 
 
-def work(job: Job, sweep: Path, parent: int | None = None) -> bool:
-    """Run a job in its folder, from where it stands. Returns whether it was asked to stop.
+def work(job: Job, sweep: Path, parent: int | None = None, more_signals: Sequence[str] = ()) -> int | None:
+    """Run a job in its folder, from where it stands. Returns the signal that asked it to stop, if one did.
 
     ``parent`` is the process that the job must not outlive. A signal in a process of the job's own ends it with
     everything saved; status.json says how it ended.
     """
     if (sweep / STOP).exists():
-        return True
-    signals = StopSignals()
+        return int(signal.SIGINT)
+    signals = StopSignals(*more_signals)
     job.folder.mkdir(parents=True, exist_ok=True)
     try:
         with logging_to(job.folder / "aerun.log"), _watching(sweep / STOP, parent, signals):
@@ -47,7 +48,7 @@ def work(job: Job, sweep: Path, parent: int | None = None) -> bool:
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-    return signals.requested is not None
+    return signals.requested
 
 
 def _run(job: Job, sweep: Path, signals: StopSignals) -> None:

@@ -20,6 +20,8 @@ Ended = tuple[Job, str | None]  # a job, and what killed it
 class Launcher(Protocol):
     """An engine. A context manager: leaving it ends the processes that it began."""
 
+    detached: bool  # whether jobs go on when the launcher ends
+
     @property
     def slots(self) -> int:
         """How many jobs run at once."""
@@ -35,6 +37,10 @@ class Launcher(Protocol):
 
     def run(self, jobs: Iterator[Job], sweep: Path, at_once: int | None = None) -> Iterator[Ended]:
         """Run the jobs, taking them as there is room for them (at most ``at_once``); each as it ends."""
+        ...
+
+    def farewell(self) -> str:
+        """Of a detached launcher: what goes on, and how to end it."""
         ...
 
     def __enter__(self) -> Launcher: ...

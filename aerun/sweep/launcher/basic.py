@@ -19,6 +19,7 @@ class Basic:
 
     gpus: list[int]
     slots: int = 1
+    detached = False
 
     def warm(self, jobs: int) -> None:
         """Nothing to do."""
@@ -35,6 +36,10 @@ class Basic:
             if call(WORK, job, sweep):
                 (sweep / STOP).touch()  # the signal was meant for all of it
             yield job, None
+
+    def farewell(self) -> str:
+        """Nothing goes on."""
+        return ""
 
     def __enter__(self) -> Self:
         return self

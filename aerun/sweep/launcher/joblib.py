@@ -32,6 +32,8 @@ class Joblib:
     threads: Count | None
     gpus: list[int] = field(default_factory=list, metadata={"internal": True})
 
+    detached = False
+
     def __post_init__(self) -> None:
         self._executors: dict[int, ProcessPoolExecutor] = {}
 
@@ -87,6 +89,10 @@ class Joblib:
             raise error
         codes = [word for word in str(error).replace("{", " ").replace("}", " ").split() if "(-" in word]
         return f"the process was killed by {', '.join(codes) or 'a signal'}; SIGKILL is often the lack of memory"
+
+    def farewell(self) -> str:
+        """Nothing goes on."""
+        return ""
 
     def __enter__(self) -> Self:
         return self
