@@ -10,7 +10,8 @@ import json
 import logging
 import re
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 MODEL, OPTIMIZER = "model.", "optimizer."
 BLANK = "0" * 64
+SOON = 1.0  # seconds: epochs that end sooner after a checkpoint share the next one
 
 
 @dataclass
@@ -62,6 +64,7 @@ class Checkpointer:
         self.folder, self._model, self._optimizer = folder, model, optimizer
         self._interval = None if every_minutes is None else every_minutes * 60
         self._saved = self._started = time.monotonic()
+        self._best: tuple[dict[str, Tensor], Progress] | None = None  # of an epoch without a checkpoint of its own
 
     def wall_seconds(self, progress: Progress) -> float:
         """How long the run has taken, all its sessions together."""
@@ -71,8 +74,17 @@ class Checkpointer:
         """Whether the time between checkpoints has passed."""
         return self._interval is not None and time.monotonic() - self._saved >= self._interval
 
+    def epoch(self, progress: Progress, *, last: bool) -> bool:
+        """An epoch has ended: whether it is to be saved now. If not, the best weights are remembered."""
+        if last or self.due() or time.monotonic() - self._saved >= SOON:
+            return True
+        if progress.best_epoch == progress.epoch:
+            weights = {name: value.detach().clone() for name, value in self._model.state_dict().items()}
+            self._best = weights, replace(progress)
+        return False
+
     def save(self, progress: Progress) -> None:
-        """Save as ``last``; before it as ``best``, if the best epoch is the one that has just ended."""
+        """Save as ``last``; before it, if an epoch since the last checkpoint was the best so far, that as ``best``."""
         if not all(bool(norm.isfinite()) for norm in torch._foreach_norm(list(self._model.parameters()))):
             raise DivergedError(
                 f"epoch {progress.epoch}, step {progress.step}: the weights are not finite any more; "
@@ -81,14 +93,22 @@ class Checkpointer:
         self._saved = time.monotonic()
         progress.wall_seconds += self._saved - self._started
         self._started = self._saved
+        # The best first: a run killed between the two computes that epoch again, and this file with it.
         if progress.best_epoch == progress.epoch and not progress.partial:
-            # First: a run killed between the two computes this epoch again, and this file with it.
             save(self.folder / BEST, self._model, None, progress)
+            self._best = None
+        self.save_best()
         last, new = self.folder / LAST, self.folder / "new.safetensors"
         save(new, self._model, self._optimizer, progress)
         if last.exists():
             last.replace(self.folder / PREVIOUS)
         new.replace(last)
+
+    def save_best(self) -> None:
+        """Save the best weights, if they are of an epoch without a checkpoint of its own."""
+        if self._best is not None:
+            save(self.folder / BEST, self._best[0], None, self._best[1])
+            self._best = None
 
     def restore(self) -> Progress | None:
         """Put model and optimizer where the newest whole checkpoint has them; None if there never was one.
@@ -123,9 +143,10 @@ class Checkpointer:
             save(self.folder / BEST, self._model, None, progress)
 
 
-def save(path: Path, model: nn.Module, optimizer: Optimizer | None, progress: Progress) -> None:
+def save(path: Path, model: nn.Module | Mapping[str, Tensor], optimizer: Optimizer | None, progress: Progress) -> None:
     """Write weights and, to continue from, the optimizer's state; the file appears whole or not at all."""
-    tensors = {f"{MODEL}{name}": value for name, value in model.state_dict().items()}
+    weights = model.state_dict() if isinstance(model, nn.Module) else model
+    tensors = {f"{MODEL}{name}": value for name, value in weights.items()}
     state = optimizer.state_dict() if optimizer is not None else {"state": {}, "param_groups": []}
     scalars: dict[str, dict[str, Any]] = {}
     for index, values in state["state"].items():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from aerun.checkpoint import Checkpointer, Progress
-from aerun.errors import DivergedError
+from aerun.errors import DivergedError, PrunedError
 from aerun.evaluation import evaluate
 from aerun.history import History
 from aerun.progress import ProgressBar
@@ -44,7 +44,8 @@ class Loop:
         self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
 
     def run(self) -> Progress:
-        """Train from where ``progress`` stands to the end, with a checkpoint after every epoch and whenever due.
+        """Train from where ``progress`` stands to the end, with a checkpoint after epochs (of those shorter than a
+        second, after some) and whenever due.
 
         Raises DivergedError, before anything is saved, when a loss is not finite; Stopped after a signal, with
         everything saved that was computed.
@@ -54,21 +55,31 @@ class Loop:
         if progress.step < self.total_steps and not self._enough():
             progress.ended = False  # also for a finished run that is asked for more
         with ProgressBar(progress.step, self.total_steps) as bar:
-            while not progress.ended:
-                history = History(self.parts, self.tracker, progress.epoch + 1, progress.step, progress.partial)
-                numbers = self._train_epoch(step, history, bar)
-                numbers |= self._evaluate(history, numbers)
-                if self.settings.pictures and (
-                    progress.ended or progress.epoch in self.settings.picture_epochs(self.epochs)
-                ):
-                    self.report.epoch(progress.step)
-                self.tracker.metrics(epoch=progress.epoch, step=progress.step, **numbers)
-                self._save()
-                bar.epoch(progress.epoch, self.epochs, numbers)
-                self.stop.check()
-                if self.watch is not None and self.judged and not progress.ended:
-                    self.watch(progress.epoch, numbers)
+            try:
+                while not progress.ended:
+                    self._epoch(step, bar)
+            except (DivergedError, PrunedError):
+                self.checkpoints.save_best()
+                raise
         return progress
+
+    def _epoch(self, step: Step, bar: ProgressBar) -> None:
+        """What is left of an epoch, and all that comes at its end."""
+        progress = self.progress
+        history = History(self.parts, self.tracker, progress.epoch + 1, progress.step, progress.partial)
+        numbers = self._train_epoch(step, history, bar)
+        numbers |= self._evaluate(history, numbers)
+        if self.settings.pictures and (progress.ended or progress.epoch in self.settings.picture_epochs(self.epochs)):
+            self.report.epoch(progress.step)
+        self.tracker.metrics(epoch=progress.epoch, step=progress.step, **numbers)
+        leaving = self.stop.requested is not None
+        if self.checkpoints.epoch(progress, last=progress.ended or leaving):
+            self._save()
+        bar.epoch(progress.epoch, self.epochs, numbers)
+        if leaving:
+            self.stop.check()
+        if self.watch is not None and self.judged and not progress.ended:
+            self.watch(progress.epoch, numbers)
 
     def _make_step(self) -> Step:
         settings, scheduler = self.settings, self.parts.scheduler

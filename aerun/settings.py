@@ -32,7 +32,7 @@ TRUSTED = ("aerun", "torch.nn", "torch.optim", "torchvision.transforms")
 
 @dataclass(frozen=True)
 class Checkpointing:
-    """Checkpoints come after every epoch, and within one when so many minutes have passed since the last."""
+    """Checkpoints come after epochs (at most one a second), and within one when so many minutes have passed."""
 
     every_minutes: Positive | None
 

@@ -22,6 +22,8 @@ from aerun.runfolder import FIGURES, METRICS, read_metrics
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+PNG_EFFORT = 2  # of 9: a third of the time of the usual 6, for files a few per cent larger
+
 
 class Tracker:
     """One run's logs; a context manager, so that files are closed whatever happens.
@@ -79,14 +81,22 @@ class Tracker:
     def picture(self, tag: str, pixels: np.ndarray, step: int) -> None:
         """A picture [H,W] or [H,W,3], uint8: in TensorBoard, and the latest as a PNG file under figures/."""
         from PIL import Image
+        from tensorboard.compat.proto.summary_pb2 import Summary
 
         path = self.folder / FIGURES / f"{tag.replace('/', '_')}.png"
         path.parent.mkdir(exist_ok=True)
         encoded = io.BytesIO()
-        Image.fromarray(pixels).save(encoded, "PNG")
+        Image.fromarray(pixels).save(encoded, "PNG", compress_level=PNG_EFFORT)
         write_bytes(path, encoded.getvalue())
         if self._events:
-            self._board.add_image(tag, pixels, step, dataformats="HW" if pixels.ndim == 2 else "HWC")
+            # add_image would compress it a second time.
+            image = Summary.Image(
+                height=pixels.shape[0],
+                width=pixels.shape[1],
+                colorspace=1 if pixels.ndim == 2 else 3,
+                encoded_image_string=encoded.getvalue(),
+            )
+            self._board._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
     def histogram(self, tag: str, values: Tensor, step: int) -> None:
         """The distribution of all values."""

@@ -200,6 +200,7 @@ def test_a_run_cut_off_and_continued_is_the_undisturbed_run(
         if progress.epoch == 2:
             raise KeyboardInterrupt
 
+    monkeypatch.setattr("aerun.checkpoint.SOON", 0.0)  # a checkpoint after every epoch, short as they are
     monkeypatch.setattr(Checkpointer, "save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
         go(*overrides, folder="cut")
@@ -250,6 +251,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
         return original(self, prediction, target) * (float("inf") if calls["count"] == 8 else 1.0)
 
     monkeypatch.setattr(MSE, "__call__", poisoned)
+    monkeypatch.setattr("aerun.checkpoint.SOON", 0.0)
     # 600 images in batches of 128 are 5 steps an epoch: step 8 is the third of epoch 2.
     with pytest.raises(aerun.DivergedError, match=r"epoch 2, step 8: reconstruction is inf \(gradient norm"):
         go()
@@ -257,6 +259,25 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
         state = weights(tmp_path / "run", name)
         assert all(bool(torch.isfinite(tensor).all()) for tensor in state.values())
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "diverged"
+
+
+def test_the_best_weights_of_a_short_run_outlive_its_divergence(
+    go: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from aerun.loss import MSE
+
+    original, calls = MSE.__call__, {"count": 0}
+
+    def poisoned(self: MSE, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        calls["count"] += prediction.requires_grad
+        return original(self, prediction, target) * (float("inf") if calls["count"] == 13 else 1.0)
+
+    undisturbed = go("trainer.epochs=2", folder="two")
+    monkeypatch.setattr(MSE, "__call__", poisoned)
+    with pytest.raises(aerun.DivergedError):  # in epoch 3, before any checkpoint is due
+        go()
+    assert not (tmp_path / "run" / "checkpoints" / "last.safetensors").exists()
+    assert equal(weights(tmp_path / "run", "best"), weights(undisturbed, "best"))
 
 
 def test_a_diverged_run_on_the_command_line(train: Train, tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import re
 import shlex
 import signal
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
@@ -38,7 +38,6 @@ class Drive:
     words: list[str]  # the command, for going on with it
     failures: int = 0
     stopped: int | None = None  # the signal that asked for it
-    _begun: dict[str, float] = field(default_factory=dict)
     _total: int = 0
     _ended: int = 0
 
@@ -77,7 +76,6 @@ class Drive:
                 return
             if state(job.folder) in FAILED:
                 (job.folder / STATUS).unlink()  # how the new attempt ends is what counts
-            self._begun[job.name] = time.monotonic()
             yield job
 
     def _tell(self, job: Job, became: str) -> None:
@@ -87,13 +85,7 @@ class Drive:
         self._ended += 1
         width = len(str(self._total)) if self._total else 1
         count = f"[{self._ended:{width}}/{self._total}]" if self._total else f"[{self._ended}]"
-        parts = [
-            count,
-            f"{became:<9}",
-            job.label,
-            _result(job.folder),
-            f"{time.monotonic() - self._begun[job.name]:.0f} s",
-        ]
+        parts = [count, f"{became:<9}", job.label, _result(job.folder), _duration(job.folder)]
         print("  ".join(part for part in parts if part), flush=True)
 
     @contextlib.contextmanager
@@ -130,7 +122,7 @@ class Drive:
             table([(became, job.label, _cause(job.folder)) for job, became in failed])
         if self.stopped is not None and self.launcher.detached:
             print(f"\n{self.launcher.farewell()}")
-        if any(became not in (*ENDED, *FAILED) for became in states.values()):
+        if any(became not in ENDED for became in states.values()):
             print(f"\ngo on       {self.command()}")
         if self.stopped is not None:
             raise Stopped(self.stopped)
@@ -140,7 +132,8 @@ class Drive:
     def command(self) -> str:
         """What to type to go on with this sweep."""
         words = [word for word in self.words if not word.startswith("sweep.name=")]
-        return shlex.join([*words, f"sweep.name={self.folder.name}"])
+        python = ["python"] if words[0].endswith(".py") else []
+        return shlex.join([*python, *words, f"sweep.name={self.folder.name}"])
 
 
 def _result(folder: Path) -> str:
@@ -156,6 +149,15 @@ def _cause(folder: Path) -> str:
     status = read_status(folder) or {}
     text = " ".join(str(status.get("error") or "").split())
     return re.sub(r"^(Config|Data|Diverged|Storage|Pruned)Error: ", "", text)  # the sentence says it all
+
+
+def _duration(folder: Path) -> str:
+    """How long the last attempt took, by its own clock."""
+    status = read_status(folder) or {}
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        seconds = datetime.fromisoformat(status["time"]) - datetime.fromisoformat(status["began"])
+        return f"{seconds.total_seconds():.0f} s"
+    return ""
 
 
 def table(rows: Sequence[Sequence[str]]) -> None:

@@ -25,7 +25,7 @@ def damaged_checkpoints(compose: Compose, folder: Path, count: int, continued: i
     from aerun.errors import DataError
 
     draw = random.Random(seed)
-    config = compose([*SMALL, "noise=gaussian"])
+    config = compose([*SMALL, "noise=gaussian", "checkpoint.every_minutes=0.00001"])
     assert finish(start(config, folder / "whole")) == 0
     expected = contents(folder / "whole")
     content = (folder / "whole" / "checkpoints" / "last.safetensors").read_bytes()

@@ -86,11 +86,11 @@ class Ray:
         root = str(Path(aerun.__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         environment = {"env_vars": {"PYTHONPATH": path, "TQDM_DISABLE": "1"}}
-        given: dict[str, Any] = {"log_to_driver": False, "include_dashboard": False, **self.init}
-        if self.address is not None:  # what only a new cluster can be told
-            given = {"log_to_driver": False, "address": self.address, **self.init}
+        given: dict[str, Any] = {"log_to_driver": False, "address": self.address, **self.init}
+        if self.address is None:  # without the word, Ray joins whatever cluster is there
+            given |= {"address": "local", "include_dashboard": False}
         try:
-            ray.init(runtime_env=environment, logging_level=logging.WARNING, **given)
+            ray.init(runtime_env=environment, logging_level=logging.ERROR, **given)
         except Exception as error:
             raise ConfigError(f"hydra/launcher=ray: {' '.join(str(error).split())}") from error
         return self
