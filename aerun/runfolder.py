@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
 STATUS, SUMMARY, METRICS = "status.json", "summary.json", "metrics.jsonl"
-CHECKPOINTS, FIGURES = "checkpoints", "figures"
+CHECKPOINTS, FIGURES, PROBES = "checkpoints", "figures", "probes.npz"
 
 
 def describe(

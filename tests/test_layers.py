@@ -39,7 +39,7 @@ def importers(package: str) -> set[str]:
     [
         ("hydra", {"cli.py", "console.py"}),
         ("omegaconf", {"cli.py", "console.py"}),
-        ("matplotlib", {"figures.py"}),
+        ("matplotlib", {"figures/__init__.py", "figures/canvas.py"}),
         ("torch.utils.tensorboard", {"tracking.py"}),
         ("safetensors", {"checkpoint.py"}),
         ("tqdm", {"progress.py", "dataset/folder.py"}),

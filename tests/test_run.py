@@ -89,6 +89,7 @@ def test_the_run_folder_holds_what_the_readme_says(go: Callable[..., Path]) -> N
         "environment.json",
         "metrics.jsonl",
         "summary.json",
+        "probes.npz",
         "checkpoints/last.safetensors",
         "checkpoints/best.safetensors",
         "figures/reconstructions_test.png",
