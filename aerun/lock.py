@@ -53,14 +53,12 @@ class FolderLock:
 
 def is_held(folder: Path) -> bool:
     """Whether a process of this machine holds the folder; True where that cannot be known."""
+    held = True
     if fcntl is not None:
-        try:
+        with contextlib.suppress(OSError):
+            held = (folder / NAME).exists()
             with (folder / NAME).open("rb") as file:
                 # Shared and for an instant: only a run that starts in this very instant could be turned away by it.
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return False
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return True
-    return True
+                held = False
+    return held

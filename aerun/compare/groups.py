@@ -52,6 +52,18 @@ class Group:
         """``model=conv, sparsity=topk``."""
         return ", ".join(f"{key}={shown(value)}" for key, value in self.values.items()) or "all runs"
 
+    @property
+    def short(self) -> str:
+        """``conv, no noise, lr=0.003``, for a legend."""
+        words = []
+        for key, value in self.values.items():
+            text = shown(value)
+            is_option = isinstance(value, str) and "." not in key
+            words.append(
+                f"{key.rpartition('.')[2]}={text}" if not is_option else f"no {key}" * (text == "none") or text
+            )
+        return ", ".join(words) or "all runs"
+
     def statistic(self, metric: str) -> Statistic | None:
         return Statistic.of([run.numbers[metric] for run in self.counted if metric in run.numbers])
 

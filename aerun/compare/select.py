@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from aerun.compare.records import STATES, Run, Value
 from aerun.errors import ConfigError
+from aerun.settings import GROUPS
 from aerun.spec import nearest
 
 DEFAULT_METRICS = ("test/mse", "test/psnr", "train_seconds")
@@ -52,10 +53,17 @@ def parsed(text: str) -> Value | None:
 
 
 def setting_names(runs: Iterable[Run]) -> list[str]:
-    """Every key of every run: groups first, else in the order of the configuration."""
-    names = list(dict.fromkeys(key for run in runs for key in run.settings))
+    """Every key of every run: groups first; before others those that were typed, in the order typed."""
+    names = dict.fromkeys(key for run in runs for key in run.settings)
     groups = {name.partition(".")[0] for name in names if "." in name} | {"experiment"}
-    return sorted(names, key=lambda name: name not in groups)
+    typed = {name: position for position, name in enumerate(typed_names(runs))}
+    order = {name: position for position, name in enumerate((*typed, *GROUPS))}
+    return sorted(names, key=lambda name: (name not in groups, order.get(name, len(order))))
+
+
+def typed_names(runs: Iterable[Run]) -> list[str]:
+    """The keys that were given on some run's command line."""
+    return list(dict.fromkeys(word.lstrip("+").partition("=")[0] for run in runs for word in run.overrides))
 
 
 def number_names(runs: Iterable[Run]) -> list[str]:
@@ -66,12 +74,20 @@ def number_names(runs: Iterable[Run]) -> list[str]:
 def varied(runs: Sequence[Run]) -> list[str]:
     """The keys whose values differ among the runs; a run without the key counts as a value of its own.
 
-    A key inside a group is left out where it follows from the option chosen there: ``sparsity.k``, which only
-    ``topk`` has and which is always 16, says no more than ``sparsity`` does. A job that has not begun says nothing
-    of the keys that it was not given.
+    A key inside a group is left out where it says nothing new: where it follows from the option chosen there
+    (``sparsity.k``, which only ``topk`` has and which is always 16), or repeats another key that does, or one that was
+    typed (``sparsity.activation``, which is the model's). A job that has not begun says nothing of the keys that it
+    was not given.
     """
-    names = setting_names(runs)
-    return [name for name in names if len(_values(name, runs)) > 1 and not _follows(name, runs)]
+    differing = [name for name in setting_names(runs) if len(_values(name, runs)) > 1]
+    following = {name for name in differing if _follows(name, runs)}
+    typed = set(typed_names(runs))
+
+    def repeated(name: str) -> bool:
+        others = (following | typed) - {name}
+        return "." in name and name not in typed and any(_repeats(name, other, runs) for other in others)
+
+    return [name for name in differing if name not in following and not repeated(name)]
 
 
 def _values(name: str, runs: Iterable[Run]) -> set[Value | None]:
@@ -87,6 +103,13 @@ def _follows(name: str, runs: Iterable[Run]) -> bool:
     for run in runs:
         by_option.setdefault(run.settings.get(group), []).append(run)
     return all(len(_values(name, part)) <= 1 for part in by_option.values())
+
+
+def _repeats(name: str, other: str, runs: Iterable[Run]) -> bool:
+    """Whether a key has the value of another in every run that has it."""
+    return all(
+        other in run.settings and run.settings[name] == run.settings[other] for run in runs if name in run.settings
+    )
 
 
 def check_keys(names: Iterable[str], runs: Sequence[Run], option: str) -> None:
