@@ -57,6 +57,8 @@ class Group:
         """``conv, no noise, lr=0.003``, for a legend."""
         words = []
         for key, value in self.values.items():
+            if value is None:
+                continue
             text = shown(value)
             is_option = isinstance(value, str) and "." not in key
             words.append(

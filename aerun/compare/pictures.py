@@ -118,8 +118,8 @@ def _heat_map(comparison: Comparison) -> tuple[Pixels, str] | None:
     values = np.full((len(rows), len(columns)), np.nan)
     for place, means in cells.items():
         values[place] = sum(means) / len(means)
-    labels = [[cut(shown(value), 18) for value in axis] for axis in (rows, columns)]
-    pixels = heat_map(values, *labels, (first, second), comparison.metric, higher_is_better(comparison.metric))
+    down, across = ([cut(shown(value), 18) for value in axis] for axis in (rows, columns))
+    pixels = heat_map(values, down, across, (first, second), comparison.metric, higher_is_better(comparison.metric))
     return pixels, f"Mean {comparison.metric}; dark is good."
 
 

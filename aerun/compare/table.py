@@ -81,6 +81,12 @@ class Comparison:
                 found.setdefault(re.sub(r"\d[\d.e+-]*", "#", f"{run.state}{cause(run)}"), []).append(run)
         return sorted((Cause(cause(runs[0]), tuple(runs)) for runs in found.values()), key=lambda c: -len(c.runs))
 
+    def singles(self) -> Comparison:
+        """The same runs, a row each."""
+        keys = [*self.keys, *self.over]
+        groups = [Group({key: run.settings.get(key) for key in keys}, (run,), single=True) for run in self.runs]
+        return replace(self, keys=keys, over={}, groups=groups, total=len(groups))
+
     def ranked(self) -> list[Group]:
         """The groups with a finished run that has the first metric, best first."""
         sign = -1 if higher_is_better(self.metric) else 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -81,14 +82,14 @@ def learning_curves(curves: Sequence[Curve], ylabel: str) -> Pixels:
 def heat_map(
     values: np.ndarray, rows: Sequence[str], columns: Sequence[str], names: tuple[str, str], metric: str, high: bool
 ) -> Pixels:
-    """values[R,C] with the numbers in the cells, NaN left empty; bright is good (``high``: large values are)."""
+    """values[R,C] with the numbers in the cells, NaN left empty; dark is good (``high``: large values are)."""
     from matplotlib.colors import LogNorm, Normalize
 
     height, width = 1.6 + 0.55 * len(rows), 2.8 + 0.085 * max(map(len, rows)) + 0.95 * len(columns)
     figure, axes = axes_of((max(4.5, min(width, 16)), max(2.6, min(height, 14))), DPI)
     there = values[np.isfinite(values)]
     scale = LogNorm if there.min() > 0 and there.max() / there.min() > 10 else Normalize
-    colours = "viridis" if high else "viridis_r"
+    colours = "viridis_r" if high else "viridis"
     axes.set_facecolor("#ececec")
     picture = axes.imshow(values, cmap=colours, norm=scale(there.min(), there.max()), aspect="auto")
     axes.set_xticks(range(len(columns)), columns, rotation=0 if max(map(len, columns)) < 12 else 30)
@@ -124,12 +125,12 @@ def parallel_coordinates(scales: Sequence[Scale], metric: Scale, high: bool) -> 
     for number in order:
         points = heights[:, number] + np.r_[np.full(len(scales), spread[number]), 0.0]
         vertices, codes = [(0.0, points[0])], [Path.MOVETO]
-        for x, (before, after) in enumerate(zip(points[:-1], points[1:], strict=True)):
+        for x, (before, after) in enumerate(pairwise(points)):
             vertices += [(x + 0.4, before), (x + 0.6, after), (x + 1.0, after)]
             codes += [Path.CURVE4] * 3
         colour = colormaps["viridis"](0.92 * (1 - ranks[number]))
         _curve(axes, Path(vertices, codes), colour, 1.2 + 1.4 * float(ranks[number]), 0.5 + 0.5 * float(ranks[number]))
-    axes.set(xlim=(-0.3, len(scales) + 0.45), ylim=(-0.12, 1.1))
+    axes.set(xlim=(-0.3, len(scales) + 0.45), ylim=(-0.06, 1.16))
     axes.axis("off")
     return rendered(figure)
 
@@ -145,7 +146,7 @@ def _place(axes: Any, x: float, scale: Scale) -> list[float]:
     numbers = [value for value in scale.values if isinstance(value, float) and math.isfinite(value)]
     if len(numbers) == len(scale.values):
         low, high = min(numbers), max(numbers)
-        is_log = low > 0 and high / low >= 30
+        is_log = low > 0 and high / low >= 8
         span = (lambda value: math.log(value)) if is_log else (lambda value: value)
         width = span(high) - span(low) or 1.0
         heights = [(span(value) - span(low)) / width if high > low else 0.5 for value in numbers]
@@ -155,7 +156,7 @@ def _place(axes: Any, x: float, scale: Scale) -> list[float]:
             ticks = {(math.exp(step) if is_log else step): (step - span(low)) / width for step in steps}
         marks = [(f"{value:.4g}", height) for value, height in ticks.items()]
     else:
-        words = sorted({_word(value) for value in scale.values}, key=lambda word: (word == "–", word))  # noqa: RUF001
+        words = [_word(value) for value in sorted(set(scale.values), key=_rank)]
         places = dict(zip(words, np.linspace(0, 1, len(words)) if len(words) > 1 else [0.5], strict=True))
         heights = [float(places[_word(value)]) for value in scale.values]
         marks = [(word, float(place)) for word, place in places.items()]
@@ -165,6 +166,12 @@ def _place(axes: Any, x: float, scale: Scale) -> list[float]:
         axes.text(x + 0.03, height, text[:18], va="center", fontsize=9, zorder=6, bbox=box)
     axes.text(x, 1.09, scale.name, ha="center", va="bottom", fontsize=10, weight="bold")
     return heights
+
+
+def _rank(value: float | str | None) -> tuple[int, float, str]:
+    """Missing values below numbers by size, below words."""
+    order = (value is not None) + isinstance(value, str)
+    return order, value if isinstance(value, float) else 0.0, str(value)
 
 
 def _word(value: float | str | None) -> str:
@@ -178,15 +185,16 @@ def error_by_code_size(
     longest = max(len(kind.label) for kind in kinds[:COLOURED])
     figure, axes = axes_of((7 + 0.075 * longest, 4.6), DPI)
     palette = _palette()
+    handles: list[Any] = []
     for number, kind in enumerate(kinds):
         colour, label = (palette[number], kind.label) if number < COLOURED else (GREY, None)
-        axes.errorbar(
-            kind.sizes, kind.means, kind.deviations, color=colour, label=label, marker="o", ms=4, lw=1.5, capsize=3
-        )
+        style = {"color": colour, "label": label, "marker": "o", "ms": 4, "lw": 1.5, "capsize": 3}
+        drawn = axes.errorbar(kind.sizes, kind.means, kind.deviations, **style)
+        handles += [drawn] if label else []
     if pca[0]:
-        axes.plot(*pca, "k--", marker="s", ms=3, lw=1.2, label="PCA")
+        handles += axes.plot(*pca, "k--", marker="s", ms=3, lw=1.2, label="PCA")
     if constant is not None:
-        axes.axhline(constant, color="black", ls=":", lw=1.2, label="mean image")
+        handles.append(axes.axhline(constant, color="black", ls=":", lw=1.2, label="mean image"))
     sizes = sorted({size for kind in kinds for size in kind.sizes} | set(pca[0]))
     errors = [mean for kind in kinds for mean in kind.means] + list(pca[1])
     axes.set_xscale("log", base=2)
@@ -196,7 +204,7 @@ def error_by_code_size(
     axes.minorticks_off()
     axes.set(xlabel="code size", ylabel=ylabel)
     axes.grid(alpha=0.25)
-    figure.legend(loc="outside right upper", fontsize=9, frameon=False)
+    figure.legend(handles=handles, loc="outside right upper", fontsize=9, frameon=False)
     return rendered(figure)
 
 
