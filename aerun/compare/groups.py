@@ -50,7 +50,8 @@ class Group:
     @property
     def label(self) -> str:
         """``model=conv, sparsity=topk``."""
-        return ", ".join(f"{key}={shown(value)}" for key, value in self.values.items()) or "all runs"
+        there = ((key, value) for key, value in self.values.items() if value is not None)
+        return ", ".join(f"{key}={shown(value)}" for key, value in there) or "all runs"
 
     @property
     def short(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -103,11 +104,18 @@ def _table(comparison: Comparison, folder: Path, name: str, numbers: Sequence[in
         f"<tr data-group={number}{_kind(group)}>{_cells(page, cells, group, folder)}</tr>"
         for number, group, cells in zip(numbers, comparison.groups, page.rows, strict=True)
     )
-    below = "".join(f"<tr>{_cells(page, cells, None, folder)}</tr>\n" for cells in page.baselines)
+    below = "".join(f"<tr>{_baseline(page, cells, folder)}</tr>\n" for cells in page.baselines)
     return (
         f'<div class=scroll><table id="{name}">\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n'
         f"<tfoot>\n{below}</tfoot>\n</table></div>"
     )
+
+
+def _baseline(page: Sheet, cells: Sequence[Cell], folder: Path) -> str:
+    """A baseline's row: its name over all the keys' columns."""
+    keys = max(1, next((i for i, column in enumerate(page.columns) if column.numeric), 1))
+    rest = replace(page, columns=page.columns[keys:])
+    return f"<td colspan={keys}>{escape(cells[0].text)}</td>{_cells(rest, cells[keys:], None, folder)}"
 
 
 def _kind(group: Group) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import statistics
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,14 +99,22 @@ def _curve(group: Group, name: str) -> Curve | None:
     return Curve(cut(group.short, LABEL) + suffix, x, means, lows, highs, complete=bool(group.finished))
 
 
-def _numbers(comparison: Comparison) -> list[tuple[Group, float]]:
-    """The groups that have a finite first metric, with it."""
+def _numbers(comparison: Comparison) -> tuple[list[tuple[Group, float]], str]:
+    """The groups that have a finite first metric, with it, and which are left out: one that is a hundred times as
+    large as the usual would press all others into one colour."""
     pairs = [(group, group.statistic(comparison.metric)) for group in comparison.groups]
-    return [(group, number.mean) for group, number in pairs if number and math.isfinite(number.mean)]
+    finite = [(group, number.mean) for group, number in pairs if number and math.isfinite(number.mean)]
+    usual = 100 * statistics.median(abs(mean) for _, mean in finite) if finite else 0.0
+    kept = [(group, mean) for group, mean in finite if abs(mean) <= usual]
+    return kept, _left_out(len(finite) - len(kept), "far beyond the others")
+
+
+def _left_out(count: int, why: str) -> str:
+    return f" Left out: {count} row{'s' * (count != 1)} {why}." if count else ""
 
 
 def _heat_map(comparison: Comparison) -> tuple[Pixels, str] | None:
-    there = _numbers(comparison)
+    there, left_out = _numbers(comparison)
     if len(comparison.keys) != 2 or len(there) < 2:
         return None
     first, second = comparison.keys
@@ -120,7 +129,7 @@ def _heat_map(comparison: Comparison) -> tuple[Pixels, str] | None:
         values[place] = sum(means) / len(means)
     down, across = ([cut(shown(value), 18) for value in axis] for axis in (rows, columns))
     pixels = heat_map(values, down, across, (first, second), comparison.metric, higher_is_better(comparison.metric))
-    return pixels, f"Mean {comparison.metric}; dark is good."
+    return pixels, f"Mean {comparison.metric}; dark is good.{left_out}"
 
 
 def _ordered(values: list[Value | None]) -> list[Value | None]:
@@ -130,18 +139,19 @@ def _ordered(values: list[Value | None]) -> list[Value | None]:
 
 
 def _parallel(comparison: Comparison) -> tuple[Pixels, str] | None:
-    there = _numbers(comparison)
+    there, left_out = _numbers(comparison)
     if len(comparison.keys) < 3 or len(there) < 2:
         return None
-    scales = [
-        Scale(
-            key, [value if isinstance(value := group.values[key], float | None) else shown(value) for group, _ in there]
-        )
-        for key in comparison.keys
-    ]
+    scales = [_scale(key, [group.values[key] for group, _ in there]) for key in comparison.keys]
+    scales = [scale for scale in scales if len(set(scale.values)) > 1]
     metric = Scale(comparison.metric, [mean for _, mean in there])
-    caption = f"A line a row of the table; the darker, the better its {comparison.metric}."
+    caption = f"A line a row of the table; the darker, the better its {comparison.metric}.{left_out}"
     return parallel_coordinates(scales, metric, higher_is_better(comparison.metric)), caption
+
+
+def _scale(key: str, values: list[Value | None]) -> Scale:
+    """The values with what is true or false as words."""
+    return Scale(key, [shown(value) if isinstance(value, bool) else value for value in values])
 
 
 def _code_sizes(comparison: Comparison) -> tuple[Pixels, str] | None:
@@ -154,7 +164,7 @@ def _code_sizes(comparison: Comparison) -> tuple[Pixels, str] | None:
         label = Group(rest, group.runs).short
         for run in group.finished:
             size, error = run.numbers.get("code_size"), run.numbers.get(metric)
-            if size is None or error is None or not math.isfinite(error):
+            if size is None or error is None or not math.isfinite(error) or run.collapse is not None:
                 continue
             kinds.setdefault(label, {}).setdefault(size, []).append(error)
             name = metric.removeprefix("test/")
@@ -171,7 +181,10 @@ def _code_sizes(comparison: Comparison) -> tuple[Pixels, str] | None:
         lines.append(Sized(cut(label, LABEL), *zip(*known, strict=True)))
     reference = (sorted(pca), [sum(pca[size]) / len(pca[size]) for size in sorted(pca)])
     pixels = error_by_code_size(lines, reference, constant.pop() if len(constant) == 1 else None, metric)
-    return pixels, "Mean ± standard deviation over runs, beside PCA with as many components and the mean image."
+    return (
+        pixels,
+        "Mean ± standard deviation over runs that did not collapse, PCA with as many components, and the mean image.",
+    )
 
 
 def _montage(comparison: Comparison) -> tuple[Pixels, str] | None:
@@ -195,7 +208,7 @@ def _montage(comparison: Comparison) -> tuple[Pixels, str] | None:
     if len(rows) < 2:
         return None
     caption = f"The best run of each of the best {len(rows) - 1} rows, best first."
-    return montage(rows), caption + f" {strangers} rows with other test images are left out." * bool(strangers)
+    return montage(rows), caption + _left_out(strangers, "with other test images")
 
 
 def read_probes(run: Run) -> dict[str, np.ndarray] | None:

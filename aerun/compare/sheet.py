@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -56,15 +57,15 @@ def sheet(comparison: Comparison) -> Sheet:
     return Sheet(columns, rows, baselines, _notes(comparison))
 
 
-def _row(group: Group, comparison: Comparison, decimals: dict[str, int | None], named: set[str]) -> list[Cell]:
+def _row(group: Group, comparison: Comparison, decimals: dict[str, int], named: set[str]) -> list[Cell]:
     cells = [Cell(shown(value), value) for value in group.values.values()]
     for metric in comparison.metrics:
-        number = group.statistic(metric)
-        cells.append(Cell(spread(number, decimals[metric]), None if number is None else number.mean))
+        result = group.statistic(metric)
+        cells.append(Cell(spread(result, decimals[metric]), None if result is None else result.mean))
     if OF_PCA in named:
         ratio = group.of_pca
         mark = "" if ratio is None or ratio >= 1 else "*"
-        cells.append(Cell(MISSING if ratio is None else f"{ratio:.2f}{mark or ' '}", ratio))
+        cells.append(Cell(MISSING if ratio is None else f"{number(ratio, 2)}{mark or ' '}", ratio))
     if COUNT in named:
         cells.append(Cell(str(len(group.finished)), float(len(group.finished))))
     if REMARK in named:
@@ -75,7 +76,7 @@ def _row(group: Group, comparison: Comparison, decimals: dict[str, int | None], 
     return cells
 
 
-def _baseline(baseline: Baseline, comparison: Comparison, decimals: dict[str, int | None], width: int) -> list[Cell]:
+def _baseline(baseline: Baseline, comparison: Comparison, decimals: dict[str, int], width: int) -> list[Cell]:
     """The name under the keys, the numbers under their metrics."""
     keys = max(len(comparison.keys), 1)
     cells = [Cell(baseline.name)] + [Cell("")] * (keys - 1)
@@ -87,7 +88,7 @@ def _baseline(baseline: Baseline, comparison: Comparison, decimals: dict[str, in
     return cells + [Cell("")] * (width - len(cells))
 
 
-def _range(low: float, high: float, places: int | None) -> str:
+def _range(low: float, high: float, places: int) -> str:
     return f"{number(low, places)} to {number(high, places)}"
 
 
@@ -101,26 +102,31 @@ def _notes(comparison: Comparison) -> list[str]:
     return notes
 
 
-def _decimals(comparison: Comparison, metric: str) -> int | None:
-    """Decimals that give the smallest mean of a column four digits; None where no fixed number of them will do."""
+def _decimals(comparison: Comparison, metric: str) -> int:
+    """Decimals that give the smallest mean of a column four digits, those aside that are far from all others."""
     numbers = [group.statistic(metric) for group in comparison.groups]
     sizes = [abs(number.mean) for number in numbers if number and number.mean and math.isfinite(number.mean)]
-    if not sizes or max(sizes) >= 1e6 or min(sizes) < max(sizes) / 1e4:
-        return None
-    return max(0, 3 - math.floor(math.log10(min(sizes))))
+    if not sizes:
+        return 0
+    usual = [size for size in sizes if size >= statistics.median(sizes) / 1000]
+    return max(0, 3 - math.floor(math.log10(min(usual))))
 
 
-def number(value: float, decimals: int | None) -> str:
-    """The number with those decimals, or with four digits."""
-    return f"{value:.4g}" if decimals is None else f"{value:.{decimals}f}"
+def number(value: float, decimals: int) -> str:
+    """The number with those decimals, or with four digits where it is too large or too small for them."""
+    fits = value == 0 or 10**-decimals <= abs(value) < 1e7
+    return f"{value:.{decimals}f}" if fits else f"{value:.4g}"
 
 
-def spread(statistic: Statistic | None, decimals: int | None) -> str:
+def spread(statistic: Statistic | None, decimals: int) -> str:
     """Mean ± sample standard deviation."""
     if statistic is None:
         return MISSING
     mean = number(statistic.mean, decimals)
-    return mean if statistic.std is None else f"{mean} ± {number(statistic.std, decimals)}"
+    if statistic.std is None:
+        return mean
+    is_fixed = abs(statistic.mean) < 1e7 and statistic.std < 1e7
+    return f"{mean} ± {statistic.std:.{decimals}f}" if is_fixed else f"{mean} ± {statistic.std:.4g}"
 
 
 def headline(comparison: Comparison) -> str:

@@ -6,6 +6,7 @@ A figure shows at most ``COLOURED`` groups in colours of their own, those that c
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -65,7 +66,11 @@ def learning_curves(curves: Sequence[Curve], ylabel: str) -> Pixels:
         if is_named:
             axes.fill_between(curve.epochs, curve.low, curve.high, color=colour, alpha=0.18, lw=0)
     if all(value > 0 for curve in curves for value in curve.low):
-        _logarithmic(axes.yaxis, [value for curve in curves for value in (*curve.low, *curve.high)])
+        # One that exploded must not press all others into a line.
+        top = min(max(max(curve.high) for curve in curves), 10 * statistics.median(max(curve.high) for curve in curves))
+        bottom = min(min(curve.low) for curve in curves)
+        _logarithmic(axes.yaxis, [bottom, top])
+        axes.set_ylim(bottom / 1.1, top * 1.1)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="epoch", ylabel=ylabel)
     axes.grid(alpha=0.25, which="both")
@@ -225,7 +230,8 @@ def _logarithmic(axis: Any, values: Sequence[float], set_scale: bool = True) -> 
     if set_scale:
         axis.axes.set_yscale("log")
     decades = math.log10(max(values) / min(values)) if min(values) > 0 else 1.0
-    steps = (1.0,) if decades > 3 else (1.0, 2.0, 5.0) if decades > 0.7 else tuple(np.arange(1.0, 10.0, 0.5))
+    dense = np.arange(1.0, 10.0, 1.0 if decades > 0.25 else 0.25)
+    steps = (1.0,) if decades > 3 else (1.0, 2.0, 5.0) if decades > 0.9 else tuple(dense)
     axis.set_major_locator(LogLocator(10, steps, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
