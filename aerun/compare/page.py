@@ -154,7 +154,7 @@ def _link(run: Run, folder: Path) -> str:
 
 def _figure(picture: Picture) -> str:
     data = base64.b64encode(picture.png).decode()
-    kind = "photo" if picture.name == "montage" else "chart"
+    kind = "photo" if picture.name in ("montage", "heat_map") else "chart"  # charts turn dark with the page
     image = f'<img class={kind} alt="{escape(picture.title)}" src="data:image/png;base64,{data}">'
     return f"<figure><div class=scroll>{image}</div><figcaption>{escape(picture.caption)}</figcaption></figure>"
 

@@ -145,7 +145,7 @@ def _parallel(comparison: Comparison) -> tuple[Pixels, str] | None:
     scales = [_scale(key, [group.values[key] for group, _ in there]) for key in comparison.keys]
     scales = [scale for scale in scales if len(set(scale.values)) > 1]
     metric = Scale(comparison.metric, [mean for _, mean in there])
-    caption = f"A line a row of the table; the darker, the better its {comparison.metric}.{left_out}"
+    caption = f"A line a row of the table; the thicker, the better its {comparison.metric}.{left_out}"
     return parallel_coordinates(scales, metric, higher_is_better(comparison.metric)), caption
 
 

@@ -115,7 +115,7 @@ def heat_map(
 
 
 def parallel_coordinates(scales: Sequence[Scale], metric: Scale, high: bool) -> Pixels:
-    """A line a group through its settings to its metric; bright lines are bad, and lie below the good ones."""
+    """A line a group through its settings to its metric; the good ones are thick and lie on top."""
     from matplotlib import colormaps
     from matplotlib.path import Path
 
