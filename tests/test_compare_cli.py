@@ -102,12 +102,35 @@ def run_script(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str
     ("words", "error"),
     [
         (["--metric", "test/mes"], "aerun: --metric test/mes: no run has such a number. Did you mean 'test/mse'?\n"),
+        (["--metrics", "test/mse"], "aerun: --metrics: there is no such option. Did you mean '--metric'?\n"),
+        (["--best=0"], "aerun: argument --best: '0': must be a whole number, at least 1; --help shows how\n"),
         (["nowhere"], "aerun: nowhere: there is no such folder\n"),
     ],
 )
 def test_a_mistake_is_one_line(grid: Path, words: list[str], error: str) -> None:
     done = run_script(str(grid), *words)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", error)
+
+
+def test_options_and_folders_come_in_any_order(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = []
+    for words in (
+        ["--no-group", "A", "B", "--best"],
+        ["A", "--best", "B", "--no-group"],
+        ["--best", "1", "A", "--no-group", "B"],
+    ):
+        compare_runs([{"A": str(grid), "B": str(grid / "a")}.get(word, word) for word in words])
+        outputs.append(capsys.readouterr().out)
+    assert "aerun.load" in outputs[0] and len(set(outputs)) == 1
+    done = run_script()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "aerun: the following arguments are required: SWEEP_OR_RUN; --help shows how\n"
+
+
+def test_a_reader_may_stop_reading(grid: Path) -> None:
+    script = f"{sys.executable} {ROOT / 'scripts' / 'compare.py'} {grid} --format json | true"
+    done = subprocess.run(["bash", "-c", f"{script}; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 def test_a_folder_without_runs_is_one_line(tmp_path: Path) -> None:

@@ -126,6 +126,29 @@ def test_a_group_says_which_of_its_runs_are_missing(tmp_path: Path) -> None:
     assert number is not None and number.n == 3 and number.mean == pytest.approx(1.02 / 3)
 
 
+def test_a_run_that_has_not_finished_counts_in_no_mean(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 0.05, seed=0, losses=(0.4, 0.2))
+    write_run(tmp_path / "b", seed=1, state="stopped", losses=(0.9,))
+    [group] = asked(tmp_path, metrics=("validation/loss",)).groups
+    number = group.statistic("validation/loss")
+    assert number is not None and (number.mean, number.n) == (0.2, 1)
+    rows = sheet(asked(tmp_path, metrics=("validation/loss",), grouped=False)).rows
+    assert [row[1].text for row in rows] == ["0.2000", "0.9000"]  # alone it shows how far it got
+
+
+def test_a_job_that_waits_makes_no_key_vary_that_it_was_not_given(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", 0.1)
+    write_sweep(tmp_path / "sweep", {"x": {"model": "conv"}})
+    assert varied(collect([tmp_path])) == ["model"]
+
+
+def test_a_single_run_stands_above_its_baselines(tmp_path: Path) -> None:
+    write_run(tmp_path / "alone", 0.05)
+    lines = [line.split() for line in terminal(asked(tmp_path)).splitlines()]
+    assert lines[2][:2] == ["run", "test/mse"] and lines[4][:2] == ["alone", "0.05000"]
+    assert lines[6] == ["mean", "image", "0.80000"] and lines[7] == ["PCA,", "64", "components", "0.02000"]
+
+
 @pytest.mark.parametrize("state", ["stopped", "pruned", "killed", "failed", "diverged"])
 def test_every_state_is_marked(tmp_path: Path, state: str) -> None:
     write_run(tmp_path / "a", 0.1)

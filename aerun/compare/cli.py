@@ -8,13 +8,17 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
+from typing import NoReturn
 
 from aerun.compare.collect import collect
 from aerun.compare.export import as_csv, as_json
 from aerun.compare.sheet import markdown, terminal
 from aerun.compare.table import Comparison, Question, compare
+from aerun.errors import ConfigError
 from aerun.files import write_bytes, write_text
+from aerun.spec import nearest
 
 EPILOG = """\
 examples:
@@ -26,9 +30,16 @@ examples:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as everything here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; --help shows how")
+
+
 def parser() -> argparse.ArgumentParser:
     """All options."""
-    result = argparse.ArgumentParser(
+    result = _Parser(
         description="Compare runs by what their folders say: only the keys that varied, averaged over seeds.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -59,11 +70,17 @@ def _count(text: str) -> int:
 
 def _best_before_path(words: Sequence[str]) -> list[str]:
     """``--best FOLDER`` means ``--best 1 FOLDER``: argparse would take the folder for the number."""
-    following = [*words[1:], ""]
-    return [
-        "--best=1" if word == "--best" and not after.isdigit() else word
-        for word, after in zip(words, following, strict=True)
-    ]
+    followed = zip_longest(words, words[1:], fillvalue="")
+    return ["--best=1" if word == "--best" and not after.isdigit() else word for word, after in followed][: len(words)]
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments; ConfigError for what cannot be read. Options and folders may come in any order."""
+    known = parser()
+    asked, strange = known.parse_known_intermixed_args(_best_before_path(words))
+    if strange:
+        raise ConfigError(f"{strange[0]}: there is no such option.{nearest(strange[0], known._option_string_actions)}")
+    return asked
 
 
 def _split(words: Sequence[str]) -> tuple[str, ...]:
@@ -73,7 +90,7 @@ def _split(words: Sequence[str]) -> tuple[str, ...]:
 
 def compare_runs(words: Sequence[str]) -> None:
     """What scripts/compare.py does with its arguments."""
-    asked = parser().parse_args(_best_before_path(words))
+    asked = parse(words)
     logging.basicConfig(format="aerun: %(message)s", level=logging.WARNING)
     question = Question(
         metrics=_split(asked.metric),
@@ -87,15 +104,24 @@ def compare_runs(words: Sequence[str]) -> None:
         best=asked.best,
     )
     comparison = compare(collect(asked.paths), question)
-    print(_printed(comparison, asked.format))
+    text = _printed(comparison, asked.format)
     if asked.best and asked.format == "table":
-        print(_how_to_load(comparison))
+        text += "\n" + _how_to_load(comparison)
+    _print(text)
     if asked.output is not None:
         asked.output.mkdir(parents=True, exist_ok=True)
         write_text(asked.output / "compare.md", markdown(comparison))
         write_text(asked.output / "compare.csv", as_csv(comparison))
         write_text(asked.output / "compare.json", as_json(comparison))
     _write_pictures(comparison, asked.output, asked.html)
+
+
+def _print(text: str) -> None:
+    """Print to a reader who may have seen enough, such as ``head``."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
 
 
 def _printed(comparison: Comparison, format: str) -> str:

@@ -138,9 +138,8 @@ def _cell(name: str, numeric: bool, cell: Cell, group: Group | None, folder: Pat
         text = f"{mean}<small>{sign}{deviation}</small>" if sign else mean
     elif name == REMARK and text:
         text = f"<span class=mark>{text}</span>"
-    elif name == RUN and group is not None:
-        run = next((run for run in group.runs if run.name == cell.text), group.runs[0])
-        text = _link(run, folder)
+    elif name == RUN and group is not None and len(group.runs) == 1:
+        text = _link(group.runs[0], folder)
     is_good = name == OF_PCA and isinstance(cell.value, float) and cell.value < 1
     classes = " ".join(word for word, holds in (("number", numeric), ("good", is_good)) if holds)
     shown = f' class="{classes}"' if classes else ""

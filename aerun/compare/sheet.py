@@ -46,10 +46,10 @@ def sheet(comparison: Comparison) -> Sheet:
     single = any(group.single for group in comparison.groups)
     counted = not single and any(len(group.runs) > 1 for group in comparison.groups)
     remarks = any(group.remark for group in comparison.groups)
-    columns = [Column(key) for key in comparison.keys]
+    columns = [Column(key) for key in comparison.keys] or [Column(RUN)]
     columns += [Column(metric, numeric=True) for metric in comparison.metrics]
     columns += [Column(OF_PCA, numeric=True)] * comparison.with_pca + [Column(COUNT, numeric=True)] * counted
-    columns += [Column(REMARK)] * remarks + [Column(RUN)] * (single or not comparison.keys)
+    columns += [Column(REMARK)] * remarks + [Column(RUN)] * (single and bool(comparison.keys))
     decimals = {metric: _decimals(comparison, metric) for metric in comparison.metrics}
     named = {column.name for column in columns}
     rows = [_row(group, comparison, decimals, named) for group in comparison.groups]
@@ -58,7 +58,8 @@ def sheet(comparison: Comparison) -> Sheet:
 
 
 def _row(group: Group, comparison: Comparison, decimals: dict[str, int], named: set[str]) -> list[Cell]:
-    cells = [Cell(shown(value), value) for value in group.values.values()]
+    name = group.runs[0].name if len(group.runs) == 1 else f"all {len(group.runs)}"
+    cells = [Cell(shown(value), value) for value in group.values.values()] or [Cell(name, name)]
     for metric in comparison.metrics:
         result = group.statistic(metric)
         cells.append(Cell(spread(result, decimals[metric]), None if result is None else result.mean))
@@ -70,9 +71,8 @@ def _row(group: Group, comparison: Comparison, decimals: dict[str, int], named: 
         cells.append(Cell(str(len(group.finished)), float(len(group.finished))))
     if REMARK in named:
         cells.append(Cell(group.remark, group.remark))
-    if RUN in named:
-        best = group.best_run(comparison.metric) or group.runs[0]
-        cells.append(Cell(best.name, best.name))
+    if RUN in named and group.values:
+        cells.append(Cell(name, name))
     return cells
 
 
@@ -80,7 +80,7 @@ def _baseline(baseline: Baseline, comparison: Comparison, decimals: dict[str, in
     """The name under the keys, the numbers under their metrics."""
     keys = max(len(comparison.keys), 1)
     cells = [Cell(baseline.name)] + [Cell("")] * (keys - 1)
-    for metric in comparison.metrics if comparison.keys else comparison.metrics[1:]:
+    for metric in comparison.metrics:
         low, high = baseline.numbers.get(metric, (math.nan, math.nan))
         places = decimals[metric]
         text = number(low, places) if number(low, places) == number(high, places) else _range(low, high, places)

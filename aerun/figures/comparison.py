@@ -194,6 +194,7 @@ def error_by_code_size(
     for number, kind in enumerate(kinds):
         colour, label = (palette[number], kind.label) if number < COLOURED else (GREY, None)
         style = {"color": colour, "label": label, "marker": "o", "ms": 4, "lw": 1.5, "capsize": 3}
+        style["zorder"] = 3 if label else 2
         drawn = axes.errorbar(kind.sizes, kind.means, kind.deviations, **style)
         handles += [drawn] if label else []
     if pca[0]:
