@@ -100,6 +100,10 @@ def test_a_run_whose_process_was_killed_is_interrupted(tmp_path: Path) -> None:
     assert run.state == "interrupted" and run.failed
 
 
+def test_a_run_that_ended_between_its_summary_and_its_status_has_finished(tmp_path: Path) -> None:
+    assert states(collect([write_run(tmp_path / "a", 0.1, state="running")])) == {"a": "finished"}
+
+
 def test_a_run_on_another_machine_stays_as_it_says(tmp_path: Path) -> None:
     write_run(tmp_path / "a", state="running")
     status = json.loads((tmp_path / "a" / "status.json").read_text())
@@ -113,17 +117,20 @@ def test_a_run_on_another_machine_stays_as_it_says(tmp_path: Path) -> None:
         ("config.yaml", "a: [", "damaged"),
         ("config.yaml", "just text", "damaged"),
         ("summary.json", '{"test": {', "damaged"),
+        ("summary.json", None, "damaged"),
         ("status.json", "\0\0", "finished"),
         ("overrides.yaml", "]", "finished"),
         ("metrics.jsonl", '{"epoch": 1', "finished"),
     ],
 )
 def test_damage_is_named_and_the_rest_is_listed(
-    tmp_path: Path, name: str, content: str, state: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, name: str, content: str | None, state: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_run(tmp_path / "good", 0.1)
     write_run(tmp_path / "hurt", 0.2)
-    (tmp_path / "hurt" / name).write_text(content)
+    (tmp_path / "hurt" / name).unlink()
+    if content is not None:
+        (tmp_path / "hurt" / name).write_text(content)
     with caplog.at_level(logging.WARNING):
         runs = collect([tmp_path])
     assert states(runs) == {"good": "finished", "hurt": state}

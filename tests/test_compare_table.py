@@ -258,6 +258,13 @@ def test_better_than_pca_is_marked(tmp_path: Path) -> None:
     assert [baseline.name for baseline in table.baselines] == ["mean image", "PCA, 64 components"]
 
 
+def test_no_value_breaks_a_row_or_steers_the_terminal(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        write_run(tmp_path / name, 0.1, config={"note": f"{name}\n\x1b[31mred"}, state="failed", error="E: \x1b[2J")
+    text = terminal(asked(tmp_path))
+    assert "\x1b" not in text and "x  [31mred" in text and len(text.splitlines()[2:6]) == 4
+
+
 def test_best_needs_a_run_that_finished(tmp_path: Path) -> None:
     write_run(tmp_path / "a", state="running")
     with pytest.raises(ConfigError, match="no run has finished"):

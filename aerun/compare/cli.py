@@ -71,7 +71,7 @@ def _count(text: str) -> int:
 def _best_before_path(words: Sequence[str]) -> list[str]:
     """``--best FOLDER`` means ``--best 1 FOLDER``: argparse would take the folder for the number."""
     followed = zip_longest(words, words[1:], fillvalue="")
-    return ["--best=1" if word == "--best" and not after.isdigit() else word for word, after in followed][: len(words)]
+    return ["--best=1" if word == "--best" and not after.isdigit() else word for word, after in followed]
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

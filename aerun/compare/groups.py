@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aerun.compare.records import Run, Value
-from aerun.compare.select import higher_is_better, shown
+from aerun.compare.select import higher_is_better, printable, shown
 
 
 @dataclass(frozen=True)
@@ -122,4 +122,4 @@ class Cause:
 
 def cause(run: Run) -> str:
     """Why a run failed, in one line."""
-    return (run.error or f"{run.state}, without a word").strip().splitlines()[0]
+    return printable((run.error or "without a word").strip().splitlines()[0])

@@ -5,7 +5,7 @@ const cellValue = (row, index) => row.cells[index].dataset.value;
 
 /** Numbers by size, then words; what is empty or no number comes last, whichever way the rest is sorted. */
 function compareValues(a, b, sign) {
-  const missing = (value) => value === "" || value === "nan" || value === "inf";
+  const missing = (value) => value === "" || value === "nan" || value.endsWith("inf");
   if (missing(a) || missing(b)) return missing(a) - missing(b);
   const [x, y] = [Number(a), Number(b)];
   if (!Number.isNaN(x) && !Number.isNaN(y)) return sign * (x - y);

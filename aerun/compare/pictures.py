@@ -32,6 +32,7 @@ from aerun.runfolder import PROBES
 
 log = logging.getLogger(__name__)
 MONTAGE_ROWS, LABEL = 12, 44
+TRAINING = " (training)"  # where a run has no validation images
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def _curves(comparison: Comparison) -> tuple[Pixels, str] | None:
     if not drawn:
         return None
     caption = "Mean over runs, between their lowest and highest; dashed where a run has not finished."
-    return learning_curves(drawn, f"validation {name}"), caption
+    part = "training" if all(curve.label.endswith(TRAINING) for curve in drawn) else "validation"
+    return learning_curves(drawn, f"{part} {name}"), caption
 
 
 def _curve(group: Group, name: str) -> Curve | None:
@@ -87,7 +89,7 @@ def _curve(group: Group, name: str) -> Curve | None:
     suffix = ""
     for run in runs:
         part = "validation" if any(f"validation/{name}" in line for line in run.lines) else "train"
-        suffix = " (training)" if part == "train" else suffix
+        suffix = TRAINING if part == "train" else suffix
         for line in run.lines:
             value = line.get(f"{part}/{name}")
             if isinstance(value, int | float) and math.isfinite(value):
@@ -161,7 +163,7 @@ def _code_sizes(comparison: Comparison) -> tuple[Pixels, str] | None:
     constant: set[float] = set()
     for group in comparison.groups:
         rest = {key: value for key, value in group.values.items() if not key.endswith("code_size")}
-        label = Group(rest, group.runs).short
+        label = Group(rest, group.runs).short if set(rest.values()) - {None} else "autoencoder"
         for run in group.finished:
             size, error = run.numbers.get("code_size"), run.numbers.get(metric)
             if size is None or error is None or not math.isfinite(error) or run.collapse is not None:

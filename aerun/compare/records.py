@@ -17,6 +17,7 @@ from aerun.lock import is_held
 from aerun.runfolder import (
     METRICS,
     STATUS,
+    SUMMARY,
     flat,
     read_choices,
     read_config,
@@ -101,6 +102,9 @@ def read_run(folder: Path) -> Run:
     summary = attempt(read_summary, None) or {}
     status = attempt(_status, None)
     state = _state(folder, status or {}, summary)
+    if state == FINISHED and not summary and not problems:
+        problems.append(f"{folder / SUMMARY}: is not there, though the run has finished")
+        log.warning("%s", problems[0])
     if problems and (not settings or (state == FINISHED and not summary)):
         state = DAMAGED
     error, traceback = (_text(status or {}, key) for key in ("error", "traceback"))
@@ -149,7 +153,9 @@ def _state(folder: Path, status: Mapping[str, Any], summary: Mapping[str, Any]) 
     """The state that status.json has; where it cannot be right any more, what the other files say."""
     state = str(status.get("state", FINISHED if summary else RUNNING))
     here = status.get("host", platform.node()) == platform.node()
-    return INTERRUPTED if state == RUNNING and here and not is_held(folder) else state
+    if state == RUNNING and here and not is_held(folder):
+        return FINISHED if summary else INTERRUPTED  # the summary is the last thing that a run writes but its status
+    return state
 
 
 def _text(status: Mapping[str, Any], key: str) -> str | None:

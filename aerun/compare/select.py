@@ -37,7 +37,12 @@ def shown(value: Value | None) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
-    return value
+    return printable(value)
+
+
+def printable(text: str) -> str:
+    """The text without line ends and other characters that would break a table, or steer a terminal."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def parsed(text: str) -> Value | None:

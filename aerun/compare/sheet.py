@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from aerun.compare.groups import Baseline, Group, Statistic
-from aerun.compare.select import MISSING, shown
+from aerun.compare.select import MISSING, printable, shown
 from aerun.compare.table import Comparison
 
 OF_PCA, COUNT, REMARK, RUN = "mse / PCA", "n", "state", "run"
@@ -150,7 +150,7 @@ def failures(comparison: Comparison, limit: int | None = 5) -> list[str]:
         count = len(cause.runs)
         lines.append(f"{count} {cause.runs[0].state}: {cause.text}")
         for run in cause.runs[:limit]:
-            lines.append(f"    {run.name}: {' '.join(run.overrides) or 'no overrides'}")
+            lines.append(f"    {run.name}: {printable(' '.join(run.overrides)) or 'no overrides'}")
         if limit is not None and count > limit:
             lines.append(f"    and {count - limit} more")
     return lines
