@@ -19,8 +19,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from aerun.compose import group_choices, run_config
 from aerun.conf import conf_dir
 from aerun.console import explain, print_summary, refuse_foreign_flags
 from aerun.errors import AerunError, ConfigError
@@ -64,16 +64,16 @@ def train(config: DictConfig) -> float | None:
 def _job(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    choices = {str(key): str(value) for key, value in hydra_config.runtime.choices.items() if "/" not in str(key)}
+    choices = group_choices(hydra_config.runtime.choices)
     typed = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
     overrides = [str(override) for override in typed] if isinstance(typed, list) else []
     try:
-        plain = resolve(config)
+        plain = run_config(config)
+        for override in overrides:
+            if override.startswith("sweep."):
+                raise ConfigError(f"{override}: is read in a sweep, with -m")
         if plain.get("resume") is not None:
             folder = Path(run_folder(plain["resume"], ""))  # under -m Hydra's folder is another
-        root = plain["dataset"].get("root") if isinstance(plain.get("dataset"), dict) else None
-        if isinstance(root, str) and root not in ("", "???"):
-            plain["dataset"]["root"] = str(Path(root).expanduser().absolute())
         if plain.get("resume") is not None:
             plain, choices = continued(folder, plain, overrides)
         settings = parse(plain, choices, overrides)
@@ -92,17 +92,6 @@ def _job(config: DictConfig) -> float | None:
     print_summary(summary, folder)
     loss: float | None = summary["best_loss"]
     return loss
-
-
-def resolve(config: DictConfig) -> dict[str, Any]:
-    """The configuration as plain values. ConfigError for an interpolation that leads nowhere."""
-    try:
-        plain = OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:
-        key = f"{error.full_key}: " if error.full_key else ""
-        raise ConfigError(f"{key}{str(error).splitlines()[0]}") from error
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
 
 
 def continued(folder: Path, plain: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -160,6 +149,10 @@ def main() -> None:
 
     def start() -> None:
         refuse_foreign_flags(sys.argv[1:])
+        if {"-m", "--multirun"} & set(sys.argv):
+            from aerun.sweep.plugin import register
+
+            register()
         raising(train)
         if _Failure.error is not None:
             raise _Failure.error

@@ -19,3 +19,11 @@ class DivergedError(AerunError):
 
 class StorageError(AerunError):
     """A file of the run folder that cannot be written."""
+
+
+class BusyError(ConfigError):
+    """A run folder that another process is writing."""
+
+
+class PrunedError(AerunError):
+    """A run that a search has stopped early, as not promising."""

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from aerun.runfolder import (
     ENVIRONMENT,
     FIGURES,
     METRICS,
+    STATUS,
     SUMMARY,
     describe,
     flat,
@@ -45,26 +46,36 @@ from aerun.step import Parts
 from aerun.tracking import Tracker
 
 log = logging.getLogger(__name__)
+Watch = Callable[[int, Mapping[str, float]], None]
 
 
 def run(
-    settings: Settings, config: Mapping[str, Any], folder: Path, *, overrides: Sequence[str] = ()
+    settings: Settings,
+    config: Mapping[str, Any],
+    folder: Path,
+    *,
+    overrides: Sequence[str] = (),
+    load: Callable[[torch.device], Data] | None = None,
+    signals: StopSignals | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Train, evaluate, and leave everything in ``folder``; returns the summary.
 
     ``config`` is what ``settings`` were parsed from, ``overrides`` what the user typed to get it. A folder that
     holds an unfinished run of the very same configuration is continued, a finished one is left as it is, and
-    one with any other run is refused. Raises StorageError when the folder cannot be written (any more), Stopped
+    one with any other run is refused. ``load`` brings the data in another way than the data set's own,
+    ``signals`` may ask for a stop from another thread, and ``watch`` is told the numbers of every evaluated
+    epoch, and may end the run by PrunedError. Raises StorageError when the folder cannot be written (any more), Stopped
     after a signal; either way the last checkpoint is whole.
     """
     config = {**config, "resume": None}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        known = {LOCK, ".hydra", "aerun.log", *(path.name for path in leftovers(folder))}
+        known = {LOCK, STATUS, ".hydra", "aerun.log", *(path.name for path in leftovers(folder))}
         strange = sorted({path.name for path in folder.iterdir()} - known)
         if strange and not (folder / CONFIG).exists():
             raise ConfigError(f"{folder}: holds {strange[0]} but no run; choose an empty or new hydra.run.dir")
-        with FolderLock(folder), StopSignals() as stop:
+        with FolderLock(folder), signals or StopSignals() as stop:
             for path in (path for place in ("", CHECKPOINTS, FIGURES) for path in leftovers(folder / place)):
                 path.unlink()  # of a run that was killed as it wrote; nobody else writes here
             finished = claim(folder, settings, config)
@@ -73,13 +84,13 @@ def run(
                 return finished
             with stop.interruptible():
                 device = prepare(settings)
-                data = settings.dataset.load(device)
+                data = (load or settings.dataset.load)(device)
                 parts = build_parts(settings, data, device)
             # Only now: what cannot work should leave no folder behind that looks like a run.
             describe(folder, config, settings.choices, overrides, data, device)
             log.info("%s", _about(settings, parts, folder))
             with recorded_status(folder):
-                summary = _run(settings, config, folder, parts, stop)
+                summary = _run(settings, config, folder, parts, stop, watch)
             stop.check()  # a signal that came at the very end: the run is whole, but a sweep should stop
             return summary
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -110,7 +121,12 @@ def claim(folder: Path, settings: Settings, config: Mapping[str, Any]) -> dict[s
 
 
 def _run(
-    settings: Settings, config: Mapping[str, Any], folder: Path, parts: Parts, stop: StopSignals
+    settings: Settings,
+    config: Mapping[str, Any],
+    folder: Path,
+    parts: Parts,
+    stop: StopSignals,
+    watch: Watch | None,
 ) -> dict[str, Any]:
     """The run itself, in a folder that is this process's own."""
     (folder / CHECKPOINTS).mkdir(exist_ok=True)
@@ -132,7 +148,7 @@ def _run(
         report = Report(parts.autoencoder, parts.data, parts.noise, tracker)
         if progress.step == 0:
             report.start()
-        progress = settings.trainer.fit(parts, progress, tracker, report, checkpoints, stop)
+        progress = settings.trainer.fit(parts, progress, tracker, report, checkpoints, stop, watch)
         with stop.interruptible():
             load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
             summary = summarise(settings, parts, progress)

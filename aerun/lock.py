@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import Self
 
-from aerun.errors import ConfigError
+from aerun.errors import BusyError
 
 try:
     import fcntl
@@ -19,7 +19,7 @@ NAME = ".lock"
 
 
 class FolderLock:
-    """Holds a run folder for this process; ConfigError, at once, where another process has it.
+    """Holds a run folder for this process; BusyError, at once, where another process has it.
 
     The kernel drops the lock when its owner ends, however it ends. Processes of one machine are always told
     apart. Across machines it holds on file systems that pass on locks (NFS 4, Lustre with flock, GPFS), not on
@@ -38,7 +38,7 @@ class FolderLock:
                 self._file.seek(0)
                 owner = self._file.read().strip() or "another process"
                 self._file.close()
-                raise ConfigError(f"{self.folder}: is being written by {owner}; a run folder has one writer") from error
+                raise BusyError(f"{self.folder}: is being written by {owner}; it has one writer") from error
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {platform.node()}\n")
         self._file.flush()

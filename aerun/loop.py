@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,7 @@ class Loop:
     report: Report
     checkpoints: Checkpointer
     stop: StopSignals
+    watch: Callable[[int, Mapping[str, float]], None] | None = None
 
     def __post_init__(self) -> None:
         settings, count = self.settings, len(self.parts.data.train)
@@ -64,6 +66,8 @@ class Loop:
                 self._save()
                 bar.epoch(progress.epoch, self.epochs, numbers)
                 self.stop.check()
+                if self.watch is not None and self.judged and not progress.ended:
+                    self.watch(progress.epoch, numbers)
         return progress
 
     def _make_step(self) -> Step:
@@ -114,7 +118,7 @@ class Loop:
         """End the epoch: the validation part's metrics, what follows from them, and whether the run has ended."""
         progress, data = self.progress, self.parts.data
         last = progress.step >= self.total_steps
-        due = last or (progress.epoch + 1) % self.settings.evaluate_every_epochs == 0
+        self.judged = due = last or (progress.epoch + 1) % self.settings.evaluate_every_epochs == 0
         validation: dict[str, float] = {}
         if due:
             # Without a validation part some training images tell at least whether the weights are sound.

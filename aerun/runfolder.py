@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from aerun.errors import DataError, DivergedError, StorageError
+from aerun.errors import DataError, DivergedError, PrunedError, StorageError
 from aerun.files import write_text
 
 if TYPE_CHECKING:
@@ -125,34 +125,52 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def record_status(folder: Path, state: str, error: BaseException | str | None = None, began: str | None = None) -> None:
+    """Write status.json: the state, the error and its traceback, where, and when."""
+    now = datetime.now().isoformat(timespec="seconds")
+    raised = error if isinstance(error, BaseException) else None
+    status = {
+        "state": state,
+        "error": error if raised is None else f"{type(raised).__name__}: {raised}",
+        "traceback": None if raised is None else "".join(traceback.format_exception(raised)),
+        "host": platform.node(),
+        "process": os.getpid(),
+        "began": began or now,
+        "time": now,
+    }
+    write_text(folder / STATUS, json.dumps(status, indent=2) + "\n")
+
+
+def read_status(folder: Path) -> dict[str, Any] | None:
+    """A run folder's status; None where there is none, or it cannot be read."""
+    try:
+        status = json.loads((folder / STATUS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return status if isinstance(status, dict) and isinstance(status.get("state"), str) else None
+
+
 @contextlib.contextmanager
 def recorded_status(folder: Path) -> Iterator[None]:
-    """Keep status.json: running while the block lasts, then finished, stopped, diverged or failed, and why."""
+    """Keep status.json: running while the block lasts, then finished, or why not."""
     began = datetime.now().isoformat(timespec="seconds")
-
-    def record(state: str, error: BaseException | None = None) -> None:
-        status = {
-            "state": state,
-            "error": None if error is None else f"{type(error).__name__}: {error}",
-            "traceback": None if error is None else "".join(traceback.format_exception(error)),
-            "host": platform.node(),
-            "process": os.getpid(),
-            "began": began,
-            "time": datetime.now().isoformat(timespec="seconds"),
-        }
-        write_text(folder / STATUS, json.dumps(status, indent=2) + "\n")
-
-    record("running")
+    record_status(folder, "running", began=began)
     try:
         yield
     except BaseException as error:
-        # A scheduler's own handler may leave by SystemExit to requeue the job.
-        stopped, diverged = isinstance(error, KeyboardInterrupt | SystemExit), isinstance(error, DivergedError)
         # Where the folder cannot be written, that is the error that matters.
         with contextlib.suppress(StorageError):
-            record("stopped" if stopped else "diverged" if diverged else "failed", error)
+            record_status(folder, state_after(error), error, began)
         raise
-    record("finished")
+    record_status(folder, "finished", began=began)
+
+
+def state_after(error: BaseException) -> str:
+    """The state of a run that ended by this error."""
+    # A scheduler's own handler may leave by SystemExit to requeue the job.
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return "stopped"
+    return "diverged" if isinstance(error, DivergedError) else "pruned" if isinstance(error, PrunedError) else "failed"
 
 
 def flat(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, bool | float | str]:

@@ -25,18 +25,19 @@ class StopSignals:
     """A context in which SIGINT, SIGTERM and SIGUSR1 (a scheduler's pre-emption) only make a note.
 
     The owner looks at ``requested`` between steps. Inside ``interruptible`` the signal raises Stopped at once,
-    as it does for one that came before. A second SIGINT ends the process on the spot. Outside the main thread,
-    where Python delivers no signals, nothing is changed.
+    as it does for one that came before. A second SIGINT ends the process on the spot. ``more`` signals, by name,
+    are treated alike. Outside the main thread, where Python delivers no signals, nothing is changed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *more: str) -> None:
+        self.names = (*NAMES, *more)
         self.requested: int | None = None
         self._interruptible = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for name in NAMES:
+            for name in self.names:
                 number = getattr(signal, name, None)
                 if number is not None:
                     self._before[number] = signal.signal(number, self._note)
@@ -52,6 +53,11 @@ class StopSignals:
         self.requested = number
         if self._interruptible:
             raise Stopped(number)
+
+    def request(self, number: int = signal.SIGINT) -> None:
+        """Ask for a stop as that signal would; any thread may."""
+        if self.requested is None:
+            self.requested = number
 
     def check(self) -> None:
         """Raise Stopped if a signal has come."""

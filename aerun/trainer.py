@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -56,11 +57,12 @@ class Joint:
         report: Report,
         checkpoints: Checkpointer,
         stop: StopSignals,
+        watch: Callable[[int, Mapping[str, float]], None] | None = None,
     ) -> Progress:
         """Train from where ``progress`` stands to the end; see ``aerun.loop.Loop.run``."""
         from aerun.loop import Loop
 
-        return Loop(self, parts, progress, tracker, report, checkpoints, stop).run()
+        return Loop(self, parts, progress, tracker, report, checkpoints, stop, watch).run()
 
     def picture_epochs(self, epochs: int) -> set[int]:
         """Those of so many epochs whose reconstructions are shown, spread evenly; the last is one of them."""

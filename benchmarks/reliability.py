@@ -19,7 +19,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).run_config().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.quality import processor  # noqa: E402
@@ -31,11 +31,11 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     import hydra
     from hydra import initialize_config_dir
 
-    from aerun.cli import resolve
+    from aerun.compose import run_config
     from aerun.conf import conf_dir
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return resolve(hydra.compose("train", overrides=list(overrides)))
+        return run_config(hydra.compose("train", overrides=list(overrides)))
 
 
 def kill_rows(folder: Path, count: int) -> list[tuple[str, str]]:

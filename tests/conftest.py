@@ -30,13 +30,13 @@ def compose() -> Callable[[Sequence[str]], dict[str, Any]]:
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    from aerun.cli import resolve
+    from aerun.compose import run_config
     from aerun.conf import conf_dir
 
     def composed(overrides: Sequence[str]) -> dict[str, Any]:
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return resolve(hydra.compose("train", overrides=list(overrides)))
+            return run_config(hydra.compose("train", overrides=list(overrides)))
 
     return composed
 

@@ -1,0 +1,46 @@
+"""From what Hydra composed to plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from aerun.errors import ConfigError
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values. ConfigError for an interpolation that leads nowhere."""
+    try:
+        plain = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        key = f"{error.full_key}: " if error.full_key else ""
+        raise ConfigError(f"{key}{str(error).splitlines()[0]}") from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def run_config(config: DictConfig) -> dict[str, Any]:
+    """What one run is made of: resolved, its data found from any directory, without what belongs to a sweep."""
+    plain = absolute_root(resolve(config))
+    plain.pop("sweep", None)
+    return plain
+
+
+def absolute_root(plain: dict[str, Any]) -> dict[str, Any]:
+    """The same configuration, its data found from any directory."""
+    dataset = plain.get("dataset")
+    if not isinstance(dataset, dict):
+        return plain
+    root = dataset.get("root")
+    if not isinstance(root, str) or root in ("", "???"):
+        return plain
+    return {**plain, "dataset": {**dataset, "root": str(Path(root).expanduser().absolute())}}
+
+
+def group_choices(choices: Mapping[Any, Any] | DictConfig) -> dict[str, str]:
+    """The option chosen in each of our groups, from Hydra's ``runtime.choices``."""
+    return {str(key): str(value) for key, value in choices.items() if "/" not in str(key)}

@@ -1,0 +1,73 @@
+"""What only the data and the layers can tell about a sweep's jobs: their shapes, and whether they fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aerun.build import build_autoencoder, check_data
+from aerun.dataset.base import Data
+from aerun.errors import AerunError
+from aerun.settings import parse
+from aerun.sweep.share import share, shared_path
+
+SHAPING = ("dataset", "model", "latent", "sparsity", "loss")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Of one configuration: why it cannot work, or how many parameters it has."""
+
+    error: str | None
+    parameters: int | None = None
+
+
+def check(points: Sequence[tuple[dict[str, Any], dict[str, str]]], sweep: Path | None) -> list[Finding]:
+    """Build every distinct model, without its memory, for the shape of its data.
+
+    ``points`` are configurations and their groups' options. Every data set is read once, and left in the sweep's
+    folder, if one is given, for all jobs to share.
+    """
+    data: dict[str, Data | str] = {}
+    found: dict[str, Finding] = {}
+    result = []
+    for config, choices in points:
+        key = _key(config, SHAPING)
+        if key not in found:
+            found[key] = _check(config, choices, data, sweep)
+        result.append(found[key])
+    return result
+
+
+def _key(config: Mapping[str, Any], groups: Sequence[str]) -> str:
+    return json.dumps([config[group] for group in groups], sort_keys=True)
+
+
+def _check(
+    config: Mapping[str, Any], choices: Mapping[str, str], data: dict[str, Data | str], sweep: Path | None
+) -> Finding:
+    settings = parse(config, choices)
+    key = _key(config, ("dataset",))
+    if key not in data:
+        try:
+            loaded = settings.dataset.load(torch.device("cpu"))
+            if sweep is not None:
+                share(loaded, shared_path(sweep, config["dataset"]))
+            data[key] = loaded
+        except AerunError as error:
+            data[key] = str(error)
+    found = data[key]
+    if isinstance(found, str):
+        return Finding(found)
+    try:
+        check_data(settings, found)
+        with torch.device("meta"):
+            autoencoder = build_autoencoder(settings, found)
+    except AerunError as error:
+        return Finding(str(error))
+    return Finding(None, sum(parameter.numel() for parameter in autoencoder.parameters()))

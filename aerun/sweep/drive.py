@@ -1,0 +1,165 @@
+"""Launching a sweep's jobs, and telling what became of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from aerun.errors import AerunError, DataError
+from aerun.runfolder import STATUS, read_status, read_summary, record_status
+from aerun.signals import Stopped
+from aerun.sweep.index import ENDED, FAILED, state
+from aerun.sweep.job import STOP, Job
+from aerun.sweep.launcher import Launcher
+from aerun.sweep.settings import Sweep
+
+
+class SweepError(AerunError):
+    """Jobs have failed; the others are done."""
+
+
+@dataclass
+class Drive:
+    """One launching of the jobs of a sweep's folder."""
+
+    folder: Path
+    sweep: Sweep
+    launcher: Launcher
+    words: list[str]  # the command, for going on with it
+    failures: int = 0
+    stopped: int | None = None  # the signal that asked for it
+    _begun: dict[str, float] = field(default_factory=dict)
+    _total: int = 0
+    _ended: int = 0
+
+    def run(self, jobs: Sequence[Job], before: int) -> None:
+        """Run the jobs; so many of the sweep had ended before."""
+        self._total, self._ended = before + len(jobs), before
+        for _ in self.outcomes(iter(jobs)):
+            pass
+
+    def outcomes(self, jobs: Iterator[Job], at_once: int | None = None) -> Iterator[tuple[Job, str]]:
+        """Run jobs as they come; each with its state as it ends."""
+        (self.folder / STOP).unlink(missing_ok=True)
+        with self._signals():
+            try:
+                yield from self._outcomes(jobs, at_once)
+            except Stopped as stopped:
+                if not self.launcher.detached:
+                    raise
+                self.stopped = stopped.number
+
+    def _outcomes(self, jobs: Iterator[Job], at_once: int | None) -> Iterator[tuple[Job, str]]:
+        for job, death in self.launcher.run(self._beginning(jobs), self.folder, at_once):
+            if death is not None and state(job.folder) not in ENDED:
+                job.folder.mkdir(exist_ok=True)
+                record_status(job.folder, "killed", death)
+            became = state(job.folder)
+            self._tell(job, became)
+            self.failures += became in FAILED
+            yield job, became
+
+    def _beginning(self, jobs: Iterator[Job]) -> Iterator[Job]:
+        """The jobs, until the sweep is stopped or too many have failed."""
+        for job in jobs:
+            allowed = self.sweep.allowed_failures
+            if (self.folder / STOP).exists() or (allowed is not None and self.failures >= allowed):
+                return
+            if state(job.folder) in FAILED:
+                (job.folder / STATUS).unlink()  # how the new attempt ends is what counts
+            self._begun[job.name] = time.monotonic()
+            yield job
+
+    def _tell(self, job: Job, became: str) -> None:
+        """A line for the job that has ended."""
+        if became == "waiting":  # it was taken, and not begun, as the sweep was being stopped
+            return
+        self._ended += 1
+        width = len(str(self._total)) if self._total else 1
+        count = f"[{self._ended:{width}}/{self._total}]" if self._total else f"[{self._ended}]"
+        parts = [
+            count,
+            f"{became:<9}",
+            job.label,
+            _result(job.folder),
+            f"{time.monotonic() - self._begun[job.name]:.0f} s",
+        ]
+        print("  ".join(part for part in parts if part), flush=True)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first SIGINT or SIGTERM asks the running jobs to save and stop, a second ends them on the spot."""
+
+        def note(number: int, frame: FrameType | None) -> None:
+            if self.stopped is not None or self.launcher.detached:
+                raise Stopped(number)
+            self.stopped = number
+            (self.folder / STOP).touch()
+            print("\naerun: stopping; what runs is saved first (once more: at once)", file=sys.stderr, flush=True)
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            if (self.folder / STOP).exists():
+                self.stopped = self.stopped or signal.SIGINT
+
+    def report(self, jobs: Iterable[Job], skipped: Sequence[tuple[str, str]] = ()) -> None:
+        """Say what became of all jobs, and how to go on. Raises SweepError if any failed, Stopped after a signal."""
+        jobs = list(jobs)
+        states = {job.name: state(job.folder) for job in jobs}
+        failed = [(job, states[job.name]) for job in jobs if states[job.name] in FAILED]
+        counts = Counter(states.values())
+        shown = os.path.relpath(self.folder)
+        text = ", ".join(f"{count} {became}" for became, count in counts.most_common())
+        print(f"\n{shown}: {len(jobs)} jobs: {text}" + (f"; {len(skipped)} left out" if skipped else ""))
+        if failed:
+            print("\nfailed:")
+            table([(became, job.label, _cause(job.folder)) for job, became in failed])
+        if self.stopped is not None and self.launcher.detached:
+            print(f"\n{self.launcher.farewell()}")
+        if any(became not in (*ENDED, *FAILED) for became in states.values()):
+            print(f"\ngo on       {self.command()}")
+        if self.stopped is not None:
+            raise Stopped(self.stopped)
+        if failed:
+            raise SweepError(f"{len(failed)} of {len(jobs)} jobs failed; their status.json has the traceback")
+
+    def command(self) -> str:
+        """What to type to go on with this sweep."""
+        words = [word for word in self.words if not word.startswith("sweep.name=")]
+        return shlex.join([*words, f"sweep.name={self.folder.name}"])
+
+
+def _result(folder: Path) -> str:
+    """The test error of a finished run, or why there is none."""
+    with contextlib.suppress(DataError, KeyError, TypeError, ValueError):
+        summary = read_summary(folder)
+        if summary is not None:
+            return f"test MSE {summary['test']['mse']:.6f}"
+    return _cause(folder)
+
+
+def _cause(folder: Path) -> str:
+    status = read_status(folder) or {}
+    text = " ".join(str(status.get("error") or "").split())
+    return re.sub(r"^(Config|Data|Diverged|Storage|Pruned)Error: ", "", text)  # the sentence says it all
+
+
+def table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in columns; the last is as wide as it is."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  " + "  ".join([*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))]).rstrip())

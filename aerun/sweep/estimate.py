@@ -1,0 +1,103 @@
+"""How long jobs may take: a few steps of every distinct shape are timed."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from aerun.build import build_parts, prepare
+from aerun.dataset.base import Data
+from aerun.evaluation import evaluate
+from aerun.settings import Settings, parse
+from aerun.step import make_step
+from aerun.sweep.preview import Estimate
+
+BUDGET = 0.3  # seconds of steps for each shape
+AROUND = 1.5  # seconds for pictures, checkpoints and the final evaluation, on small images
+TIMED = ("dataset", "noise", "model", "latent", "sparsity", "loss")
+TIMED_TRAINER = ("batch_size", "device", "threads", "precision", "compile", "clip_norm", "clip_value")
+
+
+@dataclass(frozen=True)
+class _Timing:
+    """Of one shape: parameters, training images, seconds a step and an evaluation of the validation part."""
+
+    parameters: int
+    images: int
+    step: float
+    evaluation: float
+
+
+def estimate(points: Sequence[tuple[dict[str, Any], dict[str, str]]]) -> list[Estimate]:
+    """Parameters and seconds for each configuration (with its groups' options).
+
+    Learning rates, seeds and the like do not make a shape of their own.
+    """
+    data: dict[str, Data] = {}
+    timed: dict[str, _Timing] = {}
+    result = []
+    for config, choices in points:
+        settings = parse(config, choices)
+        key = _key(config)
+        if key not in timed:
+            device = prepare(settings)
+            about = f"{json.dumps(config['dataset'], sort_keys=True)} {device}"
+            if about not in data:
+                data.clear()
+                data[about] = settings.dataset.load(device)
+            timed[key] = _time(settings, data[about], device)
+        result.append(Estimate(timed[key].parameters, _seconds(settings, timed[key])))
+    return result
+
+
+def _key(config: Mapping[str, Any]) -> str:
+    trainer = {name: config["trainer"].get(name) for name in TIMED_TRAINER}
+    return json.dumps([*(config[group] for group in TIMED), config["optimizer"]["_target_"], trainer], sort_keys=True)
+
+
+def _time(settings: Settings, data: Data, device: torch.device) -> _Timing:
+    parts = build_parts(settings, data, device)
+    trainer = settings.trainer
+    step = make_step(
+        parts,
+        learning_rate=lambda number: 1.0,
+        precision=getattr(trainer, "precision", "float32"),
+        compiled=False,
+        clip_norm=getattr(trainer, "clip_norm", None),
+        clip_value=getattr(trainer, "clip_value", None),
+    )
+    rows = torch.arange(min(trainer.batch_size, len(data.train)), device=device)
+    for number in range(3):
+        step(rows, number)
+    _wait(device)
+    clock, count = time.perf_counter(), 0
+    while count < 5 or time.perf_counter() - clock < BUDGET:
+        step(rows, count)
+        count += 1
+        if count % 5 == 0:
+            _wait(device)
+    _wait(device)
+    seconds = (time.perf_counter() - clock) / count
+    clock = time.perf_counter()
+    evaluate(parts.autoencoder, data.validation or data.test, parts.noise, parts.loss)
+    parameters = sum(parameter.numel() for parameter in parts.autoencoder.parameters())
+    return _Timing(parameters, len(data.train), seconds, time.perf_counter() - clock)
+
+
+def _seconds(settings: Settings, timing: _Timing) -> float:
+    trainer = settings.trainer
+    per_epoch = math.ceil(timing.images / trainer.batch_size)
+    steps = getattr(trainer, "steps", None) or trainer.epochs * per_epoch
+    evaluations = math.ceil(steps / per_epoch / getattr(trainer, "evaluate_every_epochs", 1))
+    return float(steps * timing.step + evaluations * timing.evaluation + AROUND)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize()

@@ -1,0 +1,75 @@
+"""One run of a sweep, as plain data: it travels to whoever computes it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# What a run's outcome does not depend on.
+NOT_IDENTITY = ("resume", "sweep")
+SHARED = ".data"  # a folder in the sweep's: data sets, decoded once for all jobs
+STOP = ".stop"  # a file in the sweep's folder: begin nothing, and end what runs as after Ctrl-C
+SHOWN, LONGEST, DIGITS = 20, 60, 8  # TensorBoard shows about 20 characters of a run's name
+
+
+@dataclass(frozen=True)
+class Job:
+    """A resolved configuration, and the folder for it. ``values`` are the settings that vary over the sweep."""
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    choices: dict[str, str]
+    overrides: list[str]
+    values: dict[str, Any]
+    identity: str
+    trial: dict[str, Any] | None = field(default=None)  # of a search that prunes: see aerun.sweep.search
+
+    @property
+    def label(self) -> str:
+        """The varied settings, to be read by a person."""
+        return " ".join(f"{key}={shown(value)}" for key, value in self.values.items()) or "the default run"
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """A digest of the resolved configuration. Whatever it was typed as, the same run has the same."""
+    content = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def shown(value: Any) -> str:
+    """A setting's value as it would be typed."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(shown, value)) + "]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def names(values: Sequence[Mapping[str, Any]], identities: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
+    """A folder name for each job: what varied, then the start of its identity. ``taken`` are those in use.
+
+    The first 20 characters tell them apart, since TensorBoard shows no more. Groups go by their option alone
+    (``conv``), other settings by a short key and the value (``k8``, ``lr0.001``).
+    """
+    labels = ["-".join(_word(key, value) for key, value in job.items()) or "default" for job in values]
+    full = [f"{label[:LONGEST]}_{digest[:DIGITS]}" for label, digest in zip(labels, identities, strict=True)]
+    starts = Counter(name[:SHOWN] for name in (*full, *taken))
+    short = SHOWN - DIGITS - 1
+    return [
+        name if starts[name[:SHOWN]] == 1 else f"{label[:short]}_{digest[:DIGITS]}"
+        for name, label, digest in zip(full, labels, identities, strict=True)
+    ]
+
+
+def _word(key: str, value: Any) -> str:
+    leaf = key.lstrip("+").rpartition(".")[2].partition("_")[0]
+    text = f"{value:.4g}" if isinstance(value, float) else shown(value)
+    word = text if isinstance(value, str) else ("s" if key == "seed" else leaf[:5]) + text
+    return re.sub(r"[^\w.+]+", "_", word).strip("_")

@@ -1,0 +1,112 @@
+"""Processes on this machine, by joblib's own executor.
+
+Every slot has an executor of its own with a single worker: a worker that is killed breaks nobody else's, it is known
+which job it had, and the device and the number of threads are the slot's. A worker imports torch once and keeps it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
+
+from aerun.spec import Count, locate
+from aerun.sweep.job import Job
+from aerun.sweep.launcher import Ended
+from aerun.sweep.remote import WORK, call
+
+POLL = 0.2  # seconds; Python handles signals between waits
+
+
+@dataclass
+class Joblib:
+    """``n_jobs`` processes of ``threads`` threads each. By default they share out the cores that there are."""
+
+    n_jobs: Count | None
+    threads: Count | None
+    gpus: list[int] = field(default_factory=list, metadata={"internal": True})
+
+    detached = False
+
+    def __post_init__(self) -> None:
+        self._executors: dict[int, ProcessPoolExecutor] = {}
+
+    @property
+    def slots(self) -> int:
+        """As asked for, else one a device, else one a core."""
+        return self.n_jobs or len(self.gpus) or _cores()
+
+    def warm(self, jobs: int) -> None:
+        """Let the workers import torch."""
+        for slot in range(min(self.slots, jobs)):
+            self._submit(slot, locate, WORK)
+
+    def here(self, target: str, *arguments: Any) -> Any:
+        """In the first worker."""
+        return self._submit(0, call, target, *arguments).result()
+
+    def run(self, jobs: Iterator[Job], sweep: Path, at_once: int | None = None) -> Iterator[Ended]:
+        """As slots become free."""
+        free = list(range(min(self.slots, at_once or self.slots)))[::-1]
+        running: dict[Future[None], tuple[int, Job]] = {}
+        exhausted = False
+        while running or not exhausted:
+            while free and not exhausted:
+                job = next(jobs, None)
+                if job is None:
+                    exhausted = True
+                    break
+                slot = free.pop()
+                running[self._submit(slot, call, WORK, job, sweep, os.getpid())] = slot, job
+            for future in wait(running, POLL, FIRST_COMPLETED).done:
+                slot, job = running.pop(future)
+                free.append(slot)
+                yield job, self._death(slot, future)
+
+    def _submit(self, slot: int, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        if slot not in self._executors:
+            threads = self.threads or max(1, _cores() // self.slots)
+            environment = {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
+            if self.gpus:
+                environment["CUDA_VISIBLE_DEVICES"] = str(self.gpus[slot % len(self.gpus)])
+            self._executors[slot] = ProcessPoolExecutor(1, env=environment, initializer=_ignore_interrupts)
+        future: Future[Any] = self._executors[slot].submit(function, *arguments)
+        return future
+
+    def _death(self, slot: int, future: Future[None]) -> str | None:
+        """What killed the slot's worker, if anything did; the slot then gets a new one."""
+        error = future.exception()
+        if error is None:
+            return None
+        self._executors.pop(slot).shutdown(wait=False, kill_workers=True)
+        if not isinstance(error, TerminatedWorkerError):
+            raise error
+        codes = [word for word in str(error).replace("{", " ").replace("}", " ").split() if "(-" in word]
+        return f"the process was killed by {', '.join(codes) or 'a signal'}; SIGKILL is often the lack of memory"
+
+    def farewell(self) -> str:
+        """Nothing goes on."""
+        return ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for executor in self._executors.values():
+            executor.shutdown(wait=kind is None, kill_workers=kind is not None)
+        self._executors.clear()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches all processes of a terminal; a worker heeds it only while it has a run, which saves itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

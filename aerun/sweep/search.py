@@ -1,0 +1,183 @@
+"""Search by Optuna: which runs come next is decided from those before, and unpromising ones are stopped early.
+
+The plugin that Hydra's makers released pins an Optuna of 2021, which cannot keep a study in a file with current
+database drivers; and it numbers its folders anew in every study that is continued. So this speaks to Optuna itself.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from aerun.errors import ConfigError
+from aerun.runfolder import read_metrics, read_summary
+from aerun.spec import Count, NonNegativeInt, Seed
+from aerun.sweep.index import FAILED, Index, state
+from aerun.sweep.job import Job
+from aerun.sweep.plan import Composed, Composer, jobs_of
+from aerun.sweep.points import Axis, crossed
+from aerun.sweep.study import JOURNAL, open_study, optuna
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optuna:
+    """A study of ``trials`` runs, kept in the sweep's folder as study.log.
+
+    ``metric`` is of the best epoch in metrics.jsonl (``validation/mse``, which does not contain penalties), or of the
+    summary (``best_loss``). A trial is pruned after an epoch in which ``pruner`` finds it worse than the others were
+    by then, but not before ``warmup_epochs``, nor before ``startup_trials`` have ended. The keys in ``crossed`` are
+    not searched: a trial is a run for each of their values, and its result their mean; the first may be pruned.
+    """
+
+    trials: Count
+    metric: str
+    direction: Literal["minimize", "maximize"]
+    sampler: Literal["tpe", "random", "gp"]
+    pruner: Literal["median", "hyperband", "none"]
+    startup_trials: NonNegativeInt
+    warmup_epochs: NonNegativeInt
+    seed: Seed
+    crossed: list[str]
+
+    def __post_init__(self) -> None:
+        if self.pruner != "none" and not self.metric.startswith(("validation/", "train/")):
+            raise ValueError(
+                f"metric={self.metric}: is not known while a run trains; use hydra.sweeper.pruner=none or validation/…"
+            )
+
+
+class Search:
+    """A study's trials as jobs, and their outcomes as its results."""
+
+    def __init__(
+        self, settings: Optuna, axes: Sequence[Axis], composer: Composer, index: Index, folder: Path, retry: bool
+    ) -> None:
+        self.settings, self.composer, self.index, self.folder, self.retry = settings, composer, index, folder, retry
+        self.searched = [axis for axis in axes if axis.is_swept and axis.key not in settings.crossed]
+        if not self.searched:
+            raise ConfigError("hydra/sweeper=optuna: nothing to search; give a key several values or an interval(…)")
+        others = [axis for axis in axes if axis not in self.searched]
+        self.others = crossed(others)
+        self.swept = [axis.key for axis in (*self.searched, *others) if axis.is_swept]
+        self.distributions = {axis.key: _distribution(axis) for axis in self.searched}
+        pruner = (settings.pruner, settings.startup_trials, settings.warmup_epochs)
+        self.study = open_study(folder, settings.sampler, settings.seed, settings.direction, pruner)
+        self.jobs: dict[str, Job] = {}
+        self.invalid: list[tuple[str, str]] = []
+        self._pending: dict[int, list[Job]] = {}  # by trial
+
+    def points(self, trial: optuna.trial.FrozenTrial | optuna.Trial) -> list[Composed]:
+        """The trial's runs, composed."""
+        drawn = [
+            axis.at(trial.params[axis.key]) if axis.interval else f"{axis.key}={trial.params[axis.key]}"
+            for axis in self.searched
+        ]
+        return [self.composer([*other, *drawn]) for other in self.others]
+
+    def first_point(self) -> Composed:
+        """A run of the search space, for what all runs have in common."""
+        drawn = [axis.at(axis.interval[0]) if axis.interval else axis.overrides[0] for axis in self.searched]
+        return self.composer([*self.others[0], *drawn])
+
+    def __iter__(self) -> Iterator[Job]:
+        """Jobs for as long as the study asks for more: first what an earlier launching left unfinished."""
+        trials = self.study.get_trials(deepcopy=False)
+        for trial in trials:
+            if trial.state == optuna.trial.TrialState.RUNNING and trial.params:
+                yield from self._begin(trial.number, self.points(trial))
+            elif trial.state == optuna.trial.TrialState.FAIL and self.retry:
+                self._retry(trial)
+        while self._counted() + len(self._pending) < self.settings.trials:
+            asked = self.study.ask(self.distributions)
+            yield from self._begin(asked.number, self.points(asked))
+
+    def _retry(self, trial: optuna.trial.FrozenTrial) -> None:
+        """Ask for a failed trial's point once more; its folder is the same, so it goes on there."""
+        if any(state(job.folder) in FAILED for job in self._jobs(self.points(trial), trial.number)):
+            self.study.enqueue_trial(trial.params, skip_if_exists=False)
+
+    def _counted(self) -> int:
+        """How many trials have a result."""
+        states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+        return len(self.study.get_trials(deepcopy=False, states=states))
+
+    def _begin(self, number: int, points: list[Composed]) -> Iterator[Job]:
+        errors = [point for point in points if point.error is not None]
+        if errors:
+            self.invalid.append((" ".join(errors[0].overrides), errors[0].error or ""))
+            self.study.tell(number, state=optuna.trial.TrialState.FAIL)
+            if len(self.invalid) > 10 * self.settings.trials:
+                raise ConfigError(f"hydra/sweeper=optuna: most of the space cannot work: {errors[0].error}")
+            return
+        jobs = self._jobs(points, number)
+        self.index.add(jobs)
+        self.index.write(self.folder)
+        self.jobs |= {job.name: job for job in jobs}
+        self._pending[number] = list(jobs)
+        done = [job for job in jobs if state(job.folder) in ("finished", "pruned")]
+        for job in done:  # it was told in a launching that died before the study heard
+            self.told(job, state(job.folder))
+        yield from (job for job in jobs if job not in done)
+
+    def _jobs(self, points: list[Composed], number: int) -> list[Job]:
+        settings = self.settings
+        trial = {
+            "journal": str(self.folder / JOURNAL),
+            "number": number,
+            "metric": settings.metric,
+            "pruner": [settings.pruner, settings.startup_trials, settings.warmup_epochs],
+        }
+        jobs = jobs_of(points, self.composer, self.swept, self.index, self.folder)
+        watched = settings.pruner != "none"
+        return [replace(job, trial=trial) if watched and i == 0 else job for i, job in enumerate(jobs)]
+
+    def told(self, job: Job, became: str) -> None:
+        """Take an outcome. A trial's result is known when all its jobs have ended."""
+        number = next((number for number, jobs in self._pending.items() if job in jobs), None)
+        if number is None or became not in ("finished", "pruned", *FAILED):
+            return  # stopped: the trial goes on when the sweep does
+        jobs = self._pending[number]
+        states = [state(other.folder) for other in jobs]
+        if any(other not in ("finished", "pruned", *FAILED) for other in states):
+            return
+        del self._pending[number]
+        if any(other in FAILED for other in states):
+            self.study.tell(number, state=optuna.trial.TrialState.FAIL)
+        elif "pruned" in states:
+            self.study.tell(number, state=optuna.trial.TrialState.PRUNED)
+        else:
+            self.study.tell(number, statistics.fmean(result(other.folder, self.settings.metric) for other in jobs))
+
+    def best(self) -> str:
+        """The best trial so far, in a line."""
+        try:
+            trial = self.study.best_trial
+        except ValueError:
+            return "no trial has finished"
+        [job, *_] = self._jobs(self.points(trial), trial.number)
+        return f"best        {job.label}: {self.settings.metric} {trial.value:.6g}, {job.name}"
+
+
+def _distribution(axis: Axis) -> optuna.distributions.BaseDistribution:
+    if axis.interval is None:
+        return optuna.distributions.CategoricalDistribution([word.partition("=")[2] for word in axis.overrides])
+    low, high = axis.interval
+    if axis.whole:
+        return optuna.distributions.IntDistribution(int(low), int(high), log=axis.logarithmic)
+    return optuna.distributions.FloatDistribution(low, high, log=axis.logarithmic)
+
+
+def result(folder: Path, metric: str) -> float:
+    """A finished run's metric: of its best epoch in metrics.jsonl, or from the summary. ConfigError if unknown."""
+    summary = read_summary(folder) or {}
+    lines = {line["epoch"]: line for line in read_metrics(folder)}
+    values = lines.get(summary.get("best_epoch", -1), {})
+    group, _, name = metric.partition("/")
+    value = values.get(metric, summary.get(metric, summary.get(group, {}).get(name) if name else None))
+    if not isinstance(value, int | float):
+        known = [key for key, value in {**values, **summary}.items() if isinstance(value, float)]
+        raise ConfigError(f"hydra.sweeper.metric={metric}: a run has no such number. Known: {', '.join(known)}")
+    return float(value)

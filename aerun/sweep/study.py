@@ -1,0 +1,108 @@
+"""An Optuna study in a file, as its launcher and its jobs see it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from aerun.errors import ConfigError, PrunedError
+
+try:
+    import optuna as optuna
+except ImportError as error:
+    raise ConfigError("hydra/sweeper=optuna: needs Optuna; pip install 'aerun[optuna]'") from error
+
+STUDY, JOURNAL = "sweep", "study.log"
+log = logging.getLogger(__name__)
+Direction = Literal["minimize", "maximize"]
+Pruner = tuple[str, int, int]  # its name, trials that are not pruned, and epochs of each that are not
+
+
+def open_study(folder: Path, sampler: str, seed: int, direction: Direction, pruner: Pruner) -> optuna.Study:
+    """The folder's study, new or as it was left."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = _storage(folder / JOURNAL)
+    known = len(storage.get_all_trials(storage.get_study_id_from_name(STUDY))) if _exists(storage) else 0
+    seed += known  # a continued study should not draw the same points again
+    samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
+        "tpe": lambda: optuna.samplers.TPESampler(seed=seed, constant_liar=True),
+        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
+        "gp": lambda: optuna.samplers.GPSampler(seed=seed),
+    }
+    return optuna.create_study(
+        study_name=STUDY,
+        storage=storage,
+        sampler=samplers[sampler](),
+        pruner=_pruner(*pruner),
+        direction=direction,
+        load_if_exists=True,
+    )
+
+
+def _storage(journal: Path) -> optuna.storages.JournalStorage:
+    from optuna.storages.journal import JournalFileBackend
+
+    return optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
+
+
+def _exists(storage: optuna.storages.BaseStorage) -> bool:
+    return any(study.study_name == STUDY for study in storage.get_all_studies())
+
+
+def _pruner(name: str, startup: int, warmup: int) -> optuna.pruners.BasePruner:
+    if name == "median":
+        return optuna.pruners.MedianPruner(startup, warmup)
+    return optuna.pruners.HyperbandPruner(max(1, warmup)) if name == "hyperband" else optuna.pruners.NopPruner()
+
+
+def watcher(trial: Mapping[str, Any]) -> Callable[[int, Mapping[str, float]], None]:
+    """In the job: tell the study each epoch's metric, and end the run if the study says so."""
+    study = optuna.load_study(
+        study_name=STUDY, storage=_storage(Path(trial["journal"])), pruner=_pruner(*trial["pruner"])
+    )
+    frozen = next(known for known in study.get_trials(deepcopy=False) if known.number == trial["number"])
+    handle = optuna.trial.Trial(study, frozen._trial_id)
+    told = set(frozen.intermediate_values)
+    metric = trial["metric"]
+
+    def watch(epoch: int, numbers: Mapping[str, float]) -> None:
+        if metric not in numbers:
+            raise ConfigError(f"hydra.sweeper.metric={metric}: a run has no such number. Known: {', '.join(numbers)}")
+        if epoch not in told:
+            handle.report(numbers[metric], epoch)
+        if handle.should_prune():
+            raise PrunedError(
+                f"pruned after epoch {epoch}: {metric} {numbers[metric]:.6g} is worse than others had by then"
+            )
+
+    return watch
+
+
+def plots(study: optuna.Study, folder: Path) -> list[Path]:
+    """Optuna's own pictures of a study, as PNG files; those that it is too small for are left out."""
+    import warnings
+
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from optuna.visualization import matplotlib as drawing
+
+    folder.mkdir(exist_ok=True)
+    written = []
+    for name in ("optimization_history", "param_importances", "parallel_coordinate", "slice", "intermediate_values"):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                axes = getattr(drawing, f"plot_{name}")(study)
+        except (ValueError, RuntimeError) as error:
+            log.info("no picture %s of the study: %s", name, error)
+            continue
+        first = axes.flat[0] if hasattr(axes, "flat") else axes
+        figure = first.get_figure()
+        figure.set_size_inches(10, 5)
+        figure.savefig(folder / f"{name}.png", dpi=100, bbox_inches="tight")
+        matplotlib.pyplot.close(figure)
+        written.append(folder / f"{name}.png")
+    return written
