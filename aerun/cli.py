@@ -178,6 +178,13 @@ def evaluate_main() -> None:
     guarded(lambda: evaluate_run(sys.argv[1:]))
 
 
+def compare_main() -> None:
+    """``aerun-compare SWEEP_OR_RUN...`` and scripts/compare.py."""
+    from aerun.compare.cli import compare_runs
+
+    guarded(lambda: compare_runs(sys.argv[1:]))
+
+
 def evaluate_run(words: list[str]) -> None:
     """Recompute a finished run's test metrics and figures."""
     if "-sc" in words:  # a shell that asks for Hydra's completion

@@ -49,3 +49,16 @@ class FolderLock:
             if [path.name for path in self.folder.iterdir()] == [NAME]:
                 (self.folder / NAME).unlink()  # a run that never began leaves nothing
         self._file.close()
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process of this machine holds the folder; True where that cannot be known."""
+    held = True
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            held = (folder / NAME).exists()
+            with (folder / NAME).open("rb") as file:
+                # Shared and for an instant: only a run that starts in this very instant could be turned away by it.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                held = False
+    return held

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from aerun.autoencoder import Autoencoder
 from aerun.dataset.base import Data, Split, as_float
 from aerun.evaluation import EVALUATION_SEED, corrupted_batches
 from aerun.latent import Gaussian
+from aerun.runfolder import PROBES as PROBE_FILE
 from aerun.seeding import Randomness
 from aerun.tracking import Tracker
 
@@ -43,7 +45,9 @@ class Report:
     def final(self, step: int, tsne: bool) -> None:
         """Everything that is drawn once, from the run's best weights and the test images."""
         test = self.data.test
-        self._reconstructions("reconstructions/test", test, step)
+        probes = self._reconstructions("reconstructions/test", test, step)
+        if probes:
+            self.tracker.arrays(PROBE_FILE, **probes)
         dictionary = feature_images(self.autoencoder)
         if dictionary is not None:
             name, weights = dictionary
@@ -55,12 +59,15 @@ class Report:
             self._generated(test, step)
 
     @torch.no_grad()
-    def _reconstructions(self, tag: str, part: Split, step: int) -> None:
+    def _reconstructions(self, tag: str, part: Split, step: int) -> dict[str, np.ndarray]:
+        """Draw the first images of a part; what was drawn, by name, uint8 [N,C,H,W]. Empty for vectors."""
         if not self.data.is_image:
-            return
+            return {}
         clean, noisy, targets = next(corrupted_batches(head(part, PROBES), self.noise))
         outputs = self.autoencoder.reconstruct(noisy)
         self.tracker.picture(tag, figures.reconstruction_grid(clean, noisy, outputs, targets), step)
+        images = {"inputs": clean, "noisy": noisy, "targets": targets, "reconstructions": outputs}
+        return {name: figures.as_bytes(batch).numpy() for name, batch in images.items()}
 
     def codes(self, part: Split, count: int) -> Tensor:
         """Flat codes [N,D] of the first images as the network sees them (corrupted where the run corrupts)."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
 STATUS, SUMMARY, METRICS = "status.json", "summary.json", "metrics.jsonl"
-CHECKPOINTS, FIGURES = "checkpoints", "figures"
+CHECKPOINTS, FIGURES, PROBES = "checkpoints", "figures", "probes.npz"
 
 
 def describe(
@@ -79,8 +79,16 @@ def read_choices(folder: Path) -> dict[str, str]:
     try:
         asked = _parsed(folder / OVERRIDES)
         return {str(group): str(option) for group, option in asked["choices"].items()}
-    except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, TypeError, KeyError, AttributeError):
         return {}
+
+
+def read_overrides(folder: Path) -> list[str]:
+    """What was typed to get a run folder's configuration; empty where that is not known."""
+    try:
+        return [str(override) for override in _parsed(folder / OVERRIDES)["overrides"]]
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, TypeError, KeyError):
+        return []
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:

@@ -98,6 +98,12 @@ class Tracker:
             )
             self._board._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
+    def arrays(self, name: str, **arrays: np.ndarray) -> None:
+        """A file of named arrays, whose bytes depend on nothing but the arrays."""
+        encoded = io.BytesIO()
+        np.savez_compressed(encoded, **arrays)  # type: ignore[arg-type]  # every member is dated 1980
+        write_bytes(self.folder / name, encoded.getvalue())
+
     def histogram(self, tag: str, values: Tensor, step: int) -> None:
         """The distribution of all values."""
         if self._events:

@@ -39,7 +39,7 @@ def importers(package: str) -> set[str]:
     [
         ("hydra", {"cli.py", "console.py"}),
         ("omegaconf", {"cli.py", "console.py"}),
-        ("matplotlib", {"figures.py"}),
+        ("matplotlib", {f"figures/{name}.py" for name in ("__init__", "canvas", "comparison", "montage")}),
         ("torch.utils.tensorboard", {"tracking.py"}),
         ("safetensors", {"checkpoint.py"}),
         ("tqdm", {"progress.py", "dataset/folder.py"}),
@@ -65,8 +65,36 @@ def test_nothing_below_the_experiment_imports_it() -> None:
     assert importers("aerun.cli") == set()
 
 
+def test_comparisons_work_from_files_alone() -> None:
+    """Nothing that runs is imported, and matplotlib only through the one module that asks for pictures."""
+    files = [path for path in MODULES if path.parent.name == "compare"]
+    allowed = {
+        "aerun.compare",
+        "aerun.errors",
+        "aerun.files",
+        "aerun.lock",
+        "aerun.runfolder",
+        "aerun.settings",
+        "aerun.spec",
+    }
+    for path in files:
+        ours = {name for name in imports(path) if name.startswith("aerun.")}
+        figures = {"aerun.figures"} if path.name == "pictures.py" else set()
+        assert {".".join(name.split(".")[:2]) for name in ours} <= allowed | figures, path
+
+
 @pytest.mark.parametrize(
-    "module", ["aerun", "aerun.cli", "aerun.settings", "aerun.dataset", "aerun.model", "aerun.trainer"]
+    "module",
+    [
+        "aerun",
+        "aerun.cli",
+        "aerun.compare",
+        "aerun.compare.cli",
+        "aerun.settings",
+        "aerun.dataset",
+        "aerun.model",
+        "aerun.trainer",
+    ],
 )
 def test_importing_what_answers_first_does_not_import_torch(module: str) -> None:
     heavy = "torch torchvision numpy matplotlib sklearn scipy PIL tensorboard"

@@ -89,6 +89,7 @@ def test_the_run_folder_holds_what_the_readme_says(go: Callable[..., Path]) -> N
         "environment.json",
         "metrics.jsonl",
         "summary.json",
+        "probes.npz",
         "checkpoints/last.safetensors",
         "checkpoints/best.safetensors",
         "figures/reconstructions_test.png",
@@ -210,6 +211,7 @@ def test_a_run_cut_off_and_continued_is_the_undisturbed_run(
     go(*overrides, folder="cut", resume=str(cut))
     assert equal(weights(whole), weights(cut))
     assert lines(whole) == lines(cut)
+    assert (whole / "probes.npz").read_bytes() == (cut / "probes.npz").read_bytes()
     summaries = [json.loads((folder / "summary.json").read_text()) for folder in (whole, cut)]
     assert summaries[0]["test"] == summaries[1]["test"]
     assert summaries[0]["best_epoch"] == summaries[1]["best_epoch"]
@@ -347,9 +349,12 @@ def test_evaluating_again_agrees_to_the_last_digit(go: Callable[..., Path], over
 def test_evaluate_on_the_command_line(train: Train, tmp_path: Path) -> None:
     assert train(*TINY, "hydra.run.dir=mine").returncode == 0
     (tmp_path / "mine" / "figures" / "code_heatmap.png").unlink()
+    probes = (tmp_path / "mine" / "probes.npz").read_bytes()
+    (tmp_path / "mine" / "probes.npz").unlink()
     done = train("run=mine", script="evaluate.py")
     assert done.returncode == 0 and "agrees with summary.json to the last digit" in done.stdout
     assert (tmp_path / "mine" / "figures" / "code_heatmap.png").exists()
+    assert (tmp_path / "mine" / "probes.npz").read_bytes() == probes
     wrong = train("run=nowhere", script="evaluate.py")
     assert wrong.returncode == 1 and wrong.stderr.strip().endswith("is not a run folder (it has no config.yaml)")
 

@@ -1,6 +1,7 @@
-"""Pictures. Grids of images are plain arrays; matplotlib is imported only where a figure has axes.
+"""Pictures of a run. Grids of images are plain arrays; matplotlib is imported only where a figure has axes.
 
-Everything here takes tensors or numbers and returns pixels; nothing writes files.
+Everything here takes tensors or numbers and returns pixels; nothing writes files. Importing this package imports
+no torch: ``comparison``, the pictures of many runs, lies in it and works from files alone.
 """
 
 from __future__ import annotations
@@ -8,14 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+from aerun.figures.canvas import Pixels, axes_of, rendered
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from torch import Tensor
 
-Pixels = np.ndarray
 GAP, SMALLEST = 2, 56
+
+
+def as_bytes(images: Tensor) -> Tensor:
+    """Images in [0,1] (others are clipped) -> uint8, on the host."""
+    return (images.float().clamp(0, 1) * 255).round().byte().cpu()
 
 
 def image_rows(rows: list[Tensor], scale: int | None = None) -> Pixels:
@@ -33,7 +38,7 @@ def image_rows(rows: list[Tensor], scale: int | None = None) -> Pixels:
         np.uint8,
     )
     for top, row in enumerate(rows):
-        pixels = (row.float().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+        pixels = as_bytes(row)
         pixels = pixels.expand(-1, channels, -1, -1).permute(0, 2, 3, 1)
         enlarged = pixels.repeat_interleave(scale, 1).repeat_interleave(scale, 2).numpy()
         for left, image in enumerate(enlarged):
@@ -53,7 +58,7 @@ def reconstruction_grid(inputs: Tensor, noisy: Tensor, outputs: Tensor, targets:
     Where the targets are not the inputs they stand in a row of their own, before the reconstruction.
     """
     rows = [inputs, noisy]
-    if targets.shape != inputs.shape or not torch.equal(targets, inputs):
+    if targets.shape != inputs.shape or not targets.equal(inputs):
         rows.append(targets)
     if inputs.shape[2:] != targets.shape[2:]:
         rows = rows[2:]
@@ -77,7 +82,7 @@ def code_heatmap(codes: Tensor) -> Pixels:
     from matplotlib.ticker import MaxNLocator
 
     values = codes.float().cpu().numpy().T
-    figure, axes = _axes((9, min(4 + len(values) / 100, 12)))
+    figure, axes = axes_of((9, min(4 + len(values) / 100, 12)))
     limit = float(np.quantile(np.abs(values), 0.995)) or float(np.abs(values).max()) or 1.0
     signed = values.min() < 0
     picture = axes.imshow(
@@ -91,14 +96,14 @@ def code_heatmap(codes: Tensor) -> Pixels:
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="image", ylabel="code unit", title=f"Codes of {values.shape[1]} test images")
     figure.colorbar(picture, ax=axes, extend="both" if signed else "max")
-    return _rendered(figure)
+    return rendered(figure)
 
 
 def scatter(points: Tensor, labels: Tensor | None, classes: list[str] | None, title: str, axis: str) -> Pixels:
     """Points [N,2], coloured by class; a class has one colour whichever others are there."""
     from matplotlib import colormaps
 
-    figure, axes = _axes((7, 6))
+    figure, axes = axes_of((7, 6), measured=False)
     xy = points.float().cpu().numpy()
     if labels is None:
         axes.scatter(xy[:, 0], xy[:, 1], s=5)
@@ -113,12 +118,12 @@ def scatter(points: Tensor, labels: Tensor | None, classes: list[str] | None, ti
         if count <= 20:
             axes.legend(loc="best", fontsize=8)
     axes.set(title=title, xlabel=f"{axis} 1", ylabel=f"{axis} 2")
-    return _rendered(figure)
+    return rendered(figure)
 
 
 def curves(series: dict[str, tuple[list[float], list[float]]], ylabel: str, logarithmic: bool = True) -> Pixels:
     """Lines by name, each (epochs, values)."""
-    figure, axes = _axes((7, 4))
+    figure, axes = axes_of((7, 4), measured=False)
     for name, (x, y) in series.items():
         axes.plot(x, y, label=name, marker="." if len(x) < 40 else None)
     if logarithmic and all(value > 0 for _, y in series.values() for value in y):
@@ -127,34 +132,14 @@ def curves(series: dict[str, tuple[list[float], list[float]]], ylabel: str, loga
     axes.grid(alpha=0.3)
     if len(series) > 1:
         axes.legend()
-    return _rendered(figure)
-
-
-def _rendered(figure: Figure) -> Pixels:
-    """The figure's pixels [H,W,3]; its memory is released."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
-    figure.clear()
-    return pixels
+    return rendered(figure)
 
 
 def principal_plane(codes: Tensor) -> Tensor:
     """Codes [N,D] -> their coordinates [N,2] along the two leading principal axes."""
+    import torch
+
     centred = codes.float().cpu() - codes.float().cpu().mean(0)
     left, values, _ = torch.linalg.svd(centred, full_matrices=False)
     plane = (left * values)[:, :2]
     return torch.nn.functional.pad(plane, (0, 2 - plane.shape[1]))  # a single image spans no plane
-
-
-def _axes(size: tuple[float, float]):  # type: ignore[no-untyped-def]
-    """A figure that pyplot does not know, so that nothing keeps it alive."""
-    from matplotlib.figure import Figure
-
-    # Margins in inches: a layout that measures every label takes as long as the drawing itself.
-    figure = Figure(figsize=size, dpi=100)
-    width, height = size
-    box = {"left": 0.8 / width, "right": 1 - 0.3 / width, "bottom": 0.55 / height, "top": 1 - 0.4 / height}
-    return figure, figure.subplots(gridspec_kw=box)

@@ -1,0 +1,231 @@
+"""Which pictures a comparison shows, and the numbers in them; ``aerun.figures.comparison`` draws."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import statistics
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from aerun.compare.groups import Group, Statistic
+from aerun.compare.records import Run, Value
+from aerun.compare.select import higher_is_better, shown
+from aerun.compare.sheet import cut
+from aerun.compare.table import Comparison
+from aerun.figures.canvas import Pixels
+from aerun.figures.comparison import (
+    Curve,
+    Scale,
+    Sized,
+    error_by_code_size,
+    heat_map,
+    learning_curves,
+    parallel_coordinates,
+)
+from aerun.figures.montage import montage
+from aerun.runfolder import PROBES
+
+log = logging.getLogger(__name__)
+MONTAGE_ROWS, LABEL = 12, 44
+TRAINING = " (training)"  # where a run has no validation images
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file's name (without its ending) and bytes, and what it shows."""
+
+    name: str
+    title: str
+    caption: str
+    png: bytes
+
+
+def pictures(comparison: Comparison) -> list[Picture]:
+    """All pictures that the runs have the numbers for."""
+    makers: list[tuple[str, str, Callable[[Comparison], tuple[Pixels, str] | None]]] = [
+        ("learning_curves", "Learning curves", _curves),
+        ("heat_map", "Heat map", _heat_map),
+        ("parallel_coordinates", "Parallel coordinates", _parallel),
+        ("code_size", "Error by code size", _code_sizes),
+        ("montage", "Reconstructions", _montage),
+    ]
+    drawn = [(name, title, make(comparison)) for name, title, make in makers]
+    return [Picture(name, title, made[1], _png(made[0])) for name, title, made in drawn if made is not None]
+
+
+def _png(pixels: Pixels) -> bytes:
+    from PIL import Image
+
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, "PNG", optimize=True)
+    return encoded.getvalue()
+
+
+def _best_first(comparison: Comparison) -> list[Group]:
+    ranked = comparison.ranked()
+    return [*ranked, *(group for group in comparison.groups if group not in ranked)]
+
+
+def _curves(comparison: Comparison) -> tuple[Pixels, str] | None:
+    # Losses of different kinds do not compare, their squared errors do.
+    name = "mse" if "loss" in comparison.keys or "loss" in comparison.over else "loss"
+    drawn = [curve for group in _best_first(comparison) if (curve := _curve(group, name)) is not None]
+    if not drawn:
+        return None
+    caption = "Mean over runs, between their lowest and highest; dashed where a run has not finished."
+    part = "training" if all(curve.label.endswith(TRAINING) for curve in drawn) else "validation"
+    return learning_curves(drawn, f"{part} {name}"), caption
+
+
+def _curve(group: Group, name: str) -> Curve | None:
+    """The mean over the group's finished runs, or over all where none has; each epoch over the runs that have it."""
+    runs = group.finished or group.runs
+    epochs: dict[float, list[float]] = {}
+    suffix = ""
+    for run in runs:
+        part = "validation" if any(f"validation/{name}" in line for line in run.lines) else "train"
+        suffix = TRAINING if part == "train" else suffix
+        for line in run.lines:
+            value = line.get(f"{part}/{name}")
+            if isinstance(value, int | float) and math.isfinite(value):
+                epochs.setdefault(float(line["epoch"]), []).append(float(value))
+    if not epochs:
+        return None
+    x = sorted(epochs)
+    means, lows, highs = ([of(epochs[epoch]) for epoch in x] for of in (lambda v: sum(v) / len(v), min, max))
+    return Curve(cut(group.short, LABEL) + suffix, x, means, lows, highs, complete=bool(group.finished))
+
+
+def _numbers(comparison: Comparison) -> tuple[list[tuple[Group, float]], str]:
+    """The groups that have a finite first metric, with it, and which are left out: one that is a hundred times as
+    large as the usual would press all others into one colour."""
+    pairs = [(group, group.statistic(comparison.metric)) for group in comparison.groups]
+    finite = [(group, number.mean) for group, number in pairs if number and math.isfinite(number.mean)]
+    usual = 100 * statistics.median(abs(mean) for _, mean in finite) if finite else 0.0
+    kept = [(group, mean) for group, mean in finite if abs(mean) <= usual]
+    return kept, _left_out(len(finite) - len(kept), "far beyond the others")
+
+
+def _left_out(count: int, why: str) -> str:
+    return f" Left out: {count} row{'s' * (count != 1)} {why}." if count else ""
+
+
+def _heat_map(comparison: Comparison) -> tuple[Pixels, str] | None:
+    there, left_out = _numbers(comparison)
+    if len(comparison.keys) != 2 or len(there) < 2:
+        return None
+    first, second = comparison.keys
+    rows, columns = ([*_ordered([group.values[key] for group in comparison.groups])] for key in (first, second))
+    if len(rows) < 2 or len(columns) < 2:
+        return None
+    cells: dict[tuple[int, int], list[float]] = {}
+    for group, mean in there:
+        cells.setdefault((rows.index(group.values[first]), columns.index(group.values[second])), []).append(mean)
+    values = np.full((len(rows), len(columns)), np.nan)
+    for place, means in cells.items():
+        values[place] = sum(means) / len(means)
+    down, across = ([cut(shown(value), 18) for value in axis] for axis in (rows, columns))
+    pixels = heat_map(values, down, across, (first, second), comparison.metric, higher_is_better(comparison.metric))
+    return pixels, f"Mean {comparison.metric}; dark is good.{left_out}"
+
+
+def _ordered(values: list[Value | None]) -> list[Value | None]:
+    """The distinct values: numbers by size, words as they come, missing last."""
+    distinct = list(dict.fromkeys(values))
+    return sorted(distinct, key=lambda v: (v is None, isinstance(v, str), v if isinstance(v, float) else 0.0))
+
+
+def _parallel(comparison: Comparison) -> tuple[Pixels, str] | None:
+    there, left_out = _numbers(comparison)
+    if len(comparison.keys) < 3 or len(there) < 2:
+        return None
+    scales = [_scale(key, [group.values[key] for group, _ in there]) for key in comparison.keys]
+    scales = [scale for scale in scales if len(set(scale.values)) > 1]
+    metric = Scale(comparison.metric, [mean for _, mean in there])
+    caption = f"A line a row of the table; the thicker, the better its {comparison.metric}.{left_out}"
+    return parallel_coordinates(scales, metric, higher_is_better(comparison.metric)), caption
+
+
+def _scale(key: str, values: list[Value | None]) -> Scale:
+    """The values with what is true or false as words."""
+    return Scale(key, [shown(value) if isinstance(value, bool) else value for value in values])
+
+
+def _code_sizes(comparison: Comparison) -> tuple[Pixels, str] | None:
+    metric = comparison.metric if comparison.metric.startswith("test/") else "test/mse"
+    kinds: dict[str, dict[float, list[float]]] = {}
+    pca: dict[float, list[float]] = {}
+    constant: set[float] = set()
+    for group in comparison.groups:
+        rest = {key: value for key, value in group.values.items() if not key.endswith("code_size")}
+        label = Group(rest, group.runs).short if set(rest.values()) - {None} else "autoencoder"
+        for run in group.finished:
+            size, error = run.numbers.get("code_size"), run.numbers.get(metric)
+            if size is None or error is None or not math.isfinite(error) or run.collapse is not None:
+                continue
+            kinds.setdefault(label, {}).setdefault(size, []).append(error)
+            name = metric.removeprefix("test/")
+            if (linear := run.numbers.get(f"baselines/pca/{name}")) is not None:
+                pca.setdefault(size, []).append(linear)
+            if (mean := run.numbers.get(f"baselines/mean_image/{name}")) is not None:
+                constant.add(mean)
+    if len({size for sizes in kinds.values() for size in sizes}) < 2:
+        return None
+    lines = []
+    for label, sizes in kinds.items():
+        numbers = [(size, Statistic.of(errors)) for size, errors in sorted(sizes.items())]
+        known = [(size, number.mean, number.std or 0.0) for size, number in numbers if number]
+        lines.append(Sized(cut(label, LABEL), *zip(*known, strict=True)))
+    reference = (sorted(pca), [sum(pca[size]) / len(pca[size]) for size in sorted(pca)])
+    pixels = error_by_code_size(lines, reference, constant.pop() if len(constant) == 1 else None, metric)
+    return (
+        pixels,
+        "Mean ± standard deviation over runs that did not collapse, PCA with as many components, and the mean image.",
+    )
+
+
+def _montage(comparison: Comparison) -> tuple[Pixels, str] | None:
+    """The first images that the runs were tested on, and what the best run of each of the best groups makes of them."""
+    rows: list[tuple[str, np.ndarray]] = []
+    targets: np.ndarray | None = None
+    strangers = 0
+    for group in comparison.ranked():
+        run = group.best_run(comparison.metric)
+        probes = None if run is None else read_probes(run)
+        if run is None or probes is None:
+            continue
+        if targets is None:
+            targets = probes["targets"]
+            rows.append(("targets", targets))
+        if not np.array_equal(targets, probes["targets"]):
+            strangers += 1
+        elif len(rows) <= MONTAGE_ROWS:
+            label = f"{cut(group.short, LABEL)}\n{comparison.metric} {run.numbers[comparison.metric]:.4g}"
+            rows.append((label, probes["reconstructions"]))
+    if len(rows) < 2:
+        return None
+    caption = f"The best run of each of the best {len(rows) - 1} rows, best first."
+    return montage(rows), caption + _left_out(strangers, "with other test images")
+
+
+def read_probes(run: Run) -> dict[str, np.ndarray] | None:
+    """The images in a run's probes.npz; None where there are none, with a warning where they are damaged."""
+    path = run.folder / PROBES
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            probes = {name: file[name] for name in ("targets", "reconstructions")}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+        log.warning("%s: cannot be read (%s)", path, error)
+        return None
+    good = all(images.dtype == np.uint8 and images.ndim == 4 and len(images) for images in probes.values())
+    if not good or probes["targets"].shape != probes["reconstructions"].shape:
+        log.warning("%s: does not hold images", path)
+        return None
+    return probes

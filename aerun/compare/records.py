@@ -1,0 +1,192 @@
+"""One run's folder -> one record, from the folder's own files alone. No torch, no numpy."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aerun.errors import DataError
+from aerun.lock import is_held
+from aerun.runfolder import (
+    METRICS,
+    STATUS,
+    SUMMARY,
+    flat,
+    read_choices,
+    read_config,
+    read_metrics,
+    read_overrides,
+    read_summary,
+)
+
+log = logging.getLogger(__name__)
+Value = bool | float | str
+T = TypeVar("T")
+
+FINISHED, RUNNING, WAITING, INTERRUPTED, DAMAGED = "finished", "running", "waiting", "interrupted", "damaged"
+FAILURES = ("failed", "diverged", "killed", INTERRUPTED, DAMAGED)
+STATES = (FINISHED, RUNNING, WAITING, "stopped", "pruned", *FAILURES)
+# Where a run was, or how it is carried on, is not what it is; classes stand under their group's name.
+NEVER_SHOWN = ("resume", "trusted_packages")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run's folder says of it.
+
+    ``settings`` are the flattened configuration, a group's own name standing for its option; ``numbers`` the
+    flattened summary (``test/mse``, ``baselines/pca/mse``) over the last line of metrics.jsonl (``validation/loss``).
+    """
+
+    folder: Path
+    state: str
+    settings: Mapping[str, Value]
+    numbers: Mapping[str, float]
+    overrides: tuple[str, ...] = ()
+    error: str | None = None
+    traceback: str | None = None
+    partial: bool = False  # the configuration is not there (yet): settings are what its sweep says of the job
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def finished(self) -> bool:
+        return self.state == FINISHED
+
+    @property
+    def failed(self) -> bool:
+        return self.state in FAILURES
+
+    @property
+    def collapse(self) -> str | None:
+        """Why a finished run's reconstructions count as one picture for all inputs; None if they do not."""
+        if not self.finished:
+            return None
+        spread, mse = self.numbers.get("test/output_spread"), self.numbers.get("test/mse")
+        constant = self.numbers.get("baselines/mean_image/mse")
+        if spread is not None and spread < 0.01:
+            return f"the reconstructions vary {spread:.2g} times as much as the targets (test/output_spread)"
+        if mse is not None and constant is not None and not mse < 0.99 * constant:
+            return f"test/mse {mse:.6g} is no better than the mean image's {constant:.6g}"
+        return None
+
+    @cached_property
+    def lines(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, read when first asked for."""
+        return read_metrics(self.folder)
+
+
+def read_run(folder: Path) -> Run:
+    """One run folder. What is damaged in it is named in a warning, and the rest is used."""
+    problems: list[str] = []
+
+    def attempt(read: Callable[[Path], T], otherwise: T) -> T:
+        try:
+            return read(folder)
+        except DataError as error:
+            problems.append(str(error))
+            log.warning("%s", error)
+            return otherwise
+
+    nothing: dict[str, Value] = {}
+    settings = attempt(_settings, nothing)
+    summary = attempt(read_summary, None) or {}
+    status = attempt(_status, None)
+    state = _state(folder, status or {}, summary)
+    if state == FINISHED and not summary and not problems:
+        problems.append(f"{folder / SUMMARY}: is not there, though the run has finished")
+        log.warning("%s", problems[0])
+    if problems and (not settings or (state == FINISHED and not summary)):
+        state = DAMAGED
+    error, traceback = (_text(status or {}, key) for key in ("error", "traceback"))
+    if state == DAMAGED:
+        error = problems[0].removeprefix(f"{folder}{os.sep}")
+    if state == INTERRUPTED:
+        error = "the process is gone without a word (killed, out of memory, or the machine went down)"
+    numbers = {**_last_line(folder / METRICS), **_numbers(summary)}
+    overrides = tuple(read_overrides(folder))
+    return Run(folder, state, settings, numbers, overrides, error, traceback, partial=not settings)
+
+
+def read_job(folder: Path, settings: dict[str, Value], overrides: tuple[str, ...]) -> Run:
+    """A job that has not written its configuration: it waits, or it failed at the door."""
+    try:
+        status = _status(folder) or {}
+    except DataError as error:
+        log.warning("%s", error)
+        status = {}
+    state = _state(folder, status, {}) if status else WAITING
+    return Run(folder, state, settings, {}, overrides, _text(status, "error"), _text(status, "traceback"), partial=True)
+
+
+def _settings(folder: Path) -> dict[str, Value]:
+    choices = read_choices(folder)
+    settings = flat(read_config(folder), choices)
+    if choices.get("experiment", "None") != "None":
+        settings["experiment"] = choices["experiment"]
+    return {key: value for key, value in settings.items() if key not in NEVER_SHOWN}
+
+
+def _status(folder: Path) -> dict[str, Any] | None:
+    path = folder / STATUS
+    try:
+        status = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(status, dict) or not isinstance(status.get("state"), str):
+        raise DataError(f"{path}: is not the status of a run")
+    return status
+
+
+def _state(folder: Path, status: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """The state that status.json has; where it cannot be right any more, what the other files say."""
+    state = str(status.get("state", FINISHED if summary else RUNNING))
+    here = status.get("host", platform.node()) == platform.node()
+    if state == RUNNING and here and not is_held(folder):
+        return FINISHED if summary else INTERRUPTED  # the summary is the last thing that a run writes but its status
+    return state
+
+
+def _text(status: Mapping[str, Any], key: str) -> str | None:
+    value = status.get(key)
+    return value if isinstance(value, str) else None
+
+
+def _numbers(node: Mapping[str, Any], path: str = "") -> dict[str, float]:
+    """The numbers of a nested mapping, by names joined with slashes."""
+    found: dict[str, float] = {}
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            found |= _numbers(value, f"{path}{key}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[f"{path}{key}"] = float(value)
+    return found
+
+
+def _last_line(path: Path) -> dict[str, float]:
+    """The numbers of the last whole line of metrics.jsonl."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
+            lines = file.read().splitlines()
+    except OSError:
+        return {}
+    for line in reversed(lines):
+        try:
+            numbers = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(numbers, dict):
+            return _numbers(numbers)
+    return {}

@@ -1,0 +1,187 @@
+"""Runs -> a table: what varied, what came out, over how many seeds, sorted."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from aerun.compare.groups import Baseline, Cause, Group, cause
+from aerun.compare.records import Run
+from aerun.compare.select import (
+    DEFAULT_METRICS,
+    check_keys,
+    check_metrics,
+    higher_is_better,
+    number_names,
+    select,
+    setting_names,
+    shown,
+    varied,
+)
+from aerun.errors import ConfigError
+from aerun.spec import nearest
+
+BASELINES = {"mean_image": "mean image", "pca": "PCA", "linear": "best linear map"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of the runs; every default is what the plain table shows."""
+
+    metrics: tuple[str, ...] = ()
+    over: tuple[str, ...] = ("seed",)
+    group_by: tuple[str, ...] | None = None
+    grouped: bool = True
+    where: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    sort: str | None = None
+    descending: bool = False
+    best: int | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that the table, the files, the pictures and the page show."""
+
+    runs: list[Run]
+    keys: list[str]
+    over: dict[str, int]
+    metrics: list[str]
+    groups: list[Group]
+    baselines: list[Baseline]
+    total: int  # groups, of which --best shows some
+
+    @property
+    def metric(self) -> str:
+        """The first metric: what ``best`` means."""
+        return self.metrics[0]
+
+    @property
+    def with_pca(self) -> bool:
+        return "test/mse" in self.metrics and any(group.of_pca is not None for group in self.groups)
+
+    @property
+    def states(self) -> dict[str, int]:
+        """How many runs are in each state."""
+        return dict(Counter(run.state for run in self.runs).most_common())
+
+    @property
+    def collapsed(self) -> list[tuple[Run, str]]:
+        return [(run, run.collapse) for run in self.runs if run.collapse is not None]
+
+    @property
+    def causes(self) -> list[Cause]:
+        """Failures by what they say, numbers aside; the most frequent first."""
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            if run.failed:
+                found.setdefault(re.sub(r"\d[\d.e+-]*", "#", f"{run.state}{cause(run)}"), []).append(run)
+        return sorted((Cause(cause(runs[0]), tuple(runs)) for runs in found.values()), key=lambda c: -len(c.runs))
+
+    def singles(self) -> Comparison:
+        """The same runs, a row each."""
+        keys = [*self.keys, *self.over]
+        groups = [Group({key: run.settings.get(key) for key in keys}, (run,), single=True) for run in self.runs]
+        return replace(self, keys=keys, over={}, groups=groups, total=len(groups))
+
+    def ranked(self) -> list[Group]:
+        """The groups with a finished run that has the first metric, best first."""
+        sign = -1 if higher_is_better(self.metric) else 1
+        there = [(group, group.statistic(self.metric)) for group in self.groups if group.best_run(self.metric)]
+        finite = [(group, number.mean) for group, number in there if number and math.isfinite(number.mean)]
+        return [group for group, mean in sorted(finite, key=lambda pair: sign * pair[1])]
+
+
+def compare(runs: Sequence[Run], question: Question | None = None) -> Comparison:
+    """Group, average and sort the runs. ConfigError for a name that no run has."""
+    question = question or Question()
+    check_metrics(question.metrics, runs)
+    check_keys(question.keys, runs, "--keys")
+    check_keys(question.group_by or (), runs, "--group-by")
+    check_keys(set(question.over) - {"seed"}, runs, "--over")
+    chosen = select(runs, question.where)
+    differing = varied(chosen)
+    keys, over = _keys(differing, question)
+    metrics = list(dict.fromkeys(question.metrics)) or _default_metrics(chosen)
+    groups = _grouped(chosen, keys, question.grouped)
+    counts = {key: len({run.settings.get(key) for run in chosen}) for key in over}
+    comparison = Comparison(chosen, keys, counts, metrics, groups, _baselines(chosen, metrics), len(groups))
+    ordered = _sorted(comparison, question)
+    if question.best is not None:
+        ordered = comparison.ranked()[: question.best]
+        if not ordered:
+            raise ConfigError(f"--best: no run has finished with a finite {comparison.metric} yet")
+    return replace(comparison, groups=ordered)
+
+
+def _keys(differing: list[str], question: Question) -> tuple[list[str], list[str]]:
+    """The columns that say which group a row is, and the keys that its runs differ in."""
+    if not question.grouped:
+        return list(dict.fromkeys([*differing, *question.keys])), []
+    if question.group_by is None:
+        keys = [key for key in differing if key not in question.over]
+        keys += [key for key in question.keys if key not in keys]
+    else:
+        keys = list(dict.fromkeys([*question.group_by, *question.keys]))
+    return keys, [key for key in differing if key not in keys]
+
+
+def _default_metrics(runs: Sequence[Run]) -> list[str]:
+    there = number_names(runs)
+    return [name for name in DEFAULT_METRICS if name in there or name == DEFAULT_METRICS[0]]
+
+
+def _grouped(runs: Sequence[Run], keys: Sequence[str], grouped: bool) -> list[Group]:
+    members: dict[tuple[object, ...], list[Run]] = {}
+    for number, run in enumerate(runs):
+        # 1.0 equals True, though trainer.epochs=1 is not trainer.epochs=true
+        alike = tuple((type(run.settings.get(key)), run.settings.get(key)) for key in keys)
+        members.setdefault(alike if grouped else (number,), []).append(run)
+    return [
+        Group({key: part[0].settings.get(key) for key in keys}, tuple(part), single=not grouped)
+        for part in members.values()
+    ]
+
+
+def _sorted(comparison: Comparison, question: Question) -> list[Group]:
+    """By the first metric, best first, or as asked; what has no number comes last either way."""
+    name = question.sort or comparison.metric
+    if question.sort and name in setting_names(comparison.runs):
+
+        def by_key(group: Group) -> tuple[bool, float, str]:
+            value = group.values.get(name, group.runs[0].settings.get(name))
+            return isinstance(value, str), value if isinstance(value, float) else 0.0, shown(value)
+
+        return sorted(comparison.groups, key=by_key, reverse=question.descending)
+    known = [*DEFAULT_METRICS, *number_names(comparison.runs)]
+    if name not in known:
+        known += setting_names(comparison.runs)
+        raise ConfigError(f"--sort {name}: no run has such a key or number.{nearest(name, known)}")
+    sign = -1 if higher_is_better(name) != question.descending else 1
+
+    def by_number(group: Group) -> tuple[bool, bool, float]:
+        number = group.statistic(name)
+        there = number is not None and math.isfinite(number.mean)
+        return not there, not group.finished, sign * number.mean if there and number else 0.0
+
+    return sorted(comparison.groups, key=by_number)
+
+
+def _baselines(runs: Sequence[Run], metrics: Sequence[str]) -> list[Baseline]:
+    """The runs' baselines in those metrics that have one; PCA by its number of components."""
+    found: dict[tuple[int, float, str], dict[str, list[float]]] = {}
+    for run in runs:
+        for order, (name, words) in enumerate(BASELINES.items()):
+            size = run.numbers.get("code_size", 0.0) if name == "pca" else 0.0
+            text = f"{words}, {size:.0f} components" if size else words
+            for metric in metrics:
+                value = run.numbers.get(f"baselines/{name}/{metric.removeprefix('test/')}")
+                if metric.startswith("test/") and value is not None:
+                    found.setdefault((order, size, text), {}).setdefault(metric, []).append(value)
+    return [
+        Baseline(key[2], {metric: (min(values), max(values)) for metric, values in found[key].items()})
+        for key in sorted(found)
+    ]

@@ -1,0 +1,45 @@
+"""The same images as several runs reconstruct them, a labelled row a run. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from aerun.figures.canvas import Pixels, rendered
+
+GAP, SMALLEST, LARGEST = 2, 56, 112
+DPI, LETTER = 100, 6.3  # the width of a letter in pixels at that resolution
+
+
+def montage(rows: Sequence[tuple[str, np.ndarray]]) -> Pixels:
+    """Rows of a label and uint8 images [N,C,H,W], all of one shape but for grey and colour -> pixels [H',W',3]."""
+    from matplotlib.figure import Figure
+
+    grid = np.concatenate([_strip(images) for _, images in rows])[:-GAP]
+    height, width = grid.shape[:2]
+    lines = [line for label, _ in rows for line in label.split("\n")]
+    left = int(LETTER * max(map(len, lines))) + 16
+    figure = Figure(figsize=((left + width) / DPI, height / DPI), dpi=DPI)
+    # The axes have exactly the grid's pixels, so that nothing is resampled.
+    axes = figure.add_axes((left / (left + width), 0.0, width / (left + width), 1.0))
+    axes.imshow(grid, interpolation="nearest", aspect="auto")
+    axes.axis("off")
+    step = (height + GAP) / len(rows)
+    for number, (label, _) in enumerate(rows):
+        middle = 1 - (number * step + (step - GAP) / 2) / height
+        figure.text((left - 8) / (left + width), middle, label, ha="right", va="center", fontsize=8, linespacing=1.3)
+    return rendered(figure)
+
+
+def _strip(images: np.ndarray) -> np.ndarray:
+    """A row of images with gaps to the right and below; small ones enlarged and large ones reduced by whole factors."""
+    pixels = np.broadcast_to(images, (len(images), 3, *images.shape[2:])) if images.shape[1] == 1 else images[:, :3]
+    if pixels.shape[1] == 2:
+        pixels = np.concatenate([pixels, pixels[:, :1] * 0], 1)
+    pixels = pixels.transpose(0, 2, 3, 1)
+    size = max(pixels.shape[1:3])
+    smaller, larger = -(-size // LARGEST), max(1, SMALLEST // size)
+    pixels = pixels[:, ::smaller, ::smaller].repeat(larger, 1).repeat(larger, 2)
+    framed = np.pad(pixels, ((0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=255)
+    return np.concatenate(list(framed), 1)

@@ -1,0 +1,170 @@
+"""What is found in folders of runs, whole, half-finished and damaged."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aerun.compare import Run, collect
+from aerun.errors import ConfigError, DataError
+from aerun.lock import FolderLock
+from tests.runs import write_run, write_sweep
+
+
+def states(runs: list[Run]) -> dict[str, str]:
+    return {run.name: run.state for run in runs}
+
+
+def test_a_run_is_its_settings_and_its_numbers(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 0.05, model="conv", sparsity="topk", lr=0.003, seed=2)
+    [run] = collect([tmp_path / "a"])
+    assert run.settings["model"] == "conv" and run.settings["sparsity"] == "topk"
+    assert run.settings["sparsity.k"] == 16.0 and run.settings["optimizer.lr"] == 0.003 and run.settings["seed"] == 2.0
+    assert run.settings["optimizer.betas"] == "[0.9, 0.999]"
+    assert run.numbers["test/mse"] == 0.05 and run.numbers["baselines/pca/mse"] == 0.02
+    assert run.numbers["validation/loss"] == 0.1 and run.numbers["epoch"] == 3
+    assert run.overrides == ("model=conv", "sparsity=topk", "optimizer.lr=0.003", "seed=2")
+
+
+def test_sweeps_runs_and_folders_of_either_may_be_mixed_and_overlap(tmp_path: Path) -> None:
+    write_run(tmp_path / "outputs" / "alone", 0.1)
+    for number in (10, 9):
+        write_run(tmp_path / "outputs" / "sweep" / f"job_{number}", 0.1)
+    write_run(tmp_path / "elsewhere", 0.1)
+    (tmp_path / "outputs" / "sweep" / ".hidden").mkdir()
+    found = collect([tmp_path / "outputs", tmp_path / "outputs" / "sweep", tmp_path / "elsewhere"])
+    assert [run.name for run in found] == ["elsewhere", "alone", "job_9", "job_10"]
+
+
+def test_a_half_finished_sweep_lists_what_has_not_begun(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 0.1, model="fc")
+    write_run(tmp_path / "b", model="conv", state="failed", error="ConfigError: no")
+    (tmp_path / "c").mkdir()
+    jobs = {"a": "fc", "b": "conv", "c": "fc", "d": "conv"}
+    write_sweep(tmp_path, {name: {"model": model, "seed": 0} for name, model in jobs.items()})
+    runs = collect([tmp_path])
+    assert states(runs) == {"a": "finished", "b": "failed", "c": "waiting", "d": "waiting"}
+    assert runs[3].settings["model"] == "conv" and runs[3].settings["seed"] == 0.0
+    assert runs[3].settings["optimizer.lr"] == 0.001  # as all that have begun
+    assert runs[3].overrides == ("model=conv", "seed=0")
+
+
+def test_a_job_that_failed_before_its_configuration_says_why(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "status.json").write_text(json.dumps({"state": "failed", "error": "ConfigError: lr=-1"}))
+    write_sweep(tmp_path, {"a": {"optimizer.lr": -1}})
+    [run] = collect([tmp_path])
+    assert (run.state, run.error, run.settings) == ("failed", "ConfigError: lr=-1", {"optimizer.lr": -1.0})
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"jobs": 3}', '{"jobs": {"a": {}}}'])
+def test_a_sweep_whose_list_of_jobs_is_damaged_is_searched(
+    tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_run(tmp_path / "a", 0.1)
+    (tmp_path / "sweep.json").write_text(content)
+    assert states(collect([tmp_path])) == {"a": "finished"}
+    assert f"{tmp_path / 'sweep.json'}: cannot be read" in caplog.text
+
+
+def test_a_running_run_is_interrupted_once_nobody_holds_it(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", state="running")
+    with FolderLock(tmp_path / "a"):
+        assert states(collect([tmp_path])) == {"a": "running"}
+    assert states(collect([tmp_path])) == {"a": "interrupted"}
+    with FolderLock(tmp_path / "a"):
+        pass  # to look was not to take
+
+
+def test_a_run_whose_process_was_killed_is_interrupted(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", state="running")
+    code = (
+        "import sys, time; from pathlib import Path; from aerun.lock import FolderLock\n"
+        "with FolderLock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "a")], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == b"held\n"
+        assert states(collect([tmp_path])) == {"a": "running"}
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    [run] = collect([tmp_path])
+    assert run.state == "interrupted" and run.failed
+
+
+def test_a_run_that_ended_between_its_summary_and_its_status_has_finished(tmp_path: Path) -> None:
+    assert states(collect([write_run(tmp_path / "a", 0.1, state="running")])) == {"a": "finished"}
+
+
+def test_a_run_on_another_machine_stays_as_it_says(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", state="running")
+    status = json.loads((tmp_path / "a" / "status.json").read_text())
+    (tmp_path / "a" / "status.json").write_text(json.dumps(status | {"host": "far away"}))
+    assert states(collect([tmp_path])) == {"a": "running"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "state"),
+    [
+        ("config.yaml", "a: [", "damaged"),
+        ("config.yaml", "just text", "damaged"),
+        ("summary.json", '{"test": {', "damaged"),
+        ("summary.json", None, "damaged"),
+        ("status.json", "\0\0", "finished"),
+        ("overrides.yaml", "]", "finished"),
+        ("metrics.jsonl", '{"epoch": 1', "finished"),
+    ],
+)
+def test_damage_is_named_and_the_rest_is_listed(
+    tmp_path: Path, name: str, content: str | None, state: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_run(tmp_path / "good", 0.1)
+    write_run(tmp_path / "hurt", 0.2)
+    (tmp_path / "hurt" / name).unlink()
+    if content is not None:
+        (tmp_path / "hurt" / name).write_text(content)
+    with caplog.at_level(logging.WARNING):
+        runs = collect([tmp_path])
+    assert states(runs) == {"good": "finished", "hurt": state}
+    if state == "damaged":
+        assert runs[1].error is not None and name in runs[1].error
+        assert str(tmp_path / "hurt" / name) in caplog.text
+
+
+def test_a_damaged_job_keeps_what_its_sweep_says_of_it(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 0.1)
+    (tmp_path / "a" / "config.yaml").write_text("[")
+    write_sweep(tmp_path, {"a": {"model": "conv"}})
+    [run] = collect([tmp_path])
+    assert run.state == "damaged" and run.settings == {"model": "conv"} and run.partial
+
+
+def test_a_path_without_runs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no run"):
+        collect([tmp_path])
+    with pytest.raises(ConfigError, match="nowhere: there is no such folder"):
+        collect([tmp_path / "nowhere"])
+
+
+@pytest.mark.parametrize(
+    ("summary", "reason"),
+    [
+        ({}, None),
+        ({"test": {"mse": 0.05, "output_spread": 0.0099}}, "vary 0.0099 times as much"),
+        ({"test": {"mse": 0.05, "output_spread": 0.0101}}, None),
+        ({"test": {"mse": 0.792, "output_spread": 0.5}}, "no better than the mean image"),  # 0.99 * 0.8
+        ({"test": {"mse": 0.791, "output_spread": 0.5}}, None),
+        ({"test": {"mse": float("nan")}}, "no better than the mean image"),
+    ],
+)
+def test_a_collapsed_run_says_what_shows_it(tmp_path: Path, summary: dict[str, object], reason: str | None) -> None:
+    [run] = collect([write_run(tmp_path, 0.05, summary=summary)])
+    assert reason in (run.collapse or "") if reason else run.collapse is None

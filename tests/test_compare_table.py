@@ -1,0 +1,290 @@
+"""Which keys are shown, what is averaged, and in which order."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aerun.compare import Comparison, Question, collect, compare
+from aerun.compare.select import higher_is_better, shown, varied
+from aerun.compare.sheet import cut, sheet, terminal
+from aerun.errors import ConfigError
+from tests.runs import write_run, write_sweep
+
+
+def asked(path: Path, **question: object) -> Comparison:
+    return compare(collect([path]), Question(**question))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Path:
+    """model and sparsity over three seeds: 12 runs whose errors are known."""
+    errors = iter([0.011, 0.012, 0.016, 0.031, 0.032, 0.036, 0.021, 0.022, 0.026, 0.041, 0.042, 0.046])
+    for model in ("fc", "conv"):
+        for sparsity in ("none", "topk"):
+            for seed in range(3):
+                write_run(
+                    tmp_path / f"{model}-{sparsity}-{seed}", next(errors), model=model, sparsity=sparsity, seed=seed
+                )
+    return tmp_path
+
+
+def test_seeds_are_one_result(grid: Path) -> None:
+    table = asked(grid)
+    assert table.keys == ["model", "sparsity"] and table.over == {"seed": 3}
+    assert [group.label for group in table.groups] == [
+        "model=fc, sparsity=none",
+        "model=conv, sparsity=none",
+        "model=fc, sparsity=topk",
+        "model=conv, sparsity=topk",
+    ]
+    number = table.groups[0].statistic("test/mse")
+    assert number is not None and number.n == 3
+    # By hand: mean 0.013, deviations -0.002, -0.001 and 0.003, squares 14e-6, over n - 1 = 2.
+    assert number.mean == pytest.approx(0.013, rel=1e-12) and number.std == pytest.approx(math.sqrt(7e-6), rel=1e-12)
+    for group in table.groups:
+        values = [run.numbers["test/mse"] for run in group.runs]
+        number = group.statistic("test/mse")
+        assert number is not None and number.mean == pytest.approx(np.mean(values))
+        assert number.std == pytest.approx(np.std(values, ddof=1))
+
+
+def test_one_run_has_no_deviation(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 0.1)
+    [group] = asked(tmp_path).groups
+    number = group.statistic("test/mse")
+    assert number is not None and (number.mean, number.std, number.n) == (0.1, None, 1)
+
+
+def test_group_by_averages_over_everything_else_and_says_so(grid: Path) -> None:
+    table = asked(grid, group_by=("sparsity",))
+    assert table.keys == ["sparsity"] and table.over == {"model": 2, "seed": 3}
+    number = table.groups[0].statistic("test/mse")
+    assert number is not None and number.n == 6
+    assert number.mean == pytest.approx((0.011 + 0.012 + 0.016 + 0.021 + 0.022 + 0.026) / 6)
+    assert "mean ± standard deviation over model (2), seed (3)" in terminal(table)
+
+
+def test_over_names_what_else_is_averaged(grid: Path) -> None:
+    assert asked(grid, over=("seed", "model")).keys == ["sparsity"]
+    assert asked(grid, over=("model",)).keys == ["sparsity", "seed"]
+
+
+def test_without_groups_each_run_is_a_row_and_its_seed_is_shown(grid: Path) -> None:
+    table = asked(grid, grouped=False)
+    assert table.keys == ["model", "sparsity", "seed"] and len(table.groups) == 12
+    assert [cell.text for cell in sheet(table).rows[0]][:4] == ["fc", "none", "0", "0.01100"]
+    assert sheet(table).rows[0][-1].text == "fc-none-0"
+
+
+def test_keys_that_follow_from_the_option_are_left_out(grid: Path) -> None:
+    """sparsity.k is 16 wherever there is one; model.code_size is fc's own."""
+    names = varied(collect([grid]))
+    assert names == ["model", "sparsity", "seed"]
+    write_run(grid / "wider", 0.1, sparsity="topk", config={"sparsity": {"_target_": "aerun.sparsity.TopK", "k": 32}})
+    assert "sparsity.k" in varied(collect([grid]))
+
+
+def test_a_key_that_only_repeats_the_models_is_left_out(tmp_path: Path) -> None:
+    for name, activation in (("fc", "tanh"), ("conv", "relu")):
+        write_run(
+            tmp_path / name,
+            0.1,
+            model=name,
+            config={
+                "model": {"_target_": f"aerun.model.{name}", "code_activation": activation},
+                "sparsity": {"_target_": "aerun.sparsity.NoSparsity", "activation": activation},
+            },
+        )
+    assert varied(collect([tmp_path])) == ["model"]
+
+
+def test_a_key_that_some_runs_lack_is_varied(tmp_path: Path) -> None:
+    write_run(tmp_path / "old", 0.1)
+    write_run(tmp_path / "new", 0.1, config={"extra": 1})
+    table = asked(tmp_path)
+    assert table.keys == ["extra"]
+    assert {cell[0].text for cell in sheet(table).rows} == {"–", "1"}  # noqa: RUF001
+
+
+def test_a_group_says_which_of_its_runs_are_missing(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 0.05, seed=0)
+    write_run(tmp_path / "b", 0.07, seed=1)
+    write_run(tmp_path / "c", seed=2, state="diverged", error="DivergedError: loss is nan at step 17")
+    write_run(tmp_path / "d", 0.9, seed=3)
+    write_run(tmp_path / "e", 0.06, model="conv", seed=0)
+    write_sweep(
+        tmp_path,
+        {name: {"model": "fc", "seed": i} for i, name in enumerate("abcd")} | {"f": {"model": "fc", "seed": 9}},
+    )
+    fc = next(group for group in asked(tmp_path).groups if group.values["model"] == "fc")
+    assert fc.remark == "3 of 5, 1 diverged, 1 waiting, 1 collapsed"
+    number = fc.statistic("test/mse")
+    assert number is not None and number.n == 3 and number.mean == pytest.approx(1.02 / 3)
+
+
+def test_a_run_that_has_not_finished_counts_in_no_mean(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 0.05, seed=0, losses=(0.4, 0.2))
+    write_run(tmp_path / "b", seed=1, state="stopped", losses=(0.9,))
+    [group] = asked(tmp_path, metrics=("validation/loss",)).groups
+    number = group.statistic("validation/loss")
+    assert number is not None and (number.mean, number.n) == (0.2, 1)
+    rows = sheet(asked(tmp_path, metrics=("validation/loss",), grouped=False)).rows
+    assert [row[1].text for row in rows] == ["0.2000", "0.9000"]  # alone it shows how far it got
+
+
+def test_a_job_that_waits_makes_no_key_vary_that_it_was_not_given(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", 0.1)
+    write_sweep(tmp_path / "sweep", {"x": {"model": "conv"}})
+    assert varied(collect([tmp_path])) == ["model"]
+
+
+def test_a_single_run_stands_above_its_baselines(tmp_path: Path) -> None:
+    write_run(tmp_path / "alone", 0.05)
+    lines = [line.split() for line in terminal(asked(tmp_path)).splitlines()]
+    assert lines[2][:2] == ["run", "test/mse"] and lines[4][:2] == ["alone", "0.05000"]
+    assert lines[6] == ["mean", "image", "0.80000"] and lines[7] == ["PCA,", "64", "components", "0.02000"]
+
+
+@pytest.mark.parametrize("state", ["stopped", "pruned", "killed", "failed", "diverged"])
+def test_every_state_is_marked(tmp_path: Path, state: str) -> None:
+    write_run(tmp_path / "a", 0.1)
+    write_run(tmp_path / "b", lr=0.1, state=state, losses=(0.3, 0.2))
+    table = asked(tmp_path)
+    assert [group.remark for group in table.groups] == ["", f"{state}, epoch 2 of 3"]
+    assert f"2 runs: 1 finished, 1 {state}" in terminal(table)
+
+
+def test_failures_are_gathered_by_cause_with_what_was_typed(tmp_path: Path) -> None:
+    for seed in range(7):
+        error = f"DivergedError: the loss is nan at step {seed + 10}"
+        write_run(tmp_path / f"n{seed}", seed=seed, state="diverged", error=error)
+    write_run(tmp_path / "m", model="conv", state="failed", error="ConfigError: too large\nmore")
+    causes = asked(tmp_path).causes
+    assert [(cause.text, len(cause.runs)) for cause in causes] == [
+        ("DivergedError: the loss is nan at step 10", 7),
+        ("ConfigError: too large", 1),
+    ]
+    text = terminal(asked(tmp_path))
+    assert "7 diverged: DivergedError: the loss is nan at step 10" in text and "and 2 more" in text
+    assert "n3: model=fc sparsity=none optimizer.lr=0.001 seed=3" in text
+
+
+@pytest.mark.parametrize(
+    ("where", "count"),
+    [
+        (["model=fc"], 6),
+        (["model!=fc"], 6),
+        (["model=fc", "sparsity=topk"], 3),
+        (["seed=1"], 4),
+        (["seed>=1"], 8),
+        (["seed > 1"], 4),
+        (["test/mse<0.02"], 3),
+        (["test/mse<=0.021", "test/mse>0.011"], 3),
+        (["state=finished"], 12),
+        (["sparsity.k=16"], 6),
+        (["sparsity.k!=16"], 6),
+        (["sparsity.k<100"], 6),
+        (["optimizer.lr=1e-3"], 12),
+    ],
+)
+def test_where(grid: Path, where: list[str], count: int) -> None:
+    assert len(asked(grid, where=tuple(where)).runs) == count
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        ({"where": ("modle=fc",)}, "no run has modle. Did you mean 'model'?"),
+        ({"where": ("model=vae",)}, "holds for no run; model is conv, fc"),
+        ({"where": ("state=done",)}, "state is finished, running, waiting"),
+        ({"where": ("model",)}, "must be key=value"),
+        ({"where": ("seed<many",)}, "'many' is not a number"),
+        ({"metrics": ("test/mes",)}, "Did you mean 'test/mse'?"),
+        ({"keys": ("optimizer.lrr",)}, "Did you mean 'optimizer.lr'?"),
+        ({"group_by": ("modell",)}, "Did you mean 'model'?"),
+        ({"over": ("sed",)}, "Did you mean 'seed'?"),
+        ({"sort": "test/pnsr"}, "Did you mean 'test/psnr'?"),
+    ],
+)
+def test_a_name_that_is_not_there_is_refused_with_the_nearest(
+    grid: Path, question: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        asked(grid, **question)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_sorting(tmp_path: Path) -> None:
+    for name, mse, psnr, lr in (("a", 0.3, 5.0, 0.01), ("b", 0.1, 9.0, 0.002), ("c", 0.2, 7.0, 0.1)):
+        write_run(tmp_path / name, mse, lr=lr, summary={"test": {"mse": mse, "psnr": psnr}})
+    write_run(tmp_path / "d", lr=0.5, state="running")
+    write_run(tmp_path / "e", float("nan"), lr=0.4)
+
+    def order(**question: object) -> str:
+        return "".join(group.runs[0].name for group in asked(tmp_path, **question).groups)
+
+    assert order() == "bcaed"
+    assert order(descending=True) == "acbed"
+    assert order(metrics=("test/psnr",)) == "ebcad"  # higher is better
+    assert order(sort="test/psnr", descending=True) == "acbed"
+    assert order(sort="optimizer.lr") == "baced"
+    assert order(sort="optimizer.lr", descending=True) == "decab"
+    assert order(best=2) == "bc"
+
+
+def test_directions() -> None:
+    assert all(
+        map(higher_is_better, ["test/psnr", "validation/psnr", "probe/accuracy", "images_per_second", "test/ssim"])
+    )
+    assert not any(map(higher_is_better, ["test/mse", "validation/loss", "train_seconds", "test/dead_units"]))
+
+
+def test_numbers_of_metrics_jsonl_are_metrics_too(grid: Path) -> None:
+    number = asked(grid, metrics=("validation/loss",)).groups[0].statistic("validation/loss")
+    assert number is not None and (number.mean, number.n) == (pytest.approx(0.1), 3)
+
+
+def test_better_than_pca_is_marked(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 0.01, lr=0.1, pca=0.02)
+    write_run(tmp_path / "b", 0.03, lr=0.2, pca=0.02)
+    table = asked(tmp_path)
+    assert [group.of_pca for group in table.groups] == [0.5, 1.5]
+    text = terminal(table)
+    assert "0.50*" in text and "1.50" in text and "* a lower error than PCA of the same code size" in text
+    assert [baseline.name for baseline in table.baselines] == ["mean image", "PCA, 64 components"]
+
+
+def test_no_value_breaks_a_row_or_steers_the_terminal(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        write_run(tmp_path / name, 0.1, config={"note": f"{name}\n\x1b[31mred"}, state="failed", error="E: \x1b[2J")
+    text = terminal(asked(tmp_path))
+    assert "\x1b" not in text and "x  [31mred" in text and len(text.splitlines()[2:6]) == 4
+
+
+def test_best_needs_a_run_that_finished(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", state="running")
+    with pytest.raises(ConfigError, match="no run has finished"):
+        asked(tmp_path, best=1)
+
+
+def test_a_narrow_terminal_cuts_texts_and_never_numbers(tmp_path: Path) -> None:
+    root = "/a/very/long/path/to/a/data/set/that/nobody/can/read/at/once"
+    for name in ("x", "y"):
+        write_run(tmp_path / name, 0.1234, config={"data": {"_target_": "aerun.D", "root": f"{root}/{name}"}})
+    wide, narrow = terminal(asked(tmp_path)), terminal(asked(tmp_path), 70)
+    assert f"{root}/x" in wide
+    table = narrow.splitlines()[2:6]
+    assert all(len(line) <= 70 for line in table), table
+    assert "…" in narrow and "0.1234" in narrow and "2.000" in narrow
+    assert terminal(asked(tmp_path), 10).count("0.1234") == 2
+    assert [cut("abcdefgh", width) for width in (8, 7, 4)] == ["abcdefgh", "abc…fgh", "a…gh"]
+
+
+def test_values_are_shown_as_they_are_typed() -> None:
+    assert [shown(value) for value in (None, True, 3.0, 0.001, 1e-5, "topk")] == [
+        *("–", "true", "3", "0.001", "1e-05", "topk"),  # noqa: RUF001
+    ]
