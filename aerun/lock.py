@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Self
 
@@ -33,7 +34,7 @@ class FolderLock:
         self._file = (self.folder / NAME).open("a+")
         if fcntl is not None:
             try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._take()
             except OSError as error:
                 self._file.seek(0)
                 owner = self._file.read().strip() or "another process"
@@ -43,6 +44,16 @@ class FolderLock:
         self._file.write(f"process {os.getpid()} on {platform.node()}\n")
         self._file.flush()
         return self
+
+    def _take(self) -> None:
+        """Lock the file, with some patience: whoever only looks (``is_held``) has it for an instant."""
+        for attempt in range(5):
+            try:
+                return fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if attempt == 4:
+                    raise
+                time.sleep(0.05)
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):
@@ -58,7 +69,7 @@ def is_held(folder: Path) -> bool:
         with contextlib.suppress(OSError):
             held = (folder / NAME).exists()
             with (folder / NAME).open("rb") as file:
-                # Shared and for an instant: only a run that starts in this very instant could be turned away by it.
+                # Shared and for an instant: a run that starts in this very instant tries again.
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 held = False
     return held

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -38,6 +39,8 @@ class Tracker:
         self._purge_from = purge_from
         self._events = events
         self._writer: SummaryWriter | None = None
+        self._tags: set[str] = set()
+        self._charted = False
         if events:
             kept = [line for line in read_metrics(folder) if line["epoch"] <= epoch]
             write_text(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
@@ -72,6 +75,9 @@ class Tracker:
         if self._events:
             for tag, value in values.items():
                 self._board.add_scalar(tag, value, step)
+            self._tags |= values.keys()
+            if not self._charted:
+                self._charts([name for name in map(_in_validation, values) if f"train/{name}" in self._tags])
 
     def metrics(self, **line: Any) -> None:
         """Append one line to metrics.jsonl."""
@@ -126,8 +132,22 @@ class Tracker:
 
         self._board._get_file_writer().add_summary(hparams(values, {})[1])
 
+    def _charts(self, names: Sequence[str | None]) -> None:
+        """Training and validation of each of these terms in one chart of the Custom Scalars tab."""
+        if names:
+            from torch.utils.tensorboard.summary import custom_scalars
+
+            lines = {str(name): ["Multiline", [f"^train/{name}$", f"^validation/{name}$"]] for name in names}
+            self._board._get_file_writer().add_summary(custom_scalars({"training and validation": lines}))
+            self._charted = True
+
     def finished(self) -> None:
         """Mark the session as ended well in the HPARAMS tab."""
         from torch.utils.tensorboard.summary import hparams
 
         self._board._get_file_writer().add_summary(hparams({}, {})[2])
+
+
+def _in_validation(tag: str) -> str | None:
+    group, _, name = tag.partition("/")
+    return name if group == "validation" else None

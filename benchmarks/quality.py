@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 from datetime import date, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.machine import processor  # noqa: E402
+
 RUNS = {
     "fc": ["model=fc"],
     "conv": ["model=conv"],
@@ -62,17 +65,6 @@ def main() -> None:
     text = "\n".join([head, *lines, NOTES])
     (ROOT / "docs" / "quality.md").write_text(text)
     print(text)
-
-
-def processor() -> str:
-    """The processor's name, where Linux tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).run_config().parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.quality import processor  # noqa: E402
+from benchmarks.machine import processor  # noqa: E402
 from tests.faults import corruption, kills, leaves, memory, readers  # noqa: E402
 
 

@@ -37,11 +37,18 @@ def importers(package: str) -> set[str]:
 @pytest.mark.parametrize(
     ("package", "owners"),
     [
-        ("hydra", {"cli.py", "console.py"}),
-        ("omegaconf", {"cli.py", "console.py"}),
-        ("matplotlib", {f"figures/{name}.py" for name in ("__init__", "canvas", "comparison", "montage")}),
+        ("hydra", {"cli.py", "console.py", "sweep/plan.py", "sweep/plugin.py", "sweep/points.py"}),
+        ("omegaconf", {"cli.py", "compose.py", "console.py", "sweep/plan.py", "sweep/plugin.py"}),
+        (
+            "matplotlib",
+            {f"figures/{name}.py" for name in ("__init__", "canvas", "comparison", "montage")} | {"sweep/study.py"},
+        ),
         ("torch.utils.tensorboard", {"tracking.py"}),
-        ("safetensors", {"checkpoint.py"}),
+        ("safetensors", {"checkpoint.py", "sweep/share.py"}),
+        ("optuna", {"sweep/study.py"}),
+        ("joblib", {"sweep/launcher/joblib.py"}),
+        ("submitit", {"sweep/launcher/slurm.py"}),
+        ("ray", {"sweep/launcher/ray.py"}),
         ("tqdm", {"progress.py", "dataset/folder.py"}),
     ],
 )
@@ -61,7 +68,7 @@ def test_a_part_imports_no_other_part(part: str) -> None:
 
 
 def test_nothing_below_the_experiment_imports_it() -> None:
-    assert importers("aerun.experiment") <= {"cli.py", "__init__.py"}
+    assert importers("aerun.experiment") <= {"cli.py", "__init__.py", "sweep/work.py"}
     assert importers("aerun.cli") == set()
 
 
@@ -90,6 +97,9 @@ def test_comparisons_work_from_files_alone() -> None:
         "aerun.cli",
         "aerun.compare",
         "aerun.compare.cli",
+        "aerun.sweep.plugin",
+        "aerun.sweep.drive",
+        "aerun.sweep.launcher.slurm",
         "aerun.settings",
         "aerun.dataset",
         "aerun.model",

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 from collections import Counter
@@ -22,6 +23,8 @@ from aerun.sweep.index import ENDED, FAILED, state
 from aerun.sweep.job import STOP, Job
 from aerun.sweep.launcher import Launcher
 from aerun.sweep.settings import Sweep
+
+SHOWN = 10  # results at the end of a sweep
 
 
 class SweepError(AerunError):
@@ -117,6 +120,8 @@ class Drive:
         shown = os.path.relpath(self.folder)
         text = ", ".join(f"{count} {became}" for became, count in counts.most_common())
         print(f"\n{shown}: {len(jobs)} jobs: {text}" + (f"; {len(skipped)} left out" if skipped else ""))
+        if Counter(states.values())["finished"] > 1:
+            self._results()
         if failed:
             print("\nfailed:")
             table([(became, job.label, _cause(job.folder)) for job, became in failed])
@@ -128,6 +133,21 @@ class Drive:
             raise Stopped(self.stopped)
         if failed:
             raise SweepError(f"{len(failed)} of {len(jobs)} jobs failed; their status.json has the traceback")
+
+    def _results(self) -> None:
+        """The best finished runs of the whole sweep, averaged over seeds."""
+        from aerun.compare import Question, collect, compare
+        from aerun.compare.sheet import terminal
+
+        comparison = compare(collect([self.folder]), Question(where=("state=finished",)))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        # The first line counts what has been counted already; the parts are rows, baselines and notes.
+        rows, *others = "\n".join(terminal(comparison, width).splitlines()[1:]).strip("\n").split("\n\n")
+        shown = rows.splitlines()[: SHOWN + 2]
+        if len(comparison.groups) > SHOWN:
+            shown.append(f"and {len(comparison.groups) - SHOWN} more: aerun-compare {os.path.relpath(self.folder)}")
+        notes = [part.splitlines()[:SHOWN] for part in others]
+        print("\n" + "\n\n".join("\n".join(lines) for lines in [shown, *notes]))
 
     def command(self) -> str:
         """What to type to go on with this sweep."""

@@ -1,0 +1,80 @@
+"""The usual way, for benchmarks/sweep.py: a Hydra application around a Lightning trainer and a DataLoader.
+
+The network, batches, optimizer, epochs and validation part are those of aerun's model=fc. The images are decoded
+before the clock of an epoch starts: the DataLoader only collates floats that lie in memory.
+"""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import warnings
+from pathlib import Path
+
+import hydra
+import lightning
+import numpy as np
+import torch
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+IMAGES = Path(__file__).resolve().parent.parent / "aerun" / "data" / "fashion_mnist_mini"
+
+
+class Autoencoder(lightning.LightningModule):
+    """784-64-784, as aerun's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.LeakyReLU())
+        self.decoder = nn.Linear(64, 784)
+
+    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
+        """Mean squared error, logged."""
+        loss = nn.functional.mse_loss(self.decoder(self.encoder(batch[0])), batch[0].flatten(1))
+        self.log("train/loss", loss)
+        return loss
+
+    def validation_step(self, batch: list[Tensor], index: int) -> None:
+        """The same, on the validation part."""
+        self.log("validation/loss", nn.functional.mse_loss(self.decoder(self.encoder(batch[0])), batch[0].flatten(1)))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam."""
+        return torch.optim.Adam(self.parameters(), lr=1e-3)
+
+
+@hydra.main(config_path=None, config_name="app", version_base="1.3")
+def main(config: DictConfig) -> None:
+    """One run."""
+    warnings.simplefilter("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    lightning.seed_everything(config.seed)
+    [path] = IMAGES.glob("train-images*")
+    content = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=16)
+    images = torch.tensor(content.reshape(-1, 1, 28, 28)) / 255
+    held_out = len(images) // 10
+    trainer = lightning.Trainer(
+        max_epochs=config.epochs,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=50,
+        default_root_dir=HydraConfig.get().runtime.output_dir,
+        logger=lightning.pytorch.loggers.TensorBoardLogger(HydraConfig.get().runtime.output_dir),
+    )
+    trainer.fit(
+        Autoencoder(),
+        DataLoader(TensorDataset(images[held_out:]), batch_size=config.batch_size, shuffle=True),
+        DataLoader(TensorDataset(images[:held_out]), batch_size=1000),
+    )
+
+
+ConfigStore.instance().store("app", {"seed": 0, "epochs": 30, "batch_size": 128})
+
+if __name__ == "__main__":
+    main()

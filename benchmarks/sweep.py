@@ -1,0 +1,102 @@
+"""What a sweep costs beside its training, and against the way it is usually done.
+
+    python benchmarks/sweep.py                     # needs: pip install lightning
+    python benchmarks/sweep.py --python OTHER      # Lightning in another environment
+
+16 runs of model=fc on the embedded images, every process with one thread, the two ways in turn:
+
+- aerun with hydra/launcher=joblib, everything that a run leaves behind included;
+- Hydra's basic launcher with a Lightning trainer over a DataLoader: the same network, optimizer, batches and epochs,
+  with Lightning's own logger and checkpoints (``lightning_app.py`` beside this file).
+
+Writes docs/sweep.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.machine import processor  # noqa: E402
+
+JOBS = 16
+
+
+def timed(command: list[str], folder: Path) -> float:
+    """Seconds of a whole process with one thread; its output goes to a file."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (folder / "output.txt").open("w") as output:
+        clock = time.perf_counter()
+        subprocess.run(command, cwd=folder, env=environment, stdout=output, stderr=output, check=True)
+        return time.perf_counter() - clock
+
+
+def aerun(folder: Path, epochs: int) -> tuple[float, float]:
+    """Seconds of the sweep, and of all its training steps together."""
+    words = [f"seed=range({JOBS})", f"trainer.epochs={epochs}", "trainer.device=cpu", "sweep.name=sweep"]
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), "-m", *words, "hydra/launcher=joblib"]
+    wall = timed(command, folder)
+    runs = sorted((folder / "outputs" / "sweep").glob("*/summary.json"))
+    assert len(runs) == JOBS, f"{len(runs)} of {JOBS} runs finished"
+    return wall, sum(json.loads(run.read_text())["train_seconds"] for run in runs)
+
+
+def lightning(folder: Path, epochs: int, python: str) -> float:
+    """Seconds of the same runs under Hydra's basic launcher and Lightning."""
+    app = Path(__file__).resolve().parent / "lightning_app.py"
+    return timed([python, str(app), "-m", f"seed=range({JOBS})", f"epochs={epochs}"], folder)
+
+
+def main() -> None:
+    """Measure, print, and write docs/sweep.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--python", default=sys.executable, help="an interpreter that has lightning and hydra-core")
+    given = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    rows = []
+    for number in range(given.repeats):
+        with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
+            importing = timed([sys.executable, "-c", "import torch"], Path(one))
+            wall, training = aerun(Path(one), given.epochs)
+            usual = lightning(Path(two), given.epochs, given.python)
+        rows.append((wall, training / cores, importing, (wall - importing) / (training / cores), usual, usual / wall))
+        print(f"{number + 1}: " + ", ".join(f"{value:.2f}" for value in rows[-1]), flush=True)
+    names = [
+        "aerun's sweep, s",
+        f"its training steps / {cores} cores, s",
+        "import torch, s",
+        "(sweep - import) / training",
+        "Hydra basic + Lightning, s",
+        "Lightning / aerun",
+    ]
+    text = [
+        "# Sweeps",
+        "",
+        f"Made by `python benchmarks/sweep.py --epochs {given.epochs}` on {date.today()}, {processor()}. "
+        f"{JOBS} runs of model=fc, {given.epochs} epochs each, on the embedded 10,000 images, one thread a process, "
+        f"{given.repeats} times in turn.",
+        "",
+        "| | median | lowest | highest |",
+        "|---|---|---|---|",
+    ]
+    for name, column in zip(names, zip(*rows, strict=True), strict=True):
+        text.append(f"| {name} | {statistics.median(column):.2f} | {min(column):.2f} | {max(column):.2f} |")
+    print("\n".join(text))
+    (ROOT / "docs" / "sweep.md").write_text("\n".join(text) + "\n")
+
+
+if __name__ == "__main__":
+    main()
