@@ -56,16 +56,37 @@ def names(values: Sequence[Mapping[str, Any]], identities: Sequence[str], taken:
     """A folder name for each job: what varied, then the start of its identity. ``taken`` are those in use.
 
     The first 20 characters tell them apart, since TensorBoard shows no more. Groups go by their option alone
-    (``conv``), other settings by a short key and the value (``k8``, ``lr0.001``).
+    (``conv``), other settings by a short key and the value (``k8``, ``lr0.001``); where that is too long, options by
+    as many letters as tell them apart, and at last by the identity.
     """
-    labels = ["-".join(_word(key, value) for key, value in job.items()) or "default" for job in values]
-    full = [f"{label[:LONGEST]}_{digest[:DIGITS]}" for label, digest in zip(labels, identities, strict=True)]
-    starts = Counter(name[:SHOWN] for name in (*full, *taken))
-    short = SHOWN - DIGITS - 1
+    words = [{key: _word(key, value) for key, value in job.items()} for job in values]
+    short = _shortened(words, values)
+    used = Counter(name[:SHOWN] for name in taken)
+    ends = [digest[:DIGITS] for digest in identities]
+    for result in (_named(words, ends), _named(short, ends)):
+        starts = used + Counter(name[:SHOWN] for name in result)
+        if max(starts.values(), default=1) == 1:
+            return result
     return [
-        name if starts[name[:SHOWN]] == 1 else f"{label[:short]}_{digest[:DIGITS]}"
-        for name, label, digest in zip(full, labels, identities, strict=True)
+        name if starts[name[:SHOWN]] == 1 else f"{name[: SHOWN - DIGITS - 1]}_{end}"
+        for name, end in zip(result, ends, strict=True)
     ]
+
+
+def _named(words: Sequence[Mapping[str, str]], ends: Sequence[str]) -> list[str]:
+    labels = ["-".join(job.values()) or "default" for job in words]
+    return [f"{label[:LONGEST]}_{end}" for label, end in zip(labels, ends, strict=True)]
+
+
+def _shortened(words: Sequence[Mapping[str, str]], values: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Options (settings that are text) by their first letters, as many as tell them apart, but two at least."""
+    length: dict[str, int] = {}
+    for key in {key for job in words for key in job}:
+        known = {job[key] for job in words if key in job}
+        text = all(isinstance(job[key], str) for job in values if key in job)
+        enough = (n for n in range(2, LONGEST) if len({word[:n] for word in known}) == len(known))
+        length[key] = next(enough, LONGEST) if text else LONGEST
+    return [{key: word[: length[key]] for key, word in job.items()} for job in words]
 
 
 def _word(key: str, value: Any) -> str:

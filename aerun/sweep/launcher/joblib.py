@@ -36,6 +36,7 @@ class Joblib:
 
     def __post_init__(self) -> None:
         self._executors: dict[int, ProcessPoolExecutor] = {}
+        self._running: dict[Future[None], tuple[int, Job]] = {}
 
     @property
     def slots(self) -> int:
@@ -54,7 +55,7 @@ class Joblib:
     def run(self, jobs: Iterator[Job], sweep: Path, at_once: int | None = None) -> Iterator[Ended]:
         """As slots become free."""
         free = list(range(min(self.slots, at_once or self.slots)))[::-1]
-        running: dict[Future[None], tuple[int, Job]] = {}
+        running = self._running
         exhausted = False
         while running or not exhausted:
             while free and not exhausted:
@@ -97,9 +98,10 @@ class Joblib:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
+        killing = bool(self._running)  # left in the midst of jobs: someone is in a hurry
         for executor in self._executors.values():
-            executor.shutdown(wait=kind is None, kill_workers=kind is not None)
+            executor.shutdown(wait=True, kill_workers=killing)
         self._executors.clear()
 
 
