@@ -58,7 +58,7 @@ def names(values: Sequence[Mapping[str, Any]], identities: Sequence[str], taken:
     The first 20 characters tell them apart, since TensorBoard shows no more. Groups go by their option alone
     (``conv``), other settings by a short key and the value (``k8``, ``lr0.001``).
     """
-    labels = ["-".join(_word(key, value) for key, value in job.items()) or "default" for job in values]
+    labels = ["-".join(_word(key, value) for key, value in job.items()).lstrip(".+-") or "default" for job in values]
     full = [f"{label[:LONGEST]}_{digest[:DIGITS]}" for label, digest in zip(labels, identities, strict=True)]
     starts = Counter(name[:SHOWN] for name in (*full, *taken))
     short = SHOWN - DIGITS - 1
