@@ -65,7 +65,7 @@ def names(values: Sequence[Mapping[str, Any]], identities: Sequence[str], taken:
     ends = [digest[:DIGITS] for digest in identities]
     for result in (_named(words, ends), _named(short, ends)):
         starts = used + Counter(name[:SHOWN] for name in result)
-        if max(starts.values(), default=1) == 1:
+        if all(starts[name[:SHOWN]] == 1 for name in result):
             return result
     return [
         name if starts[name[:SHOWN]] == 1 else f"{name[: SHOWN - DIGITS - 1]}_{end}"
@@ -74,7 +74,7 @@ def names(values: Sequence[Mapping[str, Any]], identities: Sequence[str], taken:
 
 
 def _named(words: Sequence[Mapping[str, str]], ends: Sequence[str]) -> list[str]:
-    labels = ["-".join(job.values()) or "default" for job in words]
+    labels = ["-".join(job.values()).lstrip(".+-") or "default" for job in words]
     return [f"{label[:LONGEST]}_{end}" for label, end in zip(labels, ends, strict=True)]
 
 

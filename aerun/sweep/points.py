@@ -46,8 +46,10 @@ class Axis:
         return self.at(random.randint(int(low), int(high)) if self.whole else random.uniform(low, high))
 
     def at(self, value: float) -> str:
-        """The override with that value of the interval, to six digits."""
-        return f"{self.key}={int(value) if self.whole else float(f'{value:.6g}')!r}"
+        """The override with that value of the interval, to six digits where those are still within."""
+        short = int(value) if self.whole else float(f"{value:.6g}")
+        within = self.interval is None or self.interval[0] <= short <= self.interval[1]
+        return f"{self.key}={short if within else value!r}"
 
 
 def axes(words: Sequence[str], parser: OverridesParser) -> list[Axis]:
@@ -76,13 +78,17 @@ def _axis(key: str, override: Override) -> Axis:
 
 def crossed(axes: Sequence[Axis]) -> list[Point]:
     """Every combination, the last axis running fastest. ConfigError for an interval, which has no list of values."""
+    _refuse_intervals(axes)
+    return [list(point) for point in itertools.product(*(axis.overrides for axis in axes))]
+
+
+def _refuse_intervals(axes: Sequence[Axis]) -> None:
     for axis in axes:
         if axis.interval is not None:
             raise ConfigError(
                 f"{axis.key}: an interval has no list of values; hydra/sweeper=random or optuna draws from it, "
                 "or use choice(…) or range(…)"
             )
-    return [list(point) for point in itertools.product(*(axis.overrides for axis in axes))]
 
 
 class Points(Protocol):
@@ -110,6 +116,7 @@ class Zip:
 
     def points(self, axes: Sequence[Axis], parser: OverridesParser) -> list[Point]:
         """The paired values, crossed with the rest. ConfigError for lists of different lengths."""
+        _refuse_intervals(axes)
         known = [axis.key for axis in axes if axis.is_swept]
         for key in self.keys or []:
             if key not in known:

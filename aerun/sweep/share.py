@@ -43,7 +43,18 @@ def share(data: Data, path: Path) -> None:
     about = {"checksum": data.checksum, "classes": json.dumps(data.classes)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, about)
+        save_file(_apart(tensors), temporary, about)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, none in the memory of another: safetensors refuses a test part that is the training part."""
+    result: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage().data_ptr()
+        result[name] = tensor.clone(memory_format=torch.contiguous_format) if storage in seen else tensor.contiguous()
+        seen.add(storage)
+    return result
 
 
 def mapped(path: Path, device: torch.device) -> Data:

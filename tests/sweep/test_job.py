@@ -1,0 +1,115 @@
+"""Names and identities of a sweep's jobs."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aerun.sweep.job import LONGEST, SHOWN, Job, identity, names
+
+KEYS = ["model", "seed", "optimizer.lr", "sparsity.k", "+trainer.new", "dataset.root", "model.hidden", "trainer.tsne"]
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**12), 10**12),
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.text(max_size=90),
+    st.lists(st.integers(0, 4096), max_size=30),
+    st.sampled_from(["/data/a b/c", "../..", ".", "", "-", "fc", "a,b", "ünï/ço∂é", "CON", "x" * 300]),
+)
+SETS = st.lists(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6), min_size=1, max_size=40)
+
+
+def digests(count: int, start: int = 0) -> list[str]:
+    return [identity({"seed": number}) for number in range(start, start + count)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(SETS, st.data())
+def test_names_are_safe_short_and_told_apart_by_their_first_characters(values: list[Any], data: st.DataObject) -> None:
+    codes = digests(len(values))
+    old = data.draw(st.integers(0, len(values) - 1))
+    taken = names(values[:old], codes[:old])
+    made = taken + names(values[old:], codes[old:], taken)  # as when points are added to a sweep
+    assert len({name[:SHOWN].lower() for name in made}) == len(values)
+    for name, digest in zip(made, codes, strict=True):
+        assert re.fullmatch(r"[\w.+-]+", name) and re.match(r"\w", name), name
+        assert len(name) <= LONGEST + 9 and len(name.encode()) <= 255
+        assert name.endswith(f"_{digest[:8]}")
+
+
+@pytest.mark.parametrize(
+    ("values", "start"),
+    [
+        ({"model": "conv"}, "conv_"),
+        ({"sparsity.k": 8, "optimizer.lr": 0.001}, "k8-lr0.001_"),
+        ({"seed": 3, "model": "fc"}, "s3-fc_"),
+        ({"trainer.batch_size": 64}, "batch64_"),
+        ({"model.hidden": [128, 64]}, "hidde_128_64_"),
+        ({"scheduler": None}, "sched"),
+        ({}, "default_"),
+    ],
+)
+def test_a_name_says_what_varied(values: dict[str, Any], start: str) -> None:
+    assert names([values], digests(1))[0].startswith(start)
+
+
+def test_labels_that_agree_in_what_is_shown_are_shortened_to_their_hash() -> None:
+    values = [{"dataset.root": f"/data/of/mine/number/{number}"} for number in range(30)]
+    made = names(values, digests(30))
+    assert len({name[:SHOWN] for name in made}) == 30
+    assert all(len(name) == SHOWN for name in made)
+
+
+def test_identity_depends_on_every_setting_but_not_on_order_nor_on_how_a_run_is_begun(
+    compose: Callable[[Sequence[str]], dict[str, Any]],
+) -> None:
+    config = compose(["model=conv", "noise=masking", "scheduler=cosine", "sparsity=l1"])
+    digest = identity(config)
+
+    def reversed_keys(node: Any) -> Any:
+        return {key: reversed_keys(node[key]) for key in reversed(node)} if isinstance(node, dict) else node
+
+    assert identity(reversed_keys(config)) == digest
+    assert identity({**config, "resume": "/somewhere", "sweep": {"name": "x"}}) == digest
+    leaves = 0
+    for path in paths(config):
+        if path == ["resume"]:
+            continue
+        changed = copy.deepcopy(config)
+        node = changed
+        for key in path[:-1]:
+            node = node[key]
+        node[path[-1]] = "something else"
+        assert identity(changed) != digest, path
+        leaves += 1
+    assert leaves > 50
+
+
+def paths(node: dict[str, Any]) -> list[list[str]]:
+    """The way to every leaf."""
+    found = []
+    for key, value in node.items():
+        inner = paths(value) if isinstance(value, dict) and value else [[]]
+        found += [[key, *path] for path in inner]
+    return found
+
+
+def test_identity_tells_values_apart_that_look_alike() -> None:
+    values = [1, 1.5, "1", True, None, "null", "none", [1], ["1"], "", 0, False, "0"]
+    assert len({identity({"seed": value}) for value in values}) == len(values)
+
+
+def test_a_job_survives_the_way_to_another_process(tmp_path: Path) -> None:
+    job = Job("fc_1", tmp_path / "fc_1", {"seed": 0}, {"model": "fc"}, ["seed=0"], {"seed": 0, "lr": 1e-3}, "abc")
+    again = pickle.loads(pickle.dumps(job))
+    assert again == job and isinstance(again.folder, Path)
+    assert job.label == "seed=0 lr=0.001"

@@ -1,0 +1,224 @@
+"""Points composed all at once, against Hydra's own composition of each."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aerun.sweep.index import Index
+from aerun.sweep.job import Job, identity
+from aerun.sweep.plan import Composer, jobs_of
+from tests.sweep.conftest import MakeComposer
+
+Compose = Callable[[Sequence[str]], dict[str, Any]]
+POINTS = [
+    "",
+    "seed=3",
+    "seed=3 optimizer.lr=1e-4",
+    "model=conv",
+    "model=vae",
+    "model=fc_vae loss=bce",
+    "model=fc model.hidden=[256,128]",
+    "model=fc model.hidden=[]",
+    "model=fc_deep model.tied=true",
+    "model=conv_fc",
+    "sparsity=topk sparsity.k=8",
+    "sparsity=lifetime sparsity.fraction=0.1",
+    "sparsity=topk_lifetime sparsity.k=2",
+    "sparsity=l1 model.code_activation=relu",
+    "sparsity=kl sparsity.rho=0.1",
+    "noise=gaussian noise.variance=0.2",
+    "noise=masking noise.rate=0.5 noise.rate=0.25",
+    "noise=salt_pepper",
+    "loss=mae loss.reduction=sum",
+    "loss=bce",
+    "optimizer=sgd optimizer.momentum=0.5 optimizer.lr=1",
+    "optimizer=adamw optimizer.weight_decay=0",
+    "optimizer=rmsprop",
+    "optimizer=nadam optimizer.betas=[0.8,0.9]",
+    "scheduler=cosine",
+    "scheduler=multistep",
+    "scheduler=plateau scheduler.patience=0",
+    "latent=gaussian latent.beta=4",
+    "latent=gaussian model=fc_deep",
+    "dataset=random",
+    "dataset.train_limit=600 dataset.validation=200",
+    "dataset.validation=0.25",
+    "dataset.normalize=standardise",
+    "dataset.input_transform=[Grayscale]",
+    "dataset.input_transform=[{Resize:{size:14}},Grayscale]",
+    "dataset.root=/tmp +dataset.root=/tmp",
+    "dataset=mnist dataset.root=/tmp",
+    "dataset=image_folder dataset.root=/tmp dataset.size=32",
+    "dataset=image_folder dataset.root='/tmp' dataset.size=[32,48]",
+    "dataset=array dataset.root=/tmp/../tmp",
+    "trainer.epochs=1",
+    "trainer.steps=20",
+    "trainer.steps=null",
+    "trainer.clip_norm=1 trainer.clip_value=0.5",
+    "trainer.patience=3 trainer.min_delta=1e-3",
+    "trainer.deterministic=true trainer.threads=2",
+    "trainer.tsne=yes",
+    "checkpoint.every_minutes=null",
+    "checkpoint.every_minutes=0.5",
+    "checkpoint={every_minutes:2}",
+    "trusted_packages=[mine,yours]",
+    "+trainer.epochs=7",
+    "++trainer.epochs=7",
+    "++seed=7 model=conv",
+    "model.activation=gelu model.init=xavier",
+    "model.init=normal model.init_std=0.1",
+    "model.code_activation=${model.activation}",
+    "sparsity=l1 sparsity.activation=${model.activation} model.activation=gelu",
+    "trainer.batch_size=64 seed=${trainer.batch_size}",
+    "model=conv noise=masking sparsity=l1 loss=mae optimizer=sgd scheduler=cosine seed=9 trainer.epochs=4",
+    "~model.hidden model.hidden=[3]",
+    "~optimizer.amsgrad",
+    "~scheduler +scheduler=cosine",
+    "sweep.name=x seed=1",
+]
+
+
+def agree(composer: Composer, compose: Compose, words: list[str], fixed: Sequence[str] = ()) -> bool:
+    """Whether the point is composed as Hydra does, or refused where Hydra refuses; returns whether it is sound."""
+    composed = composer(words)
+    try:
+        expected = compose([*fixed, *words])
+    except Exception:
+        assert composed.error is not None, words
+        return False
+    if composed.config:
+        assert composed.config == expected, words
+    else:
+        assert composed.error is not None, words
+    return composed.error is None
+
+
+def test_points_are_composed_as_hydra_composes_them(composer: Composer, compose: Compose) -> None:
+    sound = sum(agree(composer, compose, line.split()) for line in POINTS)
+    assert sound >= 50
+
+
+def test_points_do_not_depend_on_those_before_them(make_composer: MakeComposer, composer: Composer) -> None:
+    """They share compositions: all points once more, twice and in another order."""
+    other, order = make_composer(()), POINTS * 2
+    random.Random(0).shuffle(order)
+    for line in order:
+        assert other(line.split()) == composer(line.split()), line
+
+
+def test_random_combinations_are_composed_as_hydra_composes_them(composer: Composer, compose: Compose) -> None:
+    draw = random.Random(1)
+    lists = {
+        "model": ["fc", "conv", "vae"],
+        "sparsity": ["none", "l1"],
+        "noise": ["none", "masking"],
+        "seed": [0, 1],
+        "optimizer.lr": [1e-3, 1],
+        "trainer.epochs": [1, 2],
+        "model.activation": ["relu", "gelu"],
+        "model.hidden": ["[2]", "[4,3]"],
+        "noise.rate": [0.1, 0.2],
+        "checkpoint.every_minutes": ["null", 1],
+    }
+    for _ in range(25):
+        keys = draw.sample(list(lists), draw.randint(1, 6))
+        agree(composer, compose, [f"{key}={draw.choice(lists[key])}" for key in keys])
+
+
+def test_a_users_own_options_and_experiments_are_composed_as_by_hydra(
+    make_composer: MakeComposer, compose: Compose, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("defaults: [fc, _self_]\nhidden: [12, 7]\ncode_size: 5\n")
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "paper.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /model: mine\n  - override /noise: masking\n"
+        "optimizer: {lr: 0.5}\nseed: 8\n"
+    )
+    fixed = [f"hydra.searchpath=[file://{tmp_path}]"]
+    composer = make_composer(fixed)
+    lines = ["model=mine", "model=mine model.code_size=3", "experiment=paper", "experiment=paper seed=1"]
+    lines += ["experiment=paper optimizer.lr=0.1 noise.rate=0.9", "experiment=paper model=fc", "model=fc"]
+    assert all([agree(composer, compose, line.split(), fixed) for line in lines])
+    assert composer(["experiment=paper"]).config["model"]["hidden"] == [12, 7]
+
+
+@pytest.mark.parametrize(
+    ("point", "says"),
+    [
+        ("optimizer.lrr=0.1", "optimizer.lrr: there is no such key. Did you mean 'optimizer.lr'?"),
+        ("+optimizer.lrr=0.1", "optimizer.lrr: there is no such key"),
+        ("optimizer.lr=-1", "optimizer.lr=-1"),
+        ("seed=x", "seed=x: must be a whole number"),
+        ("sparsity=topk sparsity.k=96", "sparsity.k=96 is larger than the code size, model.code_size=64"),
+        ("latent=gaussian sparsity=l1", "latent=gaussian and sparsity=l1"),
+        ("model=fcc", "model=fcc: there is no such option. Did you mean 'fc'?"),
+        ("sparsity.k=8", "sparsity.k: the option chosen of sparsity has no such key; sparsity=topk"),
+        ("dataset=array dataset.root=/does/not/exist", "dataset.root=/does/not/exist: there is no such file"),
+        ("dataset=image_folder", "dataset.root: a value is needed"),
+        ("resume=/somewhere", "resume: continues one run"),
+        ("seed=${nowhere}", "nowhere"),
+        ("~dataset", "dataset: an option of this group is missing"),
+        ("model.init_std=1", "model.init_std: would not be read"),
+    ],
+)
+def test_what_is_wrong_with_a_point_is_said_in_one_line(composer: Composer, point: str, says: str) -> None:
+    for _ in range(2):  # from the shared composition, too
+        error = composer(point.split()).error
+        assert error is not None and says in error and "\n" not in error
+    assert composer(["seed=1"]).error is None
+
+
+def jobs(composer: Composer, points: list[str], swept: list[str], index: Index) -> list[Job]:
+    composed = [composer(point.split()) for point in points]
+    assert not [point.error for point in composed if point.error]
+    found = jobs_of(composed, composer, swept, index, Path("/sweep"))
+    index.add(found)
+    return found
+
+
+def test_the_same_run_typed_twice_is_one_job(composer: Composer) -> None:
+    points = ["seed=0", "model=fc seed=0", "", "optimizer.lr=0.001", "optimizer.lr=1e-3", "seed=1"]
+    found = jobs(composer, points, ["seed", "model", "optimizer.lr"], Index("s", [], {}))
+    assert [job.overrides for job in found] == [["seed=0"], ["seed=1"]]
+    assert found[0].identity == identity(composer([]).config)
+
+
+def test_known_jobs_keep_their_folders_when_points_and_keys_are_added(composer: Composer) -> None:
+    index = Index("s", [], {})
+    first = jobs(composer, [f"seed={seed}" for seed in range(4)], ["seed"], index)
+    before = {job.identity: job.name for job in first}
+    points = [f"seed={seed} noise={noise}" for noise in ("none", "masking") for seed in range(6)]
+    second = jobs(composer, points, ["seed", "noise"], index)
+    after = {job.identity: job.name for job in second}
+    assert len(second) == 12 and before.items() <= after.items()
+    assert len(set(after.values())) == 12 == len(index.jobs)
+    third = jobs(composer, ["model=conv"], ["model"], index)
+    assert third[0].values == {"model": "conv"} and third[0].name not in after.values()
+    again = jobs(composer, ["seed=2 model=fc", "noise=masking seed=5"], [], index)
+    assert [job.name for job in again] == [before[first[2].identity], after[second[11].identity]]
+
+
+def test_500_points_are_composed_in_seconds(make_composer: MakeComposer) -> None:
+    composer = make_composer(())
+    models, noises, rates = ("fc", "conv", "vae", "fc_deep", "fc_vae"), ("none", "masking"), ("1e-3", "3e-3")
+    points = [
+        [f"model={model}", f"noise={noise}", f"optimizer.lr={rate}", f"seed={seed}", "trainer.epochs=2"]
+        for model in models
+        for noise in noises
+        for rate in rates
+        for seed in range(25)
+    ]
+    clock = time.perf_counter()
+    composed = [composer(point) for point in points]
+    seconds = time.perf_counter() - clock
+    assert len(points) == 500 and not [point.error for point in composed if point.error]
+    assert len({identity(point.config) for point in composed}) == 500
+    print(f"500 points: {seconds:.1f} s")
+    assert seconds < 30
