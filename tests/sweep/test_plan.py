@@ -145,7 +145,7 @@ def test_a_users_own_options_and_experiments_are_composed_as_by_hydra(
     composer = make_composer(fixed)
     lines = ["model=mine", "model=mine model.code_size=3", "experiment=paper", "experiment=paper seed=1"]
     lines += ["experiment=paper optimizer.lr=0.1 noise.rate=0.9", "experiment=paper model=fc", "model=fc"]
-    assert all([agree(composer, compose, line.split(), fixed) for line in lines])
+    assert all(agree(composer, compose, line.split(), fixed) for line in lines)
     assert composer(["experiment=paper"]).config["model"]["hidden"] == [12, 7]
 
 
