@@ -82,7 +82,7 @@ def code_heatmap(codes: Tensor) -> Pixels:
     from matplotlib.ticker import MaxNLocator
 
     values = codes.float().cpu().numpy().T
-    figure, axes = axes_of((9, min(4 + len(values) / 100, 12)))
+    figure, axes = axes_of((9, min(4 + len(values) / 100, 12)), measured=False)
     limit = float(np.quantile(np.abs(values), 0.995)) or float(np.abs(values).max()) or 1.0
     signed = values.min() < 0
     picture = axes.imshow(
