@@ -24,7 +24,7 @@ from aerun.compose import group_choices, run_config
 from aerun.conf import conf_dir
 from aerun.console import explain, print_summary, refuse_foreign_flags
 from aerun.errors import AerunError, ConfigError
-from aerun.settings import parse
+from aerun.settings import GROUPS, parse
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -151,8 +151,10 @@ def main() -> None:
         refuse_foreign_flags(sys.argv[1:])
         if {"-m", "--multirun"} & set(sys.argv):
             from aerun.sweep.plugin import register
+            from aerun.sweep.points import late
 
             register()
+            sys.argv[1:] = late(sys.argv[1:], GROUPS)
         raising(train)
         if _Failure.error is not None:
             raise _Failure.error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import random
@@ -13,6 +14,7 @@ from typing import Protocol
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.errors import HydraException
 
 from aerun.errors import ConfigError
 from aerun.spec import Count, Seed
@@ -89,6 +91,27 @@ def _refuse_intervals(axes: Sequence[Axis]) -> None:
                 f"{axis.key}: an interval has no list of values; hydra/sweeper=random or optuna draws from it, "
                 "or use choice(…) or range(…)"
             )
+
+
+def late(words: Sequence[str], groups: Sequence[str]) -> list[str]:
+    """The command line, with ``sparsity.k=4`` as a sweep of one value where ``sparsity`` itself is swept.
+
+    Hydra first composes a configuration without what is swept: its ``sparsity`` may have no such key.
+    """
+    parser = OverridesParser.create()
+    typed: dict[str, Override] = {}
+    for word in words:
+        with contextlib.suppress(HydraException):  # flags, and what Hydra will refuse in its own words
+            typed[word] = parser.parse_override(word)
+    swept = {override.key_or_group for override in typed.values() if override.is_sweep_override()}
+    result = []
+    for word in words:
+        override = typed.get(word)
+        key, _, value = word.partition("=")
+        is_late = override is not None and "." in key and key.partition(".")[0] in swept.intersection(groups)
+        plain = is_late and not override.is_sweep_override() and not override.is_delete()  # type: ignore[union-attr]
+        result.append(f"{key}=choice({value})" if plain else word)
+    return result
 
 
 class Points(Protocol):
