@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -25,7 +26,7 @@ from aerun.sweep.settings import Sweep
 
 
 class SweepError(AerunError):
-    """Jobs have failed; the others are done."""
+    """Jobs have failed, or have not ended; the others are done."""
 
 
 @dataclass
@@ -118,17 +119,24 @@ class Drive:
         if failed:
             print("\nfailed:")
             table([(became, job.label, _cause(job.folder)) for job, became in failed])
-        if any(became not in (*ENDED, *FAILED) for became in states.values()):
+        unfinished = [name for name, became in states.items() if became not in (*ENDED, *FAILED)]
+        if unfinished:
             print(f"\ngo on       {self.command()}")
         if self.stopped is not None:
             raise Stopped(self.stopped)
         if failed:
             raise SweepError(f"{len(failed)} of {len(jobs)} jobs failed; their status.json has the traceback")
+        if unfinished:
+            raise SweepError(f"{len(unfinished)} of {len(jobs)} jobs have not ended, such as {unfinished[0]}")
 
     def command(self) -> str:
         """What to type to go on with this sweep."""
-        words = [word for word in self.words if not word.startswith("sweep.name=")]
-        return shlex.join([*words, f"sweep.name={self.folder.name}"])
+        script, *words = [word for word in self.words if not word.startswith("sweep.name=")]
+        if not os.access(script, os.X_OK):  # it was given to Python
+            name = Path(sys.executable).name
+            words.insert(0, script)
+            script = name if shutil.which(name) == sys.executable else sys.executable
+        return shlex.join([script, *words, f"sweep.name={self.folder.name}"])
 
 
 def _result(folder: Path) -> str:
