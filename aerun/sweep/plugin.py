@@ -58,7 +58,12 @@ class _Sweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Run everything that is left to do of what was typed."""
         words = [f"{key}={value}" for key, value in self.params.items()] + arguments
-        typed = [axis for axis in points.axes(words, self.composer.parser) if not axis.key.startswith("sweep.")]
+        typed = []
+        for axis in points.axes(words, self.composer.parser):
+            if not axis.key.lstrip("+").startswith("sweep."):
+                typed.append(axis)
+            elif axis.is_swept:
+                raise ConfigError(f"{axis.key}: is of the sweep as a whole, and takes one value")
         with contextlib.ExitStack() as stack:
             if not self.sweep_settings.dry_run:
                 stack.callback(self._remove_if_empty)
@@ -132,11 +137,9 @@ class _Sweeper(Sweeper):
         return [job for job in jobs if state(job.folder) not in done]
 
 
-def plain(node: Any) -> dict[str, Any]:
+def plain(node: Any) -> Any:
     """A node of the configuration as plain values."""
-    container = OmegaConf.to_container(OmegaConf.create(node), resolve=True)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
+    return OmegaConf.to_container(OmegaConf.create(node), resolve=True) if isinstance(node, dict | DictConfig) else node
 
 
 def _about(folder: Path, jobs: list[Job], left: list[Job], same: int, slots: int) -> str:
