@@ -131,7 +131,9 @@ def test_zip_of_some_keys_crosses_the_others() -> None:
     points = Zip(keys=["model.code_size", "optimizer.lr"]).points(words, PARSER)
     pairs = [("16", "2"), ("32", "1")]
     expected = [
-        {f"model.code_size={size}", f"optimizer.lr={rate}", f"seed={seed}"} for size, rate in pairs for seed in (0, 1, 2)
+        {f"model.code_size={size}", f"optimizer.lr={rate}", f"seed={seed}"}
+        for size, rate in pairs
+        for seed in (0, 1, 2)
     ]
     assert [set(point) for point in points] == expected
 
