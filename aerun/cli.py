@@ -70,7 +70,7 @@ def _job(config: DictConfig) -> float | None:
     try:
         plain = run_config(config)
         for override in overrides:
-            if override.startswith("sweep."):
+            if override.lstrip("+~").startswith("sweep."):
                 raise ConfigError(f"{override}: is read in a sweep, with -m")
         if plain.get("resume") is not None:
             folder = Path(run_folder(plain["resume"], ""))  # under -m Hydra's folder is another

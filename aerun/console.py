@@ -53,7 +53,8 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, ConfigCompositionException):
         match = re.search(r"Could not override '([^']+)'", str(error))
         if match:
-            return str(unknown_key(match.group(1).partition("@")[0], composed(), option_keys()))
+            key = match.group(1).partition("@")[0]
+            return str(unknown_key(key, composed(with_hydra=key.startswith("hydra.")), option_keys()))
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read as key=value (no spaces around =, and quotes around brackets)"
@@ -78,22 +79,23 @@ def _no_option(group: str, option: str, options: list[str]) -> str:
     return f"{group}={option}: there is no such option.{hint} Allowed: {', '.join(options) or 'none yet'}"
 
 
-def composed(words: list[str] | None = None) -> dict[str, Any]:
+def composed(words: list[str] | None = None, *, with_hydra: bool = False) -> dict[str, Any]:
     """The configuration with nothing but the options that the user chose, to look for the nearest key in."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     words = sys.argv[1:] if words is None else words
-    choices = [word for word in words if word.partition("=")[0] in GROUPS and "," not in word]
+    groups = (*GROUPS, "hydra/launcher", "hydra/sweeper")
+    choices = [word for word in words if word.partition("=")[0] in groups and "," not in word]
     more = re.search(r"(?:--config-dir|-cd)[ =](\S+)", " ".join(words))
     if more:
         choices.append(f"hydra.searchpath=[file://{Path(more.group(1)).expanduser().absolute()}]")
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:
-            config = compose("train", overrides=choices)
+            config = compose("train", overrides=choices, return_hydra_config=with_hydra)
         except (HydraException, OmegaConfBaseException):  # an option of the user's own
-            config = compose("train")
+            config = compose("train", return_hydra_config=with_hydra)
     plain = OmegaConf.to_container(config, resolve=False)
     return {str(key): value for key, value in plain.items()} if isinstance(plain, dict) else {}
 

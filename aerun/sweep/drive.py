@@ -28,7 +28,7 @@ SHOWN = 10  # results at the end of a sweep
 
 
 class SweepError(AerunError):
-    """Jobs have failed; the others are done."""
+    """Jobs have failed, or have not ended; the others are done."""
 
 
 @dataclass
@@ -127,12 +127,15 @@ class Drive:
             table([(became, job.label, _cause(job.folder)) for job, became in failed])
         if self.stopped is not None and self.launcher.detached:
             print(f"\n{self.launcher.farewell()}")
-        if any(became not in ENDED for became in states.values()):
+        unfinished = [name for name, became in states.items() if became not in (*ENDED, *FAILED)]
+        if unfinished or failed:
             print(f"\ngo on       {self.command()}")
         if self.stopped is not None:
             raise Stopped(self.stopped)
         if failed:
             raise SweepError(f"{len(failed)} of {len(jobs)} jobs failed; their status.json has the traceback")
+        if unfinished:
+            raise SweepError(f"{len(unfinished)} of {len(jobs)} jobs have not ended, such as {unfinished[0]}")
 
     def _results(self) -> None:
         """The best finished runs of the whole sweep, averaged over seeds."""
@@ -151,9 +154,12 @@ class Drive:
 
     def command(self) -> str:
         """What to type to go on with this sweep."""
-        words = [word for word in self.words if not word.startswith("sweep.name=")]
-        python = ["python"] if words[0].endswith(".py") else []
-        return shlex.join([*python, *words, f"sweep.name={self.folder.name}"])
+        script, *words = [word for word in self.words if not word.startswith("sweep.name=")]
+        if not os.access(script, os.X_OK):  # it was given to Python
+            name = Path(sys.executable).name
+            words.insert(0, script)
+            script = name if shutil.which(name) == sys.executable else sys.executable
+        return shlex.join([script, *words, f"sweep.name={self.folder.name}"])
 
 
 def _result(folder: Path) -> str:

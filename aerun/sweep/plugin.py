@@ -58,7 +58,12 @@ class _Sweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Run everything that is left to do of what was typed."""
         words = [f"{key}={value}" for key, value in self.params.items()] + arguments
-        typed = [axis for axis in points.axes(words, self.composer.parser) if not axis.key.startswith("sweep.")]
+        typed = []
+        for axis in points.axes(words, self.composer.parser):
+            if not axis.key.lstrip("+").startswith("sweep."):
+                typed.append(axis)
+            elif axis.is_swept:
+                raise ConfigError(f"{axis.key}: is of the sweep as a whole, and takes one value")
         with contextlib.ExitStack() as stack:
             if not self.sweep_settings.dry_run:
                 stack.callback(self._remove_if_empty)
@@ -76,7 +81,7 @@ class _Sweeper(Sweeper):
         listed = self.points.points(typed, self.composer.parser)
         self.launcher.warm(len(listed))
         composed = [self.composer(point) for point in listed]
-        index = read_index(self.folder) or Index(self.folder.name, sys.argv, {})
+        index = read_index(self.folder) or Index(self.folder.name, typed_words(), {})
         swept = self._swept(typed, composed)
         self._check_shapes(composed)
         sound = [point for point in composed if point.error is None]
@@ -92,7 +97,7 @@ class _Sweeper(Sweeper):
         index.write(self.folder)
         left = self._left(jobs)
         print(_about(self.folder, jobs, left, len(composed) - len(invalid) - len(jobs), self.launcher.slots))
-        drive = Drive(self.folder, self.sweep_settings, self.launcher, sys.argv)
+        drive = Drive(self.folder, self.sweep_settings, self.launcher, typed_words())
         drive.run(left, len(jobs) - len(left))
         drive.report(jobs, invalid)
 
@@ -132,11 +137,14 @@ class _Sweeper(Sweeper):
         return [job for job in jobs if state(job.folder) not in done]
 
 
-def plain(node: Any) -> dict[str, Any]:
+def plain(node: Any) -> Any:
     """A node of the configuration as plain values."""
-    container = OmegaConf.to_container(OmegaConf.create(node), resolve=True)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
+    return OmegaConf.to_container(OmegaConf.create(node), resolve=True) if isinstance(node, dict | DictConfig) else node
+
+
+def typed_words() -> list[str]:
+    """The command as it was typed; ``sys.argv`` is what Hydra was told."""
+    return [sys.argv[0], *sys.orig_argv[len(sys.orig_argv) - len(sys.argv) + 1 :]]
 
 
 def _about(folder: Path, jobs: list[Job], left: list[Job], same: int, slots: int) -> str:
@@ -190,13 +198,13 @@ class Search(_Sweeper):
 
         if self.sweep_settings.dry_run:
             raise ConfigError("sweep.dry_run=true: a search does not know its runs before")
-        index = read_index(self.folder) or Index(self.folder.name, sys.argv, {})
+        index = read_index(self.folder) or Index(self.folder.name, typed_words(), {})
         search = Study(self.points, typed, self.composer, index, self.folder, self.sweep_settings.retry_failed)
         first = [search.first_point()]
         self._check_shapes(first)
         self._refuse([(self._label(point, search.swept), point.error) for point in first if point.error], len(first))
         print(f"{os.path.relpath(self.folder)}: {self.points.trials} trials, {self.launcher.slots} at a time\n")
-        drive = Drive(self.folder, self.sweep_settings, self.launcher, sys.argv)
+        drive = Drive(self.folder, self.sweep_settings, self.launcher, typed_words())
         for job, became in drive.outcomes(iter(search), self.launcher.slots):
             search.told(job, became)
         plots(search.study, self.folder / "study")

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from aerun.sweep.job import STOP, Job
 from aerun.sweep.share import loader, shared_path
 
 WATCH = 0.3  # seconds between two looks for it
+PATIENCE = 60  # seconds for a process of a launcher that has died to save its run and let go of it
 LINE = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
 
 log = logging.getLogger(__name__)
@@ -60,7 +62,15 @@ def _run(job: Job, sweep: Path, signals: StopSignals) -> None:
             from aerun.sweep.study import watcher
 
             watch = watcher(job.trial)
-        run(settings, job.config, job.folder, overrides=job.overrides, load=load, signals=signals, watch=watch)
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                run(settings, job.config, job.folder, overrides=job.overrides, load=load, signals=signals, watch=watch)
+                return
+            except BusyError:
+                if signals.requested is not None or time.monotonic() > end:
+                    raise
+                time.sleep(WATCH)
     except BusyError:
         log.warning("%s is being written by another process", job.folder)  # whose outcome it will be
     except Exception as error:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
@@ -22,6 +24,12 @@ from aerun.sweep.launcher import Ended
 from aerun.sweep.remote import WORK, call
 
 POLL = 0.2  # seconds; Python handles signals between waits
+WATCH = 0.5  # seconds between two looks of a worker for its launcher
+# A worker that is killed cannot give back its semaphores; that the system does so instead is no news.
+SILENCED = "ignore:resource_tracker:UserWarning"
+
+
+_calling = threading.Lock()
 
 
 @dataclass
@@ -76,8 +84,10 @@ class Joblib:
             environment = {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
             if self.gpus:
                 environment["CUDA_VISIBLE_DEVICES"] = str(self.gpus[slot % len(self.gpus)])
-            self._executors[slot] = ProcessPoolExecutor(1, env=environment, initializer=_ignore_interrupts)
-        future: Future[Any] = self._executors[slot].submit(function, *arguments)
+            self._executors[slot] = ProcessPoolExecutor(
+                1, env=environment, initializer=_begin_worker, initargs=(os.getpid(),)
+            )
+        future: Future[Any] = self._executors[slot].submit(_called, function, *arguments)
         return future
 
     def _death(self, slot: int, future: Future[None]) -> str | None:
@@ -96,6 +106,8 @@ class Joblib:
         return ""
 
     def __enter__(self) -> Self:
+        warnings = filter(None, (os.environ.get("PYTHONWARNINGS"), SILENCED))
+        os.environ["PYTHONWARNINGS"] = ",".join(warnings)  # of the processes to come
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -109,6 +121,21 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _ignore_interrupts() -> None:
+def _begin_worker(launcher: int) -> None:
     """Ctrl-C reaches all processes of a terminal; a worker heeds it only while it has a run, which saves itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_after, args=(launcher,), daemon=True).start()
+
+
+def _end_after(launcher: int) -> None:
+    """In a worker: end when the launcher has died, which would otherwise go unnoticed; a run is saved first."""
+    while os.getppid() == launcher:
+        time.sleep(WATCH)
+    with _calling:
+        os._exit(1)
+
+
+def _called(function: Callable[..., Any], *arguments: Any) -> Any:
+    """In a worker: a call that is not to be cut off."""
+    with _calling:
+        return function(*arguments)

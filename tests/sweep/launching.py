@@ -1,0 +1,136 @@
+"""Sweeps in processes of their own: begun, watched, stopped and killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PARTS = Path(__file__).resolve().parent / "parts"
+TINY = [
+    "dataset.train_limit=300",
+    "dataset.validation=100",
+    "trainer.epochs=2",
+    "trainer.pictures=0",
+    "trainer.threads=1",
+    "trainer.device=cpu",
+]
+# An option that fails as it runs, in jobs of model=conv and an odd seed.
+ODD = ["--config-dir", str(PARTS / "conf"), "trusted_packages=[fragile]"]
+JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+BASIC = ["hydra/launcher=basic"]
+
+
+def begin(folder: Path, *words: str, script: str = "train.py", **extra: str) -> subprocess.Popen[str]:
+    """Start a sweep in ``folder``, in a process group of its own, as a terminal would."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PARTS), **extra}
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts" / script), *(["-m"] if script == "train.py" else []), *words],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def launch(folder: Path, *words: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run a sweep to its end."""
+    process = begin(folder, *words, **extra)
+    try:
+        out, errors = process.communicate(timeout=400)
+    finally:
+        kill_group(process)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """Kill whatever is left of a sweep's processes."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def go_on(folder: Path, out: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run the command that a stopped sweep printed, in a shell, as somebody would who copies the line."""
+    [line] = [line for line in out.splitlines() if line.startswith("go on ")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PARTS), **extra}
+    command = line.removeprefix("go on ").strip()
+    return subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
+
+
+def await_that(condition: Callable[[], Any], process: subprocess.Popen[str] | None = None, seconds: float = 90) -> Any:
+    """Wait until something holds, and return it. AssertionError where it does not come to that."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"ended with {process.returncode}: {process.communicate()}")
+        time.sleep(0.02)
+    raise AssertionError("waited in vain")
+
+
+def workers(launcher: int) -> list[int]:
+    """The worker processes of a launcher (Linux)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            command = (stat.parent / "cmdline").read_bytes()
+        except OSError:  # it has just ended
+            continue
+        if int(fields[1]) == launcher and fields[0] != "Z" and b"popen_loky_posix" in command:
+            found.append(int(stat.parent.name))
+    return sorted(found)
+
+
+def alive(processes: list[int]) -> list[int]:
+    """Those that have not ended."""
+    return [number for number in processes if Path(f"/proc/{number}").exists() and state_of(number) != "Z"]
+
+
+def state_of(number: int) -> str:
+    """A process's state as Linux has it; Z where it is gone."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+def statuses(sweep: Path) -> dict[str, dict[str, Any]]:
+    """status.json of every job that has one."""
+    return {path.parent.name: json.loads(path.read_text()) for path in sorted(sweep.glob("*/status.json"))}
+
+
+def states(sweep: Path) -> dict[str, str]:
+    """What became of every job that was begun."""
+    return {name: status["state"] for name, status in statuses(sweep).items()}
+
+
+def running(sweep: Path) -> list[int]:
+    """The processes that say of themselves that they run a job, once it trains."""
+    return [
+        status["process"]
+        for name, status in statuses(sweep).items()
+        if status["state"] == "running" and (sweep / name / "checkpoints" / "last.safetensors").exists()
+    ]
+
+
+def marks(sweep: Path) -> dict[str, tuple[int, int]]:
+    """Inode and time of every finished job's results: whoever runs a job again leaves others."""
+    paths = [*sweep.glob("*/summary.json"), *sweep.glob("*/checkpoints/*")]
+    finished = {path.parent for path in sweep.glob("*/summary.json")}
+    of_finished = [path for path in paths if finished & set(path.parents)]
+    return {str(path.relative_to(sweep)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in of_finished}
