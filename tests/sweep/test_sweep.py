@@ -68,7 +68,7 @@ def test_a_grid_runs_all_that_can_and_tells_what_could_not(
     folder, done = swept
     assert done.returncode == 1
     assert done.stderr.strip() == "aerun: 2 of 12 jobs failed; their status.json has the traceback"
-    table = done.stdout.partition("\nfailed:\n")[2].strip().splitlines()
+    table = done.stdout.partition("\nfailed:\n")[2].partition("\n\n")[0].splitlines()
     assert [line.split(maxsplit=1)[0] for line in table] == ["failed", "failed"]
     for line, (label, seed) in zip(table, FAILING.items(), strict=True):
         assert label in line and line.endswith(f"RuntimeError: cannot bear the odd seed {seed}")

@@ -1,0 +1,129 @@
+"""One grid on all launchers: a real single-node Slurm, a real Ray cluster, processes, and this machine one by one."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.kills import contents, differences
+from tests.sweep.launching import BASIC, JOBLIB, ODD, TINY, begin, launch, states, statuses
+
+GRID = ["model=fc,conv", "sparsity=none,l1,odd", "noise=none,gaussian", "seed=0,1", "sweep.name=grid"]
+SLURM = ["hydra/launcher=slurm", "hydra.launcher.mem_gb=2", "hydra.launcher.poll_s=1"]
+RAY = ["hydra/launcher=ray"]
+pytestmark = pytest.mark.slow
+
+
+def slurm_is_up() -> bool:
+    """Whether a cluster answers (scripts/slurm_here.sh start makes one on Debian)."""
+    return shutil.which("sinfo") is not None and subprocess.run(["sinfo"], capture_output=True).returncode == 0
+
+
+needs_slurm = pytest.mark.skipif(not slurm_is_up(), reason="no Slurm answers; sudo scripts/slurm_here.sh start")
+needs_submitit = pytest.mark.skipif(importlib.util.find_spec("submitit") is None, reason="aerun[slurm] is missing")
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="aerun[ray] is missing")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The grid's folder, as one process makes it."""
+    folder = tmp_path_factory.mktemp("basic")
+    done = launch(folder, *ODD, *TINY, *GRID, *BASIC)
+    check(folder, done)
+    return folder / "outputs" / "grid"
+
+
+@pytest.fixture
+def ray_cluster() -> Iterator[None]:
+    """A cluster of its own processes, as an administrator starts one, in another directory."""
+    ray = str(Path(sys.executable).with_name("ray"))
+    start = [ray, "start", "--head", "--num-cpus=2", "--port=6399", "--include-dashboard=false"]
+    subprocess.run(start, cwd="/", check=True, capture_output=True, timeout=120)
+    yield
+    subprocess.run([ray, "stop"], capture_output=True, timeout=120)
+
+
+def check(folder: Path, done: subprocess.CompletedProcess[str]) -> None:
+    """22 of the 24 jobs have results, two their cause, and the exit code says so."""
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "24 jobs: 22 finished, 2 failed" in done.stdout
+    assert done.stdout.partition("\nfailed:\n")[2].count("RuntimeError: cannot bear the odd seed") == 2
+    found = statuses(folder / "outputs" / "grid")
+    assert sorted(status["state"] for status in found.values()) == ["failed"] * 2 + ["finished"] * 22
+
+
+def assert_equal(sweep: Path, expected: Path) -> None:
+    """All results are the same, bit for bit."""
+    for name, state in states(expected).items():
+        if state == "finished":
+            assert differences(contents(expected / name), contents(sweep / name)) == [], name
+
+
+def test_joblib(undisturbed: Path, tmp_path: Path) -> None:
+    check(tmp_path, launch(tmp_path, *ODD, *TINY, *GRID, *JOBLIB))
+    assert_equal(tmp_path / "outputs" / "grid", undisturbed)
+
+
+@needs_slurm
+@needs_submitit
+def test_slurm(undisturbed: Path, tmp_path: Path) -> None:
+    check(tmp_path, launch(tmp_path, *ODD, *TINY, *GRID, *SLURM))
+    assert_equal(tmp_path / "outputs" / "grid", undisturbed)
+    assert subprocess.run(["squeue", "-h"], capture_output=True, text=True, check=True).stdout == ""
+
+
+@needs_ray
+def test_a_ray_cluster_of_our_own(undisturbed: Path, tmp_path: Path) -> None:
+    check(tmp_path, launch(tmp_path, *ODD, *TINY, *GRID, *RAY))
+    assert_equal(tmp_path / "outputs" / "grid", undisturbed)
+
+
+@needs_ray
+def test_a_ray_cluster_that_runs_already(undisturbed: Path, tmp_path: Path, ray_cluster: None) -> None:
+    check(tmp_path, launch(tmp_path, *ODD, *TINY, *GRID, *RAY, "hydra.launcher.address=auto"))
+    assert_equal(tmp_path / "outputs" / "grid", undisturbed)
+    assert not Path("/outputs").exists()  # of the cluster's own directory
+
+
+@needs_slurm
+@needs_submitit
+def test_slurm_jobs_that_are_killed_pre_empted_and_watched_again(tmp_path: Path) -> None:
+    import signal
+    import time
+
+    from tests.sweep.launching import await_that
+
+    longer = [*TINY, "trainer.epochs=150", "dataset.train_limit=2000", "seed=0,1,2", "sweep.name=s", *SLURM]
+    sweep = tmp_path / "outputs" / "s"
+
+    def running() -> dict[str, int]:
+        found = statuses(sweep).items() if sweep.exists() else ()
+        return {name: status["process"] for name, status in found if status["state"] == "running"}
+
+    first = begin(tmp_path, *longer)
+    killed, process = await_that(lambda: next(iter(running().items()), None), first)
+    os.kill(process, signal.SIGKILL)  # without accounting nobody would hear of it
+    await_that(lambda: states(sweep).get(killed) == "killed", first)
+    first.send_signal(signal.SIGINT)
+    out, _ = first.communicate(timeout=30)
+    assert first.returncode == 130 and "the jobs go on in Slurm" in out and "scancel" in out
+    queued = subprocess.run(["squeue", "-h", "-r", "-o", "%i"], capture_output=True, text=True, check=True).stdout
+    assert len(queued.split()) == 2
+
+    second = begin(tmp_path, *longer)
+    name, process = await_that(lambda: next(iter(running().items()), None), second)
+    await_that(lambda: (sweep / name / "checkpoints" / "last.safetensors").exists(), second)
+    os.kill(process, signal.SIGUSR2)  # what Slurm sends before a job's time is out
+    out, errors = second.communicate(timeout=300)
+    assert second.returncode == 0, out + errors
+    assert "3 jobs: 3 finished" in out
+    assert "continuing" in (sweep / name / "aerun.log").read_text()
+    time.sleep(1)
+    assert subprocess.run(["squeue", "-h"], capture_output=True, text=True, check=True).stdout == ""
