@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 
 import aerun
@@ -149,6 +150,25 @@ def test_tensorboard_shows_the_run_once_with_all_it_should(go: Callable[..., Pat
     assert len(accumulator.Images("reconstructions/probes")) == 3
     assert (folder / "projector_config.pbtxt").exists()
     assert (folder / "00000" / "code" / "sprite.png").exists()
+    with Image.open(folder / "figures" / "code_map.png") as picture:
+        [shown] = accumulator.Images("code/map")
+        assert (picture.width, picture.height) == (shown.width, shown.height)
+        assert shown.encoded_image_string == (folder / "figures" / "code_map.png").read_bytes()
+
+
+def test_training_and_validation_of_a_term_share_a_chart(go: Callable[..., Path]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+
+    events = EventAccumulator(str(go("sparsity=l1")), size_guidance={"tensors": 0}).Reload()
+    [event] = events.Tensors("custom_scalars__config__")
+    layout = Layout()
+    layout.ParseFromString(event.tensor_proto.string_val[0])
+    charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
+    assert charts.keys() == {"loss", "reconstruction", "l1", "active_units"}
+    scalars = events.Tags()["scalars"]
+    for tags in charts.values():
+        assert [[tag for tag in scalars if re.search(pattern, tag)] for pattern in tags] == [[t[1:-1]] for t in tags]
 
 
 def test_hyperparameters_have_one_type_a_key_whatever_the_run(compose: Compose) -> None:
