@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -54,10 +55,8 @@ def launch(folder: Path, *words: str, **extra: str) -> subprocess.CompletedProce
 
 def kill_group(process: subprocess.Popen[str]) -> None:
     """Kill whatever is left of a sweep's processes."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
