@@ -37,7 +37,9 @@ from aerun.runfolder import (
     flat,
     read_config,
     read_metrics,
+    read_status,
     read_summary,
+    record_status,
     recorded_status,
 )
 from aerun.settings import Settings, parse
@@ -81,6 +83,9 @@ def run(
             finished = claim(folder, settings, config)
             if finished is not None:
                 log.info("%s has finished already", folder)
+                status = read_status(folder)
+                if status is not None and status["state"] != "finished":  # it was killed before it could say so
+                    record_status(folder, "finished", began=status.get("began"))
                 return finished
             with stop.interruptible():
                 device = prepare(settings)

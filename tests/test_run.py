@@ -480,3 +480,16 @@ def test_compiled_training_agrees_with_eager(go: Callable[..., Path]) -> None:
     eager, compiled = go("model=vae", folder="eager"), go("model=vae", "trainer.compile=true", folder="compiled")
     losses = [[line["train/loss"] for line in lines(folder)] for folder in (eager, compiled)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_run_killed_before_it_could_say_that_it_finished_says_so_when_repeated(
+    go: Callable[..., Path], compose: Compose
+) -> None:
+    folder = go()
+    status = json.loads((folder / "status.json").read_text())
+    (folder / "status.json").write_text(json.dumps({**status, "state": "running"}))
+    before = (folder / "summary.json").stat()
+    go()
+    again = json.loads((folder / "status.json").read_text())
+    assert again["state"] == "finished" and again["began"] == status["began"]
+    assert (folder / "summary.json").stat() == before

@@ -108,8 +108,9 @@ class Drive:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            if (self.folder / STOP).exists():
-                self.stopped = self.stopped or signal.SIGINT
+            stop = self.folder / STOP
+            if self.stopped is None and stop.exists():
+                self.stopped = int(stop.read_text() or signal.SIGINT)  # a launcher may have written which it was
 
     def report(self, jobs: Iterable[Job], skipped: Sequence[tuple[str, str]] = ()) -> None:
         """Say what became of all jobs, and how to go on. Raises SweepError if any failed, Stopped after a signal."""

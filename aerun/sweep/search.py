@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 from aerun.errors import ConfigError
-from aerun.runfolder import read_metrics, read_summary
+from aerun.runfolder import read_metrics, read_status, read_summary
 from aerun.spec import Count, NonNegativeInt, Seed
-from aerun.sweep.index import FAILED, Index, state
+from aerun.sweep.index import ENDED, FAILED, Index, state
 from aerun.sweep.job import Job
 from aerun.sweep.plan import Composed, Composer, jobs_of
 from aerun.sweep.points import Axis, crossed
-from aerun.sweep.study import JOURNAL, open_study, optuna
+from aerun.sweep.study import JOURNAL, METRIC, open_study, optuna
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +65,11 @@ class Search:
         self.distributions = {axis.key: _distribution(axis) for axis in self.searched}
         pruner = (settings.pruner, settings.startup_trials, settings.warmup_epochs)
         self.study = open_study(folder, settings.sampler, settings.seed, settings.direction, pruner)
-        self.jobs: dict[str, Job] = {}
         self.invalid: list[tuple[str, str]] = []
         self._pending: dict[int, list[Job]] = {}  # by trial
+        self._awaited: set[str] = set()  # jobs that have begun and not ended
+        self._tried: set[str] = set()  # jobs that this launching has run
+        self._failed = 0  # trials, in this launching
 
     def points(self, trial: optuna.trial.FrozenTrial | optuna.Trial) -> list[Composed]:
         """The trial's runs, composed."""
@@ -84,20 +86,33 @@ class Search:
 
     def __iter__(self) -> Iterator[Job]:
         """Jobs for as long as the study asks for more: first what an earlier launching left unfinished."""
-        trials = self.study.get_trials(deepcopy=False)
-        for trial in trials:
-            if trial.state == optuna.trial.TrialState.RUNNING and trial.params:
+        failed = {}
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.params.keys() != self.distributions.keys():
+                continue  # of another space, or of a launching that died as it drew
+            if trial.state == optuna.trial.TrialState.RUNNING:
                 yield from self._begin(trial.number, self.points(trial))
-            elif trial.state == optuna.trial.TrialState.FAIL and self.retry:
-                self._retry(trial)
-        while self._counted() + len(self._pending) < self.settings.trials:
-            asked = self.study.ask(self.distributions)
+            elif trial.state == optuna.trial.TrialState.FAIL:
+                failed[repr(sorted(trial.params.items()))] = trial
+        for trial in failed.values():
+            if any(state(job.folder) in FAILED for job in self._jobs(self.points(trial), trial.number)):
+                if self.retry:  # in the same folder, where it goes on
+                    self.study.enqueue_trial(trial.params, skip_if_exists=False)
+                else:
+                    self._failed += 1
+        while self._counted() + self._failed + len(self._pending) < self.settings.trials:
+            asked = self._ask()
             yield from self._begin(asked.number, self.points(asked))
 
-    def _retry(self, trial: optuna.trial.FrozenTrial) -> None:
-        """Ask for a failed trial's point once more; its folder is the same, so it goes on there."""
-        if any(state(job.folder) in FAILED for job in self._jobs(self.points(trial), trial.number)):
-            self.study.enqueue_trial(trial.params, skip_if_exists=False)
+    def _ask(self) -> optuna.Trial:
+        """A trial with its draws. ConfigError if the study is of another space."""
+        try:
+            return self.study.ask(self.distributions)
+        except ValueError as error:
+            raise ConfigError(
+                f"{self.folder}: has a study of other values ({' '.join(str(error).split())}); "
+                "choose another sweep.name"
+            ) from error
 
     def _counted(self) -> int:
         """How many trials have a result."""
@@ -115,12 +130,13 @@ class Search:
         jobs = self._jobs(points, number)
         self.index.add(jobs)
         self.index.write(self.folder)
-        self.jobs |= {job.name: job for job in jobs}
         self._pending[number] = list(jobs)
-        done = [job for job in jobs if state(job.folder) in ("finished", "pruned")]
-        for job in done:  # it was told in a launching that died before the study heard
-            self.told(job, state(job.folder))
-        yield from (job for job in jobs if job not in done)
+        # A job may have ended before: in a launching that died before the study heard, or in another trial.
+        left = [job for job in jobs if state(job.folder) not in ENDED and job.name not in self._tried | self._awaited]
+        if not self._awaited & {job.name for job in jobs} and not left:
+            self._settle(number)
+        self._awaited |= {job.name for job in left}
+        yield from left
 
     def _jobs(self, points: list[Composed], number: int) -> list[Job]:
         settings = self.settings
@@ -136,20 +152,29 @@ class Search:
 
     def told(self, job: Job, became: str) -> None:
         """Take an outcome. A trial's result is known when all its jobs have ended."""
-        number = next((number for number, jobs in self._pending.items() if job in jobs), None)
-        if number is None or became not in ("finished", "pruned", *FAILED):
-            return  # stopped: the trial goes on when the sweep does
-        jobs = self._pending[number]
-        states = [state(other.folder) for other in jobs]
-        if any(other not in ("finished", "pruned", *FAILED) for other in states):
-            return
-        del self._pending[number]
-        if any(other in FAILED for other in states):
+        if became not in (*ENDED, *FAILED):
+            return  # stopped: its trials go on when the sweep does
+        self._awaited.discard(job.name)
+        self._tried.add(job.name)
+        for number, jobs in list(self._pending.items()):
+            if job.name in [other.name for other in jobs] and not self._awaited & {other.name for other in jobs}:
+                self._settle(number)
+
+    def _settle(self, number: int) -> None:
+        """Tell the study what became of a trial. ConfigError for a metric that its runs do not have."""
+        jobs = self._pending.pop(number)
+        states = [state(job.folder) for job in jobs]
+        if any(became in FAILED for became in states):
+            self._failed += 1
             self.study.tell(number, state=optuna.trial.TrialState.FAIL)
+            for job in jobs:
+                error = (read_status(job.folder) or {}).get("error") or ""
+                if error.startswith(f"ConfigError: {METRIC}="):
+                    raise ConfigError(error.removeprefix("ConfigError: "))
         elif "pruned" in states:
             self.study.tell(number, state=optuna.trial.TrialState.PRUNED)
         else:
-            self.study.tell(number, statistics.fmean(result(other.folder, self.settings.metric) for other in jobs))
+            self.study.tell(number, statistics.fmean(result(job.folder, self.settings.metric) for job in jobs))
 
     def best(self) -> str:
         """The best trial so far, in a line."""
@@ -157,6 +182,8 @@ class Search:
             trial = self.study.best_trial
         except ValueError:
             return "no trial has finished"
+        if trial.params.keys() != self.distributions.keys():
+            return f"best        {trial.params}: {self.settings.metric} {trial.value:.6g}"
         [job, *_] = self._jobs(self.points(trial), trial.number)
         return f"best        {job.label}: {self.settings.metric} {trial.value:.6g}, {job.name}"
 
@@ -179,5 +206,5 @@ def result(folder: Path, metric: str) -> float:
     value = values.get(metric, summary.get(metric, summary.get(group, {}).get(name) if name else None))
     if not isinstance(value, int | float):
         known = [key for key, value in {**values, **summary}.items() if isinstance(value, float)]
-        raise ConfigError(f"hydra.sweeper.metric={metric}: a run has no such number. Known: {', '.join(known)}")
+        raise ConfigError(f"{METRIC}={metric}: a run has no such number. Known: {', '.join(known)}")
     return float(value)

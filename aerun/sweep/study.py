@@ -14,7 +14,7 @@ try:
 except ImportError as error:
     raise ConfigError("hydra/sweeper=optuna: needs Optuna; pip install 'aerun[optuna]'") from error
 
-STUDY, JOURNAL = "sweep", "study.log"
+STUDY, JOURNAL, METRIC = "sweep", "study.log", "hydra.sweeper.metric"
 log = logging.getLogger(__name__)
 Direction = Literal["minimize", "maximize"]
 Pruner = tuple[str, int, int]  # its name, trials that are not pruned, and epochs of each that are not
@@ -69,7 +69,7 @@ def watcher(trial: Mapping[str, Any]) -> Callable[[int, Mapping[str, float]], No
 
     def watch(epoch: int, numbers: Mapping[str, float]) -> None:
         if metric not in numbers:
-            raise ConfigError(f"hydra.sweeper.metric={metric}: a run has no such number. Known: {', '.join(numbers)}")
+            raise ConfigError(f"{METRIC}={metric}: a run has no such number. Known: {', '.join(numbers)}")
         if epoch not in told:
             handle.report(numbers[metric], epoch)
         if handle.should_prune():
@@ -87,6 +87,7 @@ def plots(study: optuna.Study, folder: Path) -> list[Path]:
     import matplotlib
 
     matplotlib.use("Agg")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # not that there is nothing to draw
     from optuna.visualization import matplotlib as drawing
 
     folder.mkdir(exist_ok=True)

@@ -29,15 +29,15 @@ JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 BASIC = ["hydra/launcher=basic"]
 
 
-def begin(folder: Path, *words: str, script: str = "train.py", **extra: str) -> subprocess.Popen[str]:
+def begin(folder: Path, *words: str, output: int = subprocess.PIPE, **extra: str) -> subprocess.Popen[str]:
     """Start a sweep in ``folder``, in a process group of its own, as a terminal would."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PARTS), **extra}
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts" / script), *(["-m"] if script == "train.py" else []), *words],
+        [sys.executable, str(ROOT / "scripts" / "train.py"), "-m", *words],
         cwd=folder,
         env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
         text=True,
         start_new_session=True,
     )

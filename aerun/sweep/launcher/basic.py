@@ -33,8 +33,9 @@ class Basic:
         if self.gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = str(self.gpus[0])
         for job in jobs:
-            if call(WORK, job, sweep):
-                (sweep / STOP).touch()  # the signal was meant for all of it
+            number = call(WORK, job, sweep)
+            if number:
+                (sweep / STOP).write_text(str(int(number)))  # the signal was meant for all of it
             yield job, None
 
     def farewell(self) -> str:
