@@ -7,7 +7,8 @@
 
 - aerun with hydra/launcher=joblib, everything that a run leaves behind included;
 - Hydra's basic launcher with a Lightning trainer over a DataLoader: the same network, optimizer, batches and epochs,
-  with Lightning's own logger and checkpoints (``lightning_app.py`` beside this file).
+  with Lightning's own logger and checkpoints (``lightning_app.py`` beside this file). Once over torchvision's data set
+  with ToTensor, as the tutorials have it, and once over floats that were decoded before.
 
 Writes docs/sweep.md.
 """
@@ -15,6 +16,7 @@ Writes docs/sweep.md.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import statistics
@@ -31,6 +33,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.machine import processor  # noqa: E402
 
 JOBS = 16
+IMAGES = ROOT / "aerun" / "data" / "fashion_mnist_mini"
 
 
 def timed(command: list[str], folder: Path) -> float:
@@ -52,10 +55,15 @@ def aerun(folder: Path, epochs: int) -> tuple[float, float]:
     return wall, sum(json.loads(run.read_text())["train_seconds"] for run in runs)
 
 
-def lightning(folder: Path, epochs: int, python: str) -> float:
+def lightning(folder: Path, epochs: int, python: str, decoded: bool) -> float:
     """Seconds of the same runs under Hydra's basic launcher and Lightning."""
+    raw = folder / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    for path in IMAGES.glob("*.gz"):
+        (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
     app = Path(__file__).resolve().parent / "lightning_app.py"
-    return timed([python, str(app), "-m", f"seed=range({JOBS})", f"epochs={epochs}"], folder)
+    words = [f"seed=range({JOBS})", f"epochs={epochs}", f"root={folder}", f"decoded={decoded}"]
+    return timed([python, str(app), "-m", *words], folder)
 
 
 def main() -> None:
@@ -71,16 +79,19 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
             importing = timed([sys.executable, "-c", "import torch"], Path(one))
             wall, training = aerun(Path(one), given.epochs)
-            usual = lightning(Path(two), given.epochs, given.python)
-        rows.append((wall, training / cores, importing, (wall - importing) / (training / cores), usual, usual / wall))
+            usual, decoded = (lightning(Path(two), given.epochs, given.python, flag) for flag in (False, True))
+        share = (wall - importing) / (training / cores)
+        rows.append((wall, training / cores, importing, share, usual, usual / wall, decoded, decoded / wall))
         print(f"{number + 1}: " + ", ".join(f"{value:.2f}" for value in rows[-1]), flush=True)
     names = [
         "aerun's sweep, s",
         f"its training steps / {cores} cores, s",
         "import torch, s",
         "(sweep - import) / training",
-        "Hydra basic + Lightning, s",
-        "Lightning / aerun",
+        "Hydra basic + Lightning over torchvision's data set, s",
+        "the same / aerun's sweep",
+        "Hydra basic + Lightning over decoded floats, s",
+        "the same / aerun's sweep",
     ]
     text = [
         "# Sweeps",

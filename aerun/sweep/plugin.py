@@ -90,7 +90,7 @@ class _Sweeper(Sweeper):
         if self.sweep_settings.dry_run:
             from aerun.sweep.preview import preview
 
-            preview(jobs, invalid, self.launcher, self.sweep_settings.retry_failed)
+            preview(jobs, self._left(jobs), invalid, self.launcher)
             return
         self._refuse(invalid, len(composed))
         index.add(jobs)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aerun.sweep.drive import table
-from aerun.sweep.index import ENDED, FAILED, state
+from aerun.sweep.index import FAILED, state
 from aerun.sweep.job import Job
 from aerun.sweep.launcher import Launcher
 from aerun.sweep.remote import ESTIMATE
@@ -22,15 +22,13 @@ class Estimate:
     seconds: float
 
 
-def preview(jobs: Sequence[Job], invalid: Sequence[tuple[str, str]], launcher: Launcher, retry_failed: bool) -> None:
+def preview(jobs: Sequence[Job], left: Sequence[Job], invalid: Sequence[tuple[str, str]], launcher: Launcher) -> None:
     """Print a line for every job, and the time for all by a few timed steps of each distinct shape."""
-    states = [state(job.folder) for job in jobs]
-    done = ENDED if retry_failed else ENDED + FAILED
-    left = [job for job, became in zip(jobs, states, strict=True) if became not in done]
     estimates = launcher.here(ESTIMATE, [(job.config, job.choices) for job in jobs]) if jobs else []
     rows = [("", "run", "parameters", "time", "folder")]
-    for job, became, estimate in zip(jobs, states, estimates, strict=True):
-        what = WORDS.get(became, became) if became not in done else f"skip: {became}"
+    for job, estimate in zip(jobs, estimates, strict=True):
+        became = state(job.folder)
+        what = WORDS.get(became, became) if job in left else f"skip: {became}"
         rows.append((what, job.label, f"{estimate.parameters:,}", duration(estimate.seconds), job.name))
     rows += [("invalid", label, "", "", error) for label, error in invalid]
     table(rows)
