@@ -46,6 +46,7 @@ def results(sweep: Path) -> dict[str, float]:
     return found
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_where_it_was_and_its_values_are_means_over_seeds(tmp_path: Path) -> None:
     """A trial is a run for each seed, and its value their mean. More trials later: none is run twice."""
     sweep = tmp_path / "outputs" / "x"
@@ -75,6 +76,7 @@ def test_a_study_goes_on_where_it_was_and_its_values_are_means_over_seeds(tmp_pa
     assert {"optimization_history.png", "slice.png", "parallel_coordinate.png"} <= pictures
 
 
+@pytest.mark.slow
 def test_equal_draws_at_the_same_time_are_one_run_and_the_better_one_is_found(tmp_path: Path) -> None:
     words = [*TINY, *SEARCH, *RANDOM, *JOBLIB, "trainer.epochs=1", "optimizer.lr=1e-9,1e-2"]
     done = launch(tmp_path, *words, "hydra.sweeper.trials=6")
@@ -86,6 +88,7 @@ def test_equal_draws_at_the_same_time_are_one_run_and_the_better_one_is_found(tm
     assert re.search(r"best +optimizer\.lr=0\.01: ", done.stdout)
 
 
+@pytest.mark.slow
 def test_a_study_whose_runs_all_fail_comes_to_an_end_and_is_tried_again(tmp_path: Path) -> None:
     words = [*ODD, *TINY, *SEARCH, *RANDOM, *BASIC, "trainer.epochs=1", "model=conv", "sparsity=odd", "seed=1"]
     words += ["optimizer.lr=1e-3,1e-2", "hydra.sweeper.trials=4"]

@@ -90,6 +90,7 @@ def test_a_grid_runs_all_that_can_and_tells_what_could_not(
     assert hidden == {".lock"}
 
 
+@pytest.mark.slow
 def test_jobs_are_the_same_whichever_process_ran_them_and_whatever_before(
     swept: tuple[Path, Any], tmp_path: Path
 ) -> None:
@@ -170,6 +171,7 @@ def test_mistakes_are_answered_in_a_line_and_leave_nothing(
     assert list((tmp_path / "outputs").glob("*")) == []
 
 
+@pytest.mark.slow
 def test_what_cannot_work_is_listed_before_anything_starts(train: Any, tmp_path: Path) -> None:
     """By its values, by its pairs, and by its layers: with 3x3 feature maps topk has 9 positions."""
     words = [*TINY, "sparsity=topk", "sparsity.k=4,0,96", "model=fc,conv", "optimizer.lr=0.1,-1"]
