@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.machine import processor  # noqa: E402
 from tests.faults import corruption, kills, leaves, memory, readers  # noqa: E402
+from tests.sweep import campaign as sweeps  # noqa: E402
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
@@ -97,10 +98,23 @@ def memory_rows(folder: Path, count: int) -> list[tuple[str, str]]:
     return [(f"{count} short runs in one process", text)]
 
 
+def sweep_rows(folder: Path, count: int) -> list[tuple[str, str]]:
+    found = sweeps.campaign(folder, count)
+    for problem in found["failed"].items():
+        print(problem, file=sys.stderr)
+    kinds = ", ".join(f"{kind} {number}" for kind, number in found["kills"].items())
+    text = (
+        f"{found['identical']} of {found['jobs']} jobs ended bit-identical to the undisturbed sweep's; "
+        f"{len(found['run again'])} ran again after they had finished; {found['stayed behind']} workers stayed behind"
+    )
+    what = f"a sweep of {found['jobs']} jobs on two processes, SIGKILL at {count} random moments ({kinds}), repeated"
+    return [(what, text)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memory", type=int, help="only so many runs in one process, printed as JSON")
-    names = ("kills", "checkpoints", "disks", "leaves", "readers", "memory")
+    names = ("kills", "checkpoints", "disks", "leaves", "readers", "memory", "sweeps")
     parser.add_argument("--only", nargs="+", choices=names, help="run these again, and keep the other rows")
     parser.add_argument("--folder", type=Path, help="where runs go; a temporary folder by default")
     arguments = parser.parse_args()
@@ -119,6 +133,7 @@ def main() -> None:
             ("leaves", leaf_rows),
             ("readers", lambda place: reader_rows(place, 200_000)),
             ("memory", lambda place: memory_rows(place, 200)),
+            ("sweeps", lambda place: sweep_rows(place, 10)),
         ]
         page = ROOT / "docs" / "reliability.md"
         rows = read_rows(page) if arguments.only else {}

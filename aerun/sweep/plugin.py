@@ -26,7 +26,7 @@ from aerun.spec import construct
 from aerun.sweep import points
 from aerun.sweep.drive import Drive, table
 from aerun.sweep.index import ENDED, FAILED, Index, read_index, state
-from aerun.sweep.job import SHARED, Job
+from aerun.sweep.job import SHARED, Job, shown
 from aerun.sweep.launcher import Launcher, build_launcher
 from aerun.sweep.plan import Composed, Composer, jobs_of
 from aerun.sweep.remote import CHECK
@@ -57,7 +57,7 @@ class _Sweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run everything that is left to do of what was typed."""
-        words = [f"{key}={value}" for key, value in self.params.items()] + arguments
+        words = [f"{key}={shown(value)}" for key, value in self.params.items()] + arguments
         typed = []
         for axis in points.axes(words, self.composer.parser):
             if not axis.key.lstrip("+").startswith("sweep."):

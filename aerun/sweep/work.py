@@ -16,7 +16,7 @@ import torch
 
 from aerun.errors import AerunError, BusyError
 from aerun.experiment import run
-from aerun.runfolder import record_status, state_after
+from aerun.runfolder import read_status, record_status, state_after
 from aerun.settings import parse
 from aerun.signals import StopSignals
 from aerun.sweep.job import STOP, Job
@@ -76,7 +76,9 @@ def _run(job: Job, sweep: Path, signals: StopSignals) -> None:
     except Exception as error:
         if not isinstance(error, AerunError):
             log.exception("the run failed")
-        record_status(job.folder, state_after(error), error)
+        known = read_status(job.folder) or {}
+        if known.get("error") != f"{type(error).__name__}: {error}":  # it happened before the run kept its own status
+            record_status(job.folder, state_after(error), error)
 
 
 @contextlib.contextmanager

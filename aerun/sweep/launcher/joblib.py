@@ -7,6 +7,7 @@ which job it had, and the device and the number of threads are the slot's. A wor
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -98,8 +99,8 @@ class Joblib:
         self._executors.pop(slot).shutdown(wait=False, kill_workers=True)
         if not isinstance(error, TerminatedWorkerError):
             raise error
-        codes = [word for word in str(error).replace("{", " ").replace("}", " ").split() if "(-" in word]
-        return f"the process was killed by {', '.join(codes) or 'a signal'}; SIGKILL is often the lack of memory"
+        codes = re.findall(r"\w+\(-?\d+\)", str(error))
+        return f"its process ended by {', '.join(codes) or 'itself'}; SIGKILL is often the lack of memory"
 
     def farewell(self) -> str:
         """Nothing goes on."""
