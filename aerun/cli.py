@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from aerun.compose import group_choices, run_config
 from aerun.conf import conf_dir
-from aerun.console import explain, print_summary, refuse_foreign_flags
+from aerun.console import explain, flags_first, print_summary, refuse_foreign_flags
 from aerun.errors import AerunError, ConfigError
 from aerun.settings import GROUPS, parse
 
@@ -149,6 +149,7 @@ def main() -> None:
 
     def start() -> None:
         refuse_foreign_flags(sys.argv[1:])
+        sys.argv[1:] = flags_first(sys.argv[1:])
         if {"-m", "--multirun"} & set(sys.argv):
             from aerun.sweep.plugin import register
             from aerun.sweep.points import late

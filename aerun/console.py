@@ -27,6 +27,27 @@ FLAGS = {
 }
 
 
+# Those that take the next word as their value.
+VALUED = {
+    *("--cfg", "-c", "--package", "-p", "--shell-completion", "-sc", "--config-path", "-cp", "--config-name", "-cn"),
+    *("--config-dir", "-cd", "--experimental-rerun", "--info", "-i"),
+}
+
+
+def flags_first(words: list[str]) -> list[str]:
+    """The same command with its flags before its overrides: Hydra refuses overrides on both sides of a flag."""
+    flags: list[str] = []
+    others: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        is_flag = word.partition("=")[0] in FLAGS
+        (flags if is_flag else others).append(word)
+        if word in VALUED and rest and "=" not in rest[0] and not rest[0].startswith("-"):
+            flags.append(rest.pop(0))
+    return flags + others
+
+
 def refuse_foreign_flags(words: list[str]) -> None:
     """ConfigError for a flag that is none of Hydra's: people of other tools try ``--epochs 5``."""
     for word in words:

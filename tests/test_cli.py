@@ -133,3 +133,28 @@ def test_a_grid_runs_each_job_in_a_folder_of_its_own(train: Train, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     [sweep] = (tmp_path / "outputs").glob("sweep_*")
     assert len(list(sweep.glob("*/summary.json"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("seed=1 --config-dir /my/conf model=mine", "--config-dir /my/conf seed=1 model=mine"),
+        ("-m seed=1,2 -cd=/my/conf model=mine", "-m -cd=/my/conf seed=1,2 model=mine"),
+        ("model=conv --cfg job seed=1", "--cfg job model=conv seed=1"),
+        ("model=conv --info seed=1", "--info model=conv seed=1"),
+        ("model=conv --info defaults", "--info defaults model=conv"),
+        ("~noise seed=1", "~noise seed=1"),
+    ],
+)
+def test_flags_may_stand_anywhere(words: str, expected: str) -> None:
+    from aerun.console import flags_first
+
+    assert flags_first(words.split()) == expected.split()
+
+
+def test_a_flag_between_overrides_is_no_mistake(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "mine.yaml").write_text("defaults: [fc, _self_]\ncode_size: 7\n")
+    done = train("seed=3", "--config-dir", str(tmp_path / "conf"), "model=mine", "--cfg", "job", "noise=masking")
+    assert done.returncode == 0, done.stderr
+    assert "code_size: 7" in done.stdout and "seed: 3" in done.stdout
