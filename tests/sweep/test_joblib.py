@@ -1,0 +1,56 @@
+"""What a worker of the joblib launcher has been given: a device, threads, and nobody else's trouble."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from aerun.errors import ConfigError
+from aerun.sweep.launcher import build_launcher
+from aerun.sweep.launcher.joblib import Joblib
+
+NODE = {"_target_": "aerun.sweep.launcher.joblib.Joblib", "n_jobs": 4, "threads": None}
+
+
+@pytest.fixture
+def four() -> Iterator[Joblib]:
+    launcher = build_launcher(NODE, [3, 5])
+    assert isinstance(launcher, Joblib)
+    with launcher:
+        yield launcher
+
+
+def in_slot(launcher: Joblib, slot: int, target: str, *arguments: str) -> str | None:
+    from aerun.sweep.remote import call
+
+    found: str | None = launcher._submit(slot, call, target, *arguments).result()
+    return found
+
+
+def test_jobs_are_spread_over_devices_and_share_out_the_cores(four: Joblib) -> None:
+    devices = [in_slot(four, slot, "os.getenv", "CUDA_VISIBLE_DEVICES") for slot in range(four.slots)]
+    assert devices == ["3", "5", "3", "5"]  # two on each
+    cores = len(os.sched_getaffinity(0))
+    threads = [in_slot(four, slot, "os.getenv", "OMP_NUM_THREADS") for slot in range(four.slots)]
+    assert threads == [str(max(1, cores // 4))] * 4
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") is None  # the launcher's own
+
+
+def test_there_is_a_job_a_device_unless_told_otherwise() -> None:
+    launcher = build_launcher({**NODE, "n_jobs": None}, [0, 1, 2])
+    assert launcher.slots == 3
+    assert build_launcher({**NODE, "n_jobs": None}, []).slots == len(os.sched_getaffinity(0))
+
+
+def test_only_local_launchers_take_devices() -> None:
+    node = {"_target_": "aerun.sweep.launcher.ray.Ray", "address": None, "num_cpus": 1, "num_gpus": 0, "init": {}}
+    pytest.importorskip("ray")
+    with pytest.raises(ConfigError, match=r"^sweep.gpus=\[0\]: is for local jobs"):
+        build_launcher(node, [0])
+
+
+def test_a_launcher_that_is_not_ours_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"is none of basic, joblib, slurm, ray"):
+        build_launcher({"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"}, [])
