@@ -6,20 +6,23 @@ database drivers; and it numbers its folders anew in every study that is continu
 
 from __future__ import annotations
 
+import random
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from aerun.errors import ConfigError
 from aerun.runfolder import read_metrics, read_summary
 from aerun.spec import Count, NonNegativeInt, Seed
-from aerun.sweep.index import FAILED, Index, state
-from aerun.sweep.job import Job
+from aerun.sweep.index import ENDED, FAILED, Index, state
+from aerun.sweep.job import Job, shown
 from aerun.sweep.plan import Composed, Composer, jobs_of
 from aerun.sweep.points import Axis, crossed
 from aerun.sweep.study import JOURNAL, open_study, optuna
+
+DRAWS = 100  # for a sound point of the space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +68,27 @@ class Search:
         self.distributions = {axis.key: _distribution(axis) for axis in self.searched}
         pruner = (settings.pruner, settings.startup_trials, settings.warmup_epochs)
         self.study = open_study(folder, settings.sampler, settings.seed, settings.direction, pruner)
-        self.jobs: dict[str, Job] = {}
+        self._check_space()
         self.invalid: list[tuple[str, str]] = []
         self._pending: dict[int, list[Job]] = {}  # by trial
+        self._begun: set[str] = set()  # jobs of this launching, by name
+        self._failed = 0  # trials of this launching
+
+    def _check_space(self) -> None:
+        """ConfigError if the study knows a key with other values than those asked for now: Optuna cannot mix them."""
+        for trial in self.study.get_trials(deepcopy=False):
+            for key, known in trial.distributions.items():
+                try:
+                    optuna.distributions.check_distribution_compatibility(known, self.distributions.get(key, known))
+                except ValueError as error:
+                    raise ConfigError(
+                        f"{key}: the study in {self.folder} has searched it among other values; go on with those, "
+                        "or choose another sweep.name"
+                    ) from error
+
+    def _fits(self, trial: optuna.trial.FrozenTrial) -> bool:
+        """Whether the trial has a value for every key that is searched now, and for no other."""
+        return trial.params.keys() == self.distributions.keys()
 
     def points(self, trial: optuna.trial.FrozenTrial | optuna.Trial) -> list[Composed]:
         """The trial's runs, composed."""
@@ -78,26 +99,39 @@ class Search:
         return [self.composer([*other, *drawn]) for other in self.others]
 
     def first_point(self) -> Composed:
-        """A run of the search space, for what all runs have in common."""
-        drawn = [axis.at(axis.interval[0]) if axis.interval else axis.overrides[0] for axis in self.searched]
-        return self.composer([*self.others[0], *drawn])
+        """A run of the search space, for what all runs have in common: a sound one, if draws find any."""
+        generator = random.Random(self.settings.seed)
+        draws = ([axis.draw(generator) for axis in self.searched] for _ in range(DRAWS))
+        points = [self.composer([*self.others[0], *next(draws)])]
+        while points[-1].error is not None and (drawn := next(draws, None)) is not None:
+            points.append(self.composer([*self.others[0], *drawn]))
+        return points[-1] if points[-1].error is None else points[0]
 
     def __iter__(self) -> Iterator[Job]:
         """Jobs for as long as the study asks for more: first what an earlier launching left unfinished."""
         trials = self.study.get_trials(deepcopy=False)
         for trial in trials:
-            if trial.state == optuna.trial.TrialState.RUNNING and trial.params:
-                yield from self._begin(trial.number, self.points(trial))
-            elif trial.state == optuna.trial.TrialState.FAIL and self.retry:
-                self._retry(trial)
-        while self._counted() + len(self._pending) < self.settings.trials:
+            if trial.state == optuna.trial.TrialState.RUNNING:
+                if self._fits(trial):
+                    yield from self._begin(trial.number, self.points(trial))
+                else:
+                    self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        again = self._to_retry(trials) if self.retry else []
+        while self._counted() + self._failed + len(self._pending) < self.settings.trials:
+            if again:
+                self.study.enqueue_trial(again.pop(0))
             asked = self.study.ask(self.distributions)
             yield from self._begin(asked.number, self.points(asked))
 
-    def _retry(self, trial: optuna.trial.FrozenTrial) -> None:
-        """Ask for a failed trial's point once more; its folder is the same, so it goes on there."""
-        if any(state(job.folder) in FAILED for job in self._jobs(self.points(trial), trial.number)):
-            self.study.enqueue_trial(trial.params, skip_if_exists=False)
+    def _to_retry(self, trials: Sequence[optuna.trial.FrozenTrial]) -> list[dict[str, Any]]:
+        """Each failed point once, however often it has failed; its folder is the same, so it goes on there."""
+        result: list[dict[str, Any]] = []
+        for trial in trials:
+            if trial.state == optuna.trial.TrialState.FAIL and self._fits(trial) and trial.params not in result:
+                points = [point for point in self.points(trial) if point.error is None]
+                if any(state(job.folder) in FAILED for job in self._jobs(points, trial.number)):
+                    result.append(trial.params)
+        return result
 
     def _counted(self) -> int:
         """How many trials have a result."""
@@ -115,12 +149,20 @@ class Search:
         jobs = self._jobs(points, number)
         self.index.add(jobs)
         self.index.write(self.folder)
-        self.jobs |= {job.name: job for job in jobs}
-        self._pending[number] = list(jobs)
-        done = [job for job in jobs if state(job.folder) in ("finished", "pruned")]
-        for job in done:  # it was told in a launching that died before the study heard
-            self.told(job, state(job.folder))
-        yield from (job for job in jobs if job not in done)
+        # The same point may have been drawn before: such a job runs once, and whatever comes of it counts for both.
+        running = {job.name for others in self._pending.values() for job in others}
+        self._pending[number] = jobs
+        known = [job for job in jobs if job.name not in running and self._is_known(job)]
+        if known:
+            self.told(known[0], state(known[0].folder))
+        begun = [job for job in jobs if job.name not in running and job not in known]
+        self._begun |= {job.name for job in begun}
+        yield from begun
+
+    def _is_known(self, job: Job) -> bool:
+        """Whether the job has an outcome that stands: nothing ended is run again, nothing failed twice at a go."""
+        became = state(job.folder)
+        return became in ENDED or (became in FAILED and (job.name in self._begun or not self.retry))
 
     def _jobs(self, points: list[Composed], number: int) -> list[Job]:
         settings = self.settings
@@ -136,15 +178,19 @@ class Search:
 
     def told(self, job: Job, became: str) -> None:
         """Take an outcome. A trial's result is known when all its jobs have ended."""
-        number = next((number for number, jobs in self._pending.items() if job in jobs), None)
-        if number is None or became not in ("finished", "pruned", *FAILED):
+        if became not in ENDED + FAILED:
             return  # stopped: the trial goes on when the sweep does
-        jobs = self._pending[number]
+        for number, jobs in list(self._pending.items()):
+            if job.name in [other.name for other in jobs]:
+                self._tell(number, jobs)
+
+    def _tell(self, number: int, jobs: list[Job]) -> None:
         states = [state(other.folder) for other in jobs]
-        if any(other not in ("finished", "pruned", *FAILED) for other in states):
+        if any(became not in ENDED + FAILED for became in states):
             return
         del self._pending[number]
-        if any(other in FAILED for other in states):
+        if any(became in FAILED for became in states):
+            self._failed += 1
             self.study.tell(number, state=optuna.trial.TrialState.FAIL)
         elif "pruned" in states:
             self.study.tell(number, state=optuna.trial.TrialState.PRUNED)
@@ -157,6 +203,9 @@ class Search:
             trial = self.study.best_trial
         except ValueError:
             return "no trial has finished"
+        drawn = " ".join(f"{key}={shown(value)}" for key, value in trial.params.items())
+        if not self._fits(trial):
+            return f"best        {drawn}: {self.settings.metric} {trial.value:.6g}, when other keys were searched"
         [job, *_] = self._jobs(self.points(trial), trial.number)
         return f"best        {job.label}: {self.settings.metric} {trial.value:.6g}, {job.name}"
 
