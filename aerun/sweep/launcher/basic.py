@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from aerun.sweep.job import STOP, Job
-from aerun.sweep.launcher import Ended
+from aerun.sweep.launcher import Ended, raised
 from aerun.sweep.remote import WORK, call
 
 
@@ -33,9 +33,13 @@ class Basic:
         if self.gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = str(self.gpus[0])
         for job in jobs:
-            if call(WORK, job, sweep):
-                (sweep / STOP).touch()  # the signal was meant for all of it
-            yield job, None
+            death = None
+            try:
+                if call(WORK, job, sweep):
+                    (sweep / STOP).touch()  # the signal was meant for all of it
+            except Exception as error:
+                death = raised(error)
+            yield job, death
 
     def farewell(self) -> str:
         """Nothing goes on."""

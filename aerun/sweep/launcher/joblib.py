@@ -16,9 +16,10 @@ from typing import Any, Self
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
+from aerun.errors import AerunError
 from aerun.spec import Count, locate
 from aerun.sweep.job import Job
-from aerun.sweep.launcher import Ended
+from aerun.sweep.launcher import Ended, raised
 from aerun.sweep.remote import WORK, call
 
 POLL = 0.2  # seconds; Python handles signals between waits
@@ -50,7 +51,10 @@ class Joblib:
 
     def here(self, target: str, *arguments: Any) -> Any:
         """In the first worker."""
-        return self._submit(0, call, target, *arguments).result()
+        try:
+            return self._submit(0, call, target, *arguments).result()
+        except TerminatedWorkerError as error:
+            raise AerunError(f"the process that looks at the points was killed: {_killer(error)}") from error
 
     def run(self, jobs: Iterator[Job], sweep: Path, at_once: int | None = None) -> Iterator[Ended]:
         """As slots become free."""
@@ -77,7 +81,11 @@ class Joblib:
             if self.gpus:
                 environment["CUDA_VISIBLE_DEVICES"] = str(self.gpus[slot % len(self.gpus)])
             self._executors[slot] = ProcessPoolExecutor(1, env=environment, initializer=_ignore_interrupts)
-        future: Future[Any] = self._executors[slot].submit(function, *arguments)
+        try:
+            future: Future[Any] = self._executors[slot].submit(function, *arguments)
+        except TerminatedWorkerError:  # it was killed while it had nothing to do
+            self._executors.pop(slot).shutdown(wait=False, kill_workers=True)
+            return self._submit(slot, function, *arguments)
         return future
 
     def _death(self, slot: int, future: Future[None]) -> str | None:
@@ -85,11 +93,10 @@ class Joblib:
         error = future.exception()
         if error is None:
             return None
-        self._executors.pop(slot).shutdown(wait=False, kill_workers=True)
         if not isinstance(error, TerminatedWorkerError):
-            raise error
-        codes = [word for word in str(error).replace("{", " ").replace("}", " ").split() if "(-" in word]
-        return f"the process was killed by {', '.join(codes) or 'a signal'}; SIGKILL is often the lack of memory"
+            return raised(error)
+        self._executors.pop(slot).shutdown(wait=False, kill_workers=True)
+        return f"the process was killed by {_killer(error)}"
 
     def farewell(self) -> str:
         """Nothing goes on."""
@@ -103,6 +110,11 @@ class Joblib:
         for executor in self._executors.values():
             executor.shutdown(wait=True, kill_workers=killing)
         self._executors.clear()
+
+
+def _killer(error: TerminatedWorkerError) -> str:
+    codes = [word for word in str(error).replace("{", " ").replace("}", " ").split() if "(-" in word]
+    return f"{', '.join(codes) or 'a signal'}; SIGKILL is often the lack of memory"
 
 
 def _cores() -> int:

@@ -13,7 +13,7 @@ import aerun
 from aerun.errors import ConfigError
 from aerun.spec import NonNegative, Positive
 from aerun.sweep.job import Job
-from aerun.sweep.launcher import Ended
+from aerun.sweep.launcher import Ended, raised
 from aerun.sweep.remote import WORK, call
 
 POLL = 0.5  # seconds
@@ -107,8 +107,8 @@ def _death(reference: Any) -> str | None:
 
     try:
         ray.get(reference)
-    except ray.exceptions.RayTaskError:
-        raise
+    except ray.exceptions.RayTaskError as error:
+        return raised(error.cause)
     except ray.exceptions.RayError as error:
         return f"the Ray worker was killed ({' '.join(str(error).split())[:200]})"
     return None
