@@ -32,7 +32,6 @@ class Ray:
 
     def __post_init__(self) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a job without a device of Ray's sees none
         try:
             import ray  # noqa: F401
         except ImportError as error:
@@ -85,7 +84,9 @@ class Ray:
         # Workers find aerun where this process does, installed or not.
         root = str(Path(aerun.__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        environment = {"env_vars": {"PYTHONPATH": path, "TQDM_DISABLE": "1"}}
+        variables = {"PYTHONPATH": path, "TQDM_DISABLE": "1"}
+        variables["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "1"  # a job without a device of Ray's sees none
+        environment = {"env_vars": variables}
         given: dict[str, Any] = {"log_to_driver": False, "address": self.address, **self.init}
         if self.address is None:  # without the word, Ray joins whatever cluster is there
             given |= {"address": "local", "include_dashboard": False}
