@@ -11,12 +11,12 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
-from aerun.errors import AerunError, DataError
+from aerun.errors import AerunError, DataError, StorageError
 from aerun.runfolder import STATUS, read_status, read_summary, record_status
 from aerun.signals import Stopped
 from aerun.sweep.index import ENDED, FAILED, state
@@ -43,6 +43,7 @@ class Drive:
     stopped: int | None = None  # the signal that asked for it
     _total: int = 0
     _ended: int = 0
+    _unwritten: dict[str, str] = field(default_factory=dict)  # causes of failures, by job, that no folder holds
 
     def run(self, jobs: Sequence[Job], before: int) -> None:
         """Run the jobs; so many of the sweep had ended before."""
@@ -64,12 +65,22 @@ class Drive:
     def _outcomes(self, jobs: Iterator[Job], at_once: int | None) -> Iterator[tuple[Job, str]]:
         for job, death in self.launcher.run(self._beginning(jobs), self.folder, at_once):
             if death is not None and state(job.folder) not in ENDED:
-                job.folder.mkdir(exist_ok=True)
-                record_status(job.folder, "killed", death)
-            became = state(job.folder)
+                self._record(job, death)
+            became = self._state(job)
             self._tell(job, became)
             self.failures += became in FAILED
             yield job, became
+
+    def _record(self, job: Job, death: str) -> None:
+        """Note what the job could not note itself; here, if its folder cannot be written."""
+        try:
+            job.folder.mkdir(exist_ok=True)
+            record_status(job.folder, "killed", death)
+        except (OSError, StorageError):
+            self._unwritten[job.name] = death
+
+    def _state(self, job: Job) -> str:
+        return "failed" if job.name in self._unwritten else state(job.folder)
 
     def _beginning(self, jobs: Iterator[Job]) -> Iterator[Job]:
         """The jobs, until the sweep is stopped or too many have failed."""
@@ -78,7 +89,8 @@ class Drive:
             if (self.folder / STOP).exists() or (allowed is not None and self.failures >= allowed):
                 return
             if state(job.folder) in FAILED:
-                (job.folder / STATUS).unlink()  # how the new attempt ends is what counts
+                with contextlib.suppress(OSError):
+                    (job.folder / STATUS).unlink()  # how the new attempt ends is what counts
             yield job
 
     def _tell(self, job: Job, became: str) -> None:
@@ -88,7 +100,8 @@ class Drive:
         self._ended += 1
         width = len(str(self._total)) if self._total else 1
         count = f"[{self._ended:{width}}/{self._total}]" if self._total else f"[{self._ended}]"
-        parts = [count, f"{became:<9}", job.label, _result(job.folder), _duration(job.folder)]
+        result = self._unwritten.get(job.name) or _result(job.folder)
+        parts = [count, f"{became:<9}", job.label, result, _duration(job.folder)]
         print("  ".join(part for part in parts if part), flush=True)
 
     @contextlib.contextmanager
@@ -115,7 +128,7 @@ class Drive:
     def report(self, jobs: Iterable[Job], skipped: Sequence[tuple[str, str]] = ()) -> None:
         """Say what became of all jobs, and how to go on. Raises SweepError if any failed, Stopped after a signal."""
         jobs = list(jobs)
-        states = {job.name: state(job.folder) for job in jobs}
+        states = {job.name: self._state(job) for job in jobs}
         failed = [(job, states[job.name]) for job in jobs if states[job.name] in FAILED]
         counts = Counter(states.values())
         shown = os.path.relpath(self.folder)
@@ -125,7 +138,7 @@ class Drive:
             self._results()
         if failed:
             print("\nfailed:")
-            table([(became, job.label, _cause(job.folder)) for job, became in failed])
+            table([(became, job.label, self._unwritten.get(job.name) or _cause(job.folder)) for job, became in failed])
         if self.stopped is not None and self.launcher.detached:
             print(f"\n{self.launcher.farewell()}")
         unfinished = [name for name, became in states.items() if became not in (*ENDED, *FAILED)]

@@ -6,6 +6,7 @@ database drivers; and it numbers its folders anew in every study that is continu
 
 from __future__ import annotations
 
+import random
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ from aerun.sweep.job import Job
 from aerun.sweep.plan import Composed, Composer, jobs_of
 from aerun.sweep.points import Axis, crossed
 from aerun.sweep.study import JOURNAL, METRIC, open_study, optuna
+
+DRAWS = 100  # for a sound point of the space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +83,13 @@ class Search:
         return [self.composer([*other, *drawn]) for other in self.others]
 
     def first_point(self) -> Composed:
-        """A run of the search space, for what all runs have in common."""
-        drawn = [axis.at(axis.interval[0]) if axis.interval else axis.overrides[0] for axis in self.searched]
-        return self.composer([*self.others[0], *drawn])
+        """A run of the search space, for what all runs have in common: a sound one, if draws find any."""
+        generator = random.Random(self.settings.seed)
+        draws = ([axis.draw(generator) for axis in self.searched] for _ in range(DRAWS))
+        points = [self.composer([*self.others[0], *next(draws)])]
+        while points[-1].error is not None and (drawn := next(draws, None)) is not None:
+            points.append(self.composer([*self.others[0], *drawn]))
+        return points[-1] if points[-1].error is None else points[0]
 
     def __iter__(self) -> Iterator[Job]:
         """Jobs for as long as the study asks for more: first what an earlier launching left unfinished."""

@@ -91,6 +91,8 @@ def plots(study: optuna.Study, folder: Path) -> list[Path]:
     from optuna.visualization import matplotlib as drawing
 
     folder.mkdir(exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # that a study is too small for a picture is no news
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     written = []
     for name in ("optimization_history", "param_importances", "parallel_coordinate", "slice", "intermediate_values"):
         try:

@@ -17,6 +17,11 @@ from aerun.sweep.job import Job
 Ended = tuple[Job, str | None]  # a job, and what killed it
 
 
+def raised(error: BaseException) -> str:
+    """What a job could not write into its folder itself."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 class Launcher(Protocol):
     """An engine. A context manager: leaving it ends the processes that it began."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from aerun.sweep.job import STOP, Job
-from aerun.sweep.launcher import Ended
+from aerun.sweep.launcher import Ended, raised
 from aerun.sweep.remote import WORK, call
 
 
@@ -33,10 +33,14 @@ class Basic:
         if self.gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = str(self.gpus[0])
         for job in jobs:
-            number = call(WORK, job, sweep)
-            if number:
-                (sweep / STOP).write_text(str(int(number)))  # the signal was meant for all of it
-            yield job, None
+            death = None
+            try:
+                number = call(WORK, job, sweep)
+                if number:
+                    (sweep / STOP).write_text(str(int(number)))  # the signal was meant for all of it
+            except Exception as error:
+                death = raised(error)
+            yield job, death
 
     def farewell(self) -> str:
         """Nothing goes on."""

@@ -19,9 +19,10 @@ from typing import Any, Self
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
+from aerun.errors import AerunError
 from aerun.spec import Count, locate
 from aerun.sweep.job import Job
-from aerun.sweep.launcher import Ended
+from aerun.sweep.launcher import Ended, raised
 from aerun.sweep.remote import WORK, call
 
 POLL = 0.2  # seconds; Python handles signals between waits
@@ -59,7 +60,10 @@ class Joblib:
 
     def here(self, target: str, *arguments: Any) -> Any:
         """In the first worker."""
-        return self._submit(0, call, target, *arguments).result()
+        try:
+            return self._submit(0, call, target, *arguments).result()
+        except TerminatedWorkerError as error:
+            raise AerunError(f"the process that looks at the points was killed: {_killer(error)}") from error
 
     def run(self, jobs: Iterator[Job], sweep: Path, at_once: int | None = None) -> Iterator[Ended]:
         """As slots become free."""
@@ -88,7 +92,11 @@ class Joblib:
             self._executors[slot] = ProcessPoolExecutor(
                 1, env=environment, initializer=_begin_worker, initargs=(os.getpid(),)
             )
-        future: Future[Any] = self._executors[slot].submit(_called, function, *arguments)
+        try:
+            future: Future[Any] = self._executors[slot].submit(_called, function, *arguments)
+        except TerminatedWorkerError:  # it was killed while it had nothing to do
+            self._executors.pop(slot).shutdown(wait=False, kill_workers=True)
+            return self._submit(slot, function, *arguments)
         return future
 
     def _death(self, slot: int, future: Future[None]) -> str | None:
@@ -96,11 +104,10 @@ class Joblib:
         error = future.exception()
         if error is None:
             return None
-        self._executors.pop(slot).shutdown(wait=False, kill_workers=True)
         if not isinstance(error, TerminatedWorkerError):
-            raise error
-        codes = re.findall(r"\w+\(-?\d+\)", str(error))
-        return f"its process ended by {', '.join(codes) or 'itself'}; SIGKILL is often the lack of memory"
+            return raised(error)
+        self._executors.pop(slot).shutdown(wait=False, kill_workers=True)
+        return f"its process ended by {_killer(error)}"
 
     def farewell(self) -> str:
         """Nothing goes on."""
@@ -116,6 +123,11 @@ class Joblib:
         for executor in self._executors.values():
             executor.shutdown(wait=True, kill_workers=killing)
         self._executors.clear()
+
+
+def _killer(error: TerminatedWorkerError) -> str:
+    codes = re.findall(r"\w+\(-?\d+\)", str(error))
+    return f"{', '.join(codes) or 'itself'}; SIGKILL is often the lack of memory"
 
 
 def _cores() -> int:

@@ -13,7 +13,7 @@ import aerun
 from aerun.errors import ConfigError
 from aerun.spec import NonNegative, Positive
 from aerun.sweep.job import Job
-from aerun.sweep.launcher import Ended
+from aerun.sweep.launcher import Ended, raised
 from aerun.sweep.remote import WORK, call
 
 POLL = 0.5  # seconds
@@ -32,7 +32,6 @@ class Ray:
 
     def __post_init__(self) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a job without a device of Ray's sees none
         try:
             import ray  # noqa: F401
         except ImportError as error:
@@ -85,7 +84,9 @@ class Ray:
         # Workers find aerun where this process does, installed or not.
         root = str(Path(aerun.__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        environment = {"env_vars": {"PYTHONPATH": path, "TQDM_DISABLE": "1"}}
+        variables = {"PYTHONPATH": path, "TQDM_DISABLE": "1"}
+        variables["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "1"  # a job without a device of Ray's sees none
+        environment = {"env_vars": variables}
         given: dict[str, Any] = {"log_to_driver": False, "address": self.address, **self.init}
         if self.address is None:  # without the word, Ray joins whatever cluster is there
             given |= {"address": "local", "include_dashboard": False}
@@ -107,8 +108,8 @@ def _death(reference: Any) -> str | None:
 
     try:
         ray.get(reference)
-    except ray.exceptions.RayTaskError:
-        raise
+    except ray.exceptions.RayTaskError as error:
+        return raised(error.cause)
     except ray.exceptions.RayError as error:
         return f"the Ray worker was killed ({' '.join(str(error).split())[:200]})"
     return None
