@@ -28,7 +28,7 @@ SHOWN = 10  # results at the end of a sweep
 
 
 class SweepError(AerunError):
-    """Jobs have failed; the others are done."""
+    """Jobs have failed, or were left undone."""
 
 
 @dataclass
@@ -125,7 +125,7 @@ class Drive:
                 self.stopped = self.stopped or signal.SIGINT
 
     def report(self, jobs: Iterable[Job], skipped: Sequence[tuple[str, str]] = ()) -> None:
-        """Say what became of all jobs, and how to go on. Raises SweepError if any failed, Stopped after a signal."""
+        """Say what became of all jobs, and how to go on. SweepError unless all ended well, Stopped after a signal."""
         jobs = list(jobs)
         states = {job.name: self._state(job) for job in jobs}
         failed = [(job, states[job.name]) for job in jobs if states[job.name] in FAILED]
@@ -140,12 +140,15 @@ class Drive:
             table([(became, job.label, self._unwritten.get(job.name) or _cause(job.folder)) for job, became in failed])
         if self.stopped is not None and self.launcher.detached:
             print(f"\n{self.launcher.farewell()}")
-        if any(became not in ENDED for became in states.values()):
+        left = sum(became not in ENDED + FAILED for became in states.values())
+        if failed or left:
             print(f"\ngo on       {self.command()}")
         if self.stopped is not None:
             raise Stopped(self.stopped)
         if failed:
             raise SweepError(f"{len(failed)} of {len(jobs)} jobs failed; their status.json has the traceback")
+        if left:
+            raise SweepError(f"{left} of {len(jobs)} jobs have not come to their end")
 
     def _results(self) -> None:
         """The best finished runs of the whole sweep, averaged over seeds."""
