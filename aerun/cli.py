@@ -132,7 +132,7 @@ def guarded(function: Callable[[], Any]) -> None:
     try:
         function()
     except KeyboardInterrupt as error:
-        print(f"aerun: stopped by {error or 'SIGINT'}", file=sys.stderr)
+        print(f"aerun: stopped by {str(error) or 'SIGINT'}", file=sys.stderr)
         sys.exit(128 + getattr(error, "number", 2))
     except Exception as error:
         text = explain(error)

@@ -105,8 +105,8 @@ class Joblib:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        killing = bool(self._running)  # left in the midst of jobs: someone is in a hurry
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        killing = bool(self._running) or kind is KeyboardInterrupt  # in the midst of things: someone is in a hurry
         for executor in self._executors.values():
             executor.shutdown(wait=True, kill_workers=killing)
         self._executors.clear()
