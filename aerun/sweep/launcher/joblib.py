@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from aerun.sweep.launcher import Ended, raised
 from aerun.sweep.remote import WORK, call
 
 POLL = 0.2  # seconds; Python handles signals between waits
+WATCH = 1.0  # seconds between two looks whether the launcher is still there
 
 
 @dataclass
@@ -80,9 +83,9 @@ class Joblib:
             environment = {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
             if self.gpus:
                 environment["CUDA_VISIBLE_DEVICES"] = str(self.gpus[slot % len(self.gpus)])
-            self._executors[slot] = ProcessPoolExecutor(1, env=environment, initializer=_ignore_interrupts)
+            self._executors[slot] = ProcessPoolExecutor(1, env=environment, initializer=_begin, initargs=(os.getpid(),))
         try:
-            future: Future[Any] = self._executors[slot].submit(function, *arguments)
+            future: Future[Any] = self._executors[slot].submit(_occupied, function, *arguments)
         except TerminatedWorkerError:  # it was killed while it had nothing to do
             self._executors.pop(slot).shutdown(wait=False, kill_workers=True)
             return self._submit(slot, function, *arguments)
@@ -121,6 +124,23 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches all processes of a terminal; a worker heeds it only while it has a run, which saves itself."""
+_busy = threading.Lock()  # of a worker that has something to do
+
+
+def _begin(parent: int) -> None:
+    """In a new worker. Ctrl-C reaches all processes of a terminal: it is heeded only by a run, which saves itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End the worker when its launcher has gone, however that went; a run notices that too, and is saved first."""
+    while os.getppid() == parent:
+        time.sleep(WATCH)
+    _busy.acquire()
+    os._exit(1)
+
+
+def _occupied(function: Callable[..., Any], *arguments: Any) -> Any:
+    with _busy:
+        return function(*arguments)
