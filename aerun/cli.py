@@ -149,7 +149,7 @@ def main() -> None:
 
     def start() -> None:
         refuse_foreign_flags(sys.argv[1:])
-        if {"-m", "--multirun"} & set(sys.argv):
+        if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv):
             from aerun.sweep.plugin import register
             from aerun.sweep.points import late
 
