@@ -44,6 +44,10 @@ class Launcher(Protocol):
         """Run the jobs, taking them as there is room for them (at most ``at_once``); each as it ends."""
         ...
 
+    def withdraw(self) -> None:
+        """Begin none of the jobs that were taken and have not begun."""
+        ...
+
     def farewell(self) -> str:
         """Of a detached launcher: what goes on, and how to end it."""
         ...

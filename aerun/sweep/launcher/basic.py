@@ -41,6 +41,9 @@ class Basic:
                 death = raised(error)
             yield job, death
 
+    def withdraw(self) -> None:
+        """Jobs are taken as they begin."""
+
     def farewell(self) -> str:
         """Nothing goes on."""
         return ""

@@ -101,6 +101,9 @@ class Joblib:
         self._executors.pop(slot).shutdown(wait=False, kill_workers=True)
         return f"the process was killed by {_killer(error)}"
 
+    def withdraw(self) -> None:
+        """Jobs are taken as they begin."""
+
     def farewell(self) -> str:
         """Nothing goes on."""
         return ""
