@@ -156,8 +156,11 @@ class Search:
         if known:
             self.told(known[0], state(known[0].folder))
         begun = [job for job in jobs if job.name not in running and job not in known]
-        self._begun |= {job.name for job in begun}
-        yield from begun
+        for job in begun:
+            if state(jobs[0].folder) == "pruned":  # the others of an unpromising trial need not be run
+                break
+            self._begun.add(job.name)
+            yield job
 
     def _is_known(self, job: Job) -> bool:
         """Whether the job has an outcome that stands: nothing ended is run again, nothing failed twice at a go."""
@@ -185,6 +188,8 @@ class Search:
                 self._tell(number, jobs)
 
     def _tell(self, number: int, jobs: list[Job]) -> None:
+        if state(jobs[0].folder) == "pruned":
+            jobs = self._without_unbegun(jobs)
         states = [state(other.folder) for other in jobs]
         if any(became not in ENDED + FAILED for became in states):
             return
@@ -196,6 +201,14 @@ class Search:
             self.study.tell(number, state=optuna.trial.TrialState.PRUNED)
         else:
             self.study.tell(number, statistics.fmean(result(other.folder, self.settings.metric) for other in jobs))
+
+    def _without_unbegun(self, jobs: list[Job]) -> list[Job]:
+        """The jobs but those that no one has begun, which the sweep forgets."""
+        left = [job for job in jobs if job.name not in self._begun and state(job.folder) == "waiting"]
+        for job in left:
+            self.index.jobs.pop(job.name, None)
+        self.index.write(self.folder)
+        return [job for job in jobs if job not in left]
 
     def best(self) -> str:
         """The best trial so far, in a line."""
