@@ -21,7 +21,7 @@ from joblib.externals.loky.process_executor import ProcessPoolExecutor, Terminat
 from aerun.errors import AerunError
 from aerun.spec import Count, locate
 from aerun.sweep.job import Job
-from aerun.sweep.launcher import Ended, raised
+from aerun.sweep.launcher import Ended, device, raised
 from aerun.sweep.remote import WORK, call
 
 POLL = 0.2  # seconds; Python handles signals between waits
@@ -82,7 +82,7 @@ class Joblib:
             threads = self.threads or max(1, _cores() // self.slots)
             environment = {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
             if self.gpus:
-                environment["CUDA_VISIBLE_DEVICES"] = str(self.gpus[slot % len(self.gpus)])
+                environment["CUDA_VISIBLE_DEVICES"] = device(self.gpus, slot)
             self._executors[slot] = ProcessPoolExecutor(1, env=environment, initializer=_begin, initargs=(os.getpid(),))
         try:
             future: Future[Any] = self._executors[slot].submit(_occupied, function, *arguments)
