@@ -132,7 +132,7 @@ def guarded(function: Callable[[], Any]) -> None:
     try:
         function()
     except KeyboardInterrupt as error:
-        print(f"aerun: stopped by {error or 'SIGINT'}", file=sys.stderr)
+        print(f"aerun: stopped by {str(error) or 'SIGINT'}", file=sys.stderr)
         sys.exit(128 + getattr(error, "number", 2))
     except Exception as error:
         text = explain(error)
@@ -150,7 +150,7 @@ def main() -> None:
     def start() -> None:
         refuse_foreign_flags(sys.argv[1:])
         sys.argv[1:] = flags_first(sys.argv[1:])
-        if {"-m", "--multirun"} & set(sys.argv):
+        if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv):
             from aerun.sweep.plugin import register
             from aerun.sweep.points import late
 

@@ -59,8 +59,8 @@ def _check(
             if sweep is not None:
                 share(loaded, shared_path(sweep, config["dataset"]))
             data[key] = loaded
-        except AerunError as error:
-            data[key] = str(error)
+        except Exception as error:
+            data[key] = _told(error)
     found = data[key]
     if isinstance(found, str):
         return Finding(found)
@@ -68,6 +68,12 @@ def _check(
         check_data(settings, found)
         with torch.device("meta"):
             autoencoder = build_autoencoder(settings, found)
-    except AerunError as error:
-        return Finding(str(error))
+    except Exception as error:
+        return Finding(_told(error))
     return Finding(None, sum(parameter.numel() for parameter in autoencoder.parameters()))
+
+
+def _told(error: Exception) -> str:
+    """An error in a line; one of a user's own class may be of any kind."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, AerunError) else f"{type(error).__name__}: {text}"

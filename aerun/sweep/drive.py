@@ -69,6 +69,8 @@ class Drive:
             became = self._state(job)
             self._tell(job, became)
             self.failures += became in FAILED
+            if became in FAILED and self._enough():
+                self.launcher.withdraw()
             yield job, became
 
     def _record(self, job: Job, death: str) -> None:
@@ -85,13 +87,17 @@ class Drive:
     def _beginning(self, jobs: Iterator[Job]) -> Iterator[Job]:
         """The jobs, until the sweep is stopped or too many have failed."""
         for job in jobs:
-            allowed = self.sweep.allowed_failures
-            if (self.folder / STOP).exists() or (allowed is not None and self.failures >= allowed):
+            if (self.folder / STOP).exists() or self._enough():
                 return
             if state(job.folder) in FAILED:
                 with contextlib.suppress(OSError):
                     (job.folder / STATUS).unlink()  # how the new attempt ends is what counts
             yield job
+
+    def _enough(self) -> bool:
+        """Whether too many have failed."""
+        allowed = self.sweep.allowed_failures
+        return allowed is not None and self.failures >= allowed
 
     def _tell(self, job: Job, became: str) -> None:
         """A line for the job that has ended."""
@@ -126,7 +132,7 @@ class Drive:
                 self.stopped = int(stop.read_text() or signal.SIGINT)  # a launcher may have written which it was
 
     def report(self, jobs: Iterable[Job], skipped: Sequence[tuple[str, str]] = ()) -> None:
-        """Say what became of all jobs, and how to go on. Raises SweepError if any failed, Stopped after a signal."""
+        """Say what became of all jobs, and how to go on. SweepError unless all ended well, Stopped after a signal."""
         jobs = list(jobs)
         states = {job.name: self._state(job) for job in jobs}
         failed = [(job, states[job.name]) for job in jobs if states[job.name] in FAILED]

@@ -178,8 +178,10 @@ class File(_Sweeper):
     kind = points.File
 
     def _swept(self, typed: list[points.Axis], composed: list[Composed]) -> list[str]:
-        """Every key that the file gives, since its lines differ."""
-        return list(dict.fromkeys(word.partition("=")[0] for point in composed for word in point.overrides))
+        """The keys that the runs do not all have alike, whether the file gives them or the command line."""
+        given = [{word.partition("=")[0]: word for word in point.overrides} for point in composed]
+        keys = dict.fromkeys(key for words in given for key in words)
+        return [key for key in keys if len({words.get(key) for words in given}) > 1]
 
 
 class Search(_Sweeper):

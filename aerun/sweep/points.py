@@ -201,4 +201,8 @@ class File:
         return [[*other, *point] for point in points for other in typed]
 
     def _line(self, words: list[str], parser: OverridesParser) -> list[Point]:
-        return crossed(axes(words, parser)) if words else []
+        found = axes(words, parser)
+        for axis in found:
+            if axis.key.startswith(("sweep.", "hydra.", "hydra/")):
+                raise ConfigError(f"{axis.key}: belongs to the sweep as a whole; it goes on the command line")
+        return crossed(found) if found else []

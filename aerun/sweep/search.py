@@ -143,7 +143,21 @@ class Search:
         if not self._awaited & {job.name for job in jobs} and not left:
             self._settle(number)
         self._awaited |= {job.name for job in left}
-        yield from left
+        for job in left:
+            if job is not jobs[0] and state(jobs[0].folder) == "pruned":
+                self._drop(number, job)
+            else:
+                yield job
+
+    def _drop(self, number: int, job: Job) -> None:
+        """Run no further seed of a trial that was pruned."""
+        self._awaited.discard(job.name)
+        self._pending[number].remove(job)
+        if state(job.folder) == "waiting":
+            del self.index.jobs[job.name]
+            self.index.write(self.folder)
+        if not self._awaited & {other.name for other in self._pending[number]}:
+            self._settle(number)
 
     def _jobs(self, points: list[Composed], number: int) -> list[Job]:
         settings = self.settings

@@ -6,6 +6,7 @@ of a job stands in its folder; a launcher only adds the cause where the job coul
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +21,18 @@ Ended = tuple[Job, str | None]  # a job, and what killed it
 def raised(error: BaseException) -> str:
     """What a job could not write into its folder itself."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def device(gpus: Sequence[int], slot: int) -> str:
+    """What CUDA_VISIBLE_DEVICES is for a slot: its share of the devices that this process itself may see."""
+    number = gpus[slot % len(gpus)]
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if not seen:
+        return str(number)
+    names = seen.split(",")
+    if number >= len(names):
+        raise ConfigError(f"sweep.gpus={list(gpus)}: CUDA_VISIBLE_DEVICES={seen} has no device {number}")
+    return names[number]
 
 
 class Launcher(Protocol):
@@ -42,6 +55,10 @@ class Launcher(Protocol):
 
     def run(self, jobs: Iterator[Job], sweep: Path, at_once: int | None = None) -> Iterator[Ended]:
         """Run the jobs, taking them as there is room for them (at most ``at_once``); each as it ends."""
+        ...
+
+    def withdraw(self) -> None:
+        """Begin none of the jobs that were taken and have not begun."""
         ...
 
     def farewell(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from aerun.sweep.job import STOP, Job
-from aerun.sweep.launcher import Ended, raised
+from aerun.sweep.launcher import Ended, device, raised
 from aerun.sweep.remote import WORK, call
 
 
@@ -31,7 +31,7 @@ class Basic:
     def run(self, jobs: Iterator[Job], sweep: Path, at_once: int | None = None) -> Iterator[Ended]:
         """In order, each to its end before the next is taken."""
         if self.gpus:
-            os.environ["CUDA_VISIBLE_DEVICES"] = str(self.gpus[0])
+            os.environ["CUDA_VISIBLE_DEVICES"] = device(self.gpus, 0)
         for job in jobs:
             death = None
             try:
@@ -41,6 +41,9 @@ class Basic:
             except Exception as error:
                 death = raised(error)
             yield job, death
+
+    def withdraw(self) -> None:
+        """Jobs are taken as they begin."""
 
     def farewell(self) -> str:
         """Nothing goes on."""

@@ -22,7 +22,7 @@ from joblib.externals.loky.process_executor import ProcessPoolExecutor, Terminat
 from aerun.errors import AerunError
 from aerun.spec import Count, locate
 from aerun.sweep.job import Job
-from aerun.sweep.launcher import Ended, raised
+from aerun.sweep.launcher import Ended, device, raised
 from aerun.sweep.remote import WORK, call
 
 POLL = 0.2  # seconds; Python handles signals between waits
@@ -88,7 +88,7 @@ class Joblib:
             threads = self.threads or max(1, _cores() // self.slots)
             environment = {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
             if self.gpus:
-                environment["CUDA_VISIBLE_DEVICES"] = str(self.gpus[slot % len(self.gpus)])
+                environment["CUDA_VISIBLE_DEVICES"] = device(self.gpus, slot)
             self._executors[slot] = ProcessPoolExecutor(
                 1, env=environment, initializer=_begin_worker, initargs=(os.getpid(),)
             )
@@ -109,6 +109,9 @@ class Joblib:
         self._executors.pop(slot).shutdown(wait=False, kill_workers=True)
         return f"its process ended by {_killer(error)}"
 
+    def withdraw(self) -> None:
+        """Jobs are taken as they begin."""
+
     def farewell(self) -> str:
         """Nothing goes on."""
         return ""
@@ -118,8 +121,8 @@ class Joblib:
         os.environ["PYTHONWARNINGS"] = ",".join(warnings)  # of the processes to come
         return self
 
-    def __exit__(self, *_: object) -> None:
-        killing = bool(self._running)  # left in the midst of jobs: someone is in a hurry
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        killing = bool(self._running) or kind is KeyboardInterrupt  # in the midst of things: someone is in a hurry
         for executor in self._executors.values():
             executor.shutdown(wait=True, kill_workers=killing)
         self._executors.clear()

@@ -74,6 +74,9 @@ class Ray:
             for reference in done:
                 yield running.pop(reference), _death(reference)
 
+    def withdraw(self) -> None:
+        """Jobs are taken as they begin."""
+
     def farewell(self) -> str:
         """Nothing goes on."""
         return ""

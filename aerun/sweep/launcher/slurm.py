@@ -66,6 +66,7 @@ class Slurm:
     setup: list[str]
     additional_parameters: dict  # type: ignore[type-arg]
     poll_s: Positive
+    _withdrawn: bool = field(default=False, metadata={"internal": True})
     _ids: dict[str, str] = field(default_factory=dict, metadata={"internal": True})
 
     detached = True  # its jobs go on without the launcher
@@ -111,9 +112,15 @@ class Slurm:
                 # Missing twice: a file system between machines may show the last status late.
                 if (ended and gone) or missing >= 1:
                     del pending[job.name]
-                    yield job, None if ended or state(job.folder) == "stopped" else _fate(self._ids[job.name])
+                    left = ("stopped", "waiting") if self._withdrawn else ("stopped",)
+                    yield job, None if ended or state(job.folder) in left else _fate(self._ids[job.name])
             if pending:
                 time.sleep(self.poll_s)
+
+    def withdraw(self) -> None:
+        """Take the jobs back that wait in the queue."""
+        self._withdrawn = True
+        subprocess.run(["scancel", "--state=PENDING", *self._ids.values()], capture_output=True)
 
     def farewell(self) -> str:
         """What goes on without the launcher, and how to end it."""
