@@ -45,7 +45,13 @@ class Group:
 
     @property
     def finished(self) -> tuple[Run, ...]:
-        return tuple(run for run in self.runs if run.finished)
+        """Those that finished. The same run in two folders is no repetition of itself: it counts once."""
+        there = {
+            (frozenset(run.settings.items()), run.numbers.get("test/mse")): run
+            for run in reversed(self.runs)
+            if run.finished
+        }
+        return tuple(reversed(there.values()))
 
     @property
     def label(self) -> str:

@@ -75,7 +75,7 @@ class Run:
         constant = self.numbers.get("baselines/mean_image/mse")
         if spread is not None and spread < 0.01:
             return f"the reconstructions vary {spread:.2g} times as much as the targets (test/output_spread)"
-        if mse is not None and constant is not None and not mse < 0.99 * constant:
+        if spread is None and mse is not None and constant is not None and not mse < 0.99 * constant:
             return f"test/mse {mse:.6g} is no better than the mean image's {constant:.6g}"
         return None
 

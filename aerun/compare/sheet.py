@@ -96,6 +96,9 @@ def _notes(comparison: Comparison) -> list[str]:
     notes = []
     if any(group.of_pca is not None and group.of_pca < 1 for group in comparison.groups) and comparison.with_pca:
         notes.append("* a lower error than PCA of the same code size")
+    twice = sum(sum(run.finished for run in group.runs) - len(group.finished) for group in comparison.groups)
+    if twice:
+        notes.append(f"{twice} of the runs are the same as others, in another folder, and count once")
     notes += [f"collapsed: {run.name}: {why}" for run, why in comparison.collapsed[:10]]
     if len(comparison.collapsed) > 10:
         notes.append(f"collapsed: {len(comparison.collapsed) - 10} more")

@@ -12,6 +12,7 @@ import torch
 
 from aerun.build import build_autoencoder, check_data
 from aerun.dataset.base import Data
+from aerun.device import choose_device
 from aerun.errors import AerunError
 from aerun.settings import parse
 from aerun.sweep.share import share, shared_path
@@ -27,11 +28,13 @@ class Finding:
     parameters: int | None = None
 
 
-def check(points: Sequence[tuple[dict[str, Any], dict[str, str]]], sweep: Path | None) -> list[Finding]:
+def check(
+    points: Sequence[tuple[dict[str, Any], dict[str, str]]], sweep: Path | None, local: bool = True
+) -> list[Finding]:
     """Build every distinct model, without its memory, for the shape of its data.
 
     ``points`` are configurations and their groups' options. Every data set is read once, and left in the sweep's
-    folder, if one is given, for all jobs to share.
+    folder, if one is given, for all jobs to share. ``local``: the jobs will have the devices that this process has.
     """
     data: dict[str, Data | str] = {}
     found: dict[str, Finding] = {}
@@ -40,8 +43,17 @@ def check(points: Sequence[tuple[dict[str, Any], dict[str, str]]], sweep: Path |
         key = _key(config, SHAPING)
         if key not in found:
             found[key] = _check(config, choices, data, sweep)
-        result.append(found[key])
+        result.append(_on_device(found[key], config) if local else found[key])
     return result
+
+
+def _on_device(finding: Finding, config: Mapping[str, Any]) -> Finding:
+    """The finding, or that there is no such device."""
+    try:
+        choose_device(str(config["trainer"].get("device", "auto")))
+    except AerunError as error:
+        return Finding(finding.error or str(error))
+    return finding
 
 
 def _key(config: Mapping[str, Any], groups: Sequence[str]) -> str:

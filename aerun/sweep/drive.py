@@ -47,9 +47,13 @@ class Drive:
 
     def run(self, jobs: Sequence[Job], before: int) -> None:
         """Run the jobs; so many of the sweep had ended before."""
-        self._total, self._ended = before + len(jobs), before
+        self.count(before, before + len(jobs))
         for _ in self.outcomes(iter(jobs)):
             pass
+
+    def count(self, before: int, total: int) -> None:
+        """So many jobs of so many have ended already: what the lines to come count from."""
+        self._total, self._ended = max(before, total), before
 
     def outcomes(self, jobs: Iterator[Job], at_once: int | None = None) -> Iterator[tuple[Job, str]]:
         """Run jobs as they come; each with its state as it ends."""
@@ -139,7 +143,7 @@ class Drive:
         counts = Counter(states.values())
         shown = os.path.relpath(self.folder)
         text = ", ".join(f"{count} {became}" for became, count in counts.most_common())
-        print(f"\n{shown}: {len(jobs)} jobs: {text}" + (f"; {len(skipped)} left out" if skipped else ""))
+        print(f"\n{shown}: {number_of(jobs)}: {text}" + (f"; {len(skipped)} left out" if skipped else ""))
         if Counter(states.values())["finished"] > 1:
             self._results()
         if failed:
@@ -162,15 +166,23 @@ class Drive:
         from aerun.compare import Question, collect, compare
         from aerun.compare.sheet import terminal
 
-        comparison = compare(collect([self.folder]), Question(where=("state=finished",)))
+        comparison = compare(collect([self.folder]), Question())
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         # The first line counts what has been counted already; the parts are rows, baselines and notes.
         rows, *others = "\n".join(terminal(comparison, width).splitlines()[1:]).strip("\n").split("\n\n")
+        if comparison.causes:
+            others.pop()  # they come in a table of their own
         shown = rows.splitlines()[: SHOWN + 2]
         if len(comparison.groups) > SHOWN:
-            shown.append(f"and {len(comparison.groups) - SHOWN} more: aerun-compare {os.path.relpath(self.folder)}")
+            shown.append(f"and {len(comparison.groups) - SHOWN} more: {self._compare()}")
         notes = [part.splitlines()[:SHOWN] for part in others]
         print("\n" + "\n\n".join("\n".join(lines) for lines in [shown, *notes]))
+
+    def _compare(self) -> str:
+        """What to type for all of the results."""
+        script = Path(self.words[0])
+        words = ["python", str(script.with_name("compare.py"))] if script.suffix == ".py" else ["aerun-compare"]
+        return shlex.join([*words, os.path.relpath(self.folder)])
 
     def command(self) -> str:
         """What to type to go on with this sweep."""
@@ -180,6 +192,11 @@ class Drive:
             words.insert(0, script)
             script = name if shutil.which(name) == sys.executable else sys.executable
         return shlex.join([script, *words, f"sweep.name={self.folder.name}"])
+
+
+def number_of(jobs: Sequence[Job]) -> str:
+    """``1 job``, ``24 jobs``."""
+    return f"{len(jobs)} job{'s' * (len(jobs) != 1)}"
 
 
 def _result(folder: Path) -> str:

@@ -34,7 +34,8 @@ class Job:
     @property
     def label(self) -> str:
         """The varied settings, to be read by a person."""
-        return " ".join(f"{key}={shown(value)}" for key, value in self.values.items()) or "the default run"
+        varied = " ".join(f"{key}={shown(value)}" for key, value in self.values.items())
+        return varied or " ".join(self.overrides) or "the default run"
 
 
 def identity(config: Mapping[str, Any]) -> str:
@@ -77,7 +78,7 @@ def names(values: Sequence[Mapping[str, Any]], identities: Sequence[str], taken:
         if all(starts[name[:SHOWN]] == 1 for name in result):
             return result
     return [
-        name if starts[name[:SHOWN]] == 1 else f"{name[: SHOWN - DIGITS - 1]}_{end}"
+        name if starts[name[:SHOWN]] == 1 else f"{name[: SHOWN - DIGITS - 1].rstrip('.+-_')}_{end}"
         for name, end in zip(result, ends, strict=True)
     ]
 

@@ -133,7 +133,7 @@ def jobs_of(
     ``swept`` are the keys that vary in this command; those that varied before in this sweep count too.
     """
     known = index.names()
-    varied = list(dict.fromkeys((*(key.lstrip("+") for key in swept), *index.varied())))
+    varied = list(dict.fromkeys((*index.varied(), *(key.lstrip("+") for key in swept))))
     points = {identity(point.config): point for point in reversed(list(composed))}
     points = dict(reversed(points.items()))
     values = []

@@ -22,11 +22,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from aerun.errors import ConfigError
 from aerun.lock import FolderLock
+from aerun.runfolder import CONFIG, read_config
 from aerun.spec import construct
 from aerun.sweep import points
-from aerun.sweep.drive import Drive, table
+from aerun.sweep.drive import Drive, number_of, table
 from aerun.sweep.index import ENDED, FAILED, Index, read_index, state
-from aerun.sweep.job import SHARED, Job, shown
+from aerun.sweep.job import SHARED, Job, identity, shown
 from aerun.sweep.launcher import Launcher, build_launcher
 from aerun.sweep.plan import Composed, Composer, jobs_of
 from aerun.sweep.remote import CHECK
@@ -92,6 +93,8 @@ class _Sweeper(Sweeper):
 
             preview(jobs, self._left(jobs), invalid, self.launcher)
             return
+        jobs, changed = self._whole(jobs)
+        invalid += changed
         self._refuse(invalid, len(composed))
         index.add(jobs)
         index.write(self.folder)
@@ -114,9 +117,19 @@ class _Sweeper(Sweeper):
         sound = [point for point in composed if point.error is None]
         share = self.folder if not self.sweep_settings.dry_run else None
         for point, finding in zip(
-            sound, self.launcher.here(CHECK, [(p.config, p.choices) for p in sound], share), strict=True
+            sound,
+            self.launcher.here(CHECK, [(p.config, p.choices) for p in sound], share, self.launcher.local),
+            strict=True,
         ):
             point.error = finding.error
+
+    def _whole(self, jobs: list[Job]) -> tuple[list[Job], list[tuple[str, str]]]:
+        """The jobs whose folders hold nothing else, and the others: somebody may have made a run longer."""
+        changed = []
+        for job in jobs:
+            if (job.folder / CONFIG).exists() and identity(read_config(job.folder)) != job.identity:
+                changed.append((job.label, f"{job.name}: holds a run of other settings by now; move it elsewhere"))
+        return [job for job in jobs if job.label not in dict(changed)], changed
 
     def _refuse(self, invalid: list[tuple[str, str]], total: int) -> None:
         """Show what cannot work. ConfigError unless it is to be left out."""
@@ -151,7 +164,7 @@ def _about(folder: Path, jobs: list[Job], left: list[Job], same: int, slots: int
     """What is about to happen."""
     done = f"{len(jobs) - len(left)} done before, " if len(left) < len(jobs) else ""
     twice = f", {same} points typed twice" if same else ""
-    return f"{os.path.relpath(folder)}: {len(jobs)} jobs{twice}; {done}{len(left)} to run, {slots} at a time\n"
+    return f"{os.path.relpath(folder)}: {number_of(jobs)}{twice}; {done}{len(left)} to run, {slots} at a time\n"
 
 
 class Grid(_Sweeper):
@@ -207,6 +220,7 @@ class Search(_Sweeper):
         self._refuse([(self._label(point, search.swept), point.error) for point in first if point.error], len(first))
         print(f"{os.path.relpath(self.folder)}: {self.points.trials} trials, {self.launcher.slots} at a time\n")
         drive = Drive(self.folder, self.sweep_settings, self.launcher, typed_words())
+        drive.count(sum(state(job.folder) in ENDED for job in index.as_jobs(self.folder)), search.runs)
         for job, became in drive.outcomes(iter(search), self.launcher.slots):
             search.told(job, became)
         plots(search.study, self.folder / "study")

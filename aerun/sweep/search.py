@@ -74,6 +74,11 @@ class Search:
         self._tried: set[str] = set()  # jobs that this launching has run
         self._failed = 0  # trials, in this launching
 
+    @property
+    def runs(self) -> int:
+        """How many runs all trials are together."""
+        return self.settings.trials * len(self.others)
+
     def points(self, trial: optuna.trial.FrozenTrial | optuna.Trial) -> list[Composed]:
         """The trial's runs, composed."""
         drawn = [

@@ -87,6 +87,7 @@ def plots(study: optuna.Study, folder: Path) -> list[Path]:
     import matplotlib
 
     matplotlib.use("Agg")
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # not that there is nothing to draw
     from optuna.visualization import matplotlib as drawing
 

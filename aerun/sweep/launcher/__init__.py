@@ -39,6 +39,7 @@ class Launcher(Protocol):
     """An engine. A context manager: leaving it ends the processes that it began."""
 
     detached: bool  # whether jobs go on when the launcher ends
+    local: bool  # whether jobs find the devices that ``here`` finds
 
     @property
     def slots(self) -> int:

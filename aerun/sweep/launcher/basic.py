@@ -20,6 +20,7 @@ class Basic:
     gpus: list[int]
     slots: int = 1
     detached = False
+    local = True
 
     def warm(self, jobs: int) -> None:
         """Nothing to do."""

@@ -43,6 +43,7 @@ class Joblib:
     gpus: list[int] = field(default_factory=list, metadata={"internal": True})
 
     detached = False
+    local = True
 
     def __post_init__(self) -> None:
         self._executors: dict[int, ProcessPoolExecutor] = {}

@@ -29,6 +29,7 @@ class Ray:
     init: dict  # type: ignore[type-arg]
 
     detached = False
+    local = False
 
     def __post_init__(self) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -70,6 +70,7 @@ class Slurm:
     _ids: dict[str, str] = field(default_factory=dict, metadata={"internal": True})
 
     detached = True  # its jobs go on without the launcher
+    local = False
 
     def __post_init__(self) -> None:
         if shutil.which("sbatch") is None:
