@@ -73,6 +73,8 @@ def explain(error: Exception) -> str | None:
         return _no_option(group, option, list(error.options))
     if isinstance(error, ConfigCompositionException):
         match = re.search(r"Could not override '([^']+)'", str(error))
+        if match and match.group(1).startswith("hydra."):
+            return _no_hydra_key(match.group(1))
         if match:
             key = match.group(1).partition("@")[0]
             return str(unknown_key(key, composed(with_hydra=key.startswith("hydra.")), option_keys()))
@@ -93,6 +95,17 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, yaml.YAMLError):
         return f"a YAML file of the configuration cannot be read: {text}"
     return text if isinstance(error, HydraException | OmegaConfBaseException | OSError) else None
+
+
+def _no_hydra_key(key: str) -> str:
+    """Of a launcher's or sweeper's key, by the options that were typed."""
+    parent, _, leaf = key.rpartition(".")
+    group = parent.replace(".", "/")
+    typed = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
+    path = conf_dir() / group / f"{typed.get(group, 'grid' if group == 'hydra/sweeper' else 'basic')}.yaml"
+    keys = [known for known in yaml.safe_load(path.read_text()) if known != "_target_"] if path.exists() else []
+    allowed = f" Allowed in {parent}: {', '.join(keys)}" if keys else " It may be another option's: see --hydra-help"
+    return f"{key}: there is no such key.{nearest(leaf, keys)}{allowed}"
 
 
 def _no_option(group: str, option: str, options: list[str]) -> str:
