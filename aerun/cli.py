@@ -71,7 +71,7 @@ def _job(config: DictConfig) -> float | None:
         plain = run_config(config)
         for override in overrides:
             if override.lstrip("+~").startswith("sweep."):
-                raise ConfigError(f"{override}: is read in a sweep, with -m")
+                raise ConfigError(f"{override}: is read in a sweep, with -m and a sweeper of aerun's own")
         if plain.get("resume") is not None:
             folder = Path(run_folder(plain["resume"], ""))  # under -m Hydra's folder is another
         if plain.get("resume") is not None:

@@ -76,8 +76,7 @@ def explain(error: Exception) -> str | None:
         if match and match.group(1).startswith("hydra."):
             return _no_hydra_key(match.group(1))
         if match:
-            key = match.group(1).partition("@")[0]
-            return str(unknown_key(key, composed(with_hydra=key.startswith("hydra.")), option_keys()))
+            return str(unknown_key(match.group(1).partition("@")[0], composed(), option_keys()))
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read as key=value (no spaces around =, and quotes around brackets)"
@@ -102,9 +101,14 @@ def _no_hydra_key(key: str) -> str:
     parent, _, leaf = key.rpartition(".")
     group = parent.replace(".", "/")
     typed = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
-    path = conf_dir() / group / f"{typed.get(group, 'grid' if group == 'hydra/sweeper' else 'basic')}.yaml"
-    keys = [known for known in yaml.safe_load(path.read_text()) if known != "_target_"] if path.exists() else []
-    allowed = f" Allowed in {parent}: {', '.join(keys)}" if keys else " It may be another option's: see --hydra-help"
+    options = {path.stem: list(yaml.safe_load(path.read_text())) for path in (conf_dir() / group).glob("*.yaml")}
+    having = sorted(f"{group}={option}" for option, keys in options.items() if leaf in keys)
+    if having:
+        return (
+            f"{key}: the option chosen has no such key; {', '.join(having)} {'has' if len(having) == 1 else 'have'} it"
+        )
+    keys = [known for known in options.get(typed.get(group, "grid"), []) if known != "_target_"]
+    allowed = f" Allowed in {parent}: {', '.join(keys)}" if keys else " --hydra-help lists Hydra's own"
     return f"{key}: there is no such key.{nearest(leaf, keys)}{allowed}"
 
 
@@ -113,7 +117,7 @@ def _no_option(group: str, option: str, options: list[str]) -> str:
     return f"{group}={option}: there is no such option.{hint} Allowed: {', '.join(options) or 'none yet'}"
 
 
-def composed(words: list[str] | None = None, *, with_hydra: bool = False) -> dict[str, Any]:
+def composed(words: list[str] | None = None) -> dict[str, Any]:
     """The configuration with nothing but the options that the user chose, to look for the nearest key in."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -127,9 +131,9 @@ def composed(words: list[str] | None = None, *, with_hydra: bool = False) -> dic
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:
-            config = compose("train", overrides=choices, return_hydra_config=with_hydra)
+            config = compose("train", overrides=choices)
         except (HydraException, OmegaConfBaseException):  # an option of the user's own
-            config = compose("train", return_hydra_config=with_hydra)
+            config = compose("train")
     plain = OmegaConf.to_container(config, resolve=False)
     return {str(key): value for key, value in plain.items()} if isinstance(plain, dict) else {}
 

@@ -114,7 +114,7 @@ def test_a_group_says_which_of_its_runs_are_missing(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 0.05, seed=0)
     write_run(tmp_path / "b", 0.07, seed=1)
     write_run(tmp_path / "c", seed=2, state="diverged", error="DivergedError: loss is nan at step 17")
-    write_run(tmp_path / "d", 0.9, seed=3)
+    write_run(tmp_path / "d", 0.9, seed=3, summary={"test": {"mse": 0.9, "output_spread": 0.001}})
     write_run(tmp_path / "e", 0.06, model="conv", seed=0)
     write_sweep(
         tmp_path,
@@ -288,3 +288,15 @@ def test_values_are_shown_as_they_are_typed() -> None:
     assert [shown(value) for value in (None, True, 3.0, 0.001, 1e-5, "topk")] == [
         *("–", "true", "3", "0.001", "1e-05", "topk"),  # noqa: RUF001
     ]
+
+
+def test_the_same_run_in_two_folders_is_no_repetition(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        write_run(tmp_path / folder / "a", 0.05, seed=0)
+        write_run(tmp_path / folder / "b", 0.07, seed=1)
+    write_run(tmp_path / "three" / "a", 0.09, seed=0)  # another machine's
+    [group] = compare(collect([tmp_path / name for name in ("one", "two", "three")])).groups
+    statistic = group.statistic("test/mse")
+    assert statistic is not None and statistic.n == 3
+    assert statistic.mean == pytest.approx(np.mean([0.05, 0.07, 0.09]))
+    assert "2 of the runs are the same as others" in terminal(compare(collect([tmp_path / "one", tmp_path / "two"])))

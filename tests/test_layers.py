@@ -44,7 +44,7 @@ def importers(package: str) -> set[str]:
             {f"figures/{name}.py" for name in ("__init__", "canvas", "comparison", "montage")} | {"sweep/study.py"},
         ),
         ("torch.utils.tensorboard", {"tracking.py"}),
-        ("safetensors", {"checkpoint.py", "sweep/share.py"}),
+        ("safetensors", {"checkpoint.py", "sweep/check.py", "sweep/share.py"}),
         ("optuna", {"sweep/study.py"}),
         ("joblib", {"sweep/launcher/joblib.py"}),
         ("submitit", {"sweep/launcher/slurm.py"}),

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from aerun.build import build_autoencoder, check_data
 from aerun.dataset.base import Data
 from aerun.device import choose_device
 from aerun.errors import AerunError
 from aerun.settings import parse
-from aerun.sweep.share import share, shared_path
+from aerun.sweep.share import mapped, share, shared_path
 
+log = logging.getLogger(__name__)
 SHAPING = ("dataset", "model", "latent", "sparsity", "loss")
 
 
@@ -47,6 +50,16 @@ def check(
     return result
 
 
+def _shared(data: Data, path: Path) -> Data:
+    """The data as all jobs will see them, out of a file; where that cannot be written, every job reads its own."""
+    try:
+        share(data, path)
+        return mapped(path, torch.device("cpu"))
+    except (OSError, SafetensorError) as error:
+        log.warning("%s: cannot be written (%s); every job reads the data for itself", path, error)
+        return data
+
+
 def _on_device(finding: Finding, config: Mapping[str, Any]) -> Finding:
     """The finding, or that there is no such device."""
     try:
@@ -68,9 +81,7 @@ def _check(
     if key not in data:
         try:
             loaded = settings.dataset.load(torch.device("cpu"))
-            if sweep is not None:
-                share(loaded, shared_path(sweep, config["dataset"]))
-            data[key] = loaded
+            data[key] = loaded if sweep is None else _shared(loaded, shared_path(sweep, config["dataset"]))
         except Exception as error:
             data[key] = _told(error)
     found = data[key]

@@ -62,7 +62,10 @@ def read_index(folder: Path) -> Index | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise DataError(f"{folder / INDEX}: is damaged ({type(error).__name__}: {error})") from error
+        raise DataError(
+            f"{folder / INDEX}: is damaged ({type(error).__name__}: {error}); "
+            "remove it, and the same command finds its jobs"
+        ) from error
 
 
 def state(folder: Path) -> str:

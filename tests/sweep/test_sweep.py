@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.sweep.launching import (
     BASIC,
     JOBLIB,
     ODD,
+    ROOT,
     TINY,
     alive,
     await_that,
@@ -356,3 +358,21 @@ def test_a_grid_of_24_jobs_is_the_same_by_basic_and_by_joblib(tmp_path: Path) ->
         done = launch(tmp_path / name, *words, *launcher)
         assert done.returncode == 1 and "24 jobs: 22 finished, 2 failed" in done.stdout
     assert same(tmp_path / "basic" / "outputs" / "x", tmp_path / "joblib" / "outputs" / "x")
+
+
+def test_a_run_that_was_made_longer_is_not_taken_for_the_sweeps_own(tmp_path: Path) -> None:
+    words = [*TINY, "seed=0,1", *BASIC, "sweep.name=x"]
+    assert launch(tmp_path, *words).returncode == 0
+    [job] = (tmp_path / "outputs" / "x").glob("s0_*")
+    longer = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "train.py"), f"resume={job}", "trainer.epochs=3"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert longer.returncode == 0, longer.stderr
+    again = launch(tmp_path, *words)
+    assert again.returncode == 1 and f"{job.name}: holds a run of other settings by now" in again.stdout
+    rest = launch(tmp_path, *words, "sweep.invalid=skip")
+    assert rest.returncode == 0 and "1 job; 1 done before, 0 to run" in rest.stdout

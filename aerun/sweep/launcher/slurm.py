@@ -94,7 +94,8 @@ class Slurm:
 
     def run(self, jobs: Iterator[Job], sweep: Path, at_once: int | None = None) -> Iterator[Ended]:
         """Submit what is not queued already, and watch. Jobs of an earlier launching are taken over."""
-        name = f"aerun-{sweep.name}"
+        name = re.sub(r"[^\w.+-]+", "_", f"aerun-{sweep.name}")  # squeue takes a comma for two names
+        (sweep / LOGS).mkdir(exist_ok=True)
         self._ids = _known(sweep)
         pending: dict[str, tuple[Job, int]] = {}  # with how often it was missing
         while True:
