@@ -33,6 +33,10 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.machine import processor  # noqa: E402
 
 JOBS = 16
+NOTE = """
+What a run does beside its steps (test metrics, figures and projector at its end, validation after every epoch, and for each
+process the start of torch and matplotlib) is much against runs of a few seconds, and less the longer they are.
+"""
 IMAGES = ROOT / "aerun" / "data" / "fashion_mnist_mini"
 
 
@@ -99,7 +103,7 @@ def main() -> None:
         f"Made by `python benchmarks/sweep.py --epochs {given.epochs}` on {date.today()}, {processor()}. "
         f"{JOBS} runs of model=fc, {given.epochs} epochs each, on the embedded 10,000 images, one thread a process, "
         f"{given.repeats} times in turn.",
-        "",
+        NOTE,
         "| | median | lowest | highest |",
         "|---|---|---|---|",
     ]
