@@ -34,8 +34,8 @@ from benchmarks.machine import processor  # noqa: E402
 
 JOBS = 16
 NOTE = """
-What a run does beside its steps (test metrics, figures and projector at its end, validation after every epoch, and for each
-process the start of torch and matplotlib) is much against runs of a few seconds, and less the longer they are.
+What a run does beside its steps (test metrics, figures and projector at its end, validation after every epoch, and
+for each process the start of torch and matplotlib) is much against runs of a few seconds, and less the longer they are.
 """
 IMAGES = ROOT / "aerun" / "data" / "fashion_mnist_mini"
 
