@@ -2,6 +2,7 @@
 
     python benchmarks/sweep.py                     # needs: pip install lightning
     python benchmarks/sweep.py --python OTHER      # Lightning in another environment
+    python benchmarks/sweep.py --long 300          # adds longer runs, without Lightning
 
 16 runs of model=fc on the embedded images, every process with one thread, the two ways in turn:
 
@@ -33,6 +34,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.machine import processor  # noqa: E402
 
 JOBS = 16
+LONGER = "The same sweep with runs"
 NOTE = """
 What a run does beside its steps (test metrics, figures and projector at its end, validation after every epoch, and
 for each process the start of torch and matplotlib) is much against runs of a few seconds, and less the longer they are.
@@ -70,14 +72,34 @@ def lightning(folder: Path, epochs: int, python: str, decoded: bool) -> float:
     return timed([python, str(app), "-m", *words], folder)
 
 
+def add_long(epochs: int, cores: int) -> None:
+    """Measure longer runs once, and add a line to docs/sweep.md."""
+    with tempfile.TemporaryDirectory() as folder:
+        importing = timed([sys.executable, "-c", "import torch"], Path(folder))
+        wall, training = aerun(Path(folder), epochs)
+    line = (
+        f"{LONGER} of {epochs} epochs each (`--long {epochs}`, {date.today()}, once): the sweep takes {wall:.1f} s, its "
+        f"training steps / {cores} cores {training / cores:.1f} s, (sweep - import) / training is "
+        f"**{(wall - importing) / (training / cores):.2f}**."
+    )
+    print(line)
+    page = ROOT / "docs" / "sweep.md"
+    kept = [old for old in page.read_text().rstrip().splitlines() if not old.startswith(LONGER)]
+    page.write_text("\n".join([*kept, "", line]).replace("\n\n\n", "\n\n") + "\n")
+
+
 def main() -> None:
     """Measure, print, and write docs/sweep.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--python", default=sys.executable, help="an interpreter that has lightning and hydra-core")
+    parser.add_argument("--long", type=int, metavar="EPOCHS", help="add what the sweep costs for longer runs, alone")
     given = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
+    if given.long:
+        add_long(given.long, cores)
+        return
     rows = []
     for number in range(given.repeats):
         with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
