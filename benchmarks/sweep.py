@@ -78,8 +78,8 @@ def add_long(epochs: int, cores: int) -> None:
         importing = timed([sys.executable, "-c", "import torch"], Path(folder))
         wall, training = aerun(Path(folder), epochs)
     line = (
-        f"{LONGER} of {epochs} epochs each (`--long {epochs}`, {date.today()}, once): the sweep takes {wall:.1f} s, its "
-        f"training steps / {cores} cores {training / cores:.1f} s, (sweep - import) / training is "
+        f"{LONGER} of {epochs} epochs each (`--long {epochs}`, {date.today()}, once): the sweep takes {wall:.1f} s, "
+        f"its training steps / {cores} cores {training / cores:.1f} s, (sweep - import) / training is "
         f"**{(wall - importing) / (training / cores):.2f}**."
     )
     print(line)
