@@ -47,8 +47,6 @@ def work(job: Job, sweep: Path, parent: int | None = None, more_signals: Sequenc
     finally:
         # The process goes on to other jobs: give back what this one had.
         gc.collect()
-        if gc.get_freeze_count() == 0:
-            gc.freeze()  # torch's own million objects need not be looked through after every job
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
