@@ -87,8 +87,7 @@ def plots(study: optuna.Study, folder: Path) -> list[Path]:
     import matplotlib
 
     matplotlib.use("Agg")
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # not that there is nothing to draw
+    from matplotlib import pyplot
     from optuna.visualization import matplotlib as drawing
 
     folder.mkdir(exist_ok=True)
@@ -107,6 +106,6 @@ def plots(study: optuna.Study, folder: Path) -> list[Path]:
         figure = first.get_figure()
         figure.set_size_inches(10, 5)
         figure.savefig(folder / f"{name}.png", dpi=100, bbox_inches="tight")
-        matplotlib.pyplot.close(figure)
+        pyplot.close(figure)
         written.append(folder / f"{name}.png")
     return written
