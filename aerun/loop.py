@@ -7,15 +7,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import torch
-
+from aerun.batches import Resident
 from aerun.checkpoint import Checkpointer, Progress
 from aerun.errors import DivergedError, PrunedError
 from aerun.evaluation import evaluate
 from aerun.history import History
 from aerun.progress import ProgressBar
 from aerun.report import PROBES, Report, head
-from aerun.seeding import Randomness
 from aerun.signals import Stopped, StopSignals
 from aerun.step import Parts, Step, make_step
 from aerun.tracking import Tracker
@@ -39,6 +37,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         settings, count = self.settings, len(self.parts.data.train)
+        self.batches = Resident(self.parts.data.train, settings.batch_size, self.parts.seed)
         self.steps_per_epoch = math.ceil(count / settings.batch_size)
         self.total_steps = settings.steps or settings.epochs * self.steps_per_epoch
         self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
@@ -96,18 +95,16 @@ class Loop:
 
     def _train_epoch(self, step: Step, history: History, bar: ProgressBar) -> dict[str, float]:
         """What is left of a pass over the training images, in an order drawn for this epoch; its mean terms."""
-        progress, train = self.progress, self.parts.data.train
+        progress = self.progress
         self.parts.autoencoder.train()
         clock, images, seconds = time.perf_counter(), progress.train_images, progress.train_seconds
-        generator = Randomness(self.parts.seed, torch.device("cpu")).at("order", progress.epoch)
-        order = torch.randperm(len(train), generator=generator).to(train.inputs.device)
-        for rows in order.split(self.settings.batch_size)[history.steps :]:
+        for batch in self.batches.epoch(progress.epoch, history.steps):
             if progress.step >= self.total_steps:
                 break
-            update = step(rows, progress.step)
+            update = step(batch, progress.step)
             progress.step += 1
-            progress.train_images += len(rows)
-            history.add(update.terms, len(rows))
+            progress.train_images += len(batch)
+            history.add(update.terms, len(batch))
             last = progress.step >= self.total_steps or history.steps == self.steps_per_epoch
             if last or progress.step % self.settings.log_every_steps == 0:
                 history.flush(progress.step, update)

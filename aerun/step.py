@@ -16,6 +16,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 
 from aerun.autoencoder import Autoencoder
+from aerun.batches import Batch
 from aerun.dataset.base import Data, as_float
 from aerun.objective import objective
 from aerun.scheduler import Scheduler
@@ -31,8 +32,8 @@ class Update(NamedTuple):
     norm: Tensor | None
 
 
-# (rows of the training part, number of the step) -> what it did
-Step = Callable[[Tensor, int], Update]
+# (batch, number of the step) -> what it did
+Step = Callable[[Batch, int], Update]
 
 
 @dataclass
@@ -47,6 +48,11 @@ class Parts:
     scheduler: Scheduler
     seed: int
 
+    @property
+    def device(self) -> torch.device:
+        """Where the run computes."""
+        return self.autoencoder.device
+
 
 def make_step(
     parts: Parts,
@@ -58,18 +64,18 @@ def make_step(
     clip_value: float | None = None,
 ) -> Step:
     """The update for ``parts``; ``learning_rate`` gives the multiplier of the base rate for a step's number."""
-    autoencoder, noise, optimizer, train = parts.autoencoder, parts.noise, parts.optimizer, parts.data.train
+    autoencoder, noise, optimizer, device = parts.autoencoder, parts.noise, parts.optimizer, parts.device
     forward: Callable[..., Any] = torch.compile(autoencoder) if compiled else autoencoder
-    random = Randomness(parts.seed, train.inputs.device)
+    random = Randomness(parts.seed, device)
     parameters = list(autoencoder.parameters())
-    autocast = torch.autocast(train.inputs.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
-    def step(rows: Tensor, number: int) -> Update:
-        images = as_float(train.inputs[rows])
-        targets = images if parts.data.same else as_float(train.targets[rows])
+    def step(batch: Batch, number: int) -> Update:
+        images = as_float(batch.inputs)
+        targets = images if batch.targets is batch.inputs else as_float(batch.targets)
         noisy = images if noise.is_identity else noise(images, random.at("noise", number))
         with autocast:
-            result = forward(noisy, autoencoder.draw(len(rows), random.at("latent", number)))
+            result = forward(noisy, autoencoder.draw(len(batch), random.at("latent", number)))
         terms = objective(result, targets, autoencoder, parts.loss)
 
         optimizer.zero_grad(set_to_none=True)

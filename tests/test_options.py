@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from aerun import build
+from aerun.batches import first
 from aerun.conf import conf_dir
 from aerun.errors import AerunError
 from aerun.evaluation import evaluate
@@ -41,7 +42,7 @@ def two_steps(config: dict[str, Any], choices: dict[str, str] | None = None) -> 
     )
     autoencoder.train()
     for number in range(2):
-        terms = step(torch.arange(min(12, len(data.train))), number).terms
+        terms = step(first(data.train, 12), number).terms
         assert all(torch.isfinite(term) for term in terms.values())
     metrics = evaluate(autoencoder, data.test, settings.noise, settings.loss)
     assert metrics["mse"] >= 0

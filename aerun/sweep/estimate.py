@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from aerun.batches import first
 from aerun.build import build_parts, prepare
 from aerun.dataset.base import Data
 from aerun.evaluation import evaluate
@@ -72,13 +73,13 @@ def _time(settings: Settings, data: Data, device: torch.device) -> _Timing:
         clip_norm=getattr(trainer, "clip_norm", None),
         clip_value=getattr(trainer, "clip_value", None),
     )
-    rows = torch.arange(min(trainer.batch_size, len(data.train)), device=device)
+    batch = first(data.train, trainer.batch_size)
     for number in range(3):
-        step(rows, number)
+        step(batch, number)
     _wait(device)
     clock, count = time.perf_counter(), 0
     while count < 5 or time.perf_counter() - clock < BUDGET:
-        step(rows, count)
+        step(batch, count)
         count += 1
         if count % 5 == 0:
             _wait(device)

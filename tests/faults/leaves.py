@@ -52,8 +52,7 @@ def leaves(node: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[s
 
 def attempt(config: dict[str, Any]) -> None:
     """Check, build and take one step, as a run would."""
-    import torch
-
+    from aerun.batches import first
     from aerun.build import build_parts, prepare
     from aerun.settings import parse
     from aerun.step import make_step
@@ -71,7 +70,7 @@ def attempt(config: dict[str, Any]) -> None:
         clip_value=settings.trainer.clip_value,
     )
     parts.autoencoder.train()
-    step(torch.arange(min(settings.trainer.batch_size, len(data.train))), 0)
+    step(first(data.train, settings.trainer.batch_size), 0)
 
 
 def campaign(compose: Compose, folder: Path) -> dict[str, Any]:
