@@ -35,8 +35,9 @@ class Resident:
         inputs, targets = self._part.inputs, self._part.targets
         order = torch.randperm(len(inputs), generator=generator).to(inputs.device)
         for rows in order.split(self._batch_size)[start:]:
-            chosen = inputs[rows]
-            yield Batch(chosen, chosen if targets is inputs else targets[rows])
+            # Not inputs[rows]: for small elements that is twenty times slower.
+            chosen = inputs.index_select(0, rows)
+            yield Batch(chosen, chosen if targets is inputs else targets.index_select(0, rows))
 
 
 def first(part: Split, count: int) -> Batch:

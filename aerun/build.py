@@ -15,6 +15,8 @@ from aerun.dataset.base import Data
 from aerun.device import choose_device, default_threads
 from aerun.errors import ConfigError
 from aerun.evaluation import in_unit_range
+from aerun.lean import spare_compiler
+from aerun.memory import keep_freed_memory
 from aerun.seeding import seed_everything
 from aerun.settings import Settings
 from aerun.step import Parts
@@ -40,6 +42,8 @@ def prepare(settings: Settings) -> torch.device:
         # Not called for nothing: it imports torch's compiler, which takes as long as torch itself.
         torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
+    spare_compiler(not settings.trainer.compile)
+    keep_freed_memory()
     seed_everything(settings.seed)
     return device
 

@@ -25,7 +25,7 @@ class History:
         self._last: tuple[int, dict[str, float]] = (state.get("last_step", -1), state.get("last_values", {}))
         if self._last[0] == step:  # the run is continued at this very step, and what was logged there was dropped
             tracker.scalars(self._last[1], step)
-        self._pending: list[Tensor] = []
+        self._pending: list[Tensor] = []  # all terms of a step, then all of the next
 
     @property
     def steps(self) -> int:
@@ -35,7 +35,7 @@ class History:
     def add(self, terms: dict[str, Tensor], images: int) -> None:
         """Take the terms of one step over so many images, without waiting for them."""
         self._names = list(terms)
-        self._pending.append(torch.stack(list(terms.values())))
+        self._pending.extend(terms.values())
         self._sizes.append(images)
 
     def state(self, step: int) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class History:
         """Wait for the pending terms; DivergedError at the first that is not finite."""
         if not self._pending:
             return
-        rows: list[list[float]] = torch.stack(self._pending).cpu().tolist()
+        rows: list[list[float]] = torch.stack(self._pending).view(-1, len(self._names)).tolist()
         self._pending.clear()
         for offset, row in enumerate(rows):
             # The total comes first but says least: name the part of it that went wrong.

@@ -6,6 +6,7 @@ tensor is looked at here.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from torch.optim import Optimizer
 from aerun.autoencoder import Autoencoder
 from aerun.batches import Batch
 from aerun.dataset.base import Data, as_float
+from aerun.lean import eager_step
 from aerun.objective import objective
 from aerun.scheduler import Scheduler
 from aerun.seeding import Randomness
@@ -68,7 +70,10 @@ def make_step(
     forward: Callable[..., Any] = torch.compile(autoencoder) if compiled else autoencoder
     random = Randomness(parts.seed, device)
     parameters = list(autoencoder.parameters())
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    update = eager_step(optimizer)
+    autocast: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if precision == "bfloat16":
+        autocast = torch.autocast(device.type, torch.bfloat16)
 
     def step(batch: Batch, number: int) -> Update:
         images = as_float(batch.inputs)
@@ -78,7 +83,8 @@ def make_step(
             result = forward(noisy, autoencoder.draw(len(batch), random.at("latent", number)))
         terms = objective(result, targets, autoencoder, parts.loss)
 
-        optimizer.zero_grad(set_to_none=True)
+        for parameter in parameters:
+            parameter.grad = None
         terms["loss"].backward()
         norm = None
         if clip_norm is not None:
@@ -88,7 +94,7 @@ def make_step(
         multiplier = learning_rate(number)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * multiplier
-        optimizer.step()
+        update()
         return Update({name: term.detach() for name, term in terms.items()}, result.code.detach(), norm)
 
     return step

@@ -16,6 +16,7 @@ import torch
 
 from aerun.errors import AerunError, BusyError
 from aerun.experiment import run
+from aerun.memory import release_freed_memory
 from aerun.runfolder import read_status, record_status, state_after
 from aerun.settings import parse
 from aerun.signals import StopSignals
@@ -47,6 +48,7 @@ def work(job: Job, sweep: Path, parent: int | None = None, more_signals: Sequenc
     finally:
         # The process goes on to other jobs: give back what this one had.
         gc.collect()
+        release_freed_memory()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
