@@ -15,8 +15,10 @@ from aerun.dataset.base import Data
 from aerun.device import choose_device, default_threads
 from aerun.errors import ConfigError
 from aerun.evaluation import in_unit_range
+from aerun.graph import wants_recording
 from aerun.lean import spare_compiler
 from aerun.memory import keep_freed_memory
+from aerun.precision import choose_precision
 from aerun.seeding import seed_everything
 from aerun.settings import Settings
 from aerun.step import Parts
@@ -26,6 +28,8 @@ def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
     """Everything that a run trains, and with what. ConfigError for what the data do not allow."""
     check_data(settings, data)
     autoencoder = build_autoencoder(settings, data).to(device)
+    if settings.trainer.channels_last:
+        autoencoder = autoencoder.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(settings, autoencoder)
     scheduler = copy.deepcopy(settings.scheduler)  # it keeps count; settings stay what they are
     return Parts(autoencoder, data, settings.noise, settings.loss, optimizer, scheduler, settings.seed)
@@ -42,6 +46,8 @@ def prepare(settings: Settings) -> torch.device:
         # Not called for nothing: it imports torch's compiler, which takes as long as torch itself.
         torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
+    choose_precision(settings.trainer.precision, device)
+    wants_recording(settings.trainer.graph, device)
     spare_compiler(not settings.trainer.compile)
     keep_freed_memory()
     seed_everything(settings.seed)

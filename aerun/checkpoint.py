@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 MODEL, OPTIMIZER = "model.", "optimizer."
 BLANK = "0" * 64
+WAYS = ("capturable", "fused", "foreach")  # how an optimizer computes here, not what
 SOON = 1.0  # seconds: epochs that end sooner after a checkpoint share the next one
 
 
@@ -49,6 +50,7 @@ class Progress:
     ended: bool = False
     train_seconds: float = 0.0
     train_images: int = 0
+    compile_seconds: float = 0.0
     wall_seconds: float = 0.0
     scheduler: dict[str, Any] = field(default_factory=dict)
     partial: dict[str, Any] = field(default_factory=dict)
@@ -155,7 +157,8 @@ def save(path: Path, model: nn.Module | Mapping[str, Tensor], optimizer: Optimiz
                 tensors[f"{OPTIMIZER}{index}.{name}"] = value
             else:
                 scalars.setdefault(str(index), {})[name] = value
-    about = {"progress": asdict(progress), "optimizer": {"groups": state["param_groups"], "state": scalars}}
+    groups = [{key: _plain(value) for key, value in group.items()} for group in state["param_groups"]]
+    about = {"progress": asdict(progress), "optimizer": {"groups": groups, "state": scalars}}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     content = serialise(contiguous, metadata={"aerun": json.dumps(about), "sha256": BLANK})
     write_bytes(path, content.replace(BLANK.encode(), hashlib.sha256(content).hexdigest().encode(), 1))
@@ -179,8 +182,16 @@ def load(path: Path, model: nn.Module, optimizer: Optimizer) -> Progress:
         if key.startswith(OPTIMIZER):
             index, _, name = key.removeprefix(OPTIMIZER).partition(".")
             state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": about["optimizer"]["groups"]})
+    groups = [
+        {**saved, **{key: built[key] for key in WAYS if key in built}}
+        for saved, built in zip(about["optimizer"]["groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
     return _progress(path, about)
+
+
+def _plain(value: Any) -> Any:
+    return float(value) if isinstance(value, Tensor) else value
 
 
 def _progress(path: Path, about: dict[str, Any]) -> Progress:

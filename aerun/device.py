@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from pathlib import Path
 
 import torch
 
@@ -25,9 +27,51 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def wait(device: torch.device) -> None:
+    """Until the device has done all that it was given."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
+
+
 def default_threads() -> int:
-    """How many CPU threads a run takes unless told: $OMP_NUM_THREADS, else the cores that the process may use."""
+    """How many CPU threads a run takes unless told: $OMP_NUM_THREADS, else the cores that the process may use.
+
+    Two hardware threads of one core share its arithmetic units, so cores are counted; what a container's quota
+    allows is the limit.
+    """
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(physical_cores(), processor_quota())))
+
+
+def physical_cores(topology: Path = Path("/sys/devices/system/cpu")) -> int:
+    """Cores that the process may use; where the system does not tell which hardware threads share one, the threads."""
+    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    cores = set()
+    for number in usable:
+        try:
+            cores.add((topology / f"cpu{number}" / "topology" / "thread_siblings_list").read_text())
+        except OSError:
+            return len(usable)
+    return len(cores)
+
+
+def processor_quota(groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float:
+    """How many processors' time the process's control group (version 2), or one around it, allows; else infinity."""
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return math.inf
+    own = next((line[3:] for line in lines if line.startswith("0::")), "/")
+    folder = groups / own.lstrip("/")
+    quota = math.inf
+    for place in (folder, *folder.parents):
+        try:
+            allowed, period = (place / "cpu.max").read_text().split()
+            quota = min(quota, math.inf if allowed == "max" else float(allowed) / float(period))
+        except (OSError, ValueError):
+            pass
+        if place == groups:
+            break
+    return quota

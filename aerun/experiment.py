@@ -15,6 +15,7 @@ import torch
 from aerun import figures
 from aerun.autoencoder import Autoencoder
 from aerun.baselines import baselines, cache_folder
+from aerun.batches import first
 from aerun.build import build_autoencoder, build_parts, prepare
 from aerun.checkpoint import BEST, Checkpointer, Progress, load_model
 from aerun.dataset.base import Data, Split, statistics
@@ -24,6 +25,7 @@ from aerun.evaluation import evaluate
 from aerun.files import leftovers, storage_error, write_text
 from aerun.lock import NAME as LOCK
 from aerun.lock import FolderLock
+from aerun.precision import difference
 from aerun.report import Report
 from aerun.runfolder import (
     CHECKPOINTS,
@@ -191,6 +193,11 @@ def summarise(settings: Settings, parts: Parts, progress: Progress) -> dict[str,
     autoencoder, data = parts.autoencoder, parts.data
     code_size = math.prod(autoencoder.code_shape)
     test = evaluate(autoencoder, data.test, parts.noise, parts.loss)
+    precision = settings.trainer.precision
+    changed = {}
+    if precision != "float32":
+        changed = difference(parts, first(data.train, settings.trainer.batch_size), precision)
+        log.info("%s changes the loss by %.2g of itself, its gradient by %.2g", precision, *changed.values())
     return {
         "test": test,
         "baselines": baselines(data, parts.noise, code_size, cache_folder()),
@@ -202,7 +209,9 @@ def summarise(settings: Settings, parts: Parts, progress: Progress) -> dict[str,
         "code_size": code_size,
         "parameters": sum(p.numel() for p in autoencoder.parameters()),
         "train_seconds": progress.train_seconds,
+        "compile_seconds": progress.compile_seconds,
         "images_per_second": progress.train_images / progress.train_seconds if progress.train_seconds else None,
+        "precision_difference": changed,
         "dataset_checksum": data.checksum,
     }
 

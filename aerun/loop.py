@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from aerun.batches import Resident
+from aerun.batches import Batch, Resident
 from aerun.checkpoint import Checkpointer, Progress
+from aerun.device import wait
 from aerun.errors import DivergedError, PrunedError
 from aerun.evaluation import evaluate
+from aerun.graph import wants_recording
 from aerun.history import History
 from aerun.progress import ProgressBar
 from aerun.report import PROBES, Report, head
 from aerun.signals import Stopped, StopSignals
-from aerun.step import Parts, Step, make_step
+from aerun.step import Parts, Step, Update, make_step
 from aerun.tracking import Tracker
 from aerun.trainer import Joint
 
+log = logging.getLogger(__name__)
 SPEED = "train/images_per_second"
 
 
@@ -41,6 +45,7 @@ class Loop:
         self.steps_per_epoch = math.ceil(count / settings.batch_size)
         self.total_steps = settings.steps or settings.epochs * self.steps_per_epoch
         self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
+        self._compiled: set[int] = set()
 
     def run(self) -> Progress:
         """Train from where ``progress`` stands to the end, with a checkpoint after epochs (of those shorter than a
@@ -89,6 +94,7 @@ class Loop:
             ),
             precision=settings.precision,
             compiled=settings.compile,
+            graph=wants_recording(settings.graph, self.parts.device),
             clip_norm=settings.clip_norm,
             clip_value=settings.clip_value,
         )
@@ -101,7 +107,8 @@ class Loop:
         for batch in self.batches.epoch(progress.epoch, history.steps):
             if progress.step >= self.total_steps:
                 break
-            update = step(batch, progress.step)
+            update, spent = self._timed(step, batch) if self.settings.compile else (step(batch, progress.step), 0.0)
+            clock += spent
             progress.step += 1
             progress.train_images += len(batch)
             history.add(update.terms, len(batch))
@@ -121,6 +128,19 @@ class Loop:
         elapsed = progress.train_seconds - seconds
         numbers[SPEED] = (progress.train_images - images) / elapsed
         return numbers
+
+    def _timed(self, step: Step, batch: Batch) -> tuple[Update, float]:
+        """A compiled step, and the seconds of it that went into compiling: all, at the first of each batch size."""
+        begun = time.perf_counter()
+        update = step(batch, self.progress.step)
+        if len(batch) in self._compiled:
+            return update, 0.0
+        self._compiled.add(len(batch))
+        wait(self.parts.device)
+        spent = time.perf_counter() - begun
+        self.progress.compile_seconds += spent
+        log.info("compiled for batches of %d in %.1f s", len(batch), spent)
+        return update, spent
 
     def _evaluate(self, history: History, numbers: dict[str, float]) -> dict[str, float]:
         """End the epoch: the validation part's metrics, what follows from them, and whether the run has ended."""

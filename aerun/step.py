@@ -1,15 +1,15 @@
 """One update of the weights.
 
 A step is a function of tensors, random numbers and its own number. It never waits for the device: no value of a
-tensor is looked at here.
+tensor is looked at here. That is why the same step runs as it stands, compiled, or recorded as a CUDA graph.
 """
 
 from __future__ import annotations
 
-import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,8 +19,10 @@ from torch.optim import Optimizer
 from aerun.autoencoder import Autoencoder
 from aerun.batches import Batch
 from aerun.dataset.base import Data, as_float
+from aerun.graph import Recorded, record_on_cuda
 from aerun.lean import eager_step
 from aerun.objective import objective
+from aerun.precision import Precision, autocast
 from aerun.scheduler import Scheduler
 from aerun.seeding import Randomness
 
@@ -60,29 +62,67 @@ def make_step(
     parts: Parts,
     *,
     learning_rate: Callable[[int], float],
-    precision: str = "float32",
+    precision: Precision = "float32",
     compiled: bool = False,
+    graph: Literal["auto"] | bool = False,
     clip_norm: float | None = None,
     clip_value: float | None = None,
 ) -> Step:
-    """The update for ``parts``; ``learning_rate`` gives the multiplier of the base rate for a step's number."""
-    autoencoder, noise, optimizer, device = parts.autoencoder, parts.noise, parts.optimizer, parts.device
-    forward: Callable[..., Any] = torch.compile(autoencoder) if compiled else autoencoder
-    random = Randomness(parts.seed, device)
-    parameters = list(autoencoder.parameters())
+    """The update for ``parts``; ``learning_rate`` gives the multiplier of the base rate for a step's number.
+
+    With ``graph`` all that comes after the random numbers is recorded once and replayed, on a CUDA device.
+    """
+    autoencoder, noise, optimizer = parts.autoencoder, parts.noise, parts.optimizer
+    random = Randomness(parts.seed, parts.device)
+    gradients = gradients_of(parts, precision, compiled, clip_norm, clip_value, cached=not graph)
     update = eager_step(optimizer)
-    autocast: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-    if precision == "bfloat16":
-        autocast = torch.autocast(device.type, torch.bfloat16)
+    whole = not graph or all("capturable" in group for group in optimizer.param_groups)
+    rates = Rates(optimizer, recorded=bool(graph) and whole)
+
+    def compute(inputs: Tensor, targets: Tensor, draw: Tensor | None) -> Update:
+        result = gradients(inputs, targets, draw)
+        if whole:
+            update()
+        return result
+
+    run: Callable[[Tensor, Tensor, Tensor | None], Update] = compute
+    if graph:
+        run = Recorded(compute, record_on_cuda, list(autoencoder.parameters()), required=graph is True)
 
     def step(batch: Batch, number: int) -> Update:
-        images = as_float(batch.inputs)
-        targets = images if batch.targets is batch.inputs else as_float(batch.targets)
-        noisy = images if noise.is_identity else noise(images, random.at("noise", number))
-        with autocast:
-            result = forward(noisy, autoencoder.draw(len(batch), random.at("latent", number)))
-        terms = objective(result, targets, autoencoder, parts.loss)
+        inputs, targets = batch.inputs, batch.targets
+        if not noise.is_identity:
+            same, inputs = targets is inputs, as_float(inputs)
+            targets = inputs if same else targets
+            inputs = noise(inputs, random.at("noise", number))
+        draw = autoencoder.draw(len(batch), random.at("latent", number))
+        rates.set(learning_rate(number))
+        result = run(inputs, targets, draw)
+        if not whole:
+            update()
+        return result
 
+    return step
+
+
+def gradients_of(
+    parts: Parts, precision: Precision, compiled: bool, clip_norm: float | None, clip_value: float | None, cached: bool
+) -> Callable[[Tensor, Tensor, Tensor | None], Update]:
+    """From a batch to the gradients in ``.grad``: forward pass, loss terms, backward pass, clipping.
+
+    Inputs and targets are as stored, uint8 or float, the same tensor where nothing tells them apart.
+    """
+    autoencoder, loss = parts.autoencoder, parts.loss
+    parameters = list(autoencoder.parameters())
+    forward: Callable[..., Any] = torch.compile(autoencoder) if compiled else autoencoder
+    casting = autocast(precision, parts.device, cached)
+
+    def gradients(inputs: Tensor, targets: Tensor, draw: Tensor | None) -> Update:
+        images = as_float(inputs)
+        clean = images if targets is inputs else as_float(targets)
+        with casting:
+            result = forward(images, draw)
+        terms = objective(result, clean, autoencoder, loss)
         for parameter in parameters:
             parameter.grad = None
         terms["loss"].backward()
@@ -91,13 +131,33 @@ def make_step(
             norm = clip_grad_norm_(parameters, clip_norm)
         if clip_value is not None:
             clip_grad_value_(parameters, clip_value)
-        multiplier = learning_rate(number)
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * multiplier
-        update()
         return Update({name: term.detach() for name, term in terms.items()}, result.code.detach(), norm)
 
-    return step
+    return gradients
+
+
+class Rates:
+    """An optimizer's learning rates. Where the update is ``recorded`` they are tensors: a number would be recorded as
+    it is, a tensor is read at every replay."""
+
+    def __init__(self, optimizer: Optimizer, recorded: bool) -> None:
+        self._groups, self._recorded, self._multiplier = optimizer.param_groups, recorded, math.nan
+        if recorded:
+            for group in self._groups:
+                group["capturable"] = True
+                group["lr"] = torch.tensor(float(group["lr"]), device=group["params"][0].device)
+
+    def set(self, multiplier: float) -> None:
+        """Give every group its base rate times ``multiplier``."""
+        if self._recorded and multiplier == self._multiplier:
+            return
+        self._multiplier = multiplier
+        for group in self._groups:
+            rate = group["initial_lr"] * multiplier
+            if self._recorded:
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
 
 def gradient_norm(autoencoder: Autoencoder) -> float:

@@ -33,8 +33,10 @@ class Joint:
     batch_size: Count
     device: str
     threads: Annotated[int, Range(1, 1024)] | None
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "tf32", "bfloat16"]
     compile: bool
+    graph: Literal["auto"] | bool
+    channels_last: bool
     deterministic: bool
     clip_norm: Positive | None
     clip_value: Positive | None

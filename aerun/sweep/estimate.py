@@ -14,6 +14,7 @@ import torch
 from aerun.batches import first
 from aerun.build import build_parts, prepare
 from aerun.dataset.base import Data
+from aerun.device import wait
 from aerun.evaluation import evaluate
 from aerun.settings import Settings, parse
 from aerun.step import make_step
@@ -76,14 +77,14 @@ def _time(settings: Settings, data: Data, device: torch.device) -> _Timing:
     batch = first(data.train, trainer.batch_size)
     for number in range(3):
         step(batch, number)
-    _wait(device)
+    wait(device)
     clock, count = time.perf_counter(), 0
     while count < 5 or time.perf_counter() - clock < BUDGET:
         step(batch, count)
         count += 1
         if count % 5 == 0:
-            _wait(device)
-    _wait(device)
+            wait(device)
+    wait(device)
     seconds = (time.perf_counter() - clock) / count
     clock = time.perf_counter()
     evaluate(parts.autoencoder, data.validation or data.test, parts.noise, parts.loss)
@@ -97,8 +98,3 @@ def _seconds(settings: Settings, timing: _Timing) -> float:
     steps = getattr(trainer, "steps", None) or trainer.epochs * per_epoch
     evaluations = math.ceil(steps / per_epoch / getattr(trainer, "evaluate_every_epochs", 1))
     return float(steps * timing.step + evaluations * timing.evaluation + AROUND)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize()

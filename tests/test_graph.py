@@ -1,0 +1,184 @@
+"""A recorded step is the step: on the host with a recorder that runs the function again, on a GPU with the real one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from aerun import build
+from aerun.batches import Resident
+from aerun.errors import ConfigError
+from aerun.graph import WARM, Recorded, record_on_cuda, wants_recording
+from aerun.settings import parse
+from aerun.step import Parts, Update, make_step
+
+Compose = Callable[..., dict[str, Any]]
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+CASES = [
+    ["model=fc"],
+    ["model=fc", "noise=gaussian", "scheduler=multistep", "scheduler.milestones=[1]", "scheduler.gamma=0.5"],
+    ["model=fc", "sparsity=topk", "optimizer=sgd", "trainer.clip_norm=0.1"],
+    ["model=fc", "dataset.target_transform=[{Resize: {size: 8}}]", "model.tied=false"],
+    ["model=fc_vae", "loss=bce"],
+    ["model=conv"],
+]
+
+
+def make_parts(compose: Compose, words: list[str], device: str) -> tuple[Any, Parts]:
+    # A power of two: the recorded rate is a float32 tensor, the other a Python number.
+    common = [
+        "optimizer.lr=0.0009765625",
+        "dataset=random",
+        "dataset.images=200",
+        "dataset.shape=[1,12,12]",
+        "trainer.batch_size=32",
+    ]
+    settings = parse(compose([*common, f"trainer.device={device}", "trainer.threads=1", *words]))
+    where = build.prepare(settings)
+    return settings, build.build_parts(settings, settings.dataset.load(where), where)
+
+
+def train(settings: Any, parts: Parts, epochs: int = 3, **keywords: Any) -> tuple[list[dict[str, float]], int]:
+    """Terms of every step, and how many batches had a size of their own."""
+    step = make_step(
+        parts,
+        learning_rate=lambda number: settings.scheduler.multiplier(number, total_steps=21, steps_per_epoch=7),
+        clip_norm=settings.trainer.clip_norm,
+        **keywords,
+    )
+    parts.autoencoder.train()
+    told, number, odd = [], 0, 0
+    for epoch in range(epochs):
+        for batch in Resident(parts.data.train, 32, 0).epoch(epoch):
+            told.append(step(batch, number))
+            number += 1
+            odd += len(batch) != 32
+    return [{name: float(value) for name, value in update.terms.items()} for update in told], odd
+
+
+def run_again(function: Callable[[], Update]) -> tuple[Update, Callable[[], Any]]:
+    """As a CUDA graph does: nothing happens at the recording, a replay writes into the memory of its results."""
+    parameters = run_again.parameters  # type: ignore[attr-defined]
+    before = [parameter.detach().clone() for parameter in parameters]
+    optimizer = run_again.optimizer  # type: ignore[attr-defined]
+    state = copy.deepcopy(optimizer.state_dict()["state"])
+    result = function()
+    gradients = [parameter.grad for parameter in parameters]
+    with torch.no_grad():
+        for parameter, old in zip(parameters, before, strict=True):
+            parameter.copy_(old)
+        now = optimizer.state_dict()["state"]
+        for index, values in state.items():
+            for name, value in values.items():
+                if isinstance(value, torch.Tensor):
+                    now[index][name].copy_(value)
+
+    def replay() -> None:
+        again = function()
+        with torch.no_grad():
+            for name, term in again.terms.items():
+                result.terms[name].copy_(term)
+            result.code.copy_(again.code)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                if gradient is not None:
+                    gradient.copy_(parameter.grad)
+
+    return result, replay
+
+
+@pytest.mark.parametrize("words", CASES, ids=" ".join)
+def test_copies_into_and_out_of_recorded_memory_change_nothing(
+    compose: Compose, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, eager = make_parts(compose, words, "cpu")
+    expected, odd = train(settings, eager)
+    assert odd == 3  # the last batch of an epoch runs as it stands, between replays
+    settings, recorded = make_parts(compose, words, "cpu")
+    run_again.parameters = list(recorded.autoencoder.parameters())  # type: ignore[attr-defined]
+    run_again.optimizer = recorded.optimizer  # type: ignore[attr-defined]
+    monkeypatch.setattr("aerun.step.record_on_cuda", run_again)
+    told, _ = train(settings, recorded, graph="auto")
+    assert told == expected
+    for one, other in zip(eager.autoencoder.parameters(), recorded.autoencoder.parameters(), strict=True):
+        assert torch.equal(one, other) and torch.equal(one.grad, other.grad)  # type: ignore[arg-type]
+
+
+def update_of(value: torch.Tensor) -> Update:
+    return Update({"loss": value.sum()}, value, None)
+
+
+def test_the_first_calls_run_as_they_are_then_the_recording_takes_over() -> None:
+    calls, replays = [], []
+
+    def compute(inputs: torch.Tensor, targets: torch.Tensor, draw: torch.Tensor | None) -> Update:
+        calls.append(inputs.clone())
+        return update_of(inputs * 2)
+
+    def record(function: Callable[[], Update]) -> tuple[Update, Callable[[], Any]]:
+        return function(), lambda: replays.append(calls[-1])
+
+    step = Recorded(compute, record, [], required=False)
+    for value in range(10):
+        images = torch.full((2, 3), float(value))
+        step(images, images, None)
+    assert len(calls) == WARM + 1 and len(replays) == 10 - WARM
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_a_step_that_cannot_be_recorded_runs_as_it_is_or_is_refused(
+    required: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def record(function: Callable[[], Update]) -> tuple[Update, Callable[[], Any]]:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    step = Recorded(lambda inputs, targets, draw: update_of(inputs), record, [], required=required)
+    images = torch.ones(2, 3)
+    caplog.set_level("INFO")
+    for _ in range(WARM):
+        step(images, images, None)
+    if required:
+        with pytest.raises(ConfigError, match=r"trainer\.graph=true: the step cannot be recorded \(operation"):
+            step(images, images, None)
+        return
+    for _ in range(3):
+        assert float(step(images, images, None).terms["loss"]) == 6.0
+    assert caplog.text.count("cannot be recorded") == 1
+
+
+def test_recording_is_for_cuda() -> None:
+    assert wants_recording("auto", torch.device("cpu")) is False
+    assert wants_recording("auto", torch.device("cuda", 0)) == "auto"
+    assert wants_recording(False, torch.device("cuda", 0)) is False
+    with pytest.raises(ConfigError, match=r"trainer\.graph=true: needs a CUDA device"):
+        wants_recording(True, torch.device("cpu"))
+
+
+@needs_cuda
+@pytest.mark.parametrize("words", CASES, ids=" ".join)
+def test_recorded_and_eager_training_agree_on_a_gpu(compose: Compose, words: list[str]) -> None:
+    settings, eager = make_parts(compose, words, "cuda")
+    expected, _ = train(settings, eager)
+    settings, recorded = make_parts(compose, words, "cuda")
+    told, _ = train(settings, recorded, graph=True)
+    for one, other in zip(expected, told, strict=True):
+        assert other == pytest.approx(one, rel=1e-4)
+    for one, other in zip(eager.autoencoder.parameters(), recorded.autoencoder.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+@needs_cuda
+def test_a_recording_replays_on_a_gpu() -> None:
+    weight = torch.nn.Parameter(torch.ones(3, device="cuda"))
+    place = torch.zeros(3, device="cuda")
+
+    def function() -> Update:
+        return update_of((place * weight).detach())
+
+    result, replay = record_on_cuda(function)
+    place.fill_(2.0)
+    replay()
+    assert float(result.terms["loss"]) == 6.0
