@@ -25,7 +25,6 @@ def corrupted_batches(split: Split, noise: Any) -> Iterator[tuple[Tensor, Tensor
         yield clean, noise(clean, random.at("evaluation-noise", index)), as_float(targets)
 
 
-@torch.no_grad()
 def evaluate(autoencoder: Autoencoder, split: Split, noise: Any, loss: Any) -> dict[str, float]:
     """Metrics of the autoencoder on one part, in evaluation mode.
 
@@ -36,24 +35,46 @@ def evaluate(autoencoder: Autoencoder, split: Split, noise: Any, loss: Any) -> d
     PSNR is the mean of the images' own PSNRs, with reconstructions clipped to [0,1] and a peak of 1; it is left
     out where targets leave [0,1]. Where the input is corrupted, ``input_psnr`` is that of the corrupted input.
     """
-    was_training = autoencoder.training
-    autoencoder.eval()
-    random = Randomness(EVALUATION_SEED, split.inputs.device)
-    collect = _Collector()
-    try:
-        for index, (clean, noisy, targets) in enumerate(corrupted_batches(split, noise)):
-            draw = autoencoder.draw(len(noisy), random.at("evaluation-latent", index))
-            result = autoencoder(noisy, draw)
-            collect.terms(objective(result, targets, autoencoder, loss), len(noisy))
-            if draw is not None:
-                result = autoencoder(noisy)
-            collect.images(result.reconstruction, targets)
-            collect.codes(result.code)
-            if noisy is not clean and noisy.shape == targets.shape:
-                collect.inputs(noisy, targets)
-    finally:
-        autoencoder.train(was_training)
-    return collect.metrics()
+    return Evaluation(split, noise, loss)(autoencoder)
+
+
+class Evaluation:
+    """``evaluate`` on one part, again and again: what the part alone decides is found at the first time."""
+
+    def __init__(self, split: Split, noise: Any, loss: Any) -> None:
+        self._split, self._noise, self._loss = split, noise, loss
+        self._random = Randomness(EVALUATION_SEED, split.inputs.device)
+        self._of_targets: tuple[bool, float] | None = None  # whether all lie in [0,1], and their spread
+
+    @torch.no_grad()
+    def __call__(self, autoencoder: Autoencoder) -> dict[str, float]:
+        """The metrics. The device is waited for once, at the end."""
+        if self._of_targets is None:
+            self._of_targets = self._look_at_targets()
+        was_training = autoencoder.training
+        autoencoder.eval()
+        collect = _Collector(*self._of_targets)
+        try:
+            for index, (clean, noisy, targets) in enumerate(corrupted_batches(self._split, self._noise)):
+                draw = autoencoder.draw(len(noisy), self._random.at("evaluation-latent", index))
+                result = autoencoder(noisy, draw)
+                collect.terms(objective(result, targets, autoencoder, self._loss), len(noisy))
+                if draw is not None:
+                    result = autoencoder(noisy)
+                collect.images(result.reconstruction, targets)
+                collect.codes(result.code)
+                if noisy is not clean and noisy.shape == targets.shape:
+                    collect.inputs(noisy, targets)
+        finally:
+            autoencoder.train(was_training)
+        return collect.metrics()
+
+    def _look_at_targets(self) -> tuple[bool, float]:
+        spread, inside = _Spread(), True
+        for batch in self._split.targets.split(BATCH):
+            inside = inside and (batch.dtype == torch.uint8 or in_unit_range(batch))
+            spread.add(as_float(batch))
+        return inside, spread.total()
 
 
 def squared_errors(images: Tensor, targets: Tensor) -> Tensor:
@@ -76,41 +97,40 @@ def in_unit_range(values: Tensor) -> bool:
 
 
 class _Collector:
-    """Sums over batches; per-image numbers are added in float64 on the host."""
+    """What batches give, on their device; brought to the host once, and added there in float64."""
 
-    def __init__(self) -> None:
-        self._terms: dict[str, float] = {}
-        self._count = 0
+    def __init__(self, in_range: bool, target_spread: float) -> None:
+        self._in_range, self._target_spread = in_range, target_spread
+        self._names: list[str] = []
+        self._terms: list[Tensor] = []
+        self._counts: list[int] = []
         self._sse: list[Tensor] = []
-        self._psnr: list[Tensor] | None = []
+        self._psnr: list[Tensor] = []
         self._input_psnr: list[Tensor] = []
         self._active: list[Tensor] = []
         self._low: Tensor | None = None
         self._high: Tensor | None = None
-        self._spreads = [_Spread(), _Spread()]
+        self._spread = _Spread()
         self._values = 1
 
     def terms(self, terms: dict[str, Tensor], count: int) -> None:
-        for name, value in terms.items():
-            self._terms[name] = self._terms.get(name, 0.0) + float(value) * count
-        self._count += count
+        self._names = list(terms)
+        self._terms.append(torch.stack(list(terms.values())))
+        self._counts.append(count)
 
     def images(self, images: Tensor, targets: Tensor) -> None:
         self._values = targets[0].numel()
-        self._sse.append(squared_errors(images, targets).cpu())
-        if self._psnr is not None and in_unit_range(targets):
-            self._psnr.append(mean_psnr(images, targets).cpu())
-        else:
-            self._psnr = None
-        for spread, batch in zip(self._spreads, (images, targets), strict=True):
-            spread.add(batch)
+        self._sse.append(squared_errors(images, targets))
+        if self._in_range:
+            self._psnr.append(mean_psnr(images, targets))
+        self._spread.add(images)
 
     def inputs(self, noisy: Tensor, targets: Tensor) -> None:
-        if self._psnr is not None:
-            self._input_psnr.append(mean_psnr(noisy, targets).cpu())
+        if self._in_range:
+            self._input_psnr.append(mean_psnr(noisy, targets))
 
     def codes(self, codes: Tensor) -> None:
-        self._active.append((codes != 0).flatten(1).sum(1).cpu())
+        self._active.append((codes != 0).flatten(1).sum(1))
         units = codes.transpose(0, 1).flatten(1)
         low, high = units.amin(1), units.amax(1)
         self._low = low if self._low is None else torch.minimum(self._low, low)
@@ -118,18 +138,19 @@ class _Collector:
 
     def metrics(self) -> dict[str, float]:
         assert self._low is not None and self._high is not None
-        result = {name: total / self._count for name, total in self._terms.items()}
+        terms = torch.stack(self._terms).cpu().double()
+        weights = torch.tensor(self._counts, dtype=torch.float64)
+        result = dict(zip(self._names, (weights @ terms / weights.sum()).tolist(), strict=True))
         sse = _mean(self._sse)
         result |= {"mse": sse / self._values, "sse": sse}
         if self._psnr:
             result["psnr"] = _mean(self._psnr)
-        if self._psnr and self._input_psnr:
+        if self._input_psnr:
             result["input_psnr"] = _mean(self._input_psnr)
         still = self._high - self._low <= 1e-6 * self._high.abs().clamp_min(1e-6)
-        output, target = (spread.total() for spread in self._spreads)
         result |= {"active_units": _mean(self._active), "dead_units": float(still.cpu().double().mean())}
         # One image, or many that are the same, have no spread to compare with.
-        return result | {"output_spread": output / target} if target else result
+        return result | {"output_spread": self._spread.total() / self._target_spread} if self._target_spread else result
 
 
 class _Spread:
@@ -138,23 +159,26 @@ class _Spread:
     def __init__(self) -> None:
         self._shift: Tensor | None = None
         self._count = 0
-        self._sum: Tensor
-        self._square: Tensor
+        self._sums: list[Tensor] = []
+        self._squares: list[Tensor] = []
 
     def add(self, batch: Tensor) -> None:
         rows = batch.flatten(1)
         if self._shift is None:
             self._shift = rows.mean(0)
-            self._sum = torch.zeros(rows.shape[1], dtype=torch.float64)
-            self._square = torch.zeros(rows.shape[1], dtype=torch.float64)
         rows = rows - self._shift
         self._count += len(rows)
-        self._sum += rows.sum(0).cpu()
-        self._square += rows.square().sum(0).cpu()
+        self._sums.append(rows.sum(0))
+        self._squares.append(rows.square_().sum(0))
 
     def total(self) -> float:
-        return float((self._square / self._count - (self._sum / self._count).square()).clamp_min(0).sum())
+        mean, square = (_total(sums) / self._count for sums in (self._sums, self._squares))
+        return float((square - mean.square()).clamp_min(0).sum())
+
+
+def _total(parts: list[Tensor]) -> Tensor:
+    return torch.stack(parts).cpu().double().sum(0)
 
 
 def _mean(parts: list[Tensor]) -> float:
-    return float(torch.cat(parts).double().mean())
+    return float(torch.cat(parts).cpu().double().mean())

@@ -12,7 +12,7 @@ from aerun.batches import Batch, Resident
 from aerun.checkpoint import Checkpointer, Progress
 from aerun.device import wait
 from aerun.errors import DivergedError, PrunedError
-from aerun.evaluation import evaluate
+from aerun.evaluation import Evaluation
 from aerun.graph import wants_recording
 from aerun.history import History
 from aerun.progress import ProgressBar
@@ -46,6 +46,10 @@ class Loop:
         self.total_steps = settings.steps or settings.epochs * self.steps_per_epoch
         self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
         self._compiled: set[int] = set()
+        # Without a validation part some training images tell at least whether the weights are sound.
+        data = self.parts.data
+        part, self.judge = (data.validation, "validation") if data.validation else (head(data.train, PROBES), "probe")
+        self.evaluation = Evaluation(part, self.parts.noise, self.parts.loss)
 
     def run(self) -> Progress:
         """Train from where ``progress`` stands to the end, with a checkpoint after epochs (of those shorter than a
@@ -144,20 +148,18 @@ class Loop:
 
     def _evaluate(self, history: History, numbers: dict[str, float]) -> dict[str, float]:
         """End the epoch: the validation part's metrics, what follows from them, and whether the run has ended."""
-        progress, data = self.progress, self.parts.data
+        progress = self.progress
         last = progress.step >= self.total_steps
         self.judged = due = last or (progress.epoch + 1) % self.settings.evaluate_every_epochs == 0
         validation: dict[str, float] = {}
         if due:
-            # Without a validation part some training images tell at least whether the weights are sound.
-            part, name = (data.validation, "validation") if data.validation else (head(data.train, PROBES), "probe")
             try:
                 with self.stop.interruptible():
-                    metrics = evaluate(self.parts.autoencoder, part, self.parts.noise, self.parts.loss)
+                    metrics = self.evaluation(self.parts.autoencoder)
             except Stopped:
                 self._save(history)
                 raise
-            validation = {f"{name}/{key}": value for key, value in metrics.items()}
+            validation = {f"{self.judge}/{key}": value for key, value in metrics.items()}
         progress.epoch, progress.partial = progress.epoch + 1, {}
         if due:
             sound = math.isfinite(validation.get("probe/loss", 0.0))

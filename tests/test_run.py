@@ -53,6 +53,12 @@ def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def written(path: Path) -> tuple[int, int, int]:
+    """Which file it is and when it was written; reading it may change when it was read."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def lines(folder: Path) -> list[dict[str, float]]:
     """metrics.jsonl without the speed, which no two runs share."""
     parsed = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -488,8 +494,8 @@ def test_a_run_killed_before_it_could_say_that_it_finished_says_so_when_repeated
     folder = go()
     status = json.loads((folder / "status.json").read_text())
     (folder / "status.json").write_text(json.dumps({**status, "state": "running"}))
-    before = (folder / "summary.json").stat()
+    before = written(folder / "summary.json")
     go()
     again = json.loads((folder / "status.json").read_text())
     assert again["state"] == "finished" and again["began"] == status["began"]
-    assert (folder / "summary.json").stat() == before
+    assert written(folder / "summary.json") == before
