@@ -22,7 +22,8 @@ def corrupted_batches(split: Split, noise: Any) -> Iterator[tuple[Tensor, Tensor
     random = Randomness(EVALUATION_SEED, split.inputs.device)
     for index, (inputs, targets) in enumerate(zip(split.inputs.split(BATCH), split.targets.split(BATCH), strict=True)):
         clean = as_float(inputs)
-        yield clean, noise(clean, random.at("evaluation-noise", index)), as_float(targets)
+        wanted = clean if split.targets is split.inputs else as_float(targets)
+        yield clean, noise(clean, random.at("evaluation-noise", index)), wanted
 
 
 def evaluate(autoencoder: Autoencoder, split: Split, noise: Any, loss: Any) -> dict[str, float]:

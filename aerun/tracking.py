@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -32,6 +33,9 @@ class Tracker:
     A continued run says how many epochs it has done, and from which step on it will log again: what stands
     there already is dropped.
     ``events=False``: only PNG files are written, nothing is added to the logs.
+
+    Pictures are compressed and written by a thread beside the training; ``flush`` waits for them, and raises what went
+    wrong with them.
     """
 
     def __init__(self, folder: Path, *, epoch: int = 0, purge_from: int | None = None, events: bool = True) -> None:
@@ -41,6 +45,8 @@ class Tracker:
         self._writer: SummaryWriter | None = None
         self._tags: set[str] = set()
         self._charted = False
+        self._painter = ThreadPoolExecutor(1, "pictures")
+        self._painting: list[Future[None]] = []
         if events:
             kept = [line for line in read_metrics(folder) if line["epoch"] <= epoch]
             write_text(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
@@ -49,8 +55,11 @@ class Tracker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._painter.shutdown()
         if self._writer is not None:
             self._writer.close()
+        if error is None:
+            self._painted()
 
     @property
     def _board(self) -> SummaryWriter:
@@ -63,6 +72,7 @@ class Tracker:
 
     def flush(self) -> None:
         """Put everything logged so far on disk."""
+        self._painted()
         if self._writer is not None:
             self._writer.flush()
         for path in (self.folder / METRICS, *sorted(self.folder.glob("events.out.tfevents.*"))[-1:]):
@@ -86,6 +96,17 @@ class Tracker:
 
     def picture(self, tag: str, pixels: np.ndarray, step: int) -> None:
         """A picture [H,W] or [H,W,3], uint8: in TensorBoard, and the latest as a PNG file under figures/."""
+        if self._events:
+            _ = self._board  # opened here: the thread only adds to it
+        self._painting.append(self._painter.submit(self._paint, tag, pixels, step))
+
+    def _painted(self) -> None:
+        """Wait for the pictures that are being written; raises the first error of theirs."""
+        painting, self._painting = self._painting, []
+        for picture in painting:
+            picture.result()
+
+    def _paint(self, tag: str, pixels: np.ndarray, step: int) -> None:
         from PIL import Image
         from tensorboard.compat.proto.summary_pb2 import Summary
 
