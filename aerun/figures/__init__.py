@@ -123,11 +123,18 @@ def scatter(points: Tensor, labels: Tensor | None, classes: list[str] | None, ti
 
 def curves(series: dict[str, tuple[list[float], list[float]]], ylabel: str, logarithmic: bool = True) -> Pixels:
     """Lines by name, each (epochs, values)."""
+    from matplotlib.ticker import LogLocator
+
     figure, axes = axes_of((7, 4), measured=False)
     for name, (x, y) in series.items():
         axes.plot(x, y, label=name, marker="." if len(x) < 40 else None)
     if logarithmic and all(value > 0 for _, y in series.values() for value in y):
         axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if high < 100 * low else (1,)))
+        # Plain numbers: those set as formulas take a third of the drawing.
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
     axes.set(xlabel="epoch", ylabel=ylabel)
     axes.grid(alpha=0.3)
     if len(series) > 1:
