@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
 import platform
+import sys
+from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 
@@ -15,3 +20,30 @@ def processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """How many the process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def versions(packages: Sequence[str]) -> str:
+    """Python's and those of the packages that are installed here."""
+    found = [f"Python {platform.python_version()}"]
+    for name in packages:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            found.append(f"no {name}")
+    return ", ".join(found)
+
+
+def circumstances(script: str, device: str, threads: str, packages: Sequence[str]) -> str:
+    """A paragraph: the command, the day, the machine, the versions."""
+    command = " ".join(["python", f"benchmarks/{script}", *sys.argv[1:]])
+    place = f"{processor()}, {cores()} cores, {threads}"
+    if device.startswith("cuda"):
+        import torch
+
+        place = f"{torch.cuda.get_device_name()}; {place}"
+    return f"`{command}`, {date.today()}, {place}. {versions(packages)}."

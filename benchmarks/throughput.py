@@ -27,8 +27,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.machine import circumstances  # noqa: E402
+from benchmarks.page import write_section  # noqa: E402
 from benchmarks.rounds import interleave  # noqa: E402
-from benchmarks.throughput_report import report, section  # noqa: E402
+from benchmarks.throughput_report import LEGEND, report  # noqa: E402
 from benchmarks.workers import Absent, Worker, serve  # noqa: E402
 
 MODELS = ["fc", "fc_deep", "big", "conv", "conv_fc", "vae"]
@@ -46,6 +48,7 @@ CONTESTANTS: dict[str, tuple[str, dict[str, bool]]] = {
     "lightning_tensors": ("lightning_peer", {"tensors": True}),
 }
 SAME_STEPS = ("bare", "aerun", "quiet")  # long rounds, of as many steps each
+WARM_UP = 10  # steps
 Ask = Callable[[], dict[str, float]]
 
 
@@ -76,20 +79,34 @@ def calibrated(workers: dict[str, Worker], model: str, batch: int, seconds: floa
     asks: dict[str, Ask] = {}
     common = 0
     for name, worker in workers.items():
-        worker.ask(model=model, batch=batch, steps=3)
-        tried = worker.ask(model=model, batch=batch, steps=10 if batch > 100 else 30)
-        rate = tried["images"] / tried["seconds"] / batch
-        steps = max(3, round(rate * (seconds if name in SAME_STEPS else short)))
+        worker.ask(model=model, batch=batch, steps=WARM_UP)
+        steps = common
+        if name not in SAME_STEPS or not common:
+            tried = worker.ask(model=model, batch=batch, steps=WARM_UP)
+            length = seconds if name in SAME_STEPS else short
+            steps = max(3, round(length * tried["images"] / tried["seconds"] / batch))
         if name in SAME_STEPS:
-            steps = common = common or steps
+            common = steps
         asks[name] = functools.partial(worker.ask, model=model, batch=batch, steps=steps)
     return asks
+
+
+def remove_absent(workers: dict[str, Worker], model: str, batch: int) -> dict[str, str]:
+    """Take those out that lack something, and say what."""
+    absent = {}
+    for name in list(workers):
+        try:
+            workers[name].ask(model=model, batch=batch, steps=1)
+        except Absent as error:
+            print(f"{name} is left out: {error}", flush=True)
+            absent[name] = str(error)
+            del workers[name]
+    return absent
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """All rounds: {"MODEL BATCH": {contestant: [round, ...]}}, and who could not take part."""
     results: dict[str, Any] = {}
-    absent: dict[str, str] = {}
     core = None if given.device != "cpu" or not hasattr(os, "sched_getaffinity") else given.core
     with contextlib.ExitStack() as stack:
         cache = stack.enter_context(tempfile.TemporaryDirectory())
@@ -100,15 +117,9 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             for name in CONTESTANTS
             if name in given.only
         }
+        absent = remove_absent(workers, given.models[0], given.batches[0])
         for model in given.models:
             for batch in given.batches:
-                for name in list(workers):
-                    try:
-                        workers[name].ask(model=model, batch=batch, steps=1)
-                    except Absent as error:
-                        print(f"{name} is left out: {error}", flush=True)
-                        absent[name] = str(error)
-                        del workers[name]
                 asks = calibrated(workers, model, batch, given.seconds, given.peer_seconds)
                 rounds = interleave(asks, given.rounds)
                 results[f"{model} {batch}"] = rounds
@@ -156,7 +167,26 @@ def main() -> None:
     print(text)
     complete = (given.models, given.batches, given.only) == (MODELS, BATCHES, list(CONTESTANTS))
     if complete if given.write is None else given.write:
-        section(text, measured["absent"], given)
+        write_section("throughput", "\n\n".join(["## Training speed", about(given, measured["absent"]), text]))
+
+
+def about(given: argparse.Namespace, absent: dict[str, str]) -> str:
+    """Where and how it was measured."""
+    from benchmarks.contestants.task import EVALUATED, images_folder, read_images
+
+    images = len(read_images(images_folder())[0])
+    where = "one core, one thread" if given.device == "cpu" else "one host thread"
+    packages = ["torch", "torchvision", "numpy", "pythae", "lightning"]
+    return (
+        f"{circumstances('throughput.py', given.device, where, packages)} "
+        f"{images:,} training images of Fashion-MNIST. {given.rounds} rounds, the contestants asked in turn, "
+        f"each in a process of its own; a round is about {given.seconds:g} s of steps of the bare loop and of aerun, "
+        f"{given.peer_seconds:g} s of the others, after a warm-up that is not counted. Evaluation ({EVALUATED:,} "
+        f"images) and all else is timed apart. big is 784-1000-500-250-30 and its mirror."
+        + "".join(f" {name} is left out: {why}." for name, why in absent.items())
+        + "\n"
+        + LEGEND.rstrip()
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from benchmarks.contestants.nets import build
 from benchmarks.contestants.task import EVALUATED, LEARNING_RATE, SHARE, TRAIN, Round, Task, Train, now
 
 
+@functools.cache
 def torchvision_sets(folder: Path) -> tuple[Dataset[Any], Dataset[Any]]:
     """Training and validation images as torchvision has them."""
     from torchvision.datasets import FashionMNIST

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -48,7 +50,7 @@ def build(model: str) -> Net:
             nn.Sequential(*_linear(widths[::-1]), image),
         )
     if model == "conv":
-        return Net(nn.Sequential(*_down()), nn.Sequential(*_up()))
+        return Net(nn.Sequential(*_down(), nn.ReLU()), nn.Sequential(*_up()))
     if model == "vae":
         encoder = nn.Sequential(*_down(), nn.ReLU(), nn.Flatten(), nn.Linear(576, 32))
         return Net(encoder, nn.Sequential(nn.Linear(16, 576), nn.ReLU(), nn.Unflatten(1, (64, 3, 3)), *_up()), True)
@@ -65,7 +67,7 @@ def build(model: str) -> Net:
 
 def _linear(widths: list[int]) -> list[nn.Module]:
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.LeakyReLU()]
     return layers[:-1]
 

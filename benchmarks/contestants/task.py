@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import os
 import time
@@ -51,6 +52,7 @@ def images_folder() -> Path:
     return next((Path(place) for place in places if place and (Path(place) / TRAIN).exists()), EMBEDDED)
 
 
+@functools.cache
 def read_images(folder: Path) -> tuple[Tensor, Tensor]:
     """uint8 training images [N,1,28,28], and the first of those that are held out for validation."""
     with gzip.open(folder / TRAIN) as file:
