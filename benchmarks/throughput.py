@@ -27,6 +27,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.images import images_folder  # noqa: E402
 from benchmarks.machine import circumstances  # noqa: E402
 from benchmarks.page import write_section  # noqa: E402
 from benchmarks.rounds import interleave  # noqa: E402
@@ -56,7 +57,7 @@ def answering(name: str, device: str) -> Callable[[dict[str, Any]], dict[str, fl
     """The side of the worker: train as asked, and tell what it took."""
     import torch
 
-    from benchmarks.contestants.task import Task, Train, images_folder
+    from benchmarks.contestants.task import Task, Train
 
     torch.set_num_threads(1)
     module, told = CONTESTANTS[name]
@@ -172,7 +173,7 @@ def main() -> None:
 
 def about(given: argparse.Namespace, absent: dict[str, str]) -> str:
     """Where and how it was measured."""
-    from benchmarks.contestants.task import EVALUATED, images_folder, read_images
+    from benchmarks.contestants.task import EVALUATED, read_images
 
     images = len(read_images(images_folder())[0])
     where = "one core, one thread" if given.device == "cpu" else "one host thread"

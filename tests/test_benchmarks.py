@@ -20,8 +20,10 @@ from aerun.objective import objective
 from aerun.settings import parse
 from benchmarks.contestants.bound import step_flops
 from benchmarks.contestants.nets import MODELS, build
-from benchmarks.contestants.task import EMBEDDED, read_images
+from benchmarks.contestants.task import read_images
+from benchmarks.images import EMBEDDED
 from benchmarks.page import write_section
+from benchmarks.powerlaw import fit
 from benchmarks.rounds import interleave, paired, spread, table, verdict
 from benchmarks.throughput_report import report
 from benchmarks.workers import Worker
@@ -153,3 +155,14 @@ def test_throughput_from_end_to_end(tmp_path: Path) -> None:
     [bare], [ours] = json.loads((tmp_path / "all.json").read_text())["rounds"]["fc 512"].values()
     assert bare["images"] == ours["images"] > 0
     assert np.isfinite([*bare.values(), *ours.values()]).all()
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 1.05, 2.0])
+@pytest.mark.parametrize("fixed", [0.0, 3.0])
+def test_the_exponent_of_an_exact_law_is_found(exponent: float, fixed: float) -> None:
+    counts = [10_000, 30_000, 100_000, 300_000, 1_000_000]
+    factor = 20 / 1_000_000**exponent
+    law = fit(counts, [fixed + factor * n**exponent for n in counts])
+    assert law.exponent == pytest.approx(exponent, abs=0.002)
+    assert law.fixed == pytest.approx(fixed, abs=0.02)
+    assert law.misfit < 0.01

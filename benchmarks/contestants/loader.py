@@ -13,7 +13,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from benchmarks.contestants.nets import build
-from benchmarks.contestants.task import EVALUATED, LEARNING_RATE, SHARE, TRAIN, Round, Task, Train, now
+from benchmarks.contestants.task import EVALUATED, LEARNING_RATE, SHARE, Round, Task, Train, now
+from benchmarks.images import TRAIN
 
 
 @functools.cache

@@ -20,7 +20,8 @@ from aerun.evaluation import evaluate
 from aerun.experiment import run
 from aerun.settings import Settings, parse
 from benchmarks.contestants.nets import MODELS
-from benchmarks.contestants.task import EMBEDDED, EVALUATED, Round, Task, Train, now
+from benchmarks.contestants.task import EVALUATED, Round, Task, Train, now
+from benchmarks.images import EMBEDDED
 
 QUIET = ["trainer.log_every_steps=1000000000", "trainer.pictures=0"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gzip
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-EMBEDDED = Path(__file__).resolve().parents[2] / "aerun" / "data" / "fashion_mnist_mini"
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
-TRAIN = "train-images-idx3-ubyte.gz"
+from benchmarks.images import TRAIN
+
 EVALUATED = 2000  # images of the validation part: the same few for all, since this is not what is compared
 SHARE = 0.1  # of the training images that are held out
 LEARNING_RATE = 1e-3
@@ -44,12 +42,6 @@ class Round:
 
 
 Train = Callable[[int], Round]  # how many steps
-
-
-def images_folder() -> Path:
-    """Where the whole Fashion-MNIST is: $AERUN_FASHION_MNIST or Debian's package; else the embedded 10,000 images."""
-    places = [os.environ.get("AERUN_FASHION_MNIST", ""), DEBIAN]
-    return next((Path(place) for place in places if place and (Path(place) / TRAIN).exists()), EMBEDDED)
 
 
 @functools.cache
