@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 EXPONENTS = np.arange(0.05, 4.0, 0.002)
+FLAT = 1.1  # costs that differ by less do not tell what they grow with
 
 
 class PowerLaw(NamedTuple):
@@ -21,15 +22,22 @@ class PowerLaw(NamedTuple):
     def __call__(self, n: np.ndarray) -> np.ndarray:
         return self.fixed + self.factor * n**self.exponent
 
+    def __str__(self) -> str:
+        """The exponent and the misfit."""
+        return f"{self.exponent:.2f} ({100 * self.misfit:.0f} %)" if self.factor else "flat"
+
 
 def fit(counts: Sequence[float], costs: Sequence[float]) -> PowerLaw:
     """The law with the smallest relative errors, in the sense of least squares; neither part is negative.
 
     Without the fixed part, a slope in log-log axes would take a start-up that costs the same for every n for
     sub-linear growth. For each exponent the other two follow by linear least squares; the exponents are tried in turn.
+    Costs that hardly differ, or fall, give a law without growth.
     """
     n, cost = np.asarray(counts, float), np.asarray(costs, float)
-    best, least = None, np.inf
+    best, least = PowerLaw(float(cost.mean()), 0.0, 0.0, float(np.abs(cost / cost.mean() - 1).max())), np.inf
+    if cost.max() < FLAT * cost.min():
+        return best
     for exponent in EXPONENTS:
         power = (n / n.max()) ** exponent
         # Both columns over the costs: residuals are then relative.
@@ -42,6 +50,6 @@ def fit(counts: Sequence[float], costs: Sequence[float]) -> PowerLaw:
         errors = (fixed + factor * power) / cost - 1
         if (errors**2).sum() < least:
             least = (errors**2).sum()
-            best = PowerLaw(fixed, factor / n.max() ** exponent, float(exponent), float(np.abs(errors).max()))
-    assert best is not None, "the costs fall"
+            values = (fixed, factor / n.max() ** exponent, exponent, np.abs(errors).max())
+            best = PowerLaw(*map(float, values))
     return best

@@ -47,10 +47,11 @@ TARGETS = [(HELP, None, 1.0), (STEP, IMPORT, 1.7), (RUN, BARE, 1.25)]
 
 @dataclass(frozen=True)
 class Process:
-    """Seconds from the start to the end, or to the clock that it printed; and its peak memory in MiB."""
+    """Seconds from the start to the end, or to the clock that it printed; peak memory in MiB; processor seconds."""
 
     seconds: float
     peak: float
+    processor: float
 
 
 def timed(words: list[str], folder: Path, cache: Path, core: int | None) -> Process:
@@ -84,7 +85,7 @@ def timed(words: list[str], folder: Path, cache: Path, core: int | None) -> Proc
         raise RuntimeError(f"the completion of {COMPLETION!r} is {lines}")
     if words[0].endswith("first_step.py"):
         end = float(lines[-1])
-    return Process(end - begin, usage.ru_maxrss / 1024)
+    return Process(end - begin, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime)
 
 
 def measured(commands: dict[str, list[str]], rounds: int, core: int | None) -> dict[str, list[Process]]:

@@ -166,3 +166,9 @@ def test_the_exponent_of_an_exact_law_is_found(exponent: float, fixed: float) ->
     assert law.exponent == pytest.approx(exponent, abs=0.002)
     assert law.fixed == pytest.approx(fixed, abs=0.02)
     assert law.misfit < 0.01
+
+
+def test_what_does_not_grow_is_flat() -> None:
+    assert str(fit([1, 10, 100], [2.0, 2.1, 2.05])) == "flat"
+    assert str(fit([1, 10, 100], [4.0, 3.0, 2.0])) == "flat"
+    assert str(fit([1, 10, 100], [1.0, 10.0, 100.0])) == "1.00 (0 %)"
