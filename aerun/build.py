@@ -19,6 +19,7 @@ from aerun.graph import wants_recording
 from aerun.lean import spare_compiler
 from aerun.memory import keep_freed_memory
 from aerun.precision import choose_precision
+from aerun.ranks.launch import nodes
 from aerun.seeding import seed_everything
 from aerun.settings import Settings
 from aerun.step import Parts
@@ -35,10 +36,17 @@ def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
     return Parts(autoencoder, data, settings.noise, settings.loss, optimizer, scheduler, settings.seed)
 
 
-def prepare(settings: Settings) -> torch.device:
-    """Choose the device, and put torch's process-wide state where this run wants it, whatever ran before."""
+def prepare(settings: Settings, rank: int | None = None) -> torch.device:
+    """Choose the device, and put torch's process-wide state where this run wants it, whatever ran before.
+
+    ``rank``: the number, on this machine, of this one of several processes that train the run.
+    """
     device = choose_device(settings.trainer.device)
-    torch.set_num_threads(settings.trainer.threads or default_threads())
+    if rank is not None and device.type == "cuda":
+        device = torch.device("cuda", rank)
+        torch.cuda.set_device(device)
+    here = math.ceil(getattr(settings.trainer, "processes", 1) / nodes(os.environ))
+    torch.set_num_threads(settings.trainer.threads or max(1, default_threads() // here))
     deterministic = settings.trainer.deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -47,7 +55,7 @@ def prepare(settings: Settings) -> torch.device:
         torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
     choose_precision(settings.trainer.precision, device)
-    wants_recording(settings.trainer.graph, device)
+    wants_recording(settings.trainer.graph, device, settings.trainer.processes)
     spare_compiler(not settings.trainer.compile)
     keep_freed_memory()
     seed_everything(settings.seed)
@@ -81,6 +89,7 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
             f"{settings.name('model')} and {settings.name('sparsity')}: sparsity.k={k}, but the code, "
             f"{list(codec.code_shape)}, has only {available} {where}; use sparsity.k={available} or less"
         )
+    _refuse_batch_statistics(settings, codec.encoder, codec.decoder)
     if latent.parameters_per_code > 1:
         # Means and log-variances are read off the linear features; the code has no nonlinearity of its own.
         sparsity = dataclasses.replace(sparsity, activation="identity")
@@ -96,6 +105,18 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
         standardise_input=Standardise(*(data.input_statistics or ())),
         standardise_target=Standardise(*(data.target_statistics or ())),
     )
+
+
+def _refuse_batch_statistics(settings: Settings, *modules: torch.nn.Module) -> None:
+    """Of several processes each sees a part of a minibatch, whose statistics are others."""
+    processes = getattr(settings.trainer, "processes", 1)
+    for layer in (layer for module in modules for layer in module.modules() if processes > 1):
+        instance = isinstance(layer, torch.nn.modules.instancenorm._InstanceNorm)
+        if isinstance(layer, torch.nn.modules.batchnorm._NormBase) and (layer.track_running_stats or not instance):
+            raise ConfigError(
+                f"{settings.name('model')} and trainer.processes={processes}: {type(layer).__name__} takes statistics "
+                "of a minibatch, of which each process sees a part; use GroupNorm or LayerNorm, or one process"
+            )
 
 
 def build_optimizer(settings: Settings, autoencoder: Autoencoder) -> torch.optim.Optimizer:

@@ -9,7 +9,9 @@ import contextlib
 import logging
 import os
 import re
+import shlex
 import sys
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -142,8 +144,22 @@ def guarded(function: Callable[[], Any]) -> None:
         sys.exit(1)
 
 
+def refuse_torchrun() -> None:
+    """Many processes of one run would be many runs: say, from one of them, what starts them as one."""
+    if not {"LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys():
+        return
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(10)  # the first that ends is the end of all
+    else:
+        script = ["python", sys.argv[0]] if sys.argv[0].endswith(".py") else [Path(sys.argv[0]).name]
+        words = shlex.join([*script, f"trainer.processes={os.environ['WORLD_SIZE']}", *sys.argv[1:]])
+        print(f"aerun: a run starts its processes itself; instead of torchrun, type: {words}", file=sys.stderr)
+    sys.exit(2)
+
+
 def main() -> None:
     """``aerun-train`` and scripts/train.py."""
+    refuse_torchrun()
     # A shell expands ~ only at the start of a word, and Hydra's grammar has no use for it.
     sys.argv[1:] = [re.sub(r"^([\w.+/]+=)~(?=/|$)", rf"\1{Path.home()}", word) for word in sys.argv[1:]]
 

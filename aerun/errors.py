@@ -27,3 +27,7 @@ class BusyError(ConfigError):
 
 class PrunedError(AerunError):
     """A run that a search has stopped early, as not promising."""
+
+
+class KilledError(AerunError):
+    """A process of the run that ended without a word."""

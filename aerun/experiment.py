@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from aerun.files import leftovers, storage_error, write_text
 from aerun.lock import NAME as LOCK
 from aerun.lock import FolderLock
 from aerun.precision import difference
+from aerun.ranks import launch
+from aerun.ranks.silent import Reader, SilentReport, SilentTracker
 from aerun.report import Report
 from aerun.runfolder import (
     CHECKPOINTS,
@@ -73,7 +76,7 @@ def run(
     after a signal; either way the last checkpoint is whole.
     """
     config = {**config, "resume": None}
-    try:
+    with explained(settings, folder):
         folder.mkdir(parents=True, exist_ok=True)
         known = {LOCK, STATUS, ".hydra", "aerun.log", *(path.name for path in leftovers(folder))}
         strange = sorted({path.name for path in folder.iterdir()} - known)
@@ -90,16 +93,28 @@ def run(
                     record_status(folder, "finished", began=status.get("began"))
                 return finished
             with stop.interruptible():
-                device = prepare(settings)
-                data = (load or settings.dataset.load)(device)
-                parts = build_parts(settings, data, device)
+                device, processes = prepare(settings), getattr(settings.trainer, "processes", 1)
+                launch.device_of_each(settings.trainer.device, processes, os.environ)
+                place = device if processes == 1 else torch.device("cpu")  # others train
+                parts = build_parts(settings, (load or settings.dataset.load)(place), place)
             # Only now: what cannot work should leave no folder behind that looks like a run.
-            describe(folder, config, settings.choices, overrides, data, device)
+            describe(folder, config, settings.choices, overrides, parts.data, device)
             log.info("%s", _about(settings, parts, folder))
             with recorded_status(folder):
-                summary = _run(settings, config, folder, parts, stop, watch)
+                if processes == 1:
+                    summary = lead(settings, config, folder, parts, stop, watch)
+                else:
+                    del parts
+                    summary = launch.train(processes, folder, stop, load, watch)
             stop.check()  # a signal that came at the very end: the run is whole, but a sweep should stop
             return summary
+
+
+@contextlib.contextmanager
+def explained(settings: Settings, folder: Path) -> Iterator[None]:
+    """Errors of the machine as those of aerun's that say what may help."""
+    try:
+        yield
     except (MemoryError, torch.OutOfMemoryError) as error:
         what = f"{settings.name('model')} and trainer.batch_size={settings.trainer.batch_size}"
         raise ConfigError(f"{what}: out of memory ({' '.join(str(error).split()) or 'on the host'})") from error
@@ -127,7 +142,7 @@ def claim(folder: Path, settings: Settings, config: Mapping[str, Any]) -> dict[s
         return None
 
 
-def _run(
+def lead(
     settings: Settings,
     config: Mapping[str, Any],
     folder: Path,
@@ -135,16 +150,14 @@ def _run(
     stop: StopSignals,
     watch: Watch | None,
 ) -> dict[str, Any]:
-    """The run itself, in a folder that is this process's own."""
+    """The run itself, in a folder that is the job's own; of several processes, the one that writes."""
     (folder / CHECKPOINTS).mkdir(exist_ok=True)
     every = settings.checkpoint.every_minutes
     checkpoints = Checkpointer(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer, every)
-    progress = checkpoints.restore()
-    begun = progress is not None or (folder / METRICS).exists()
-    if progress is None:
-        progress = Progress()
-    else:
-        parts.scheduler.restore(progress.scheduler)
+    restored = _restored(parts, checkpoints)
+    begun = restored is not None or (folder / METRICS).exists()
+    progress = restored or Progress()
+    if restored is not None:
         log.info("continuing %s after step %d", folder, progress.step)
     (folder / SUMMARY).unlink(missing_ok=True)
     # What the partial epoch logged last stands at this step; it is logged again, all that came after it dropped.
@@ -171,6 +184,23 @@ def _run(
     summary["wall_seconds"] = checkpoints.wall_seconds(progress)
     write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary
+
+
+def follow(settings: Settings, folder: Path, parts: Parts, stop: StopSignals) -> None:
+    """Another of several processes: the same training, and nothing written."""
+    checkpoints = Reader(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer)
+    progress = _restored(parts, checkpoints) or Progress()
+    tracker = SilentTracker()
+    report = SilentReport(parts.autoencoder, parts.data, parts.noise, tracker)
+    settings.trainer.fit(parts, progress, tracker, report, checkpoints, stop)
+
+
+def _restored(parts: Parts, checkpoints: Checkpointer) -> Progress | None:
+    """Everything as the last checkpoint has it, if there is one."""
+    progress = checkpoints.restore()
+    if progress is not None:
+        parts.scheduler.restore(progress.scheduler)
+    return progress
 
 
 def _about(settings: Settings, parts: Parts, folder: Path) -> str:

@@ -104,10 +104,13 @@ def record_on_cuda(function: Callable[[], Update]) -> tuple[Update, Callable[[],
     return result, graph.replay
 
 
-def wants_recording(setting: Literal["auto"] | bool, device: torch.device) -> Literal["auto"] | bool:
+def wants_recording(
+    setting: Literal["auto"] | bool, device: torch.device, processes: int = 1
+) -> Literal["auto"] | bool:
     """What ``trainer.graph`` comes to on a device. ConfigError where it is asked for and cannot be."""
-    if device.type == "cuda":
+    if device.type == "cuda" and processes == 1:
         return setting
     if setting is True:
-        raise ConfigError(f"trainer.graph=true: needs a CUDA device, the device is {device}")
+        why = f"needs a CUDA device, the device is {device}" if processes == 1 else f"not with {processes} processes"
+        raise ConfigError(f"trainer.graph=true: {why}")
     return False

@@ -57,7 +57,7 @@ class History:
             gradient_norm(self._parts.autoencoder) if last.norm is None else float(last.norm)
         )
         values["train/learning_rate"] = float(self._parts.optimizer.param_groups[0]["lr"])
-        values["train/active_units"] = float((last.code != 0).sum()) / len(last.code)
+        values["train/active_units"] = float(self._parts.ranks.total((last.code != 0).sum())) / self._sizes[-1]
         self._last = (step, values)
         self._tracker.scalars(values, step)
 
@@ -69,7 +69,8 @@ class History:
         """Wait for the pending terms; DivergedError at the first that is not finite."""
         if not self._pending:
             return
-        rows: list[list[float]] = torch.stack(self._pending).view(-1, len(self._names)).tolist()
+        terms = torch.stack(self._pending).view(-1, len(self._names))
+        rows: list[list[float]] = self._parts.ranks.total(terms).tolist()
         self._pending.clear()
         for offset, row in enumerate(rows):
             # The total comes first but says least: name the part of it that went wrong.

@@ -80,7 +80,7 @@ class Loop:
         if self.settings.pictures and (progress.ended or progress.epoch in self.settings.picture_epochs(self.epochs)):
             self.report.epoch(progress.step)
         self.tracker.metrics(epoch=progress.epoch, step=progress.step, **numbers)
-        leaving = self.stop.requested is not None
+        leaving, _ = self._agree()
         if self.checkpoints.epoch(progress, last=progress.ended or leaving):
             self._save()
         bar.epoch(progress.epoch, self.epochs, numbers)
@@ -98,7 +98,7 @@ class Loop:
             ),
             precision=settings.precision,
             compiled=settings.compile,
-            graph=wants_recording(settings.graph, self.parts.device),
+            graph=wants_recording(settings.graph, self.parts.device, settings.processes),
             clip_norm=settings.clip_norm,
             clip_value=settings.clip_value,
         )
@@ -117,11 +117,13 @@ class Loop:
             progress.train_images += len(batch)
             history.add(update.terms, len(batch))
             last = progress.step >= self.total_steps or history.steps == self.steps_per_epoch
-            if last or progress.step % self.settings.log_every_steps == 0:
+            logging = last or progress.step % self.settings.log_every_steps == 0
+            if logging:
                 history.flush(progress.step, update)
                 bar.update(progress.step)
+            leaving, due = self._agree(now=logging)
             # After the last step the epoch's own checkpoint follows at once.
-            if self.stop.requested is not None or (self.checkpoints.due() and not last):
+            if leaving or (due and not last):
                 now = time.perf_counter()
                 progress.train_seconds, clock = progress.train_seconds + now - clock, now
                 self._save(history)
@@ -155,7 +157,7 @@ class Loop:
         if due:
             try:
                 with self.stop.interruptible():
-                    metrics = self.evaluation(self.parts.autoencoder)
+                    metrics = self.parts.ranks.first(lambda: self.evaluation(self.parts.autoencoder))
             except Stopped:
                 self._save(history)
                 raise
@@ -167,6 +169,13 @@ class Loop:
         progress.ended = last or self._enough()
         self.tracker.scalars({**validation, SPEED: numbers[SPEED]}, progress.step)
         return validation
+
+    def _agree(self, now: bool = True) -> tuple[bool, bool]:
+        """Whether the run is to be left, and whether a checkpoint is due: the same for all that train it."""
+        number, due = self.parts.ranks.agree(self.stop.requested, self.checkpoints.due(), now)
+        if number is not None:
+            self.stop.request(number)
+        return number is not None, due
 
     def _judge(self, monitored: float) -> None:
         """Tell the scheduler, and remember the best epoch."""

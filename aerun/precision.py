@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from aerun.errors import ConfigError
+from aerun.ranks.alone import Alone
 
 if TYPE_CHECKING:
     from aerun.batches import Batch
@@ -36,10 +38,13 @@ def autocast(precision: Precision, device: torch.device, cached: bool = True) ->
 
 
 def difference(parts: Parts, batch: Batch, precision: Precision) -> dict[str, float]:
-    """What ``precision`` changes on one batch with the present weights, against float32: the loss's relative
-    difference, and the Euclidean norm of the gradient's difference over the gradient's norm."""
+    """What ``precision`` changes on one batch with the present weights, against float32, in evaluation mode: the
+    loss's relative difference, and the Euclidean norm of the gradient's difference over the gradient's norm."""
     from aerun.step import gradients_of
 
+    parts = replace(parts, ranks=Alone())
+    was_training = parts.autoencoder.training
+    parts.autoencoder.eval()
     results = []
     draw = parts.autoencoder.draw(len(batch), torch.Generator(parts.device).manual_seed(parts.seed))
     kept = [parameter.grad for parameter in parts.autoencoder.parameters()]
@@ -51,6 +56,7 @@ def difference(parts: Parts, batch: Batch, precision: Precision) -> dict[str, fl
             gradient = torch.cat([p.grad.detach().flatten().double().cpu() for p in parameters if p.grad is not None])
             results.append((float(update.terms["loss"]), gradient))
     finally:
+        parts.autoencoder.train(was_training)
         _allow_tf32(precision == "tf32")
         for parameter, before in zip(parts.autoencoder.parameters(), kept, strict=True):
             parameter.grad = before

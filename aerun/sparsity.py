@@ -3,6 +3,9 @@ or penalises, and returns the code with its penalties.
 
 Features are vectors [B,D] or maps [B,C,H,W]. For vectors a "unit" is one of the D features; for maps it is a
 channel, which occurs at H*W positions of every image.
+
+``rowwise``: the rows of a minibatch do not know of each other, and penalties are means over them. One that does not say
+so is shown all rows, wherever they are computed.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ class NoSparsity:
 
     activation: Activation
     constrains_code: ClassVar[bool] = False
+    rowwise: ClassVar[bool] = True
 
     def __call__(self, features: Tensor, training: bool) -> Constrained:
         """features[B,D] or [B,C,H,W] -> code of the same shape, no penalty."""
@@ -44,6 +48,7 @@ class TopK:
 
     k: Count
     activation: Activation
+    rowwise: ClassVar[bool] = True
 
     def __call__(self, features: Tensor, training: bool) -> Constrained:
         """features[B,D] or [B,C,H,W] -> code of the same shape with at most k nonzeros a row, no penalty."""
@@ -96,6 +101,7 @@ class L1:
 
     weight: NonNegative
     activation: Activation
+    rowwise: ClassVar[bool] = True
 
     def __call__(self, features: Tensor, training: bool) -> Constrained:
         """features[B,D] or [B,C,H,W] -> code of the same shape, penalty ``l1``."""

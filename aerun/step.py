@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -23,13 +23,16 @@ from aerun.graph import Recorded, record_on_cuda
 from aerun.lean import eager_step
 from aerun.objective import objective
 from aerun.precision import Precision, autocast
+from aerun.ranks.alone import Alone
 from aerun.scheduler import Scheduler
 from aerun.seeding import Randomness
 
 
 class Update(NamedTuple):
     """What a step tells, detached, on the device: loss terms by name, codes [B,...], and the gradient norm before
-    clipping where there is clipping (otherwise the gradients are there to be measured)."""
+    clipping where there is clipping (otherwise the gradients are there to be measured).
+
+    Of several processes each has the codes of its own rows, and what these contribute to the terms."""
 
     terms: dict[str, Tensor]
     code: Tensor
@@ -51,6 +54,7 @@ class Parts:
     optimizer: Optimizer
     scheduler: Scheduler
     seed: int
+    ranks: Alone = field(default_factory=Alone)
 
     @property
     def device(self) -> torch.device:
@@ -72,7 +76,7 @@ def make_step(
 
     With ``graph`` all that comes after the random numbers is recorded once and replayed, on a CUDA device.
     """
-    autoencoder, noise, optimizer = parts.autoencoder, parts.noise, parts.optimizer
+    autoencoder, noise, optimizer, ranks = parts.autoencoder, parts.noise, parts.optimizer, parts.ranks
     random = Randomness(parts.seed, parts.device)
     gradients = gradients_of(parts, precision, compiled, clip_norm, clip_value, cached=not graph)
     update = eager_step(optimizer)
@@ -90,14 +94,19 @@ def make_step(
         run = Recorded(compute, record_on_cuda, list(autoencoder.parameters()), required=graph is True)
 
     def step(batch: Batch, number: int) -> Update:
-        inputs, targets = batch.inputs, batch.targets
-        if not noise.is_identity:
-            same, inputs = targets is inputs, as_float(inputs)
-            targets = inputs if same else targets
-            inputs = noise(inputs, random.at("noise", number))
+        ranks.begin(len(batch))
+        same = batch.targets is batch.inputs
+        # What is random is drawn for the whole minibatch, whoever computes which of its rows.
+        if noise.is_identity:
+            inputs = ranks.own(batch.inputs)
+            targets = inputs if same else ranks.own(batch.targets)
+        else:
+            clean = as_float(batch.inputs)
+            inputs = ranks.own(noise(clean, random.at("noise", number)))
+            targets = ranks.own(clean if same else batch.targets)
         draw = autoencoder.draw(len(batch), random.at("latent", number))
         rates.set(learning_rate(number))
-        result = run(inputs, targets, draw)
+        result = run(inputs, targets, None if draw is None else ranks.own(draw))
         if not whole:
             update()
         return result
@@ -112,9 +121,9 @@ def gradients_of(
 
     Inputs and targets are as stored, uint8 or float, the same tensor where nothing tells them apart.
     """
-    autoencoder, loss = parts.autoencoder, parts.loss
+    autoencoder, loss, ranks = parts.autoencoder, parts.loss, parts.ranks
     parameters = list(autoencoder.parameters())
-    forward: Callable[..., Any] = torch.compile(autoencoder) if compiled else autoencoder
+    forward = ranks.parallel(autoencoder, torch.compile(autoencoder) if compiled else autoencoder)
     casting = autocast(precision, parts.device, cached)
 
     def gradients(inputs: Tensor, targets: Tensor, draw: Tensor | None) -> Update:
@@ -125,13 +134,14 @@ def gradients_of(
         terms = objective(result, clean, autoencoder, loss)
         for parameter in parameters:
             parameter.grad = None
-        terms["loss"].backward()
+        ranks.weighted(terms["loss"]).backward()
         norm = None
         if clip_norm is not None:
             norm = clip_grad_norm_(parameters, clip_norm)
         if clip_value is not None:
             clip_grad_value_(parameters, clip_value)
-        return Update({name: term.detach() for name, term in terms.items()}, result.code.detach(), norm)
+        parted = {name: ranks.part(term.detach()) for name, term in terms.items()}
+        return Update(parted, ranks.counted(result.code.detach()), norm)
 
     return gradients
 

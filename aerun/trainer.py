@@ -33,6 +33,7 @@ class Joint:
     batch_size: Count
     device: str
     threads: Annotated[int, Range(1, 1024)] | None
+    processes: Annotated[int, Range(1, 1024)] = 1
     precision: Literal["float32", "tf32", "bfloat16"]
     compile: bool
     graph: Literal["auto"] | bool
@@ -50,6 +51,10 @@ class Joint:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise ValueError(f"device={self.device}: must be one of auto, cpu, cuda, cuda:N, mps")
+        if self.processes > 1 and re.fullmatch(r"mps|cuda:\d+", self.device):
+            raise ValueError(f"device={self.device}: trainer.processes={self.processes} need device=cuda or cpu")
+        if self.processes > self.batch_size:
+            raise ValueError(f"processes={self.processes}: is more than trainer.batch_size={self.batch_size}")
 
     def fit(
         self,

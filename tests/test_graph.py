@@ -157,6 +157,12 @@ def test_recording_is_for_cuda() -> None:
         wants_recording(True, torch.device("cpu"))
 
 
+def test_several_processes_are_not_recorded() -> None:
+    assert wants_recording("auto", torch.device("cuda", 0), processes=2) is False
+    with pytest.raises(ConfigError, match=r"trainer\.graph=true: not with 2 processes"):
+        wants_recording(True, torch.device("cuda", 0), processes=2)
+
+
 @needs_cuda
 @pytest.mark.parametrize("words", CASES, ids=" ".join)
 def test_recorded_and_eager_training_agree_on_a_gpu(compose: Compose, words: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ from safetensors import SafetensorError
 
 from aerun.build import build_autoencoder, check_data
 from aerun.dataset.base import Data
-from aerun.device import choose_device
 from aerun.errors import AerunError
+from aerun.ranks.launch import device_of_each
 from aerun.settings import parse
 from aerun.sweep.share import mapped, share, shared_path
 
@@ -63,7 +64,8 @@ def _shared(data: Data, path: Path) -> Data:
 def _on_device(finding: Finding, config: Mapping[str, Any]) -> Finding:
     """The finding, or that there is no such device."""
     try:
-        choose_device(str(config["trainer"].get("device", "auto")))
+        trainer = config["trainer"]
+        device_of_each(str(trainer.get("device", "auto")), trainer.get("processes", 1), os.environ)
     except AerunError as error:
         return Finding(finding.error or str(error))
     return finding

@@ -22,8 +22,9 @@ from aerun.sweep.preview import Estimate
 
 BUDGET = 0.3  # seconds of steps for each shape
 AROUND = 1.5  # seconds for pictures, checkpoints and the final evaluation, on small images
+RANKS = 6.0  # seconds until the processes of a run that has several begin
 TIMED = ("dataset", "noise", "model", "latent", "sparsity", "loss")
-TIMED_TRAINER = ("batch_size", "device", "threads", "precision", "compile", "clip_norm", "clip_value")
+TIMED_TRAINER = ("batch_size", "device", "threads", "processes", "precision", "compile", "clip_norm", "clip_value")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _time(settings: Settings, data: Data, device: torch.device) -> _Timing:
         clip_norm=getattr(trainer, "clip_norm", None),
         clip_value=getattr(trainer, "clip_value", None),
     )
-    batch = first(data.train, trainer.batch_size)
+    batch = first(data.train, math.ceil(trainer.batch_size / getattr(trainer, "processes", 1)))
     for number in range(3):
         step(batch, number)
     wait(device)
@@ -97,4 +98,5 @@ def _seconds(settings: Settings, timing: _Timing) -> float:
     per_epoch = math.ceil(timing.images / trainer.batch_size)
     steps = getattr(trainer, "steps", None) or trainer.epochs * per_epoch
     evaluations = math.ceil(steps / per_epoch / getattr(trainer, "evaluate_every_epochs", 1))
-    return float(steps * timing.step + evaluations * timing.evaluation + AROUND)
+    around = AROUND + (RANKS if getattr(trainer, "processes", 1) > 1 else 0.0)
+    return float(steps * timing.step + evaluations * timing.evaluation + around)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,20 +83,23 @@ def mapped(path: Path, device: torch.device) -> Data:
     return Data(train, split("validation"), test, classes, about["checksum"], inputs, targets)
 
 
-def loader(path: Path, load: Callable[[torch.device], Data]) -> Callable[[torch.device], Data]:
-    """How a job gets its data: mapped if they are shared, and kept for the next job of this process."""
+@dataclass(frozen=True)
+class Loader:
+    """How a job gets its data: mapped if they are shared at ``path``, and kept for the next job of this process."""
 
-    def loaded(device: torch.device) -> Data:
+    path: Path
+    load: Callable[[torch.device], Data]
+
+    def __call__(self, device: torch.device) -> Data:
         global _latest
+        path = self.path
         key = f"{path} {path.stat().st_mtime_ns if path.exists() else None} {device}"
         if _latest is None or _latest[0] != key:
             _latest = None  # let go of the one before first
             if not path.exists():
-                return load(device)
+                return self.load(device)
             _latest = key, mapped(path, device)
         return _latest[1]
-
-    return loaded
 
 
 def forget() -> None:

@@ -57,27 +57,28 @@ def _pruner(name: str, startup: int, warmup: int) -> optuna.pruners.BasePruner:
     return optuna.pruners.HyperbandPruner(max(1, warmup)) if name == "hyperband" else optuna.pruners.NopPruner()
 
 
-def watcher(trial: Mapping[str, Any]) -> Callable[[int, Mapping[str, float]], None]:
-    """In the job: tell the study each epoch's metric, and end the run if the study says so."""
-    study = optuna.load_study(
-        study_name=STUDY, storage=_storage(Path(trial["journal"])), pruner=_pruner(*trial["pruner"])
-    )
-    frozen = next(known for known in study.get_trials(deepcopy=False) if known.number == trial["number"])
-    handle = optuna.trial.Trial(study, frozen._trial_id)
-    told = set(frozen.intermediate_values)
-    metric = trial["metric"]
+class Watcher:
+    """In the job: tells the study each epoch's metric, and ends the run if the study says so."""
 
-    def watch(epoch: int, numbers: Mapping[str, float]) -> None:
+    def __init__(self, trial: Mapping[str, Any]) -> None:
+        self.trial = dict(trial)
+        study = optuna.load_study(
+            study_name=STUDY, storage=_storage(Path(trial["journal"])), pruner=_pruner(*trial["pruner"])
+        )
+        frozen = next(known for known in study.get_trials(deepcopy=False) if known.number == trial["number"])
+        self._handle = optuna.trial.Trial(study, frozen._trial_id)
+        self._told = set(frozen.intermediate_values)
+
+    def __call__(self, epoch: int, numbers: Mapping[str, float]) -> None:
+        metric = self.trial["metric"]
         if metric not in numbers:
             raise ConfigError(f"{METRIC}={metric}: a run has no such number. Known: {', '.join(numbers)}")
-        if epoch not in told:
-            handle.report(numbers[metric], epoch)
-        if handle.should_prune():
+        if epoch not in self._told:
+            self._handle.report(numbers[metric], epoch)
+        if self._handle.should_prune():
             raise PrunedError(
                 f"pruned after epoch {epoch}: {metric} {numbers[metric]:.6g} is worse than others had by then"
             )
-
-    return watch
 
 
 def plots(study: optuna.Study, folder: Path) -> list[Path]:

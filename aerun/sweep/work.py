@@ -21,7 +21,7 @@ from aerun.runfolder import read_status, record_status, state_after
 from aerun.settings import parse
 from aerun.signals import StopSignals
 from aerun.sweep.job import STOP, Job
-from aerun.sweep.share import loader, shared_path
+from aerun.sweep.share import Loader, shared_path
 
 WATCH = 0.3  # seconds between two looks for it
 PATIENCE = 60  # seconds for a process of a launcher that has died to save its run and let go of it
@@ -58,12 +58,12 @@ def work(job: Job, sweep: Path, parent: int | None = None, more_signals: Sequenc
 def _run(job: Job, sweep: Path, signals: StopSignals) -> None:
     try:
         settings = parse(job.config, job.choices, job.overrides)
-        load = loader(shared_path(sweep, job.config["dataset"]), settings.dataset.load)
+        load = Loader(shared_path(sweep, job.config["dataset"]), settings.dataset.load)
         watch = None
         if job.trial is not None:
-            from aerun.sweep.study import watcher
+            from aerun.sweep.study import Watcher
 
-            watch = watcher(job.trial)
+            watch = Watcher(job.trial)
         end = time.monotonic() + PATIENCE
         while True:
             try:

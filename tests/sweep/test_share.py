@@ -16,7 +16,7 @@ from aerun.dataset.base import Data, Split
 from aerun.experiment import run
 from aerun.settings import parse
 from aerun.sweep import share as sharing
-from aerun.sweep.share import loader, mapped, share, shared_path
+from aerun.sweep.share import Loader, mapped, share, shared_path
 from tests.faults.kills import contents, differences
 
 CPU = torch.device("cpu")
@@ -136,7 +136,7 @@ def test_a_run_with_mapped_data_is_the_run_without(tmp_path: Path, compose: Comp
     path = shared_path(tmp_path, config["dataset"])
     share(settings.dataset.load(CPU), path)
     run(settings, config, tmp_path / "alone")
-    run(settings, config, tmp_path / "mapped", load=loader(path, fail))
+    run(settings, config, tmp_path / "mapped", load=Loader(path, fail))
     assert differences(contents(tmp_path / "alone"), contents(tmp_path / "mapped")) == []
 
 
@@ -152,13 +152,13 @@ def test_jobs_of_a_process_keep_the_data_until_others_are_asked_for(tmp_path: Pa
     sharing.forget()
     share(data(1), tmp_path / "1")
     share(data(2), tmp_path / "2")
-    first = loader(tmp_path / "1", fail)(CPU)
-    assert loader(tmp_path / "1", fail)(CPU) is first
-    assert loader(tmp_path / "2", fail)(CPU).checksum == "2"
-    assert loader(tmp_path / "1", fail)(CPU) is not first
+    first = Loader(tmp_path / "1", fail)(CPU)
+    assert Loader(tmp_path / "1", fail)(CPU) is first
+    assert Loader(tmp_path / "2", fail)(CPU).checksum == "2"
+    assert Loader(tmp_path / "1", fail)(CPU) is not first
     share(data(3), tmp_path / "1")
-    assert loader(tmp_path / "1", fail)(CPU).checksum == "3"
-    assert loader(tmp_path / "none", lambda device: data(4))(CPU).checksum == "4"
+    assert Loader(tmp_path / "1", fail)(CPU).checksum == "3"
+    assert Loader(tmp_path / "none", lambda device: data(4))(CPU).checksum == "4"
     sharing.forget()
 
 

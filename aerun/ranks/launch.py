@@ -1,0 +1,186 @@
+"""The job's side of a run of several processes: it starts them, passes on signals, and says how they ended.
+
+Between the job and its ranks there is a pipe, their standard input. A byte on it is a signal that the job got; its end
+is the end of the job, however that came, and ends the ranks at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aerun.device import choose_device, default_threads
+from aerun.errors import ConfigError, KilledError
+from aerun.ranks.outcome import FINISHED, error_of, recorded
+from aerun.runfolder import read_summary
+from aerun.signals import Stopped, StopSignals
+
+POLL = 0.1  # seconds; Python handles signals between waits
+GRACE = 15.0  # seconds for the other ranks to end after one has failed
+AGENT, WORKER = "aerun.ranks.agent", "aerun.ranks.worker"
+
+
+def nodes(environment: Mapping[str, str]) -> int:
+    """How many machines the job has: those of the Slurm step or job that it is in, else this one."""
+    return int(environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_JOB_NUM_NODES") or 1)
+
+
+def on_each(processes: int, environment: Mapping[str, str]) -> int:
+    """How many ranks each machine gets. ConfigError if they cannot be shared out evenly."""
+    machines = nodes(environment) if processes > 1 else 1
+    if processes % machines:
+        raise ConfigError(f"trainer.processes={processes}: must be a multiple of the Slurm job's {machines} nodes")
+    return processes // machines
+
+
+def device_of_each(name: str, processes: int, environment: Mapping[str, str]) -> torch.device:
+    """As ``choose_device``, for so many ranks. ConfigError where not every one can have a device of its own."""
+    device, local = choose_device(name), on_each(processes, environment)
+    if processes > 1 and device.type != "cpu":
+        there = torch.cuda.device_count()
+        if device.type != "cuda" or local > there:
+            raise ConfigError(
+                f"trainer.processes={processes}: each takes a CUDA device of its own, and this machine has {there}; "
+                "trainer.device=cpu needs none"
+            )
+    return device
+
+
+def first_host(nodelist: str) -> str:
+    """The first host of a list as Slurm writes it: ``gpu[003-005,9],login`` -> ``gpu003``."""
+    names = re.match(r"(?:[^,\[]|\[[^\]]*\])+", nodelist)
+    return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", names.group()) if names else nodelist
+
+
+def command(processes: int, folder: Path, order: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
+    """What starts the ranks. In a Slurm job of several nodes, srun starts an agent on each; they meet on the first."""
+    machines, local = nodes(environment), on_each(processes, environment)
+    words = [sys.executable, "-m", AGENT, f"--nproc-per-node={local}"]
+    if machines > 1:
+        hosts = environment.get("SLURM_STEP_NODELIST") or environment["SLURM_JOB_NODELIST"]
+        job = f"{environment['SLURM_JOB_ID']} {folder}"
+        number = int.from_bytes(hashlib.sha256(job.encode()).digest()[:4], "big")
+        srun = ["srun", "--overlap", f"--nodes={machines}", f"--ntasks={machines}", "--ntasks-per-node=1"]
+        meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint={first_host(hosts)}:{20000 + number % 20000}"]
+        words = [*srun, "--kill-on-bad-exit=1", *words, f"--nnodes={machines}", *meeting, f"--rdzv-id={number}"]
+    else:
+        words.append("--standalone")
+    return [*words, "-m", WORKER, str(folder), json.dumps(order)]
+
+
+def train(
+    processes: int,
+    folder: Path,
+    stop: StopSignals,
+    load: Callable[..., Any] | None = None,
+    watch: Callable[..., Any] | None = None,
+) -> dict[str, Any]:
+    """Train the run in ``folder``, which this process holds, by so many others; returns the summary.
+
+    Raises what ended a rank, as a single process would have, and RankError for what would have had a traceback.
+    """
+    trial = getattr(watch, "trial", None)
+    if watch is not None and trial is None:
+        raise ConfigError(f"trainer.processes={processes}: {watch} cannot be called from another process")
+    consoles = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
+    with _place(folder) as place, _output(folder, bool(consoles)) as output:
+        shared = getattr(load, "path", None)
+        order = {"place": str(place), "console": bool(consoles), "trial": trial, "data": shared and str(shared)}
+        process = subprocess.Popen(
+            command(processes, folder, order, os.environ),
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            env=_environment(),
+            start_new_session=True,  # Ctrl-C on a terminal is the job's alone
+        )
+        try:
+            _attend(process, place, stop)
+        finally:
+            _end(process)
+        found = recorded(place)
+    if any(about["who"] == "rank 0" and about["kind"] == FINISHED for about in found):
+        # Whatever came after it, such as the abort of a library as its process was ending.
+        summary = read_summary(folder)
+        assert summary is not None
+        return summary
+    if found:
+        raise error_of(found[0])
+    if stop.requested is not None:
+        raise Stopped(stop.requested)
+    raise KilledError(f"the processes ended with exit code {process.returncode} and did not say why")
+
+
+def _environment() -> dict[str, str]:
+    """Modules are found where this process finds them, and nowhere else."""
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+    threads = str(default_threads())  # of all ranks of a machine together; each takes its share (``build.prepare``)
+    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": threads}
+
+
+@contextlib.contextmanager
+def _place(folder: Path) -> Iterator[Path]:
+    """A folder for what ranks have to say in the end: on this machine, unless there are others."""
+    if nodes(os.environ) == 1:
+        with tempfile.TemporaryDirectory(prefix="aerun-ranks-") as temporary:
+            yield Path(temporary)
+        return
+    place = folder / ".ranks"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    yield place
+    shutil.rmtree(place, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _output(folder: Path, console: bool) -> Iterator[Any]:
+    """Where ranks print to: as this process does, or with its log."""
+    if console:
+        yield None
+        return
+    with (folder / "aerun.log").open("ab") as file:
+        yield file
+
+
+def _attend(process: subprocess.Popen[bytes], place: Path, stop: StopSignals) -> None:
+    """Wait for the ranks. A signal is passed on; when one rank has failed the others must end soon."""
+    told, end = False, None
+    while process.poll() is None:
+        if stop.requested is not None and not told:
+            told = True
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(bytes([stop.requested]))
+                process.stdin.flush()
+        if end is None and recorded(place):
+            end = time.monotonic() + GRACE
+        if end is not None and time.monotonic() > end:
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(POLL)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Whatever still runs ends."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,108 @@
+"""A rank: ``python -m aerun.ranks.worker RUN_FOLDER ORDER``, started by the agent.
+
+The run folder says what is trained, the order (JSON) what else the job knows: ``place``, where to say how this ended,
+``console``, whether log lines go there, ``data``, where a sweep has put them, and ``trial``, what a search watches.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aerun.errors import DivergedError
+from aerun.ranks.outcome import record
+from aerun.ranks.silent import Wishes
+from aerun.signals import Stopped
+
+LINE = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
+
+
+def main() -> None:
+    """Train, say how it ended, and leave without the interpreter's own end, which gloo is known to abort in."""
+    folder, order, rank = Path(sys.argv[1]), json.loads(sys.argv[2]), int(os.environ["RANK"])
+    stop = Wishes("SIGUSR2")
+    threading.Thread(target=_listen, args=(stop,), daemon=True).start()
+    _set_up_output(folder, rank, order["console"])
+    place, code = Path(order["place"]), 0
+    try:
+        with stop:
+            _train(folder, rank, order, stop)
+        if rank == 0:
+            record(place, f"rank {rank}", None)
+    except (DivergedError, Stopped) as error:  # these come to all ranks alike
+        if rank == 0:
+            record(place, f"rank {rank}", error)
+    except BaseException as error:
+        code = 1
+        record(place, f"rank {rank}", error)
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
+
+
+def _listen(stop: Wishes) -> None:
+    """Signals that the job got; when it has died, so does this process, whatever it is at."""
+    while number := os.read(0, 1):
+        stop.request(number[0])
+    os._exit(1)
+
+
+def _set_up_output(folder: Path, rank: int, console: bool) -> None:
+    """The first rank logs as the job does; of the others only what is not Python's can be heard."""
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    logging.raiseExceptions = False
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+    if rank > 0:
+        root.addHandler(logging.NullHandler())
+        sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+        return
+    file = logging.FileHandler(folder / "aerun.log", delay=True)
+    file.setFormatter(logging.Formatter(LINE))
+    root.addHandler(file)
+    if console:
+        root.addHandler(logging.StreamHandler(sys.stdout))
+
+
+def _train(folder: Path, rank: int, order: Mapping[str, Any], stop: Wishes) -> None:
+    """Build what the job has checked, and train a part of every minibatch."""
+    from aerun.build import build_parts, prepare
+    from aerun.experiment import explained, follow, lead
+    from aerun.ranks.group import Group, WholeBatch
+    from aerun.runfolder import read_choices, read_config
+    from aerun.settings import parse
+    from aerun.sweep.share import Loader
+
+    config = read_config(folder)
+    settings = parse(config, read_choices(folder))
+    with explained(settings, folder):
+        device = prepare(settings, rank=int(os.environ["LOCAL_RANK"]))
+        load = settings.dataset.load if order["data"] is None else Loader(Path(order["data"]), settings.dataset.load)
+        parts = build_parts(settings, load(device), device)
+        group = Group(device, settings.trainer.batch_size)
+        parts.ranks = group
+        if not getattr(settings.sparsity, "rowwise", False):
+            parts.autoencoder.sparsity = WholeBatch(parts.autoencoder.sparsity, group)
+        number, _ = group.agree(stop.requested, False)
+        if number is not None:
+            raise Stopped(number)
+        if rank > 0:
+            follow(settings, folder, parts, stop)
+            return
+        watch = None
+        if order["trial"] is not None:
+            from aerun.sweep.study import Watcher
+
+            watch = Watcher(order["trial"])
+        lead(settings, config, folder, parts, stop, watch)
+
+
+if __name__ == "__main__":
+    main()
