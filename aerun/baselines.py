@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from aerun.dataset.base import CHUNK, Data, Split, as_float
+from aerun.dataset.rows import Rows
 from aerun.errors import StorageError
 from aerun.evaluation import corrupted_batches, in_unit_range, mean_psnr, squared_errors
 from aerun.files import write_text
@@ -78,7 +79,7 @@ def _linear_answers(train: Split, test: Split, same: bool, noise: Any, code_size
     return result
 
 
-def principal_components(images: Tensor, mean: Tensor, count: int) -> Tensor | None:
+def principal_components(images: Tensor | Rows, mean: Tensor, count: int) -> Tensor | None:
     """images[N,...], their mean[P] -> orthonormal columns [P, count], the leading ones first.
 
     The covariance of at most EXACT_LIMIT values, or the products of at most so many images, are decomposed in full;
@@ -178,8 +179,12 @@ def _rows(images: Tensor) -> Tensor:
     return as_float(images).flatten(1).double()
 
 
-def _mean(images: Tensor) -> Tensor:
-    return torch.stack([_rows(chunk).sum(0) for chunk in images.split(CHUNK)]).sum(0) / len(images)
+def _mean(images: Tensor | Rows) -> Tensor:
+    # One sum that grows: small results between large temporaries would keep the memory from being used again.
+    total = torch.zeros(math.prod(images.shape[1:]), dtype=torch.float64)
+    for chunk in images.split(CHUNK):
+        total += _rows(chunk).sum(0)
+    return total / len(images)
 
 
 def _on_host(split: Split) -> Split:
@@ -189,4 +194,7 @@ def _on_host(split: Split) -> Split:
 
 def _rows_digest(split: Split) -> str:
     """Tells apart different choices of training images from the same data set."""
-    return hashlib.sha256(split.inputs.cpu().numpy().tobytes()).hexdigest()[:16]
+    digest = hashlib.sha256()
+    for chunk in split.inputs.split(CHUNK):
+        digest.update(chunk.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]

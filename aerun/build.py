@@ -11,7 +11,7 @@ import os
 import torch
 
 from aerun.autoencoder import Autoencoder, Standardise
-from aerun.dataset.base import Data
+from aerun.dataset.base import CHUNK, Data
 from aerun.device import choose_device, default_threads
 from aerun.errors import ConfigError
 from aerun.evaluation import in_unit_range
@@ -67,7 +67,8 @@ def check_data(settings: Settings, data: Data) -> None:
     if settings.loss.takes_logits:
         for split in (data.train, data.validation or data.train, data.test):
             if split.targets.dtype != torch.uint8 and not in_unit_range(split.targets):
-                low, high = float(split.targets.min()), float(split.targets.max())
+                ends = [(float(chunk.min()), float(chunk.max())) for chunk in split.targets.split(CHUNK)]
+                low, high = min(low for low, _ in ends), max(high for _, high in ends)
                 raise ConfigError(f"loss=bce: needs targets in [0,1], the data reach from {low:g} to {high:g}")
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from aerun.autoencoder import Autoencoder
 from aerun.dataset.base import Split, as_float
+from aerun.dataset.rows import Rows
 from aerun.objective import objective
 from aerun.seeding import Randomness
 
@@ -92,8 +93,10 @@ def mean_psnr(images: Tensor, targets: Tensor) -> Tensor:
     return -10 * mse.clamp_min(1e-10).log10()
 
 
-def in_unit_range(values: Tensor) -> bool:
+def in_unit_range(values: Tensor | Rows) -> bool:
     """Whether all values lie in [0,1]."""
+    if isinstance(values, Rows):
+        return all(in_unit_range(chunk) for chunk in values.split(BATCH))
     return bool(values.min() >= 0) and bool(values.max() <= 1)
 
 

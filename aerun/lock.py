@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -60,6 +61,21 @@ class FolderLock:
             if [path.name for path in self.folder.iterdir()] == [NAME]:
                 (self.folder / NAME).unlink()  # a run that never began leaves nothing
         self._file.close()
+
+
+@contextlib.contextmanager
+def waiting_for(path: Path, told: Callable[[], None]) -> Iterator[None]:
+    """A lock file of one's own for the block; where another process has it, ``told`` and wait for that to end."""
+    with path.open("a+") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                told()
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError:
+                pass  # a file system without locks: the work may be done twice, files are replaced whole
+        yield
 
 
 def is_held(folder: Path) -> bool:

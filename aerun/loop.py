@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from aerun.batches import Batch, Resident
+from aerun.batches import Batch
 from aerun.checkpoint import Checkpointer, Progress
 from aerun.device import wait
 from aerun.errors import DivergedError, PrunedError
@@ -19,6 +19,7 @@ from aerun.progress import ProgressBar
 from aerun.report import PROBES, Report, head
 from aerun.signals import Stopped, StopSignals
 from aerun.step import Parts, Step, Update, make_step
+from aerun.streaming import batches
 from aerun.tracking import Tracker
 from aerun.trainer import Joint
 
@@ -41,7 +42,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         settings, count = self.settings, len(self.parts.data.train)
-        self.batches = Resident(self.parts.data.train, settings.batch_size, self.parts.seed)
+        self.batches = batches(self.parts.data, settings.batch_size, self.parts.seed, self.parts.device)
         self.steps_per_epoch = math.ceil(count / settings.batch_size)
         self.total_steps = settings.steps or settings.epochs * self.steps_per_epoch
         self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)

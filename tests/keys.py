@@ -12,4 +12,5 @@ PLAIN: dict[str, Any] = {
     "normalize": "none",
     "input_transform": [],
     "target_transform": [],
+    "memory_limit": None,
 }

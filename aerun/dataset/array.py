@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from aerun.dataset.base import Arrays, Dataset, existing, holdout
+from aerun.dataset.base import Arrays, Dataset
+from aerun.dataset.parts import holdout
+from aerun.dataset.places import existing
 from aerun.errors import DataError
 from aerun.spec import Range
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from aerun.dataset.base import Arrays, Dataset, check_room, existing, holdout
+from aerun.dataset.base import Arrays, Dataset
+from aerun.dataset.cache import cached_rows, files_key
+from aerun.dataset.memory import check_room
+from aerun.dataset.parts import holdout
+from aerun.dataset.places import existing
+from aerun.dataset.rows import Rows
+from aerun.dataset.store import CHUNK
 from aerun.errors import DataError
 from aerun.spec import Range, Size
 
@@ -43,38 +51,79 @@ class ImageFolder(Dataset):
     test: Annotated[float, Range(0, 1, low_open=True, high_open=True)]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.size, list) and len(self.size) != 2:
             raise ValueError(f"size={self.size}: must be a side, or [height, width]")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image."""
+        height, width = self.size if isinstance(self.size, list) else (self.size, self.size)
+        return self.channels, height, width
 
     def read(self) -> Arrays:
         import numpy as np
 
+        paths, bad = self.pictures(), dict[int, str]()
+        # Once as they are decoded, and once as they are parted.
+        check_room(2 * len(paths) * math.prod(self.shape), f"{len(paths)}x{'x'.join(map(str, self.shape))}")
+        images, count = np.empty((len(paths), *self.shape), np.uint8), 0
+        for chunk in self.decoded(paths, bad):
+            images[count : count + len(chunk)] = chunk
+            count += len(chunk)
+        self.report(paths, bad)
+        return self._parted(paths, bad, lambda rows: images[rows])
+
+    def cached(self) -> Arrays | None:
+        from PIL import __version__
+
+        paths, bad = self.pictures(), dict[int, str]()
+        key = files_key(f"pictures {self.shape} {self.fit} Pillow {__version__}", existing(self.root), paths)
+        size = len(paths) * math.prod(self.shape)
+        file = cached_rows(key, lambda: self.decoded(paths, bad), lambda: {"bad": list(bad.items())}, size)
+        if file is None:
+            return None
+        bad = dict(file.about["bad"])
+        self.report(paths, bad)
+        return self._parted(paths, bad, lambda rows: Rows(file, rows))
+
+    def pictures(self) -> list[Path]:
+        """The files to decode, sorted. DataError if there are none."""
         root = existing(self.root)
         if not root.is_dir():
             raise DataError(f"dataset.root={self.root}: is a file, not a folder; a .npy or .npz file is dataset=array")
         paths = list_pictures(root)
         if not paths:
             raise DataError(f"dataset.root={self.root}: has no picture ({', '.join(sorted(ENDINGS))}) in it or below")
-        images, kept = self.decode_all(paths)
-        train_rows, test_rows = holdout(len(images), self.test, self.split_seed)
-        arrays = Arrays(images[train_rows], images[test_rows])
-        tops = [path.relative_to(root).parts for path in kept]
+        return paths
+
+    def _parted(
+        self, paths: list[Path], bad: dict[int, str], take: Callable[[np.ndarray], np.ndarray | Rows]
+    ) -> Arrays:
+        """The pictures that are not bad in two parts; ``take`` gives those of ascending numbers."""
+        import numpy as np
+
+        root = existing(self.root)
+        kept = np.array([index for index in range(len(paths)) if index not in bad])
+        train_rows, test_rows = holdout(len(kept), self.test, self.split_seed)
+        arrays = Arrays(take(kept[train_rows]), take(kept[test_rows]))
+        tops = [paths[index].relative_to(root).parts for index in kept]
         if all(len(parts) > 1 for parts in tops):
             arrays.classes = sorted({parts[0] for parts in tops})
-            labels = np.array([arrays.classes.index(parts[0]) for parts in tops], np.int64)
+            numbers = {name: number for number, name in enumerate(arrays.classes)}
+            labels = np.array([numbers[parts[0]] for parts in tops], np.int64)
             arrays.train_labels, arrays.test_labels = labels[train_rows], labels[test_rows]
         return arrays
 
-    def decode_all(self, paths: list[Path]) -> tuple[np.ndarray, list[Path]]:
-        """The pictures that decode, stacked [N,C,H,W], and their paths; the others as ``on_error`` says."""
+    def decoded(self, paths: list[Path], bad: dict[int, str]) -> Iterator[np.ndarray]:
+        """The pictures in chunks [n,C,H,W]; of those that do not decode, which are black, ``bad`` gets the reasons."""
         import numpy as np
         from PIL import Image
         from tqdm import tqdm
 
         root = Path(self.root).expanduser().resolve()
-        height, width = self.size if isinstance(self.size, list) else (self.size, self.size)
-        # Once as they are decoded, and once stacked.
-        check_room(2 * len(paths) * self.channels * height * width, f"{len(paths)}x{self.channels}x{height}x{width}")
+        threads = os.cpu_count() or 1
+        size = max(4 * threads, CHUNK // math.prod(self.shape))
 
         def attempt(path: Path) -> np.ndarray | Exception:
             try:
@@ -86,29 +135,43 @@ class ImageFolder(Dataset):
 
         # Pillow decodes and resizes outside the interpreter lock, so threads are enough. It warns of pictures half as
         # large as those that it refuses; a collection of large scans should not fill the screen with that.
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool, warnings.catch_warnings():
+        with (
+            ThreadPoolExecutor(threads) as pool,
+            warnings.catch_warnings(),
+            tqdm(total=len(paths), desc="pictures", leave=False, disable=not sys.stderr.isatty()) as bar,
+        ):
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            bar = tqdm(pool.map(attempt, paths), "pictures", len(paths), leave=False, disable=not sys.stderr.isatty())
-            results = list(zip(paths, bar, strict=True))
-        bad = [(path, error) for path, error in results if isinstance(error, Exception)]
-        for path, error in bad[:NAMED]:
-            message = f"{path}: cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})"
+            for start in range(0, len(paths), size):
+                part = paths[start : start + size]
+                chunk = np.zeros((len(part), *self.shape), np.uint8)
+                for index, result in enumerate(pool.map(attempt, part)):
+                    bar.update()
+                    if isinstance(result, Exception):
+                        bad[start + index] = " ".join(str(result).split()) or type(result).__name__
+                    else:
+                        chunk[index] = result
+                if self.on_error == "fail" or len(bad) == len(paths):
+                    self.report(paths, bad)
+                yield chunk
+
+    def report(self, paths: list[Path], bad: dict[int, str]) -> None:
+        """Name the pictures that do not decode. DataError for the first if that is asked for, or if it is all."""
+        for index, reason in list(bad.items())[:NAMED]:
+            message = f"{paths[index]}: cannot be decoded ({reason})"
             if self.on_error == "fail":
                 raise DataError(f"{message}; dataset.on_error=skip leaves such files out")
             log.warning("%s; left out", message)
         if len(bad) > NAMED:
             log.warning("%d more pictures cannot be decoded and are left out", len(bad) - NAMED)
-        good = [(path, image) for path, image in results if not isinstance(image, Exception)]
-        if not good:
+        if len(bad) == len(paths):
             raise DataError(f"dataset.root={self.root}: none of its {len(paths)} pictures can be decoded")
-        return np.stack([image for _, image in good]), [path for path, _ in good]
 
     def decode(self, path: Path) -> np.ndarray:
         """The picture as uint8 [channels, height, width]."""
         import numpy as np
         from PIL import Image, ImageOps
 
-        height, width = self.size if isinstance(self.size, list) else (self.size, self.size)
+        _, height, width = self.shape
         with Image.open(path) as opened:
             picture = over_white(ImageOps.exif_transpose(opened)).convert("L" if self.channels == 1 else "RGB")
         resample = Image.Resampling.LANCZOS

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from aerun.dataset.base import Arrays, Dataset, root_folder
+from aerun.dataset.base import Arrays, Dataset
+from aerun.dataset.places import root_folder
 from aerun.errors import DataError
 
 if TYPE_CHECKING:
@@ -135,6 +136,10 @@ class FashionMNISTMini(_Idx):
         return EMBEDDED / f"{part}-images-idx3-ubyte.gz", EMBEDDED / f"{part}-labels-idx1-ubyte.gz"
 
 
+def _names(part: str) -> list[str]:
+    return [f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Downloaded(_Idx):
     """Adds ``root`` (null: $AERUN_DATA or ~/.cache/aerun) and ``download``."""
@@ -142,9 +147,14 @@ class _Downloaded(_Idx):
     root: str | None
     download: bool
 
+    def sources(self) -> list[Path]:
+        root = root_folder(self.root)
+        found = [find_idx(root, name, self.folder) for part in PARTS.values() for name in _names(part)]
+        return [] if None in found else [path for path in found if path is not None]
+
     def files(self, part: str) -> tuple[Path, Path]:
         root = root_folder(self.root)
-        names = [f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"]
+        names = _names(part)
         found = [find_idx(root, name, self.folder) for name in names]
         if None in found and self.download:
             from aerun.dataset.vision import download

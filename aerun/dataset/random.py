@@ -24,6 +24,7 @@ class Random(Dataset):
     generator_seed: Seed
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.shape) not in (1, 3):
             raise ValueError(f"shape={self.shape}: must be [C,H,W], or [F] for vectors")
 

@@ -21,24 +21,41 @@ def apply_transforms(images: Tensor, names: list[Any], key: str) -> Tensor:
         return images
     if images.dim() != 4:
         raise ConfigError(f"{key}: transforms are for images, the data are vectors")
-    steps = [_transform(name, key) for name in names]
-    results = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        for image in images:
-            try:
-                for step in steps:
-                    image = step(image)
-            except Exception as error:
-                raise ConfigError(f"{key}={names}: fails on an image of {list(images.shape[1:])}: {error}") from error
-            if not isinstance(image, Tensor) or image.dim() != 3:
-                raise ConfigError(f"{key}={names}: must give an image [C,H,W]")
-            results.append(image)
-    shapes = {tuple(result.shape) for result in results}
-    if len(shapes) > 1:
-        raise ConfigError(f"{key}={names}: gives images of different shapes, {sorted(shapes)[:3]}")
-    stacked = torch.stack(results)
-    return stacked if stacked.dtype == torch.uint8 else stacked.float()
+    return Transforms(names, key)(images)
+
+
+class Transforms:
+    """Called with the images of a data set a chunk at a time, it gives what it would give for all of them at once."""
+
+    def __init__(self, names: list[Any], key: str) -> None:
+        self._names, self._key = names, key
+        self._steps = [_transform(name, key) for name in names]
+        self._state: Tensor | None = None
+        self._shapes: set[tuple[int, ...]] = set()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        named = f"{self._key}={self._names}"
+        results = []
+        with torch.random.fork_rng(devices=[]):
+            if self._state is None:
+                torch.manual_seed(0)
+            else:
+                torch.set_rng_state(self._state)
+            for image in images:
+                try:
+                    for step in self._steps:
+                        image = step(image)
+                except Exception as error:
+                    raise ConfigError(f"{named}: fails on an image of {list(images.shape[1:])}: {error}") from error
+                if not isinstance(image, Tensor) or image.dim() != 3:
+                    raise ConfigError(f"{named}: must give an image [C,H,W]")
+                results.append(image)
+            self._state = torch.get_rng_state()
+        self._shapes |= {tuple(result.shape) for result in results}
+        if len(self._shapes) > 1:
+            raise ConfigError(f"{named}: gives images of different shapes, {sorted(self._shapes)[:3]}")
+        stacked = torch.stack(results)
+        return stacked if stacked.dtype == torch.uint8 else stacked.float()
 
 
 def _transform(name: Any, key: str) -> Any:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from aerun.dataset.base import Arrays, Dataset, root_folder
+from aerun.dataset.base import Arrays, Dataset
+from aerun.dataset.places import root_folder
 from aerun.errors import DataError
 
 PLACES = {
@@ -59,7 +60,13 @@ class _Torchvision(Dataset):
     root: str | None
     download: bool
     name: ClassVar[str] = ""
+    files: ClassVar[list[str]] = []
     classes: ClassVar[list[str]] = []
+
+    def sources(self) -> list[Path]:
+        root = root_folder(self.root)
+        paths = [path for name in self.files for path in sorted(root.glob(name))]
+        return paths if len(paths) >= len(self.files) else []
 
     def read(self) -> Arrays:
         import numpy as np
@@ -87,6 +94,7 @@ class CIFAR10(_Torchvision):
     """Krizhevsky 2009: 50,000 + 10,000 colour images, 32x32."""
 
     name: ClassVar[str] = "CIFAR10"
+    files: ClassVar[list[str]] = ["cifar-10-batches-py/*"]
     classes: ClassVar[list[str]] = [
         "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
     ]  # fmt: skip
@@ -97,4 +105,5 @@ class SVHN(_Torchvision):
     """Netzer et al. 2011: 73,257 + 26,032 colour images of house numbers, 32x32."""
 
     name: ClassVar[str] = "SVHN"
+    files: ClassVar[list[str]] = ["train_32x32.mat", "test_32x32.mat"]
     classes: ClassVar[list[str]] = [str(digit) for digit in range(10)]

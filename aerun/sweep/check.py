@@ -52,7 +52,12 @@ def check(
 
 
 def _shared(data: Data, path: Path) -> Data:
-    """The data as all jobs will see them, out of a file; where that cannot be written, every job reads its own."""
+    """The data as all jobs will see them, out of a file; where that cannot be written, every job reads its own.
+
+    What does not fit in memory lies in a file already.
+    """
+    if data.streamed:
+        return data
     try:
         share(data, path)
         return mapped(path, torch.device("cpu"))

@@ -28,11 +28,12 @@ def shared_path(sweep: Path, dataset: Mapping[str, Any]) -> Path:
 
 
 def share(data: Data, path: Path) -> None:
-    """Write data, which lie on the host, for others to map."""
+    """Write data, which lie in the host's memory, for others to map."""
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     tensors: dict[str, Tensor] = {}
     for name, split in splits.items():
         if split is not None:
+            assert isinstance(split.inputs, Tensor) and isinstance(split.targets, Tensor)
             tensors[f"{name}/inputs"] = split.inputs
             if split.targets is not split.inputs:
                 tensors[f"{name}/targets"] = split.targets
