@@ -58,7 +58,7 @@ class Wishes(StopSignals):
     """Signals to a rank, which heeds them only when all have agreed to."""
 
     def interruptible(self) -> Any:
-        """Nothing is: the others would wait for ever."""
+        """Nothing is: the other ranks would wait for ever."""
         import contextlib
 
         return contextlib.nullcontext()
