@@ -144,6 +144,7 @@ def test_a_rank_that_fails_is_told_with_its_traceback(train: Train, tmp_path: Pa
     assert processes_of(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_diverging_run_is_told_as_that_of_one_process(train: Train, tmp_path: Path) -> None:
     words = [*TINY, "optimizer=sgd", "optimizer.lr=1e20"]
     one, two = train(*words, "hydra.run.dir=one"), train(*words, TWO, "hydra.run.dir=two")
