@@ -12,5 +12,6 @@ TRAIN = "train-images-idx3-ubyte.gz"
 
 def images_folder() -> Path:
     """Where the whole Fashion-MNIST is: $AERUN_FASHION_MNIST or Debian's package; else the embedded 10,000 images."""
-    places = [os.environ.get("AERUN_FASHION_MNIST", ""), DEBIAN]
-    return next((Path(place) for place in places if place and (Path(place) / TRAIN).exists()), EMBEDDED)
+    named = os.environ.get("AERUN_FASHION_MNIST")
+    places = [Path(named)] if named else [DEBIAN]
+    return next((place for place in places if (place / TRAIN).exists()), EMBEDDED)

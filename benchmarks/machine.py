@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
+LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # before anything is measured
+
 
 def processor() -> str:
     """The processor's name, where Linux tells it."""
@@ -25,6 +27,11 @@ def processor() -> str:
 def cores() -> int:
     """How many the process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def last_core() -> int | None:
+    """The one to bind measurements to, where the system can: the first often has the system's own work."""
+    return max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
 def versions(packages: Sequence[str]) -> str:
@@ -46,4 +53,4 @@ def circumstances(script: str, device: str, threads: str, packages: Sequence[str
         import torch
 
         place = f"{torch.cuda.get_device_name()}; {place}"
-    return f"`{command}`, {date.today()}, {place}. {versions(packages)}."
+    return f"`{command}`, {date.today()}, {place}; load average before {LOAD:.1f}. {versions(packages)}."

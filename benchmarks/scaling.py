@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.machine import circumstances  # noqa: E402
+from benchmarks.machine import circumstances, last_core  # noqa: E402
 from benchmarks.page import write_section  # noqa: E402
 from benchmarks.powerlaw import fit  # noqa: E402
 from benchmarks.rounds import table, verdict  # noqa: E402
@@ -88,7 +87,7 @@ def write_images(path: Path, count: int, side: int) -> None:
     file.flush()
 
 
-def points(name: str, core: int) -> Iterator[Point]:
+def points(name: str, core: int | None) -> Iterator[Point]:
     """Measure one series. Every process has a cache of its own, so that nothing is remembered."""
     series = SERIES[name]
     for value in series.values:
@@ -122,7 +121,7 @@ def picture(results: dict[str, list[Point]], path: Path) -> None:
         for row, (costs, unit) in enumerate(
             [([p.seconds for p in measured], "whole process"), ([p.peak / 1024 for p in measured], "peak memory")]
         ):
-            law, axis = fit(n, costs), axes[row, column]
+            law, axis = fit(list(n), costs), axes[row, column]
             label = f"{law.fixed:.2g} {'s' if row == 0 else 'GiB'}" + f" + b n^{law.exponent:.2f}" * (law.factor > 0)
             axis.loglog(n, costs, "o", color="C0", label=unit)
             axis.loglog(smooth, law(smooth), "-", color="C0", linewidth=1, label=label)
@@ -169,7 +168,7 @@ def main() -> None:
     """Measure, print, draw, and write docs/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--series", nargs="+", choices=SERIES, default=list(SERIES))
-    parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="the core they are bound to")
+    parser.add_argument("--core", type=int, default=last_core(), help="the core they are bound to")
     parser.add_argument("--write", action=argparse.BooleanOptionalAction, help="the docs; default: if complete")
     given = parser.parse_args()
     results: dict[str, list[Point]] = {}

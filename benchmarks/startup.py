@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.images import EMBEDDED, images_folder  # noqa: E402
-from benchmarks.machine import circumstances  # noqa: E402
+from benchmarks.machine import circumstances, last_core  # noqa: E402
 from benchmarks.page import write_section  # noqa: E402
 from benchmarks.rounds import interleave, paired, spread, table, verdict  # noqa: E402
 
@@ -132,7 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=30, help="of the whole run")
-    parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="the core they are bound to")
+    parser.add_argument("--core", type=int, default=last_core(), help="the core they are bound to")
     parser.add_argument("--write", action=argparse.BooleanOptionalAction, default=True, help="docs/benchmarks.md")
     given = parser.parse_args()
     bare = str(ROOT / "benchmarks" / "bare.py")

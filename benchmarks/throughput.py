@@ -17,7 +17,6 @@ import dataclasses
 import functools
 import importlib
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -28,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.images import images_folder  # noqa: E402
-from benchmarks.machine import circumstances  # noqa: E402
+from benchmarks.machine import circumstances, last_core  # noqa: E402
 from benchmarks.page import write_section  # noqa: E402
 from benchmarks.rounds import interleave  # noqa: E402
 from benchmarks.throughput_report import LEGEND, report  # noqa: E402
@@ -108,7 +107,7 @@ def remove_absent(workers: dict[str, Worker], model: str, batch: int) -> dict[st
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """All rounds: {"MODEL BATCH": {contestant: [round, ...]}}, and who could not take part."""
     results: dict[str, Any] = {}
-    core = None if given.device != "cpu" or not hasattr(os, "sched_getaffinity") else given.core
+    core = given.core if given.device == "cpu" else None
     with contextlib.ExitStack() as stack:
         cache = stack.enter_context(tempfile.TemporaryDirectory())
         environment = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "AERUN_DATA": cache}
@@ -151,7 +150,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.5, help="of steps in a round of aerun and the bare loop")
     parser.add_argument("--peer-seconds", type=float, default=0.6, help="of steps in a round of the others")
     parser.add_argument("--device", default="cpu", help="cpu (one thread, one core) or cuda")
-    parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="the core they are bound to")
+    parser.add_argument("--core", type=int, default=last_core(), help="the core they are bound to")
     parser.add_argument("--json", type=Path, help="write every round here")
     parser.add_argument(
         "--write", action=argparse.BooleanOptionalAction, help="docs/benchmarks.md; default: if complete"

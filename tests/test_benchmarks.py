@@ -82,7 +82,7 @@ def test_contestants_are_asked_in_turn() -> None:
 
 
 def test_ratios_are_of_the_same_round() -> None:
-    # The machine is twice as slow in the second round: the ratio of medians would be 2.25, that of rounds is 3.
+    # The machine is twice as slow in the second round. The ratio of the medians would be 2.4.
     assert paired([30, 15, 24], [10, 5, 12]) == (3, 2, 3)
     assert spread([4, 1, 3, 2]) == (2.5, 1, 4)
     assert f"{spread([1000, 2000, 4000]):,.0f}" == "2,000 (1,000-4,000)"
@@ -104,7 +104,6 @@ def test_the_report_compares_round_by_round() -> None:
     text = report({"fc 512": {"bare": rounds(1, 2, 1), "aerun": rounds(1, 2, 2), "pythae": rounds(1.5, 3, 1.5)}})
     assert "Targets: 1 of 2 met." in text
     assert "fc 512: aerun / pythae 1.500 (0.750-1.500), NOT met (>= 1.6)" in text
-    assert [line.split()[6] for line in text.splitlines() if line.startswith("| fc 512       | ")] != []
 
 
 def test_a_table_is_markdown() -> None:
@@ -117,6 +116,7 @@ def test_a_section_is_replaced_and_others_are_left(tmp_path: Path) -> None:
     write_section("two", r"a \1 backslash", page)
     before = page.read_text()
     write_section("one", "first", page)
+    write_section("two", r"a \1 backslash", page)
     assert page.read_text() == before
     write_section("one", "second", page)
     assert page.read_text() == before.replace("first", "second")
