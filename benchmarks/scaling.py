@@ -126,7 +126,14 @@ def picture(results: dict[str, list[Point]], path: Path) -> None:
             axis.loglog(n, costs, "o", color="C0", label=unit)
             axis.loglog(smooth, law(smooth), "-", color="C0", linewidth=1, label=label)
             if row == 0:
-                axis.loglog(n, [p.training for p in measured], "s", color="C1", markersize=4, label="training steps")
+                axis.loglog(
+                    n,
+                    [p.training for p in measured],
+                    "s",
+                    color="C1",
+                    markersize=4,
+                    label="training steps, by the clock",
+                )
             axis.grid(True, which="major", alpha=0.3)
             axis.legend(fontsize=8, loc="upper left")
         axes[0, column].set_title(name)
