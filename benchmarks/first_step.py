@@ -18,14 +18,22 @@ fit = Joint.fit
 
 
 def watched(*given: Any, **named: Any) -> Any:
-    """Joint.fit, by which time torch has been imported."""
-    from torch.optim.optimizer import register_optimizer_step_post_hook
+    """Joint.fit, by which time torch has been imported, with a loop whose step is the only one."""
+    from aerun import loop
 
-    def ended(*_: Any) -> None:
-        print(time.clock_gettime(time.CLOCK_MONOTONIC), flush=True)
-        os._exit(0)
+    made = loop.make_step
 
-    register_optimizer_step_post_hook(ended)
+    def make_step(*parts: Any, **settings: Any) -> Any:
+        step = made(*parts, **settings)
+
+        def first(*batch: Any) -> None:
+            step(*batch)
+            print(time.clock_gettime(time.CLOCK_MONOTONIC), flush=True)
+            os._exit(0)
+
+        return first
+
+    loop.make_step = make_step
     return fit(*given, **named)
 
 
