@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,13 @@ def change(root: Path) -> None:
     Image.new("RGB", (70, 70), "red").save(root / "a" / "00.png")
 
 
+def change_unseen_by_the_clock(root: Path) -> None:
+    path = root / "a" / "00.png"
+    before = path.stat()
+    path.write_bytes(path.read_bytes() + b" ")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def swap_of_equal_size(root: Path) -> None:
     path = root / "a" / "00.png"
     content = path.read_bytes()
@@ -152,6 +160,7 @@ def swap_of_equal_size(root: Path) -> None:
     "change",
     [
         change,
+        change_unseen_by_the_clock,
         swap_of_equal_size,
         lambda root: Image.new("RGB", (70, 70), "red").save(root / "b" / "new.png"),
         lambda root: (root / "a" / "02.png").unlink(),
@@ -216,6 +225,17 @@ def test_a_damaged_cache_is_built_anew(
     count.clear()
     load(pictures)
     assert count == []
+
+
+def test_a_whole_cache_of_other_data_is_not_used(pictures: Path, cache: Path, count: list[Path]) -> None:
+    load(pictures, fit="pad")
+    others = {path.suffix: path for path in (*files(cache, "rows"), *files(cache, "json"))}
+    before = load(pictures)
+    for ending, other in others.items():
+        [own] = set(files(cache, ending[1:])) - {other}
+        shutil.copy(other, own)
+    count.clear()
+    assert same(images_of(load(pictures)), images_of(before)) and len(count) == 42
 
 
 def test_every_byte_is_watched(pictures: Path, cache: Path) -> None:
@@ -295,6 +315,7 @@ def test_processes_at_once_decode_once(pictures: Path, tmp_path: Path, monkeypat
     def noted(self: ImageFolder, path: Path) -> np.ndarray:
         with (tmp_path / "decoded").open("a") as file:
             file.write(f"{path.name}\n")
+        time.sleep(0.02)  # so that the others come while it is being built
         return decode(self, path)
 
     expected = plain(pictures)
