@@ -26,6 +26,6 @@ def load(run_folder: str | os.PathLike[str], device: str = "cpu", trusted_packag
     A run with classes of one's own needs their packages in ``trusted_packages``: a run folder may come from
     anywhere. Raises DataError if the folder is not that of a run, or a file in it is damaged.
     """
-    from aerun.experiment import load as load_run
+    from aerun.trained import load as load_run
 
     return load_run(run_folder, device, trusted_packages)

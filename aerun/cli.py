@@ -225,7 +225,7 @@ def evaluate_run(words: list[str]) -> None:
     if folder is None:
         raise ConfigError("run=RUN_FOLDER is missing")
 
-    from aerun.experiment import reevaluate
+    from aerun.trained import reevaluate
 
     summary = reevaluate(folder, trusted)
     print_summary(summary, folder)

@@ -1,4 +1,4 @@
-"""One run from its settings to its folder, and back from the folder to the trained model."""
+"""One run, from its settings to its folder."""
 
 from __future__ import annotations
 
@@ -13,27 +13,19 @@ from typing import Any
 
 import torch
 
-from aerun import figures
-from aerun.autoencoder import Autoencoder
-from aerun.baselines import baselines, cache_folder
-from aerun.batches import first
-from aerun.build import build_autoencoder, build_parts, prepare
+from aerun.build import build_parts, prepare
 from aerun.checkpoint import BEST, Checkpointer, Progress, load_model
-from aerun.dataset.base import Data, Split, statistics
-from aerun.device import choose_device
+from aerun.dataset.base import Data
 from aerun.errors import ConfigError, DataError, DivergedError
-from aerun.evaluation import evaluate
 from aerun.files import leftovers, storage_error, write_text
 from aerun.lock import NAME as LOCK
 from aerun.lock import FolderLock
-from aerun.precision import difference
 from aerun.ranks import launch
 from aerun.ranks.silent import Reader, SilentReport, SilentTracker
 from aerun.report import Report
 from aerun.runfolder import (
     CHECKPOINTS,
     CONFIG,
-    ENVIRONMENT,
     FIGURES,
     METRICS,
     STATUS,
@@ -41,15 +33,15 @@ from aerun.runfolder import (
     describe,
     flat,
     read_config,
-    read_metrics,
     read_status,
     read_summary,
     record_status,
     recorded_status,
 )
-from aerun.settings import Settings, parse
+from aerun.settings import Settings
 from aerun.signals import StopSignals
 from aerun.step import Parts
+from aerun.summary import draw_curves, summarise
 from aerun.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -216,108 +208,3 @@ def _about(settings: Settings, parts: Parts, folder: Path) -> str:
             f"\n{updates} updates an epoch: a smaller trainer.batch_size than {batch}, or more epochs, may be needed"
         )
     return text
-
-
-def summarise(settings: Settings, parts: Parts, progress: Progress) -> dict[str, Any]:
-    """The run's final numbers, from the weights that the model holds now."""
-    autoencoder, data = parts.autoencoder, parts.data
-    code_size = math.prod(autoencoder.code_shape)
-    test = evaluate(autoencoder, data.test, parts.noise, parts.loss)
-    precision = settings.trainer.precision
-    changed = {}
-    if precision != "float32":
-        changed = difference(parts, first(data.train, settings.trainer.batch_size), precision)
-        log.info("%s changes the loss by %.2g of itself, its gradient by %.2g", precision, *changed.values())
-    return {
-        "test": test,
-        "baselines": baselines(data, parts.noise, code_size, cache_folder()),
-        "best_epoch": progress.best_epoch,
-        "best_loss": progress.best_loss,
-        "monitored": "validation/loss" if data.validation is not None else "train/loss",
-        "epochs": progress.epoch,
-        "steps": progress.step,
-        "code_size": code_size,
-        "parameters": sum(p.numel() for p in autoencoder.parameters()),
-        "train_seconds": progress.train_seconds,
-        "compile_seconds": progress.compile_seconds,
-        "images_per_second": progress.train_images / progress.train_seconds if progress.train_seconds else None,
-        "precision_difference": changed,
-        "dataset_checksum": data.checksum,
-    }
-
-
-def draw_curves(folder: Path, tracker: Tracker, step: int) -> None:
-    """Loss and learning-rate curves from metrics.jsonl."""
-    lines = read_metrics(folder)
-
-    def series(name: str) -> tuple[list[float], list[float]]:
-        points = [(line["epoch"], line[name]) for line in lines if name in line]
-        return [x for x, _ in points], [y for _, y in points]
-
-    losses = {name: series(f"{name}/loss") for name in ("train", "validation")}
-    losses = {name: points for name, points in losses.items() if points[0]}
-    tracker.picture("curves/loss", figures.curves(losses, "loss"), step)
-    tracker.picture(
-        "curves/learning_rate",
-        figures.curves({"": series("train/learning_rate")}, "learning rate", logarithmic=False),
-        step,
-    )
-
-
-def load(folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: Sequence[str] = ()) -> Autoencoder:
-    """The trained model of a run folder, with its best weights, in evaluation mode.
-
-    The data are not needed: their shapes stand in the folder. Classes of other packages than aerun, torch and
-    torchvision are used only if the caller trusts them, whatever the folder says. DataError if the folder is
-    not that of a run, ConfigError for a class that is not trusted.
-    """
-    folder = Path(folder)
-    settings = parse(read_config(folder) | {"trusted_packages": list(trusted_packages)})
-    try:
-        shapes = json.loads((folder / ENVIRONMENT).read_text())["dataset"]
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{folder}: has no readable {ENVIRONMENT}, which says the data's shape ({error})") from error
-    autoencoder = build_autoencoder(settings, _shape_only(settings, shapes))
-    load_model(folder / CHECKPOINTS / BEST, autoencoder)
-    return autoencoder.to(choose_device(device)).eval()
-
-
-def _shape_only(settings: Settings, shapes: Mapping[str, Any]) -> Data:
-    """Data of the right shape without images; statistics, where the run has them, come with the weights."""
-    inputs, targets = (torch.zeros(1, *shapes[name]) for name in ("input_shape", "output_shape"))
-    if shapes["input_shape"] == shapes["output_shape"]:
-        targets = inputs
-    split = Split(inputs, targets, None)
-    standardised = getattr(settings.dataset, "normalize", "none") == "standardise"
-    both = (statistics(inputs), statistics(targets)) if standardised else (None, None)
-    return Data(split, None, split, None, "", *both)
-
-
-def reevaluate(folder: Path, trusted_packages: Sequence[str] = ()) -> dict[str, Any]:
-    """Compute the test metrics, baselines and figures of a finished run again, from its weights and its data.
-
-    Raises DataError if the run has not finished, or its data have changed.
-    """
-    settings = parse(read_config(folder) | {"trusted_packages": list(trusted_packages)})
-    before = read_summary(folder)
-    if before is None:
-        raise DataError(f"{folder}: has not finished; continue it with resume={folder}")
-    device = prepare(settings)
-    data = settings.dataset.load(device)
-    if data.checksum != before["dataset_checksum"]:
-        raise DataError(f"{folder}: its data have changed, {before['dataset_checksum']} then, {data.checksum} now")
-    parts = build_parts(settings, data, device)
-    progress = load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
-    after = summarise(settings, parts, progress)
-    with Tracker(folder, events=False) as tracker:
-        Report(parts.autoencoder, data, settings.noise, tracker).final(before["steps"] + 1, settings.trainer.tsne)
-        draw_curves(folder, tracker, before["steps"] + 1)
-    differing = [
-        f"{kind}/{name}"
-        for kind in ("test", "baselines")
-        for name in before[kind]
-        if before[kind][name] != after[kind].get(name)
-    ]
-    result = {"test": after["test"], "baselines": after["baselines"], "differs_from_summary": differing}
-    write_text(folder / "evaluation.json", json.dumps(result, indent=2) + "\n")
-    return {**after, **result}

@@ -5,11 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from tqdm import tqdm
 
 log = logging.getLogger(__name__)
+
+
+def counting(what: str, total: int) -> tqdm[NoReturn]:
+    """A bar over so many things, on a terminal; its ``update(n)`` says that n more are done."""
+    return tqdm(total=total, desc=what, leave=False, disable=not sys.stderr.isatty())
 
 
 class ProgressBar:

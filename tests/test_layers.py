@@ -49,7 +49,7 @@ def importers(package: str) -> set[str]:
         ("joblib", {"sweep/launcher/joblib.py"}),
         ("submitit", {"sweep/launcher/slurm.py"}),
         ("ray", {"sweep/launcher/ray.py"}),
-        ("tqdm", {"progress.py", "dataset/folder.py"}),
+        ("tqdm", {"progress.py"}),
     ],
 )
 def test_a_package_is_imported_only_by_its_owner(package: str, owners: set[str]) -> None:
@@ -68,7 +68,8 @@ def test_a_part_imports_no_other_part(part: str) -> None:
 
 
 def test_nothing_below_the_experiment_imports_it() -> None:
-    assert importers("aerun.experiment") <= {"cli.py", "__init__.py", "sweep/work.py"}
+    assert importers("aerun.experiment") <= {"cli.py", "sweep/work.py", "ranks/worker.py"}
+    assert importers("aerun.trained") <= {"cli.py", "__init__.py"}
     assert importers("aerun.cli") == set()
 
 

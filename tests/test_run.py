@@ -17,8 +17,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import aerun
-from aerun.experiment import reevaluate, run
+from aerun.experiment import run
 from aerun.settings import parse
+from aerun.trained import reevaluate
 
 Compose = Callable[..., dict[str, Any]]
 Train = Callable[..., subprocess.CompletedProcess[str]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from aerun.dataset.places import existing
 from aerun.dataset.rows import Rows
 from aerun.dataset.store import CHUNK
 from aerun.errors import DataError
+from aerun.progress import counting
 from aerun.spec import Range, Size
 
 if TYPE_CHECKING:
@@ -119,7 +119,6 @@ class ImageFolder(Dataset):
         """The pictures in chunks [n,C,H,W]; of those that do not decode, which are black, ``bad`` gets the reasons."""
         import numpy as np
         from PIL import Image
-        from tqdm import tqdm
 
         root = Path(self.root).expanduser().resolve()
         threads = os.cpu_count() or 1
@@ -138,7 +137,7 @@ class ImageFolder(Dataset):
         with (
             ThreadPoolExecutor(threads) as pool,
             warnings.catch_warnings(),
-            tqdm(total=len(paths), desc="pictures", leave=False, disable=not sys.stderr.isatty()) as bar,
+            counting("pictures", len(paths)) as bar,
         ):
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             for start in range(0, len(paths), size):

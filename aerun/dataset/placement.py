@@ -10,6 +10,7 @@ from aerun.dataset.memory import check_room, free_memory, shapes_of
 from aerun.dataset.rows import Rows
 from aerun.dataset.store import CHUNK
 from aerun.errors import DataError
+from aerun.progress import counting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,15 +123,11 @@ def transformed(images: Tensor | Rows, names: list[Any], key: str) -> Tensor | R
 
 def _steps(images: Rows, names: list[Any], key: str) -> Callable[[], Iterator[np.ndarray]]:
     def chunks() -> Iterator[np.ndarray]:
-        import sys
-
-        from tqdm import tqdm
-
         from aerun.dataset.transform import Transforms
 
         transforms = Transforms(names, key)
         size = max(1, CHUNK // images.row_bytes)
-        with tqdm(total=len(images), desc="transforms", leave=False, disable=not sys.stderr.isatty()) as bar:
+        with counting("transforms", len(images)) as bar:
             for chunk in images.split(size):
                 yield transforms(chunk).numpy()
                 bar.update(len(chunk))

@@ -1,0 +1,67 @@
+"""A run's final numbers and its curves."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+from aerun import figures
+from aerun.baselines import baselines, cache_folder
+from aerun.batches import first
+from aerun.checkpoint import Progress
+from aerun.evaluation import evaluate
+from aerun.precision import difference
+from aerun.runfolder import read_metrics
+from aerun.settings import Settings
+from aerun.step import Parts
+from aerun.tracking import Tracker
+
+log = logging.getLogger(__name__)
+
+
+def summarise(settings: Settings, parts: Parts, progress: Progress) -> dict[str, Any]:
+    """The run's final numbers, from the weights that the model holds now."""
+    autoencoder, data = parts.autoencoder, parts.data
+    code_size = math.prod(autoencoder.code_shape)
+    test = evaluate(autoencoder, data.test, parts.noise, parts.loss)
+    precision = settings.trainer.precision
+    changed = {}
+    if precision != "float32":
+        changed = difference(parts, first(data.train, settings.trainer.batch_size), precision)
+        log.info("%s changes the loss by %.2g of itself, its gradient by %.2g", precision, *changed.values())
+    return {
+        "test": test,
+        "baselines": baselines(data, parts.noise, code_size, cache_folder()),
+        "best_epoch": progress.best_epoch,
+        "best_loss": progress.best_loss,
+        "monitored": "validation/loss" if data.validation is not None else "train/loss",
+        "epochs": progress.epoch,
+        "steps": progress.step,
+        "code_size": code_size,
+        "parameters": sum(p.numel() for p in autoencoder.parameters()),
+        "train_seconds": progress.train_seconds,
+        "compile_seconds": progress.compile_seconds,
+        "images_per_second": progress.train_images / progress.train_seconds if progress.train_seconds else None,
+        "precision_difference": changed,
+        "dataset_checksum": data.checksum,
+    }
+
+
+def draw_curves(folder: Path, tracker: Tracker, step: int) -> None:
+    """Loss and learning-rate curves from metrics.jsonl."""
+    lines = read_metrics(folder)
+
+    def series(name: str) -> tuple[list[float], list[float]]:
+        points = [(line["epoch"], line[name]) for line in lines if name in line]
+        return [x for x, _ in points], [y for _, y in points]
+
+    losses = {name: series(f"{name}/loss") for name in ("train", "validation")}
+    losses = {name: points for name, points in losses.items() if points[0]}
+    tracker.picture("curves/loss", figures.curves(losses, "loss"), step)
+    tracker.picture(
+        "curves/learning_rate",
+        figures.curves({"": series("train/learning_rate")}, "learning rate", logarithmic=False),
+        step,
+    )

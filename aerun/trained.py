@@ -1,0 +1,83 @@
+"""From a run folder back to the trained model."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aerun.autoencoder import Autoencoder
+from aerun.build import build_autoencoder, build_parts, prepare
+from aerun.checkpoint import BEST, load_model
+from aerun.dataset.base import Data, Split, statistics
+from aerun.device import choose_device
+from aerun.errors import DataError
+from aerun.files import write_text
+from aerun.report import Report
+from aerun.runfolder import CHECKPOINTS, ENVIRONMENT, read_config, read_summary
+from aerun.settings import Settings, parse
+from aerun.summary import draw_curves, summarise
+from aerun.tracking import Tracker
+
+
+def load(folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: Sequence[str] = ()) -> Autoencoder:
+    """The trained model of a run folder, with its best weights, in evaluation mode.
+
+    The data are not needed: their shapes stand in the folder. Classes of other packages than aerun, torch and
+    torchvision are used only if the caller trusts them, whatever the folder says. DataError if the folder is
+    not that of a run, ConfigError for a class that is not trusted.
+    """
+    folder = Path(folder)
+    settings = parse(read_config(folder) | {"trusted_packages": list(trusted_packages)})
+    try:
+        shapes = json.loads((folder / ENVIRONMENT).read_text())["dataset"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{folder}: has no readable {ENVIRONMENT}, which says the data's shape ({error})") from error
+    autoencoder = build_autoencoder(settings, _shape_only(settings, shapes))
+    load_model(folder / CHECKPOINTS / BEST, autoencoder)
+    return autoencoder.to(choose_device(device)).eval()
+
+
+def _shape_only(settings: Settings, shapes: Mapping[str, Any]) -> Data:
+    """Data of the right shape without images; statistics, where the run has them, come with the weights."""
+    inputs, targets = (torch.zeros(1, *shapes[name]) for name in ("input_shape", "output_shape"))
+    if shapes["input_shape"] == shapes["output_shape"]:
+        targets = inputs
+    split = Split(inputs, targets, None)
+    standardised = getattr(settings.dataset, "normalize", "none") == "standardise"
+    both = (statistics(inputs), statistics(targets)) if standardised else (None, None)
+    return Data(split, None, split, None, "", *both)
+
+
+def reevaluate(folder: Path, trusted_packages: Sequence[str] = ()) -> dict[str, Any]:
+    """Compute the test metrics, baselines and figures of a finished run again, from its weights and its data.
+
+    Raises DataError if the run has not finished, or its data have changed.
+    """
+    settings = parse(read_config(folder) | {"trusted_packages": list(trusted_packages)})
+    before = read_summary(folder)
+    if before is None:
+        raise DataError(f"{folder}: has not finished; continue it with resume={folder}")
+    device = prepare(settings)
+    data = settings.dataset.load(device)
+    if data.checksum != before["dataset_checksum"]:
+        raise DataError(f"{folder}: its data have changed, {before['dataset_checksum']} then, {data.checksum} now")
+    parts = build_parts(settings, data, device)
+    progress = load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
+    after = summarise(settings, parts, progress)
+    with Tracker(folder, events=False) as tracker:
+        Report(parts.autoencoder, data, settings.noise, tracker).final(before["steps"] + 1, settings.trainer.tsne)
+        draw_curves(folder, tracker, before["steps"] + 1)
+    differing = [
+        f"{kind}/{name}"
+        for kind in ("test", "baselines")
+        for name in before[kind]
+        if before[kind][name] != after[kind].get(name)
+    ]
+    result = {"test": after["test"], "baselines": after["baselines"], "differs_from_summary": differing}
+    write_text(folder / "evaluation.json", json.dumps(result, indent=2) + "\n")
+    return {**after, **result}
