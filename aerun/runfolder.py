@@ -144,10 +144,23 @@ def record_status(folder: Path, state: str, error: BaseException | str | None = 
 def read_status(folder: Path) -> dict[str, Any] | None:
     """A run folder's status; None where there is none, or it cannot be read."""
     try:
-        status = json.loads((folder / STATUS).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return load_status(folder)
+    except DataError:
         return None
-    return status if isinstance(status, dict) and isinstance(status.get("state"), str) else None
+
+
+def load_status(folder: Path) -> dict[str, Any] | None:
+    """A run folder's status; None where there is none. DataError if it cannot be read."""
+    path = folder / STATUS
+    try:
+        status = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(status, dict) or not isinstance(status.get("state"), str):
+        raise DataError(f"{path}: is not the status of a run")
+    return status
 
 
 @contextlib.contextmanager

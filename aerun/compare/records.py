@@ -16,9 +16,9 @@ from aerun.errors import DataError
 from aerun.lock import is_held
 from aerun.runfolder import (
     METRICS,
-    STATUS,
     SUMMARY,
     flat,
+    load_status,
     read_choices,
     read_config,
     read_metrics,
@@ -100,7 +100,7 @@ def read_run(folder: Path) -> Run:
     nothing: dict[str, Value] = {}
     settings = attempt(_settings, nothing)
     summary = attempt(read_summary, None) or {}
-    status = attempt(_status, None)
+    status = attempt(load_status, None)
     state = _state(folder, status or {}, summary)
     if state == FINISHED and not summary and not problems:
         problems.append(f"{folder / SUMMARY}: is not there, though the run has finished")
@@ -120,7 +120,7 @@ def read_run(folder: Path) -> Run:
 def read_job(folder: Path, settings: dict[str, Value], overrides: tuple[str, ...]) -> Run:
     """A job that has not written its configuration: it waits, or it failed at the door."""
     try:
-        status = _status(folder) or {}
+        status = load_status(folder) or {}
     except DataError as error:
         log.warning("%s", error)
         status = {}
@@ -134,19 +134,6 @@ def _settings(folder: Path) -> dict[str, Value]:
     if choices.get("experiment", "None") != "None":
         settings["experiment"] = choices["experiment"]
     return {key: value for key, value in settings.items() if key not in NEVER_SHOWN}
-
-
-def _status(folder: Path) -> dict[str, Any] | None:
-    path = folder / STATUS
-    try:
-        status = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(status, dict) or not isinstance(status.get("state"), str):
-        raise DataError(f"{path}: is not the status of a run")
-    return status
 
 
 def _state(folder: Path, status: Mapping[str, Any], summary: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aerun.compare.groups import Baseline, Group, Statistic
 from aerun.compare.select import MISSING, printable, shown
@@ -160,7 +161,21 @@ def failures(comparison: Comparison, limit: int | None = 5) -> list[str]:
 
 
 def terminal(comparison: Comparison, width: int | None = None) -> str:
-    """The table in columns; texts are cut in their middle until it is no wider than ``width``."""
+    """The table in columns, with what belongs to it, for a terminal of that width."""
+    blocks = [[headline(comparison)], *lines(comparison, width), failures(comparison)]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+class Lines(NamedTuple):
+    """A table in columns: two lines of head and one a row; baselines below it, in the same columns; notes."""
+
+    rows: list[str]
+    baselines: list[str]
+    notes: list[str]
+
+
+def lines(comparison: Comparison, width: int | None = None) -> Lines:
+    """Texts are cut in their middle until no line is wider than ``width``."""
     page = sheet(comparison)
     body = [[cell.text for cell in row] for row in page.rows]
     below = [[cell.text for cell in row] for row in page.baselines]
@@ -174,17 +189,14 @@ def terminal(comparison: Comparison, width: int | None = None) -> str:
         widths[keys - 1] += max(0, len(row[0]) - sum(widths[:keys]) - 2 * (keys - 1))
     if width is not None:
         _narrow(widths, [not column.numeric for column in page.columns], width)
-    lines = [headline(comparison), "", _line(heads, page.columns, widths), "  ".join("-" * size for size in widths)]
-    lines += [_line(row, page.columns, widths) for row in body]
+    rows = [_line(heads, page.columns, widths), "  ".join("-" * size for size in widths)]
+    rows += [_line(row, page.columns, widths) for row in body]
     room = sum(widths[:keys]) + 2 * (keys - 1)
-    for row in below:
-        rest = _line(row[keys:], page.columns[keys:], widths[keys:])
-        lines.append(f"{cut(row[0], room):<{room}}  {rest}".rstrip())
-    if below:
-        lines.insert(-len(below), "")
-    for block in (page.notes, failures(comparison)):
-        lines += ["", *block] if block else []
-    return "\n".join(lines)
+    baselines = [
+        f"{cut(row[0], room):<{room}}  {_line(row[keys:], page.columns[keys:], widths[keys:])}".rstrip()
+        for row in below
+    ]
+    return Lines(rows, baselines, page.notes)
 
 
 def _line(texts: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:

@@ -164,19 +164,17 @@ class Drive:
     def _results(self) -> None:
         """The best finished runs of the whole sweep, averaged over seeds."""
         from aerun.compare import Question, collect, compare
-        from aerun.compare.sheet import terminal
+        from aerun.compare.sheet import lines
 
         comparison = compare(collect([self.folder]), Question())
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        # The first line counts what has been counted already; the parts are rows, baselines and notes.
-        rows, *others = "\n".join(terminal(comparison, width).splitlines()[1:]).strip("\n").split("\n\n")
-        if comparison.causes:
-            others.pop()  # they come in a table of their own
-        shown = rows.splitlines()[: SHOWN + 2]
+        rows, baselines, notes = lines(comparison, width)
+        shown = rows[: SHOWN + 2]
         if len(comparison.groups) > SHOWN:
             shown.append(f"and {len(comparison.groups) - SHOWN} more: {self._compare()}")
-        notes = [part.splitlines()[:SHOWN] for part in others]
-        print("\n" + "\n\n".join("\n".join(lines) for lines in [shown, *notes]))
+        for block in (shown, baselines[:SHOWN], notes[:SHOWN]):
+            if block:
+                print("\n" + "\n".join(block))
 
     def _compare(self) -> str:
         """What to type for all of the results."""
