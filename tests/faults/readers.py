@@ -28,6 +28,7 @@ def readers(folder: Path) -> dict[str, tuple[Reader, list[bytes]]]:
     from aerun.dataset.array import _load
     from aerun.dataset.folder import ImageFolder
     from aerun.dataset.idx import read_idx_bytes, write_idx
+    from aerun.dataset.store import RowFile, write_rows
     from aerun.runfolder import read_config, read_metrics, read_summary
 
     random = np.random.default_rng(0)
@@ -49,6 +50,13 @@ def readers(folder: Path) -> dict[str, tuple[Reader, list[bytes]]]:
     summary = json.dumps({"epochs": 1, "steps": 2, "test": {"mse": 0.5}, "baselines": {}}).encode()
     collection = ImageFolder(**PLAIN, root=".", size=8, channels=3, fit="crop", on_error="fail", test=0.1)
 
+    write_rows(folder / "kept", "key", [random.integers(0, 256, (9, 1, 5, 5), np.uint8)], dict)
+    notes = (folder / "kept.json").read_bytes()
+
+    def cache(path: Path) -> Any:
+        (folder / "kept.json").write_bytes(path.read_bytes())
+        return RowFile(folder / "kept", "key").mapped()
+
     def named(path: Path, name: str) -> Path:
         path.replace(path.with_name(name))
         return path.parent
@@ -56,7 +64,8 @@ def readers(folder: Path) -> dict[str, tuple[Reader, list[bytes]]]:
     return {
         "IDX": (read_idx_bytes, [idx]),
         "IDX, gzipped": (lambda path: read_idx_bytes(path.replace(path.with_suffix(".gz"))), [gzip.compress(idx)]),
-        "image folder": (lambda path: collection.decode_all([path]), pictures),
+        "image folder": (lambda path: list(collection.decoded([path], {})), pictures),
+        "cache": (cache, [notes]),
         "arrays": (_load, arrays),
         "checkpoint": (checkpoint.read, [(folder / "seed.safetensors").read_bytes()]),
         "metrics.jsonl": (lambda path: read_metrics(named(path, "metrics.jsonl")), [b'{"epoch": 1, "step": 2}\n' * 3]),
@@ -128,6 +137,6 @@ def campaign(folder: Path, shares: dict[str, int]) -> dict[str, Any]:
 
 def shares(total: int) -> dict[str, int]:
     """How many inputs each reader gets of a total."""
-    parts = {"IDX": 25, "IDX, gzipped": 10, "image folder": 25, "arrays": 10, "checkpoint": 10}
+    parts = {"IDX": 20, "cache": 5, "IDX, gzipped": 10, "image folder": 25, "arrays": 10, "checkpoint": 10}
     parts |= {"metrics.jsonl": 8, "summary.json": 6, "config.yaml": 6}
     return {name: total * part // 100 for name, part in parts.items()}
