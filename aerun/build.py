@@ -44,7 +44,8 @@ def prepare(settings: Settings, rank: int | None = None) -> torch.device:
     device = choose_device(settings.trainer.device)
     if rank is not None and device.type == "cuda":
         device = torch.device("cuda", rank)
-        torch.cuda.set_device(device)
+    if device.index is not None:
+        torch.cuda.set_device(device)  # recordings and streams are made on the current one
     here = math.ceil(getattr(settings.trainer, "processes", 1) / nodes(os.environ))
     torch.set_num_threads(settings.trainer.threads or max(1, default_threads() // here))
     deterministic = settings.trainer.deterministic

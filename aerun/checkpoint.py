@@ -187,6 +187,12 @@ def load(path: Path, model: nn.Module, optimizer: Optimizer) -> Progress:
         for saved, built in zip(about["optimizer"]["groups"], optimizer.param_groups, strict=True)
     ]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                # Saved in one order of memory, but some optimizers go through it side by side with the parameter's own.
+                own = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
+                values[name] = own.copy_(value)
     return _progress(path, about)
 
 

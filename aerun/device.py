@@ -30,7 +30,7 @@ def choose_device(name: str) -> torch.device:
 def wait(device: torch.device) -> None:
     """Until the device has done all that it was given."""
     if device.type != "cpu":
-        torch.accelerator.synchronize()
+        torch.accelerator.synchronize(device)
 
 
 def default_threads() -> int:

@@ -29,11 +29,19 @@ class Recorded:
     """``compute(inputs, targets, draw)``, recorded for the shapes of its first call.
 
     Calls with other shapes (the last, smaller batch of an epoch) run as they are. So does everything where the
-    recording fails, which is said once; with ``required`` it is a ConfigError.
+    recording fails, which is said once, and ``give_up`` called; with ``required`` it is a ConfigError.
     """
 
-    def __init__(self, compute: Compute, record: Recorder, parameters: Sequence[nn.Parameter], required: bool) -> None:
+    def __init__(
+        self,
+        compute: Compute,
+        record: Recorder,
+        parameters: Sequence[nn.Parameter],
+        required: bool,
+        give_up: Callable[[], None] = lambda: None,
+    ) -> None:
         self._compute, self._record, self._parameters, self._required = compute, record, parameters, required
+        self._give_up = give_up
         self._calls = 0
         self._shapes: list[Any] | None = None
         self._replay: Callable[[], Any] | None = None
@@ -45,7 +53,11 @@ class Recorded:
     def __call__(self, inputs: Tensor, targets: Tensor, draw: Tensor | None) -> Update:
         """What ``compute`` would do and tell; codes are valid until the next call."""
         shapes = [None if tensor is None else (tensor.shape, tensor.dtype) for tensor in (inputs, targets, draw)]
-        self._shapes = self._shapes or shapes
+        if self._replay is None and (self._shapes is None or len(inputs) > self._shapes[0][0][0]):
+            self._shapes, self._calls = (
+                shapes,
+                0,
+            )  # a run that is continued may begin with an epoch's last, smaller batch
         if self._failed or shapes != self._shapes:
             return self._compute(inputs, targets, draw)
         self._calls += 1
@@ -68,7 +80,7 @@ class Recorded:
         """As it stands, but on a stream of its own, as the recording will be."""
         if inputs.device.type != "cuda":
             return self._compute(inputs, targets, draw)
-        stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
+        stream, current = torch.cuda.Stream(inputs.device), torch.cuda.current_stream(inputs.device)
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
             result = self._compute(inputs, targets, draw)
@@ -84,12 +96,14 @@ class Recorded:
             parameter.grad = None
         try:
             self._result, self._replay = self._record(lambda: self._compute(given, wanted, drawn))
-        except RuntimeError as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+        except Exception as error:  # of somebody's model, too
+            cause = error.__context__ or error  # the end of a recording that has failed raises an error of its own
+            reason = (str(cause).splitlines() or [type(cause).__name__])[0]
             if self._required:
                 raise ConfigError(f"trainer.graph=true: the step cannot be recorded ({reason})") from error
             log.info("trainer.graph=auto: the step cannot be recorded (%s) and runs operation by operation", reason)
             self._failed = True
+            self._give_up()
             return False
         self._places = [given, None if targets is inputs else wanted, drawn]
         self._gradients = [parameter.grad for parameter in self._parameters]
@@ -97,9 +111,14 @@ class Recorded:
 
 
 def record_on_cuda(function: Callable[[], Update]) -> tuple[Update, Callable[[], Any]]:
-    """Record what ``function`` launches, without running it."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    """Record what ``function`` launches on the current device, without running it.
+
+    Other threads may go on with their own work: the one that reads images, say.
+    """
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    recording = torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local")
+    # The outer context puts the stream back, whatever becomes of the recording.
+    with torch.cuda.stream(torch.cuda.current_stream()), recording:
         result = function()
     return result, graph.replay
 
@@ -113,4 +132,6 @@ def wants_recording(
     if setting is True:
         why = f"needs a CUDA device, the device is {device}" if processes == 1 else f"not with {processes} processes"
         raise ConfigError(f"trainer.graph=true: {why}")
+    if device.type == "cuda" and setting == "auto":
+        log.info("trainer.graph=auto: with %d processes the step is not recorded", processes)
     return False

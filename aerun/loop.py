@@ -118,11 +118,11 @@ class Loop:
             progress.train_images += len(batch)
             history.add(update.terms, len(batch))
             last = progress.step >= self.total_steps or history.steps == self.steps_per_epoch
-            logging = last or progress.step % self.settings.log_every_steps == 0
-            if logging:
+            due_to_log = last or progress.step % self.settings.log_every_steps == 0
+            if due_to_log:
                 history.flush(progress.step, update)
                 bar.update(progress.step)
-            leaving, due = self._agree(now=logging)
+            leaving, due = self._agree(now=due_to_log)
             # After the last step the epoch's own checkpoint follows at once.
             if leaving or (due and not last):
                 now = time.perf_counter()

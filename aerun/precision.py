@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aerun.step import Parts
 
 Precision = Literal["float32", "tf32", "bfloat16"]
+TINY = 1e-30  # in place of nothing at all to compare with
 log = logging.getLogger(__name__)
 
 
@@ -61,7 +62,8 @@ def difference(parts: Parts, batch: Batch, precision: Precision) -> dict[str, fl
         for parameter, before in zip(parts.autoencoder.parameters(), kept, strict=True):
             parameter.grad = before
     (loss, exact), (other, changed) = results
-    return {"loss": abs(other - loss) / abs(loss), "gradient": float((changed - exact).norm() / exact.norm())}
+    size = exact.norm().clamp_min(TINY)
+    return {"loss": abs(other - loss) / max(abs(loss), TINY), "gradient": float((changed - exact).norm() / size)}
 
 
 def _allow_tf32(allowed: bool) -> None:

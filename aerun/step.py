@@ -91,7 +91,7 @@ def make_step(
 
     run: Callable[[Tensor, Tensor, Tensor | None], Update] = compute
     if graph:
-        run = Recorded(compute, record_on_cuda, list(autoencoder.parameters()), required=graph is True)
+        run = Recorded(compute, record_on_cuda, list(autoencoder.parameters()), graph is True, rates.release)
 
     def step(batch: Batch, number: int) -> Update:
         ranks.begin(len(batch))
@@ -152,10 +152,23 @@ class Rates:
 
     def __init__(self, optimizer: Optimizer, recorded: bool) -> None:
         self._groups, self._recorded, self._multiplier = optimizer.param_groups, recorded, math.nan
-        if recorded:
-            for group in self._groups:
-                group["capturable"] = True
-                group["lr"] = torch.tensor(float(group["lr"]), device=group["params"][0].device)
+        if not recorded:
+            return
+        self._before = [group["capturable"] for group in self._groups]
+        for group in self._groups:
+            group["capturable"] = True
+            group["lr"] = torch.tensor(float(group["lr"]), device=group["params"][0].device)
+        # Of a run that is continued the count of steps may have stayed on the host.
+        for parameter, state in optimizer.state.items():
+            if isinstance(state.get("step"), Tensor):
+                state["step"] = state["step"].to(parameter.device, torch.float32)
+
+    def release(self) -> None:
+        """Numbers again, where nothing is recorded after all."""
+        if self._recorded:
+            self._recorded = False
+            for group, before in zip(self._groups, self._before, strict=True):
+                group["capturable"], group["lr"] = before, group["initial_lr"] * self._multiplier
 
     def set(self, multiplier: float) -> None:
         """Give every group its base rate times ``multiplier``."""

@@ -29,7 +29,9 @@ def summarise(settings: Settings, parts: Parts, progress: Progress) -> dict[str,
     precision = settings.trainer.precision
     changed = {}
     if precision != "float32":
-        changed = difference(parts, first(data.train, settings.trainer.batch_size), precision)
+        changed = difference(
+            parts, first(data.train, math.ceil(settings.trainer.batch_size / settings.trainer.processes)), precision
+        )
         log.info("%s changes the loss by %.2g of itself, its gradient by %.2g", precision, *changed.values())
     return {
         "test": test,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -53,12 +54,19 @@ def _shape_only(settings: Settings, shapes: Mapping[str, Any]) -> Data:
     return Data(split, None, split, None, "", *both)
 
 
+def _for_evaluation(settings: Settings) -> Settings:
+    """Without what only training needs, which this machine may not have."""
+    return dataclasses.replace(
+        settings, trainer=dataclasses.replace(settings.trainer, graph="auto", precision="float32", processes=1)
+    )
+
+
 def reevaluate(folder: Path, trusted_packages: Sequence[str] = ()) -> dict[str, Any]:
     """Compute the test metrics, baselines and figures of a finished run again, from its weights and its data.
 
     Raises DataError if the run has not finished, or its data have changed.
     """
-    settings = parse(read_config(folder) | {"trusted_packages": list(trusted_packages)})
+    settings = _for_evaluation(parse(read_config(folder) | {"trusted_packages": list(trusted_packages)}))
     before = read_summary(folder)
     if before is None:
         raise DataError(f"{folder}: has not finished; continue it with resume={folder}")

@@ -36,8 +36,8 @@ class Joint:
     processes: Annotated[int, Range(1, 1024)] = 1
     precision: Literal["float32", "tf32", "bfloat16"]
     compile: bool
-    graph: Literal["auto"] | bool
-    channels_last: bool
+    graph: Literal["auto"] | bool = "auto"
+    channels_last: bool = False
     deterministic: bool
     clip_norm: Positive | None
     clip_value: Positive | None

@@ -305,8 +305,16 @@ def test_the_message_about_memory_is_in_gibibytes(monkeypatch: pytest.MonkeyPatc
 def test_inputs_and_targets_of_their_own_count_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.zeros((900, 1, 32, 32), np.uint8)
     monkeypatch.setattr(memory, "available_memory", lambda: 2.0**20)
-    assert not load(images, images[:1]).streamed
-    assert load(images, images[:1], input_transform=["RandomInvert"]).streamed
+    load(images, images[:1])
+    with pytest.raises(DataError, match=r"dataset\.memory_limit=1GiB, say"):
+        load(images, images[:1], input_transform=["RandomInvert"])
+
+
+@pytest.mark.parametrize("free", [2.0**15, 2.0**40])
+def test_how_much_is_free_does_not_decide_the_order_of_training(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
+    images = np.zeros((900, 1, 32, 32), np.uint8)
+    monkeypatch.setattr(memory, "available_memory", lambda: free)
+    assert load(images, images[:1], memory_limit="400KiB").chunk_bytes == 100 * 1024
 
 
 def test_a_train_limit_that_fits_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,3 +117,16 @@ def test_the_reported_difference_is_that_of_the_loss_and_of_the_gradient(compose
     assert found["loss"] == pytest.approx(abs(rounded - loss) / loss, rel=0.5)
     assert 0.5 < found["gradient"] / float((changed - exact).norm() / exact.norm()) < 5
     assert all(parameter.grad is None for parameter in parts.autoencoder.parameters())
+
+
+def test_nothing_to_compare_with_is_no_division_by_zero(compose: Compose) -> None:
+    words = ["dataset=random", "dataset.images=64", "model=fc", "trainer.device=cpu", "trainer.threads=1"]
+    settings = parse(compose(words))
+    device = build.prepare(settings)
+    parts = build.build_parts(settings, settings.dataset.load(device), device)
+    with torch.no_grad():
+        for parameter in parts.autoencoder.parameters():
+            parameter.zero_()
+    batch = first(parts.data.train, 8)
+    batch.inputs.zero_()
+    assert precision.difference(parts, batch, "bfloat16") == {"loss": 0.0, "gradient": 0.0}

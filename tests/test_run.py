@@ -500,3 +500,28 @@ def test_a_run_killed_before_it_could_say_that_it_finished_says_so_when_repeated
     again = json.loads((folder / "status.json").read_text())
     assert again["state"] == "finished" and again["began"] == status["began"]
     assert written(folder / "summary.json") == before
+
+
+def test_a_run_whose_maps_are_channels_last_goes_on_as_if_it_had_not_been_left(go: Callable[..., Path]) -> None:
+    words = ["model=conv", "trainer.channels_last=true"]
+    whole = go(*words, folder="whole")
+    shorter = go(*words, "trainer.epochs=2", folder="continued")
+    assert shorter == go(*words, folder="continued", resume=str(shorter))
+    assert equal(weights(whole), weights(shorter))
+
+
+def test_a_run_made_before_a_key_was_there_can_still_be_used(go: Callable[..., Path]) -> None:
+    folder = go()
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    for key in ("graph", "channels_last", "processes"):
+        del config["trainer"][key]
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    assert reevaluate(folder)["differs_from_summary"] == []
+
+
+def test_a_run_that_was_recorded_on_a_gpu_can_be_evaluated_without(go: Callable[..., Path]) -> None:
+    folder = go()
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["trainer"] |= {"graph": True, "precision": "tf32"}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    assert reevaluate(folder)["differs_from_summary"] == []

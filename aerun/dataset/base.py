@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from aerun.dataset.cache import files_key
 from aerun.dataset.content import check_finite, checksum
-from aerun.dataset.memory import free_memory, needed_bytes, parse_bytes, shapes_of
+from aerun.dataset.memory import check_room, free_memory, needed_bytes, parse_bytes, shapes_of
 from aerun.dataset.parts import divide
 from aerun.dataset.placement import in_file, kept_arrays, moved_to_file, on_device, transformed
 from aerun.dataset.places import existing
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 HeldOut = NonNegativeInt | Annotated[float, Range(0, 1, high_open=True)]
 CHUNK = 4096
-DEFAULT_CHUNK, MOST_CHUNK = 1 << 28, 1 << 30  # bytes
+MOST_CHUNK = 1 << 30  # bytes
 log = logging.getLogger(__name__)
 
 
@@ -117,7 +117,7 @@ class Dataset:
     targets are standardised by the training part's mean and deviation (of each channel; of each feature, for
     vectors). ``input_transform``, ``target_transform``: torchvision.transforms.v2 by name, ``Grayscale`` or
     ``{Resize: {size: 32}}``, applied to each image once, at the start. ``memory_limit`` (bytes, or ``2GiB``): a set
-    that is larger, or larger than what is free, is not held in memory but read in shuffled chunks.
+    that is larger is not held in memory but read in shuffled chunks.
     """
 
     validation: HeldOut
@@ -194,20 +194,18 @@ class Dataset:
         return data
 
     def _chunk_bytes(self, parts: list[tuple[Split, int]], device: torch.device) -> int | None:
-        """How much is to be read at once, if so many rows of each part do not fit; otherwise None.
+        """How much is to be read at once, if so many rows of each part are more than the limit; otherwise None.
 
-        It decides the order of training, so it depends on nothing but the configuration.
+        It decides the order of training, so it depends on nothing but the configuration: what is free decides only
+        whether there is an error.
         """
-        needed, free = needed_bytes(parts), free_memory(device)
+        needed = needed_bytes(parts)
         limit = math.inf if self.memory_limit is None else parse_bytes(self.memory_limit)
-        if needed <= min(limit, free):
+        if needed <= limit:
+            check_room(needed, shapes_of(parts), str(device), free_memory(device))
             return None
-        chunk = DEFAULT_CHUNK if self.memory_limit is None else int(min(limit // 4, MOST_CHUNK))
-        log.info(
-            "the data (%s) take %.2f GiB, %s has %.2f GiB for them: they are read in chunks of %.3g MiB%s",
-            *(shapes_of(parts), needed / 2**30, device, min(limit, free) / 2**30, chunk / 2**20),
-            "; dataset.memory_limit makes the order independent of what is free" if needed <= limit else "",
-        )
+        chunk = int(min(limit // 4, MOST_CHUNK))
+        log.info("the data (%s) are read in chunks of %.3g MiB", shapes_of(parts), chunk / 2**20)
         return chunk
 
     def _split(self, images: np.ndarray | Rows, labels: np.ndarray | None) -> Split:

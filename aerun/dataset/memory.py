@@ -57,7 +57,7 @@ def check_room(needed: int, shapes: str, device: str = "cpu", free: float | None
     if needed > free:
         raise DataError(
             f"the data ({shapes}) take {needed / 2**30:.2f} GiB, {device} has {free / 2**30:.2f} GiB free: "
-            "use dataset.train_limit or smaller images"
+            "dataset.memory_limit=1GiB, say, reads them in chunks; or use dataset.train_limit, or smaller images"
         )
 
 

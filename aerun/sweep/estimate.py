@@ -24,7 +24,17 @@ BUDGET = 0.3  # seconds of steps for each shape
 AROUND = 1.5  # seconds for pictures, checkpoints and the final evaluation, on small images
 RANKS = 6.0  # seconds until the processes of a run that has several begin
 TIMED = ("dataset", "noise", "model", "latent", "sparsity", "loss")
-TIMED_TRAINER = ("batch_size", "device", "threads", "processes", "precision", "compile", "clip_norm", "clip_value")
+TIMED_TRAINER = (
+    "batch_size",
+    "device",
+    "threads",
+    "processes",
+    "precision",
+    "channels_last",
+    "compile",
+    "clip_norm",
+    "clip_value",
+)
 
 
 @dataclass(frozen=True)
