@@ -81,6 +81,7 @@ def make_step(
     gradients = gradients_of(parts, precision, compiled, clip_norm, clip_value, cached=not graph)
     update = eager_step(optimizer)
     whole = not graph or all("capturable" in group for group in optimizer.param_groups)
+    draws = autoencoder.draw(1, random.at("latent", 0)) is not None
     rates = Rates(optimizer, recorded=bool(graph) and whole)
 
     def compute(inputs: Tensor, targets: Tensor, draw: Tensor | None) -> Update:
@@ -104,7 +105,7 @@ def make_step(
             clean = as_float(batch.inputs)
             inputs = ranks.own(noise(clean, random.at("noise", number)))
             targets = ranks.own(clean if same else batch.targets)
-        draw = autoencoder.draw(len(batch), random.at("latent", number))
+        draw = autoencoder.draw(len(batch), random.at("latent", number)) if draws else None
         rates.set(learning_rate(number))
         result = run(inputs, targets, None if draw is None else ranks.own(draw))
         if not whole:
