@@ -47,7 +47,10 @@ def versions(packages: Sequence[str]) -> str:
 
 def circumstances(script: str, device: str, threads: str, packages: Sequence[str]) -> str:
     """A paragraph: the command, the day, the machine, the versions."""
-    command = " ".join(["python", f"benchmarks/{script}", *sys.argv[1:]])
+    words = (
+        word for word, before in zip(sys.argv[1:], ["", *sys.argv[1:]], strict=False) if "--json" not in (word, before)
+    )
+    command = " ".join(["python", f"benchmarks/{script}", *words])  # where the rounds go is nobody else's matter
     place = f"{processor()}, {cores()} cores, {threads}"
     if device.startswith("cuda"):
         import torch

@@ -305,3 +305,14 @@ def test_the_filter_beats_a_regression_on_three_corruptions_of_fashion_mnist(ful
     # 785 parameters a pixel on 180,000 rows: 0.4% is lost.
     assert 0 < np.mean((sampled - targets) ** 2) / exact["linear/mse"] - 1 < 2 * 785 / (copies * 60_000)
     assert 0 < exact["linear/psnr"] - psnr(sampled, targets) < 0.04
+
+
+def test_the_leading_components_alone_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.from_numpy(np.random.default_rng(3).integers(0, 256, (90, 1, 6, 7), np.uint8))
+    mean = images.flatten(1).double().mean(0) / 255
+    whole = principal_components(images, mean, 5)
+    monkeypatch.setattr(module, "SMALL", 10)
+    leading = principal_components(images, mean, 5)
+    assert whole is not None and leading is not None
+    torch.testing.assert_close(leading @ leading.T, whole @ whole.T, rtol=0, atol=1e-12)
+    torch.testing.assert_close(leading[:, 0].abs(), whole[:, 0].abs(), rtol=0, atol=1e-10)
