@@ -104,6 +104,13 @@ def test_the_report_compares_round_by_round() -> None:
     text = report({"fc 512": {"bare": rounds(1, 2, 1), "aerun": rounds(1, 2, 2), "pythae": rounds(1.5, 3, 1.5)}})
     assert "Targets: 1 of 2 met." in text
     assert "fc 512: aerun / pythae 1.500 (0.750-1.500), NOT met (>= 1.6)" in text
+    # On a GPU the targets are others, and an epoch of 60,000 images has one of its own.
+    text = report(
+        {"fc 512": {"bare": rounds(1), "aerun": rounds(0.003)}, "conv 64": {"bare": rounds(2), "aerun": rounds(1)}},
+        "cuda",
+    )
+    assert "fc 512, an epoch of 60,000 images, s: 0.0150 (0.0150-0.0150), met (<= 0.015)" in text
+    assert "conv 64: aerun / bare loop 2.000 (2.000-2.000), NOT met (>= 3)" in text
 
 
 def test_a_table_is_markdown() -> None:
