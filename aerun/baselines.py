@@ -97,7 +97,7 @@ def principal_components(images: Tensor | Rows, mean: Tensor, count: int) -> Ten
             return torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :count]
         from scipy.linalg import eigh
 
-        # Only the vectors that are wanted: for 64 of 4,096 that halves the time.
+        # Only the vectors that are wanted: all of them would take much longer.
         leading = eigh(covariance.numpy(), subset_by_index=[values - count, values - 1], overwrite_a=True)[1]
         return torch.from_numpy(leading[:, ::-1].copy())
     if len(images) <= EXACT_LIMIT:

@@ -46,7 +46,7 @@ def prepare(settings: Settings, rank: int | None = None) -> torch.device:
         device = torch.device("cuda", rank)
     if device.index is not None:
         torch.cuda.set_device(device)  # recordings and streams are made on the current one
-    here = math.ceil(getattr(settings.trainer, "processes", 1) / nodes(os.environ))
+    here = math.ceil(settings.trainer.processes / nodes(os.environ))
     torch.set_num_threads(settings.trainer.threads or max(1, default_threads() // here))
     deterministic = settings.trainer.deterministic
     if deterministic:
@@ -111,7 +111,7 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
 
 def _refuse_batch_statistics(settings: Settings, *modules: torch.nn.Module) -> None:
     """Of several processes each sees a part of a minibatch, whose statistics are others."""
-    processes = getattr(settings.trainer, "processes", 1)
+    processes = settings.trainer.processes
     for layer in (layer for module in modules for layer in module.modules() if processes > 1):
         instance = isinstance(layer, torch.nn.modules.instancenorm._InstanceNorm)
         if isinstance(layer, torch.nn.modules.batchnorm._NormBase) and (layer.track_running_stats or not instance):

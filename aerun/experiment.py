@@ -85,7 +85,7 @@ def run(
                     record_status(folder, "finished", began=status.get("began"))
                 return finished
             with stop.interruptible():
-                device, processes = prepare(settings), getattr(settings.trainer, "processes", 1)
+                device, processes = prepare(settings), settings.trainer.processes
                 launch.device_of_each(settings.trainer.device, processes, os.environ)
                 place = device if processes == 1 else torch.device("cpu")  # others train
                 parts = build_parts(settings, (load or settings.dataset.load)(place), place)

@@ -25,7 +25,10 @@ CONTRACTS = {
     "sparsity": ("__call__",),
     "loss": ("__call__", "takes_logits", "scale"),
     "scheduler": ("multiplier", "observe", "finished", "state", "restore"),
-    "trainer": ("fit", "device", "threads", "deterministic"),
+    "trainer": (
+        *("fit", "epochs", "batch_size", "device", "threads", "deterministic", "tsne"),
+        *("processes", "precision", "compile", "graph", "channels_last"),
+    ),
 }
 TRUSTED = ("aerun", "torch.nn", "torch.optim", "torchvision.transforms")
 

@@ -23,6 +23,7 @@ from aerun.runfolder import CHECKPOINTS, ENVIRONMENT, read_config, read_summary
 from aerun.settings import Settings, parse
 from aerun.summary import draw_curves, summarise
 from aerun.tracking import Tracker
+from aerun.trainer import Joint
 
 
 def load(folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: Sequence[str] = ()) -> Autoencoder:
@@ -56,6 +57,8 @@ def _shape_only(settings: Settings, shapes: Mapping[str, Any]) -> Data:
 
 def _for_evaluation(settings: Settings) -> Settings:
     """Without what only training needs, which this machine may not have."""
+    if not isinstance(settings.trainer, Joint):
+        return settings
     return dataclasses.replace(
         settings, trainer=dataclasses.replace(settings.trainer, graph="auto", precision="float32", processes=1)
     )

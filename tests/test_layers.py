@@ -112,3 +112,16 @@ def test_importing_what_answers_first_does_not_import_torch(module: str) -> None
     code = f"import sys, {module}; print(*[name for name in '{heavy}'.split() if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_what_is_read_of_a_trainer_is_what_one_of_somebody_elses_must_have() -> None:
+    import re
+
+    from aerun.errors import ConfigError
+    from aerun.settings import CONTRACTS, build_part
+
+    read = {name for path in MODULES for name in re.findall(r"settings\.trainer\.(\w+)", path.read_text())}
+    assert {"fit", "processes", "graph"} <= read
+    assert read == set(CONTRACTS["trainer"])
+    with pytest.raises(ConfigError, match=r"lacks fit, .*processes, .*which every trainer has"):
+        build_part("trainer", {"_target_": "collections.OrderedDict"})

@@ -24,7 +24,7 @@ def axes_of(size: tuple[float, float], dpi: int = 100, measured: bool = True):  
         figure = Figure(figsize=size, dpi=dpi, layout="constrained")
         return figure, figure.subplots()
     figure, (width, height) = Figure(figsize=size, dpi=dpi), size
-    box = {"left": 0.8 / width, "right": 1 - 0.3 / width, "bottom": 0.55 / height, "top": 1 - 0.4 / height}
+    box = {"left": 1.0 / width, "right": 1 - 0.3 / width, "bottom": 0.55 / height, "top": 1 - 0.4 / height}
     return figure, figure.subplots(gridspec_kw=box)
 
 

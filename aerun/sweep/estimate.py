@@ -85,7 +85,7 @@ def _time(settings: Settings, data: Data, device: torch.device) -> _Timing:
         clip_norm=getattr(trainer, "clip_norm", None),
         clip_value=getattr(trainer, "clip_value", None),
     )
-    batch = first(data.train, math.ceil(trainer.batch_size / getattr(trainer, "processes", 1)))
+    batch = first(data.train, math.ceil(trainer.batch_size / trainer.processes))
     for number in range(3):
         step(batch, number)
     wait(device)
@@ -108,5 +108,5 @@ def _seconds(settings: Settings, timing: _Timing) -> float:
     per_epoch = math.ceil(timing.images / trainer.batch_size)
     steps = getattr(trainer, "steps", None) or trainer.epochs * per_epoch
     evaluations = math.ceil(steps / per_epoch / getattr(trainer, "evaluate_every_epochs", 1))
-    around = AROUND + (RANKS if getattr(trainer, "processes", 1) > 1 else 0.0)
+    around = AROUND + (RANKS if trainer.processes > 1 else 0.0)
     return float(steps * timing.step + evaluations * timing.evaluation + around)

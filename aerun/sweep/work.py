@@ -49,7 +49,7 @@ def work(job: Job, sweep: Path, parent: int | None = None, more_signals: Sequenc
         # The process goes on to other jobs: give back what this one had.
         release_freed_memory()
         if torch.cuda.is_initialized():
-            gc.collect()  # the host's memory Python looks after itself: a look at all that torch has takes 0.2 s
+            gc.collect()  # the host's memory Python looks after itself: a look at all that torch has takes long
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
     return signals.requested
