@@ -42,5 +42,5 @@ def absolute_root(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def group_choices(choices: Mapping[Any, Any] | DictConfig) -> dict[str, str]:
-    """The option chosen in each of our groups, from Hydra's ``runtime.choices``."""
-    return {str(key): str(value) for key, value in choices.items() if "/" not in str(key)}
+    """The option chosen in each of our groups, from Hydra's ``runtime.choices``: of several it says nothing."""
+    return {str(key): str(value) for key, value in choices.items() if "/" not in str(key) and value is not None}

@@ -16,6 +16,7 @@ from aerun.errors import ConfigError
 from aerun.spec import Positive, Seed, check, construct, locate, nearest
 
 GROUPS = ("dataset", "noise", "model", "latent", "sparsity", "loss", "optimizer", "scheduler", "trainer")
+SEVERAL = "protocol"  # the group of which a run may have any number of options
 # What a part of one's own must offer; the parts of ours show how.
 CONTRACTS = {
     "dataset": ("load",),
@@ -29,6 +30,7 @@ CONTRACTS = {
         *("fit", "epochs", "batch_size", "device", "threads", "deterministic", "tsne"),
         *("processes", "precision", "compile", "graph", "channels_last"),
     ),
+    "protocol": ("__call__",),
 }
 TRUSTED = ("aerun", "torch.nn", "torch.optim", "torchvision.transforms")
 
@@ -57,6 +59,8 @@ class Settings:
     optimizer: Any
     scheduler: Any
     trainer: Any
+    # By name, in the order in which they were chosen.
+    protocol: dict[str, Any] = field(default_factory=dict, metadata={"internal": True})
     choices: dict[str, str] = field(default_factory=dict, metadata={"internal": True})
 
     def name(self, group: str) -> str:
@@ -78,46 +82,56 @@ def parse(
         if not isinstance(config.get(group), Mapping):
             raise ConfigError(f"{group}: an option of this group is missing")
     parts = {group: build_part(group, config[group]) for group in GROUPS}
+    protocols = _build_several(config.get(SEVERAL, {}))
     checkpointing = construct(Checkpointing, config.get("checkpoint", {}), "checkpoint")
-    settings: Settings = construct(Settings, {**config, **parts, "checkpoint": checkpointing}, "")
-    settings = dataclasses.replace(settings, choices=dict(choices or {}))
+    plain = {key: value for key, value in config.items() if key != SEVERAL}
+    settings: Settings = construct(Settings, {**plain, **parts, "checkpoint": checkpointing}, "")
+    settings = dataclasses.replace(settings, protocol=protocols, choices=dict(choices or {}))
     _check_pairs(settings)
     _check_unread(settings, overrides)
     return settings
 
 
-def build_part(group: str, node: Mapping[str, Any]) -> Any:
-    """The object that a group's node describes.
+def _build_several(nodes: Any) -> dict[str, Any]:
+    """The protocols that a run ends with, by name."""
+    if not isinstance(nodes, Mapping) or not all(isinstance(node, Mapping) for node in nodes.values()):
+        raise ConfigError(f"{SEVERAL}: must be options of this group, {SEVERAL}=[one,other]")
+    return {str(name): build_part(SEVERAL, node, f"{SEVERAL}.{name}") for name, node in nodes.items()}
+
+
+def build_part(group: str, node: Mapping[str, Any], path: str | None = None) -> Any:
+    """The object that a group's node describes, at ``path`` of the configuration where that is not the group's name.
 
     One of ours is a dataclass, checked key by key. A class of torch's or of a trusted package (only a class, never
     a function) is called with the node's values; an optimizer's waits for its parameters.
     """
+    path = path or group
     values = {str(key): value for key, value in node.items() if key != "_target_"}
     target = node.get("_target_")
     if not isinstance(target, str):
-        raise ConfigError(f"{group}._target_={target}: must name a class")
+        raise ConfigError(f"{path}._target_={target}: must name a class")
     missing = [key for key, value in values.items() if value == "???"]
     if missing:
-        raise ConfigError(f"{group}.{missing[0]}: a value is needed, {group}.{missing[0]}=…")
+        raise ConfigError(f"{path}.{missing[0]}: a value is needed, {path}.{missing[0]}=…")
     if target.partition(".")[0] == "aerun":
         if not target.startswith(f"aerun.{group}."):
-            raise ConfigError(f"{group}._target_={target}: must be in aerun.{group}")
+            raise ConfigError(f"{path}._target_={target}: must be in aerun.{group}")
         cls = locate(target)
         if not (isinstance(cls, type) and (dataclasses.is_dataclass(cls) or not values)):
-            raise ConfigError(f"{group}._target_={target}: is no option of {group}")
-        return construct(cls, values, group) if dataclasses.is_dataclass(cls) else cls()
+            raise ConfigError(f"{path}._target_={target}: is no option of {group}")
+        return construct(cls, values, path) if dataclasses.is_dataclass(cls) else cls()
     function = locate(target)
     if not isinstance(function, type):
-        raise ConfigError(f"{group}._target_={target}: is no class")
+        raise ConfigError(f"{path}._target_={target}: is no class")
     if group == "optimizer":
         return functools.partial(function, **values)
     try:
         part = function(**{key: _instantiate(value) for key, value in values.items()})
     except Exception as error:
-        raise ConfigError(f"{group}: {target} refuses its arguments: {error}") from error
+        raise ConfigError(f"{path}: {target} refuses its arguments: {error}") from error
     lacking = [name for name in CONTRACTS[group] if not hasattr(part, name)]
     if lacking:
-        raise ConfigError(f"{group}._target_={target}: lacks {', '.join(lacking)}, which every {group} has")
+        raise ConfigError(f"{path}._target_={target}: lacks {', '.join(lacking)}, which every {group} has")
     return part
 
 

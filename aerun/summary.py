@@ -13,6 +13,7 @@ from aerun.batches import first
 from aerun.checkpoint import Progress
 from aerun.evaluation import evaluate
 from aerun.precision import difference
+from aerun.protocol import Subject
 from aerun.runfolder import read_metrics
 from aerun.settings import Settings
 from aerun.step import Parts
@@ -26,6 +27,9 @@ def summarise(settings: Settings, parts: Parts, progress: Progress) -> dict[str,
     autoencoder, data = parts.autoencoder, parts.data
     code_size = math.prod(autoencoder.code_shape)
     test = evaluate(autoencoder, data.test, parts.noise, parts.loss)
+    subject = Subject(autoencoder, data, parts.noise, parts.loss, settings.dataset, settings.seed)
+    for protocol in settings.protocol.values():
+        test |= protocol(subject)
     precision = settings.trainer.precision
     changed = {}
     if precision != "float32":

@@ -17,7 +17,7 @@ from aerun.batches import first
 from aerun.conf import conf_dir
 from aerun.errors import AerunError
 from aerun.evaluation import evaluate
-from aerun.settings import GROUPS, parse
+from aerun.settings import GROUPS, SEVERAL, parse
 from aerun.spec import locate
 from aerun.step import make_step
 
@@ -88,7 +88,7 @@ def test_every_data_set_builds_and_takes_two_steps(
     two_steps(compose(overrides))
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", (*GROUPS, SEVERAL))
 def test_the_path_of_a_yaml_is_the_path_of_its_code(group: str) -> None:
     for option in options(group):
         content = yaml.safe_load((conf_dir() / group / f"{option}.yaml").read_text())
@@ -106,6 +106,13 @@ def test_a_yaml_has_exactly_the_keys_of_its_class(compose: Compose, group: str, 
     cls = locate(node.pop("_target_"))
     fields = {f.name for f in dataclasses.fields(cls) if f.init} if dataclasses.is_dataclass(cls) else set()
     assert set(node) == fields
+
+
+@pytest.mark.parametrize("option", [option for option in options(SEVERAL) if option != "none"])
+def test_a_protocol_stands_under_its_name_with_exactly_the_keys_of_its_class(compose: Compose, option: str) -> None:
+    (name, node), *others = compose([f"{SEVERAL}={option}"])[SEVERAL].items()
+    assert name == option and not others
+    assert {f.name for f in dataclasses.fields(locate(node.pop("_target_"))) if f.init} == set(node)
 
 
 def test_every_combination_on_every_shape_works_or_is_refused_naming_both(compose: Compose) -> None:
