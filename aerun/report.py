@@ -99,7 +99,7 @@ class Report:
         if part.labels is not None:
             classes = self.data.classes or []
             names = [classes[i] if i < len(classes) else str(i) for i in part.labels.tolist()]
-        sprites = as_float(part.inputs[:]) if self.data.is_image and max(self.data.input_shape) <= 64 else None
+        sprites = figures.as_bytes(as_float(part.inputs[:])) if self.data.is_image and max(self.data.input_shape) <= 64 else None
         self.tracker.embedding(self.codes(test, PROJECTED), names, sprites)
 
     def _generated(self, test: Split, step: int) -> None:

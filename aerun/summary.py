@@ -56,7 +56,7 @@ def summarise(settings: Settings, parts: Parts, progress: Progress) -> dict[str,
 
 
 def draw_curves(folder: Path, tracker: Tracker, step: int) -> None:
-    """Loss and learning-rate curves from metrics.jsonl."""
+    """The curve of the loss from metrics.jsonl, and that of the learning rate where it changes."""
     lines = read_metrics(folder)
 
     def series(name: str) -> tuple[list[float], list[float]]:
@@ -66,8 +66,7 @@ def draw_curves(folder: Path, tracker: Tracker, step: int) -> None:
     losses = {name: series(f"{name}/loss") for name in ("train", "validation")}
     losses = {name: points for name, points in losses.items() if points[0]}
     tracker.picture("curves/loss", figures.curves(losses, "loss"), step)
-    tracker.picture(
-        "curves/learning_rate",
-        figures.curves({"": series("train/learning_rate")}, "learning rate", logarithmic=False),
-        step,
-    )
+    rates = series("train/learning_rate")
+    if len(set(rates[1])) > 1:
+        pixels = figures.curves({"": rates}, "learning rate", logarithmic=False)
+        tracker.picture("curves/learning_rate", pixels, step)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from aerun.files import write_bytes, write_text
+from aerun.projector import write_embedding
 from aerun.runfolder import FIGURES, METRICS, read_metrics
 
 if TYPE_CHECKING:
@@ -137,14 +137,12 @@ class Tracker:
             self._board.add_histogram(tag, values.float().cpu(), step)
 
     def embedding(self, codes: Tensor, labels: list[str] | None, thumbnails: Tensor | None) -> None:
-        """Codes [N,D] for the projector, with a label and a thumbnail [N,C,H,W] in [0,1] each."""
-        if not self._events:
-            return
-        # A continued run's projector replaces the one before: the writer would add a second.
-        (self.folder / "projector_config.pbtxt").unlink(missing_ok=True)
-        shutil.rmtree(self.folder / "00000", ignore_errors=True)
-        images = None if thumbnails is None else thumbnails.cpu()
-        self._board.add_embedding(codes.cpu(), metadata=labels, label_img=images, global_step=0, tag="code")
+        """Codes [N,D] for the projector, with a label and a thumbnail, uint8 [N,C,H,W], each."""
+        if self._events:
+            images = None if thumbnails is None else thumbnails.cpu().numpy()
+            self._painting.append(
+                self._painter.submit(write_embedding, self.folder, codes.cpu().numpy(), labels, images)
+            )
 
     def hyperparameters(self, values: dict[str, bool | float | str]) -> None:
         """Settings for the HPARAMS tab. Only the session is described, not the experiment: TensorBoard then shows

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,11 @@ from aerun.dataset.base import Data
 from aerun.errors import AerunError
 from aerun.ranks.launch import device_of_each
 from aerun.settings import parse
+from aerun.sweep.remote import Finding
 from aerun.sweep.share import mapped, share, shared_path
 
 log = logging.getLogger(__name__)
 SHAPING = ("dataset", "model", "latent", "sparsity", "loss")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Of one configuration: why it cannot work, or how many parameters it has."""
-
-    error: str | None
-    parameters: int | None = None
 
 
 def check(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +57,13 @@ def test_only_local_launchers_take_devices() -> None:
 def test_a_launcher_that_is_not_ours_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"is none of basic, joblib, slurm, ray"):
         build_launcher({"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"}, [])
+
+
+def test_the_launching_process_never_imports_torch(tmp_path: Path) -> None:
+    """It waits for the workers' import at the start; one of its own would come on top."""
+    words = ["-m", "seed=0,1", "trainer.steps=2", "dataset=random", "dataset.images=200", "sweep.name=lean"]
+    code = "import sys; from aerun.cli import main; main(); print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code, *words, "trainer.device=cpu", "hydra/launcher=joblib"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+    assert len(list((tmp_path / "outputs" / "lean").glob("*/summary.json"))) == 2

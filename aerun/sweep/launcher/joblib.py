@@ -20,10 +20,10 @@ from typing import Any, Self
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
 from aerun.errors import AerunError
-from aerun.spec import Count, locate
+from aerun.spec import Count
 from aerun.sweep.job import Job
 from aerun.sweep.launcher import Ended, device, raised
-from aerun.sweep.remote import WORK, call
+from aerun.sweep.remote import WORK, all_ready, call, ready
 
 POLL = 0.2  # seconds; Python handles signals between waits
 WATCH = 0.5  # seconds between two looks of a worker for its launcher
@@ -55,9 +55,9 @@ class Joblib:
         return self.n_jobs or len(self.gpus) or _cores()
 
     def warm(self, jobs: int) -> None:
-        """Let the workers import torch."""
+        """Let the workers import torch; the first, which looks at the points next, no more than that."""
         for slot in range(min(self.slots, jobs)):
-            self._submit(slot, locate, WORK)
+            self._submit(slot, all_ready if slot else ready)
 
     def here(self, target: str, *arguments: Any) -> Any:
         """In the first worker."""
@@ -122,10 +122,11 @@ class Joblib:
         os.environ["PYTHONWARNINGS"] = ",".join(warnings)  # of the processes to come
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        killing = bool(self._running) or kind is KeyboardInterrupt  # in the midst of things: someone is in a hurry
+    def __exit__(self, *_: object) -> None:
         for executor in self._executors.values():
-            executor.shutdown(wait=True, kill_workers=killing)
+            # A worker with a job is ended on the spot, since someone is in a hurry; one without has nothing to lose,
+            # and would take a second to take torch down.
+            executor.shutdown(wait=True, kill_workers=True)
         self._executors.clear()
 
 
