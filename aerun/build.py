@@ -19,6 +19,7 @@ from aerun.graph import wants_recording
 from aerun.lean import spare_compiler
 from aerun.memory import keep_freed_memory
 from aerun.precision import choose_precision
+from aerun.protocol.ask import refuse
 from aerun.ranks.launch import nodes
 from aerun.seeding import seed_everything
 from aerun.settings import Settings
@@ -31,6 +32,7 @@ def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
     autoencoder = build_autoencoder(settings, data).to(device)
     if settings.trainer.channels_last:
         autoencoder = autoencoder.to(memory_format=torch.channels_last)
+    refuse(settings.protocol, data, autoencoder)
     optimizer = build_optimizer(settings, autoencoder)
     scheduler = copy.deepcopy(settings.scheduler)  # it keeps count; settings stay what they are
     return Parts(autoencoder, data, settings.noise, settings.loss, optimizer, scheduler, settings.seed)

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from aerun.compose import group_choices, run_config
 from aerun.conf import conf_dir
 from aerun.console import explain, flags_first, print_summary, refuse_foreign_flags
-from aerun.errors import AerunError, ConfigError
+from aerun.errors import AerunError, ConfigError, DataError
 from aerun.settings import GROUPS, parse
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -92,6 +92,10 @@ def _job(config: DictConfig) -> float | None:
     finally:
         remove_if_empty(folder)
     print_summary(summary, folder)
+    if summary.get("unanswered"):
+        raise DataError(
+            f"protocol={','.join(summary['unanswered'])}: no answer, see above; all else of the run is there"
+        )
     loss: float | None = summary["best_loss"]
     return loss
 

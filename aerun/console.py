@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,7 @@ def print_summary(summary: dict[str, Any], folder: Path) -> None:
             print(f"{text:<36}{number:>16}{values[psnr]:12.2f}" if psnr in values else f"{text:<36}{number:>16}")
     if not {"pca/mse", "linear/mse"} & summary["baselines"].keys():
         print(f"(PCA of {summary['code_size']} components of images this large would take too long)")
+    print_protocols(summary["test"], summary.get("protocols", {}), summary.get("unanswered", {}))
     rate = summary["images_per_second"]
     speed = f", {rate:,.0f} images/s" if rate else ""
     beside = Path(sys.executable).with_name("tensorboard")
@@ -172,3 +174,17 @@ def print_summary(summary: dict[str, Any], folder: Path) -> None:
     print(f"\nbest epoch {summary['best_epoch']} of {summary['epochs']}{speed}")
     print(f"run folder   {shown}")
     print(f"look at it   {board} --logdir {shlex.quote(shown)}")
+
+
+def print_protocols(
+    numbers: Mapping[str, float], protocols: Mapping[str, Sequence[str]], unanswered: Mapping[str, str]
+) -> None:
+    """What each protocol found, a line a number; in one line why one found nothing."""
+    if protocols:
+        print(f"\n{'protocol':<20}{'number':<36}{'value':>12}")
+    for protocol, names in protocols.items():
+        for name in names:
+            print(f"{protocol:<20}{name:<36}{numbers[name]:>12.6g}")
+            protocol = ""
+    for protocol, why in unanswered.items():
+        print(f"protocol.{protocol}: {why}")

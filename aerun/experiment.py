@@ -163,11 +163,11 @@ def lead(
         progress = settings.trainer.fit(parts, progress, tracker, report, checkpoints, stop, watch)
         with stop.interruptible():
             load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
-            summary = summarise(settings, parts, progress)
-            if not math.isfinite(summary["test"]["loss"]):
-                raise DivergedError(f"the test loss is {summary['test']['loss']}; lower optimizer.lr, in a new run")
             # One beyond the last step: whoever continues the run drops it, as everything after the checkpoint.
             final = progress.step + 1
+            summary = summarise(settings, parts, progress, lambda tag, pixels: tracker.picture(tag, pixels, final))
+            if not math.isfinite(summary["test"]["loss"]):
+                raise DivergedError(f"the test loss is {summary['test']['loss']}; lower optimizer.lr, in a new run")
             tracker.scalars({f"test/{name}": value for name, value in summary["test"].items()}, final)
             tracker.scalars({f"baseline/{name}": value for name, value in summary["baselines"].items()}, final)
             report.final(final, settings.trainer.tsne)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from aerun import figures
 from aerun.baselines import baselines, cache_folder
@@ -14,6 +17,7 @@ from aerun.checkpoint import Progress
 from aerun.evaluation import evaluate
 from aerun.precision import difference
 from aerun.protocol import Subject
+from aerun.protocol.ask import ask
 from aerun.runfolder import read_metrics
 from aerun.settings import Settings
 from aerun.step import Parts
@@ -22,14 +26,20 @@ from aerun.tracking import Tracker
 log = logging.getLogger(__name__)
 
 
-def summarise(settings: Settings, parts: Parts, progress: Progress) -> dict[str, Any]:
-    """The run's final numbers, from the weights that the model holds now."""
+def summarise(
+    settings: Settings, parts: Parts, progress: Progress, picture: Callable[[str, np.ndarray], None]
+) -> dict[str, Any]:
+    """The run's final numbers, from the weights that the model holds now; ``picture`` files what protocols draw.
+
+    Protocols' numbers stand among the test metrics; ``protocols`` says whose they are, ``unanswered`` why one has none.
+    """
     autoencoder, data = parts.autoencoder, parts.data
     code_size = math.prod(autoencoder.code_shape)
     test = evaluate(autoencoder, data.test, parts.noise, parts.loss)
     subject = Subject(autoencoder, data, parts.noise, parts.loss, settings.dataset, settings.seed)
-    for protocol in settings.protocol.values():
-        test |= protocol(subject)
+    answers = ask(settings.protocol if math.isfinite(test["loss"]) else {}, subject)
+    for tag, pixels in answers.pictures.items():
+        picture(tag, pixels)
     precision = settings.trainer.precision
     changed = {}
     if precision != "float32":
@@ -38,7 +48,9 @@ def summarise(settings: Settings, parts: Parts, progress: Progress) -> dict[str,
         )
         log.info("%s changes the loss by %.2g of itself, its gradient by %.2g", precision, *changed.values())
     return {
-        "test": test,
+        "test": test | answers.flat,
+        "protocols": {name: list(numbers) for name, numbers in answers.numbers.items()},
+        "unanswered": answers.unanswered,
         "baselines": baselines(data, parts.noise, code_size, cache_folder()),
         "best_epoch": progress.best_epoch,
         "best_loss": progress.best_loss,

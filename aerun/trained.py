@@ -79,10 +79,11 @@ def reevaluate(folder: Path, trusted_packages: Sequence[str] = ()) -> dict[str, 
         raise DataError(f"{folder}: its data have changed, {before['dataset_checksum']} then, {data.checksum} now")
     parts = build_parts(settings, data, device)
     progress = load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
-    after = summarise(settings, parts, progress)
+    final = before["steps"] + 1
     with Tracker(folder, events=False) as tracker:
-        Report(parts.autoencoder, data, settings.noise, tracker).final(before["steps"] + 1, settings.trainer.tsne)
-        draw_curves(folder, tracker, before["steps"] + 1)
+        after = summarise(settings, parts, progress, lambda tag, pixels: tracker.picture(tag, pixels, final))
+        Report(parts.autoencoder, data, settings.noise, tracker).final(final, settings.trainer.tsne)
+        draw_curves(folder, tracker, final)
     differing = [
         f"{kind}/{name}"
         for kind in ("test", "baselines")

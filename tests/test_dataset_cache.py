@@ -388,7 +388,7 @@ def test_cifar10_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     again = CIFAR10(root=str(tmp_path), download=False, **PLAIN).load(CPU)
     assert torch.equal(first.train.inputs[:], again.train.inputs[:]) and first.checksum == again.checksum
     assert again.train.labels is not None and again.train.labels.tolist() == [7, 3]
-    assert again.classes == CIFAR10.classes
+    assert again.classes == CIFAR10.class_names
 
 
 def idx_set(root: Path, count: int, side: int = 28) -> Path:

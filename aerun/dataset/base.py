@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from aerun.dataset.cache import files_key
 from aerun.dataset.content import check_finite, checksum
 from aerun.dataset.memory import check_room, free_memory, needed_bytes, parse_bytes, shapes_of
-from aerun.dataset.parts import divide
+from aerun.dataset.parts import divide, of_classes
 from aerun.dataset.placement import in_file, kept_arrays, moved_to_file, on_device, transformed
 from aerun.dataset.places import existing
 from aerun.dataset.rows import Rows
@@ -117,7 +117,8 @@ class Dataset:
     targets are standardised by the training part's mean and deviation (of each channel; of each feature, for
     vectors). ``input_transform``, ``target_transform``: torchvision.transforms.v2 by name, ``Grayscale`` or
     ``{Resize: {size: 32}}``, applied to each image once, at the start. ``memory_limit`` (bytes, or ``2GiB``): a set
-    that is larger is not held in memory but read in shuffled chunks.
+    that is larger is not held in memory but read in shuffled chunks. ``classes``: only
+    images with these labels.
     """
 
     validation: HeldOut
@@ -126,11 +127,15 @@ class Dataset:
     normalize: Literal["none", "standardise"]
     input_transform: list[Any]
     target_transform: list[Any]
-    memory_limit: Count | str | None = None  # runs made before there was this key do not have it
+    # Runs made before there were these keys do not have them.
+    memory_limit: Count | str | None = None
+    classes: list[NonNegativeInt] | None = None
 
     def __post_init__(self) -> None:
         if self.memory_limit is not None:
             parse_bytes(self.memory_limit)
+        if self.classes == []:
+            raise ValueError("classes=[]: must list at least one label, or be null")
 
     def check(self) -> None:
         """DataError for what is wrong at first sight, such as a root that does not exist."""
@@ -167,6 +172,8 @@ class Dataset:
 
     def _load(self, device: torch.device) -> Data:
         arrays = self.cached() or self.read()
+        if self.classes is not None:
+            arrays = of_classes(arrays, self.classes)
         counts = self.validation, self.train_limit
         train_rows, validation_rows = divide(len(arrays.train), *counts, self.split_seed)
         check_finite(arrays)

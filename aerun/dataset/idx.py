@@ -74,7 +74,7 @@ class _Idx(Dataset):
 
     folder: ClassVar[str] = ""
     sums: ClassVar[dict[str, str]] = {}
-    classes: ClassVar[list[str]] = [str(digit) for digit in range(10)]
+    class_names: ClassVar[list[str]] = [str(digit) for digit in range(10)]
 
     def files(self, part: str) -> tuple[Path, Path]:
         """Paths of the images and labels of ``train`` or ``t10k``."""
@@ -102,7 +102,7 @@ class _Idx(Dataset):
             images["test"][:, None].copy(),
             labels["train"].copy(),
             labels["test"].copy(),
-            self.classes,
+            self.class_names,
         )
 
 
@@ -124,7 +124,7 @@ CLOTHES = [
 class FashionMNISTMini(_Idx):
     """The first 10,000 training and 2,000 test images of Fashion-MNIST, which come with the package."""
 
-    classes: ClassVar[list[str]] = CLOTHES
+    class_names: ClassVar[list[str]] = CLOTHES
     sums: ClassVar[dict[str, str]] = {
         "train-images-idx3-ubyte": "ed2e37ed5a3a57d212141a69fe0a0de5a7126ffba14ac3f7e76f5f52cc04b1f0",
         "train-labels-idx1-ubyte": "a69f2dad024ca220a8c4d85f621fdf929042d40c444abde2868903e9220ad517",
@@ -188,7 +188,7 @@ class FashionMNIST(_Downloaded):
     """Xiao, Rasul & Vollgraf 2017 (arXiv:1708.07747): 60,000 + 10,000 articles of clothing, 28x28."""
 
     folder: ClassVar[str] = "FashionMNIST"
-    classes: ClassVar[list[str]] = CLOTHES
+    class_names: ClassVar[list[str]] = CLOTHES
     sums: ClassVar[dict[str, str]] = {
         "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
         "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -202,4 +202,4 @@ class KMNIST(_Downloaded):
     """Clanuwat et al. 2018 (arXiv:1812.01718): 60,000 + 10,000 cursive Japanese characters, 28x28."""
 
     folder: ClassVar[str] = "KMNIST"
-    classes: ClassVar[list[str]] = ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"]
+    class_names: ClassVar[list[str]] = ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"]

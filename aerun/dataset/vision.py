@@ -61,7 +61,7 @@ class _Torchvision(Dataset):
     download: bool
     name: ClassVar[str] = ""
     files: ClassVar[list[str]] = []
-    classes: ClassVar[list[str]] = []
+    class_names: ClassVar[list[str]] = []
 
     def sources(self) -> list[Path]:
         root = root_folder(self.root)
@@ -86,7 +86,7 @@ class _Torchvision(Dataset):
         if images[0].shape[-1] == 3:
             images = [np.ascontiguousarray(array.transpose(0, 3, 1, 2)) for array in images]
         labels = [np.asarray(part.labels if hasattr(part, "labels") else part.targets, np.int64) for part in parts]
-        return Arrays(images[0], images[1], labels[0], labels[1], self.classes)
+        return Arrays(images[0], images[1], labels[0], labels[1], self.class_names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class CIFAR10(_Torchvision):
 
     name: ClassVar[str] = "CIFAR10"
     files: ClassVar[list[str]] = ["cifar-10-batches-py/*"]
-    classes: ClassVar[list[str]] = [
+    class_names: ClassVar[list[str]] = [
         "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
     ]  # fmt: skip
 
@@ -106,4 +106,4 @@ class SVHN(_Torchvision):
 
     name: ClassVar[str] = "SVHN"
     files: ClassVar[list[str]] = ["train_32x32.mat", "test_32x32.mat"]
-    classes: ClassVar[list[str]] = [str(digit) for digit in range(10)]
+    class_names: ClassVar[list[str]] = [str(digit) for digit in range(10)]

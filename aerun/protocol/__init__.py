@@ -1,10 +1,13 @@
 """What else a trained model is asked at the end of a run, each protocol as its paper has it.
 
-A protocol is a dataclass, called with a ``Subject``, that returns numbers by name; they stand in the summary and in
-TensorBoard among the test metrics. Several may be chosen, ``protocol=[one,other]``, each with keys of its own under
-``protocol.one``.
+A protocol is a dataclass, called with a ``Subject``, that returns numbers by name (or an ``Answer``: numbers and
+pictures); they stand in the summary and in TensorBoard among the test metrics. It may have
+``check(data, autoencoder)``, which raises ConfigError before training for what cannot be answered. Several may be
+chosen, ``protocol=[one,other]``, each with keys of its own under ``protocol.one``.
 """
 
-from aerun.protocol.subject import Subject
+from aerun.protocol.linear import LinearSVM, Logistic
+from aerun.protocol.neighbours import NearestNeighbours
+from aerun.protocol.subject import Answer, Subject
 
-__all__ = ["Subject"]
+__all__ = ["Answer", "LinearSVM", "Logistic", "NearestNeighbours", "Subject"]

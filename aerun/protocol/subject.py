@@ -1,11 +1,13 @@
-"""What a protocol looks at."""
+"""What a protocol looks at, and what it answers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from aerun.autoencoder import Autoencoder
@@ -31,3 +33,14 @@ class Subject:
     def device(self) -> torch.device:
         """Where the model is."""
         return self.autoencoder.device
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a protocol found: numbers by name, and pictures [H,W] or [H,W,3], uint8, by tag.
+
+    A protocol without pictures may return the numbers alone.
+    """
+
+    numbers: Mapping[str, float]
+    pictures: Mapping[str, np.ndarray] = field(default_factory=dict)

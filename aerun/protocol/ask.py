@@ -1,0 +1,63 @@
+"""All protocols of a run, asked one after the other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from aerun.errors import AerunError, ConfigError
+from aerun.protocol.subject import Answer, Subject
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from aerun.autoencoder import Autoencoder
+    from aerun.dataset.base import Data
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Answers:
+    """By protocol: its numbers, or why it has none. Pictures by tag."""
+
+    numbers: dict[str, dict[str, float]] = field(default_factory=dict)
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
+    unanswered: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def flat(self) -> dict[str, float]:
+        """All numbers of all protocols."""
+        return {name: value for numbers in self.numbers.values() for name, value in numbers.items()}
+
+
+def refuse(protocols: Mapping[str, Any], data: Data, autoencoder: Autoencoder) -> None:
+    """ConfigError for a protocol that these data or this model cannot answer, as far as it can tell by then."""
+    for name, protocol in protocols.items():
+        check: Callable[[Data, Autoencoder], None] | None = getattr(protocol, "check", None)
+        if check is None:
+            continue
+        try:
+            check(data, autoencoder)
+        except ConfigError as error:
+            raise ConfigError(f"protocol.{name}: {error}") from error
+
+
+def ask(protocols: Mapping[str, Any], subject: Subject) -> Answers:
+    """Ask each in turn. One that cannot answer takes nothing from the others, nor from the run."""
+    answers = Answers()
+    for name, protocol in protocols.items():
+        log.info("protocol %s", name)
+        try:
+            answer = protocol(subject)
+        except AerunError as error:
+            answers.unanswered[name] = str(error)
+            log.error("protocol.%s: %s", name, error)
+            continue
+        if isinstance(answer, Answer):
+            answers.pictures |= answer.pictures
+            answer = answer.numbers
+        answers.numbers[name] = {key: float(value) for key, value in answer.items()}
+    return answers

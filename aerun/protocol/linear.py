@@ -1,0 +1,114 @@
+"""Linear classifiers on codes."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from aerun.errors import DataError
+from aerun.protocol.coding import Coding
+from aerun.protocol.subject import Subject
+from aerun.spec import OpenProbability, Positive
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Linear(Coding):
+    """A linear classifier whose L2 penalty is chosen on labelled images that are held out of the fit.
+
+    The objective is the mean loss over the images plus ``strength / 2 |w|^2``, so that a strength means the same for
+    any number of images. Codes are divided by one number, the root mean square of their lengths, so that it means the
+    same for any model. Of ``strengths`` that is taken with which a fit on all but a share ``held_out`` of the images
+    makes the fewest errors on the others (the larger of equals); then all are fitted.
+    """
+
+    strengths: list[Positive]
+    held_out: OpenProbability = 1 / 6
+
+    name: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.strengths:
+            raise ValueError("strengths=[]: must list at least one")
+
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        """Per cent of the test images and of the held-out images that are misclassified, and the chosen strength.
+
+        ``NAME_error``, ``NAME_validation_error`` (with one strength there is no such choice, and no such number) and
+        ``NAME_strength``.
+        """
+        fitted, tested = self.parts(subject)
+        codes = self.codes(subject.autoencoder, fitted)
+        scale = root_mean_square(codes)
+        codes /= scale
+        labels, numbers = fitted.labels.numpy(), {}
+        strength = self.strengths[0]
+        if len(self.strengths) > 1:
+            strength, numbers[f"{self.name}_validation_error"] = self.choose(codes, labels)
+        classifier = self.fit(codes, labels, strength)
+        others = self.codes(subject.autoencoder, tested) / scale
+        numbers[f"{self.name}_error"] = error(classifier, others, tested.labels.numpy())
+        numbers[f"{self.name}_strength"] = strength
+        return numbers
+
+    def choose(self, codes: Any, labels: Any) -> tuple[float, float]:
+        """The strength with the fewest errors on held-out rows of codes[N,D], and those errors in per cent."""
+        from sklearn.model_selection import train_test_split
+
+        try:
+            rest, held = train_test_split(range(len(labels)), test_size=self.held_out, random_state=0, stratify=labels)
+        except ValueError as problem:
+            raise DataError(f"held_out={self.held_out:g}: {problem}") from problem
+        best = (float("inf"), 0.0)
+        classifier = None
+        for strength in sorted(self.strengths, reverse=True):
+            classifier = self.fit(codes[rest], labels[rest], strength, classifier)
+            found = error(classifier, codes[held], labels[held])
+            log.info("%s: strength %g, %.2f %% of the held-out images wrong", self.name, strength, found)
+            best = min(best, (found, -strength))
+        return -best[1], best[0]
+
+    def fit(self, codes: Any, labels: Any, strength: float, start: Any = None) -> Any:
+        """A classifier with ``predict``; ``start`` is one that was fitted with another strength."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logistic(_Linear):
+    """Multinomial logistic regression (scikit-learn's, by L-BFGS)."""
+
+    name: ClassVar[str] = "logistic"
+
+    def fit(self, codes: Any, labels: Any, strength: float, start: Any = None) -> Any:
+        from sklearn.linear_model import LogisticRegression
+
+        classifier = start or LogisticRegression(warm_start=True, max_iter=300, tol=1e-5)
+        return classifier.set_params(C=1 / (strength * len(labels))).fit(codes, labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearSVM(_Linear):
+    """Linear support vector machines with squared hinge loss, one versus the rest (scikit-learn's)."""
+
+    name: ClassVar[str] = "svm"
+
+    def fit(self, codes: Any, labels: Any, strength: float, start: Any = None) -> Any:
+        from sklearn.svm import LinearSVC
+
+        return LinearSVC(C=1 / (strength * len(labels)), dual=True, tol=0.01, random_state=0).fit(codes, labels)
+
+
+def root_mean_square(codes: Any) -> float:
+    """Of the lengths of the rows of codes[N,D], dense or sparse; 1 where all are zero."""
+    import numpy as np
+
+    values = codes.data if hasattr(codes, "indptr") else codes
+    return float(np.sqrt(np.square(values, dtype=np.float64).sum() / codes.shape[0])) or 1.0
+
+
+def error(classifier: Any, codes: Any, labels: Any) -> float:
+    """Per cent of codes[N,D] that the classifier takes for another class."""
+    return 100 * float((classifier.predict(codes) != labels).mean())

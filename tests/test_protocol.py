@@ -1,0 +1,235 @@
+"""Protocols, against scikit-learn and by hand, on codes that are known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+from torch import nn
+
+from aerun.autoencoder import Autoencoder
+from aerun.console import print_protocols
+from aerun.dataset.base import Data, Split
+from aerun.dataset.random import Random
+from aerun.errors import ConfigError, DataError
+from aerun.latent import Deterministic
+from aerun.protocol import LinearSVM, Logistic, NearestNeighbours, Subject
+from aerun.protocol.ask import ask, refuse
+from aerun.protocol.coding import Coding, Labelled
+from aerun.protocol.linear import root_mean_square
+from aerun.settings import parse
+from aerun.sparsity import KL, Lifetime, NoSparsity, TopK
+
+Compose = Callable[[Sequence[str]], dict[str, Any]]
+RANDOM = {
+    "images": 40, "shape": [6], "factors": 3, "generator_seed": 0, "validation": 0, "train_limit": None,
+    "split_seed": 0, "normalize": "none", "input_transform": [], "target_transform": [],
+}  # fmt: skip
+
+
+def model(sparsity: Any = None, code: tuple[int, ...] = (6,), shape: tuple[int, ...] = (6,)) -> Autoencoder:
+    """Codes are the images themselves, under the sparsity."""
+    parts = {"input_shape": shape, "output_shape": shape, "code_shape": code, "output_activation": "identity"}
+    constrained = sparsity or NoSparsity("identity")
+    return Autoencoder(nn.Flatten(), nn.Linear(6, 6), sparsity=constrained, latent=Deterministic(), **parts).eval()
+
+
+def blobs(count: int, seed: int, classes: int = 3) -> Split:
+    """Vectors of overlapping classes."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, count)
+    centres = np.random.default_rng(9).normal(size=(classes, 6)) * 0.8
+    values = torch.from_numpy(centres[labels] + random.normal(size=(count, 6))).float()
+    return Split(values, values, torch.from_numpy(labels))
+
+
+def subject(autoencoder: Autoencoder | None = None, **parts: Any) -> Subject:
+    train, validation, test = blobs(300, 1), blobs(60, 2), blobs(200, 3)
+    whole: dict[str, Any] = {"train": train, "validation": validation, "test": test, "classes": None} | parts
+    return Subject(autoencoder or model(), Data(**whole, checksum=""), None, None, Random(**RANDOM), 0)
+
+
+def pooled(asked: Subject) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Training and validation vectors and the test's, divided by the root mean square of the former's lengths."""
+    data = asked.data
+    assert data.validation is not None
+    fitted = np.concatenate([data.train.inputs[:].numpy(), data.validation.inputs[:].numpy()])
+    labels = np.concatenate([data.train.labels, data.validation.labels])
+    scale = np.sqrt((fitted.astype(np.float64) ** 2).sum(1).mean())
+    return fitted / scale, labels, data.test.inputs[:].numpy() / scale, np.asarray(data.test.labels)
+
+
+def test_logistic_regression_is_that_of_the_mean_loss_and_half_the_squared_weights() -> None:
+    asked = subject()
+    codes, labels, tested, truth = pooled(asked)
+    numbers = Logistic(strengths=[1e-2])(asked)
+    reference = LogisticRegression(C=1 / (1e-2 * len(labels)), tol=1e-10, max_iter=10_000).fit(codes, labels)
+    assert numbers == {
+        "logistic_error": pytest.approx(100 * (reference.predict(tested) != truth).mean(), abs=0.51),
+        "logistic_strength": 1e-2,
+    }
+    fitted = Logistic(strengths=[1e-2]).fit(codes, labels, 1e-2)
+    weights, shares = fitted.coef_, fitted.predict_proba(codes) - np.eye(3)[labels]
+    slope = shares.T @ codes / len(labels) + 1e-2 * weights  # zero where the objective is least
+    assert np.abs(slope).max() < 1e-4
+
+
+def test_the_support_vector_machine_is_squared_hinge_one_versus_the_rest() -> None:
+    asked = subject()
+    codes, labels, _, _ = pooled(asked)
+    fitted = LinearSVM(strengths=[1e-2]).fit(codes.astype(np.float64), labels, 1e-2)
+    signs = 2 * np.eye(3)[labels] - 1
+    short = np.maximum(0, 1 - signs * fitted.decision_function(codes))
+    slope = (-2 * signs * short).T @ codes / len(labels) + 1e-2 * fitted.coef_
+    assert np.abs(slope).max() < 1e-3
+    assert 0 < LinearSVM(strengths=[1e-2])(asked)["svm_error"] < 60
+
+
+def test_the_strength_is_chosen_on_images_that_are_held_out_and_then_all_are_fitted() -> None:
+    asked = subject()
+    codes, labels, tested, truth = pooled(asked)
+    numbers = LinearSVM(strengths=[10.0, 1e-2], held_out=0.25)(asked)
+    assert numbers["svm_strength"] == 1e-2
+    reference = LinearSVC(C=1 / (1e-2 * len(labels)), tol=1e-6, max_iter=100_000).fit(codes, labels)
+    assert numbers["svm_error"] == pytest.approx(100 * (reference.predict(tested) != truth).mean(), abs=0.51)
+    assert numbers["svm_validation_error"] != numbers["svm_error"]
+    assert numbers == LinearSVM(strengths=[1e-2, 10.0], held_out=0.25)(asked)
+
+
+def test_nearest_neighbours_by_hand() -> None:
+    asked = subject()
+    codes, labels, tested, truth = pooled(asked)
+    distances = ((tested[:, None].astype(np.float64) - codes[None]) ** 2).sum(2)
+    votes = np.stack([np.bincount(labels[row], minlength=3) for row in distances.argsort(1)[:, :7]])
+    wrong = 100 * (votes.argmax(1) != truth).mean()
+    assert NearestNeighbours(k=7)(asked) == {"knn_error": pytest.approx(wrong)}
+    with pytest.raises(DataError, match="k=361: is more than the 360 labelled images"):
+        NearestNeighbours(k=361)(asked)
+
+
+def test_what_the_sparsity_leaves_of_a_code() -> None:
+    values = torch.tensor([[3.0, -1.0, 2.0, 0.5, 1.0, -4.0]])
+
+    def code(keys: Coding, sparsity: Any) -> list[float]:
+        return keys.encode(model(sparsity), values)[0].tolist()
+
+    assert code(Coding(), TopK(1, "relu")) == [3, 0, 0, 0, 0, 0]
+    assert code(Coding(k_factor=3), TopK(1, "relu")) == [3, 0, 2, 0, 1, 0]
+    assert code(Coding(k_factor=100), TopK(1, "identity")) == values[0].tolist()
+    assert code(Coding(sparse=False), TopK(1, "relu")) == [3, 0, 2, 0.5, 1, 0]
+    assert code(Coding(), Lifetime(0.5, "relu")) == [3, 0, 2, 0.5, 1, 0]
+    assert code(Coding(sparse=False), KL(0.1, 1.0, "sigmoid")) == pytest.approx(values[0].sigmoid().tolist())
+
+
+def test_feature_maps_are_pooled_over_regions() -> None:
+    maps = torch.arange(32.0).view(1, 2, 4, 4)
+
+    def code(**keys: int) -> list[float]:
+        return Coding(**keys).encode(identity, maps).flatten().tolist()
+
+    shape = (2, 4, 4)
+    identity = model(code=shape, shape=shape)
+    identity.encoder = nn.Identity()
+    assert code(pool=2) == [5, 7, 13, 15, 21, 23, 29, 31]
+    assert len(code(pool=3, pool_stride=1)) == 2 * 2 * 2
+
+
+@pytest.mark.parametrize("nonzero", [0.1, 0.9])
+def test_mostly_empty_codes_are_kept_sparse(nonzero: float) -> None:
+    random = torch.Generator().manual_seed(0)
+    images = torch.rand(2500, 20, generator=random) * (torch.rand(2500, 20, generator=random) < nonzero)
+    part = Labelled([images[:1700], images[1700:]], torch.zeros(2500).long())
+    values = part.described(lambda batch: batch)
+    assert sparse.issparse(values) == (nonzero < 0.3)
+    dense = values.toarray() if sparse.issparse(values) else values
+    assert np.array_equal(dense, images.numpy())
+    assert root_mean_square(values) == pytest.approx(float(images.double().square().sum(1).mean().sqrt()))
+
+
+def test_other_classes_and_halves_of_the_same_set() -> None:
+    random = Random(**{**RANDOM, "images": 100, "factors": 8, "validation": 0.2, "classes": [4, 5, 6, 7]})
+    data = random.load(torch.device("cpu"))
+    assert data.train.labels is not None and set(data.train.labels.tolist()) == {4, 5, 6, 7}
+    whole = Random(**{**RANDOM, "images": 100, "factors": 8}).load(torch.device("cpu"))
+    assert whole.train.labels is not None and isinstance(whole.train.inputs, torch.Tensor)
+    asked = Subject(model(), data, None, None, random, 0)
+    fitted, tested = Coding(classes=[1, 3], tested_on="half").parts(asked)
+    rows = torch.isin(whole.train.labels, torch.tensor([1, 3]))
+    count = int(rows.sum())
+    assert (len(fitted.labels), len(tested.labels)) == ((count + 1) // 2, count // 2)
+    assert set(fitted.labels.tolist()) == {0, 1}
+    found = torch.cat([piece[:] for part in (fitted, tested) for piece in part.images])
+    expected = whole.train.inputs[rows]
+    assert torch.equal(found.sort(0).values, expected.sort(0).values)
+    labels = dict(zip(map(tuple, expected.tolist()), whole.train.labels[rows].tolist(), strict=True))
+    for part in (fitted, tested):
+        values = torch.cat([piece[:] for piece in part.images]).tolist()
+        assert [labels[tuple(value)] for value in values] == [(1, 3)[label] for label in part.labels.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"classes": [1, 8]}, "classes=[1, 8]: 8 is no label of these data. Allowed: 0 to 2"),
+        ({"k_factor": 2.0}, "k_factor=2: needs a sparsity with a k"),
+        ({"pool": 2}, "pool=2: needs feature maps, the code is [6]"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_training(keys: dict[str, Any], message: str) -> None:
+    asked = subject(classes=["a", "b", "c"])
+    with pytest.raises(ConfigError) as refusal:
+        refuse({"knn": NearestNeighbours(**keys)}, asked.data, asked.autoencoder)
+    assert str(refusal.value).startswith(f"protocol.knn: {message}")
+    unlabelled = Split(asked.data.test.inputs, asked.data.test.targets, None)
+    with pytest.raises(ConfigError, match=r"^protocol\.knn: needs labels, and these data have none$"):
+        refuse({"knn": NearestNeighbours()}, subject(test=unlabelled).data, asked.autoencoder)
+
+
+def test_one_that_cannot_answer_takes_nothing_from_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    answers = ask({"far": NearestNeighbours(k=1000), "near": NearestNeighbours(k=1)}, subject())
+    assert answers.unanswered == {"far": "k=1000: is more than the 360 labelled images"}
+    assert list(answers.numbers) == ["near"]
+    print_protocols(answers.flat, {"near": ["knn_error"]}, answers.unanswered)
+    output = capsys.readouterr().out
+    assert "knn_error" in output and "protocol.far: k=1000: is more" in output
+
+
+def test_a_run_ends_with_its_protocols(compose: Compose, tmp_path: Path) -> None:
+    from aerun.experiment import run
+    from aerun.trained import reevaluate
+
+    words = ["protocol=[linear_svm,knn]", "protocol.knn.k=3", "protocol.linear_svm.strengths=[1e-3]"]
+    words += ["dataset.train_limit=500", "dataset.validation=100", "trainer.epochs=1", "trainer.device=cpu"]
+    config = compose(words)
+    summary = run(parse(config), config, tmp_path / "run")
+    stored = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["protocols"] == {"linear_svm": ["svm_error", "svm_strength"], "knn": ["knn_error"]}
+    assert 10 < stored["test"]["knn_error"] < 60 and 10 < stored["test"]["svm_error"] < 60
+    assert stored["unanswered"] == {}
+    assert reevaluate(tmp_path / "run")["differs_from_summary"] == []
+
+
+def test_classes_that_a_data_set_does_not_have() -> None:
+    with pytest.raises(ConfigError, match=r"^dataset\.classes=\[1, 9\]: no image has the label 9\. Allowed: 0 to 2$"):
+        Random(**{**RANDOM, "images": 100, "classes": [1, 9]}).load(torch.device("cpu"))
+    with pytest.raises(ValueError, match="classes=\\[\\]: must list at least one label"):
+        Random(**{**RANDOM, "classes": []})
+
+
+def test_classes_of_a_set_without_labels(tmp_path: Path) -> None:
+    from aerun.dataset import Array
+
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((20, 6), np.float32))
+    keys = {key: RANDOM[key] for key in ("validation", "train_limit", "split_seed", "normalize")}
+    lists: dict[str, Any] = {"input_transform": [], "target_transform": []}
+    names = {"images_key": "images", "labels_key": "labels"}
+    with pytest.raises(ConfigError, match=r"^dataset\.classes=\[1\]: these data have no labels$"):
+        Array(root=str(tmp_path / "x.npy"), test=0.2, classes=[1], **names, **keys, **lists).load(torch.device("cpu"))
