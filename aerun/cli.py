@@ -22,11 +22,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from aerun.compose import group_choices, run_config
+from aerun.compose import group_choices, resolve, run_config
 from aerun.conf import conf_dir
-from aerun.console import explain, flags_first, print_summary, refuse_foreign_flags
+from aerun.console import explain, flags_first, print_protocols, print_summary, refuse_foreign_flags
 from aerun.errors import AerunError, ConfigError, DataError
-from aerun.settings import GROUPS, parse
+from aerun.settings import GROUPS, SEVERAL, parse
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -209,32 +209,51 @@ def compare_main() -> None:
 
 
 def evaluate_run(words: list[str]) -> None:
-    """Recompute a finished run's test metrics and figures."""
+    """Recompute a finished run's test metrics and figures, and ask it further protocols."""
     if "-sc" in words:  # a shell that asks for Hydra's completion
         return
     if not words or words[0] in ("-h", "--help"):
         name = Path(sys.argv[0]).name
-        print(f"usage: {name} run=RUN_FOLDER [trusted_packages=[NAME]]")
-        print("Computes the test metrics and figures of a finished run again.")
+        print(f"usage: {name} run=RUN_FOLDER [protocol=[NAME,…] protocol.NAME.key=value …] [trusted_packages=[NAME]]")
+        print(
+            "Computes the test metrics and figures of a finished run again, with the protocols that it had, or others."
+        )
         return
-    folder, trusted = None, []
+    folder, trusted, asked = None, [], []
     for word in words:
-        key, _, value = word.rpartition("=")
-        if key == "trusted_packages":
+        key, _, value = word.partition("=") if "=" in word else ("", "", word)
+        if key.partition(".")[0] == SEVERAL:
+            asked.append(word)
+        elif key == "trusted_packages":
             trusted = [name.strip() for name in value.strip("[]").split(",")]
         elif key in ("run", ""):
             folder = Path(value).expanduser().absolute()
         else:
-            raise ConfigError(f"{word}: there is no such key. Allowed: run, trusted_packages")
+            raise ConfigError(f"{word}: there is no such key. Allowed: run, protocol, trusted_packages")
     if folder is None:
         raise ConfigError("run=RUN_FOLDER is missing")
 
+    protocols = composed_protocols(asked) if asked else None
+
     from aerun.trained import reevaluate
 
-    summary = reevaluate(folder, trusted)
+    summary = reevaluate(folder, trusted, protocols)
     print_summary(summary, folder)
+    for name, numbers in summary["further"].items():
+        print_protocols(numbers, {name: list(numbers)}, {})
     differing = summary["differs_from_summary"]
     if differing:
         print(f"differs from summary.json in {', '.join(differing)}")
         sys.exit(1)
     print("agrees with summary.json to the last digit")
+    if summary["unanswered"]:
+        sys.exit(1)
+
+
+def composed_protocols(words: list[str]) -> dict[str, Any]:
+    """The nodes of the protocols that these overrides choose."""
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        nodes: dict[str, Any] = resolve(compose("train", overrides=words))[SEVERAL]
+    return nodes

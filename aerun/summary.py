@@ -36,8 +36,7 @@ def summarise(
     autoencoder, data = parts.autoencoder, parts.data
     code_size = math.prod(autoencoder.code_shape)
     test = evaluate(autoencoder, data.test, parts.noise, parts.loss)
-    subject = Subject(autoencoder, data, parts.noise, parts.loss, settings.dataset, settings.seed)
-    answers = ask(settings.protocol if math.isfinite(test["loss"]) else {}, subject)
+    answers = ask(settings.protocol if math.isfinite(test["loss"]) else {}, subject_of(settings, parts))
     for tag, pixels in answers.pictures.items():
         picture(tag, pixels)
     precision = settings.trainer.precision
@@ -65,6 +64,11 @@ def summarise(
         "precision_difference": changed,
         "dataset_checksum": data.checksum,
     }
+
+
+def subject_of(settings: Settings, parts: Parts) -> Subject:
+    """What protocols are asked of."""
+    return Subject(parts.autoencoder, parts.data, parts.noise, parts.loss, settings.dataset, settings.seed)
 
 
 def draw_curves(folder: Path, tracker: Tracker, step: int) -> None:

@@ -18,10 +18,11 @@ from aerun.dataset.base import Data, Split, statistics
 from aerun.device import choose_device
 from aerun.errors import DataError
 from aerun.files import write_text
+from aerun.protocol.ask import ask, refuse
 from aerun.report import Report
 from aerun.runfolder import CHECKPOINTS, ENVIRONMENT, read_config, read_summary
 from aerun.settings import Settings, parse
-from aerun.summary import draw_curves, summarise
+from aerun.summary import draw_curves, subject_of, summarise
 from aerun.tracking import Tracker
 from aerun.trainer import Joint
 
@@ -64,12 +65,17 @@ def _for_evaluation(settings: Settings) -> Settings:
     )
 
 
-def reevaluate(folder: Path, trusted_packages: Sequence[str] = ()) -> dict[str, Any]:
+def reevaluate(
+    folder: Path, trusted_packages: Sequence[str] = (), protocols: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Compute the test metrics, baselines and figures of a finished run again, from its weights and its data.
 
+    ``protocols``: nodes of that group, asked instead of the run's own; their numbers stand apart, in ``further``.
     Raises DataError if the run has not finished, or its data have changed.
     """
-    settings = _for_evaluation(parse(read_config(folder) | {"trusted_packages": list(trusted_packages)}))
+    config = read_config(folder) | {"trusted_packages": list(trusted_packages)}
+    settings = _for_evaluation(parse(config if protocols is None else config | {"protocol": dict(protocols)}))
+    further, settings = settings.protocol, dataclasses.replace(settings, protocol={}) if protocols else settings
     before = read_summary(folder)
     if before is None:
         raise DataError(f"{folder}: has not finished; continue it with resume={folder}")
@@ -78,18 +84,32 @@ def reevaluate(folder: Path, trusted_packages: Sequence[str] = ()) -> dict[str, 
     if data.checksum != before["dataset_checksum"]:
         raise DataError(f"{folder}: its data have changed, {before['dataset_checksum']} then, {data.checksum} now")
     parts = build_parts(settings, data, device)
+    refuse(further, data, parts.autoencoder)
     progress = load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
     final = before["steps"] + 1
     with Tracker(folder, events=False) as tracker:
         after = summarise(settings, parts, progress, lambda tag, pixels: tracker.picture(tag, pixels, final))
+        answers = ask(further if protocols else {}, subject_of(settings, parts))
+        for tag, pixels in answers.pictures.items():
+            tracker.picture(tag, pixels, final)
         Report(parts.autoencoder, data, settings.noise, tracker).final(final, settings.trainer.tsne)
         draw_curves(folder, tracker, final)
-    differing = [
+    result = {
+        "test": after["test"],
+        "baselines": after["baselines"],
+        "further": answers.numbers,
+        "differs_from_summary": _differing(before, after, skipped=protocols is not None),
+    }
+    write_text(folder / "evaluation.json", json.dumps(result, indent=2) + "\n")
+    return {**after, **result, "unanswered": after["unanswered"] | answers.unanswered}
+
+
+def _differing(before: Mapping[str, Any], after: Mapping[str, Any], skipped: bool) -> list[str]:
+    """Names of numbers that are not what they were; ``skipped``: the run's own protocols were not asked again."""
+    apart = {name for names in before.get("protocols", {}).values() for name in names} if skipped else set()
+    return [
         f"{kind}/{name}"
         for kind in ("test", "baselines")
         for name in before[kind]
-        if before[kind][name] != after[kind].get(name)
+        if before[kind][name] != after[kind].get(name) and not (kind == "test" and name in apart)
     ]
-    result = {"test": after["test"], "baselines": after["baselines"], "differs_from_summary": differing}
-    write_text(folder / "evaluation.json", json.dumps(result, indent=2) + "\n")
-    return {**after, **result}

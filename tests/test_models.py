@@ -113,7 +113,7 @@ def test_vectors_are_for_fully_connected_models(
 def test_images_that_are_too_small_are_refused(
     build: Build, is_convolutional: Callable[[str], bool], model: str, shape: Shape
 ) -> None:
-    if not is_convolutional(model):
+    if not is_convolutional(model) or model == "conv_wta":  # padded: that keeps the size
         assert build(shape, f"model={model}").reconstruct(uniform(2, *shape)).shape == (2, *shape)
         return
     with pytest.raises(ConfigError) as caught:
@@ -159,6 +159,7 @@ SIZES: dict[str, tuple[Shape, int]] = {
     "fc_deep": ((2,), 785 * 128 + 129 * 64 + 65 * 32 + 33 * 2 + 3 * 32 + 33 * 64 + 65 * 128 + 129 * 784),
     "conv": ((64, 3, 3), CONV + CONV_BACK),
     "conv_fc": ((128,), (36 + 1) * 8 + 3 * (8 * 36 + 1) * 8 + 129 * 784),
+    "conv_wta": ((8, 28, 28), (25 + 1) * 8 + (8 * 25 + 1) * 8 + 8 * 121 + 1),
     "vae": ((16,), CONV + 577 * 32 + 17 * 576 + CONV_BACK),
     "fc_vae": ((20,), 785 * 400 + 401 * 40 + 21 * 400 + 401 * 784),
 }
@@ -350,7 +351,7 @@ class TestUnits:
         assert other.reconstruct(images).equal(autoencoder.reconstruct(images))
 
 
-TIED = [(model, latent) for model in MODELS if model != "conv_fc" for latent in LATENTS]
+TIED = [(model, latent) for model in MODELS if model not in ("conv_fc", "conv_wta") for latent in LATENTS]
 tied_models = pytest.mark.parametrize(("model", "latent"), TIED)
 
 
@@ -447,9 +448,19 @@ class TestTied:
             assert (ax * y).sum().item() == pytest.approx((x * transposed(y)).sum().item(), rel=1e-10)
             x = torch.randn_like(ax)
 
-    def test_is_refused_where_there_is_no_mirror(self, build: Build) -> None:
-        with pytest.raises(ConfigError, match=r"model\.tied=true.*conv_fc"):
-            build(self.SHAPE, "model=conv_fc", "model.tied=true")
+    def test_one_layer_that_keeps_the_size_is_its_own_mirror(self, build: Build) -> None:
+        words = ["model.hidden=[5]", "model.kernel_size=7", "model.decoder_kernel_size=7", "model.tied=true"]
+        autoencoder = build((2, 9, 12), "model=conv_wta", *words).double()
+        [convolution], [transposed] = weighted(autoencoder.encoder), weighted(autoencoder.decoder)
+        x, y = torch.randn(1, 2, 9, 12, dtype=torch.float64), torch.randn(1, 5, 9, 12, dtype=torch.float64)
+        ax = F.conv2d(x, convolution.weight, None, 1, 3)
+        assert ax.shape == y.shape and transposed.bias.count_nonzero() == 0
+        assert (ax * y).sum().item() == pytest.approx((x * transposed(y)).sum().item(), rel=1e-10)
+
+    @pytest.mark.parametrize("model", ["conv_fc", "conv_wta"])
+    def test_is_refused_where_there_is_no_mirror(self, build: Build, model: str) -> None:
+        with pytest.raises(ConfigError, match=rf"model\.tied=true.*{model}"):
+            build(self.SHAPE, f"model={model}", "model.tied=true")
 
     @pytest.mark.parametrize("model", ["fc", "conv"])
     def test_is_refused_for_targets_of_another_shape(self, build: Build, model: str) -> None:

@@ -16,14 +16,17 @@ from sklearn.svm import LinearSVC
 from torch import nn
 
 from aerun.autoencoder import Autoencoder
+from aerun.compare import Question, compare
+from aerun.compare.records import read_run
 from aerun.console import print_protocols
 from aerun.dataset.base import Data, Split
 from aerun.dataset.random import Random
 from aerun.errors import ConfigError, DataError
 from aerun.latent import Deterministic
-from aerun.protocol import LinearSVM, Logistic, NearestNeighbours, Subject
+from aerun.protocol import LabelEfficiency, LinearSVM, Logistic, NearestNeighbours, SemiSupervised, Subject
 from aerun.protocol.ask import ask, refuse
 from aerun.protocol.coding import Coding, Labelled
+from aerun.protocol.labels import balanced_draws
 from aerun.protocol.linear import root_mean_square
 from aerun.settings import parse
 from aerun.sparsity import KL, Lifetime, NoSparsity, TopK
@@ -202,6 +205,67 @@ def test_one_that_cannot_answer_takes_nothing_from_the_others(capsys: pytest.Cap
     assert "knn_error" in output and "protocol.far: k=1000: is more" in output
 
 
+def test_draws_have_every_class_alike_and_depend_on_the_seed() -> None:
+    labels = np.repeat([0, 1, 2], [50, 30, 20])
+    draws = balanced_draws(labels, 11, 4, seed=0)
+    for rows in draws:
+        assert len(set(rows.tolist())) == 11 and sorted(np.bincount(labels[rows])) == [3, 4, 4]
+    assert len({tuple(rows) for rows in draws}) == 4
+    assert all(map(np.array_equal, draws, balanced_draws(labels, 11, 4, seed=0)))
+    assert not np.array_equal(draws[0], balanced_draws(labels, 11, 1, seed=1)[0])
+    with pytest.raises(DataError, match="63 labels of 3 classes: class 2 has only 20 images"):
+        balanced_draws(labels, 63, 1, seed=0)
+
+
+def test_label_efficiency_is_the_mean_over_draws_of_fits_to_them() -> None:
+    asked = subject()
+    codes, labels, tested, truth = pooled(asked)
+    protocol = LabelEfficiency(labels=[3, 30], all=True, draws=3, strengths=[1e-2], draw_seed=5)
+    answer = protocol(asked)
+    for count in (3, 30):
+        errors = []
+        for rows in balanced_draws(labels, count, 3, seed=5):
+            reference = LogisticRegression(C=1 / (1e-2 * count), tol=1e-9, max_iter=9999).fit(codes[rows], labels[rows])
+            errors.append(100 * (reference.predict(tested) != truth).mean())
+        for kind in ("codes", "pixels"):  # the code of this model is its input
+            assert answer.numbers[f"labels_{count}/{kind}_error"] == pytest.approx(np.mean(errors), abs=0.2)
+            assert answer.numbers[f"labels_{count}/{kind}_deviation"] == pytest.approx(np.std(errors, ddof=1), abs=0.3)
+        assert 0 < answer.numbers[f"labels_{count}/pca_error"] < 70
+    all_labels = Logistic(strengths=[1e-2])(asked)["logistic_error"]
+    assert answer.numbers["labels_all/codes_error"] == all_labels
+    assert "labels_all/codes_deviation" not in answer.numbers
+    assert answer.numbers["labels_3/codes_error"] > answer.numbers["labels_all/codes_error"]
+    [picture] = answer.pictures.values()
+    assert picture.dtype == np.uint8 and picture.shape[2] == 3
+
+
+def test_a_few_labels_choose_their_strength_by_cross_validation_among_themselves() -> None:
+    protocol = LabelEfficiency(labels=[60], all=False, draws=2, strengths=[100.0, 1e-2], draw_seed=0)
+    alone = LabelEfficiency(labels=[60], all=False, draws=2, strengths=[1e-2], draw_seed=0)
+    assert protocol(subject()).numbers == alone(subject()).numbers
+
+
+def test_fine_tuning_starts_from_the_encoder_and_leaves_it_as_it_was() -> None:
+    keys = {"labels": [12], "draws": 2, "hidden": 0, "batch_size": 12, "weight_decay": 0.0, "draw_seed": 0}
+    torch.manual_seed(0)
+    asked = subject(model())
+    encoder = nn.Sequential(nn.Linear(6, 6))
+    encoder[0].weight.data = torch.eye(6)
+    asked.autoencoder.encoder = encoder
+    before = encoder[0].weight.clone()
+    numbers = SemiSupervised(steps=60, lr=1e-2, **keys)(asked)
+    assert torch.equal(encoder[0].weight, before)
+    assert set(numbers) == {
+        f"labels_12/{kind}_{what}" for kind in ("finetuned", "scratch") for what in ("error", "deviation")
+    }
+    assert numbers == SemiSupervised(steps=60, lr=1e-2, **keys)(asked)
+    # Without steps that move it, the fine-tuned net is the encoder under a random head, the other is not even that.
+    protocol = SemiSupervised(steps=1, lr=1e-9, **keys)
+    tuned, fresh = (protocol._net(asked.autoencoder, 3, seed=0, fresh=fresh) for fresh in (False, True))
+    assert torch.equal(tuned.model.encoder[0].weight, before)
+    assert not torch.equal(fresh.model.encoder[0].weight, before)
+
+
 def test_a_run_ends_with_its_protocols(compose: Compose, tmp_path: Path) -> None:
     from aerun.experiment import run
     from aerun.trained import reevaluate
@@ -215,6 +279,14 @@ def test_a_run_ends_with_its_protocols(compose: Compose, tmp_path: Path) -> None
     assert 10 < stored["test"]["knn_error"] < 60 and 10 < stored["test"]["svm_error"] < 60
     assert stored["unanswered"] == {}
     assert reevaluate(tmp_path / "run")["differs_from_summary"] == []
+    further = compose(["protocol=knn", "protocol.knn.k=1"])["protocol"]
+    again = reevaluate(tmp_path / "run", protocols=further)
+    assert again["differs_from_summary"] == [] and again["further"]["knn"].keys() == {"knn_error"}
+    written = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert written["further"] == again["further"] and "svm_error" not in written["test"]
+    record = read_run(tmp_path / "run")
+    table = compare([record], Question(metrics=("svm_error",), sort="knn_error"))
+    assert table.metrics == ["test/svm_error"]
 
 
 def test_classes_that_a_data_set_does_not_have() -> None:

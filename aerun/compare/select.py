@@ -26,6 +26,8 @@ MISSING = "–"  # noqa: RUF001
 def higher_is_better(metric: str) -> bool:
     """The direction of a metric, by its name: ``test/psnr`` is better when higher, ``validation/loss`` when lower."""
     last = metric.rpartition("/")[2]
+    if re.search(r"(^|_)error(_|$)", last):
+        return False
     return any(re.search(rf"(^|_){word}(_|$|@)", last) for word in HIGHER_IS_BETTER)
 
 
@@ -125,12 +127,16 @@ def check_keys(names: Iterable[str], runs: Sequence[Run], option: str) -> None:
             raise ConfigError(f"{option} {name}: no run has such a key.{nearest(name, known)}")
 
 
-def check_metrics(names: Iterable[str], runs: Sequence[Run]) -> None:
-    """ConfigError for a number that no run has."""
+def resolve_metrics(names: Iterable[str], runs: Sequence[Run]) -> tuple[str, ...]:
+    """The numbers' full names: ``svm_error`` for ``test/svm_error``. ConfigError for one that no run has."""
     known = [*DEFAULT_METRICS, *number_names(runs)]
+    full = []
     for name in names:
-        if name not in known:
+        found = next((candidate for candidate in (name, f"test/{name}") if candidate in known), None)
+        if found is None:
             raise ConfigError(f"--metric {name}: no run has such a number.{nearest(name, known)}")
+        full.append(found)
+    return tuple(full)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from aerun.compare.records import Run
 from aerun.compare.select import (
     DEFAULT_METRICS,
     check_keys,
-    check_metrics,
     higher_is_better,
     number_names,
+    resolve_metrics,
     select,
     setting_names,
     shown,
@@ -98,7 +98,7 @@ class Comparison:
 def compare(runs: Sequence[Run], question: Question | None = None) -> Comparison:
     """Group, average and sort the runs. ConfigError for a name that no run has."""
     question = question or Question()
-    check_metrics(question.metrics, runs)
+    question = replace(question, metrics=resolve_metrics(question.metrics, runs))
     check_keys(question.keys, runs, "--keys")
     check_keys(question.group_by or (), runs, "--group-by")
     check_keys(set(question.over) - {"seed"}, runs, "--over")
@@ -157,6 +157,7 @@ def _sorted(comparison: Comparison, question: Question) -> list[Group]:
 
         return sorted(comparison.groups, key=by_key, reverse=question.descending)
     known = [*DEFAULT_METRICS, *number_names(comparison.runs)]
+    name = name if name in known or f"test/{name}" not in known else f"test/{name}"
     if name not in known:
         known += setting_names(comparison.runs)
         raise ConfigError(f"--sort {name}: no run has such a key or number.{nearest(name, known)}")

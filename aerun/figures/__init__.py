@@ -142,6 +142,20 @@ def curves(series: dict[str, tuple[list[float], list[float]]], ylabel: str, loga
     return rendered(figure)
 
 
+def label_curves(curves: dict[str, list[tuple[int, float, float]]]) -> Pixels:
+    """Error over the number of labels, by kind of feature: points (labels, mean, deviation)."""
+    figure, axes = axes_of((7, 4), measured=False)
+    for name, points in curves.items():
+        labels, means, deviations = zip(*points, strict=True)
+        axes.errorbar(labels, means, deviations, label=name, marker=".", capsize=3)
+    axes.set(xscale="log", yscale="log", xlabel="labels", ylabel="test error in per cent", title="Label efficiency")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    return rendered(figure)
+
+
 def principal_plane(codes: Tensor) -> Tensor:
     """Codes [N,D] -> their coordinates [N,2] along the two leading principal axes."""
     import torch

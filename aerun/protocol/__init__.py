@@ -6,8 +6,10 @@ pictures); they stand in the summary and in TensorBoard among the test metrics. 
 chosen, ``protocol=[one,other]``, each with keys of its own under ``protocol.one``.
 """
 
+from aerun.protocol.finetune import SemiSupervised
+from aerun.protocol.labels import LabelEfficiency
 from aerun.protocol.linear import LinearSVM, Logistic
 from aerun.protocol.neighbours import NearestNeighbours
 from aerun.protocol.subject import Answer, Subject
 
-__all__ = ["Answer", "LinearSVM", "Logistic", "NearestNeighbours", "Subject"]
+__all__ = ["Answer", "LabelEfficiency", "LinearSVM", "Logistic", "NearestNeighbours", "SemiSupervised", "Subject"]
