@@ -21,7 +21,7 @@ from torch import Tensor
 from aerun.dataset.base import CHUNK, Data, Split, as_float
 from aerun.dataset.rows import Rows
 from aerun.errors import StorageError
-from aerun.evaluation import corrupted_batches, in_unit_range, mean_psnr, squared_errors
+from aerun.evaluation import corrupted_batches, in_unit_range, psnrs, squared_errors
 from aerun.files import write_text
 from aerun.noise import Moments
 
@@ -32,13 +32,14 @@ ITERATIVE_LIMIT = 256  # components that are found one by one beyond it
 
 def baselines(data: Data, noise: Any, code_size: int, cache: Path | None = None) -> dict[str, float]:
     """Test errors by name: ``mean_image``, ``pca`` (of ``code_size`` components, on clean images) and ``linear``
-    (the best linear map from the input, corrupted or not, where that is not the target); each as ``.../mse`` and,
-    for targets in [0,1], ``.../psnr``. What would take too long is left out.
+    (the best linear map from the input, corrupted or not, where that is not the target); each as ``.../mse`` per value,
+    ``.../sse`` per image and, for targets in [0,1], ``.../psnr`` and ``.../psnr_pooled`` (see ``evaluation.evaluate``).
+    Nothing but PSNR clips. What would take too long is left out.
 
     The linear filter needs the corruption's moments (``noise.moments``); a corruption without them has no such row.
     Results are kept in ``cache``, under the data's checksum and everything else that they depend on.
     """
-    key = f"{data.checksum}/{len(data.train)}/{_rows_digest(data.train)}/{noise!r}/{code_size}/2"
+    key = f"{data.checksum}/{len(data.train)}/{_rows_digest(data.train)}/{noise!r}/{code_size}/3"
     # An object of somebody's own class may show its address: then there is nothing to know it by.
     known = cache is not None and " at 0x" not in key
     stored = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json" if cache and known else None
@@ -170,15 +171,16 @@ def _identity_moments() -> Moments:
 
 def _scores(name: str, test: Split, rows: Any) -> dict[str, float]:
     """Mean errors of predictions, given as rows[B,Q] chunk by chunk in the test part's order."""
-    errors, psnrs, start = [], [], 0
+    errors, clipped, start = [], [], 0
     for predicted in rows:
         targets = _rows(test.targets[start : start + len(predicted)])
         start += len(predicted)
         errors.append(squared_errors(predicted, targets))
-        psnrs.append(mean_psnr(predicted, targets))
-    result = {f"{name}/mse": float(torch.cat(errors).mean()) / math.prod(test.targets.shape[1:])}
+        clipped.append(squared_errors(predicted.clamp(0, 1), targets))
+    sse, values = float(torch.cat(errors).mean()), math.prod(test.targets.shape[1:])
+    result = {f"{name}/mse": sse / values, f"{name}/sse": sse}
     if test.targets.dtype == torch.uint8 or in_unit_range(test.targets):
-        result[f"{name}/psnr"] = float(torch.cat(psnrs).mean())
+        result |= {f"{name}/{key}": value for key, value in psnrs("psnr", clipped, values).items()}
     return result
 
 

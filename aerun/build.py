@@ -18,6 +18,7 @@ from aerun.evaluation import in_unit_range
 from aerun.graph import wants_recording
 from aerun.lean import spare_compiler
 from aerun.memory import keep_freed_memory
+from aerun.output_bias import begin_at_mean
 from aerun.precision import choose_precision
 from aerun.protocol.ask import refuse
 from aerun.ranks.launch import nodes
@@ -29,7 +30,10 @@ from aerun.step import Parts
 def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
     """Everything that a run trains, and with what. ConfigError for what the data do not allow."""
     check_data(settings, data)
-    autoencoder = build_autoencoder(settings, data).to(device)
+    autoencoder = build_autoencoder(settings, data)
+    if getattr(settings.model, "output_bias", "init") == "mean":
+        begin_at_mean(autoencoder, data.train.targets, _output_activation(settings))
+    autoencoder = autoencoder.to(device)
     if settings.trainer.channels_last:
         autoencoder = autoencoder.to(memory_format=torch.channels_last)
     refuse(settings.protocol, data, autoencoder)
@@ -105,10 +109,15 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
         code_shape=codec.code_shape,
         sparsity=sparsity,
         latent=latent,
-        output_activation="sigmoid" if settings.loss.takes_logits else getattr(model, "output_activation", "identity"),
+        output_activation=_output_activation(settings),
         standardise_input=Standardise(*(data.input_statistics or ())),
         standardise_target=Standardise(*(data.target_statistics or ())),
     )
+
+
+def _output_activation(settings: Settings) -> str:
+    """A loss that takes logits has the output be their sigmoid."""
+    return "sigmoid" if settings.loss.takes_logits else getattr(settings.model, "output_activation", "identity")
 
 
 def _refuse_batch_statistics(settings: Settings, *modules: torch.nn.Module) -> None:

@@ -34,8 +34,9 @@ def evaluate(autoencoder: Autoencoder, split: Split, noise: Any, loss: Any) -> d
     From the deterministic pass: ``mse`` per value, ``sse`` per image, ``psnr`` in dB, ``active_units`` (mean number
     of nonzero code values of an image), ``dead_units`` (share of code units with one value for all images) and
     ``output_spread`` (variance of the reconstructions over that of the targets, both summed over pixels).
-    PSNR is the mean of the images' own PSNRs, with reconstructions clipped to [0,1] and a peak of 1; it is left
-    out where targets leave [0,1]. Where the input is corrupted, ``input_psnr`` is that of the corrupted input.
+    PSNR is the mean of the images' own PSNRs, with reconstructions clipped to [0,1] and a peak of 1; ``psnr_pooled``
+    is that of the mean of their squared errors, which is never higher. Both are left out where targets leave [0,1].
+    Where the input is corrupted, ``input_psnr`` and ``input_psnr_pooled`` are those of the corrupted input.
     """
     return Evaluation(split, noise, loss)(autoencoder)
 
@@ -84,12 +85,15 @@ def squared_errors(images: Tensor, targets: Tensor) -> Tensor:
     return (images - targets).square().flatten(1).sum(1)
 
 
-def mean_psnr(images: Tensor, targets: Tensor) -> Tensor:
-    """PSNR of each image in dB, against a peak of 1, with ``images`` clipped to [0,1]: [B,...] -> [B].
+def psnrs(name: str, errors: list[Tensor], values: int) -> dict[str, float]:
+    """``name``, the mean of the images' own PSNRs, and ``name_pooled``, the PSNR of all their values together, from
+    each image's squared error (clipped to [0,1], summed over its ``values`` values), in parts of any size. In dB,
+    against a peak of 1; an exact image counts as 100 dB."""
+    mse = torch.cat(errors) / values
+    return {name: _mean([_decibels(mse)]), f"{name}_pooled": float(_decibels(mse.cpu().double().mean()))}
 
-    An exact image counts as 100 dB.
-    """
-    mse = squared_errors(images.clamp(0, 1), targets) / targets[0].numel()
+
+def _decibels(mse: Tensor) -> Tensor:
     return -10 * mse.clamp_min(1e-10).log10()
 
 
@@ -109,8 +113,8 @@ class _Collector:
         self._terms: list[Tensor] = []
         self._counts: list[int] = []
         self._sse: list[Tensor] = []
-        self._psnr: list[Tensor] = []
-        self._input_psnr: list[Tensor] = []
+        self._clipped: list[Tensor] = []
+        self._input: list[Tensor] = []
         self._active: list[Tensor] = []
         self._low: Tensor | None = None
         self._high: Tensor | None = None
@@ -126,12 +130,12 @@ class _Collector:
         self._values = targets[0].numel()
         self._sse.append(squared_errors(images, targets))
         if self._in_range:
-            self._psnr.append(mean_psnr(images, targets))
+            self._clipped.append(squared_errors(images.clamp(0, 1), targets))
         self._spread.add(images)
 
     def inputs(self, noisy: Tensor, targets: Tensor) -> None:
         if self._in_range:
-            self._input_psnr.append(mean_psnr(noisy, targets))
+            self._input.append(squared_errors(noisy.clamp(0, 1), targets))
 
     def codes(self, codes: Tensor) -> None:
         self._active.append((codes != 0).flatten(1).sum(1))
@@ -147,10 +151,10 @@ class _Collector:
         result = dict(zip(self._names, (weights @ terms / weights.sum()).tolist(), strict=True))
         sse = _mean(self._sse)
         result |= {"mse": sse / self._values, "sse": sse}
-        if self._psnr:
-            result["psnr"] = _mean(self._psnr)
-        if self._input_psnr:
-            result["input_psnr"] = _mean(self._input_psnr)
+        if self._clipped:
+            result |= psnrs("psnr", self._clipped, self._values)
+        if self._input:
+            result |= psnrs("input_psnr", self._input, self._values)
         still = self._high - self._low <= 1e-6 * self._high.abs().clamp_min(1e-6)
         result |= {"active_units": _mean(self._active), "dead_units": float(still.cpu().double().mean())}
         # One image, or many that are the same, have no spread to compare with.

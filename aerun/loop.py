@@ -97,6 +97,7 @@ class Loop:
             learning_rate=lambda number: scheduler.multiplier(
                 number, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch
             ),
+            total_steps=self.total_steps,
             precision=settings.precision,
             compiled=settings.compile,
             graph=wants_recording(settings.graph, self.parts.device, settings.processes),

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from aerun.spec import OpenProbability
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -68,3 +70,53 @@ class BCE(_Loss):
         from torch.nn.functional import binary_cross_entropy_with_logits
 
         return binary_cross_entropy_with_logits(prediction, target)
+
+
+@dataclass(frozen=True)
+class BCEThenMSE(_Loss):
+    """Binary cross-entropy for the first share ``switch`` of a run's steps, squared error for the rest.
+
+    Cross-entropy moves a net whose outputs saturate; squared error is what is wanted in the end. Called as it stands,
+    as in evaluation, it is the squared error of sigmoid(prediction), so that epochs compare; ``while_training`` is what
+    is minimised. Without a validation part the monitored training loss falls at the switch: cross-entropy is at least
+    twice the squared error (Pinsker's inequality), so the best epoch lies in the second part.
+
+    Nothing is done to the optimizer's state at the switch. Adam's averages forget the old gradients within some
+    1/(1 - beta2) steps, and as squared error has the smaller gradients (for each logit that of the cross-entropy,
+    p - t, times 2 p (1-p), at most half of it), what is left of the averages makes its first steps shorter, not longer.
+    """
+
+    switch: OpenProbability
+
+    takes_logits = True
+
+    def cross_entropy_share(self, progress: float) -> float:
+        """How much of the cross-entropy the training loss is, 1 or 0, after the share ``progress`` of the steps."""
+        return float(progress < self.switch)
+
+    def while_training(self, share: Tensor) -> _Loss:
+        """What is minimised: cross-entropy where the scalar ``share`` is 1, squared error where it is 0.
+
+        Both are computed, and the tensor chooses: it may be changed between replays of a recorded step.
+        """
+        return _Mixed(self.reduction, share)
+
+    def _mean(self, prediction: Tensor, target: Tensor) -> Tensor:
+        from torch.nn.functional import mse_loss
+
+        return mse_loss(prediction.sigmoid(), target)
+
+
+@dataclass(frozen=True)
+class _Mixed(_Loss):
+    """share * cross-entropy + (1 - share) * squared error of the sigmoid; ``share`` is 0 or 1, on the device."""
+
+    share: Tensor
+
+    takes_logits = True
+
+    def _mean(self, prediction: Tensor, target: Tensor) -> Tensor:
+        from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
+
+        entropy = binary_cross_entropy_with_logits(prediction, target)
+        return self.share * entropy + (1 - self.share) * mse_loss(prediction.sigmoid(), target)

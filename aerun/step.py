@@ -66,19 +66,22 @@ def make_step(
     parts: Parts,
     *,
     learning_rate: Callable[[int], float],
+    total_steps: int | None = None,
     precision: Precision = "float32",
     compiled: bool = False,
     graph: Literal["auto"] | bool = False,
     clip_norm: float | None = None,
     clip_value: float | None = None,
 ) -> Step:
-    """The update for ``parts``; ``learning_rate`` gives the multiplier of the base rate for a step's number.
+    """The update for ``parts``; ``learning_rate`` gives the multiplier of the base rate for a step's number, of
+    ``total_steps`` of the run (None: a run without end).
 
     With ``graph`` all that comes after the random numbers is recorded once and replayed, on a CUDA device.
     """
     autoencoder, noise, optimizer, ranks = parts.autoencoder, parts.noise, parts.optimizer, parts.ranks
     random = Randomness(parts.seed, parts.device)
-    gradients = gradients_of(parts, precision, compiled, clip_norm, clip_value, cached=not graph)
+    criterion = Criterion(parts.loss, parts.device, total_steps)
+    gradients = gradients_of(parts, precision, compiled, clip_norm, clip_value, cached=not graph, loss=criterion.loss)
     update = eager_step(optimizer)
     whole = not graph or all("capturable" in group for group in optimizer.param_groups)
     draws = autoencoder.draw(1, random.at("latent", 0)) is not None
@@ -107,6 +110,7 @@ def make_step(
             targets = ranks.own(clean if same else batch.targets)
         draw = autoencoder.draw(len(batch), random.at("latent", number)) if draws else None
         rates.set(learning_rate(number))
+        criterion.set(number)
         result = run(inputs, targets, None if draw is None else ranks.own(draw))
         if not whole:
             update()
@@ -116,13 +120,21 @@ def make_step(
 
 
 def gradients_of(
-    parts: Parts, precision: Precision, compiled: bool, clip_norm: float | None, clip_value: float | None, cached: bool
+    parts: Parts,
+    precision: Precision,
+    compiled: bool,
+    clip_norm: float | None,
+    clip_value: float | None,
+    cached: bool,
+    loss: Any = None,
 ) -> Callable[[Tensor, Tensor, Tensor | None], Update]:
     """From a batch to the gradients in ``.grad``: forward pass, loss terms, backward pass, clipping.
 
-    Inputs and targets are as stored, uint8 or float, the same tensor where nothing tells them apart.
+    Inputs and targets are as stored, uint8 or float, the same tensor where nothing tells them apart. ``loss``: what is
+    minimised, where that is not the loss of ``parts`` as it stands.
     """
-    autoencoder, loss, ranks = parts.autoencoder, parts.loss, parts.ranks
+    autoencoder, ranks = parts.autoencoder, parts.ranks
+    loss = parts.loss if loss is None else loss
     parameters = list(autoencoder.parameters())
     forward = ranks.parallel(autoencoder, torch.compile(autoencoder) if compiled else autoencoder)
     casting = autocast(precision, parts.device, cached)
@@ -182,6 +194,26 @@ class Rates:
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
+
+
+class Criterion:
+    """The ``loss`` to minimise. Of one that changes in the course of a run (``while_training``) a tensor changes,
+    set from the step's number alone: a recorded step reads it at every replay, a continued run finds it again."""
+
+    def __init__(self, loss: Any, device: torch.device, total_steps: int | None) -> None:
+        self._schedule, self._total = loss, total_steps
+        self._share = torch.ones((), device=device) if hasattr(loss, "while_training") else None
+        self._value = 1.0
+        self.loss = loss if self._share is None else loss.while_training(self._share)
+
+    def set(self, number: int) -> None:
+        """Be what the step of that number minimises."""
+        if self._share is None:
+            return
+        value = self._schedule.cross_entropy_share(number / self._total if self._total else 0.0)
+        if value != self._value:
+            self._value = value
+            self._share.fill_(value)
 
 
 def gradient_norm(autoencoder: Autoencoder) -> float:

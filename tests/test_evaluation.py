@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from aerun.autoencoder import Autoencoder
 from aerun.dataset import Split, as_float
-from aerun.evaluation import corrupted_batches, evaluate, mean_psnr
+from aerun.evaluation import corrupted_batches, evaluate
 from aerun.latent import Deterministic
 from aerun.latent import Gaussian as GaussianLatent
 from aerun.loss import MAE, MSE
@@ -79,6 +79,9 @@ def test_errors_are_means_over_all_images() -> None:
     assert result["sse"] == pytest.approx(np.mean(squares), rel=1e-6)
     assert result["mse"] == pytest.approx(np.mean(squares) / 12, rel=1e-6)
     assert result["psnr"] == pytest.approx(np.mean(decibels), abs=1e-4)
+    clipped = np.clip(1.5 * exact(IMAGES) - 0.2, 0, 1) - exact(IMAGES)
+    assert result["psnr_pooled"] == pytest.approx(-10 * math.log10(np.mean(clipped**2)), abs=1e-4)
+    assert result["psnr_pooled"] < result["psnr"]  # Jensen's inequality
     assert result["loss"] == result["reconstruction"] == pytest.approx(np.mean(squares) / 12, rel=1e-6)
 
 
@@ -99,10 +102,10 @@ def test_an_exact_reconstruction_has_no_error_and_100_decibels() -> None:
 
 
 def test_a_known_error_has_known_decibels() -> None:
-    black, grey = torch.zeros(2, 1, 2, 2), torch.full((2, 1, 2, 2), 0.1)
-    assert mean_psnr(grey, black).tolist() == pytest.approx([20.0, 20.0])
-    assert mean_psnr(black - 5, black).tolist() == pytest.approx([100.0, 100.0])
-    assert mean_psnr(black + 5, black).tolist() == pytest.approx([0.0, 0.0])
+    black = split(torch.zeros(2, *SHAPE))
+    for value, decibels in ((0.1, 20.0), (-5.0, 100.0), (5.0, 0.0)):
+        result = metrics(autoencoder(decoder=lambda code, value=value: torch.full((len(code), *SHAPE), value)), black)
+        assert result["psnr"] == pytest.approx(decibels) and result["psnr_pooled"] == pytest.approx(decibels)
 
 
 def test_a_constant_output_has_no_spread_and_the_error_of_a_constant() -> None:

@@ -24,6 +24,7 @@ CASES = [
     ["model=fc", "sparsity=topk", "optimizer=sgd", "trainer.clip_norm=0.1"],
     ["model=fc", "dataset.target_transform=[{Resize: {size: 8}}]", "model.tied=false"],
     ["model=fc_vae", "loss=bce"],
+    ["model=fc", "loss=bce_then_mse"],
     ["model=conv"],
 ]
 # Of these the arithmetic on the host differs, or is not there: they are for a GPU alone.
@@ -55,6 +56,7 @@ def train(settings: Any, parts: Parts, epochs: int = 3, **keywords: Any) -> tupl
     step = make_step(
         parts,
         learning_rate=lambda number: settings.scheduler.multiplier(number, total_steps=21, steps_per_epoch=7),
+        total_steps=21,
         clip_norm=settings.trainer.clip_norm,
         **keywords,
     )

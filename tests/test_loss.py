@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aerun.loss import BCE, MAE, MSE
+from aerun.loss import BCE, MAE, MSE, BCEThenMSE
 from aerun.model import FullyConnected
 
 losses = pytest.mark.parametrize("loss", [MSE, MAE, BCE])
@@ -98,6 +98,49 @@ def test_float64_stays_float64(loss: Any) -> None:
     value = loss("mean")(prediction, target)
     assert value.dtype == torch.float64
     assert value.item() == pytest.approx(per_value(loss, prediction, target).mean(), rel=1e-12)
+
+
+class TestCrossEntropyThenSquaredError:
+    @pytest.mark.parametrize("reduction", ["mean", "sum"])
+    def test_each_part_is_that_loss_with_its_gradient(self, reduction: Any) -> None:
+        loss = BCEThenMSE(reduction, switch=0.6)
+        share = torch.ones(())
+        minimised = loss.while_training(share)
+        prediction, target = batch(5, 20)
+        prediction.requires_grad_()
+        for value, expected in (
+            (1.0, BCE(reduction)(prediction, target)),
+            (0.0, MSE(reduction)(prediction.sigmoid(), target)),
+        ):
+            share.fill_(value)
+            found = minimised(prediction, target)
+            assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+            torch.testing.assert_close(*(torch.autograd.grad(each, prediction)[0] for each in (found, expected)))
+            assert minimised.scale(20) == loss.scale(20) == BCE(reduction).scale(20)
+
+    def test_evaluation_is_the_squared_error_throughout(self) -> None:
+        prediction, target = batch(5, 20)
+        p = 1 / (1 + np.exp(-prediction.double().numpy()))
+        expected = np.mean((p - target.double().numpy()) ** 2)
+        assert BCEThenMSE("mean", 0.6)(prediction, target).item() == pytest.approx(expected, rel=1e-5)
+
+    def test_cross_entropy_is_at_least_twice_the_squared_error(self) -> None:
+        prediction, target = batch(200, 50)
+        loss = BCEThenMSE("mean", 0.6)
+        for row, wanted in zip(prediction.split(1), target.split(1), strict=True):
+            assert BCE("mean")(row, wanted) >= 2 * loss(row, wanted)
+
+    def test_the_switch_is_a_share_of_the_steps(self) -> None:
+        from aerun.step import Criterion
+
+        criterion = Criterion(BCEThenMSE("mean", switch=0.6), torch.device("cpu"), total_steps=20)
+        shares = []
+        for number in range(20):
+            criterion.set(number)
+            shares.append(criterion.loss.share.item())
+        assert shares == [1.0] * 12 + [0.0] * 8
+        criterion.set(3)  # a run that is continued begins where it was
+        assert criterion.loss.share.item() == 1
 
 
 class TestBatchAverage:

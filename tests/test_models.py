@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aerun.autoencoder import Autoencoder
-from aerun.build import build_autoencoder
+from aerun.build import build_autoencoder, build_parts
 from aerun.conf import conf_dir
 from aerun.dataset.base import Data, Split
 from aerun.errors import ConfigError
@@ -550,6 +550,51 @@ class TestInitialWeights:
     def test_a_seed_decides_the_weights(self, build: Build) -> None:
         first, second = build((1, 28, 28), "model=conv"), build((1, 28, 28), "model=conv")
         assert all(a.equal(b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+class TestOutputBias:
+    @pytest.mark.parametrize("loss", ["mse", "bce"])
+    @pytest.mark.parametrize("activation", ["identity", "sigmoid", "tanh", "softplus", "relu"])
+    def test_without_the_rest_the_output_is_the_mean_of_the_training_images(
+        self, compose: Any, loss: str, activation: str
+    ) -> None:
+        if loss == "bce" and activation not in ("identity", "sigmoid"):
+            return
+        words = [f"loss={loss}", f"model.output_activation={activation}", "model.output_bias=mean"]
+        autoencoder, images = self.started(compose, *words)
+        expected = images.double().mean(0) / 255
+        torch.testing.assert_close(self.bare_output(autoencoder), expected.float()[None], rtol=1e-5, atol=1e-6)
+
+    def test_one_bias_a_channel_begins_at_the_mean_of_the_channel(self, compose: Any) -> None:
+        autoencoder, images = self.started(compose, "model=conv", "model.output_bias=mean")
+        expected = (images.double() / 255).mean((0, 2, 3)).float()
+        bias = [module for module in autoencoder.decoder.modules() if isinstance(module, nn.ConvTranspose2d)][-1].bias
+        torch.testing.assert_close(bias.sigmoid(), expected)
+
+    @pytest.mark.parametrize("words", [["model.tied=true"], ["dataset.normalize=standardise"]], ids=str)
+    def test_tied_layers_and_standardised_data_have_it_too(self, compose: Any, words: list[str]) -> None:
+        autoencoder, images = self.started(compose, "model.output_bias=mean", *words)
+        torch.testing.assert_close(self.bare_output(autoencoder), (images.double().mean(0) / 255).float()[None])
+
+    def test_black_pixels_have_a_bias_that_can_be_learned(self, compose: Any) -> None:
+        autoencoder, _ = self.started(compose, "loss=bce", "model.output_bias=mean", black=True)
+        bias = autoencoder.decoder[-2].bias
+        assert bias.min().item() == pytest.approx(math.log(0.001 / 0.999), rel=1e-4)
+
+    @staticmethod
+    def started(compose: Any, *words: str, black: bool = False) -> tuple[Autoencoder, Tensor]:
+        settings = parse(compose(["dataset=random", "dataset.images=300", "dataset.shape=[3,12,13]", *words]))
+        data = settings.dataset.load(torch.device("cpu"))
+        if black:
+            data.train.targets.zero_()
+        return build_parts(settings, data, torch.device("cpu")).autoencoder, data.train.targets
+
+    @staticmethod
+    def bare_output(autoencoder: Autoencoder) -> Tensor:
+        """What the last bias gives alone."""
+        last = [module for module in autoencoder.decoder.modules() if hasattr(module, "bias")][-1]
+        bias = autoencoder.output_activation(last.bias.detach().view(1, *autoencoder.output_shape))
+        return autoencoder.standardise_target.inverse(bias)
 
 
 def smooth_images(count: int, shape: Shape) -> Tensor:

