@@ -19,7 +19,9 @@ BATCH = 1000
 
 class Result(NamedTuple):
     """One pass: ``logits`` is the decoder's linear output, ``prediction`` follows the output activation and
-    compares with (standardised) targets, ``reconstruction`` is the same in the data's own units."""
+    compares with (standardised) targets, ``reconstruction`` is the same in the data's own units.
+
+    Of a latent that draws k codes of each image these three are [B,k,...], and ``code`` is the first."""
 
     code: Tensor
     logits: Tensor
@@ -87,10 +89,22 @@ class Autoencoder(nn.Module):
         features = self.encoder(self.standardise_input(images))
         features, penalties = self.sparsity(features, self.training)
         code, more = self.latent(features, draw)
-        logits = self.decoder(code)
+        logits = self._decoded(code)
         prediction = self.output_activation(logits.float())
         reconstruction = self.standardise_target.inverse(prediction)
-        return Result(code, logits, prediction, reconstruction, penalties + more)
+        return Result(
+            code if code.dim() == 1 + len(self.code_shape) else code[:, 0],
+            logits,
+            prediction,
+            reconstruction,
+            penalties + more,
+        )
+
+    def _decoded(self, code: Tensor) -> Tensor:
+        """code[B,...] or, of k samples, [B,k,...] -> logits of the same leading dimensions."""
+        if code.dim() == 1 + len(self.code_shape):
+            return self.decoder(code)
+        return self.decoder(code.flatten(0, 1)).unflatten(0, code.shape[:2])
 
     @property
     def device(self) -> torch.device:

@@ -2,7 +2,8 @@
 
 The mean image is the best constant, principal components the best linear autoencoder of a code size, and the
 linear minimum-mean-square-error filter the best linear (affine) denoiser for a corruption. All are fitted on the
-training part, in closed form, in float64, and measured on the test part.
+training part, in closed form, in float64, and measured on the test part. Of images that are binarised for every
+minibatch one draw is taken to fit them.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import torch
 from torch import Tensor
 
 from aerun.dataset.base import CHUNK, Data, Split, as_float
+from aerun.dataset.binary import binarised
 from aerun.dataset.rows import Rows
 from aerun.errors import StorageError
-from aerun.evaluation import corrupted_batches, in_unit_range, psnrs, squared_errors
+from aerun.evaluation import EVALUATION_SEED, corrupted_batches, in_unit_range, psnrs, squared_errors
 from aerun.files import write_text
 from aerun.noise import Moments
 
@@ -40,6 +42,7 @@ def baselines(data: Data, noise: Any, code_size: int, cache: Path | None = None)
     Results are kept in ``cache``, under the data's checksum and everything else that they depend on.
     """
     key = f"{data.checksum}/{len(data.train)}/{_rows_digest(data.train)}/{noise!r}/{code_size}/3"
+    key += "/binarise" if data.train.binarise else ""
     # An object of somebody's own class may show its address: then there is nothing to know it by.
     known = cache is not None and " at 0x" not in key
     stored = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json" if cache and known else None
@@ -197,7 +200,7 @@ def _mean(images: Tensor | Rows) -> Tensor:
 
 
 def _on_host(split: Split) -> Split:
-    inputs = split.inputs.cpu()
+    inputs = binarised(split.inputs.cpu(), EVALUATION_SEED) if split.binarise else split.inputs.cpu()
     return Split(inputs, inputs if split.targets is split.inputs else split.targets.cpu(), None)
 
 

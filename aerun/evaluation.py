@@ -10,7 +10,9 @@ from torch import Tensor
 
 from aerun.autoencoder import Autoencoder
 from aerun.dataset.base import Split, as_float
+from aerun.dataset.binary import drawn
 from aerun.dataset.rows import Rows
+from aerun.noise import NoNoise
 from aerun.objective import objective
 from aerun.seeding import Randomness
 
@@ -19,10 +21,10 @@ EVALUATION_SEED = 0
 
 
 def corrupted_batches(split: Split, noise: Any) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(clean inputs, corrupted inputs, targets), float, in order; the noise is drawn by position only."""
+    """(clean inputs, corrupted inputs, targets), float, in order; what is random is drawn by position only."""
     random = Randomness(EVALUATION_SEED, split.inputs.device)
     for index, (inputs, targets) in enumerate(zip(split.inputs.split(BATCH), split.targets.split(BATCH), strict=True)):
-        clean = as_float(inputs)
+        clean = drawn(inputs, random.at("evaluation-binarise", index)) if split.binarise else as_float(inputs)
         wanted = clean if split.targets is split.inputs else as_float(targets)
         yield clean, noise(clean, random.at("evaluation-noise", index)), wanted
 
@@ -74,9 +76,9 @@ class Evaluation:
 
     def _look_at_targets(self) -> tuple[bool, float]:
         spread, inside = _Spread(), True
-        for batch in self._split.targets.split(BATCH):
-            inside = inside and (batch.dtype == torch.uint8 or in_unit_range(batch))
-            spread.add(as_float(batch))
+        for _, _, batch in corrupted_batches(self._split, NoNoise()):
+            inside = inside and (self._split.targets.dtype == torch.uint8 or in_unit_range(batch))
+            spread.add(batch)
         return inside, spread.total()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aerun.spec import NonNegative
+from aerun.spec import Count, NonNegative
 from aerun.terms import Penalty
 
 if TYPE_CHECKING:
@@ -57,3 +57,37 @@ class Gaussian:
         divergence = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).flatten(1).sum(1).mean()
         code = mean if draw is None else mean + (0.5 * log_variance).exp() * draw
         return code, [Penalty("kl", divergence, self.beta, per_image=True)]
+
+
+@dataclass(frozen=True)
+class ImportanceWeighted:
+    """``samples`` codes of each image, z_i = mean + exp(log_variance / 2) * epsilon_i, weighted by their importance.
+
+    The bound L_k = E log 1/k sum_i p(x, z_i) / q(z_i | x) of Burda, Grosse & Salakhutdinov 2016, "Importance Weighted
+    Autoencoders" (arXiv:1509.00519), equation 8, with p(z) the standard normal; k = 1 is the evidence lower bound,
+    its KL divergence estimated by the sample. ``aerun.objective`` puts it together.
+    """
+
+    samples: Count
+
+    parameters_per_code = 2
+
+    def draw(self, shape: tuple[int, ...], generator: Generator) -> Tensor:
+        """Standard normal float32 numbers [B,k,...] for codes of the shape [B,...]."""
+        import torch
+
+        return torch.randn((shape[0], self.samples, *shape[1:]), generator=generator, device=generator.device)
+
+    def __call__(self, features: Tensor, draw: Tensor | None) -> tuple[Tensor, list[Penalty]]:
+        """features[B,2D] or [B,2C,H,W], means first -> codes[B,k,D] or [B,k,C,H,W], and the penalty ``kl``, of whose
+        samples log q(z_i|x) / p(z_i) [B,k] are given.
+
+        Without a draw the code is the posterior mean, [B,...], and the KL divergence exact.
+        """
+        if draw is None:
+            return Gaussian(1.0)(features, None)
+        mean, log_variance = (part.unsqueeze(1) for part in features.float().chunk(2, dim=1))
+        code = mean + (0.5 * log_variance).exp() * draw
+        # The constants of both densities are the same.
+        ratio = 0.5 * (code.square() - draw.square() - log_variance).flatten(2).sum(2)
+        return code, [Penalty("kl", ratio.mean(), 1.0, per_image=True, samples=ratio)]

@@ -8,6 +8,7 @@ means is the mean over everything: both have the same gradient.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -22,6 +23,7 @@ class _Loss:
     reduction: Literal["mean", "sum"]
 
     takes_logits = False
+    constant = 0.0  # per value: what the error lacks to be a negative log-likelihood in nats
 
     def scale(self, values_per_image: int) -> float:
         """What a quantity per image is multiplied by to stand beside this loss."""
@@ -38,23 +40,45 @@ class _Loss:
     def _mean(self, prediction: Tensor, target: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def nats(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """The error of each image, summed over its values: prediction[B,k,...], target[B,1,...] -> [B,k].
+
+        With ``constant`` for each value it is the negative log-likelihood of the distribution above.
+        """
+        if prediction[:, :1].shape != target.shape:
+            raise ValueError(f"predictions {tuple(prediction.shape)} against target {tuple(target.shape)}")
+        return self._sums(prediction.to(target.dtype).flatten(2), target.flatten(2))
+
+    def _sums(self, prediction: Tensor, target: Tensor) -> Tensor:
+        raise NotImplementedError
+
 
 class MSE(_Loss):
     """Squared error."""
+
+    constant = 0.5 * math.log(math.pi)
 
     def _mean(self, prediction: Tensor, target: Tensor) -> Tensor:
         from torch.nn.functional import mse_loss
 
         return mse_loss(prediction, target)
 
+    def _sums(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return (prediction - target).square().sum(-1)
+
 
 class MAE(_Loss):
     """Absolute error."""
+
+    constant = math.log(2)
 
     def _mean(self, prediction: Tensor, target: Tensor) -> Tensor:
         from torch.nn.functional import l1_loss
 
         return l1_loss(prediction, target)
+
+    def _sums(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return (prediction - target).abs().sum(-1)
 
 
 class BCE(_Loss):
@@ -70,6 +94,12 @@ class BCE(_Loss):
         from torch.nn.functional import binary_cross_entropy_with_logits
 
         return binary_cross_entropy_with_logits(prediction, target)
+
+    def _sums(self, prediction: Tensor, target: Tensor) -> Tensor:
+        from torch.nn.functional import softplus
+
+        # The same without its pass over all values for -target * logit: that is a product of matrices.
+        return softplus(prediction).sum(-1) - (prediction @ target.transpose(1, 2)).squeeze(-1)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from aerun import figures
 from aerun.autoencoder import Autoencoder
 from aerun.dataset.base import Data, Split, as_float
 from aerun.evaluation import EVALUATION_SEED, corrupted_batches
-from aerun.latent import Gaussian
+from aerun.noise import NoNoise
 from aerun.runfolder import PROBES as PROBE_FILE
 from aerun.seeding import Randomness
 from aerun.tracking import Tracker
@@ -33,7 +33,7 @@ class Report:
     def start(self) -> None:
         """What the run is about to learn from."""
         if self.data.is_image:
-            images = as_float(self.data.train.inputs[:64])
+            images, _, _ = next(corrupted_batches(head(self.data.train, 64), NoNoise()))
             self.tracker.picture("data/training_images", figures.image_rows(figures.wrap(images, 16)), 0)
 
     def epoch(self, step: int) -> None:
@@ -55,7 +55,7 @@ class Report:
         self.tracker.picture("code/heatmap", figures.code_heatmap(self.codes(test, CODES)), step)
         self._maps(test, step, tsne)
         self._projector(test)
-        if isinstance(self.autoencoder.latent, Gaussian) and self.data.is_image:
+        if self.autoencoder.latent.parameters_per_code > 1 and self.data.is_image:
             self._generated(test, step)
 
     @torch.no_grad()
@@ -99,7 +99,11 @@ class Report:
         if part.labels is not None:
             classes = self.data.classes or []
             names = [classes[i] if i < len(classes) else str(i) for i in part.labels.tolist()]
-        sprites = figures.as_bytes(as_float(part.inputs[:])) if self.data.is_image and max(self.data.input_shape) <= 64 else None
+        sprites = (
+            figures.as_bytes(as_float(part.inputs[:]))
+            if self.data.is_image and max(self.data.input_shape) <= 64
+            else None
+        )
         self.tracker.embedding(self.codes(test, PROJECTED), names, sprites)
 
     def _generated(self, test: Split, step: int) -> None:
@@ -121,7 +125,7 @@ def head(part: Split, count: int) -> Split:
     """The first images of a part."""
     inputs = part.inputs[:count]
     targets = inputs if part.targets is part.inputs else part.targets[:count]
-    return Split(inputs, targets, None if part.labels is None else part.labels[:count])
+    return Split(inputs, targets, None if part.labels is None else part.labels[:count], part.binarise)
 
 
 def feature_images(autoencoder: Autoencoder) -> tuple[str, Tensor] | None:

@@ -88,6 +88,9 @@ def parse(
     settings: Settings = construct(Settings, {**plain, **parts, "checkpoint": checkpointing}, "")
     settings = dataclasses.replace(settings, protocol=protocols, choices=dict(choices or {}))
     _check_pairs(settings)
+    for protocol in settings.protocol.values():
+        if hasattr(protocol, "check"):
+            protocol.check(settings)
     _check_unread(settings, overrides)
     return settings
 
@@ -197,6 +200,8 @@ def _check_pairs(settings: Settings) -> None:
                 f"dataset.normalize=standardise and model.output_activation={output}: standardised targets leave its "
                 "range; use model.output_activation=identity"
             )
+    if get("latent", "samples") is not None and not hasattr(settings.loss, "nats"):
+        raise ConfigError(f"{name('latent')} and {name('loss')}: this loss is no likelihood; use bce, mse or mae")
     stop, rate = get("scheduler", "stop_lr"), get("optimizer", "lr")
     if stop is not None and rate is not None and stop >= rate:
         raise ConfigError(f"scheduler.stop_lr={stop} is not below optimizer.lr={rate}: the run would end at once")

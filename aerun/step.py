@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from aerun.autoencoder import Autoencoder
 from aerun.batches import Batch
 from aerun.dataset.base import Data, as_float
+from aerun.dataset.binary import drawn
 from aerun.graph import Recorded, record_on_cuda
 from aerun.lean import eager_step
 from aerun.objective import objective
@@ -84,6 +85,7 @@ def make_step(
     gradients = gradients_of(parts, precision, compiled, clip_norm, clip_value, cached=not graph, loss=criterion.loss)
     update = eager_step(optimizer)
     whole = not graph or all("capturable" in group for group in optimizer.param_groups)
+    binarise = parts.data.train.binarise
     draws = autoencoder.draw(1, random.at("latent", 0)) is not None
     rates = Rates(optimizer, recorded=bool(graph) and whole)
 
@@ -99,6 +101,9 @@ def make_step(
 
     def step(batch: Batch, number: int) -> Update:
         ranks.begin(len(batch))
+        if binarise:
+            images = drawn(batch.inputs, random.at("binarise", number))
+            batch = Batch(images, images)
         same = batch.targets is batch.inputs
         # What is random is drawn for the whole minibatch, whoever computes which of its rows.
         if noise.is_identity:

@@ -134,9 +134,10 @@ def test_every_combination_on_every_shape_works_or_is_refused_naming_both(compos
                     refused.append((latent, sparsity))
                     assert f"latent={latent}" in str(error) and f"sparsity={sparsity}" in str(error)
                     assert "\n" not in str(error)
-    # Refused: the Gaussian latent with each of the five constraints, and nothing else.
-    assert set(refused) == {("gaussian", sparsity) for sparsity in sparsities if sparsity != "none"}
-    assert worked == len(options("model")) * (len(sparsities) + 1) * len(shapes)
+    # Refused: each Gaussian latent with each of the five constraints, and nothing else.
+    gaussian = [latent for latent in latents if latent != "deterministic"]
+    assert set(refused) == set(itertools.product(gaussian, [name for name in sparsities if name != "none"]))
+    assert worked == len(options("model")) * (len(sparsities) + len(gaussian)) * len(shapes)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +158,16 @@ def test_every_combination_on_every_shape_works_or_is_refused_naming_both(compos
         (["optimizer.capturable=true"], "optimizer.capturable=true", "cpu"),
         (["model.init_std=0.5"], "model.init_std", "model.init"),
         (["latent=gaussian", "model.code_activation=relu"], "model.code_activation", "latent"),
+        (["dataset.binarise=static", "dataset.normalize=standardise"], "binarise=static", "normalize=standardise"),
+        (["dataset.binarise=dynamic", "dataset.target_transform=[RandomInvert]"], "binarise", "target_transform"),
+        (["dataset.binarise=dynamic", "dataset.shape=[20]"], "dataset.binarise=dynamic", "vectors of 20"),
+        (["protocol=likelihood"], "protocol=likelihood", "latent=Deterministic"),
+        (["model=fc_vae", "loss=bce", "protocol=likelihood"], "loss=bce", "dataset.binarise"),
+        (
+            ["protocol=likelihood", "protocol.likelihood.samples_of_rest=9"],
+            "protocol.likelihood.samples_of_rest",
+            "images",
+        ),
         (["trainer.min_delta=0.5"], "trainer.min_delta", "trainer.patience"),
     ],
 )

@@ -211,6 +211,7 @@ def test_runs_of_different_seeds_are_measured_on_the_same_images_and_noise(go: C
     [
         [],
         ["model=vae", "noise=masking", "scheduler=cosine"],
+        ["model=fc_vae", "loss=bce", "dataset.binarise=dynamic", "latent=importance_weighted", "latent.samples=2"],
         ["scheduler=plateau", "scheduler.patience=0", "scheduler.threshold=0.5", "sparsity=lifetime"],
         ["optimizer=sgd", "noise=salt_pepper", "trainer.patience=2", "dataset.normalize=standardise"],
         ["loss=bce_then_mse", "loss.switch=0.4", "model.output_bias=mean"],

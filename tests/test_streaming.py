@@ -226,6 +226,8 @@ LIMIT = "dataset.memory_limit=100kB"
         ["dataset.normalize=standardise", "model=conv", "model.output_activation=identity"],
         ["dataset.input_transform=[{GaussianBlur: {kernel_size: 3}}]"],
         ["loss=bce", "dataset.target_transform=[RandomInvert]"],
+        ["dataset.binarise=static", "noise=masking"],
+        ["dataset.binarise=dynamic", "dataset.split_seed=3"],
     ],
 )
 def test_evaluation_baselines_and_statistics_are_those_of_the_set_in_memory(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from aerun.dataset.binary import binarised, check_binarisable
 from aerun.dataset.cache import files_key
 from aerun.dataset.content import check_finite, checksum
 from aerun.dataset.memory import check_room, free_memory, needed_bytes, parse_bytes, shapes_of
@@ -55,11 +56,13 @@ class Split:
     """One part: inputs[N,...], targets[N,...] (the same tensor where nothing tells them apart), labels[N].
 
     What is larger than ``dataset.memory_limit`` is no tensor but rows of a file, of which slices are tensors.
+    ``binarise``: these are probabilities, of which every minibatch is a binary draw of its own.
     """
 
     inputs: Images
     targets: Images
     labels: Tensor | None
+    binarise: bool = False
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -118,7 +121,9 @@ class Dataset:
     vectors). ``input_transform``, ``target_transform``: torchvision.transforms.v2 by name, ``Grayscale`` or
     ``{Resize: {size: 32}}``, applied to each image once, at the start. ``memory_limit`` (bytes, or ``2GiB``): a set
     that is larger is not held in memory but read in shuffled chunks. ``classes``: only
-    images with these labels.
+    images with these labels. ``binarise``: grey images in [0,1] are the
+    probabilities of binary ones, drawn once (``static``, by ``split_seed``) or anew for every minibatch (``dynamic``;
+    validation and test images are drawn once all the same).
     """
 
     validation: HeldOut
@@ -130,12 +135,20 @@ class Dataset:
     # Runs made before there were these keys do not have them.
     memory_limit: Count | str | None = None
     classes: list[NonNegativeInt] | None = None
+    binarise: Literal["none", "static", "dynamic"] = "none"
 
     def __post_init__(self) -> None:
         if self.memory_limit is not None:
             parse_bytes(self.memory_limit)
         if self.classes == []:
             raise ValueError("classes=[]: must list at least one label, or be null")
+        if self.binarise != "none" and self.normalize != "none":
+            raise ValueError(f"binarise={self.binarise} and dataset.normalize={self.normalize}: use one or the other")
+        if self.binarise != "none" and self.input_transform != self.target_transform:
+            raise ValueError(
+                f"binarise={self.binarise}: input and target are one draw, so dataset.input_transform and "
+                "dataset.target_transform must be the same"
+            )
 
     def check(self) -> None:
         """DataError for what is wrong at first sight, such as a root that does not exist."""
@@ -177,28 +190,42 @@ class Dataset:
         counts = self.validation, self.train_limit
         train_rows, validation_rows = divide(len(arrays.train), *counts, self.split_seed)
         check_finite(arrays)
-        digest = checksum(arrays, repr((self.input_transform, self.target_transform)))
-        train = self._split(arrays.train, arrays.train_labels)
+        made = self.input_transform, self.target_transform
+        digest = checksum(arrays, repr(made if self.binarise == "none" else (*made, self.binarise, self.split_seed)))
+        grey = train = self._split(arrays.train, arrays.train_labels)
         test = self._split(arrays.test, arrays.test_labels)
         if train.inputs.shape[1:] != test.inputs.shape[1:]:
             raise DataError(f"training images are {train.inputs.shape[1:]}, test images {test.inputs.shape[1:]}")
+        if self.binarise != "none":
+            train, test = self._binary(train, 2 * self.split_seed), self._binary(test, 2 * self.split_seed + 1)
+            if self.binarise == "static":
+                grey = train
         chunk_bytes = self._chunk_bytes([(train, len(train_rows) + len(validation_rows)), (test, len(test))], device)
         place = on_device
         if chunk_bytes is not None:
-            train, test = (moved_to_file(part, f"{digest} {i}", device) for i, part in enumerate((train, test)))
+            parts = (train, test, grey) if grey is not train else (train, test)
+            train, test, *rest = (moved_to_file(part, f"{digest} {i}", device) for i, part in enumerate(parts))
+            grey = rest[0] if rest else train
             place = in_file
         data = Data(
-            train=place(train, train_rows, device),
+            train=place(grey, train_rows, device),
             validation=place(train, validation_rows, device) if len(validation_rows) else None,
             test=place(test, None, device),
             classes=arrays.classes,
             checksum=digest,
             chunk_bytes=chunk_bytes,
         )
+        data.train.binarise = self.binarise == "dynamic"
         if self.normalize == "standardise":
             data.input_statistics = statistics(data.train.inputs)
             data.target_statistics = data.input_statistics if data.same else statistics(data.train.targets)
         return data
+
+    def _binary(self, part: Split, seed: int) -> Split:
+        """One draw of a part. ConfigError if it holds no probabilities."""
+        check_binarisable(part.inputs, f"dataset.binarise={self.binarise}")
+        images = binarised(part.inputs, seed)
+        return Split(images, images, part.labels)
 
     def _chunk_bytes(self, parts: list[tuple[Split, int]], device: torch.device) -> int | None:
         """How much is to be read at once, if so many rows of each part are more than the limit; otherwise None.

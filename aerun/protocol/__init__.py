@@ -8,8 +8,18 @@ chosen, ``protocol=[one,other]``, each with keys of its own under ``protocol.one
 
 from aerun.protocol.finetune import SemiSupervised
 from aerun.protocol.labels import LabelEfficiency
+from aerun.protocol.likelihood import Likelihood
 from aerun.protocol.linear import LinearSVM, Logistic
 from aerun.protocol.neighbours import NearestNeighbours
 from aerun.protocol.subject import Answer, Subject
 
-__all__ = ["Answer", "LabelEfficiency", "LinearSVM", "Logistic", "NearestNeighbours", "SemiSupervised", "Subject"]
+__all__ = [
+    "Answer",
+    "LabelEfficiency",
+    "Likelihood",
+    "LinearSVM",
+    "Logistic",
+    "NearestNeighbours",
+    "SemiSupervised",
+    "Subject",
+]

@@ -42,7 +42,7 @@ def share(data: Data, path: Path) -> None:
     for name, pair in (("input", data.input_statistics), ("target", data.target_statistics)):
         if pair is not None:
             tensors |= {f"{name}_mean": pair[0].contiguous().clone(), f"{name}_deviation": pair[1].contiguous().clone()}
-    about = {"checksum": data.checksum, "classes": json.dumps(data.classes)}
+    about = {"checksum": data.checksum, "classes": json.dumps(data.classes), "binarise": str(data.train.binarise)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         save_file(_apart(tensors), temporary, about)
@@ -77,6 +77,7 @@ def mapped(path: Path, device: torch.device) -> Data:
 
     train, test = split("train"), split("test")
     assert train is not None and test is not None
+    train.binarise = about["binarise"] == "True"
     classes = json.loads(about["classes"])
     inputs, targets = statistics("input"), statistics("target")
     if inputs is not None and train.inputs is train.targets:

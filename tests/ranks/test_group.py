@@ -37,6 +37,8 @@ CONFIGURATIONS = [
     "model=conv_fc loss.reduction=sum optimizer.lr=1e-4",
     "model=vae loss=bce",
     "model=fc_vae noise=gaussian loss.reduction=sum",
+    "model=fc_vae latent=importance_weighted latent.samples=3 loss=bce dataset.binarise=dynamic",
+    "model=vae latent=importance_weighted noise=gaussian dataset.binarise=dynamic",
 ]
 
 
@@ -45,7 +47,7 @@ def double(parts: Parts) -> Parts:
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign, assignment]
     parts.autoencoder.double()
     inputs = parts.data.train.inputs.double() / 255
-    parts.data = replace(parts.data, train=Split(inputs, inputs, None))
+    parts.data = replace(parts.data, train=Split(inputs, inputs, None, parts.data.train.binarise))
     return parts
 
 
