@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Laplace, Normal, kl_divergence
 
 from aerun.autoencoder import Autoencoder
-from aerun.latent import Deterministic, Gaussian
+from aerun.latent import Deterministic, Gaussian, ImportanceWeighted
 from aerun.loss import BCE, MAE, MSE
 from aerun.objective import objective
 from aerun.sparsity import L1, NoSparsity
@@ -185,3 +185,86 @@ def test_a_penalty_that_is_not_per_image_is_added_by_its_weight_alone(reduction:
     terms, _ = terms_and_gradient(autoencoder, MSE(reduction))
     torch.testing.assert_close(terms["loss"], terms["reconstruction"] + 0.3 * terms["l1"])
     assert "reconstruction_nats" not in terms
+
+
+def test_importance_weighted_draws_are_of_every_sample() -> None:
+    draw = ImportanceWeighted(6).draw((500, 4, 3, 2), torch.Generator().manual_seed(0))
+    assert draw.shape == (500, 6, 4, 3, 2) and abs(draw.var() - 1) < 5 * (2 / draw.numel()) ** 0.5
+
+
+def test_a_pass_of_several_samples() -> None:
+    autoencoder = build(ImportanceWeighted(3), "sigmoid")
+    images = torch.rand(BATCH, *SHAPE)
+    draw = autoencoder.draw(BATCH, torch.Generator().manual_seed(4))
+    assert draw is not None
+    result = autoencoder(images, draw)
+    assert result.code.shape == (BATCH, CODE)
+    assert result.reconstruction.shape == result.logits.shape == (BATCH, 3, *SHAPE)
+    for i in range(3):
+        single = build(Gaussian(1.0), "sigmoid")(images, draw[:, i])
+        torch.testing.assert_close(result.reconstruction[:, i], single.reconstruction)
+    torch.testing.assert_close(autoencoder(images).code, autoencoder.encode(images))
+
+
+def likelihoods(loss: Any, logits: Tensor, images: Tensor) -> Tensor:
+    """-log p(x|z) of each image, without what is constant."""
+    if loss is BCE:
+        return -Bernoulli(logits=logits, validate_args=False).log_prob(images).sum()
+    return (logits - images).square().sum() if loss is MSE else (logits - images).abs().sum()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("samples", [1, 2, 5])
+@losses
+def test_the_importance_weighted_bound_is_equation_8_with_its_gradient(loss: Any, samples: int, reduction: str) -> None:
+    """Against a loop over images and samples, in float64, with the densities of torch.distributions."""
+    autoencoder = build(ImportanceWeighted(samples), "sigmoid" if loss is BCE else "identity")
+    terms, gradient = terms_and_gradient(autoencoder, loss(reduction))
+    images = torch.rand(BATCH, *SHAPE, generator=torch.Generator().manual_seed(3)).double()
+    draw = autoencoder.draw(BATCH, torch.Generator().manual_seed(4))
+    assert draw is not None
+    exact = build(ImportanceWeighted(samples)).double()
+    bound, nats, ratios = torch.zeros((), dtype=torch.float64), 0.0, 0.0
+    for image, draws in zip(images, draw.double(), strict=True):
+        features = exact.encoder(image[None])[0]
+        q = Normal(features[:CODE], (0.5 * features[CODE:]).exp())
+        weights = []
+        for one in draws:
+            z = q.loc + q.scale * one
+            error = likelihoods(loss, exact.decoder(z[None])[0], image)
+            ratio = (q.log_prob(z) - Normal(torch.zeros(CODE).double(), 1.0).log_prob(z)).sum()
+            weights.append((-error - ratio).exp())
+            nats, ratios = nats + error.item(), ratios + ratio.item()
+        bound = bound - torch.stack(weights).mean().log() / BATCH
+    scale = 1 / PIXELS if reduction == "mean" else 1.0
+    expected = torch.cat([g.flatten() for g in torch.autograd.grad(bound * scale, list(exact.parameters()))])
+    assert terms["loss"].item() == pytest.approx(bound.item() * scale, rel=1e-5)
+    assert terms["bound_nats"].item() == pytest.approx(bound.item(), rel=1e-5)
+    assert terms["reconstruction_nats"].item() == pytest.approx(nats / BATCH / samples, rel=1e-5)
+    assert terms["kl"].item() == pytest.approx(ratios / BATCH / samples, rel=1e-4)
+    torch.testing.assert_close(gradient.double(), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+@losses
+def test_one_sample_gives_the_evidence_lower_bound_in_expectation(loss: Any) -> None:
+    """And more samples a higher bound (Burda et al. 2016, theorem 1)."""
+    found = []
+    images = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(3))
+    for latent in (Gaussian(1.0), ImportanceWeighted(1), ImportanceWeighted(20)):
+        autoencoder = build(latent, "sigmoid" if loss is BCE else "identity").eval()
+        generator, values = torch.Generator().manual_seed(0), []
+        with torch.no_grad():
+            for _ in range(400):
+                many = images.repeat(20, 1, 1, 1)
+                result = autoencoder(many, autoencoder.draw(len(many), generator))
+                values.append(objective(result, many, autoencoder, loss("sum"))["loss"].double())
+        found.append((torch.stack(values).mean(), torch.stack(values).std() / 20))
+    (elbo, error), (one, one_error), (twenty, twenty_error) = found
+    assert abs(elbo - one) < 4 * (error**2 + one_error**2) ** 0.5
+    assert elbo - twenty > 8 * (error**2 + twenty_error**2) ** 0.5
+
+
+@losses
+def test_errors_of_images_never_broadcast(loss: Any) -> None:
+    with pytest.raises(ValueError, match="against"):
+        loss("sum").nats(torch.zeros(4, 2, 6), torch.zeros(1, 1, 6))
