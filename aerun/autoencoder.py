@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,7 +54,7 @@ class Autoencoder(nn.Module):
     """An encoder, what constrains its code, and a decoder, for images of ``input_shape`` (without the batch).
 
     ``encode``, ``decode`` and ``reconstruct`` take and give the data's own units, [0,1] for images; they run in
-    evaluation mode without gradients, on tensors or arrays, in batches.
+    evaluation mode without gradients, on tensors or arrays, in batches. ``cuts`` are the codec's (see there).
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Autoencoder(nn.Module):
         output_activation: str,
         standardise_input: Standardise | None = None,
         standardise_target: Standardise | None = None,
+        cuts: tuple[tuple[int, int], ...] | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
@@ -78,6 +79,7 @@ class Autoencoder(nn.Module):
         self.output_activation = activation(output_activation)
         self.standardise_input = standardise_input or Standardise()
         self.standardise_target = standardise_target or Standardise()
+        self.cuts = cuts
 
     def draw(self, batch_size: int, generator: Generator) -> Tensor | None:
         """The random numbers that one stochastic pass over a batch needs, or None."""
@@ -105,6 +107,11 @@ class Autoencoder(nn.Module):
         if code.dim() == 1 + len(self.code_shape):
             return self.decoder(code)
         return self.decoder(code.flatten(0, 1)).unflatten(0, code.shape[:2])
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **keys: Any) -> Any:
+        """As torch's. Tied layers that have weights of their own there are untied first."""
+        untie(self, state_dict)
+        return super().load_state_dict(state_dict, *args, **keys)
 
     @property
     def device(self) -> torch.device:
@@ -145,3 +152,12 @@ class Autoencoder(nn.Module):
         finally:
             self.train(was_training)
         return torch.cat(chunks) if chunks else function(data.to(self.device, torch.float32))
+
+
+def untie(autoencoder: Autoencoder, among: Collection[str] | None = None) -> None:
+    """Give tied layers of the decoder weights of their own, equal to what they have used: all of them, or those that
+    have one ``among`` these names of parameters."""
+    for parent, path in [(module, name) for name, module in autoencoder.decoder.named_modules(prefix="decoder")]:
+        for name, layer in parent.named_children():
+            if hasattr(layer, "untied") and (among is None or f"{path}.{name}.weight" in among):
+                setattr(parent, name, layer.untied())

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import math
 import os
+from typing import Any
 
 import torch
 
@@ -16,6 +17,7 @@ from aerun.device import choose_device, default_threads
 from aerun.errors import ConfigError
 from aerun.evaluation import in_unit_range
 from aerun.graph import wants_recording
+from aerun.layerwise import freeze
 from aerun.lean import spare_compiler
 from aerun.memory import keep_freed_memory
 from aerun.output_bias import begin_at_mean
@@ -24,7 +26,9 @@ from aerun.protocol.ask import refuse
 from aerun.ranks.launch import nodes
 from aerun.seeding import seed_everything
 from aerun.settings import Settings
+from aerun.stages import Stages, epochs_of
 from aerun.step import Parts
+from aerun.trainer import Greedy
 
 
 def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
@@ -39,7 +43,25 @@ def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
     refuse(settings.protocol, data, autoencoder)
     optimizer = build_optimizer(settings, autoencoder)
     scheduler = copy.deepcopy(settings.scheduler)  # it keeps count; settings stay what they are
-    return Parts(autoencoder, data, settings.noise, settings.loss, optimizer, scheduler, settings.seed)
+    parts = Parts(autoencoder, data, settings.noise, settings.loss, optimizer, scheduler, settings.seed)
+    if isinstance(settings.trainer, Greedy):
+        parts.stages = build_stages(settings, settings.trainer, parts)
+    return parts
+
+
+def build_stages(settings: Settings, trainer: Greedy, parts: Parts) -> Stages:
+    """What each stage of a greedy run trains. ConfigError for what one of them cannot."""
+    own = settings.stage_optimizers
+    epochs = epochs_of(trainer, own, parts.autoencoder, settings.name("model"))
+    factories = own if len(own) > 1 else (own or [settings.optimizer]) * len(epochs)
+
+    def optimizer(number: int, autoencoder: Autoencoder) -> torch.optim.Optimizer:
+        return build_optimizer(settings, autoencoder, [*factories, settings.optimizer][number - 1])
+
+    scheduler = functools.partial(copy.deepcopy, settings.scheduler)
+    stages = Stages(trainer, settings.freeze, optimizer, scheduler, parts, epochs)
+    stages.check()
+    return stages
 
 
 def prepare(settings: Settings, rank: int | None = None) -> torch.device:
@@ -101,7 +123,7 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
     if latent.parameters_per_code > 1:
         # Means and log-variances are read off the linear features; the code has no nonlinearity of its own.
         sparsity = dataclasses.replace(sparsity, activation="identity")
-    return Autoencoder(
+    autoencoder = Autoencoder(
         codec.encoder,
         codec.decoder,
         input_shape=data.input_shape,
@@ -112,7 +134,10 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
         output_activation=_output_activation(settings),
         standardise_input=Standardise(*(data.input_statistics or ())),
         standardise_target=Standardise(*(data.target_statistics or ())),
+        cuts=codec.cuts,
     )
+    freeze(autoencoder, settings.freeze)
+    return autoencoder
 
 
 def _output_activation(settings: Settings) -> str:
@@ -132,14 +157,14 @@ def _refuse_batch_statistics(settings: Settings, *modules: torch.nn.Module) -> N
             )
 
 
-def build_optimizer(settings: Settings, autoencoder: Autoencoder) -> torch.optim.Optimizer:
-    """The optimizer, its groups' base rates noted as ``initial_lr``."""
-    factory = settings.optimizer
+def build_optimizer(settings: Settings, autoencoder: Autoencoder, factory: Any = None) -> torch.optim.Optimizer:
+    """The optimizer (or another by ``factory``) of all that is not frozen, its groups' base rates noted as
+    ``initial_lr``."""
+    factory = factory or settings.optimizer
+    trained = [parameter for parameter in autoencoder.parameters() if parameter.requires_grad]
     try:
         optimizer: torch.optim.Optimizer = (
-            factory(autoencoder.parameters())
-            if isinstance(factory, functools.partial)
-            else factory.build(autoencoder.parameters())
+            factory(trained) if isinstance(factory, functools.partial) else factory.build(trained)
         )
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"optimizer: {error}") from error

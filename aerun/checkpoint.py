@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,9 @@ class Progress:
     """Where a run stands: what a continued run must know beside weights and optimizer state.
 
     ``epoch`` counts epochs that are done with, evaluation included; ``partial`` holds the loss terms of the
-    one after it, as far as it has come (see ``aerun.history``).
+    one after it, as far as it has come (see ``aerun.history``). Of a run in stages (see ``aerun.stages``) ``stage``
+    is the present one, from 1, which began after ``stage_epoch`` epochs and ``stage_step`` steps; best, mark,
+    waited, ended and scheduler are its own.
     """
 
     epoch: int = 0
@@ -54,6 +56,15 @@ class Progress:
     wall_seconds: float = 0.0
     scheduler: dict[str, Any] = field(default_factory=dict)
     partial: dict[str, Any] = field(default_factory=dict)
+    stage: int = 0
+    stage_epoch: int = 0
+    stage_step: int = 0
+
+    def begin(self, stage: int, scheduler: dict[str, Any]) -> None:
+        """Go on to a stage, the scheduler being in that state."""
+        self.stage, self.stage_epoch, self.stage_step = stage, self.epoch, self.step
+        self.best_epoch = self.best_loss = self.mark = None
+        self.waited, self.ended, self.scheduler, self.partial = 0, False, scheduler, {}
 
 
 class Checkpointer:
@@ -112,15 +123,29 @@ class Checkpointer:
             save(self.folder / BEST, self._best[0], None, self._best[1])
             self._best = None
 
-    def restore(self) -> Progress | None:
+    def enter(self, optimizer: Optimizer) -> None:
+        """From now on this optimizer's state is saved, and nothing is remembered of what came before."""
+        self._optimizer, self._best = optimizer, None
+
+    def keep(self, name: str) -> None:
+        """Copy the best weights to a file of that name, unless it is there: a run that went back keeps the first."""
+        if not (self.folder / name).exists():
+            write_bytes(self.folder / name, (self.folder / BEST).read_bytes())
+
+    def restore(self, enter: Callable[[Progress], Optimizer] | None = None) -> Progress | None:
         """Put model and optimizer where the newest whole checkpoint has them; None if there never was one.
 
+        ``enter`` prepares the model for a checkpoint's stage, and gives the optimizer of that.
         A damaged file is named in a warning and passed over; DataError if no whole one is left.
         """
         paths = [path for path in (self.folder / LAST, self.folder / PREVIOUS) if path.exists()]
         for path in paths:
             try:
-                progress = load(path, self._model, self._optimizer)
+                tensors, about = read(path)
+                progress = _progress(path, about)
+                if enter is not None:
+                    self.enter(enter(progress))
+                _put(path, tensors, about, self._model, self._optimizer)
             except DataError as error:
                 log.warning("%s", error)
                 continue
@@ -174,6 +199,13 @@ def load_model(path: Path, model: nn.Module) -> Progress:
 def load(path: Path, model: nn.Module, optimizer: Optimizer) -> Progress:
     """As load_model, and put the optimizer where it was."""
     tensors, about = read(path)
+    progress = _progress(path, about)
+    _put(path, tensors, about, model, optimizer)
+    return progress
+
+
+def _put(path: Path, tensors: dict[str, Tensor], about: dict[str, Any], model: nn.Module, optimizer: Optimizer) -> None:
+    """Put model and optimizer where a checkpoint has them."""
     _put_weights(path, tensors, model)
     state: dict[int, dict[str, Any]] = {
         int(index): dict(values) for index, values in about["optimizer"]["state"].items()
@@ -193,7 +225,6 @@ def load(path: Path, model: nn.Module, optimizer: Optimizer) -> Progress:
                 # Saved in one order of memory, but some optimizers go through it side by side with the parameter's own.
                 own = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
                 values[name] = own.copy_(value)
-    return _progress(path, about)
 
 
 def _plain(value: Any) -> Any:

@@ -27,6 +27,8 @@ def run_config(config: DictConfig) -> dict[str, Any]:
     """What one run is made of: resolved, its data found from any directory, without what belongs to a sweep."""
     plain = absolute_root(resolve(config))
     plain.pop("sweep", None)
+    if isinstance(plain.get("init_from"), str):
+        plain["init_from"] = str(Path(plain["init_from"]).expanduser().absolute())
     return plain
 
 

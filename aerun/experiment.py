@@ -14,10 +14,11 @@ from typing import Any
 import torch
 
 from aerun.build import build_parts, prepare
-from aerun.checkpoint import BEST, Checkpointer, Progress, load_model
+from aerun.checkpoint import BEST, LAST, PREVIOUS, Checkpointer, Progress, load_model
 from aerun.dataset.base import Data
 from aerun.errors import ConfigError, DataError, DivergedError
 from aerun.files import leftovers, storage_error, write_text
+from aerun.layerwise import take_over
 from aerun.lock import NAME as LOCK
 from aerun.lock import FolderLock
 from aerun.ranks import launch
@@ -41,7 +42,7 @@ from aerun.runfolder import (
 from aerun.settings import Settings
 from aerun.signals import StopSignals
 from aerun.step import Parts
-from aerun.summary import draw_curves, summarise
+from aerun.summary import draw_curves, draw_stages, summarise
 from aerun.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ def run(
                 launch.device_of_each(settings.trainer.device, processes, os.environ)
                 place = device if processes == 1 else torch.device("cpu")  # others train
                 parts = build_parts(settings, (load or settings.dataset.load)(place), place)
+                start_weights(settings, parts, folder)
             # Only now: what cannot work should leave no folder behind that looks like a run.
             describe(folder, config, settings.choices, overrides, parts.data, device)
             log.info("%s", _about(settings, parts, folder))
@@ -147,6 +149,9 @@ def lead(
     every = settings.checkpoint.every_minutes
     checkpoints = Checkpointer(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer, every)
     restored = _restored(parts, checkpoints)
+    if restored is None and settings.init_from is not None and parts.stages is None:
+        # From here on the other run is not needed any more.
+        checkpoints.save(Progress(scheduler=parts.scheduler.state()))
     begun = restored is not None or (folder / METRICS).exists()
     progress = restored or Progress()
     if restored is not None:
@@ -172,6 +177,7 @@ def lead(
             tracker.scalars({f"baseline/{name}": value for name, value in summary["baselines"].items()}, final)
             report.final(final, settings.trainer.tsne)
             draw_curves(folder, tracker, final)
+            draw_stages(settings, parts, folder, tracker, final)
         tracker.finished()
     summary["wall_seconds"] = checkpoints.wall_seconds(progress)
     write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
@@ -189,10 +195,19 @@ def follow(settings: Settings, folder: Path, parts: Parts, stop: StopSignals) ->
 
 def _restored(parts: Parts, checkpoints: Checkpointer) -> Progress | None:
     """Everything as the last checkpoint has it, if there is one."""
+    stages = parts.stages
+    if stages is not None:
+        return checkpoints.restore(stages.resume)
     progress = checkpoints.restore()
     if progress is not None:
         parts.scheduler.restore(progress.scheduler)
     return progress
+
+
+def start_weights(settings: Settings, parts: Parts, folder: Path) -> None:
+    """Those of another run, where the run wants them and has not begun. ConfigError for what does not fit."""
+    if settings.init_from is not None and not any((folder / CHECKPOINTS / name).exists() for name in (LAST, PREVIOUS)):
+        take_over(Path(settings.init_from), parts.autoencoder)
 
 
 def _about(settings: Settings, parts: Parts, folder: Path) -> str:

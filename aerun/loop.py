@@ -29,7 +29,10 @@ SPEED = "train/images_per_second"
 
 @dataclass
 class Loop:
-    """One training. A checkpoint is the point to go back to, so it comes after everything else of its moment."""
+    """One training: a run's, or of a run in stages the present stage's (``name``), that goes on with its counts.
+
+    A checkpoint is the point to go back to, so it comes after everything else of its moment.
+    """
 
     settings: Joint
     parts: Parts
@@ -39,13 +42,15 @@ class Loop:
     checkpoints: Checkpointer
     stop: StopSignals
     watch: Callable[[int, Mapping[str, float]], None] | None = None
+    name: str = ""
 
     def __post_init__(self) -> None:
         settings, count = self.settings, len(self.parts.data.train)
         self.batches = batches(self.parts.data, settings.batch_size, self.parts.seed, self.parts.device)
         self.steps_per_epoch = math.ceil(count / settings.batch_size)
-        self.total_steps = settings.steps or settings.epochs * self.steps_per_epoch
-        self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
+        self.own_steps = settings.steps or settings.epochs * self.steps_per_epoch
+        self.total_steps = self.progress.stage_step + self.own_steps
+        self.epochs = math.ceil(self.own_steps / self.steps_per_epoch)
         self._compiled: set[int] = set()
         # Without a validation part some training images tell at least whether the weights are sound.
         data = self.parts.data
@@ -63,7 +68,7 @@ class Loop:
         step = self._make_step()
         if progress.step < self.total_steps and not self._enough():
             progress.ended = False  # also for a finished run that is asked for more
-        with ProgressBar(progress.step, self.total_steps) as bar:
+        with ProgressBar(progress.step, self.total_steps, self.name) as bar:
             try:
                 while not progress.ended:
                     self._epoch(step, bar)
@@ -78,24 +83,25 @@ class Loop:
         history = History(self.parts, self.tracker, progress.epoch + 1, progress.step, progress.partial)
         numbers = self._train_epoch(step, history, bar)
         numbers |= self._evaluate(history, numbers)
-        if self.settings.pictures and (progress.ended or progress.epoch in self.settings.picture_epochs(self.epochs)):
+        done = progress.epoch - progress.stage_epoch
+        if self.settings.pictures and (progress.ended or done in self.settings.picture_epochs(self.epochs)):
             self.report.epoch(progress.step)
         self.tracker.metrics(epoch=progress.epoch, step=progress.step, **numbers)
         leaving, _ = self._agree()
         if self.checkpoints.epoch(progress, last=progress.ended or leaving):
             self._save()
-        bar.epoch(progress.epoch, self.epochs, numbers)
+        bar.epoch(done, self.epochs, numbers)
         if leaving:
             self.stop.check()
         if self.watch is not None and self.judged and not progress.ended:
             self.watch(progress.epoch, numbers)
 
     def _make_step(self) -> Step:
-        settings, scheduler = self.settings, self.parts.scheduler
+        settings, scheduler, begun = self.settings, self.parts.scheduler, self.progress.stage_step
         return make_step(
             self.parts,
             learning_rate=lambda number: scheduler.multiplier(
-                number, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch
+                number - begun, total_steps=self.own_steps, steps_per_epoch=self.steps_per_epoch
             ),
             total_steps=self.total_steps,
             precision=settings.precision,
@@ -154,7 +160,8 @@ class Loop:
         """End the epoch: the validation part's metrics, what follows from them, and whether the run has ended."""
         progress = self.progress
         last = progress.step >= self.total_steps
-        self.judged = due = last or (progress.epoch + 1) % self.settings.evaluate_every_epochs == 0
+        done = progress.epoch + 1 - progress.stage_epoch
+        self.judged = due = last or done % self.settings.evaluate_every_epochs == 0
         validation: dict[str, float] = {}
         if due:
             try:

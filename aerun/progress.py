@@ -20,7 +20,8 @@ def counting(what: str, total: int) -> tqdm[NoReturn]:
 class ProgressBar:
     """A bar on a terminal; elsewhere one line an epoch."""
 
-    def __init__(self, initial: int, total: int) -> None:
+    def __init__(self, initial: int, total: int, what: str = "") -> None:
+        self._what = f"{what}, " if what else ""
         terminal = sys.stderr.isatty()
         # On a terminal the bar shows the epochs; their lines go to the log file alone.
         self._consoles = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
@@ -48,6 +49,6 @@ class ProgressBar:
         text = ", ".join(
             f"{name} {numbers[f'{name}/loss']:.5g}" for name in ("train", "validation") if f"{name}/loss" in numbers
         )
-        log.info("epoch %d/%d: %s", epoch, epochs, text, extra={"epoch": epoch})
-        self._bar.set_description(f"epoch {epoch}/{epochs}", refresh=False)
+        log.info("%sepoch %d/%d: %s", self._what, epoch, epochs, text, extra={"epoch": epoch})
+        self._bar.set_description(f"{self._what}epoch {epoch}/{epochs}", refresh=False)
         self._bar.set_postfix_str(text)

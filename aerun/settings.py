@@ -59,6 +59,10 @@ class Settings:
     optimizer: Any
     scheduler: Any
     trainer: Any
+    init_from: str | None = None
+    freeze: list[str] = field(default_factory=list)
+    # Of a greedy run's stages: one for all of them, one each, or none, which is the run's own.
+    stage_optimizers: list[Any] = field(default_factory=list, metadata={"internal": True})
     # By name, in the order in which they were chosen.
     protocol: dict[str, Any] = field(default_factory=dict, metadata={"internal": True})
     choices: dict[str, str] = field(default_factory=dict, metadata={"internal": True})
@@ -86,7 +90,8 @@ def parse(
     checkpointing = construct(Checkpointing, config.get("checkpoint", {}), "checkpoint")
     plain = {key: value for key, value in config.items() if key != SEVERAL}
     settings: Settings = construct(Settings, {**plain, **parts, "checkpoint": checkpointing}, "")
-    settings = dataclasses.replace(settings, protocol=protocols, choices=dict(choices or {}))
+    stages = _stage_optimizers(config["trainer"].get("stage_optimizer"), config["optimizer"])
+    settings = dataclasses.replace(settings, protocol=protocols, choices=dict(choices or {}), stage_optimizers=stages)
     _check_pairs(settings)
     for protocol in settings.protocol.values():
         if hasattr(protocol, "check"):
@@ -100,6 +105,25 @@ def _build_several(nodes: Any) -> dict[str, Any]:
     if not isinstance(nodes, Mapping) or not all(isinstance(node, Mapping) for node in nodes.values()):
         raise ConfigError(f"{SEVERAL}: must be options of this group, {SEVERAL}=[one,other]")
     return {str(name): build_part(SEVERAL, node, f"{SEVERAL}.{name}") for name, node in nodes.items()}
+
+
+def _stage_optimizers(asked: Any, base: Mapping[str, Any]) -> list[Any]:
+    """What ``trainer.stage_optimizer`` makes of the run's own: one for all stages, or one each where it has lists."""
+    key = "trainer.stage_optimizer"
+    if asked is None:
+        return []
+    if not isinstance(asked, Mapping):
+        raise ConfigError(f"{key}={asked}: must be keys of the optimizer with their values, {{lr: 0.1}}, or null")
+    base = {} if "_target_" in asked else base
+    nested = {
+        name: isinstance(value, list) and isinstance(next(iter(value), None), list) for name, value in asked.items()
+    }
+    several = {n: v for n, v in asked.items() if isinstance(v, list) and v and (nested[n] or n != "betas")}
+    lengths = {len(value) for value in several.values()}
+    if len(lengths) > 1:
+        raise ConfigError(f"{key}: {', '.join(several)} have different numbers of values; each has one a stage")
+    stages = [{**asked, **{n: v[i] for n, v in several.items()}} for i in range(next(iter(lengths), 1))]
+    return [build_part("optimizer", {**base, **stage}, key) for stage in stages]
 
 
 def build_part(group: str, node: Mapping[str, Any], path: str | None = None) -> Any:
@@ -205,8 +229,16 @@ def _check_pairs(settings: Settings) -> None:
     stop, rate = get("scheduler", "stop_lr"), get("optimizer", "lr")
     if stop is not None and rate is not None and stop >= rate:
         raise ConfigError(f"scheduler.stop_lr={stop} is not below optimizer.lr={rate}: the run would end at once")
+    for optimizer in settings.stage_optimizers:
+        rate = getattr(optimizer, "lr", None)
+        if stop is not None and rate is not None and stop >= rate:
+            raise ConfigError(
+                f"scheduler.stop_lr={stop} is not below trainer.stage_optimizer.lr={rate}: the stage would end at once"
+            )
+    if get("trainer", "untie_at") is not None and get("model", "tied") is False:
+        raise ConfigError("trainer.untie_at=finetune and model.tied=false: there are no tied weights to untie")
     warmup, epochs = get("scheduler", "warmup_epochs"), get("trainer", "epochs")
-    if warmup is not None and epochs is not None and get("trainer", "steps") is None and warmup > epochs:
+    if warmup is not None and epochs and get("trainer", "steps") is None and warmup > epochs:
         raise ConfigError(f"scheduler.warmup_epochs={warmup} is longer than the run, trainer.epochs={epochs}")
 
 

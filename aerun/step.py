@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +27,9 @@ from aerun.precision import Precision, autocast
 from aerun.ranks.alone import Alone
 from aerun.scheduler import Scheduler
 from aerun.seeding import Randomness
+
+if TYPE_CHECKING:
+    from aerun.stages import Stages
 
 
 class Update(NamedTuple):
@@ -56,6 +59,7 @@ class Parts:
     scheduler: Scheduler
     seed: int
     ranks: Alone = field(default_factory=Alone)
+    stages: Stages | None = None  # of a run that has some
 
     @property
     def device(self) -> torch.device:

@@ -13,13 +13,18 @@ import numpy as np
 from aerun import figures
 from aerun.baselines import baselines, cache_folder
 from aerun.batches import first
-from aerun.checkpoint import Progress
-from aerun.evaluation import evaluate
+from aerun.build import build_autoencoder
+from aerun.checkpoint import Progress, load_model
+from aerun.evaluation import corrupted_batches, evaluate
+from aerun.figures.montage import montage
+from aerun.layerwise import nested
 from aerun.precision import difference
 from aerun.protocol import Subject
 from aerun.protocol.ask import ask
-from aerun.runfolder import read_metrics
+from aerun.report import PROBES, head
+from aerun.runfolder import CHECKPOINTS, read_metrics
 from aerun.settings import Settings
+from aerun.stages import WEIGHTS
 from aerun.step import Parts
 from aerun.tracking import Tracker
 
@@ -71,6 +76,30 @@ def subject_of(settings: Settings, parts: Parts) -> Subject:
     return Subject(parts.autoencoder, parts.data, parts.noise, parts.loss, settings.dataset, settings.seed)
 
 
+def draw_stages(settings: Settings, parts: Parts, folder: Path, tracker: Tracker, step: int) -> None:
+    """Test images as the stages of a greedy run reconstruct them, a row each, and as the present weights do."""
+    data = parts.data
+    if parts.stages is None or not data.is_image:
+        return
+    pretrained = build_autoencoder(settings, data).to(parts.device)  # weights that were untied later are tied there
+    clean, noisy, targets = next(corrupted_batches(head(data.test, PROBES), parts.noise))
+    rows = [("input", clean)] if clean.shape == targets.shape else []
+    rows += [("corrupted", noisy)] if rows and noisy is not clean else []
+    rows += [("target", targets)] if targets is not clean else []
+    for number in range(1, len(parts.stages.epochs) + 1):
+        path = folder / CHECKPOINTS / WEIGHTS.format(number)
+        if path.exists():
+            load_model(path, pretrained)
+            stage = nested(pretrained, number)
+            shape = "x".join(map(str, stage.code_shape))
+            rows.append((f"stage {number}\ncode of {shape}", stage.reconstruct(noisy)))
+    shape = "x".join(map(str, parts.autoencoder.code_shape))
+    done = "fine-tuned" if settings.trainer.epochs else f"stage {len(parts.stages.epochs)}"
+    rows.append((f"{done}\ncode of {shape}", parts.autoencoder.reconstruct(noisy)))
+    pixels = montage([(label, figures.as_bytes(images).numpy()) for label, images in rows])
+    tracker.picture("reconstructions/stages", pixels, step)
+
+
 def draw_curves(folder: Path, tracker: Tracker, step: int) -> None:
     """The curve of the loss from metrics.jsonl, and that of the learning rate where it changes."""
     lines = read_metrics(folder)
@@ -79,10 +108,16 @@ def draw_curves(folder: Path, tracker: Tracker, step: int) -> None:
         points = [(line["epoch"], line[name]) for line in lines if name in line]
         return [x for x, _ in points], [y for _, y in points]
 
-    losses = {name: series(f"{name}/loss") for name in ("train", "validation")}
+    stages = sorted(
+        {name.partition("/")[0] + "/" for line in lines for name in line if name.startswith("stage")} - {"stage/"}
+    )
+    losses = {
+        f"{stage}{name}": series(f"{stage}{name}/loss") for stage in (*stages, "") for name in ("train", "validation")
+    }
     losses = {name: points for name, points in losses.items() if points[0]}
+    rates = {stage: series(f"{stage}train/learning_rate") for stage in (*stages, "")}
+    rates = {name.rstrip("/"): points for name, points in rates.items() if points[0]}
     tracker.picture("curves/loss", figures.curves(losses, "loss"), step)
-    rates = series("train/learning_rate")
-    if len(set(rates[1])) > 1:
-        pixels = figures.curves({"": rates}, "learning rate", logarithmic=False)
+    if any(len(set(values)) > 1 for _, values in rates.values()):
+        pixels = figures.curves(rates, "learning rate", logarithmic=False)
         tracker.picture("curves/learning_rate", pixels, step)

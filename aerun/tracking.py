@@ -5,10 +5,11 @@ Nothing else writes logs. Everything of one run lies in its folder, without sub-
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +45,8 @@ class Tracker:
         self._events = events
         self._writer: SummaryWriter | None = None
         self._tags: set[str] = set()
+        self._stage: dict[str, int] = {}
+        self._section = ""
         self._charted = False
         self._painter = ThreadPoolExecutor(1, "pictures")
         self._painting: list[Future[None]] = []
@@ -60,6 +63,15 @@ class Tracker:
             self._writer.close()
         if error is None:
             self._painted()
+
+    @contextlib.contextmanager
+    def stage(self, number: int, name: str) -> Iterator[None]:
+        """Meanwhile numbers and pictures are filed under ``name`` (if it is not empty), and lines say the stage."""
+        self._stage, self._section = {"stage": number}, f"{name}/" if name else ""
+        try:
+            yield
+        finally:
+            self._stage, self._section = {}, ""
 
     @property
     def _board(self) -> SummaryWriter:
@@ -84,13 +96,17 @@ class Tracker:
         """Each value under its tag at that step."""
         if self._events:
             for tag, value in values.items():
-                self._board.add_scalar(tag, value, step)
+                self._board.add_scalar(self._section + tag, value, step)
+            if self._section:
+                return
             self._tags |= values.keys()
             if not self._charted:
                 self._charts([name for name in map(_in_validation, values) if f"train/{name}" in self._tags])
 
-    def metrics(self, **line: Any) -> None:
+    def metrics(self, epoch: int, step: int, **numbers: Any) -> None:
         """Append one line to metrics.jsonl."""
+        named = {self._section + name: value for name, value in numbers.items()}
+        line = {"epoch": epoch, "step": step, **self._stage, **named}
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -98,7 +114,7 @@ class Tracker:
         """A picture [H,W] or [H,W,3], uint8: in TensorBoard, and the latest as a PNG file under figures/."""
         if self._events:
             _ = self._board  # opened here: the thread only adds to it
-        self._painting.append(self._painter.submit(self._paint, tag, pixels, step))
+        self._painting.append(self._painter.submit(self._paint, self._section + tag, pixels, step))
 
     def _painted(self) -> None:
         """Wait for the pictures that are being written; raises the first error of theirs."""
@@ -134,7 +150,7 @@ class Tracker:
     def histogram(self, tag: str, values: Tensor, step: int) -> None:
         """The distribution of all values."""
         if self._events:
-            self._board.add_histogram(tag, values.float().cpu(), step)
+            self._board.add_histogram(self._section + tag, values.float().cpu(), step)
 
     def embedding(self, codes: Tensor, labels: list[str] | None, thumbnails: Tensor | None) -> None:
         """Codes [N,D] for the projector, with a label and a thumbnail, uint8 [N,C,H,W], each."""

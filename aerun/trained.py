@@ -22,7 +22,7 @@ from aerun.protocol.ask import ask, refuse
 from aerun.report import Report
 from aerun.runfolder import CHECKPOINTS, ENVIRONMENT, read_config, read_summary
 from aerun.settings import Settings, parse
-from aerun.summary import draw_curves, subject_of, summarise
+from aerun.summary import draw_curves, draw_stages, subject_of, summarise
 from aerun.tracking import Tracker
 from aerun.trainer import Joint
 
@@ -94,6 +94,7 @@ def reevaluate(
             tracker.picture(tag, pixels, final)
         Report(parts.autoencoder, data, settings.noise, tracker).final(final, settings.trainer.tsne)
         draw_curves(folder, tracker, final)
+        draw_stages(settings, parts, folder, tracker, final)
     result = {
         "test": after["test"],
         "baselines": after["baselines"],

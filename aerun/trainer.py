@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from aerun.spec import Count, NonNegative, NonNegativeInt, Positive, Range
 
@@ -74,3 +74,43 @@ class Joint:
     def picture_epochs(self, epochs: int) -> set[int]:
         """Those of so many epochs whose reconstructions are shown, spread evenly; the last is one of them."""
         return {math.ceil(i * epochs / self.pictures) for i in range(1, self.pictures + 1)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greedy(Joint):
+    """One layer pair after the other, outermost first, then all of them: ``aerun.greedy``.
+
+    Stage i trains the autoencoder of the outermost i pairs for ``stage_epochs`` (a number, or one a stage), with the
+    earlier pairs held fast where ``freeze_earlier``, and with a new optimizer: the run's, but for what
+    ``stage_optimizer`` says otherwise (a value, or a list of one a stage, for each key). Fine-tuning takes ``epochs``
+    or ``steps``, none at all with ``epochs`` 0; ``untie_at: finetune`` gives tied layers weights of their own when it
+    begins. Schedules, patience and the best weights are each stage's own.
+    """
+
+    epochs: NonNegativeInt
+    stage_epochs: Count | list[NonNegativeInt] = 10
+    stage_optimizer: Any = None
+    freeze_earlier: bool = True
+    untie_at: Literal["finetune"] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epochs == 0 and self.steps is not None:
+            raise ValueError("steps: would not be read, since trainer.epochs=0 means no fine-tuning")
+        if self.epochs == 0 and self.untie_at is not None:
+            raise ValueError("untie_at=finetune and trainer.epochs=0: there is no fine-tuning to untie weights for")
+
+    def fit(
+        self,
+        parts: Parts,
+        progress: Progress,
+        tracker: Tracker,
+        report: Report,
+        checkpoints: Checkpointer,
+        stop: StopSignals,
+        watch: Callable[[int, Mapping[str, float]], None] | None = None,
+    ) -> Progress:
+        """Train the stages, from where ``progress`` stands to the end; see ``aerun.greedy.LayerByLayer.run``."""
+        from aerun.greedy import fit
+
+        return fit(self, parts, progress, tracker, report, checkpoints, stop, watch)

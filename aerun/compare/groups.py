@@ -107,6 +107,8 @@ def progress(run: Run) -> str:
     epoch, epochs = run.numbers.get("epoch"), run.settings.get("trainer.epochs")
     if epoch is None:
         return run.state
+    if "stage" in run.numbers:
+        return f"{run.state}, stage {run.numbers['stage']:.0f}, epoch {epoch:.0f}"
     return f"{run.state}, epoch {epoch:.0f} of {epochs:.0f}" if isinstance(epochs, float) else run.state
 
 

@@ -36,7 +36,7 @@ class Convolutional(ModelSpec):
         """Both shapes [C,H,W]. ValueError for vectors, images that are too small, or tied with other channels."""
         from torch import nn
 
-        from aerun.model.layers import initialise
+        from aerun.model.layers import cuts, initialise
 
         check_image_shape(input_shape, output_shape)
         if self.tied and input_shape != output_shape:
@@ -51,7 +51,7 @@ class Convolutional(ModelSpec):
             code_shape = (self.code_size,)
             self._join(encoder, decoder, map_shape, flat, parameters_per_code)
         initialise([*encoder, *decoder], self.init, self.init_std)
-        return Codec(nn.Sequential(*encoder), nn.Sequential(*decoder), code_shape)
+        return Codec(nn.Sequential(*encoder), nn.Sequential(*decoder), code_shape, cuts(encoder, decoder))
 
     def _sizes(self, shape: Shape) -> list[tuple[int, int]]:
         """Height and width before each convolution and after the last."""

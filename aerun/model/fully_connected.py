@@ -20,7 +20,7 @@ class FullyConnected(ModelSpec):
         """Both shapes without the batch. ValueError if tied with inputs and targets of different size."""
         from torch import nn
 
-        from aerun.model.layers import Activate, TiedLinear, initialise, linear_stack
+        from aerun.model.layers import Activate, TiedLinear, cuts, initialise, linear_stack
 
         inputs, outputs = math.prod(input_shape), math.prod(output_shape)
         encoder = linear_stack([inputs, *self.hidden, self.code_size * parameters_per_code], self.activation)
@@ -36,8 +36,5 @@ class FullyConnected(ModelSpec):
         else:
             decoder = linear_stack([self.code_size, *reversed(self.hidden), outputs], self.activation)
         initialise([*encoder, *decoder], self.init, self.init_std)
-        return Codec(
-            nn.Sequential(nn.Flatten(), *encoder),
-            nn.Sequential(*decoder, nn.Unflatten(1, output_shape)),
-            (self.code_size,),
-        )
+        encoder, decoder = [nn.Flatten(), *encoder], [*decoder, nn.Unflatten(1, output_shape)]
+        return Codec(nn.Sequential(*encoder), nn.Sequential(*decoder), (self.code_size,), cuts(encoder, decoder))

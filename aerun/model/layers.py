@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -45,6 +45,11 @@ class _Tied(nn.Module):
         """The mirror layer's weight rows, not transposed."""
         return self._source[0].weight[: self.units]
 
+    def untied(self) -> nn.Module:
+        """The same layer with a weight of its own, a copy: in the same order of memory, so that not a bit of any
+        output changes. It keeps this one's bias."""
+        raise NotImplementedError
+
 
 class TiedLinear(_Tied):
     """y = W^T x + b with W the weight of ``source`` [units, outputs]."""
@@ -54,6 +59,11 @@ class TiedLinear(_Tied):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.t(), self.bias)
+
+    def untied(self) -> nn.Module:
+        layer = nn.Linear(self.units, len(self.bias), device="meta")
+        layer.weight, layer.bias = nn.Parameter(self.weight.detach().t().clone()), self.bias
+        return layer
 
 
 class TiedConvTranspose2d(_Tied):
@@ -67,6 +77,31 @@ class TiedConvTranspose2d(_Tied):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding)
+
+    def untied(self) -> nn.Module:
+        height, width = self.weight.shape[2:]
+        layer = nn.ConvTranspose2d(
+            self.units,
+            len(self.bias),
+            (height, width),
+            self.stride,  # type: ignore[arg-type]
+            self.padding,  # type: ignore[arg-type]
+            self.output_padding,
+            device="meta",
+        )
+        layer.weight, layer.bias = nn.Parameter(self.weight.detach().clone()), self.bias
+        return layer
+
+
+def cuts(encoder: Sequence[nn.Module], decoder: Sequence[nn.Module]) -> tuple[tuple[int, int], ...]:
+    """Where an encoder and its mirror image can be cut, each layer being followed by its activation: see Codec."""
+    ends, starts = ([i for i, layer in enumerate(side) if has_weight(layer)] for side in (encoder, decoder))
+    return tuple((end + 2, start) for end, start in zip(ends[:-1], reversed(starts[1:]), strict=True))
+
+
+def has_weight(module: nn.Module) -> bool:
+    """Whether a module is a layer with a weight, its own or another's."""
+    return isinstance(getattr(module, "weight", None), Tensor)
 
 
 def linear_stack(sizes: list[int], hidden_activation: str) -> list[nn.Module]:

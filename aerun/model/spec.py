@@ -16,11 +16,16 @@ Shape = tuple[int, ...]
 class Codec(NamedTuple):
     """encoder(images[B,*input_shape]) -> features, linear, with ``parameters_per_code`` times the code's units
     along dimension 1; decoder(code[B,*code_shape]) -> [B,*output_shape], linear: the output activation (if any)
-    is applied by the autoencoder, so that a loss can have the logits."""
+    is applied by the autoencoder, so that a loss can have the logits.
+
+    ``cuts``: where both, being sequences, can be cut between layer pairs, outermost first. At each (end, start),
+    encoder[:end] and decoder[start:] are an autoencoder themselves. None: there are no pairs.
+    """
 
     encoder: nn.Module
     decoder: nn.Module
     code_shape: Shape
+    cuts: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ class SilentTracker(Tracker):
     def flush(self) -> None:
         """Nothing to flush."""
 
-    def metrics(self, **line: Any) -> None:
+    def metrics(self, epoch: int, step: int, **numbers: Any) -> None:
         """No line."""
 
 

@@ -74,7 +74,7 @@ def _set_up_output(folder: Path, rank: int, console: bool) -> None:
 def _train(folder: Path, rank: int, order: Mapping[str, Any], stop: Wishes) -> None:
     """Build what the job has checked, and train a part of every minibatch."""
     from aerun.build import build_parts, prepare
-    from aerun.experiment import explained, follow, lead
+    from aerun.experiment import explained, follow, lead, start_weights
     from aerun.ranks.group import Group, WholeBatch
     from aerun.runfolder import read_choices, read_config
     from aerun.settings import parse
@@ -86,6 +86,7 @@ def _train(folder: Path, rank: int, order: Mapping[str, Any], stop: Wishes) -> N
         device = prepare(settings, rank=int(os.environ["LOCAL_RANK"]))
         load = settings.dataset.load if order["data"] is None else Loader(Path(order["data"]), settings.dataset.load)
         parts = build_parts(settings, load(device), device)
+        start_weights(settings, parts, folder)
         group = Group(device, settings.trainer.batch_size)
         parts.ranks = group
         if not getattr(settings.sparsity, "rowwise", False):

@@ -15,13 +15,17 @@ from safetensors import SafetensorError
 from aerun.build import build_autoencoder, check_data
 from aerun.dataset.base import Data
 from aerun.errors import AerunError
+from aerun.layerwise import take_over
 from aerun.ranks.launch import device_of_each
 from aerun.settings import parse
+from aerun.stages import epochs_of
 from aerun.sweep.remote import Finding
 from aerun.sweep.share import mapped, share, shared_path
+from aerun.trainer import Greedy
 
 log = logging.getLogger(__name__)
 SHAPING = ("dataset", "model", "latent", "sparsity", "loss")
+STAGES = ("_target_", "stage_epochs", "stage_optimizer")  # of the trainer: what the layers must suit
 
 
 def check(
@@ -36,7 +40,7 @@ def check(
     found: dict[str, Finding] = {}
     result = []
     for config, choices in points:
-        key = _key(config, SHAPING)
+        key = _key(config)
         if key not in found:
             found[key] = _check(config, choices, data, sweep)
         result.append(_on_device(found[key], config) if local else found[key])
@@ -68,15 +72,17 @@ def _on_device(finding: Finding, config: Mapping[str, Any]) -> Finding:
     return finding
 
 
-def _key(config: Mapping[str, Any], groups: Sequence[str]) -> str:
-    return json.dumps([config[group] for group in groups], sort_keys=True)
+def _key(config: Mapping[str, Any]) -> str:
+    trainer = {key: config["trainer"].get(key) for key in STAGES}
+    shared = [config.get(key) for key in ("init_from", "freeze")]
+    return json.dumps([[config[group] for group in SHAPING], trainer, shared], sort_keys=True)
 
 
 def _check(
     config: Mapping[str, Any], choices: Mapping[str, str], data: dict[str, Data | str], sweep: Path | None
 ) -> Finding:
     settings = parse(config, choices)
-    key = _key(config, ("dataset",))
+    key = json.dumps(config["dataset"], sort_keys=True)
     if key not in data:
         try:
             loaded = settings.dataset.load(torch.device("cpu"))
@@ -90,6 +96,10 @@ def _check(
         check_data(settings, found)
         with torch.device("meta"):
             autoencoder = build_autoencoder(settings, found)
+            if isinstance(settings.trainer, Greedy):
+                epochs_of(settings.trainer, settings.stage_optimizers, autoencoder, settings.name("model"))
+        if settings.init_from is not None:
+            take_over(Path(settings.init_from), autoencoder)
     except Exception as error:
         return Finding(_told(error))
     return Finding(None, sum(parameter.numel() for parameter in autoencoder.parameters()))

@@ -45,6 +45,7 @@ class _Timing:
     images: int
     step: float
     evaluation: float
+    pairs: int = 1  # of layers
 
 
 def estimate(points: Sequence[tuple[dict[str, Any], dict[str, str]]]) -> list[Estimate]:
@@ -100,13 +101,16 @@ def _time(settings: Settings, data: Data, device: torch.device) -> _Timing:
     clock = time.perf_counter()
     evaluate(parts.autoencoder, data.validation or data.test, parts.noise, parts.loss)
     parameters = sum(parameter.numel() for parameter in parts.autoencoder.parameters())
-    return _Timing(parameters, len(data.train), seconds, time.perf_counter() - clock)
+    pairs = len(parts.autoencoder.cuts or ()) + 1
+    return _Timing(parameters, len(data.train), seconds, time.perf_counter() - clock, pairs)
 
 
 def _seconds(settings: Settings, timing: _Timing) -> float:
     trainer = settings.trainer
     per_epoch = math.ceil(timing.images / trainer.batch_size)
     steps = getattr(trainer, "steps", None) or trainer.epochs * per_epoch
+    staged = getattr(trainer, "stage_epochs", 0)  # at most what the whole takes
+    steps += per_epoch * (sum(staged) if isinstance(staged, list) else staged * timing.pairs)
     evaluations = math.ceil(steps / per_epoch / getattr(trainer, "evaluate_every_epochs", 1))
     around = AROUND + (RANKS if trainer.processes > 1 else 0.0)
     return float(steps * timing.step + evaluations * timing.evaluation + around)

@@ -107,7 +107,7 @@ def contents(folder: Path) -> dict[str, Any]:
     summary = json.loads((folder / "summary.json").read_text())
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0}).Reload()
     found: dict[str, Any] = {
-        "metrics.jsonl": [{k: v for k, v in line.items() if k != SPEED} for line in lines],
+        "metrics.jsonl": [{k: v for k, v in line.items() if not k.endswith(SPEED)} for line in lines],
         "summary": {
             k: v for k, v in summary.items() if k not in ("train_seconds", "wall_seconds", "images_per_second")
         },
@@ -118,7 +118,7 @@ def contents(folder: Path) -> dict[str, Any]:
         tensors = load_file(folder / "checkpoints" / f"{name}.safetensors")
         found |= {f"{name}/{key}": tensor.numpy().tobytes() for key, tensor in tensors.items()}
     for tag in events.Tags()["scalars"]:
-        found[f"scalar {tag}"] = [(e.step, e.value if tag != SPEED else 0) for e in events.Scalars(tag)]
+        found[f"scalar {tag}"] = [(e.step, 0 if tag.endswith(SPEED) else e.value) for e in events.Scalars(tag)]
     for tag in events.Tags()["images"]:
         found[f"image {tag}"] = [(e.step, e.encoded_image_string) for e in events.Images(tag)]
     return found
