@@ -2,7 +2,7 @@
 
     python benchmarks/sweep.py                     # needs: pip install lightning
     python benchmarks/sweep.py --python OTHER      # Lightning in another environment
-    python benchmarks/sweep.py --long 300          # adds longer runs, without Lightning
+    python benchmarks/sweep.py --long 100 250      # adds longer runs, without Lightning
 
 16 runs of model=fc on the embedded images, every process with one thread, the two ways in turn:
 
@@ -34,7 +34,10 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.machine import processor  # noqa: E402
 
 JOBS = 16
-LONGER = "The same sweep with runs"
+LONGER = """## Longer runs
+
+The same sweep alone, {jobs} runs of so many epochs each (`--long`, {date}, {processor}, {repeats} times each):"""
+HEADING = len("## Longer runs")
 NOTE = """
 What a run does beside its steps (test metrics, figures and projector at its end, validation after every epoch, and
 for each process the start of torch and matplotlib) is much against runs of a few seconds, and less the longer they are.
@@ -72,20 +75,27 @@ def lightning(folder: Path, epochs: int, python: str, decoded: bool) -> float:
     return timed([python, str(app), "-m", *words], folder)
 
 
-def add_long(epochs: int, cores: int) -> None:
-    """Measure longer runs once, and add a line to docs/sweep.md."""
-    with tempfile.TemporaryDirectory() as folder:
-        importing = timed([sys.executable, "-c", "import torch"], Path(folder))
-        wall, training = aerun(Path(folder), epochs)
-    line = (
-        f"{LONGER} of {epochs} epochs each (`--long {epochs}`, {date.today()}, once): the sweep takes {wall:.1f} s, "
-        f"its training steps / {cores} cores {training / cores:.1f} s, (sweep - import) / training is "
-        f"**{(wall - importing) / (training / cores):.2f}**."
-    )
-    print(line)
+def add_long(lengths: list[int], repeats: int, cores: int) -> None:
+    """Measure longer runs, and put their table at the end of docs/sweep.md."""
+    text = [LONGER.format(jobs=JOBS, date=date.today(), processor=processor(), repeats=repeats), ""]
+    text += ["| epochs a run | sweep, s | training steps / cores, s | import torch, s | (sweep - import) / training |"]
+    text += ["|---|---|---|---|---|"]
+    for epochs in lengths:
+        rows = []
+        for _ in range(repeats):
+            with tempfile.TemporaryDirectory() as folder:
+                importing = timed([sys.executable, "-c", "import torch"], Path(folder))
+                wall, training = aerun(Path(folder), epochs)
+            rows.append((wall, training / cores, importing, (wall - importing) / (training / cores)))
+            print(f"{epochs}: " + ", ".join(f"{value:.2f}" for value in rows[-1]), flush=True)
+        *seconds, shares = zip(*rows, strict=True)
+        cells = [f"{statistics.median(column):.1f}" for column in seconds]
+        share = f"**{statistics.median(shares):.2f}** ({min(shares):.2f}-{max(shares):.2f})"
+        text.append(f"| {epochs} | {' | '.join(cells)} | {share} |")
     page = ROOT / "docs" / "sweep.md"
-    kept = [old for old in page.read_text().rstrip().splitlines() if not old.startswith(LONGER)]
-    page.write_text("\n".join([*kept, "", line]).replace("\n\n\n", "\n\n") + "\n")
+    before = page.read_text().partition(LONGER[:HEADING])[0].rstrip()
+    page.write_text("\n".join([before, "", *text]) + "\n")
+    print("\n".join(text))
 
 
 def main() -> None:
@@ -94,11 +104,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--python", default=sys.executable, help="an interpreter that has lightning and hydra-core")
-    parser.add_argument("--long", type=int, metavar="EPOCHS", help="add what the sweep costs for longer runs, alone")
+    parser.add_argument(
+        "--long", type=int, nargs="+", metavar="EPOCHS", help="add what the sweep costs for longer runs, alone"
+    )
     given = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     if given.long:
-        add_long(given.long, cores)
+        add_long(given.long, given.repeats, cores)
         return
     rows = []
     for number in range(given.repeats):
