@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from aerun.conf import conf_dir
 from aerun.sweep.index import Index
 from aerun.sweep.job import identity
 from benchmarks.paper_rows import ROWS, Row
@@ -86,11 +83,3 @@ def test_only_runs_of_the_presets_present_settings_count(tmp_path: Path) -> None
         (folder / name / "summary.json").write_text(json.dumps(summary))
     result = measured(row, configs, tmp_path)
     assert result is not None and result.values("test/sse") == [3.0]
-
-
-def test_every_row_has_a_preset_that_gives_its_metric(compose: Callable[..., dict[str, Any]]) -> None:
-    there = [row for row in ROWS if Path(conf_dir(), "experiment", f"{row.experiment}.yaml").exists()]
-    assert {"hinton2006", "dae_gaussian", "dae_masking"} <= {row.name for row in there}
-    for row in there:
-        chosen = compose([f"experiment={row.experiment}", *row.overrides])
-        assert row.metric in ("sse", "psnr") or chosen["protocol"], row.name
