@@ -30,10 +30,10 @@ PAGE, EXPERIMENTS = ROOT / "docs" / "papers.md", ROOT / "conf" / "experiment"
 HEAD = """# The papers by name
 
 Every row is a preset of `conf/experiment`, run over seeds and written here by `python benchmarks/papers.py NAME`.
-Mean ± sample standard deviation over seeds (n), on the test images, by the settings of the preset's file, which says how
-they were chosen. A published number was found in a copy of the paper's text (text), in the documentation of a program
-that repeats it (code), or stands here from memory (memory). "Falls short" is said of a mean that does not reach the
-line. Minutes are those of a whole run, evaluation and probes included.
+Mean ± sample standard deviation over seeds (n), on the test images, by the settings of the preset's file, which says
+how they were chosen. A published number was found in a copy of the paper's text (text), in the documentation of a
+program that repeats it (code), or stands here from memory (memory). "Falls short" is said of a mean that does not reach
+the line. Minutes are those of a whole run, evaluation and probes included.
 
 | preset | paper | protocol | published | to read it against | ours | minutes a run | epochs | verdict | measured |
 |---|---|---|---|---|---|---|---|---|---|"""
