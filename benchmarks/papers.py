@@ -37,7 +37,7 @@ the line. Minutes are those of a whole run, evaluation and probes included.
 
 | preset | paper | protocol | published | to read it against | ours | minutes a run | epochs | verdict | measured |
 |---|---|---|---|---|---|---|---|---|---|"""
-SHORT = "**falls short**"
+SHORT, UNMEASURED = "**falls short**", "| not measured |"
 
 
 @dataclass(frozen=True)
@@ -167,10 +167,10 @@ def _cells(cells: Sequence[str]) -> str:
 
 
 def write_page(lines: dict[str, str], page: Path = PAGE) -> str:
-    """The page with these rows, by name, and those of other names that it had."""
+    """The page with these rows, by name, and those that it had of other names; or of these, if they are not measured."""
     old = page.read_text().splitlines() if page.exists() else []
     kept = {match[1]: text for text in old if (match := re.match(r"\| `([\w/]+)` \|", text))}
-    rows = kept | lines
+    rows = kept | {name: new for name, new in lines.items() if UNMEASURED not in new or name not in kept}
     order = [row.name for row in ROWS if row.name in rows]
     notes = [
         f"- `{name}`: {TRIED.get(name, 'no other settings were tried yet.')}" for name in order if SHORT in rows[name]

@@ -48,6 +48,8 @@ def test_rows_of_other_names_stay_as_they_were(tmp_path: Path) -> None:
     write_page({ROWS[0].name: line(ROWS[0], found("sse", 2.0))}, page)
     second = page.read_text()
     assert "2.00 (1)" in second and "What was tried" not in second
+    write_page({ROWS[0].name: line(ROWS[0], None, "no run has finished")}, page)
+    assert page.read_text() == second  # what was measured once is not forgotten where the runs, or the data, are gone
     kept = [text for text in second.splitlines() if text.startswith(f"| `{ROWS[1].name}`")]
     assert kept and kept[0] in first
 
