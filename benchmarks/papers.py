@@ -167,7 +167,7 @@ def _cells(cells: Sequence[str]) -> str:
 
 
 def write_page(lines: dict[str, str], page: Path = PAGE) -> str:
-    """The page with these rows, by name, and those that it had of other names; or of these, if they are not measured."""
+    """The page with these rows, by name, and those that it had of other names, or of what is not measured now."""
     old = page.read_text().splitlines() if page.exists() else []
     kept = {match[1]: text for text in old if (match := re.match(r"\| `([\w/]+)` \|", text))}
     rows = kept | {name: new for name, new in lines.items() if UNMEASURED not in new or name not in kept}
