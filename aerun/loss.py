@@ -119,6 +119,7 @@ class BCEThenMSE(_Loss):
     switch: OpenProbability
 
     takes_logits = True
+    constant = MSE.constant
 
     def cross_entropy_share(self, progress: float) -> float:
         """How much of the cross-entropy the training loss is, 1 or 0, after the share ``progress`` of the steps."""
@@ -136,6 +137,9 @@ class BCEThenMSE(_Loss):
 
         return mse_loss(prediction.sigmoid(), target)
 
+    def _sums(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return (prediction.sigmoid() - target).square().sum(-1)
+
 
 @dataclass(frozen=True)
 class _Mixed(_Loss):
@@ -150,3 +154,7 @@ class _Mixed(_Loss):
 
         entropy = binary_cross_entropy_with_logits(prediction, target)
         return self.share * entropy + (1 - self.share) * mse_loss(prediction.sigmoid(), target)
+
+    def _sums(self, prediction: Tensor, target: Tensor) -> Tensor:
+        errors = (prediction.sigmoid() - target).square().sum(-1)
+        return self.share * BCE("sum")._sums(prediction, target) + (1 - self.share) * errors

@@ -118,6 +118,16 @@ class TestCrossEntropyThenSquaredError:
             torch.testing.assert_close(*(torch.autograd.grad(each, prediction)[0] for each in (found, expected)))
             assert minimised.scale(20) == loss.scale(20) == BCE(reduction).scale(20)
 
+    def test_several_predictions_of_an_image_have_the_error_of_each_part(self) -> None:
+        loss, share = BCEThenMSE("sum", switch=0.6), torch.ones(())
+        prediction, target = batch(4, 3, 1, 5, 2)[0], batch(4, 1, 5, 2)[1].unsqueeze(1)
+        p, t = 1 / (1 + np.exp(-prediction.double().numpy())), target.double().numpy()
+        entropy = -(t * np.log(p) + (1 - t) * np.log(1 - p)).sum((2, 3, 4))
+        squares = ((p - t) ** 2).sum((2, 3, 4))
+        np.testing.assert_allclose(loss.while_training(share).nats(prediction, target), entropy, rtol=1e-5)
+        np.testing.assert_allclose(loss.while_training(share * 0).nats(prediction, target), squares, rtol=1e-5)
+        np.testing.assert_allclose(loss.nats(prediction, target), squares, rtol=1e-5)
+
     def test_evaluation_is_the_squared_error_throughout(self) -> None:
         prediction, target = batch(5, 20)
         p = 1 / (1 + np.exp(-prediction.double().numpy()))
