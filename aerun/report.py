@@ -13,12 +13,14 @@ from aerun import figures
 from aerun.autoencoder import Autoencoder
 from aerun.dataset.base import Data, Split, as_float
 from aerun.evaluation import EVALUATION_SEED, corrupted_batches
+from aerun.features import features
 from aerun.noise import NoNoise
 from aerun.runfolder import PROBES as PROBE_FILE
 from aerun.seeding import Randomness
 from aerun.tracking import Tracker
 
 PROBES, CODES, PROJECTED, MAPPED = 16, 512, 1000, 2000
+LINES, BETWEEN = 8, 12  # interpolations: rows, and the images of each
 
 
 @dataclass
@@ -48,14 +50,13 @@ class Report:
         probes = self._reconstructions("reconstructions/test", test, step)
         if probes:
             self.tracker.arrays(PROBE_FILE, **probes)
-        dictionary = feature_images(self.autoencoder)
-        if dictionary is not None:
-            name, weights = dictionary
-            self.tracker.picture(f"features/{name}", figures.filters(weights), step)
-        self.tracker.picture("code/heatmap", figures.code_heatmap(self.codes(test, CODES)), step)
+        codes = self.codes(test, CODES)
+        for name, weights, use in features(self.autoencoder, codes.view(-1, *self.autoencoder.code_shape)):
+            self.tracker.picture(f"features/{name}", figures.filters(weights, use), step)
+        self.tracker.picture("code/heatmap", figures.code_heatmap(codes), step)
         self._maps(test, step, tsne)
         self._projector(test)
-        if self.autoencoder.latent.parameters_per_code > 1 and self.data.is_image:
+        if self.data.is_image:
             self._generated(test, step)
 
     @torch.no_grad()
@@ -78,7 +79,7 @@ class Report:
         codes = self.codes(test, MAPPED)
         labels, classes = None if test.labels is None else test.labels[:MAPPED], self.data.classes
         if codes.shape[1] == 2:
-            pixels = figures.scatter(codes, labels, classes, "Codes of test images", "code unit")
+            pixels = figures.scatter(codes, labels, classes, "Codes of test images", "code unit", first=0)
         elif codes.shape[1] > 2:
             plane = figures.principal_plane(codes)
             pixels = figures.scatter(plane, labels, classes, "Codes of test images, PCA", "principal axis")
@@ -107,18 +108,20 @@ class Report:
         self.tracker.embedding(self.codes(test, PROJECTED), names, sprites)
 
     def _generated(self, test: Split, step: int) -> None:
-        """Decoded draws from the prior, and straight lines between the codes of test images."""
-        generator = Randomness(EVALUATION_SEED, torch.device("cpu")).at("samples", 0)
-        draws = torch.randn((64, *self.autoencoder.code_shape), generator=generator)
-        samples = self.autoencoder.decode(draws)
-        self.tracker.picture("generated/samples", figures.image_rows(figures.wrap(samples, 16)), step)
-        ends = self.autoencoder.encode(as_float(test.inputs[:16]))
-        rows = []
-        for first, last in zip(ends[0::2], ends[1::2], strict=False):
-            weights = torch.linspace(0, 1, 12, device=first.device).view(-1, *[1] * first.dim())
-            rows.append(self.autoencoder.decode(first + weights * (last - first)))
-        if rows:
-            self.tracker.picture("generated/interpolations", figures.image_rows(rows), step)
+        """Straight lines between the codes of test images, decoded; of a Gaussian latent draws from the prior, too."""
+        shape = self.autoencoder.code_shape
+        if self.autoencoder.latent.parameters_per_code > 1:
+            generator = Randomness(EVALUATION_SEED, torch.device("cpu")).at("samples", 0)
+            samples = self.autoencoder.decode(torch.randn((64, *shape), generator=generator))
+            self.tracker.picture("generated/samples", figures.image_rows(figures.wrap(samples, 16)), step)
+        ends = self.codes(test, 2 * LINES)
+        first, last = ends[0 : len(ends) // 2 * 2 : 2], ends[1::2]
+        if len(last):
+            weights = torch.linspace(0, 1, BETWEEN, device=ends.device).view(1, -1, 1)
+            line = first[:, None] + weights * (last - first)[:, None]
+            decoded = self.autoencoder.decode(line.reshape(-1, *shape))
+            rows = figures.image_rows(figures.wrap(decoded, BETWEEN))
+            self.tracker.picture("generated/interpolations", rows, step)
 
 
 def head(part: Split, count: int) -> Split:
@@ -126,25 +129,3 @@ def head(part: Split, count: int) -> Split:
     inputs = part.inputs[:count]
     targets = inputs if part.targets is part.inputs else part.targets[:count]
     return Split(inputs, targets, None if part.labels is None else part.labels[:count], part.binarise)
-
-
-def feature_images(autoencoder: Autoencoder) -> tuple[str, Tensor] | None:
-    """What the network learned, as weights [N,C,H,W] that can be shown.
-
-    Where the decoder ends in a linear layer, the image that each of that layer's inputs adds (``dictionary``),
-    else the weights of the first layer (``first_layer``); None where neither is images.
-    """
-    from torch import nn
-
-    from aerun.model.layers import TiedLinear
-
-    last = [module for module in autoencoder.decoder.modules() if isinstance(getattr(module, "bias", None), Tensor)][-1]
-    if isinstance(last, nn.Linear | TiedLinear) and len(autoencoder.output_shape) == 3:
-        columns = last.weight if isinstance(last, TiedLinear) else last.weight.T
-        return "dictionary", columns.reshape(-1, *autoencoder.output_shape)
-    first = next((m for m in autoencoder.encoder.modules() if isinstance(getattr(m, "weight", None), Tensor)), None)
-    if first is None or len(autoencoder.input_shape) != 3:
-        return None
-    weight = first.weight
-    assert isinstance(weight, Tensor)
-    return "first_layer", weight.reshape(-1, *autoencoder.input_shape) if weight.dim() == 2 else weight

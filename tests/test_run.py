@@ -102,6 +102,8 @@ def test_the_run_folder_holds_what_the_readme_says(go: Callable[..., Path]) -> N
         "checkpoints/best.safetensors",
         "figures/reconstructions_test.png",
         "figures/features_dictionary.png",
+        "figures/features_first_layer.png",
+        "figures/generated_interpolations.png",
         "figures/code_heatmap.png",
         "figures/code_map.png",
         "figures/curves_loss.png",

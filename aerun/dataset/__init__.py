@@ -4,6 +4,7 @@ from aerun.dataset.array import Array
 from aerun.dataset.base import Data, Dataset, Split, as_float
 from aerun.dataset.folder import ImageFolder
 from aerun.dataset.idx import KMNIST, MNIST, FashionMNIST, FashionMNISTMini
+from aerun.dataset.patches import Patches
 from aerun.dataset.random import Random
 from aerun.dataset.vision import CIFAR10, SVHN
 
@@ -18,6 +19,7 @@ __all__ = [
     "FashionMNIST",
     "FashionMNISTMini",
     "ImageFolder",
+    "Patches",
     "Random",
     "Split",
     "as_float",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GAP, SMALLEST = 2, 56
+MOST_TILES = 256
 
 
 def as_bytes(images: Tensor) -> Tensor:
@@ -65,9 +66,17 @@ def reconstruction_grid(inputs: Tensor, noisy: Tensor, outputs: Tensor, targets:
     return image_rows([*rows, outputs, (outputs.clamp(0, 1) - targets).abs()])
 
 
-def filters(weights: Tensor) -> Pixels:
-    """Weights [N,C,H,W] as tiles, each scaled by its largest absolute value, so that grey is zero; at most 256."""
-    weights = weights[:256].detach().float().cpu()
+def filters(weights: Tensor, use: Tensor | None = None) -> Pixels:
+    """Weights [N,C,H,W] as tiles, each scaled by its largest absolute value, so that grey is zero.
+
+    At most 256: of more, the first, or those of the largest ``use`` [N] in their own order. What is not used at all
+    is left grey.
+    """
+    if use is not None:
+        weights = weights * (use > 0).view(-1, 1, 1, 1)
+        if len(weights) > MOST_TILES:
+            weights = weights[use.topk(MOST_TILES).indices.sort().values]
+    weights = weights[:MOST_TILES].detach().float().cpu()
     if weights.shape[1] not in (1, 3):
         weights = weights.mean(1, keepdim=True)
     largest = weights.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12)
@@ -99,8 +108,10 @@ def code_heatmap(codes: Tensor) -> Pixels:
     return rendered(figure)
 
 
-def scatter(points: Tensor, labels: Tensor | None, classes: list[str] | None, title: str, axis: str) -> Pixels:
-    """Points [N,2], coloured by class; a class has one colour whichever others are there."""
+def scatter(
+    points: Tensor, labels: Tensor | None, classes: list[str] | None, title: str, axis: str, first: int = 1
+) -> Pixels:
+    """Points [N,2], coloured by class; a class has one colour whichever others are there. Axes count from ``first``."""
     from matplotlib import colormaps
 
     figure, axes = axes_of((7, 6), measured=False)
@@ -117,7 +128,7 @@ def scatter(points: Tensor, labels: Tensor | None, classes: list[str] | None, ti
             axes.scatter(*xy[numbers == number].T, s=5, color=colour, label=name)
         if count <= 20:
             axes.legend(loc="best", fontsize=8)
-    axes.set(title=title, xlabel=f"{axis} 1", ylabel=f"{axis} 2")
+    axes.set(title=title, xlabel=f"{axis} {first}", ylabel=f"{axis} {first + 1}")
     return rendered(figure)
 
 
