@@ -31,7 +31,7 @@ SWEEP = "papers_tutorial"
 # In the order of the page.
 NAMES = [
     *("fc", "topk16", "topk5", "kl_weak", "kl_strong", "lifetime25", "lifetime5"),
-    *("deep", "conv_fc", "denoise_gaussian", "denoise_masking", "conv", "vae"),
+    *("deep", "deep_stages", "conv_fc", "denoise_gaussian", "denoise_masking", "conv", "vae"),
 ]
 PATCHES = "ufldl_patches"  # stands beside them, at the end of the page
 IMAGES, WIDEST = 10, 600  # of a row of reconstructions; pixels of a picture
