@@ -94,8 +94,8 @@ def parse(
     settings = dataclasses.replace(settings, protocol=protocols, choices=dict(choices or {}), stage_optimizers=stages)
     _check_pairs(settings)
     for protocol in settings.protocol.values():
-        if hasattr(protocol, "check"):
-            protocol.check(settings)
+        if hasattr(protocol, "check_settings"):
+            protocol.check_settings(settings)
     _check_unread(settings, overrides)
     return settings
 

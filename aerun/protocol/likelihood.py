@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 ACTIVE = 0.01  # variance of the posterior means from which a dimension counts as active (Burda et al. 2016)
 LISTED = 128  # dimensions of which each one's KL divergence is told
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Likelihood:
 
     Burda, Grosse & Salakhutdinov 2016 (arXiv:1509.00519), section 3; a lower bound in expectation, tighter with every
     sample. p(x|z) is the distribution that goes with the loss (``aerun.loss``), p(z) the standard normal. Sums over
-    pixels are float32, everything after them float64. An image's draws depend on its position alone.
+    pixels are float32, everything after them float64. An image's draws depend on its position and
+    their number alone.
 
     Told are ``nll`` and ``log_likelihood`` of all test images or of ``images`` of them, drawn at random (the first of
     a data set are often easier), with ``nll_error``, the standard error of the mean over images, and how many samples
@@ -50,7 +54,7 @@ class Likelihood:
         if rest is not None and (self.images is None or rest > self.samples):
             raise ValueError(f"samples_of_rest={rest}: needs images=…, and at most samples={self.samples}")
 
-    def check(self, settings: Settings) -> None:
+    def check_settings(self, settings: Settings) -> None:
         """ConfigError where the model, its loss and its data make no likelihood."""
         name, loss = settings.name, settings.loss
         if not isinstance(settings.latent, Gaussian | ImportanceWeighted):
@@ -90,11 +94,14 @@ class Likelihood:
             random = Randomness(EVALUATION_SEED, torch.device("cpu"))
             order = torch.randperm(total, generator=random.at("likelihood-images", 0))
             counts[order[self.images :]] = self.samples_of_rest or 0
-        batches = list(_posteriors(subject))
-        estimates = torch.cat([self._estimates(subject, batch, counts[batch.rows]) for batch in batches])
-        divergences, means = (
-            torch.cat([getattr(b, n).cpu() for b in batches]).double() for n in ("divergences", "means")
-        )
+        begun = time.perf_counter()
+        found = [
+            (self._estimates(subject, batch, counts[batch.rows]), batch.divergences.cpu(), batch.means.cpu())
+            for batch in _posteriors(subject)
+        ]
+        estimates, divergences, means = (torch.cat(parts).double() for parts in zip(*found, strict=True))
+        decoded = int(counts.sum())
+        log.info("%.3g codes decoded, %.3g a second", decoded, decoded / (time.perf_counter() - begun))
         whole, every = counts == self.samples, counts > 0
         nll, error = _mean(-estimates[whole, 0])
         result = {"nll": nll, "log_likelihood": -nll, "nll_error": error}
@@ -176,7 +183,7 @@ def _posteriors(subject: Subject) -> Iterator[_Posterior]:
         divergences = 0.5 * (means.square() + log_variances.exp() - log_variances - 1)
         rows = torch.arange(start, start + len(inputs))
         start += len(inputs)
-        yield _Posterior(means, log_variances, divergences.cpu(), targets, rows, random)
+        yield _Posterior(means, log_variances, divergences, targets, rows, random)
 
 
 def _mean(values: Tensor) -> tuple[float, float]:
