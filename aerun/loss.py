@@ -23,6 +23,7 @@ class _Loss:
     reduction: Literal["mean", "sum"]
 
     takes_logits = False
+    is_likelihood = False  # whether there is ``nats``
     constant = 0.0  # per value: what the error lacks to be a negative log-likelihood in nats
 
     def scale(self, values_per_image: int) -> float:
@@ -56,6 +57,7 @@ class _Loss:
 class MSE(_Loss):
     """Squared error."""
 
+    is_likelihood = True
     constant = 0.5 * math.log(math.pi)
 
     def _mean(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -70,6 +72,7 @@ class MSE(_Loss):
 class MAE(_Loss):
     """Absolute error."""
 
+    is_likelihood = True
     constant = math.log(2)
 
     def _mean(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -88,6 +91,7 @@ class BCE(_Loss):
     the entropy of the targets themselves.
     """
 
+    is_likelihood = True
     takes_logits = True
 
     def _mean(self, prediction: Tensor, target: Tensor) -> Tensor:

@@ -224,7 +224,7 @@ def _check_pairs(settings: Settings) -> None:
                 f"dataset.normalize=standardise and model.output_activation={output}: standardised targets leave its "
                 "range; use model.output_activation=identity"
             )
-    if get("latent", "samples") is not None and not hasattr(settings.loss, "nats"):
+    if get("latent", "samples") is not None and not getattr(settings.loss, "is_likelihood", False):
         raise ConfigError(f"{name('latent')} and {name('loss')}: this loss is no likelihood; use bce, mse or mae")
     stop, rate = get("scheduler", "stop_lr"), get("optimizer", "lr")
     if stop is not None and rate is not None and stop >= rate:

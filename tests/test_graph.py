@@ -25,6 +25,7 @@ CASES = [
     ["model=fc", "dataset.target_transform=[{Resize: {size: 8}}]", "model.tied=false"],
     ["model=fc_vae", "loss=bce"],
     ["model=fc", "loss=bce_then_mse"],
+    ["model=fc_vae", "loss=bce", "latent=importance_weighted", "latent.samples=3", "dataset.binarise=dynamic"],
     ["model=conv"],
 ]
 # Of these the arithmetic on the host differs, or is not there: they are for a GPU alone.

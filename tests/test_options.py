@@ -162,6 +162,7 @@ def test_every_combination_on_every_shape_works_or_is_refused_naming_both(compos
         (["dataset.binarise=dynamic", "dataset.target_transform=[RandomInvert]"], "binarise", "target_transform"),
         (["dataset.binarise=dynamic", "dataset.shape=[20]"], "dataset.binarise=dynamic", "vectors of 20"),
         (["protocol=likelihood"], "protocol=likelihood", "latent=Deterministic"),
+        (["latent=importance_weighted", "loss=bce_then_mse"], "latent=importance_weighted", "loss=bce_then_mse"),
         (["model=fc_vae", "loss=bce", "protocol=likelihood"], "loss=bce", "dataset.binarise"),
         (
             ["protocol=likelihood", "protocol.likelihood.samples_of_rest=9"],

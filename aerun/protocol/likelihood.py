@@ -61,7 +61,7 @@ class Likelihood:
             raise ConfigError(
                 f"protocol=likelihood and {name('latent')}: there is a likelihood of a Gaussian latent only"
             )
-        if not hasattr(loss, "nats"):
+        if not getattr(loss, "is_likelihood", False):
             raise ConfigError(
                 f"protocol=likelihood and {name('loss')}: this loss is no likelihood; use bce, mse or mae"
             )
