@@ -35,7 +35,7 @@ def small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Digits and clothes are the embedded clothes, which have their shape; baselines and pictures have
     tests of their own."""
     found = FashionMNISTMini(**PLAIN).read()
-    few = Arrays(found.train[:400], found.test[:100], found.train_labels[:400], found.test_labels[:100], found.classes)
+    few = Arrays(found.train[:800], found.test[:100], found.train_labels[:800], found.test_labels[:100], found.classes)
     monkeypatch.setattr(_Downloaded, "read", lambda self: few)
     monkeypatch.setattr(FashionMNISTMini, "read", lambda self: few)
     monkeypatch.setattr("aerun.summary.baselines", lambda *_: {})
