@@ -239,8 +239,9 @@ def evaluate_run(words: list[str]) -> None:
 
     summary = reevaluate(folder, trusted, protocols)
     print_summary(summary, folder)
-    for name, numbers in summary["further"].items():
-        print_protocols(numbers, {name: list(numbers)}, {})
+    further = summary["further"]
+    flat = {name: value for numbers in further.values() for name, value in numbers.items()}
+    print_protocols(flat, {name: list(numbers) for name, numbers in further.items()}, {})
     differing = summary["differs_from_summary"]
     if differing:
         print(f"differs from summary.json in {', '.join(differing)}")

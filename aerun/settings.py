@@ -104,7 +104,9 @@ def _build_several(nodes: Any) -> dict[str, Any]:
     """The protocols that a run ends with, by name."""
     if not isinstance(nodes, Mapping) or not all(isinstance(node, Mapping) for node in nodes.values()):
         raise ConfigError(f"{SEVERAL}: must be options of this group, {SEVERAL}=[one,other]")
-    return {str(name): build_part(SEVERAL, node, f"{SEVERAL}.{name}") for name, node in nodes.items()}
+    # An experiment may have set keys of one that is not chosen, as in ``experiment=NAME protocol=none``.
+    chosen = {str(name): node for name, node in nodes.items() if "_target_" in node}
+    return {name: build_part(SEVERAL, node, f"{SEVERAL}.{name}") for name, node in chosen.items()}
 
 
 def _stage_optimizers(asked: Any, base: Mapping[str, Any]) -> list[Any]:

@@ -73,32 +73,55 @@ class _Linear(Coding):
 
     def fit(self, codes: Any, labels: Any, strength: float, start: Any = None) -> Any:
         """A classifier with ``predict``; ``start`` is one that was fitted with another strength."""
+        import warnings
+
+        import numpy as np
+        from sklearn.exceptions import ConvergenceWarning
+
+        classifier = self.classifier(1 / (strength * len(labels)), start)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            classifier.fit(codes, labels)
+        if np.max(classifier.n_iter_) >= classifier.max_iter:
+            log.info("%s: strength %g: ended after %d iterations", self.name, strength, classifier.max_iter)
+        return classifier
+
+    def classifier(self, inverse: float, start: Any) -> Any:
+        """One that is to be fitted, of so much of scikit-learn's C."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Logistic(_Linear):
-    """Multinomial logistic regression (scikit-learn's, by L-BFGS)."""
+    """Multinomial logistic regression (scikit-learn's, by L-BFGS, each strength from where the last one ended).
+
+    On 60,000 codes of 1,000 units, 75 of them nonzero, three strengths and the last fit took 20 s of one core, two weak
+    ones with the last fit about as long.
+    """
 
     name: ClassVar[str] = "logistic"
 
-    def fit(self, codes: Any, labels: Any, strength: float, start: Any = None) -> Any:
+    def classifier(self, inverse: float, start: Any) -> Any:
         from sklearn.linear_model import LogisticRegression
 
         classifier = start or LogisticRegression(warm_start=True, max_iter=300, tol=1e-5)
-        return classifier.set_params(C=1 / (strength * len(labels))).fit(codes, labels)
+        return classifier.set_params(C=inverse)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearSVM(_Linear):
-    """Linear support vector machines with squared hinge loss, one versus the rest (scikit-learn's)."""
+    """Linear support vector machines with squared hinge loss, one versus the rest (scikit-learn's, in the dual).
+
+    On 50,000 codes of 2,000 units, 15 % of them nonzero, one strength took 5 to 13 s of one core (1e-4 to 1e-6); on
+    codes with 79 % nonzeros, 19 s at 1e-4.
+    """
 
     name: ClassVar[str] = "svm"
 
-    def fit(self, codes: Any, labels: Any, strength: float, start: Any = None) -> Any:
+    def classifier(self, inverse: float, start: Any) -> Any:
         from sklearn.svm import LinearSVC
 
-        return LinearSVC(C=1 / (strength * len(labels)), dual=True, tol=0.01, random_state=0).fit(codes, labels)
+        return LinearSVC(C=inverse, dual=True, tol=0.01, random_state=0)
 
 
 def root_mean_square(codes: Any) -> float:
