@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def summarise(
-    settings: Settings, parts: Parts, progress: Progress, picture: Callable[[str, np.ndarray], None]
+    settings: Settings, parts: Parts, progress: Progress, picture: Callable[[str, np.ndarray], None] | None = None
 ) -> dict[str, Any]:
     """The run's final numbers, from the weights that the model holds now; ``picture`` files what protocols draw.
 
@@ -42,7 +42,7 @@ def summarise(
     code_size = math.prod(autoencoder.code_shape)
     test = evaluate(autoencoder, data.test, parts.noise, parts.loss)
     answers = ask(settings.protocol if math.isfinite(test["loss"]) else {}, subject_of(settings, parts))
-    for tag, pixels in answers.pictures.items():
+    for tag, pixels in answers.pictures.items() if picture else ():
         picture(tag, pixels)
     precision = settings.trainer.precision
     changed = {}

@@ -21,9 +21,18 @@ from tests.keys import PLAIN
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 FOLDER = Path(conf_dir()) / "experiment"
 PRESETS = sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml"))
+OPENING = (
+    "# @package _global_",
+    "# python scripts/train.py ",
+    "# paper: ",
+    "# protocol: ",
+    "# published: ",
+    "# ours: ",
+    "# time: ",
+)
 # Whatever is long, made short, where a recipe has the key.
 SHORT: dict[str, dict[str, Any]] = {
-    "dataset": {"train_limit": 300, "validation": 0},
+    "dataset": {"train_limit": 150, "validation": 0},
     "trainer": {"steps": 4, "epochs": 1, "stage_epochs": 1, "finetune_epochs": 1, "device": "cpu", "threads": 1},
     "scheduler": {"warmup_epochs": 0.0},
 }

@@ -36,7 +36,7 @@ class Answers:
 def refuse(protocols: Mapping[str, Any], data: Data, autoencoder: Autoencoder) -> None:
     """ConfigError for a protocol that these data or this model cannot answer, as far as it can tell by then."""
     for name, protocol in protocols.items():
-        check: Callable[[Data, Autoencoder], None] | None = getattr(protocol, "check", None)
+        check: Callable[[Data, Autoencoder], None] | None = getattr(protocol, "check_data", None)
         if check is None:
             continue
         try:

@@ -87,7 +87,7 @@ class Coding:
         if self.pool is None and self.pool_stride is not None:
             raise ValueError(f"pool_stride={self.pool_stride}: needs pool, the size of the regions")
 
-    def check(self, data: Data, autoencoder: Autoencoder) -> None:
+    def check_data(self, data: Data, autoencoder: Autoencoder) -> None:
         """Refuse before training what data and model cannot give. ConfigError, the key without its path."""
         if data.train.labels is None or data.test.labels is None:
             raise ConfigError("needs labels, and these data have none")

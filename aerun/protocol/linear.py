@@ -104,7 +104,7 @@ class Logistic(_Linear):
     def classifier(self, inverse: float, start: Any) -> Any:
         from sklearn.linear_model import LogisticRegression
 
-        classifier = start or LogisticRegression(warm_start=True, max_iter=300, tol=1e-5)
+        classifier = start or LogisticRegression(warm_start=True, max_iter=500, tol=1e-7)
         return classifier.set_params(C=inverse)
 
 
