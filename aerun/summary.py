@@ -42,8 +42,9 @@ def summarise(
     code_size = math.prod(autoencoder.code_shape)
     test = evaluate(autoencoder, data.test, parts.noise, parts.loss)
     answers = ask(settings.protocol if math.isfinite(test["loss"]) else {}, subject_of(settings, parts))
-    for tag, pixels in answers.pictures.items() if picture else ():
-        picture(tag, pixels)
+    if picture is not None:
+        for tag, pixels in answers.pictures.items():
+            picture(tag, pixels)
     precision = settings.trainer.precision
     changed = {}
     if precision != "float32":

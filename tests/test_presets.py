@@ -33,7 +33,14 @@ OPENING = (
 # Whatever is long, made short, where a recipe has the key.
 SHORT: dict[str, dict[str, Any]] = {
     "dataset": {"train_limit": 150, "validation": 0},
-    "trainer": {"steps": 4, "epochs": 1, "stage_epochs": 1, "finetune_epochs": 1, "device": "cpu", "threads": 1},
+    "trainer": {
+        "steps": 4,
+        "epochs": 1,
+        "batch_size": 25,
+        "stage_epochs": 1,
+        "device": "cpu",
+        "threads": 1,
+    },
     "scheduler": {"warmup_epochs": 0.0},
 }
 QUESTIONS = {"samples": 4, "images": 20, "samples_of_rest": 2, "draws": 1, "strengths": [1e-3]}

@@ -2,8 +2,8 @@
 
 A protocol is a dataclass, called with a ``Subject``, that returns numbers by name (or an ``Answer``: numbers and
 pictures); they stand in the summary and in TensorBoard among the test metrics. It may have
-``check_data(data, autoencoder)``, which raises ConfigError before training for what cannot be answered. Several may be
-chosen, ``protocol=[one,other]``, each with keys of its own under ``protocol.one``.
+``check(settings)`` and ``check_data(data, autoencoder)``, which raise ConfigError before training for what cannot be
+answered. Several may be chosen, ``protocol=[one,other]``, each with keys of its own under ``protocol.one``.
 """
 
 from aerun.protocol.finetune import SemiSupervised
