@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from aerun.settings import parse
 from aerun.step import Parts
 from aerun.trained import reevaluate
 from tests.faults.kills import contents, differences, finish, start
+from tests.runs import write_run
 
 Compose = Callable[..., dict[str, Any]]
 SMALL = [
@@ -370,9 +372,40 @@ def test_stages_are_logged_under_their_names_and_comparisons_show_the_fine_tunin
     assert group.statistic("validation/loss").mean == found[-1]["validation/loss"]
 
 
+def test_without_fine_tuning_comparisons_show_the_last_stage(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", 0.1, config={"trainer": {"_target_": "aerun.trainer.Greedy", "epochs": 0}})
+    found = [
+        {"epoch": i, "step": i, "stage": (i + 1) // 2, f"stage{(i + 1) // 2}/validation/loss": i} for i in (1, 2, 3, 4)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in found))
+    [run] = collect([folder])
+    assert [line.get("validation/loss") for line in run.lines] == [None, None, 3, 4]
+    assert run.numbers["validation/loss"] == 4
+
+
 def test_a_folder_made_before_these_keys_loads(go: Callable[..., Path]) -> None:
     folder = go("trainer=joint")
     config = yaml.safe_load((folder / "config.yaml").read_text())
     del config["init_from"], config["freeze"]
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     assert reevaluate(folder)["differs_from_summary"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["trainer.processes=2", "trainer.compile=true", "trainer.precision=bfloat16"])
+def test_stages_computed_in_other_ways_end_as_they_do_plainly(train: Any, tmp_path: Path, way: str) -> None:
+    shared = [*SMALL, "model.tied=true", "trainer.untie_at=finetune", "scheduler=cosine"]
+    for name, more in (("plain", []), ("other", [way])):
+        done = train(*shared, *more, f"hydra.run.dir={name}")
+        assert done.returncode == 0, done.stderr
+    plain, other = (lines(tmp_path / name) for name in ("plain", "other"))
+    assert [line.keys() for line in plain] == [line.keys() for line in other]
+    rel = 0.02 if "bfloat16" in way else 1e-4
+    for one, two in zip(plain, other, strict=True):
+        key = next(name for name in one if name.endswith("validation/loss"))
+        assert two[key] == pytest.approx(one[key], rel=rel)
+
+
+def test_a_sweep_checks_layers_before_the_first_job(train: Any) -> None:
+    done = train("-m", *SMALL, "freeze=[encoder.1],[encoder.9]", "sweep.dry_run=true", "sweep.name=s")
+    assert re.search(r"invalid +freeze=\[encoder.9\] +freeze=encoder.9: there is no such layer", done.stdout), done

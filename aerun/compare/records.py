@@ -82,7 +82,7 @@ class Run:
     @cached_property
     def lines(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, read when first asked for."""
-        return read_metrics(self.folder)
+        return _last_stage(read_metrics(self.folder), self.settings)
 
 
 def read_run(folder: Path) -> Run:
@@ -112,7 +112,8 @@ def read_run(folder: Path) -> Run:
         error = problems[0].removeprefix(f"{folder}{os.sep}")
     if state == INTERRUPTED:
         error = "the process is gone without a word (killed, out of memory, or the machine went down)"
-    numbers = {**_last_line(folder / METRICS), **_numbers(summary)}
+    [last] = _last_stage([_last_line(folder / METRICS)], settings)
+    numbers = {**last, **_numbers(summary)}
     overrides = tuple(read_overrides(folder))
     return Run(folder, state, settings, numbers, overrides, error, traceback, partial=not settings)
 
@@ -143,6 +144,16 @@ def _state(folder: Path, status: Mapping[str, Any], summary: Mapping[str, Any]) 
     if state == RUNNING and here and not is_held(folder):
         return FINISHED if summary else INTERRUPTED  # the summary is the last thing that a run writes but its status
     return state
+
+
+def _last_stage(lines: list[dict[str, Any]], settings: Mapping[str, Value]) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl. Of a greedy run without fine-tuning, those of the last stage that there is also have
+    their numbers by the run's own names."""
+    stage = lines[-1].get("stage") if lines else None
+    if stage is None or settings.get("trainer.epochs") != 0:
+        return lines
+    prefix = f"stage{stage:.0f}/"
+    return [{**line, **{name.removeprefix(prefix): value for name, value in line.items()}} for line in lines]
 
 
 def _text(status: Mapping[str, Any], key: str) -> str | None:
