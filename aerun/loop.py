@@ -103,7 +103,8 @@ class Loop:
             learning_rate=lambda number: scheduler.multiplier(
                 number - begun, total_steps=self.own_steps, steps_per_epoch=self.steps_per_epoch
             ),
-            total_steps=self.total_steps,
+            total_steps=self.own_steps,
+            begun=begun,
             precision=settings.precision,
             compiled=settings.compile,
             graph=wants_recording(settings.graph, self.parts.device, settings.processes),

@@ -72,6 +72,7 @@ def make_step(
     *,
     learning_rate: Callable[[int], float],
     total_steps: int | None = None,
+    begun: int = 0,
     precision: Precision = "float32",
     compiled: bool = False,
     graph: Literal["auto"] | bool = False,
@@ -79,7 +80,7 @@ def make_step(
     clip_value: float | None = None,
 ) -> Step:
     """The update for ``parts``; ``learning_rate`` gives the multiplier of the base rate for a step's number, of
-    ``total_steps`` of the run (None: a run without end).
+    ``total_steps`` of the run (None: a run without end), or of a stage whose first step has the number ``begun``.
 
     With ``graph`` all that comes after the random numbers is recorded once and replayed, on a CUDA device.
     """
@@ -119,7 +120,7 @@ def make_step(
             targets = ranks.own(clean if same else batch.targets)
         draw = autoencoder.draw(len(batch), random.at("latent", number)) if draws else None
         rates.set(learning_rate(number))
-        criterion.set(number)
+        criterion.set(number - begun)
         result = run(inputs, targets, None if draw is None else ranks.own(draw))
         if not whole:
             update()
