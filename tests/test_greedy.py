@@ -372,6 +372,23 @@ def test_stages_are_logged_under_their_names_and_comparisons_show_the_fine_tunin
     assert group.statistic("validation/loss").mean == found[-1]["validation/loss"]
 
 
+def test_a_loss_that_changes_in_the_course_of_a_run_does_so_in_each_stage(
+    go: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aerun.loss import BCEThenMSE
+
+    asked: list[float] = []
+    share = BCEThenMSE.cross_entropy_share
+
+    def noted(self: BCEThenMSE, progress: float) -> float:
+        asked.append(progress)
+        return share(self, progress)
+
+    monkeypatch.setattr(BCEThenMSE, "cross_entropy_share", noted)
+    go("loss=bce_then_mse", "trainer.pictures=0")
+    assert asked == [step / 6 for _ in range(4) for step in range(6)]  # 40 images in batches of 16, twice
+
+
 def test_without_fine_tuning_comparisons_show_the_last_stage(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", 0.1, config={"trainer": {"_target_": "aerun.trainer.Greedy", "epochs": 0}})
     found = [
