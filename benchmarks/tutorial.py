@@ -34,7 +34,7 @@ NAMES = [
     *("deep", "deep_stages", "conv_fc", "denoise_gaussian", "denoise_masking", "conv", "vae"),
 ]
 PATCHES = "ufldl_patches"  # stands beside them, at the end of the page
-IMAGES, WIDEST = 10, 600  # of a row of reconstructions; pixels of a picture
+IMAGES, WIDEST = 10, 440  # of a row of reconstructions; pixels of a picture
 PICTURES = {
     "reconstructions": "in, out and error",
     "generated_interpolations": "between the codes of two test images, decoded",
@@ -118,7 +118,7 @@ def write_page(runs: list[Run]) -> None:
     counts = about["dataset"]["images"]
     head = (
         "# The tutorials' models\n\n"
-        f"{TEXT}\n\nMade by `python benchmarks/papers.py tutorial`: Fashion-MNIST, {counts['train']:,} training, "
+        f"{TEXT}\n\nMade by `python benchmarks/tutorial.py`: Fashion-MNIST, {counts['train']:,} training, "
         f"{counts['validation']:,} validation and {counts['test']:,} test images, seed 0, one run each, one core of "
         f"{processor()} that others used too, torch {about['versions']['torch']}.\n"
     )
@@ -203,7 +203,7 @@ def shrunk(picture: Image.Image) -> Image.Image:
         picture = picture.resize((WIDEST, height), Image.Resampling.LANCZOS)
     if picture.mode == "L":
         return picture.quantize(32)
-    return picture.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    return picture.convert("RGB").quantize(128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
 
 
 if __name__ == "__main__":
