@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from aerun.conf import conf_dir  # noqa: E402
-from aerun.runfolder import ENVIRONMENT, FIGURES, PROBES, read_config, read_summary  # noqa: E402
+from aerun.runfolder import ENVIRONMENT, FIGURES, PROBES, read_choices, read_config, read_summary  # noqa: E402
 from benchmarks.machine import processor  # noqa: E402
 
 PAGE = ROOT / "docs" / "tutorial"
@@ -98,13 +98,12 @@ def experiment(name: str) -> str:
 
 def finished(sweep: Path) -> dict[str, Run]:
     """The sweep's finished runs by the preset's name."""
-    jobs = json.loads((sweep / "sweep.json").read_text())["jobs"]
     runs = {}
-    for folder, job in jobs.items():
-        name = str(job["values"]["experiment"]).removeprefix("tutorial/")
-        summary = read_summary(sweep / folder)
+    for folder in sorted(path.parent for path in sweep.glob("*/summary.json")):
+        name = read_choices(folder).get("experiment", "").removeprefix("tutorial/")
+        summary = read_summary(folder)
         if summary is not None:
-            runs[name] = Run(name, sweep / folder, summary, read_config(sweep / folder))
+            runs[name] = Run(name, folder, summary, read_config(folder))
     return runs
 
 
