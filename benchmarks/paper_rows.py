@@ -85,7 +85,7 @@ ROWS = (
     Row(
         name="ufldl_selftaught",
         paper="CS294A/UFLDL, self-taught learning",
-        protocol="sparse autoencoder 784-200-784 on digits 5 to 9; softmax on half of 0 to 4, error on the other half",
+        protocol="sparse autoencoder 784-200-784 on digits 5 to 9; softmax on half of 0 to 4, error on the rest",
         metric="logistic_error",
         unit=" %",
         published=1.72,

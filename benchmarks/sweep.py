@@ -144,7 +144,9 @@ def main() -> None:
     for name, column in zip(names, zip(*rows, strict=True), strict=True):
         text.append(f"| {name} | {statistics.median(column):.2f} | {min(column):.2f} | {max(column):.2f} |")
     print("\n".join(text))
-    (ROOT / "docs" / "sweep.md").write_text("\n".join(text) + "\n")
+    page = ROOT / "docs" / "sweep.md"
+    _, heading, longer = page.read_text().partition(LONGER[:HEADING])
+    page.write_text("\n".join(text) + (f"\n\n{heading}{longer}" if heading else "\n"))
 
 
 if __name__ == "__main__":

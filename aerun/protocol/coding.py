@@ -72,8 +72,8 @@ class Coding:
     of the features. ``k_factor``: a top-k model is coded with so many times its k (k-sparse autoencoders are trained
     with k and code with alpha k, arXiv:1312.5663). ``pool``, ``pool_stride``: feature maps are max-pooled over regions
     of that size; the stride is the size unless given. ``classes``: the images with these labels, of the whole set,
-    whatever the model was trained on. ``tested_on``: the ``test`` part, or one ``half`` of the training images, drawn
-    by ``dataset.split_seed``, while the other half is for fitting.
+    whatever the model was trained on. ``tested_on``: the ``test`` part, or the ``second_half`` of the training
+    images in their stored order, while the first is for fitting.
     """
 
     sparse: bool = True
@@ -81,7 +81,7 @@ class Coding:
     pool: Count | None = None
     pool_stride: Count | None = None
     classes: list[NonNegativeInt] | None = None
-    tested_on: Literal["test", "half"] = "test"
+    tested_on: Literal["test", "second_half"] = "test"
 
     def __post_init__(self) -> None:
         if self.pool is None and self.pool_stride is not None:
@@ -116,10 +116,8 @@ class Coding:
             raise DataError("needs labels, and these data have none")
         numbers = torch.cat([_labels(split) for split in (*splits, data.test)]).unique()
         fitted, tested = _joined(splits, numbers), _joined([data.test], numbers)
-        if self.tested_on == "half":
-            generator = torch.Generator().manual_seed(subject.dataset.split_seed)
-            order = torch.randperm(len(fitted.labels), generator=generator)
-            first, second = (half.sort().values for half in order.tensor_split(2))
+        if self.tested_on == "second_half":
+            first, second = torch.arange(len(fitted.labels)).tensor_split(2)
             fitted, tested = fitted.chosen(first), fitted.chosen(second)
         return fitted, tested
 
