@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from aerun.spec import Count, NonNegative
+from aerun.spec import NonNegative, Range
 from aerun.terms import Penalty
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class ImportanceWeighted:
     its KL divergence estimated by the sample. ``aerun.objective`` puts it together.
     """
 
-    samples: Count
+    samples: Annotated[int, Range(1, 100_000)]
 
     parameters_per_code = 2
 

@@ -72,6 +72,12 @@ def own_parameters(autoencoder: Autoencoder) -> int:
     return sum(parameter.numel() for parameter in autoencoder.parameters())
 
 
+def each_code_gives(images: Tensor, autoencoder: Autoencoder) -> Tensor:
+    """images[B,...], or [B,k,...] where the latent draws k codes of each."""
+    samples = getattr(autoencoder.latent, "samples", None)
+    return images if samples is None else images.unsqueeze(1).expand(-1, samples, *images.shape[1:])
+
+
 @models
 @latents
 @shapes
@@ -79,11 +85,12 @@ def test_shapes_and_gradients(build: Build, model: str, latent: str, shape: Shap
     autoencoder = build(shape, f"model={model}", f"latent={latent}")
     images = uniform(3, *shape)
     draw = autoencoder.draw(3, torch.Generator().manual_seed(2))
-    assert (draw is not None) == (latent == "gaussian")
+    assert (draw is not None) == (latent != "deterministic")
     result = autoencoder(images, draw)
     assert result.code.shape == (3, *autoencoder.code_shape)
-    assert result.logits.shape == result.prediction.shape == result.reconstruction.shape == images.shape
-    loss = (result.prediction - images).square().mean()
+    wanted = each_code_gives(images, autoencoder)
+    assert result.logits.shape == result.prediction.shape == result.reconstruction.shape == wanted.shape
+    loss = (result.prediction - wanted).square().mean()
     for penalty in result.penalties:
         loss = loss + penalty.value
     loss.backward()
@@ -406,7 +413,8 @@ class TestTied:
         images, draw = uniform(4, *self.SHAPE), tied.draw(4, torch.Generator().manual_seed(2))
         for autoencoder in (tied, free):
             result = autoencoder(images, draw)
-            loss = (result.prediction - images).square().sum() + sum(p.value for p in result.penalties)
+            wanted = each_code_gives(images, autoencoder)
+            loss = (result.prediction - wanted).square().sum() + sum(p.value for p in result.penalties)
             loss.backward()
         for (ours, mirror), (theirs, encoder) in zip(self.mirrored(tied), self.mirrored(free), strict=True):
             back = theirs.weight.grad.t() if isinstance(theirs, nn.Linear) else theirs.weight.grad

@@ -115,29 +115,29 @@ def test_a_protocol_stands_under_its_name_with_exactly_the_keys_of_its_class(com
     assert {f.name for f in dataclasses.fields(locate(node.pop("_target_"))) if f.init} == set(node)
 
 
-def test_every_combination_on_every_shape_works_or_is_refused_naming_both(compose: Compose) -> None:
+@pytest.mark.parametrize("model", options("model"))
+def test_every_combination_on_every_shape_works_or_is_refused_naming_both(compose: Compose, model: str) -> None:
     """Sparsities stand for what constrains the code; k and the shapes are such that maps can have it."""
     worked, refused = 0, []
-    shapes = ["[1,28,28]", "[3,32,32]", "[3,64,64]", "[3,48,64]"]
+    shapes = ["[1,28,28]", "[3,32,32]", "[3,36,48]"]
     sparsities, latents = options("sparsity"), options("latent")
-    for model in options("model"):
-        for sparsity, latent in itertools.product(sparsities, latents):
-            k = ["sparsity.k=2"] if "topk" in sparsity else []
-            choices = {"model": model, "sparsity": sparsity, "latent": latent, "dataset": "random"}
-            config = compose([*RANDOM, f"model={model}", f"sparsity={sparsity}", f"latent={latent}", *k])
-            for shape in shapes if latent == "deterministic" or sparsity == "none" else shapes[:1]:
-                config["dataset"]["shape"] = yaml.safe_load(shape)
-                try:
-                    two_steps(config, choices)
-                    worked += 1
-                except AerunError as error:
-                    refused.append((latent, sparsity))
-                    assert f"latent={latent}" in str(error) and f"sparsity={sparsity}" in str(error)
-                    assert "\n" not in str(error)
+    for sparsity, latent in itertools.product(sparsities, latents):
+        k = ["sparsity.k=2"] if "topk" in sparsity else []
+        choices = {"model": model, "sparsity": sparsity, "latent": latent, "dataset": "random"}
+        config = compose([*RANDOM, f"model={model}", f"sparsity={sparsity}", f"latent={latent}", *k])
+        for shape in shapes if latent == "deterministic" or sparsity == "none" else shapes[:1]:
+            config["dataset"]["shape"] = yaml.safe_load(shape)
+            try:
+                two_steps(config, choices)
+                worked += 1
+            except AerunError as error:
+                refused.append((latent, sparsity))
+                assert f"latent={latent}" in str(error) and f"sparsity={sparsity}" in str(error)
+                assert "\n" not in str(error)
     # Refused: each Gaussian latent with each of the five constraints, and nothing else.
     gaussian = [latent for latent in latents if latent != "deterministic"]
     assert set(refused) == set(itertools.product(gaussian, [name for name in sparsities if name != "none"]))
-    assert worked == len(options("model")) * (len(sparsities) + len(gaussian)) * len(shapes)
+    assert worked == (len(sparsities) + len(gaussian)) * len(shapes)
 
 
 @pytest.mark.parametrize(
