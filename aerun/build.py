@@ -98,7 +98,9 @@ def check_data(settings: Settings, data: Data) -> None:
             if split.targets.dtype != torch.uint8 and not in_unit_range(split.targets):
                 ends = [(float(chunk.min()), float(chunk.max())) for chunk in split.targets.split(CHUNK)]
                 low, high = min(low for low, _ in ends), max(high for _, high in ends)
-                raise ConfigError(f"loss=bce: needs targets in [0,1], the data reach from {low:g} to {high:g}")
+                raise ConfigError(
+                    f"{settings.name('loss')}: needs targets in [0,1], the data reach from {low:g} to {high:g}"
+                )
 
 
 def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:

@@ -37,7 +37,7 @@ def evaluate(autoencoder: Autoencoder, split: Split, noise: Any, loss: Any) -> d
     of nonzero code values of an image), ``dead_units`` (share of code units with one value for all images) and
     ``output_spread`` (variance of the reconstructions over that of the targets, both summed over pixels).
     PSNR is the mean of the images' own PSNRs, with reconstructions clipped to [0,1] and a peak of 1; ``psnr_pooled``
-    is that of the mean of their squared errors, which is never higher. Both are left out where targets leave [0,1].
+    is that of the mean of their squared errors. Both are left out where targets leave [0,1].
     Where the input is corrupted, ``input_psnr`` and ``input_psnr_pooled`` are those of the corrupted input.
     """
     return Evaluation(split, noise, loss)(autoencoder)

@@ -10,6 +10,8 @@ nothing that has finished. Rows of other names stay as they were.
 from __future__ import annotations
 
 import argparse
+import json
+import platform
 import re
 import statistics
 import subprocess
@@ -42,10 +44,11 @@ SHORT, UNMEASURED = "**falls short**", "| not measured |"
 
 @dataclass(frozen=True)
 class Measured:
-    """What finished runs of one preset have found; the summaries of as many seeds."""
+    """What finished runs of one preset have found: the summaries of as many seeds, where and when they were made."""
 
     summaries: list[dict[str, Any]]
-    threads: int
+    place: str = ""
+    day: str = ""
 
     def values(self, name: str) -> list[float]:
         """A number of the summaries, by its path: ``test/sse``."""
@@ -104,7 +107,7 @@ def absent(config: dict[str, Any]) -> str | None:
 
 def measured(row: Row, configs: Sequence[dict[str, Any]], outputs: Path) -> Measured | None:
     """The finished runs of just these configurations; None where there is none."""
-    from aerun.runfolder import read_summary
+    from aerun.runfolder import SUMMARY, read_summary
     from aerun.sweep.index import read_index
     from aerun.sweep.job import identity
 
@@ -112,13 +115,27 @@ def measured(row: Row, configs: Sequence[dict[str, Any]], outputs: Path) -> Meas
     index = read_index(folder)
     names = index.names() if index else {}
     places = [folder / names[digest] for digest in map(identity, configs) if digest in names]
-    summaries = [summary for summary in map(read_summary, places) if summary is not None]
-    return Measured(summaries, configs[0]["trainer"]["threads"]) if summaries else None
+    found = {place: summary for place in places if (summary := read_summary(place)) is not None}
+    if not found:
+        return None
+    last = max(found, key=lambda place: (place / SUMMARY).stat().st_mtime)
+    day = date.fromtimestamp((last / SUMMARY).stat().st_mtime)
+    return Measured(list(found.values()), device(last), str(day))
 
 
-def place(found: Measured) -> str:
-    """The machine, and how much of it a run had."""
-    return f"{processor()}, {found.threads} thread{'s' * (found.threads > 1)}"
+def device(folder: Path) -> str:
+    """What a run was computed on, and how much of it it had."""
+    from aerun.runfolder import ENVIRONMENT
+
+    try:
+        about = json.loads((folder / ENVIRONMENT).read_text())
+        name, threads = str(about["device_name"]), int(about["threads"])
+        if about["device"] != "cpu":
+            return name
+        name = processor() if about["host"] == platform.node() else name
+    except (OSError, ValueError, KeyError):
+        return "not known"
+    return f"{name}, {threads} thread{'s' * (threads > 1)}"
 
 
 def spread(values: Sequence[float], digits: int) -> str:
@@ -149,7 +166,7 @@ def line(row: Row, found: Measured | None, why: str = "") -> str:
     if found is None or not values:
         return _cells([*cells, _against(row, found), why or f"no {row.metric}", "", "", "not measured", ""])
     ours = spread(values, row.digits).replace(" (", f"{row.unit} (")
-    when = f"{date.today()}, {place(found)}"
+    when = ", ".join(text for text in (found.day, found.place) if text)
     judged = verdict(row, statistics.fmean(values))
     return _cells([*cells, _against(row, found), ours, f"{found.minutes:.1f}", found.epochs, judged, when])
 
@@ -182,14 +199,15 @@ def write_page(lines: dict[str, str], page: Path = PAGE) -> str:
 
 
 def write_ours(row: Row, found: Measured, folder: Path = EXPERIMENTS) -> None:
-    """Put what was measured into the preset's own file."""
+    """Put what was measured into the preset's own file, in place of what stood there, lines that go on included."""
     path, values = folder / f"{row.experiment}.yaml", found.values(f"test/{row.metric}")
     if row.overrides or not values:
         return
     seeds = f"{len(values)} seed{'s' * (len(values) > 1)}"
-    ours = f"{spread(values, row.digits).rpartition(' (')[0]}{row.unit}, {seeds}"
-    ours += f" ({date.today()}, {found.epochs} epochs, {found.minutes:.1f} minutes a run, {place(found)})"
-    path.write_text(re.sub(r"(?m)^# ours: .*$", lambda _: f"# ours: {ours}", path.read_text(), count=1))
+    ours = f"test/{row.metric} {spread(values, row.digits).rpartition(' (')[0]}{row.unit}, {seeds}"
+    ours += f" ({found.day}, {found.epochs} epochs, {found.minutes:.1f} minutes a run, {found.place})"
+    new = re.sub(r"(?m)^# ours: .*$(\n#   .*$)*", lambda _: f"# ours: {ours}", path.read_text(), count=1)
+    path.write_text(new)
 
 
 def main() -> int:
@@ -210,7 +228,7 @@ def main() -> int:
     if unknown:
         parser.error(f"{unknown[0]}: is no preset of this table; there are {', '.join(there)}")
     well = True
-    for name in arguments.names or there:
+    for name in arguments.names or [name for name, row in there.items() if not row.by_name]:
         row = there[name]
         configs = configurations(row, arguments.seeds)
         missing = absent(configs[0])

@@ -36,7 +36,7 @@ from benchmarks.machine import processor  # noqa: E402
 JOBS = 16
 LONGER = """## Longer runs
 
-The same sweep alone, {jobs} runs of so many epochs each (`--long`, {date}, {processor}, {repeats} times each):"""
+The same sweep alone, {jobs} runs of so many epochs each (`--long`, {date}, {processor}, repeats: {repeats}):"""
 HEADING = len("## Longer runs")
 NOTE = """
 What a run does beside its steps (test metrics, figures and projector at its end, validation after every epoch, and
@@ -136,7 +136,7 @@ def main() -> None:
         "",
         f"Made by `python benchmarks/sweep.py --epochs {given.epochs}` on {date.today()}, {processor()}. "
         f"{JOBS} runs of model=fc, {given.epochs} epochs each, on the embedded 10,000 images, one thread a process, "
-        f"{given.repeats} times in turn.",
+        f"repeats: {given.repeats}, in turn.",
         NOTE,
         "| | median | lowest | highest |",
         "|---|---|---|---|",
@@ -145,7 +145,7 @@ def main() -> None:
         text.append(f"| {name} | {statistics.median(column):.2f} | {min(column):.2f} | {max(column):.2f} |")
     print("\n".join(text))
     page = ROOT / "docs" / "sweep.md"
-    _, heading, longer = page.read_text().partition(LONGER[:HEADING])
+    _, heading, longer = (page.read_text() if page.exists() else "").partition(LONGER[:HEADING])
     page.write_text("\n".join(text) + (f"\n\n{heading}{longer}" if heading else "\n"))
 
 

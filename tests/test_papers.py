@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ HIGH = Row(
 
 
 def found(metric: str, *values: float) -> Measured:
-    return Measured([{"test": {metric: v}, "baselines": {}, "wall_seconds": 90, "epochs": 31} for v in values], 1)
+    return Measured([{"test": {metric: v}, "baselines": {}, "wall_seconds": 90, "epochs": 31} for v in values])
 
 
 @pytest.mark.parametrize(
@@ -62,11 +63,11 @@ def test_every_row_has_as_many_cells_as_the_head(tmp_path: Path) -> None:
 
 def test_a_presets_file_is_given_its_number_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "low.yaml"
-    path.write_text("# paper: x\n# ours: not yet measured\nseed: 0 # ours: no\n")
+    path.write_text("# paper: x\n# ours: 2.7,\n#   and more\n# minutes: 1\nseed: 0 # ours: no\n")
     write_ours(LOW, found("sse", 2.8, 2.9), tmp_path)
     lines = path.read_text().splitlines()
-    assert lines[0] == "# paper: x" and lines[2] == "seed: 0 # ours: no"
-    assert lines[1].startswith("# ours: 2.85 ± 0.07, 2 seeds (") and "31 epochs, 1.5 minutes a run" in lines[1]
+    assert lines[0] == "# paper: x" and lines[2:] == ["# minutes: 1", "seed: 0 # ours: no"]
+    assert lines[1].startswith("# ours: test/sse 2.85 ± 0.07, 2 seeds (") and "31 epochs, 1.5 minutes a run" in lines[1]
 
 
 def test_only_runs_of_the_presets_present_settings_count(tmp_path: Path) -> None:
@@ -85,3 +86,8 @@ def test_only_runs_of_the_presets_present_settings_count(tmp_path: Path) -> None
         (folder / name / "summary.json").write_text(json.dumps(summary))
     result = measured(row, configs, tmp_path)
     assert result is not None and result.values("test/sse") == [3.0]
+    assert (result.place, result.day) == ("not known", str(date.today()))
+    about = {"device": "cuda:0", "device_name": "Big GPU", "threads": 1, "host": "elsewhere"}
+    (folder / "job0" / "environment.json").write_text(json.dumps(about))
+    result = measured(row, configs, tmp_path)
+    assert result is not None and result.place == "Big GPU"  # of the run, not of who writes the page

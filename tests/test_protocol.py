@@ -205,6 +205,31 @@ def test_one_that_cannot_answer_takes_nothing_from_the_others(capsys: pytest.Cap
     assert "knn_error" in output and "protocol.far: k=1000: is more" in output
 
 
+def test_a_model_is_asked_in_evaluation_mode_and_left_as_it_was() -> None:
+    """A layer of somebody's own may act otherwise while training, and keep statistics."""
+    asked = subject()
+    seen = []
+
+    def spoils(about: Subject) -> dict[str, float]:
+        seen.append(about.autoencoder.training)
+        about.autoencoder.train()
+        return {}
+
+    for mode in (True, False):
+        asked.autoencoder.train(mode)
+        ask({"one": spoils, "two": spoils}, asked)
+        assert asked.autoencoder.training is mode
+    assert seen == [False] * 4
+
+
+def test_classifiers_of_images_that_are_drawn_anew_see_binary_ones() -> None:
+    random = Random(**{**RANDOM, "images": 60, "shape": [1, 2, 3], "binarise": "dynamic", "validation": 10})
+    data = random.load(torch.device("cpu"))
+    assert data.train.inputs[:].unique().numel() > 2  # grey until a minibatch is formed
+    for part in Coding().parts(Subject(model(), data, None, None, random, 0)):
+        assert all(set(piece[:].unique().tolist()) <= {0, 255} for piece in part.images)
+
+
 def test_draws_have_every_class_alike_and_depend_on_the_seed() -> None:
     labels = np.repeat([0, 1, 2], [50, 30, 20])
     draws = balanced_draws(labels, 11, 4, seed=0)

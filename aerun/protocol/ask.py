@@ -46,18 +46,28 @@ def refuse(protocols: Mapping[str, Any], data: Data, autoencoder: Autoencoder) -
 
 
 def ask(protocols: Mapping[str, Any], subject: Subject) -> Answers:
-    """Ask each in turn. One that cannot answer takes nothing from the others, nor from the run."""
+    """Ask each in turn, the model being in evaluation mode. One that cannot answer takes nothing from the others,
+    nor from the run."""
     answers = Answers()
-    for name, protocol in protocols.items():
-        log.info("protocol %s", name)
-        try:
-            answer = protocol(subject)
-        except AerunError as error:
-            answers.unanswered[name] = str(error)
-            log.error("protocol.%s: %s", name, error)
-            continue
-        if isinstance(answer, Answer):
-            answers.pictures |= answer.pictures
-            answer = answer.numbers
-        answers.numbers[name] = {key: float(value) for key, value in answer.items()}
+    was_training = subject.autoencoder.training
+    try:
+        for name, protocol in protocols.items():
+            log.info("protocol %s", name)
+            subject.autoencoder.eval()
+            _ask(name, protocol, subject, answers)
+    finally:
+        subject.autoencoder.train(was_training)
     return answers
+
+
+def _ask(name: str, protocol: Any, subject: Subject, answers: Answers) -> None:
+    try:
+        answer = protocol(subject)
+    except AerunError as error:
+        answers.unanswered[name] = str(error)
+        log.error("protocol.%s: %s", name, error)
+        return
+    if isinstance(answer, Answer):
+        answers.pictures |= answer.pictures
+        answer = answer.numbers
+    answers.numbers[name] = {key: float(value) for key, value in answer.items()}
