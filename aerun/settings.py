@@ -259,6 +259,11 @@ def _check_unread(settings: Settings, overrides: Sequence[str]) -> None:
         "trainer.epochs": (getattr(settings.trainer, "steps", None) is not None, "trainer.steps is given instead"),
         "trainer.min_delta": (getattr(settings.trainer, "patience", 1) is None, "trainer.patience is null"),
     }
+    for key in sorted(key for key in typed if key.startswith(f"{SEVERAL}.")):
+        name = key.split(".")[1]
+        if name not in settings.protocol:
+            chosen = ", ".join(settings.protocol) or "none"
+            raise ConfigError(f"{key}: would not be read, since that protocol is not chosen; chosen: {chosen}")
     for key, (is_unread, reason) in unread.items():
         if is_unread and key in typed:
             raise ConfigError(f"{key}: would not be read, since {reason}")

@@ -230,6 +230,30 @@ def test_classifiers_of_images_that_are_drawn_anew_see_binary_ones() -> None:
         assert all(set(piece[:].unique().tolist()) <= {0, 255} for piece in part.images)
 
 
+def test_an_error_of_any_kind_takes_nothing_from_the_run() -> None:
+    """scikit-learn's own, for one: a classifier of a single class."""
+    single = blobs(50, 1)
+    single.labels = torch.zeros(50).long()
+    answers = ask(
+        {"svm": LinearSVM(strengths=[1e-3]), "near": NearestNeighbours(k=1)}, subject(train=single, validation=None)
+    )
+    assert answers.unanswered["svm"].startswith("ValueError: ") and "near" in answers.numbers
+
+
+def test_layers_that_training_held_are_trained_with_labels() -> None:
+    asked = subject(Autoencoder(
+        nn.Linear(6, 6), nn.Linear(6, 6), input_shape=(6,), output_shape=(6,), code_shape=(6,),
+        output_activation="identity", sparsity=NoSparsity("identity"), latent=Deterministic(),
+    ))  # fmt: skip
+    keys: dict[str, Any] = {"labels": [30], "draws": 1, "steps": 20, "hidden": 0, "batch_size": 10, "lr": 0.1}
+    keys |= {"weight_decay": 0.0, "draw_seed": 0}
+    found = []
+    for held in (False, True):
+        asked.autoencoder.requires_grad_(not held)
+        found.append(SemiSupervised(**keys)(asked))
+    assert found[0] == found[1]
+
+
 def test_draws_have_every_class_alike_and_depend_on_the_seed() -> None:
     labels = np.repeat([0, 1, 2], [50, 30, 20])
     draws = balanced_draws(labels, 11, 4, seed=0)

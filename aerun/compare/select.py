@@ -13,7 +13,7 @@ from aerun.settings import GROUPS
 from aerun.spec import nearest
 
 DEFAULT_METRICS = ("test/mse", "test/psnr", "train_seconds")
-HIGHER_IS_BETTER = ("psnr", "ssim", "accuracy", "knn", "f1", "auc", "r2", "images_per_second")
+HIGHER_IS_BETTER = ("psnr", "ssim", "accuracy", "knn", "f1", "auc", "r2", "images_per_second", "likelihood", "elbo")
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,

@@ -63,9 +63,10 @@ def ask(protocols: Mapping[str, Any], subject: Subject) -> Answers:
 def _ask(name: str, protocol: Any, subject: Subject, answers: Answers) -> None:
     try:
         answer = protocol(subject)
-    except AerunError as error:
-        answers.unanswered[name] = str(error)
-        log.error("protocol.%s: %s", name, error)
+    except Exception as error:  # whatever it is, the run is trained
+        ours = isinstance(error, AerunError)
+        answers.unanswered[name] = str(error) if ours else f"{type(error).__name__}: {' '.join(str(error).split())}"
+        log.error("protocol.%s: %s", name, answers.unanswered[name], exc_info=None if ours else error)
         return
     if isinstance(answer, Answer):
         answers.pictures |= answer.pictures

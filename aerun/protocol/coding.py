@@ -97,6 +97,8 @@ class Coding:
             raise ConfigError(f"classes={self.classes}: {missing[0]} is no label of these data. Allowed: 0 to {last}")
         if self.k_factor != 1 and not (self.sparse and hasattr(autoencoder.sparsity, "k")):
             raise ConfigError(f"k_factor={self.k_factor:g}: needs a sparsity with a k, and sparse=true")
+        if not self.sparse and not hasattr(autoencoder.sparsity, "activation"):
+            raise ConfigError("sparse=false: needs a sparsity with an activation, which is then all that is left of it")
         shape = list(autoencoder.code_shape)
         if self.pool is not None and len(shape) != 3:
             raise ConfigError(f"pool={self.pool}: needs feature maps, the code is {shape}")
@@ -142,6 +144,7 @@ class Coding:
         from aerun.sparsity import NoSparsity
 
         own: Any = autoencoder.sparsity
+        own = getattr(own, "alone", own)  # of a run of several processes
         if not self.sparse:
             return NoSparsity(own.activation)
         if self.k_factor == 1:

@@ -73,7 +73,7 @@ class SemiSupervised(Coding):
         import torch
         from torch import nn
 
-        model = copy.deepcopy(autoencoder)
+        model = copy.deepcopy(autoencoder).requires_grad_(True)  # the run may have held some layers
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.draw_seed + seed)
             for module in model.encoder.modules() if fresh else ():

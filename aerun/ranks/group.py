@@ -107,17 +107,17 @@ class Group(Alone):
 class WholeBatch:
     """A sparsity that looks at the minibatch as a whole, and so is shown all of it on every rank.
 
-    Whatever it does with other ranks' rows has its gradient there.
+    Whatever it does with other ranks' rows has its gradient there. ``alone`` is the sparsity itself.
     """
 
     def __init__(self, sparsity: Sparsity, group: Group) -> None:
-        self.sparsity, self.group = sparsity, group
+        self.alone, self.group = sparsity, group
 
     def __call__(self, features: Tensor, training: bool) -> tuple[Tensor, list[Penalty]]:
         """features of own rows -> code of own rows, and penalties over all."""
         if not training:
-            return self.sparsity(features, False)
-        code, penalties = self.sparsity(gathered(features, self.group), True)
+            return self.alone(features, False)
+        code, penalties = self.alone(gathered(features, self.group), True)
         return self.group.own(code), penalties
 
 

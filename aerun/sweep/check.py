@@ -7,25 +7,32 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
 
-from aerun.build import build_autoencoder, check_data
+from aerun.build import build_autoencoder, build_stages, check_data
 from aerun.dataset.base import Data
 from aerun.errors import AerunError
 from aerun.layerwise import take_over
+from aerun.protocol.ask import refuse
 from aerun.ranks.launch import device_of_each
 from aerun.settings import parse
-from aerun.stages import epochs_of
+from aerun.step import Parts
 from aerun.sweep.remote import Finding
 from aerun.sweep.share import mapped, share, shared_path
 from aerun.trainer import Greedy
 
 log = logging.getLogger(__name__)
 SHAPING = ("dataset", "model", "latent", "sparsity", "loss")
-STAGES = ("_target_", "stage_epochs", "stage_optimizer")  # of the trainer: what the layers must suit
+STAGES = (
+    "_target_",
+    "epochs",
+    "stage_epochs",
+    "stage_optimizer",
+    "freeze_earlier",
+)  # of the trainer: what the layers must suit
 
 
 def check(
@@ -74,7 +81,7 @@ def _on_device(finding: Finding, config: Mapping[str, Any]) -> Finding:
 
 def _key(config: Mapping[str, Any]) -> str:
     trainer = {key: config["trainer"].get(key) for key in STAGES}
-    shared = [config.get(key) for key in ("init_from", "freeze")]
+    shared = [config.get(key) for key in ("init_from", "freeze", "protocol")]
     return json.dumps([[config[group] for group in SHAPING], trainer, shared], sort_keys=True)
 
 
@@ -97,7 +104,10 @@ def _check(
         with torch.device("meta"):
             autoencoder = build_autoencoder(settings, found)
             if isinstance(settings.trainer, Greedy):
-                epochs_of(settings.trainer, settings.stage_optimizers, autoencoder, settings.name("model"))
+                nothing = cast("torch.optim.Optimizer", None)  # each stage has its own, when it is entered
+                whole = Parts(autoencoder, found, settings.noise, settings.loss, nothing, settings.scheduler, 0)
+                build_stages(settings, settings.trainer, whole)
+        refuse(settings.protocol, found, autoencoder)
         if settings.init_from is not None:
             take_over(Path(settings.init_from), autoencoder)
     except Exception as error:

@@ -149,6 +149,10 @@ class Drive:
         if failed:
             print("\nfailed:")
             table([(became, job.label, self._unwritten.get(job.name) or _cause(job.folder)) for job, became in failed])
+        silent = [(job, why) for job in jobs if states[job.name] in ENDED for why in _unanswered(job.folder)]
+        if silent:
+            print("\nprotocols without an answer:")
+            table([(job.label, why) for job, why in silent])
         if self.stopped is not None and self.launcher.detached:
             print(f"\n{self.launcher.farewell()}")
         unfinished = [name for name, became in states.items() if became not in (*ENDED, *FAILED)]
@@ -160,6 +164,8 @@ class Drive:
             raise SweepError(f"{len(failed)} of {len(jobs)} jobs failed; their status.json has the traceback")
         if unfinished:
             raise SweepError(f"{len(unfinished)} of {len(jobs)} jobs have not ended, such as {unfinished[0]}")
+        if silent:
+            raise SweepError(f"{len(silent)} protocols gave no answer, see above; all else of the runs is there")
 
     def _results(self) -> None:
         """The best finished runs of the whole sweep, averaged over seeds."""
@@ -202,8 +208,17 @@ def _result(folder: Path) -> str:
     with contextlib.suppress(DataError, KeyError, TypeError, ValueError):
         summary = read_summary(folder)
         if summary is not None:
-            return f"test MSE {summary['test']['mse']:.6f}"
+            silent = ", ".join(summary.get("unanswered", {}))
+            return f"test MSE {summary['test']['mse']:.6f}" + (f"; no answer from protocol {silent}" if silent else "")
     return _cause(folder)
+
+
+def _unanswered(folder: Path) -> list[str]:
+    """The protocols of a finished run that gave no answer, and why."""
+    with contextlib.suppress(DataError):
+        summary = read_summary(folder) or {}
+        return [f"protocol.{name}: {why}" for name, why in summary.get("unanswered", {}).items()]
+    return []
 
 
 def _cause(folder: Path) -> str:
