@@ -14,7 +14,6 @@ from aerun.loop import Loop
 from aerun.report import Report
 from aerun.signals import StopSignals
 from aerun.stages import WEIGHTS, Stages
-from aerun.step import Parts
 from aerun.tracking import Tracker
 from aerun.trainer import Greedy, Joint
 
@@ -79,18 +78,3 @@ class LayerByLayer:
         ranks.first(lambda: self.checkpoints.keep(name))
         best = load_model(self.checkpoints.folder / name, self.stages.whole.autoencoder)
         log.info("stage %d: best loss %.5g, after epoch %d", number, best.best_loss, best.best_epoch)
-
-
-def fit(
-    settings: Greedy,
-    parts: Parts,
-    progress: Progress,
-    tracker: Tracker,
-    report: Report,
-    checkpoints: Checkpointer,
-    stop: StopSignals,
-    watch: Callable[[int, Mapping[str, float]], None] | None,
-) -> Progress:
-    """Train ``parts`` in its stages from where ``progress`` stands to the end."""
-    assert parts.stages is not None
-    return LayerByLayer(settings, parts.stages, progress, tracker, report, checkpoints, stop, watch).run()

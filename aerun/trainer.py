@@ -111,6 +111,7 @@ class Greedy(Joint):
         watch: Callable[[int, Mapping[str, float]], None] | None = None,
     ) -> Progress:
         """Train the stages, from where ``progress`` stands to the end; see ``aerun.greedy.LayerByLayer.run``."""
-        from aerun.greedy import fit
+        from aerun.greedy import LayerByLayer
 
-        return fit(self, parts, progress, tracker, report, checkpoints, stop, watch)
+        assert parts.stages is not None
+        return LayerByLayer(self, parts.stages, progress, tracker, report, checkpoints, stop, watch).run()
