@@ -117,8 +117,9 @@ def write_page(runs: list[Run]) -> None:
     counts = about["dataset"]["images"]
     head = (
         "# The tutorials' models\n\n"
-        f"{TEXT}\n\nMade by `python benchmarks/tutorial.py`: Fashion-MNIST, {counts['train']:,} training, "
-        f"{counts['validation']:,} validation and {counts['test']:,} test images, seed 0, one run each, one core of "
+        f"{TEXT}\n\nWritten by `python benchmarks/tutorial.py` from one run of each preset: Fashion-MNIST, "
+        f"{counts['train']:,} training, {counts['validation']:,} validation and {counts['test']:,} test images, "
+        f"seed 0, one core of "
         f"{processor()} that others used too, torch {about['versions']['torch']}.\n"
     )
     (PAGE / "README.md").write_text("\n".join([head, *table(runs), "", *sections]))
