@@ -22,6 +22,7 @@ from PIL import Image
 from aerun.dataset import CIFAR10, KMNIST, Data, ImageFolder, placement
 from aerun.dataset import cache as caching
 from aerun.dataset.idx import write_idx
+from aerun.dataset.pictures import Decoder
 from aerun.dataset.rows import Rows
 from aerun.dataset.store import BLOCK, RowFile
 from aerun.errors import DataError
@@ -57,13 +58,13 @@ def pictures(tmp_path: Path) -> Path:
 def count(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The pictures that have been decoded."""
     seen: list[Path] = []
-    decode = ImageFolder.decode
+    decode = Decoder.decode
 
-    def counted(self: ImageFolder, path: Path) -> np.ndarray:
+    def counted(self: Decoder, path: Path) -> np.ndarray:
         seen.append(path)
         return decode(self, path)
 
-    monkeypatch.setattr(ImageFolder, "decode", counted)
+    monkeypatch.setattr(Decoder, "decode", counted)
     return seen
 
 
@@ -310,16 +311,16 @@ def ended(child: int) -> int:
 
 
 def test_processes_at_once_decode_once(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = ImageFolder.decode
+    decode = Decoder.decode
 
-    def noted(self: ImageFolder, path: Path) -> np.ndarray:
+    def noted(self: Decoder, path: Path) -> np.ndarray:
         with (tmp_path / "decoded").open("a") as file:
             file.write(f"{path.name}\n")
         time.sleep(0.02)  # so that the others come while it is being built
         return decode(self, path)
 
     expected = plain(pictures)
-    monkeypatch.setattr(ImageFolder, "decode", noted)
+    monkeypatch.setattr(Decoder, "decode", noted)
 
     def job() -> None:
         assert same(images_of(load(pictures)), expected)
@@ -332,16 +333,16 @@ def test_processes_at_once_decode_once(pictures: Path, tmp_path: Path, monkeypat
 def test_a_killed_builder_leaves_nothing_that_is_used(
     pictures: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, count: list[Path]
 ) -> None:
-    monkeypatch.setattr("aerun.dataset.folder.CHUNK", 1)  # several chunks, so that some are written
-    decode = ImageFolder.decode
+    monkeypatch.setattr("aerun.dataset.pictures.CHUNK", 1)  # several chunks, so that some are written
+    decode = Decoder.decode
 
-    def deadly(self: ImageFolder, path: Path) -> np.ndarray:
+    def deadly(self: Decoder, path: Path) -> np.ndarray:
         if path.name == "30.png":
             os.kill(os.getpid(), signal.SIGKILL)
         return decode(self, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ImageFolder, "decode", deadly)
+        patch.setattr(Decoder, "decode", deadly)
         assert ended(forked(lambda: str(load(pictures)) and None)) == -signal.SIGKILL
     assert [path for path in cache.iterdir() if path.name.count(".") > 2]  # what it was writing
     assert files(cache, "json") == []

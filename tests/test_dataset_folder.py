@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from aerun.dataset import ImageFolder
+from aerun.dataset.pictures import Decoder
 from aerun.errors import DataError
 from tests.keys import PLAIN
 
@@ -60,7 +61,8 @@ def read(root: Path, **keys: Any) -> np.ndarray:
 def decode(picture: Image.Image, tmp_path: Path, name: str = "x.png", save: dict[str, Any] | None = None, **keys: Any):
     """One picture through a file: uint8 [C,H,W]."""
     picture.save(tmp_path / name, **(save or {}))
-    return folder(tmp_path, **keys).decode(tmp_path / name)
+    made = folder(tmp_path, **keys)
+    return Decoder(made.shape, made.fit).decode(tmp_path / name)
 
 
 def blend(value: int, alpha: int) -> float:

@@ -69,14 +69,19 @@ def test_a_part_imports_no_other_part(part: str) -> None:
 
 def test_nothing_below_the_experiment_imports_it() -> None:
     assert importers("aerun.experiment") <= {"cli.py", "sweep/work.py", "ranks/worker.py"}
-    assert importers("aerun.trained") <= {"cli.py", "__init__.py"}
+    assert importers("aerun.trained") <= {"cli.py", "__init__.py", "use/opened.py"}
     assert importers("aerun.cli") == set()
+
+
+def test_nothing_that_trains_knows_what_is_done_with_a_trained_run() -> None:
+    assert {path for path in importers("aerun.use") if not path.startswith("use/")} <= {"__init__.py"}
 
 
 def test_comparisons_work_from_files_alone() -> None:
     """Nothing that runs is imported, and matplotlib only through the one module that asks for pictures."""
     files = [path for path in MODULES if path.parent.name == "compare"]
     allowed = {
+        "aerun.arguments",
         "aerun.compare",
         "aerun.errors",
         "aerun.files",
@@ -105,6 +110,7 @@ def test_comparisons_work_from_files_alone() -> None:
         "aerun.dataset",
         "aerun.model",
         "aerun.trainer",
+        *(f"aerun.use.commands.{path.stem}" for path in MODULES if path.parent.name == "commands"),
     ],
 )
 def test_importing_what_answers_first_does_not_import_torch(module: str) -> None:

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import NoReturn
 
+from aerun.arguments import Parser, count
 from aerun.compare.collect import collect
 from aerun.compare.export import as_csv, as_json
 from aerun.compare.sheet import markdown, terminal
@@ -20,8 +20,7 @@ from aerun.errors import ConfigError
 from aerun.files import write_bytes, write_text
 from aerun.spec import nearest
 
-EPILOG = """\
-examples:
+EXAMPLES = """\
   %(prog)s outputs/grid                                    what varied, mean and deviation over seeds, best first
   %(prog)s outputs/grid --where 'sparsity=topk' --metric test/psnr,validation/loss
   %(prog)s outputs/grid --group-by model                   averaged over everything else
@@ -30,21 +29,9 @@ examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as everything here does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; --help shows how")
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """All options."""
-    result = _Parser(
-        description="Compare runs by what their folders say: only the keys that varied, averaged over seeds.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    result = Parser("Compare runs by what their folders say: only the keys that varied, averaged over seeds.", EXAMPLES)
     add = result.add_argument
     add("paths", nargs="+", metavar="SWEEP_OR_RUN", help="folders of sweeps, of runs, or of either")
     add("--metric", action="append", default=[], metavar="NAME,…", help="numbers to show, the first one ranks")
@@ -55,17 +42,11 @@ def parser() -> argparse.ArgumentParser:
     add("--keys", action="append", default=[], metavar="KEY,…", help="show these keys too")
     add("--sort", metavar="NAME", help="sort by this key or number (default: the first metric, best first)")
     add("--descending", action="store_true", help="turn the order around")
-    add("--best", nargs="?", type=_count, const=1, metavar="N", help="the best N only (1), and how to load the best")
+    add("--best", nargs="?", type=count, const=1, metavar="N", help="the best N only (1), and how to load the best")
     add("--format", choices=("table", "markdown", "csv", "json"), default="table", help="what is printed")
     add("--output", type=Path, metavar="FOLDER", help="write Markdown, CSV, JSON, pictures and index.html here")
     add("--html", type=Path, metavar="FILE", help="write the page alone, pictures included")
     return result
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}': must be a whole number, at least 1")
-    return int(text)
 
 
 def _best_before_path(words: Sequence[str]) -> list[str]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,19 +13,16 @@ from aerun.dataset.base import Arrays, Dataset
 from aerun.dataset.cache import cached_rows, files_key
 from aerun.dataset.memory import check_room
 from aerun.dataset.parts import holdout
+from aerun.dataset.pictures import ENDINGS, Decoder, list_pictures
 from aerun.dataset.places import existing
 from aerun.dataset.rows import Rows
-from aerun.dataset.store import CHUNK
 from aerun.errors import DataError
-from aerun.progress import counting
 from aerun.spec import Range, Size
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL import Image
 
 NAMED = 20  # pictures that cannot be decoded are named up to so many
-ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
 log = logging.getLogger(__name__)
 
 
@@ -117,41 +111,10 @@ class ImageFolder(Dataset):
 
     def decoded(self, paths: list[Path], bad: dict[int, str]) -> Iterator[np.ndarray]:
         """The pictures in chunks [n,C,H,W]; of those that do not decode, which are black, ``bad`` gets the reasons."""
-        import numpy as np
-        from PIL import Image
-
-        root = Path(self.root).expanduser().resolve()
-        threads = os.cpu_count() or 1
-        size = max(4 * threads, CHUNK // math.prod(self.shape))
-
-        def attempt(path: Path) -> np.ndarray | Exception:
-            try:
-                if path.is_symlink() and not path.resolve().is_relative_to(root):
-                    raise ValueError("it links to a file outside dataset.root")
-                return self.decode(path)
-            except Exception as error:  # damaged metadata make Pillow raise nearly anything
-                return error
-
-        # Pillow decodes and resizes outside the interpreter lock, so threads are enough. It warns of pictures half as
-        # large as those that it refuses; a collection of large scans should not fill the screen with that.
-        with (
-            ThreadPoolExecutor(threads) as pool,
-            warnings.catch_warnings(),
-            counting("pictures", len(paths)) as bar,
-        ):
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            for start in range(0, len(paths), size):
-                part = paths[start : start + size]
-                chunk = np.zeros((len(part), *self.shape), np.uint8)
-                for index, result in enumerate(pool.map(attempt, part)):
-                    bar.update()
-                    if isinstance(result, Exception):
-                        bad[start + index] = " ".join(str(result).split()) or type(result).__name__
-                    else:
-                        chunk[index] = result
-                if self.on_error == "fail" or len(bad) == len(paths):
-                    self.report(paths, bad)
-                yield chunk
+        for chunk in Decoder(self.shape, self.fit).chunks(paths, bad, existing(self.root)):
+            if self.on_error == "fail" or len(bad) == len(paths):
+                self.report(paths, bad)
+            yield chunk
 
     def report(self, paths: list[Path], bad: dict[int, str]) -> None:
         """Name the pictures that do not decode. DataError for the first if that is asked for, or if it is all."""
@@ -164,51 +127,3 @@ class ImageFolder(Dataset):
             log.warning("%d more pictures cannot be decoded and are left out", len(bad) - NAMED)
         if len(bad) == len(paths):
             raise DataError(f"dataset.root={self.root}: none of its {len(paths)} pictures can be decoded")
-
-    def decode(self, path: Path) -> np.ndarray:
-        """The picture as uint8 [channels, height, width]."""
-        import numpy as np
-        from PIL import Image, ImageOps
-
-        _, height, width = self.shape
-        with Image.open(path) as opened:
-            picture = over_white(ImageOps.exif_transpose(opened)).convert("L" if self.channels == 1 else "RGB")
-        resample = Image.Resampling.LANCZOS
-        if self.fit == "crop":
-            picture = ImageOps.fit(picture, (width, height), resample)
-        elif self.fit == "pad":
-            white = 255 if self.channels == 1 else (255, 255, 255)
-            picture = ImageOps.pad(picture, (width, height), resample, color=white)
-        else:
-            picture = picture.resize((width, height), resample)
-        pixels = np.asarray(picture, np.uint8)
-        return np.ascontiguousarray(pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1))
-
-
-def list_pictures(root: Path) -> list[Path]:
-    """Files below ``root`` with a picture's ending, sorted; links to folders are not followed."""
-    found = [
-        Path(folder) / name
-        for folder, _, names in os.walk(root)
-        for name in names
-        if Path(name).suffix.lower() in ENDINGS
-    ]
-    return sorted(found)
-
-
-def over_white(picture: Image.Image) -> Image.Image:
-    """The picture with transparency, in whatever mode it is stored, shown over white."""
-    from PIL import Image
-
-    if picture.mode in ("I;16", "I;16B", "I;16L", "I"):
-        import numpy as np
-
-        grey = np.asarray(picture).astype(np.float64)
-        if "transparency" in picture.info:
-            grey[grey == picture.info["transparency"]] = 65535
-        return Image.fromarray((grey / 257).round().clip(0, 255).astype(np.uint8))
-    if not picture.has_transparency_data:
-        return picture
-    picture = picture.convert("RGBA")
-    page = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(page, picture).convert("RGB")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from aerun.dataset.base import Arrays, Dataset
-from aerun.dataset.folder import list_pictures, over_white
+from aerun.dataset.pictures import list_pictures, over_white
 from aerun.dataset.places import existing
 from aerun.errors import DataError
 from aerun.spec import Count, Range

@@ -1,0 +1,129 @@
+"""A trained run, opened to be used on images that it has never seen."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from aerun.autoencoder import Autoencoder
+from aerun.checkpoint import BEST
+from aerun.dataset.pictures import Decoder
+from aerun.errors import DataError
+from aerun.runfolder import CHECKPOINTS, read_choices, read_config, read_summary
+from aerun.trained import load
+
+BLOCK = 64
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The trained model of a run folder, and what tells how to show it images.
+
+    ``encode``, ``decode`` and ``reconstruct`` take any number of images and give float32 on the CPU. They compute in
+    blocks of ``BLOCK`` images, the last one filled up, so what comes out for the n-th image does not depend on how
+    many there are: libraries choose other orders of summation for batches of other sizes.
+    """
+
+    folder: Path
+    autoencoder: Autoencoder
+    config: dict[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one input: [C,H,W] of images, [F] of vectors."""
+        return self.autoencoder.input_shape
+
+    @property
+    def is_image(self) -> bool:
+        """Whether inputs and outputs are images, grey or colour."""
+        shapes = (self.autoencoder.input_shape, self.autoencoder.output_shape)
+        return all(len(shape) == 3 and shape[0] in (1, 3) for shape in shapes)
+
+    @property
+    def is_gaussian(self) -> bool:
+        """Whether the code is a sample around a mean, as a variational autoencoder's, with a standard normal prior."""
+        return bool(self.autoencoder.latent.parameters_per_code > 1)
+
+    @property
+    def code_size(self) -> int:
+        """Numbers of one code."""
+        return torch.Size(self.autoencoder.code_shape).numel()
+
+    @property
+    def fit(self) -> Literal["crop", "pad", "stretch"]:
+        """How pictures of other sizes were brought to the run's: as ``dataset.fit`` says, else ``crop``."""
+        fit: Literal["crop", "pad", "stretch"] = self.config["dataset"].get("fit", "crop")
+        return fit
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """The option chosen in each group; empty where that is not known."""
+        return read_choices(self.folder)
+
+    @cached_property
+    def summary(self) -> dict[str, Any] | None:
+        """What the run found at its end; None if it has not come to it."""
+        return read_summary(self.folder)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the weights: codes of one fingerprint can be compared with each other, and with no others."""
+        return digest(self.autoencoder)
+
+    def decoder(self) -> Decoder:
+        """Makes inputs of picture files. DataError for a run that takes no pictures."""
+        if not self.is_image:
+            shape = "x".join(map(str, self.shape))
+            raise DataError(
+                f"{self.folder}: was trained on inputs of shape {shape}, which are no grey or colour images"
+            )
+        channels, height, width = self.shape
+        return Decoder((channels, height, width), self.fit)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """images[N,*shape], uint8 or float in the data's units ([0,1]) -> codes[N,*code_shape]."""
+        return self._in_blocks(self.autoencoder.encode, images)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """codes[N,*code_shape] -> images[N,*output_shape] in the data's units, nothing clamped."""
+        return self._in_blocks(self.autoencoder.decode, codes)
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """images[N,*shape], uint8 or float in the data's units -> images[N,*output_shape], nothing clamped."""
+        return self._in_blocks(self.autoencoder.reconstruct, images)
+
+    def _in_blocks(self, function: Callable[[Tensor], Tensor], data: Tensor) -> Tensor:
+        parts = []
+        for block in data.split(BLOCK) if len(data) else [data]:
+            values = block.float() / 255 if block.dtype == torch.uint8 else block.float()
+            missing = BLOCK - len(values)
+            if 0 < missing < BLOCK:
+                values = torch.cat([values, values[-1:].expand(missing, *values.shape[1:])])
+            parts.append(function(values)[: len(block)].cpu())
+        return torch.cat(parts)
+
+
+def open_run(folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: Sequence[str] = ()) -> Opened:
+    """The run in ``folder``, with its best weights. DataError if it is not a run folder, or has no weights yet."""
+    path = Path(folder).expanduser()
+    config = read_config(path)
+    if not (path / CHECKPOINTS / BEST).exists():
+        raise DataError(f"{path}: has no trained weights yet ({CHECKPOINTS}/{BEST})")
+    return Opened(path, load(path, device, trusted_packages), config)
+
+
+def digest(autoencoder: Autoencoder) -> str:
+    """Sixteen hexadecimal digits that weights and buffers decide."""
+    state = hashlib.sha256()
+    for name, tensor in autoencoder.state_dict().items():
+        state.update(name.encode())
+        state.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return state.hexdigest()[:16]

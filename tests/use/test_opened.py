@@ -1,0 +1,132 @@
+"""Opening a run, and images of any number and size as it takes them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from aerun.arguments import Parser
+from aerun.errors import ConfigError, DataError
+from aerun.use.command import run_command, takes_run
+from aerun.use.opened import BLOCK, Opened, open_run
+from aerun.use.pictures import as_bytes, as_inputs, find, write_picture
+from aerun.use.sheet import Tile, contact_sheet
+
+Trained = Callable[..., Path]
+
+
+@pytest.mark.parametrize("options", [("sparsity=topk", "sparsity.k=8"), ("model=conv",)])
+def test_an_image_gives_the_same_bits_in_any_company(trained: Trained, options: tuple[str, ...]) -> None:
+    run = open_run(trained(*options))
+    images = torch.rand(2 * BLOCK + 7, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    codes, outputs = run.encode(images), run.reconstruct(images)
+    for count in (1, 2, BLOCK - 1, BLOCK, BLOCK + 1):
+        assert torch.equal(run.encode(images[:count]), codes[:count])
+        assert torch.equal(run.reconstruct(images[:count]), outputs[:count])
+        assert torch.equal(run.decode(codes[:count]), outputs[:count])
+    torch.testing.assert_close(run.autoencoder.encode(images), codes)
+    assert run.encode(images[:0]).shape == (0, *codes.shape[1:])
+    bytes_ = (images * 255).round().byte()
+    assert torch.equal(run.encode(bytes_), run.encode(bytes_.float() / 255))
+
+
+def test_what_a_run_says_of_itself(trained: Trained) -> None:
+    run = open_run(trained())
+    assert (run.shape, run.code_size, run.is_image, run.is_gaussian, run.fit) == ((1, 28, 28), 64, True, False, "crop")
+    assert run.summary is not None and run.summary["epochs"] == 2
+    assert open_run(trained("model=fc_vae")).is_gaussian
+    assert re.fullmatch("[0-9a-f]{16}", run.fingerprint)
+    assert run.fingerprint == open_run(trained()).fingerprint != open_run(trained("seed=1")).fingerprint
+
+
+def test_what_is_no_trained_run(tmp_path: Path, trained: Trained) -> None:
+    with pytest.raises(DataError, match="is not a run folder"):
+        open_run(tmp_path)
+    (tmp_path / "config.yaml").write_text((trained() / "config.yaml").read_text())
+    with pytest.raises(DataError, match="has no trained weights yet"):
+        open_run(tmp_path)
+
+
+def test_pictures_come_as_the_run_takes_them(
+    trained: Trained, drawings: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = open_run(trained())
+    chunks = list(as_inputs(run, find(drawings)))
+    names = [name for part, _ in chunks for name in part]
+    assert names == ["0.png", "1.png", "2.png", "3.png", "below/grey.png"]
+    images = torch.cat([part for _, part in chunks])
+    assert images.shape == (5, 1, 28, 28) and images.dtype == torch.uint8
+    grey = Image.open(drawings / "0.png").convert("L")
+    assert np.array_equal(images[0, 0].numpy(), np.asarray(grey))
+    middle = Image.open(drawings / "1.png").convert("L").crop((0, 6, 28, 34))  # of 40 rows the middle 28
+    assert np.array_equal(images[1, 0].numpy(), np.asarray(middle))
+    assert "broken.png: cannot be decoded" in caplog.text
+    (only,) = as_inputs(run, find(drawings / "0.png"))
+    assert only[0] == ["0.png"] and torch.equal(only[1][0], images[0])
+
+
+def test_places_without_pictures(tmp_path: Path, trained: Trained) -> None:
+    with pytest.raises(DataError, match=r"nowhere: there is no such file or folder"):
+        find(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"has no picture \(\.bmp, "):
+        find(tmp_path)
+    (tmp_path / "notes.txt").write_text("text")
+    with pytest.raises(DataError, match=r"notes\.txt: is no picture"):
+        find(tmp_path / "notes.txt")
+    (tmp_path / "bad.png").write_bytes(b"")
+    with pytest.raises(DataError, match="none of the 1 pictures can be decoded"):
+        list(as_inputs(open_run(trained()), find(tmp_path)))
+    vectors = ("dataset=random", "dataset.shape=[6]", "model.code_size=3")
+    with pytest.raises(DataError, match="was trained on inputs of shape 6, which are no grey or colour images"):
+        open_run(trained(*vectors)).decoder()
+
+
+def test_written_pictures_are_read_back(tmp_path: Path) -> None:
+    images = torch.tensor([[-0.2, 0.0, 0.5], [0.25, 1.0, 1.7]]).expand(3, 2, 3)
+    write_picture(tmp_path / "new" / "a.png", as_bytes(images).transpose(1, 2, 0))
+    back = np.asarray(Image.open(tmp_path / "new" / "a.png"))
+    assert back.shape == (2, 3, 3) and back[..., 0].tolist() == [[0, 0, 128], [64, 255, 255]]
+
+
+def test_a_sheet_has_every_tile_in_its_place() -> None:
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    tiles = [Tile(np.broadcast_to(np.array(c, np.uint8)[:, None, None], (3, 8, 8)), "a caption\nmore") for c in colours]
+    sheet = contact_sheet(tiles, columns=2, side=32, title="three")
+    assert sheet.shape[2] == 3
+    centres = [sheet[21 + 8 + 16 + (i // 2) * (32 + 26 + 8), 8 + 16 + (i % 2) * 40] for i in range(3)]
+    assert [tuple(map(int, pixel)) for pixel in centres] == colours
+
+
+def run_words(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, work: Callable[[Opened], int | None] = lambda _: None
+) -> int:
+    def parser() -> Parser:
+        result = Parser("Does nothing.", "  %(prog)s RUN")
+        takes_run(result)
+        return result
+
+    monkeypatch.setattr(sys, "argv", ["aerun-nothing", *words])
+    with pytest.raises(SystemExit) as ended:
+        run_command(parser, lambda asked: work(open_run(asked.run, asked.device, asked.trust)))
+    code = ended.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def test_a_command_answers_a_mistake_in_a_line(
+    tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_words([str(tmp_path)], monkeypatch) == 1
+    assert capsys.readouterr().err == f"aerun: {tmp_path}: is not a run folder (it has no config.yaml)\n"
+    assert run_words(["--strange"], monkeypatch) == 1
+    assert "--help shows how" in capsys.readouterr().err
+    assert run_words([str(trained())], monkeypatch, lambda _: 3) == 3
+    with pytest.raises(ConfigError):
+        Parser("", "").parse_args(["more"])
