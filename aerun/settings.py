@@ -242,6 +242,10 @@ def _check_pairs(settings: Settings) -> None:
     warmup, epochs = get("scheduler", "warmup_epochs"), get("trainer", "epochs")
     if warmup is not None and epochs and get("trainer", "steps") is None and warmup > epochs:
         raise ConfigError(f"scheduler.warmup_epochs={warmup} is longer than the run, trainer.epochs={epochs}")
+    stages = get("trainer", "stage_epochs")
+    shortest = min((count for count in (stages if isinstance(stages, list) else [stages]) if count), default=None)
+    if warmup is not None and shortest is not None and warmup > shortest:
+        raise ConfigError(f"scheduler.warmup_epochs={warmup} is longer than a stage, trainer.stage_epochs={stages}")
 
 
 def _check_unread(settings: Settings, overrides: Sequence[str]) -> None:

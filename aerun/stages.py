@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from aerun.step import Parts
     from aerun.trainer import Greedy
 
+log = logging.getLogger(__name__)
 WEIGHTS = "stage{}.safetensors"  # beside the checkpoints: the best weights of a stage that is over
 
 
@@ -73,6 +75,14 @@ class Stages:
                     "trainer.stage_epochs can give it 0 epochs"
                 )
         hold(self.whole.autoencoder, self.frozen)
+        skipped = [number for number in range(1, max(self.plan())) if number not in self.plan()]
+        if skipped and self.trainer.freeze_earlier:
+            log.warning(
+                "trainer.stage_epochs=%s: layer pairs of stage %s are held as they began while later ones train; unless "
+                "init_from has set them, use trainer.freeze_earlier=false",
+                self.epochs,
+                ", ".join(map(str, skipped)),
+            )
 
     def is_fine_tuning(self, number: int) -> bool:
         """Whether the stage of that number is the one after the last pair's."""

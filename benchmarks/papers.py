@@ -25,6 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.finished import composed, finished  # noqa: E402
 from benchmarks.machine import processor  # noqa: E402
 from benchmarks.paper_rows import HOW_TO_GET, ROWS, TRIED, Row  # noqa: E402
 
@@ -35,7 +36,7 @@ Every row is a preset of `conf/experiment`, run over seeds and written here by `
 Mean ± sample standard deviation over seeds (n), on the test images, by the settings of the preset's file, which says
 how they were chosen. A published number was found in a copy of the paper's text (text), in the documentation of a
 program that repeats it (code), or stands here from memory (memory). "Falls short" is said of a mean that does not reach
-the line. Minutes are those of a whole run, evaluation and probes included.
+the line. Minutes are those of a whole run, evaluation and probes included, beside a second one on another core.
 
 | preset | paper | protocol | published | to read it against | ours | minutes a run | epochs | verdict | measured |
 |---|---|---|---|---|---|---|---|---|---|"""
@@ -82,18 +83,8 @@ def run(row: Row, seeds: int, jobs: int) -> bool:
 
 def configurations(row: Row, seeds: int) -> list[dict[str, Any]]:
     """The configurations that the preset's file stands for now, one a seed."""
-    import hydra
-    from hydra.core.global_hydra import GlobalHydra
-
-    from aerun.compose import run_config
-
-    found = []
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        for seed in range(seeds):
-            given = [word for word in words(row, 1) if not word.startswith("seed=")]
-            found.append(run_config(hydra.compose("train", overrides=[*given, f"seed={seed}"])))
-    return found
+    given = [word for word in words(row, 1) if not word.startswith("seed=")]
+    return composed([*given, f"seed={seed}"] for seed in range(seeds))
 
 
 def absent(config: dict[str, Any]) -> str | None:
@@ -107,15 +98,9 @@ def absent(config: dict[str, Any]) -> str | None:
 
 def measured(row: Row, configs: Sequence[dict[str, Any]], outputs: Path) -> Measured | None:
     """The finished runs of just these configurations; None where there is none."""
-    from aerun.runfolder import SUMMARY, read_summary
-    from aerun.sweep.index import read_index
-    from aerun.sweep.job import identity
+    from aerun.runfolder import SUMMARY
 
-    folder = outputs / f"papers_{row.name}"
-    index = read_index(folder)
-    names = index.names() if index else {}
-    places = [folder / names[digest] for digest in map(identity, configs) if digest in names]
-    found = {place: summary for place in places if (summary := read_summary(place)) is not None}
+    found = dict(pair for pair in finished(outputs / f"papers_{row.name}", configs) if pair is not None)
     if not found:
         return None
     last = max(found, key=lambda place: (place / SUMMARY).stat().st_mtime)

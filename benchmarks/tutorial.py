@@ -12,6 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from aerun.conf import conf_dir  # noqa: E402
-from aerun.runfolder import ENVIRONMENT, FIGURES, PROBES, read_choices, read_config, read_summary  # noqa: E402
+from aerun.runfolder import ENVIRONMENT, FIGURES, PROBES  # noqa: E402
+from benchmarks.finished import composed, finished  # noqa: E402
 from benchmarks.machine import processor  # noqa: E402
 
 PAGE = ROOT / "docs" / "tutorial"
-SWEEP = "papers_tutorial"
+SWEEP, GIVEN = "papers_tutorial", ["trainer.device=cpu"]
 # In the order of the page.
 NAMES = [
     *("fc", "topk16", "topk5", "kl_weak", "kl_strong", "lifetime25", "lifetime5"),
@@ -71,8 +73,8 @@ def main(names: list[str], outputs: Path = ROOT / "outputs") -> None:
     if unknown:
         raise SystemExit(f"tutorial: {', '.join(unknown)}: no such model; there are {', '.join(every)}")
     train(names, outputs)
-    runs = finished(outputs / SWEEP)
-    write_page([runs[name] for name in every if name in runs])
+    runs = trained(outputs / SWEEP, every)
+    write_page(runs)
     print(f"{PAGE / 'README.md'}: {len(runs)} models")
 
 
@@ -84,7 +86,7 @@ def train(names: list[str], outputs: Path) -> None:
         f"sweep.name={SWEEP}",
         f"hydra.sweep.dir={outputs / SWEEP}",
         "hydra/launcher=joblib",
-        "trainer.device=cpu",
+        *GIVEN,
     ]
     done = subprocess.run(command, check=False)
     if done.returncode:
@@ -96,15 +98,11 @@ def experiment(name: str) -> str:
     return name if name == PATCHES else f"tutorial/{name}"
 
 
-def finished(sweep: Path) -> dict[str, Run]:
-    """The sweep's finished runs by the preset's name."""
-    runs = {}
-    for folder in sorted(path.parent for path in sweep.glob("*/summary.json")):
-        name = read_choices(folder).get("experiment", "").removeprefix("tutorial/")
-        summary = read_summary(folder)
-        if summary is not None:
-            runs[name] = Run(name, folder, summary, read_config(folder))
-    return runs
+def trained(sweep: Path, names: Sequence[str]) -> list[Run]:
+    """The sweep's finished runs of these presets, as their files are now."""
+    configs = composed([f"experiment={experiment(name)}", *GIVEN] for name in names)
+    pairs = zip(names, configs, finished(sweep, configs), strict=True)
+    return [Run(name, *found, config) for name, config, found in pairs if found is not None]
 
 
 def write_page(runs: list[Run]) -> None:

@@ -150,6 +150,17 @@ def test_every_combination_on_every_shape_works_or_is_refused_naming_both(compos
         (["model=conv", "dataset.normalize=standardise"], "normalize=standardise", "output_activation=sigmoid"),
         (["scheduler=plateau", "scheduler.stop_lr=0.5"], "scheduler.stop_lr=0.5", "optimizer.lr=0.001"),
         (["scheduler=cosine", "scheduler.warmup_epochs=99"], "scheduler.warmup_epochs=99", "trainer.epochs=30"),
+        (
+            [
+                "trainer=greedy",
+                "model=fc_deep",
+                "scheduler=cosine",
+                "trainer.stage_epochs=[0,4,1,3]",
+                "scheduler.warmup_epochs=2",
+            ],
+            "scheduler.warmup_epochs=2",
+            "trainer.stage_epochs=[0, 4, 1, 3]",
+        ),
         (["model=conv", "sparsity=topk", "sparsity.k=10"], "model=conv", "sparsity=topk"),
         (["model=conv", "dataset.shape=[30]"], "model=conv", "dataset=random"),
         (["model=conv_fc", "dataset.shape=[1,16,16]"], "model=conv_fc", "dataset=random"),
