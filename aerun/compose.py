@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from aerun.conf import conf_dir
 from aerun.errors import ConfigError
 
 
@@ -21,6 +22,25 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         raise ConfigError(f"{key}{str(error).splitlines()[0]}") from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+def compose_words(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The configuration of one run as the command line composes it from these words, and the option of each group.
+
+    For callers in a process of their own, whose use of Hydra, if any, goes on undisturbed.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    theirs = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            config = compose("train", overrides=list(words), return_hydra_config=True)
+    finally:
+        GlobalHydra.instance().hydra = theirs
+    choices = group_choices(config.hydra.runtime.choices)
+    return run_config(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])), choices
 
 
 def run_config(config: DictConfig) -> dict[str, Any]:

@@ -65,8 +65,9 @@ def guess(name: str) -> str:
     return f"{name}=…" if name in config else next(inner, "trainer.epochs=5")
 
 
-def explain(error: Exception) -> str | None:
-    """The error in one or two lines; None for one that is not the user's to mend."""
+def explain(error: Exception, words: list[str] | None = None) -> str | None:
+    """The error in one or two lines; None for one that is not the user's to mend. ``words``: what was asked for, if not
+    by the command line."""
     if isinstance(error, AerunError):
         return str(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
@@ -77,7 +78,7 @@ def explain(error: Exception) -> str | None:
         if match and match.group(1).startswith("hydra."):
             return _no_hydra_key(match.group(1))
         if match:
-            return str(unknown_key(match.group(1).partition("@")[0], composed(), option_keys()))
+            return str(unknown_key(match.group(1).partition("@")[0], composed(words), option_keys()))
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read as key=value (no spaces around =, and quotes around brackets)"

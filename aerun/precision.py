@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -64,6 +65,17 @@ def difference(parts: Parts, batch: Batch, precision: Precision) -> dict[str, fl
     (loss, exact), (other, changed) = results
     size = exact.norm().clamp_min(TINY)
     return {"loss": abs(other - loss) / max(abs(loss), TINY), "gradient": float((changed - exact).norm() / size)}
+
+
+@contextlib.contextmanager
+def restored_precision() -> Iterator[None]:
+    """A block after which torch's switches are what they were."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        yield
+    finally:
+        if torch.cuda.is_available():
+            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def _allow_tf32(allowed: bool) -> None:

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
 from types import TracebackType
 from typing import NoReturn, Self
 
 from tqdm import tqdm
 
 log = logging.getLogger(__name__)
+_bars = ContextVar("bars", default=True)
+
+
+@contextlib.contextmanager
+def no_bars() -> Iterator[None]:
+    """A block in which a training draws no bar, whatever the terminal: its caller says what there is to say."""
+    before = _bars.set(False)
+    try:
+        yield
+    finally:
+        _bars.reset(before)
 
 
 def counting(what: str, total: int) -> tqdm[NoReturn]:
@@ -22,7 +36,7 @@ class ProgressBar:
 
     def __init__(self, initial: int, total: int, what: str = "") -> None:
         self._what = f"{what}, " if what else ""
-        terminal = sys.stderr.isatty()
+        terminal = sys.stderr.isatty() and _bars.get()
         # On a terminal the bar shows the epochs; their lines go to the log file alone.
         self._consoles = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
         self._filter = (lambda record: not hasattr(record, "epoch")) if terminal else (lambda record: True)

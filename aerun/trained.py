@@ -40,9 +40,14 @@ def load(folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: 
         shapes = json.loads((folder / ENVIRONMENT).read_text())["dataset"]
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder}: has no readable {ENVIRONMENT}, which says the data's shape ({error})") from error
-    autoencoder = build_autoencoder(settings, _shape_only(settings, shapes))
+    autoencoder = of_shape(settings, shapes)
     load_model(folder / CHECKPOINTS / BEST, autoencoder)
     return autoencoder.to(choose_device(device)).eval()
+
+
+def of_shape(settings: Settings, shapes: Mapping[str, Any]) -> Autoencoder:
+    """The model for images of ``input_shape`` and targets of ``output_shape``, with fresh weights, without any data."""
+    return build_autoencoder(settings, _shape_only(settings, shapes))
 
 
 def _shape_only(settings: Settings, shapes: Mapping[str, Any]) -> Data:

@@ -3,6 +3,7 @@
 from aerun.dataset.array import Array
 from aerun.dataset.base import Data, Dataset, Split, as_float
 from aerun.dataset.folder import ImageFolder
+from aerun.dataset.given import Given
 from aerun.dataset.idx import KMNIST, MNIST, FashionMNIST, FashionMNISTMini
 from aerun.dataset.patches import Patches
 from aerun.dataset.random import Random
@@ -18,6 +19,7 @@ __all__ = [
     "Dataset",
     "FashionMNIST",
     "FashionMNISTMini",
+    "Given",
     "ImageFolder",
     "Patches",
     "Random",

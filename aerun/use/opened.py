@@ -90,25 +90,15 @@ class Opened:
 
     def encode(self, images: Tensor) -> Tensor:
         """images[N,*shape], uint8 or float in the data's units ([0,1]) -> codes[N,*code_shape]."""
-        return self._in_blocks(self.autoencoder.encode, images)
+        return in_blocks(self.autoencoder.encode, images)
 
     def decode(self, codes: Tensor) -> Tensor:
         """codes[N,*code_shape] -> images[N,*output_shape] in the data's units, nothing clamped."""
-        return self._in_blocks(self.autoencoder.decode, codes)
+        return in_blocks(self.autoencoder.decode, codes)
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """images[N,*shape], uint8 or float in the data's units -> images[N,*output_shape], nothing clamped."""
-        return self._in_blocks(self.autoencoder.reconstruct, images)
-
-    def _in_blocks(self, function: Callable[[Tensor], Tensor], data: Tensor) -> Tensor:
-        parts = []
-        for block in data.split(BLOCK) if len(data) else [data]:
-            values = block.float() / 255 if block.dtype == torch.uint8 else block.float()
-            missing = BLOCK - len(values)
-            if 0 < missing < BLOCK:
-                values = torch.cat([values, values[-1:].expand(missing, *values.shape[1:])])
-            parts.append(function(values)[: len(block)].cpu())
-        return torch.cat(parts)
+        return in_blocks(self.autoencoder.reconstruct, images)
 
 
 def open_run(folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: Sequence[str] = ()) -> Opened:
@@ -127,3 +117,16 @@ def digest(autoencoder: Autoencoder) -> str:
         state.update(name.encode())
         state.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return state.hexdigest()[:16]
+
+
+def in_blocks(function: Callable[[Tensor], Tensor], data: Tensor) -> Tensor:
+    """``function`` of data[N,...], uint8 (which becomes float in [0,1]) or float, on the CPU, in blocks of ``BLOCK``
+    rows, the last one filled up."""
+    parts = []
+    for block in data.split(BLOCK) if len(data) else [data]:
+        values = block.float() / 255 if block.dtype == torch.uint8 else block.float()
+        missing = BLOCK - len(values)
+        if 0 < missing < BLOCK:
+            values = torch.cat([values, values[-1:].expand(missing, *values.shape[1:])])
+        parts.append(function(values)[: len(block)].cpu())
+    return torch.cat(parts)
