@@ -78,8 +78,8 @@ class Stages:
         skipped = [number for number in range(1, max(self.plan())) if number not in self.plan()]
         if skipped and self.trainer.freeze_earlier:
             log.warning(
-                "trainer.stage_epochs=%s: layer pairs of stage %s are held as they began while later ones train; unless "
-                "init_from has set them, use trainer.freeze_earlier=false",
+                "trainer.stage_epochs=%s: layer pairs of stage %s are held as they began while later ones train; "
+                "unless init_from has set them, use trainer.freeze_earlier=false",
                 self.epochs,
                 ", ".join(map(str, skipped)),
             )
