@@ -17,6 +17,7 @@ class Row:
     ``metric`` stands in the summary's test numbers. ``line`` is to be reached, ``aim`` is hoped for; both and
     ``published`` are in the metric's unit, better lower unless ``higher``. ``baselines``: what to read the number
     against, each the name of a number of the summary, or the number itself. ``overrides`` go beside the preset.
+    ``pictures``: figures of the first run, each with what it shows, for the page.
     ``by_name``: only where the row is asked for, since on a core it would take a day.
     """
 
@@ -34,6 +35,7 @@ class Row:
     baselines: tuple[tuple[str, str | float], ...] = ()
     preset: str = ""
     overrides: tuple[str, ...] = ()
+    pictures: tuple[tuple[str, str], ...] = ()
     by_name: bool = False
 
     @property
@@ -75,6 +77,7 @@ ROWS = (
         line=1.40,
         aim=1.20,
         baselines=(("pixels", 8.23),),
+        pictures=(("features_dictionary", "what each of the 256 units used most adds: strokes, and a few digits"),),
     ),
     Row(
         name="ksparse",
@@ -86,6 +89,7 @@ ROWS = (
         line=1.70,
         aim=1.35,
         baselines=(("pixels", 7.40),),
+        pictures=(("features_dictionary", "what each of the 256 units used most adds"),),
     ),
     Row(
         name="ufldl_selftaught",
@@ -174,6 +178,10 @@ ROWS = (
         protocol="784-128-64-32-2; test squared error summed over pixels",
         metric="sse",
         baselines=(("mean image", "baselines/mean_image/sse"), ("PCA 2", "baselines/pca/sse")),
+        pictures=(
+            ("code_map", "the two numbers of the code of each test image"),
+            ("reconstructions_stages", "the same images after each stage, and after fine-tuning"),
+        ),
     ),
     Row(
         name="why_pretrain",

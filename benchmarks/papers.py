@@ -13,6 +13,7 @@ import argparse
 import json
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from benchmarks.machine import processor  # noqa: E402
 from benchmarks.paper_rows import HOW_TO_GET, ROWS, TRIED, Row  # noqa: E402
 
 PAGE, EXPERIMENTS = ROOT / "docs" / "papers.md", ROOT / "conf" / "experiment"
+PICTURES = "papers"  # the folder of pictures beside the page
 HEAD = """# The papers by name
 
 Every row is a preset of `conf/experiment`, run over seeds and written here by `python benchmarks/papers.py NAME`.
@@ -45,11 +47,14 @@ SHORT, UNMEASURED = "**falls short**", "| not measured |"
 
 @dataclass(frozen=True)
 class Measured:
-    """What finished runs of one preset have found: the summaries of as many seeds, where and when they were made."""
+    """What finished runs of one preset have found: the summaries of as many seeds, where and when they were made.
+
+    ``folder`` is that of the first."""
 
     summaries: list[dict[str, Any]]
     place: str = ""
     day: str = ""
+    folder: Path | None = None
 
     def values(self, name: str) -> list[float]:
         """A number of the summaries, by its path: ``test/sse``."""
@@ -105,7 +110,7 @@ def measured(row: Row, configs: Sequence[dict[str, Any]], outputs: Path) -> Meas
         return None
     last = max(found, key=lambda place: (place / SUMMARY).stat().st_mtime)
     day = date.fromtimestamp((last / SUMMARY).stat().st_mtime)
-    return Measured(list(found.values()), device(last), str(day))
+    return Measured(list(found.values()), device(last), str(day), next(iter(found)))
 
 
 def device(folder: Path) -> str:
@@ -178,9 +183,31 @@ def write_page(lines: dict[str, str], page: Path = PAGE) -> str:
         f"- `{name}`: {TRIED.get(name, 'no other settings were tried yet.')}" for name in order if SHORT in rows[name]
     ]
     tried = ["", "What was tried where a row falls short:", "", *notes] if notes else []
-    text = "\n".join([HEAD, *(rows[name] for name in order), *tried]) + "\n"
+    text = "\n".join([HEAD, *(rows[name] for name in order), *tried, *_shown(page.parent)]) + "\n"
     page.write_text(text)
     return text
+
+
+def _shown(docs: Path) -> list[str]:
+    """The pictures that there are."""
+    lines: list[str] = []
+    for row in ROWS:
+        for figure, caption in row.pictures:
+            place = f"{PICTURES}/{row.name}_{figure}.png"
+            if (docs / place).exists():
+                lines += ["", f"`{row.name}`: {caption}", "", f"![{row.name}: {caption}]({place})"]
+    return lines
+
+
+def keep_pictures(row: Row, found: Measured, docs: Path = PAGE.parent) -> None:
+    """Copy the figures that the page shows from the first run's folder."""
+    from aerun.runfolder import FIGURES
+
+    for figure, _ in row.pictures:
+        source = (found.folder or Path()) / FIGURES / f"{figure}.png"
+        if found.folder is not None and source.exists():
+            (docs / PICTURES).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, docs / PICTURES / f"{row.name}_{figure}.png")
 
 
 def write_ours(row: Row, found: Measured, folder: Path = EXPERIMENTS) -> None:
@@ -219,6 +246,8 @@ def main() -> int:
         missing = absent(configs[0])
         well = (missing is None and run(row, arguments.seeds, arguments.jobs)) and well
         found = measured(row, configs, ROOT / "outputs")
+        if found is not None:
+            keep_pictures(row, found)
         text = write_page({name: line(row, found, missing or "no run has finished")})  # at once: the next may take long
         if found is not None:
             write_ours(row, found)

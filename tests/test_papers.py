@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -11,7 +12,17 @@ import pytest
 from aerun.sweep.index import Index
 from aerun.sweep.job import identity
 from benchmarks.paper_rows import ROWS, Row
-from benchmarks.papers import Measured, configurations, line, measured, spread, verdict, write_ours, write_page
+from benchmarks.papers import (
+    Measured,
+    configurations,
+    keep_pictures,
+    line,
+    measured,
+    spread,
+    verdict,
+    write_ours,
+    write_page,
+)
 
 LOW = Row(name="low", paper="A 1999", protocol="p", metric="sse", published=3.0, sure="text", line=2.9, aim=2.65)
 HIGH = Row(
@@ -91,3 +102,14 @@ def test_only_runs_of_the_presets_present_settings_count(tmp_path: Path) -> None
     (folder / "job0" / "environment.json").write_text(json.dumps(about))
     result = measured(row, configs, tmp_path)
     assert result is not None and result.place == "Big GPU"  # of the run, not of who writes the page
+
+
+def test_the_page_shows_the_first_runs_figures(tmp_path: Path) -> None:
+    row = replace(ROWS[0], pictures=(("code_map", "a map"), ("absent", "nothing")))
+    (tmp_path / "run" / "figures").mkdir(parents=True)
+    (tmp_path / "run" / "figures" / "code_map.png").write_bytes(b"picture")
+    keep_pictures(row, replace(found("sse", 1.0), folder=tmp_path / "run"), tmp_path / "docs")
+    kept = tmp_path / "docs" / "papers"
+    assert [path.name for path in kept.iterdir()] == [f"{row.name}_code_map.png"]
+    (kept / "fcwta_features_dictionary.png").write_bytes(b"picture")
+    assert "](papers/fcwta_features_dictionary.png)" in write_page({}, tmp_path / "docs" / "papers.md")
