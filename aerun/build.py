@@ -93,7 +93,13 @@ def prepare(settings: Settings, rank: int | None = None) -> torch.device:
 
 def check_data(settings: Settings, data: Data) -> None:
     """Refuse what only the data can tell. ConfigError names the key."""
-    if settings.loss.takes_logits:
+    check_shape = getattr(settings.loss, "check_shape", None)
+    if check_shape is not None:
+        try:
+            check_shape(data.output_shape)
+        except ValueError as error:
+            raise ConfigError(f"{settings.name('loss')} and {settings.name('dataset')}: {error}") from error
+    if settings.loss.takes_logits or getattr(settings.loss, "needs_unit_range", False):
         for split in (data.train, data.validation or data.train, data.test):
             if split.targets.dtype != torch.uint8 and not in_unit_range(split.targets):
                 ends = [(float(chunk.min()), float(chunk.max())) for chunk in split.targets.split(CHUNK)]

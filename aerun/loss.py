@@ -9,10 +9,11 @@ means is the mean over everything: both have the same gradient.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from aerun.spec import OpenProbability
+from aerun.spec import OpenProbability, Positive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,12 +24,16 @@ class _Loss:
     reduction: Literal["mean", "sum"]
 
     takes_logits = False
+    needs_unit_range = False  # of targets; so does a loss that takes logits
     is_likelihood = False  # whether there is ``nats``
     constant = 0.0  # per value: what the error lacks to be a negative log-likelihood in nats
 
     def scale(self, values_per_image: int) -> float:
         """What a quantity per image is multiplied by to stand beside this loss."""
         return 1.0 / values_per_image if self.reduction == "mean" else 1.0
+
+    def check_shape(self, shape: Sequence[int]) -> None:
+        """ValueError for targets, without the batch, that this error is not defined for."""
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """prediction[B,...], target[B,...] of one shape -> scalar. Shapes never broadcast: ValueError."""
@@ -104,6 +109,34 @@ class BCE(_Loss):
 
         # The same without its pass over all values for -target * logit: that is a product of matrices.
         return softplus(prediction).sum(-1) - (prediction @ target.transpose(1, 2)).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class MSEWithSSIM(_Loss):
+    """Squared error + ``weight`` (1 - similarity), of images [C,H,W] in [0,1].
+
+    ``measure``: ``ssim`` is structural similarity in 11x11 windows, ``ms_ssim`` that over as many scales as the image
+    holds (``aerun.similarity``). It keeps edges and contrasts that squared error alone gives up; the squared error ends
+    a little higher for it.
+    """
+
+    weight: Positive
+    measure: Literal["ssim", "ms_ssim"]
+
+    needs_unit_range = True
+
+    def check_shape(self, shape: Sequence[int]) -> None:
+        from aerun.similarity import check_size
+
+        check_size(shape)
+
+    def _mean(self, prediction: Tensor, target: Tensor) -> Tensor:
+        from torch.nn.functional import mse_loss
+
+        from aerun.similarity import ms_ssim, ssim
+
+        similarity = ms_ssim if self.measure == "ms_ssim" else ssim
+        return mse_loss(prediction, target) + self.weight * (1 - similarity(prediction, target).mean())
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ MARGIN = 1e-3  # a bias at the very edge of the activation's range would be infi
 @torch.no_grad()
 def begin_at_mean(autoencoder: Autoencoder, targets: Tensor | Rows, output_activation: str) -> None:
     """Set the decoder's last bias so that an output of nothing else is the mean of targets[N,...]: of each value, or
-    of each channel, where the layer has one bias a channel."""
+    of each channel, where the layer has one bias a channel, or several next to each other."""
     biases = [getattr(module, "bias", None) for module in autoencoder.decoder.modules()]
     [*_, last] = [bias for bias in biases if isinstance(bias, Tensor)]
     total = torch.zeros(autoencoder.output_shape, dtype=torch.float64)
@@ -24,6 +24,7 @@ def begin_at_mean(autoencoder: Autoencoder, targets: Tensor | Rows, output_activ
     mean = autoencoder.standardise_target((total / len(targets)).float())
     if last.numel() != mean.numel():
         mean = mean.flatten(1).mean(1)
+        mean = mean.repeat_interleave(last.numel() // len(mean))
     last.copy_(inverse(output_activation, mean.reshape(last.shape)))
 
 

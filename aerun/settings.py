@@ -219,7 +219,7 @@ def _check_pairs(settings: Settings) -> None:
             "sigmoid; use model.output_activation=sigmoid or identity"
         )
     if get("dataset", "normalize") == "standardise":
-        if logits:
+        if logits or getattr(settings.loss, "needs_unit_range", False):
             raise ConfigError(f"dataset.normalize=standardise takes targets out of [0,1], which {name('loss')} needs")
         if output not in (None, "identity"):
             raise ConfigError(

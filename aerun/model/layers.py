@@ -27,6 +27,31 @@ class Activate(nn.Module):
         return self.name
 
 
+class Residual(nn.Module):
+    """x + body(x)."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class Cropped(nn.Module):
+    """The upper left ``height`` x ``width`` of images[B,C,H,W]."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, : self.height, : self.width]
+
+    def extra_repr(self) -> str:
+        return f"{self.height}, {self.width}"
+
+
 class _Tied(nn.Module):
     """A layer that uses the first ``units`` rows of another layer's weight, and a bias of its own.
 

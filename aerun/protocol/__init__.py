@@ -11,6 +11,7 @@ from aerun.protocol.labels import LabelEfficiency
 from aerun.protocol.likelihood import Likelihood
 from aerun.protocol.linear import LinearSVM, Logistic
 from aerun.protocol.neighbours import NearestNeighbours
+from aerun.protocol.similarity import StructuralSimilarity
 from aerun.protocol.subject import Answer, Subject
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "Logistic",
     "NearestNeighbours",
     "SemiSupervised",
+    "StructuralSimilarity",
     "Subject",
 ]

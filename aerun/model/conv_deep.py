@@ -1,0 +1,133 @@
+"""Strided convolutions with blocks between them, as deep as the image asks for, around a vector."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+from aerun.model.spec import Codec, ModelSpec, Shape, check_image_shape
+from aerun.spec import Count, Size
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SMALLEST = 4  # side of the last feature map, unless ``levels`` says otherwise
+MOST_GROUPS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepConvolutional(ModelSpec):
+    """Levels of half the height and width each, down to a side of 4 to 7, a linear layer to the code, and all back.
+
+    A level is a 3x3 convolution of stride 2 to ``width`` channels (twice as many at every next level, at most
+    ``widest``) and ``blocks`` blocks of two 3x3 convolutions; back, blocks come first, then a 1x1 convolution and
+    each value twice in either direction. The first level's stride is ``patch``, with a kernel one larger; back, its
+    step to the image is one convolution to a channel's patch x patch pixels (Shi et al. 2016, arXiv:1609.05158).
+    ``block``: ``residual`` adds what it is given, the
+    normalisation and activation coming before each convolution (He et al. 2016, arXiv:1603.05027), ``plain`` does
+    not. ``norm``: ``group`` is GroupNorm, with no statistics of a minibatch, or ``none``. ``levels``: null halves
+    as long as a side of 4 is left. Sides that are odd are halved upwards, and come back as they were.
+    """
+
+    width: Size
+    widest: Size
+    patch: Literal[2, 4]
+    blocks: Count
+    block: Literal["residual", "plain"]
+    norm: Literal["group", "none"]
+    levels: Count | None
+    code_size: Size
+
+    def __post_init__(self) -> None:
+        if self.tied:
+            raise ValueError("tied=true: model=conv_deep has no mirrored layers to tie; use model=fc, fc_deep or conv")
+
+    def build(self, input_shape: Shape, output_shape: Shape, parameters_per_code: int) -> Codec:
+        """Both shapes [C,H,W]. ValueError for vectors and images that are too small."""
+        from torch import nn
+
+        from aerun.model.layers import initialise
+
+        check_image_shape(input_shape, output_shape)
+        sizes = self._sizes(input_shape)
+        widths = [min(self.width * 2**level, self.widest) for level in range(len(sizes) - 1)]
+        encoder: list[nn.Module] = [self._down(input_shape[0], widths[0], int(self.patch))]
+        encoder += [self._down(inputs, outputs, 2) for inputs, outputs in pairwise(widths)]
+        decoder: list[nn.Module] = [
+            self._up(inputs, outputs, size)
+            for inputs, outputs, size in zip(widths[:0:-1], widths[-2::-1], sizes[-2:0:-1], strict=True)
+        ]
+        map_shape = (widths[-1], *sizes[-1])
+        flat = math.prod(map_shape)
+        encoder += [nn.Flatten(), nn.Linear(flat, self.code_size * parameters_per_code)]
+        decoder = [nn.Linear(self.code_size, flat), nn.Unflatten(1, map_shape), *decoder]
+        decoder.append(self._last(widths[0], output_shape))
+        initialise(
+            [layer for side in (encoder, decoder) for top in side for layer in top.modules()], self.init, self.init_std
+        )
+        levels = len(widths)
+        pairs = tuple((level, levels + 2 - level) for level in range(1, levels + 1))
+        return Codec(nn.Sequential(*encoder), nn.Sequential(*decoder), (self.code_size,), pairs)
+
+    def _sizes(self, shape: Shape) -> list[tuple[int, int]]:
+        """Height and width of the image, and after each level."""
+        sizes = [(shape[1], shape[2])]
+        smallest, stride = SMALLEST if self.levels is None else 1, int(self.patch)
+        while min(sizes[-1]) >= stride * smallest and len(sizes) - 1 != self.levels:
+            sizes.append((-(-sizes[-1][0] // stride), -(-sizes[-1][1] // stride)))
+            stride = 2
+        if len(sizes) - 1 < (self.levels or 1):
+            asked, left = ("null", SMALLEST) if self.levels is None else (self.levels, 1)
+            raise ValueError(
+                f"model.levels={asked}: images of {shape[1]}x{shape[2]} are too small; the first level parts them by "
+                f"model.patch={self.patch}, others by 2, and each must leave {left}x{left}"
+            )
+        return sizes
+
+    def _down(self, inputs: int, outputs: int, stride: int) -> nn.Module:
+        from torch import nn
+
+        from aerun.model.layers import Activate
+
+        convolution = nn.Conv2d(inputs, outputs, stride + 1, stride, stride // 2)
+        return nn.Sequential(convolution, *self._blocks(outputs), Activate(self.activation))
+
+    def _up(self, inputs: int, outputs: int, size: tuple[int, int]) -> nn.Module:
+        from torch import nn
+
+        from aerun.model.layers import Activate
+
+        return nn.Sequential(
+            *self._blocks(inputs),
+            Activate(self.activation),
+            nn.Conv2d(inputs, outputs, 1),  # before there are four times as many values
+            nn.Upsample(size),
+        )
+
+    def _last(self, inputs: int, shape: Shape) -> nn.Module:
+        from torch import nn
+
+        from aerun.model.layers import Activate, Cropped
+
+        convolution = nn.Conv2d(inputs, self.patch**2 * shape[0], 3, 1, 1)
+        shuffled = [convolution, nn.PixelShuffle(self.patch), Cropped(shape[1], shape[2])]
+        return nn.Sequential(*self._blocks(inputs), Activate(self.activation), *shuffled)
+
+    def _blocks(self, channels: int) -> list[nn.Module]:
+        from torch import nn
+
+        from aerun.model.layers import Activate, Residual
+
+        def convolution() -> list[nn.Module]:
+            layers: list[nn.Module] = [Activate(self.activation), nn.Conv2d(channels, channels, 3, 1, 1)]
+            return layers if self.norm == "none" else [nn.GroupNorm(_groups(channels), channels), *layers]
+
+        bodies = [nn.Sequential(*convolution(), *convolution()) for _ in range(self.blocks)]
+        return [Residual(body) if self.block == "residual" else body for body in bodies]
+
+
+def _groups(channels: int) -> int:
+    """As many groups of at least four channels as divide them, at most MOST_GROUPS."""
+    return max(n for n in range(1, MOST_GROUPS + 1) if n == 1 or (channels % n == 0 and channels // n >= 4))

@@ -1,0 +1,58 @@
+"""How like the originals reconstructions look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aerun.errors import ConfigError
+from aerun.protocol.subject import Subject
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aerun.autoencoder import Autoencoder
+    from aerun.dataset.base import Data
+
+BATCH = 250
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructuralSimilarity:
+    """Structural similarity of the test images' reconstructions, clipped to [0,1], to the images themselves."""
+
+    def check_data(self, data: Data, autoencoder: Autoencoder) -> None:
+        """ConfigError for what are no images in [0,1] of at least the window's size."""
+        import torch
+
+        from aerun.evaluation import in_unit_range
+        from aerun.similarity import check_size
+
+        try:
+            check_size(data.output_shape)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        if data.test.targets.dtype != torch.uint8 and not in_unit_range(data.test.targets):
+            raise ConfigError("structural similarity is of images in [0,1], and the test images leave it")
+
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        """``ssim`` and ``ms_ssim``, means over the test images; where the input is corrupted, ``input_ssim`` of it."""
+        import torch
+
+        from aerun.evaluation import corrupted_batches
+        from aerun.similarity import ms_ssim, ssim
+
+        found: dict[str, list[Tensor]] = {}
+
+        def add(name: str, values: Tensor) -> None:
+            found.setdefault(name, []).append(values.cpu().double())
+
+        with torch.no_grad():
+            for clean, noisy, targets in corrupted_batches(subject.data.test, subject.noise):
+                for some, wanted in zip(noisy.split(BATCH), targets.split(BATCH), strict=True):
+                    images = subject.autoencoder(some).reconstruction.clamp(0, 1)
+                    add("ssim", ssim(images, wanted))
+                    add("ms_ssim", ms_ssim(images, wanted))
+                    if noisy is not clean and some.shape == wanted.shape:
+                        add("input_ssim", ssim(some.clamp(0, 1), wanted))
+        return {name: float(torch.cat(values).mean()) for name, values in found.items()}
