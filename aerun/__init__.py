@@ -7,7 +7,7 @@ codes = model.encode(images)            # images [N,C,H,W], float, in [0,1]
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aerun.errors import AerunError, ConfigError, DataError, DivergedError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from aerun.autoencoder import Autoencoder
 
-__all__ = ["AerunError", "ConfigError", "DataError", "DivergedError", "load"]
+__all__ = ["AerunError", "ConfigError", "DataError", "DivergedError", "denoise", "load"]
 
 
 def load(run_folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: Sequence[str] = ()) -> Autoencoder:
@@ -29,3 +29,10 @@ def load(run_folder: str | os.PathLike[str], device: str = "cpu", trusted_packag
     from aerun.trained import load as load_run
 
     return load_run(run_folder, device, trusted_packages)
+
+
+def denoise(run: Any, images: Any) -> Any:
+    """images, [H,W], [C,H,W] or [N,C,H,W] of any size, cleaned by a run folder's model: see ``aerun.use.clean``."""
+    from aerun.use.clean import denoise as clean
+
+    return clean(run, images)

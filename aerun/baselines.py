@@ -2,8 +2,9 @@
 
 The mean image is the best constant, principal components the best linear autoencoder of a code size, and the
 linear minimum-mean-square-error filter the best linear (affine) denoiser for a corruption. All are fitted on the
-training part, in closed form, in float64, and measured on the test part. Of images that are binarised for every
-minibatch one draw is taken to fit them.
+training part, in closed form (but for the filter of corruptions that do not tell their moments: see ``regression``),
+in float64, and measured on the test part. Of images that are binarised for every minibatch one draw is taken to fit
+them.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ from aerun.errors import StorageError
 from aerun.evaluation import EVALUATION_SEED, corrupted_batches, in_unit_range, psnrs, squared_errors
 from aerun.files import write_text
 from aerun.noise import Moments
+from aerun.seeding import Randomness
 
 EXACT_LIMIT = 4096  # values per image up to which full covariance matrices are decomposed
 SMALL = 1024  # up to which finding all components costs no more than importing what finds some
+REGRESSION_ROWS = 100_000  # corrupted images, about, that the filter of a corruption without moments is estimated from
 ITERATIVE_LIMIT = 256  # components that are found one by one beyond it
 
 
@@ -38,11 +41,14 @@ def baselines(data: Data, noise: Any, code_size: int, cache: Path | None = None)
     ``.../sse`` per image and, for targets in [0,1], ``.../psnr`` and ``.../psnr_pooled`` (see ``evaluation.evaluate``).
     Nothing but PSNR clips. What would take too long is left out.
 
-    The linear filter needs the corruption's moments (``noise.moments``); a corruption without them has no such row.
+    The linear filter is exact where the corruption tells its moments (``noise.moments``). That of another is a
+    regression on corrupted training images, for images of up to SMALL values: ``linear/draws`` says that it is one, and
+    how many corrupted copies of each image it saw.
     Results are kept in ``cache``, under the data's checksum and everything else that they depend on.
     """
     key = f"{data.checksum}/{len(data.train)}/{_rows_digest(data.train)}/{noise!r}/{code_size}/3"
     key += "/binarise" if data.train.binarise else ""
+    key += "" if noise.is_identity or hasattr(noise, "moments") else f"/{REGRESSION_ROWS}"
     # An object of somebody's own class may show its address: then there is nothing to know it by.
     known = cache is not None and " at 0x" not in key
     stored = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json" if cache and known else None
@@ -76,9 +82,11 @@ def _linear_answers(train: Split, test: Split, same: bool, noise: Any, code_size
             )
             result |= _scores("pca", test, projections)
     values = math.prod(train.inputs.shape[1:])
-    has_filter = hasattr(noise, "moments") or (noise.is_identity and not same)
-    if has_filter and values <= EXACT_LIMIT:
-        weight, offset = linear_filter(train, noise)
+    exact = hasattr(noise, "moments") or noise.is_identity
+    if (values <= EXACT_LIMIT if exact else values <= SMALL) and not (noise.is_identity and same):
+        if not exact:
+            result["linear/draws"] = draws = max(1, round(REGRESSION_ROWS / len(train)))
+        weight, offset = linear_filter(train, noise) if exact else regression(train, noise, draws)
         corrupted = (_rows(noisy) @ weight + offset for _, noisy, _ in corrupted_batches(test, noise))
         result |= _scores("linear", test, corrupted)
     return result
@@ -166,6 +174,32 @@ def linear_filter(train: Split, noise: Any) -> tuple[Tensor, Tensor]:
     covariance = second - first.outer(first)
     weight = torch.linalg.pinv(covariance, rtol=1e-10, hermitian=True) @ cross
     return weight, target_mean - (first + shift) @ weight
+
+
+def regression(train: Split, noise: Any, draws: int) -> tuple[Tensor, Tensor]:
+    """As ``linear_filter``, with ``draws`` corrupted copies of every image in place of the expectation: least squares.
+
+    Its error on new images is above the exact filter's by about the number of values over that of images and draws.
+    """
+    random = Randomness(EVALUATION_SEED, train.inputs.device)
+    pairs = (
+        (i, *pair) for i, pair in enumerate(zip(train.inputs.split(CHUNK), train.targets.split(CHUNK), strict=True))
+    )
+    values = math.prod(train.inputs.shape[1:])
+    first, target_mean = torch.zeros(values, dtype=torch.float64), _mean(train.targets)
+    second = torch.zeros(values, values, dtype=torch.float64)
+    cross = torch.zeros(values, len(target_mean), dtype=torch.float64)
+    for index, inputs, targets in pairs:
+        wanted = _rows(targets) - target_mean
+        for draw in range(draws):
+            rows = _rows(noise(as_float(inputs), random.at(f"linear-filter-{draw}", index)))
+            first += rows.sum(0)
+            second += rows.T @ rows
+            cross += rows.T @ wanted
+    count = len(train) * draws
+    first, second, cross = first / count, second / count, cross / count
+    weight = torch.linalg.pinv(second - first.outer(first), rtol=1e-10, hermitian=True) @ cross
+    return weight, target_mean - first @ weight
 
 
 def _identity_moments() -> Moments:

@@ -93,12 +93,13 @@ def prepare(settings: Settings, rank: int | None = None) -> torch.device:
 
 def check_data(settings: Settings, data: Data) -> None:
     """Refuse what only the data can tell. ConfigError names the key."""
-    check_shape = getattr(settings.loss, "check_shape", None)
-    if check_shape is not None:
-        try:
-            check_shape(data.output_shape)
-        except ValueError as error:
-            raise ConfigError(f"{settings.name('loss')} and {settings.name('dataset')}: {error}") from error
+    for group, shape in (("loss", data.output_shape), ("noise", data.input_shape)):
+        check_shape = getattr(getattr(settings, group), "check_shape", None)
+        if check_shape is not None:
+            try:
+                check_shape(shape)
+            except ValueError as error:
+                raise ConfigError(f"{settings.name(group)} and {settings.name('dataset')}: {error}") from error
     if settings.loss.takes_logits or getattr(settings.loss, "needs_unit_range", False):
         for split in (data.train, data.validation or data.train, data.test):
             if split.targets.dtype != torch.uint8 and not in_unit_range(split.targets):

@@ -166,6 +166,7 @@ def main() -> None:
     refuse_torchrun()
     # A shell expands ~ only at the start of a word, and Hydra's grammar has no use for it.
     sys.argv[1:] = [re.sub(r"^([\w.+/]+=)~(?=/|$)", rf"\1{Path.home()}", word) for word in sys.argv[1:]]
+    sys.argv[1:] = [part for word in sys.argv[1:] for part in several(word)]
 
     def start() -> None:
         refuse_foreign_flags(sys.argv[1:])
@@ -181,6 +182,12 @@ def main() -> None:
             raise _Failure.error
 
     guarded(start)
+
+
+def several(word: str) -> list[str]:
+    """``noise=[a,b]`` as what Hydra can compose: options of one group that stand beside each other need names there."""
+    listed = re.fullmatch(r"noise=(\[[\w\s,-]*\])", word)
+    return ["noise=several", f"noise/parts={listed[1]}"] if listed else [word]
 
 
 def raising(function: Callable[[], Any]) -> None:

@@ -73,8 +73,14 @@ def explain(error: Exception, words: list[str] | None = None) -> str | None:
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
         return _no_option(group, option, list(error.options))
+    inner = re.search(r"Could not load '(noise/parts)/([^']+)'", str(error))
+    if inner:
+        return _no_option(inner[1], inner[2], sorted(path.stem for path in (conf_dir() / inner[1]).glob("*.yaml")))
     if isinstance(error, ConfigCompositionException):
         match = re.search(r"Could not override '([^']+)'", str(error))
+        if match and "/" in match.group(1):
+            group = match.group(1).partition("/")[0]
+            return f"{match.group(1)}: goes with {group}=several"
         if match and match.group(1).startswith("hydra."):
             return _no_hydra_key(match.group(1))
         if match:
@@ -153,11 +159,12 @@ def print_summary(summary: dict[str, Any], folder: Path) -> None:
     shown = os.path.relpath(folder)
     shown = str(folder) if shown.startswith("..") else shown
     noisy = "linear/mse" in summary["baselines"]
+    draws = summary["baselines"].get("linear/draws")  # where it is an estimate
     rows = [("autoencoder", "mse", "psnr", summary["test"])]
     names = {
         "mean_image": "mean image",
         "pca": f"PCA, {summary['code_size']} components" + (", clean input" if noisy else ""),
-        "linear": "best linear map",
+        "linear": "best linear map" + (f", {draws:g} draws" if draws else ""),
     }
     rows += [(text, f"{key}/mse", f"{key}/psnr", summary["baselines"]) for key, text in names.items()]
     print(f"\n{'test error':<36}{'MSE per pixel':>16}{'PSNR (dB)':>12}")

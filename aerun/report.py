@@ -20,6 +20,7 @@ from aerun.seeding import Randomness
 from aerun.tracking import Tracker
 
 PROBES, CODES, PROJECTED, MAPPED = 16, 512, 1000, 2000
+LARGE, SHOWN = 8192, 4096  # of codes of more numbers than the first, about so many, evenly spaced, are drawn and filed
 LINES, BETWEEN = 8, 12  # interpolations: rows, and the images of each
 
 
@@ -42,7 +43,7 @@ class Report:
         """Reconstructions of the probes, and the distribution of their codes."""
         part = self.data.validation or self.data.train
         self._reconstructions("reconstructions/probes", part, step)
-        self.tracker.histogram("code", self.codes(part, CODES), step)
+        self.tracker.histogram("code", self.codes(part, CODES, thinned=True), step)
 
     def final(self, step: int, tsne: bool) -> None:
         """Everything that is drawn once, from the run's best weights and the test images."""
@@ -53,7 +54,7 @@ class Report:
         codes = self.codes(test, CODES)
         for name, weights, use in features(self.autoencoder, codes.view(-1, *self.autoencoder.code_shape)):
             self.tracker.picture(f"features/{name}", figures.filters(weights, use), step)
-        self.tracker.picture("code/heatmap", figures.code_heatmap(codes), step)
+        self.tracker.picture("code/heatmap", figures.code_heatmap(thin(codes)), step)
         self._maps(test, step, tsne)
         self._projector(test)
         if self.data.is_image:
@@ -70,13 +71,14 @@ class Report:
         images = {"inputs": clean, "noisy": noisy, "targets": targets, "reconstructions": outputs}
         return {name: figures.as_bytes(batch).numpy() for name, batch in images.items()}
 
-    def codes(self, part: Split, count: int) -> Tensor:
+    def codes(self, part: Split, count: int, thinned: bool = False) -> Tensor:
         """Flat codes [N,D] of the first images as the network sees them (corrupted where the run corrupts)."""
         batches = corrupted_batches(head(part, count), self.noise)
-        return torch.cat([self.autoencoder.encode(noisy).flatten(1) for _, noisy, _ in batches])
+        codes = (self.autoencoder.encode(noisy).flatten(1) for _, noisy, _ in batches)
+        return torch.cat([thin(batch) if thinned else batch for batch in codes])
 
     def _maps(self, test: Split, step: int, tsne: bool) -> None:
-        codes = self.codes(test, MAPPED)
+        codes = self.codes(test, MAPPED, thinned=True)
         labels, classes = None if test.labels is None else test.labels[:MAPPED], self.data.classes
         if codes.shape[1] == 2:
             pixels = figures.scatter(codes, labels, classes, "Codes of test images", "code unit", first=0)
@@ -105,7 +107,7 @@ class Report:
             if self.data.is_image and max(self.data.input_shape) <= 64
             else None
         )
-        self.tracker.embedding(self.codes(test, PROJECTED), names, sprites)
+        self.tracker.embedding(self.codes(test, PROJECTED, thinned=True), names, sprites)
 
     def _generated(self, test: Split, step: int) -> None:
         """Straight lines between the codes of test images, decoded; of a Gaussian latent draws from the prior, too."""
@@ -122,6 +124,11 @@ class Report:
             decoded = self.autoencoder.decode(line.reshape(-1, *shape))
             rows = figures.image_rows(figures.wrap(decoded, BETWEEN))
             self.tracker.picture("generated/interpolations", rows, step)
+
+
+def thin(codes: Tensor) -> Tensor:
+    """codes[N,D] with every n-th of their numbers only, where they are LARGE."""
+    return codes[:, :: -(-codes.shape[1] // SHOWN)] if codes.shape[1] > LARGE else codes
 
 
 def head(part: Split, count: int) -> Split:

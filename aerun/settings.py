@@ -85,6 +85,9 @@ def parse(
     for group in GROUPS:
         if not isinstance(config.get(group), Mapping):
             raise ConfigError(f"{group}: an option of this group is missing")
+    listed = (choices or {}).get("noise", "")
+    if listed.startswith("["):  # Hydra has merged their keys
+        raise ConfigError(f"noise={listed}: several corruptions are noise=several noise/parts={listed}")
     parts = {group: build_part(group, config[group]) for group in GROUPS}
     protocols = _build_several(config.get(SEVERAL, {}))
     checkpointing = construct(Checkpointing, config.get("checkpoint", {}), "checkpoint")
@@ -148,6 +151,7 @@ def build_part(group: str, node: Mapping[str, Any], path: str | None = None) -> 
         cls = locate(target)
         if not (isinstance(cls, type) and (dataclasses.is_dataclass(cls) or not values)):
             raise ConfigError(f"{path}._target_={target}: is no option of {group}")
+        values = {key: _nested(group, value, f"{path}.{key}") for key, value in values.items()}
         return construct(cls, values, path) if dataclasses.is_dataclass(cls) else cls()
     function = locate(target)
     if not isinstance(function, type):
@@ -162,6 +166,16 @@ def build_part(group: str, node: Mapping[str, Any], path: str | None = None) -> 
     if lacking:
         raise ConfigError(f"{path}._target_={target}: lacks {', '.join(lacking)}, which every {group} has")
     return part
+
+
+def _nested(group: str, value: Any, path: str) -> Any:
+    """The value of a key of ours; options of the same group, by name, as the parts that they describe."""
+    if not (isinstance(value, Mapping) and any(isinstance(v, Mapping) and "_target_" in v for v in value.values())):
+        return value
+    for name, node in value.items():
+        if not isinstance(node, Mapping):
+            raise ConfigError(f"{path}.{name}={node}: must be an option of the group {group}, with its _target_")
+    return {str(name): build_part(group, node, f"{path}.{name}") for name, node in value.items()}
 
 
 def _instantiate(value: Any) -> Any:

@@ -142,6 +142,10 @@ def _check(problem: _Problem, value: Any, annotation: Any) -> Any:
         if not isinstance(value, list):
             raise problem(_name(annotation))
         return [_check(problem, item, arguments[0]) for item in value]
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise problem(_name(annotation))
+        return value
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if annotation is float and is_number:
         return float(value)
@@ -175,6 +179,8 @@ def _name(annotation: Any) -> str:
         return ", or ".join(_name(member) for member in arguments)
     if origin is list:
         return "a list in brackets" if arguments[0] is Any else f"a list in brackets, each {_name(arguments[0])}"
+    if origin is dict:
+        return "options by name"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     return words.get(annotation, str(annotation))
 

@@ -120,8 +120,8 @@ def test_vectors_are_for_fully_connected_models(
 def test_images_that_are_too_small_are_refused(
     build: Build, is_convolutional: Callable[[str], bool], model: str, shape: Shape
 ) -> None:
-    # Padded: one keeps the size, the other halves it once.
-    if not is_convolutional(model) or model == "conv_wta" or (model == "conv_deep" and min(shape[1:]) >= 8):
+    # Padded: two keep the size, one halves it once.
+    if not is_convolutional(model) or model in ("conv_wta", "unet") or (model == "conv_deep" and min(shape[1:]) >= 8):
         assert build(shape, f"model={model}").reconstruct(uniform(2, *shape)).shape == (2, *shape)
         return
     with pytest.raises(ConfigError) as caught:
@@ -165,6 +165,10 @@ CONV_BACK = (64 * 9) * 32 + 32 + (32 * 9) * 16 + 16 + (16 * 9) * 1 + 1
 BLOCKS = 2 * sum(2 * ((9 * width + 1) * width + 2 * width) for width in (32, 64))
 DEEP_SIDES = (9 + 1) * 32 + (9 * 32 + 1) * 64 + (49 * 64 + 1) * 128 + 129 * 49 * 64 + (64 + 1) * 32 + (9 * 32 + 1) * 4
 DEEP = BLOCKS + DEEP_SIDES
+# Two convolutions at each of four sizes, three ways up, a merge after each, 8 features and the way back to 1 channel.
+UNET = sum((9 * a + 1) * b + (9 * b + 1) * b for a, b in ((1, 8), (8, 16), (16, 32), (32, 32)))
+UNET += sum((4 * b * a + a) + (9 * 2 * a + 1) * a for a, b in ((8, 16), (16, 32), (32, 32)))
+UNET += (9 * 8 + 1) * 8 + (9 * 8 + 1)
 # The code's shape and the number of parameters on 28x28 images.
 SIZES: dict[str, tuple[Shape, int]] = {
     "fc": ((64,), 785 * 64 + 65 * 784),
@@ -174,6 +178,7 @@ SIZES: dict[str, tuple[Shape, int]] = {
     "conv_fc": ((128,), (36 + 1) * 8 + 3 * (8 * 36 + 1) * 8 + 129 * 784),
     "conv_wta": ((8, 28, 28), (25 + 1) * 8 + (8 * 25 + 1) * 8 + 8 * 121 + 1),
     "vae": ((16,), CONV + 577 * 32 + 17 * 576 + CONV_BACK),
+    "unet": ((9, 28, 28), UNET),
     "fc_vae": ((20,), 785 * 400 + 401 * 40 + 21 * 400 + 401 * 784),
 }
 
@@ -364,7 +369,12 @@ class TestUnits:
         assert other.reconstruct(images).equal(autoencoder.reconstruct(images))
 
 
-TIED = [(model, latent) for model in MODELS if model not in ("conv_deep", "conv_fc", "conv_wta") for latent in LATENTS]
+TIED = [
+    (model, latent)
+    for model in MODELS
+    if model not in ("conv_deep", "conv_fc", "conv_wta", "unet")
+    for latent in LATENTS
+]
 tied_models = pytest.mark.parametrize(("model", "latent"), TIED)
 
 
@@ -471,7 +481,7 @@ class TestTied:
         assert ax.shape == y.shape and transposed.bias.count_nonzero() == 0
         assert (ax * y).sum().item() == pytest.approx((x * transposed(y)).sum().item(), rel=1e-10)
 
-    @pytest.mark.parametrize("model", ["conv_deep", "conv_fc", "conv_wta"])
+    @pytest.mark.parametrize("model", ["conv_deep", "conv_fc", "conv_wta", "unet"])
     def test_is_refused_where_there_is_no_mirror(self, build: Build, model: str) -> None:
         with pytest.raises(ConfigError, match=rf"model\.tied=true.*{model}"):
             build(self.SHAPE, f"model={model}", "model.tied=true")
@@ -626,7 +636,7 @@ def test_overfits_one_batch(build: Build, model: str) -> None:
     autoencoder = build((1, 28, 28), f"model={model}")
     optimizer = torch.optim.Adam(autoencoder.parameters(), lr=3e-3)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(400):
+    for _ in range(60 if model == "unet" else 400):  # which begins near its input
         terms = objective(autoencoder(images, autoencoder.draw(8, generator)), images, autoencoder, MSE("sum"))
         optimizer.zero_grad()
         terms["loss"].backward()

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from aerun.conf import conf_dir
 from aerun.dataset.base import Arrays
+from aerun.dataset.folder import ImageFolder
 from aerun.dataset.idx import FashionMNISTMini, _Downloaded
 from aerun.experiment import run
 from aerun.report import Report
@@ -55,6 +57,12 @@ def small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     few = Arrays(found.train[:800], found.test[:100], found.train_labels[:800], found.test_labels[:100], found.classes)
     monkeypatch.setattr(_Downloaded, "read", lambda self: few)
     monkeypatch.setattr(FashionMNISTMini, "read", lambda self: few)
+    random = np.random.default_rng(0)
+
+    def drawings(folder: ImageFolder) -> Arrays:
+        return Arrays(*(random.integers(0, 256, (count, *folder.shape), np.uint8) for count in (152, 8)))
+
+    monkeypatch.setattr(ImageFolder, "cached", drawings)
     monkeypatch.setattr("aerun.summary.baselines", lambda *_: {})
     monkeypatch.setattr("aerun.experiment.draw_curves", lambda *_: None)
     for moment in ("start", "epoch", "final"):

@@ -5,6 +5,7 @@ from aerun.model.convolutional import Convolutional
 from aerun.model.fully_connected import FullyConnected
 from aerun.model.pooled import PooledConvolutional
 from aerun.model.same_size import SameSizeConvolutional
+from aerun.model.unet import UNet
 
 __all__ = [
     "Convolutional",
@@ -12,4 +13,5 @@ __all__ = [
     "FullyConnected",
     "PooledConvolutional",
     "SameSizeConvolutional",
+    "UNet",
 ]

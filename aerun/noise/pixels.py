@@ -1,7 +1,7 @@
-"""Corruptions of the input. Each draws for a whole batch on the batch's device; targets are never touched.
+"""Corruptions of single positions or values.
 
-A corruption also tells the moments of what it does to a clean image (``Moments``): from them the best linear
-denoiser follows in closed form (see ``aerun.baselines``). "Pixel" below means a position; where a corruption
+Each also tells the moments of what it does to a clean image (``Moments``): from them the best linear
+denoiser follows in closed form (see ``aerun.baselines``). "Pixel" below means a position; where one
 replaces a pixel it replaces all of its channels. A vector is an image of one channel and one row.
 """
 

@@ -1,0 +1,40 @@
+"""Several corruptions, one after another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+@dataclass(frozen=True)
+class Several:
+    """``parts``, by name, in the order in which they are given: the first meets the clean image."""
+
+    parts: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("parts={}: must have at least one corruption, noise/parts=[dust,scratches]; or noise=none")
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether none of them does anything."""
+        return all(part.is_identity for part in self.parts.values())
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """ValueError where a part is not for inputs of that shape."""
+        for name, part in self.parts.items():
+            if hasattr(part, "check_shape"):
+                try:
+                    part.check_shape(shape)
+                except ValueError as error:
+                    raise ValueError(f"parts.{name}: {error}") from error
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """images[B,...] float -> corrupted images of the same shape."""
+        for part in self.parts.values():
+            images = part(images, generator)
+        return images

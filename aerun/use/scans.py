@@ -1,0 +1,106 @@
+"""Picture files at their own resolution and depth: read into planes, and written as what they were."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aerun.files import storage_error, write_bytes
+
+DEEP = ("I;16", "I;16B", "I;16L", "I")
+KEPT = ("icc_profile", "dpi", "exif")
+# How a picture is written, by its file's ending: without loss where the format can.
+WAYS: dict[str, dict[str, Any]] = {
+    ".png": {"format": "png"},
+    ".bmp": {"format": "bmp"},
+    ".webp": {"format": "webp", "lossless": True},
+    ".jpg": {"format": "jpeg", "quality": 95, "subsampling": 0},
+    ".jpeg": {"format": "jpeg", "quality": 95, "subsampling": 0},
+}
+
+
+@dataclass(frozen=True)
+class Scan:
+    """``values`` float32 [C,H,W] in [0,1], of one channel or three; ``alpha`` [H,W], where there is transparency;
+    ``levels``: the largest value in the file, 255 or 65535; ``about``: colour profile, resolution, EXIF."""
+
+    values: np.ndarray
+    alpha: np.ndarray | None
+    levels: int
+    about: dict[str, Any]
+
+    def over_white(self) -> np.ndarray:
+        """The values as they look on white paper."""
+        if self.alpha is None:
+            return self.values
+        seen: np.ndarray = self.values * self.alpha + (1 - self.alpha)
+        return seen
+
+    def seen(self) -> np.ndarray:
+        """The values, white where nothing can be seen: files hold anything there."""
+        return self.values if self.alpha is None else np.where(self.alpha == 0, np.float32(1), self.values)
+
+    def with_values(self, values: np.ndarray) -> Scan:
+        """The same picture of other values; alpha, and whatever is invisible, stay."""
+        return replace(self, values=values if self.alpha is None else np.where(self.alpha == 0, self.values, values))
+
+
+def read_scan(path: Path) -> Scan:
+    """The picture (the first frame), EXIF orientation applied. Raises whatever Pillow raises for a damaged file.
+
+    Palettes become colours; CMYK and others become RGB. Grey pictures of 16 bits keep them; Pillow reads colour
+    pictures with 8 bits a channel whatever they have.
+    """
+    from PIL import Image, ImageOps
+
+    with warnings.catch_warnings(), Image.open(path) as opened:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        picture = ImageOps.exif_transpose(opened)
+        about = {key: picture.info[key] for key in KEPT if picture.info.get(key)}
+        if picture.mode in DEEP:
+            deep = np.asarray(picture).astype(np.float32).clip(0, 65535) / 65535
+            return Scan(deep[None], None, 65535, about)
+        if picture.mode not in ("1", "L", "LA", "RGB", "RGBA", "P", "PA"):
+            about.pop("icc_profile", None)  # it describes the other colours
+        grey = picture.mode in ("1", "L", "LA")
+        if picture.has_transparency_data:
+            *planes, alpha = _planes(picture.convert("LA" if grey and "transparency" not in picture.info else "RGBA"))
+            if grey:
+                planes = planes[:1]
+            return Scan(np.stack(planes), alpha, 255, about)
+        return Scan(np.stack(_planes(picture.convert("L" if grey else "RGB"))), None, 255, about)
+
+
+def _planes(picture: Any) -> list[np.ndarray]:
+    pixels = np.asarray(picture, np.float32) / 255
+    return [pixels] if pixels.ndim == 2 else list(pixels.transpose(2, 0, 1))
+
+
+def name_for(name: str) -> str:
+    """What a picture is written as: its own name, or of a format that holds few colours a PNG's beside it."""
+    return name if Path(name).suffix.lower() in WAYS else f"{name}.png"
+
+
+def write_scan(path: Path, scan: Scan) -> None:
+    """The picture into a file, in the format of its ending; its folder is made. StorageError if it cannot be."""
+    from PIL import Image
+
+    way = dict(WAYS[path.suffix.lower()])
+    levels = scan.levels if way["format"] == "png" else 255
+    planes = scan.values if scan.alpha is None else np.concatenate([scan.values, scan.alpha[None]])
+    if way["format"] == "jpeg" and scan.alpha is not None:
+        planes = scan.over_white()
+    pixels = (planes.clip(0, 1) * levels).round().astype(np.uint16 if levels > 255 else np.uint8)
+    pixels = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, **way, **scan.about)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    write_bytes(path, content.getvalue())

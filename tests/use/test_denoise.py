@@ -1,0 +1,314 @@
+"""Cleaning pictures of any size: tiles and their blending against a loop, files of all modes, and honest scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import aerun
+from aerun.build import build_autoencoder
+from aerun.dataset.base import Data, Split
+from aerun.errors import AerunError, DataError
+from aerun.settings import parse
+from aerun.use import clean
+from aerun.use.clean import denoise
+from aerun.use.commands.denoise import parser, work
+from aerun.use.opened import Opened
+from aerun.use.rivals import INPUT, RUN, Score, Scores
+from aerun.use.scans import read_scan, write_scan
+
+Compose = Callable[..., dict[str, Any]]
+
+
+def opened(compose: Compose, shape: tuple[int, ...], *overrides: str) -> Opened:
+    """A run that has not trained."""
+    config = compose([f"dataset.split_seed={len(shape)}", *overrides])
+    images = torch.zeros(1, *shape)
+    split = Split(images, images, None)
+    torch.manual_seed(0)
+    autoencoder = build_autoencoder(parse(config), Data(split, None, split, None, "")).eval()
+    return Opened(Path("run"), autoencoder, config)
+
+
+@pytest.fixture(scope="module")
+def colour(compose: Compose) -> Opened:
+    return opened(compose, (3, 12, 10), "model=unet", "model.hidden=[4,8]")
+
+
+@pytest.fixture(scope="module")
+def grey(compose: Compose) -> Opened:
+    return opened(compose, (1, 12, 10), "model=fc")
+
+
+@pytest.fixture(scope="module")
+def unchanging(compose: Compose) -> Opened:
+    """It gives back what it gets."""
+    run = opened(compose, (3, 12, 10), "model=unet", "model.hidden=[4,8]")
+    for parameter in run.autoencoder.decoder.parameters():
+        parameter.detach().zero_()
+    return run
+
+
+def uniform(*shape: int, seed: int = 1) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("size", [(12, 10), (12, 11), (13, 10), (40, 33), (5, 7), (1, 1), (3, 50)])
+def test_a_run_that_changes_nothing_changes_nothing_at_any_size(unchanging: Opened, size: tuple[int, int]) -> None:
+    images = uniform(2, 3, *size)
+    torch.testing.assert_close(denoise(unchanging, images), images, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(12, 10), (31, 26), (5, 23)])
+def test_tiles_are_blended_as_a_loop_over_pixels_would(colour: Opened, size: tuple[int, int]) -> None:
+    image = uniform(3, *size)
+    padded = np.pad(image.numpy(), [(0, 0), (0, max(0, 12 - size[0])), (0, max(0, 10 - size[1]))], mode="reflect")
+    total, weight = np.zeros(padded.shape), np.zeros(padded.shape[1:])
+    corners = [
+        sorted({*range(0, extent - side + 1, side // 2), extent - side})
+        for extent, side in zip(padded.shape[1:], (12, 10), strict=True)
+    ]
+    for top in corners[0]:
+        for left in corners[1]:
+            tile = torch.from_numpy(padded[None, :, top : top + 12, left : left + 10])
+            output = colour.autoencoder.reconstruct(tile)[0].double().numpy()
+            for y in range(12):
+                for x in range(10):
+                    share = (math.sin(math.pi * (y + 0.5) / 12) * math.sin(math.pi * (x + 0.5) / 10)) ** 2
+                    total[:, top + y, left + x] += share * output[:, y, x]
+                    weight[top + y, left + x] += share
+    expected = (total / weight).clip(0, 1)[:, : size[0], : size[1]]
+    assert abs(expected - image.numpy()).max() > 0.01
+    np.testing.assert_allclose(denoise(colour, image).numpy(), expected, atol=2e-5)
+
+
+def test_an_image_of_the_runs_own_size_is_its_reconstruction(grey: Opened) -> None:
+    images = uniform(5, 1, 12, 10)
+    torch.testing.assert_close(denoise(grey, images), grey.reconstruct(images).clamp(0, 1), rtol=0, atol=1e-5)
+
+
+def test_what_comes_out_does_not_depend_on_how_much_goes_in(colour: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = uniform(5, 3, 30, 30)
+    whole = denoise(colour, images)
+    assert whole.equal(torch.stack([denoise(colour, image) for image in images]))
+    monkeypatch.setattr(clean, "TILES", 7)
+    assert whole.equal(denoise(colour, images))
+
+
+def test_channels_that_a_run_does_not_take(colour: Opened, grey: Opened) -> None:
+    image = uniform(3, 20, 21)
+    torch.testing.assert_close(denoise(grey, image), torch.stack([denoise(grey, plane) for plane in image]))
+    middle = 0.3 + 0.4 * image[:1]  # nothing is clipped
+    thrice = denoise(colour, middle.expand(3, -1, -1))
+    assert thrice.min() > 0 and thrice.max() < 1 and not thrice[0].allclose(thrice[1], atol=0.01)
+    torch.testing.assert_close(denoise(colour, middle[0]), thrice.mean(0))
+    with pytest.raises(DataError, match="takes images of 3 channels, or of 1, these have 4"):
+        denoise(colour, uniform(4, 20, 20))
+
+
+def test_runs_that_are_no_denoisers_of_images_are_refused(compose: Compose, grey: Opened) -> None:
+    with pytest.raises(DataError, match="inputs of shape 30, which are no grey or colour images"):
+        denoise(opened(compose, (30,), "model=fc"), uniform(20, 20))
+    other = dataclasses.replace(grey)
+    other.autoencoder.output_shape = (1, 6, 5)
+    try:
+        with pytest.raises(DataError, match="leads from 1x12x10 to 1x6x5"):
+            denoise(other, uniform(20, 20))
+    finally:
+        grey.autoencoder.output_shape = (1, 12, 10)
+
+
+def test_arrays_come_back_as_arrays_and_bytes_as_shares(colour: Opened) -> None:
+    image = (uniform(3, 20, 21) * 255).byte()
+    shares = denoise(colour, image.float() / 255)
+    assert denoise(colour, image).equal(shares)
+    array = denoise(colour, image.numpy())
+    assert isinstance(array, np.ndarray) and array.dtype == np.float32
+    np.testing.assert_array_equal(array, shares.numpy())
+
+
+RANDOM = np.random.default_rng(0)
+PIXELS = RANDOM.integers(0, 256, (9, 14, 4), np.uint8)
+PIXELS[:3, :, 3] = 0
+MODES: dict[str, Image.Image] = {
+    "L.png": Image.fromarray(PIXELS[..., 0]),
+    "RGB.png": Image.fromarray(PIXELS[..., :3].copy()),
+    "RGBA.png": Image.fromarray(PIXELS),
+    "LA.png": Image.fromarray(np.ascontiguousarray(PIXELS[..., 2:])),
+    "1.png": Image.fromarray(PIXELS[..., 0] > 90),
+    "I;16.png": Image.fromarray(RANDOM.integers(0, 65536, (9, 14)).astype(np.uint16)),
+    "RGB.webp": Image.fromarray(PIXELS[..., :3].copy()),
+    "RGB.bmp": Image.fromarray(PIXELS[..., :3].copy()),
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_a_picture_that_is_not_changed_is_written_as_it_was(tmp_path: Path, name: str) -> None:
+    MODES[name].save(tmp_path / name)
+    scan = read_scan(tmp_path / name)
+    assert scan.values.dtype == np.float32 and scan.values.max() <= 1 and scan.seen().min() >= 0
+    write_scan(tmp_path / "below" / name, scan.with_values(scan.seen()))
+    with Image.open(tmp_path / name) as before, Image.open(tmp_path / "below" / name) as after:
+        assert after.mode == ("L" if before.mode == "1" else before.mode)
+        np.testing.assert_array_equal(np.asarray(after), np.asarray(before.convert(after.mode)))
+
+
+def test_other_modes_become_those_that_can_be_cleaned(tmp_path: Path) -> None:
+    picture = Image.fromarray(PIXELS[..., :3].copy()).quantize(17)
+    picture.save(tmp_path / "palette.png", transparency=3)
+    scan = read_scan(tmp_path / "palette.png")
+    assert scan.alpha is not None and set(np.unique(scan.alpha)) == {0, 1}
+    np.testing.assert_array_equal(scan.alpha == 0, np.asarray(picture) == 3)
+    shown = (scan.values * 255).round().astype(np.uint8).transpose(1, 2, 0)
+    np.testing.assert_array_equal(shown, np.asarray(picture.convert("RGB")))
+    assert (scan.seen()[:, scan.alpha == 0] == 1).all() and (scan.over_white()[:, scan.alpha == 0] == 1).all()
+    Image.new("CMYK", (8, 6), (0, 255, 255, 0)).save(tmp_path / "print.jpg")
+    assert read_scan(tmp_path / "print.jpg").values[:, 0, 0] == pytest.approx([1, 0, 0], abs=0.02)
+
+
+def test_a_photograph_that_was_held_sideways_is_turned_once(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a scan"
+    MODES["RGB.png"].save(tmp_path / "a.png", exif=exif, dpi=(300, 300))
+    scan = read_scan(tmp_path / "a.png")
+    write_scan(tmp_path / "b.png", scan)
+    with Image.open(tmp_path / "b.png") as written:
+        np.testing.assert_array_equal(np.asarray(written), np.rot90(np.asarray(MODES["RGB.png"]), -1))
+        assert 0x0112 not in written.getexif() and written.getexif()[0x010E] == "a scan"
+        assert written.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+@pytest.fixture
+def run(trained: Callable[..., Path]) -> Path:
+    return trained("noise=gaussian")
+
+
+def call(*words: Any) -> None:
+    work(parser().parse_args([*map(str, words), "--device", "cpu"]))
+
+
+def test_a_folder_is_cleaned_into_another_of_the_same_names(
+    run: Path, drawings: Path, tmp_path: Path, capsys: Any, caplog: Any
+) -> None:
+    MODES["RGBA.png"].resize((40, 30)).save(drawings / "below" / "clear.png")
+    MODES["RGB.png"].convert("P").save(drawings / "few.gif")
+    before = {path: path.read_bytes() for path in drawings.rglob("*.*")}
+    out = drawings / "out"  # below IN: what is there is not cleaned again
+    call(run, drawings, out)
+    assert "7 of 8 pictures cleaned" in capsys.readouterr().out and "broken.png: cannot be decoded" in caplog.text
+    assert {path: path.read_bytes() for path in before} == before
+    written = {path.relative_to(out).as_posix() for path in out.rglob("*.*")}
+    expected = {path.relative_to(drawings).as_posix() for path in before} - {"broken.png", "few.gif"} | {"few.gif.png"}
+    assert written == expected
+    for name in expected - {"few.gif.png"}:
+        with Image.open(drawings / name) as one, Image.open(out / name) as other:
+            assert (one.size, one.mode) == (other.size, other.mode)
+    with Image.open(drawings / "below" / "grey.png") as picture, Image.open(out / "below" / "grey.png") as cleaned:
+        pixels = np.asarray(picture, np.float32) / 255
+        np.testing.assert_array_equal(np.asarray(cleaned), (aerun.denoise(run, pixels) * 255).round())
+    again = {path: path.read_bytes() for path in out.rglob("*.*")}
+    call(run, drawings, out, "--overwrite")
+    assert {path: path.read_bytes() for path in out.rglob("*.*")} == again
+    call(run, drawings / "3.png", tmp_path / "alone.png")
+    assert (tmp_path / "alone.png").read_bytes() == (out / "3.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["{none}", "{drawings}", "{out}"], "none"),
+        (["{run}", "{empty}", "{out}"], "has no picture"),
+        (["{run}", "{drawings}/7.png", "{out}"], "there is no such file or folder"),
+        (["{run}", "{drawings}/broken.png", "{out}"], "broken.png: cannot be decoded"),
+        (["{run}", "{drawings}", "{drawings}"], r"is there already, and \d more; --overwrite"),
+        (["{run}", "{drawings}/1.png", "{drawings}"], "1.png: is there already; --overwrite"),
+        (["{run}", "{drawings}", "{drawings}/1.png"], "1.png: is a file"),
+        (["{run}", "{drawings}/1.png", "{out}/a.tiff"], "a.tiff: cleaned pictures are written as .bmp, "),
+        (["{run}", "{drawings}", "{out}", "--clean", "{empty}"], "has no picture"),
+        (["{run}", "{drawings}", "{out}", "--clean", "{other}"], "has no original of any"),
+        (["{run}", "{drawings}", "{out}", "--json", "{out}/a.json"], "--json: writes what --clean finds"),
+        (["{run}"], "--help shows how"),
+        (["{vectors}", "{drawings}", "{out}"], "inputs of shape 6, which are no grey or colour images"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_a_line_and_nothing_is_written(
+    run: Path, trained: Callable[..., Path], drawings: Path, tmp_path: Path, words: list[str], expected: str
+) -> None:
+    places = {"run": run, "drawings": drawings, "out": tmp_path / "out"}
+    places |= {name: tmp_path / name for name in ("none", "empty", "other")}
+    for name in ("empty", "other"):
+        places[name].mkdir()
+    MODES["L.png"].save(places["other"] / "z.png")
+    if "{vectors}" in words:
+        places["vectors"] = trained("dataset=random", "dataset.images=600", "dataset.shape=[6]")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(AerunError, match=expected) as caught:
+        call(*(word.format(**places) for word in words))
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def scores(**psnrs: float) -> Scores:
+    found = Scores()
+    for way, psnr in psnrs.items():
+        found.add({"run": RUN, "input": INPUT}.get(way, way), "", "a", Score(psnr, psnr / 100))
+    return found
+
+
+def test_a_run_that_does_not_beat_the_others_says_so() -> None:
+    won = scores(run=30, input=20, median=25).verdict()
+    assert won.startswith("The run beats all of them in PSNR: +5.00 dB over the next, median") and "in SSIM" in won
+    lost = scores(run=24, input=20, median=25, means=24).verdict()
+    assert lost.startswith("The run does not beat median (25.00 dB), means (24.00 dB): its own 24.00 dB")
+    assert "does not beat input as it is" in scores(run=19, input=20).verdict()
+
+
+def test_of_a_filters_settings_the_best_on_the_mean_counts() -> None:
+    found = Scores()
+    for setting, values in {"3x3": (20, 30), "5x5": (24, 28), "7x7": (31, 10)}.items():
+        for name, value in zip("ab", values, strict=True):
+            found.add("median", setting, name, Score(value, 0.5))
+    assert found.best("median")[0] == "5x5" and found.means("median") == Score(26, 0.5)
+
+
+def test_scores_of_pictures_beside_those_of_filters(run: Path, tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("skimage", reason="scikit-image is not installed")
+    for name in ("dirty", "clean"):
+        (tmp_path / name).mkdir()
+    clean_pixels = np.full((40, 36), 200, np.uint8)
+    dirty = clean_pixels.copy()
+    dirty[::7, ::9] = 0  # single specks on one grey: what a median filter removes wholly
+    Image.fromarray(dirty).save(tmp_path / "dirty" / "a.png")
+    Image.fromarray(clean_pixels).convert("RGB").save(tmp_path / "clean" / "a.webp", lossless=True)
+    call(run, tmp_path / "dirty", tmp_path / "out", "--clean", tmp_path / "clean", "--json", tmp_path / "found.json")
+    found = json.loads((tmp_path / "found.json").read_text())
+    expected = -10 * math.log10(np.mean(np.square(dirty / 255 - clean_pixels / 255)))
+    assert found["means"][INPUT]["psnr"] == pytest.approx(expected, abs=1e-4)
+    assert found["means"]["median filter"] | {"pictures": 0} == {
+        "setting": "3x3",
+        "psnr": 100,
+        "ssim": 1,
+        "pictures": 0,
+    }
+    assert {"bilateral filter", "non-local means", RUN} <= found["means"].keys()
+    output = capsys.readouterr().out
+    assert "The run does not beat" in output and "median filter (100.00 dB)" in output
+
+
+def test_a_command_without_scikit_image_says_what_to_install(
+    run: Path, drawings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(AerunError, match=r"scikit-image: pip install 'aerun\[denoise\]'"):
+        call(run, drawings, tmp_path / "out", "--clean", drawings)
+    assert not (tmp_path / "out").exists()
