@@ -104,8 +104,9 @@ def page(rows: Sequence[str], found: Sequence[tuple[Path, dict[str, Any]]], tune
     head = HEAD.format(MARGIN)
     text = f"""# Denoising Fashion-MNIST
 
-Made by `python benchmarks/denoising.py` on {date.today()}: {presets}, {epochs} epochs, one seed, {place}; {minutes:.1f} minutes of
-runs in all, evaluation included, of which two may go side by side (the aim: {MINUTES} minutes on two cores).
+Made by `python benchmarks/denoising.py` on {date.today()}: {presets}, {epochs} epochs, one seed,
+{place}; {minutes:.1f} minutes of runs in all, evaluation included,
+of which two may go side by side (the aim: {MINUTES} minutes on two cores).
 
 Mean of the test images' PSNRs in dB, outputs clipped to [0,1]. Every column sees the same noisy images. The median and
 Gaussian filters have the best size (deviation) of a grid on {tuned:,} training images; the linear filter is the exact
