@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aerun.autoencoder import Autoencoder
+    from aerun.use.export import Exported
 
-__all__ = ["AerunError", "ConfigError", "DataError", "DivergedError", "denoise", "load"]
+__all__ = ["AerunError", "ConfigError", "DataError", "DivergedError", "denoise", "export", "load"]
 
 
 def load(run_folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: Sequence[str] = ()) -> Autoencoder:
@@ -36,3 +37,15 @@ def denoise(run: Any, images: Any) -> Any:
     from aerun.use.clean import denoise as clean
 
     return clean(run, images)
+
+
+def export(
+    run: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    formats: Sequence[str] = ("onnx", "torch", "safetensors"),
+    trusted_packages: Sequence[str] = (),
+) -> Exported:
+    """Write a run's trained model for other programs into an empty or new folder: see ``aerun.use.export``."""
+    from aerun.use.export import export as export_run
+
+    return export_run(run, folder, formats, trusted_packages)

@@ -26,6 +26,14 @@ from aerun.summary import draw_curves, draw_stages, subject_of, summarise
 from aerun.tracking import Tracker
 from aerun.trainer import Joint
 
+WEIGHTS = "model.safetensors"  # of a run that was exported to be handed on
+
+
+def weights_of(folder: Path) -> Path:
+    """Where the trained weights of a run folder, or of one that was exported, are."""
+    exported = folder / WEIGHTS
+    return exported if exported.exists() else folder / CHECKPOINTS / BEST
+
 
 def load(folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: Sequence[str] = ()) -> Autoencoder:
     """The trained model of a run folder, with its best weights, in evaluation mode.
@@ -41,7 +49,7 @@ def load(folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: 
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder}: has no readable {ENVIRONMENT}, which says the data's shape ({error})") from error
     autoencoder = of_shape(settings, shapes)
-    load_model(folder / CHECKPOINTS / BEST, autoencoder)
+    load_model(weights_of(folder), autoencoder)
     return autoencoder.to(choose_device(device)).eval()
 
 

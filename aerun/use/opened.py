@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from aerun.autoencoder import Autoencoder
-from aerun.checkpoint import BEST
 from aerun.dataset.pictures import Decoder
 from aerun.errors import DataError
-from aerun.runfolder import CHECKPOINTS, read_choices, read_config, read_summary
-from aerun.trained import load
+from aerun.runfolder import read_choices, read_config, read_summary
+from aerun.trained import load, weights_of
 
 BLOCK = 64
 
@@ -105,8 +104,8 @@ def open_run(folder: str | os.PathLike[str], device: str = "cpu", trusted_packag
     """The run in ``folder``, with its best weights. DataError if it is not a run folder, or has no weights yet."""
     path = Path(folder).expanduser()
     config = read_config(path)
-    if not (path / CHECKPOINTS / BEST).exists():
-        raise DataError(f"{path}: has no trained weights yet ({CHECKPOINTS}/{BEST})")
+    if not (weights := weights_of(path)).exists():
+        raise DataError(f"{path}: has no trained weights yet ({weights.relative_to(path)})")
     return Opened(path, load(path, device, trusted_packages), config)
 
 
