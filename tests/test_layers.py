@@ -133,3 +133,11 @@ def test_what_is_read_of_a_trainer_is_what_one_of_somebody_elses_must_have() -> 
     assert read == set(CONTRACTS["trainer"])
     with pytest.raises(ConfigError, match=r"lacks fit, .*processes, .*which every trainer has"):
         build_part("trainer", {"_target_": "collections.OrderedDict"})
+
+
+def test_what_the_package_offers_is_there_and_has_a_docstring() -> None:
+    import aerun
+
+    assert set(aerun.FUNCTIONS) == {name for name in aerun.__all__ if name.islower()} <= set(dir(aerun))
+    for name in aerun.__all__:
+        assert getattr(aerun, name).__doc__, name
