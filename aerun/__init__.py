@@ -15,15 +15,32 @@ from aerun.errors import AerunError, ConfigError, DataError, DivergedError
 if TYPE_CHECKING:
     from aerun.trained import load
     from aerun.use.clean import denoise
+    from aerun.use.embed import embed
     from aerun.use.export import export
+    from aerun.use.organise import organise
+    from aerun.use.search import search
 
-__all__ = ["AerunError", "ConfigError", "DataError", "DivergedError", "denoise", "export", "load"]
+__all__ = [
+    "AerunError",
+    "ConfigError",
+    "DataError",
+    "DivergedError",
+    "denoise",
+    "embed",
+    "export",
+    "load",
+    "organise",
+    "search",
+]
 
 # Functions that need torch, and the module of each: imported when they are first asked for.
 FUNCTIONS = {
     "denoise": "aerun.use.clean",
+    "embed": "aerun.use.embed",
     "export": "aerun.use.export",
     "load": "aerun.trained",
+    "organise": "aerun.use.organise",
+    "search": "aerun.use.search",
 }
 
 

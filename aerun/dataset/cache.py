@@ -45,7 +45,7 @@ def cached_rows(
     as that is known. One process builds, the others wait for it. None, after a warning, where the cache cannot be
     written.
     """
-    path = cache_folder() / hashlib.sha256(key.encode()).hexdigest()[:32]
+    path = _place(key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         found = _open(path, key)
@@ -67,6 +67,19 @@ def cached_rows(
         told = error if isinstance(error, StorageError) else storage_error(error, path)
         log.warning("%s: the images are not kept for other runs", told)
         return None
+
+
+def known_rows(key: str) -> RowFile | None:
+    """The rows of ``key`` if they are in the cache."""
+    try:
+        return _open(_place(key), key)
+    except OSError as error:
+        log.debug("%s", error)
+        return None
+
+
+def _place(key: str) -> Path:
+    return cache_folder() / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
 def _open(path: Path, key: str) -> RowFile | None:

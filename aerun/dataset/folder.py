@@ -69,10 +69,8 @@ class ImageFolder(Dataset):
         return self._parted(paths, bad, lambda rows: images[rows])
 
     def cached(self) -> Arrays | None:
-        from PIL import __version__
-
         paths, bad = self.pictures(), dict[int, str]()
-        key = files_key(f"pictures {self.shape} {self.fit} Pillow {__version__}", existing(self.root), paths)
+        key = pictures_key(existing(self.root), paths, Decoder(self.shape, self.fit))
         size = len(paths) * math.prod(self.shape)
         file = cached_rows(key, lambda: self.decoded(paths, bad), lambda: {"bad": list(bad.items())}, size)
         if file is None:
@@ -127,3 +125,10 @@ class ImageFolder(Dataset):
             log.warning("%d more pictures cannot be decoded and are left out", len(bad) - NAMED)
         if len(bad) == len(paths):
             raise DataError(f"dataset.root={self.root}: none of its {len(paths)} pictures can be decoded")
+
+
+def pictures_key(root: Path, paths: list[Path], decoder: Decoder) -> str:
+    """Of a folder's decoded pictures in the cache."""
+    from PIL import __version__
+
+    return files_key(f"pictures {decoder.shape} {decoder.fit} Pillow {__version__}", root, paths)

@@ -72,13 +72,19 @@ class Decoder:
                 yield chunk
 
     def decode(self, path: Path) -> np.ndarray:
-        """The picture as uint8 [channels, height, width]."""
+        """The picture in a file as uint8 [channels, height, width]."""
+        from PIL import Image, ImageOps
+
+        with Image.open(path) as opened:
+            return self.fitted(over_white(ImageOps.exif_transpose(opened)))
+
+    def fitted(self, picture: Image.Image) -> np.ndarray:
+        """A picture without transparency as uint8 [channels, height, width]."""
         import numpy as np
         from PIL import Image, ImageOps
 
         channels, height, width = self.shape
-        with Image.open(path) as opened:
-            picture = over_white(ImageOps.exif_transpose(opened)).convert("L" if channels == 1 else "RGB")
+        picture = picture.convert("L" if channels == 1 else "RGB")
         resample = Image.Resampling.LANCZOS
         if self.fit == "crop":
             picture = ImageOps.fit(picture, (width, height), resample)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from aerun.dataset.cache import cached_rows, known_rows
+from aerun.dataset.folder import pictures_key
 from aerun.dataset.pictures import ENDINGS, list_pictures
 from aerun.errors import DataError
 from aerun.files import storage_error, write_bytes
@@ -45,21 +48,75 @@ def as_inputs(run: Opened, pictures: Sequence[tuple[str, Path]]) -> Iterator[tup
 
     Those that do not decode are named in a warning and left out. DataError if none does.
     """
-    import torch
-
     paths, bad = [path for _, path in pictures], dict[int, str]()
     start = 0
     for chunk in run.decoder().chunks(paths, bad):
-        kept = [index for index in range(len(chunk)) if start + index not in bad]
-        if kept:
-            yield [pictures[start + index][0] for index in kept], torch.from_numpy(chunk[kept])
+        yield from _kept(pictures, bad, start, chunk)
         start += len(chunk)
-    for index, reason in list(bad.items())[:NAMED]:
-        log.warning("%s: cannot be decoded (%s); left out", paths[index], reason)
-    if len(bad) > NAMED:
-        log.warning("%d more pictures cannot be decoded and are left out", len(bad) - NAMED)
+    _report(paths, bad)
+
+
+def folder_inputs(run: Opened, root: Path) -> Iterator[tuple[list[str], Tensor]]:
+    """As ``as_inputs`` of all pictures in a folder and below, whose decoded pixels are kept for the next time.
+
+    They are those that a run over ``dataset=image_folder`` keeps, so links out of the folder count as not decoding.
+    """
+    root, pictures, bad = root.expanduser(), find(root), dict[int, str]()
+    paths, decoder = [path for _, path in pictures], run.decoder()
+    size = len(paths) * math.prod(decoder.shape)
+
+    def about() -> dict[str, Any]:
+        _report(paths, bad, warn=False)
+        return {"bad": list(bad.items())}
+
+    rows = cached_rows(pictures_key(root, paths, decoder), lambda: decoder.chunks(paths, bad, root), about, size)
+    if rows is None:
+        yield from as_inputs(run, pictures)
+        return
+    bad = dict(rows.about["bad"])
+    for start in range(0, len(rows), rows.block):
+        yield from _kept(pictures, bad, start, rows.read(start, min(start + rows.block, len(rows))))
+    _report(paths, bad)
+
+
+def kept_inputs(run: Opened, root: Path, names: Sequence[str]) -> tuple[list[str], Tensor] | None:
+    """Those of ``names`` that are in the folder and decode, as inputs, if all its decoded pictures have been kept."""
+    import numpy as np
+    import torch
+
+    if not root.is_dir():
+        return None
+    pictures = [(path.relative_to(root).as_posix(), path) for path in list_pictures(root)]
+    rows = known_rows(pictures_key(root, [path for _, path in pictures], run.decoder()))
+    if rows is None:
+        return None
+    bad, wanted = dict(rows.about["bad"]), set(names)
+    found = [index for index, (name, _) in enumerate(pictures) if name in wanted and index not in bad]
+    if not found:
+        return None
+    images = np.concatenate([rows.read(index, index + 1) for index in found])
+    return [pictures[index][0] for index in found], torch.from_numpy(images)
+
+
+def _kept(
+    pictures: Sequence[tuple[str, Path]], bad: dict[int, str], start: int, chunk: np.ndarray
+) -> Iterator[tuple[list[str], Tensor]]:
+    """Names and images of a chunk's pictures that have been decoded, if there are any."""
+    import torch
+
+    kept = [index for index in range(len(chunk)) if start + index not in bad]
+    if kept:
+        yield [pictures[start + index][0] for index in kept], torch.from_numpy(chunk[kept])
+
+
+def _report(paths: list[Path], bad: dict[int, str], warn: bool = True) -> None:
+    """Name the pictures that do not decode. DataError if none does."""
     if len(bad) == len(paths):
         raise DataError(f"none of the {len(paths)} pictures can be decoded: {paths[0]}: {bad[0]}")
+    for index, reason in list(bad.items())[:NAMED] if warn else []:
+        log.warning("%s: cannot be decoded (%s); left out", paths[index], reason)
+    if warn and len(bad) > NAMED:
+        log.warning("%d more pictures cannot be decoded and are left out", len(bad) - NAMED)
 
 
 def as_bytes(images: Tensor) -> np.ndarray:

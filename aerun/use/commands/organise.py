@@ -1,0 +1,108 @@
+"""``aerun-organise``: a collection in clusters, with a contact sheet for each."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aerun.arguments import Parser, count
+from aerun.use.command import run_command, takes_run
+
+if TYPE_CHECKING:
+    from aerun.use.fingerprints import Fingerprints
+    from aerun.use.organise import Clusters
+
+EXAMPLES = """\
+  %(prog)s outputs/RUN fingerprints.npz -o clusters                       # as many as have the best silhouette
+  %(prog)s outputs/RUN fingerprints.npz -o clusters --clusters 20 --links
+  %(prog)s outputs/RUN fingerprints.npz -o clusters --clusters 8-40
+  %(prog)s outputs/RUN fingerprints.npz -o clusters --method hdbscan"""
+METHODS = ("kmeans", "hdbscan")
+METRICS = ("cosine", "euclidean")
+
+
+def number_or_range(text: str) -> int | tuple[int, int]:
+    """For ``--clusters``: 12, or 5-40."""
+    least, dash, most = text.partition("-")
+    if not dash:
+        return count(text)
+    low, high = count(least), count(most)
+    if not 2 <= low <= high:
+        raise argparse.ArgumentTypeError(f"'{text}': must go from 2 or more to no less")
+    return low, high
+
+
+def parser() -> Parser:
+    """Its arguments."""
+    result = Parser("Sort a collection into clusters of pictures that are alike. No picture is moved.", EXAMPLES)
+    takes_run(result)
+    result.add_argument("fingerprints", metavar="FILE", type=Path, help="what aerun-embed made with this run")
+    result.add_argument("-o", "--output", metavar="FOLDER", type=Path, required=True, help="a new or empty folder")
+    result.add_argument(
+        "--clusters", type=number_or_range, default=(2, 32), metavar="N", help="so many, or the best of A-B (2-32)"
+    )
+    result.add_argument("--method", choices=METHODS, default="kmeans", help="hdbscan finds the number itself (kmeans)")
+    result.add_argument("--metric", choices=METRICS, default="cosine", help="cosine: codes of length 1 (cosine)")
+    result.add_argument("--smallest", type=count, metavar="N", help="of hdbscan: pictures in the smallest cluster")
+    result.add_argument("--links", action="store_true", help="a folder for each cluster, with links to its pictures")
+    result.add_argument("--seed", type=int, default=0, help="of the clusters' first centres and of samples (0)")
+    return result
+
+
+def work(asked: argparse.Namespace) -> None:
+    """Cluster, write, say what was found."""
+    from aerun.use.fingerprints import load
+    from aerun.use.shelves import check_empty, check_linkable, write_links, write_sheets, write_table
+
+    check_empty(asked.output)
+    fingerprints = load(asked.fingerprints)
+    if asked.links:
+        check_linkable(fingerprints)
+
+    from aerun.use.opened import open_run
+    from aerun.use.organise import organise
+    from aerun.use.thumbnails import Thumbnails
+
+    run = open_run(asked.run, asked.device, asked.trust)
+    fingerprints.refuse_other(run)
+    found = organise(
+        fingerprints,
+        asked.clusters,
+        method=asked.method,
+        metric=asked.metric,
+        smallest=asked.smallest,
+        seed=asked.seed,
+    )
+    write_table(asked.output / "clusters.csv", fingerprints, found)
+    write_sheets(asked.output, Thumbnails(run, fingerprints, asked.trust), found)
+    if asked.links:
+        write_links(asked.output, fingerprints, found)
+    print(text(fingerprints, found))
+    print(f"{asked.output}: clusters.csv, overview.png, sheets/{', links/' if asked.links else ''}")
+
+
+def text(fingerprints: Fingerprints, found: Clusters) -> str:
+    """What was found, in a few lines."""
+    from aerun.use.organise import agreement
+    from aerun.use.shelves import cluster_name, numbers
+
+    lines = []
+    if found.silhouettes:
+        best = sorted(found.silhouettes, key=lambda number: -found.silhouettes[number])[:5]
+        lines.append("mean silhouette: " + ", ".join(f"{found.silhouettes[number]:.3f} of {number}" for number in best))
+    sizes = [f"{cluster_name(number, found.count)}: {(found.assigned == number).sum()}" for number in numbers(found)]
+    lines.append(f"{len(fingerprints):,} pictures in {found.count} clusters ({', '.join(sizes)})")
+    if fingerprints.labels is not None:
+        agreed = agreement(found.assigned, fingerprints.labels)
+        count = len(fingerprints.classes) or len(set(fingerprints.labels.tolist()))
+        lines.append(
+            f"with the {count} labels: adjusted Rand index "
+            f"{agreed['ari']:.3f}, normalised mutual information {agreed['nmi']:.3f}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The console command."""
+    run_command(parser, work)

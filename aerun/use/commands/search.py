@@ -1,0 +1,191 @@
+"""``aerun-search``: the pictures of a collection that are most like given ones, and those that are nearly the same."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aerun.arguments import Parser, count
+from aerun.errors import ConfigError
+from aerun.use.command import run_command, takes_run
+
+if TYPE_CHECKING:
+    from aerun.use.fingerprints import Fingerprints
+    from aerun.use.opened import Opened
+    from aerun.use.queries import Query
+    from aerun.use.search import Neighbours, Pairs
+
+EXAMPLES = """\
+  %(prog)s outputs/RUN fingerprints.npz sketch.png                        # the 12 nearest
+  %(prog)s outputs/RUN fingerprints.npz animals/cat.png -k 5 --json       # one of the collection, by its name
+  %(prog)s outputs/RUN fingerprints.npz new/*.jpg --sheet found.png
+  %(prog)s outputs/RUN fingerprints.npz --duplicates auto                 # what is there twice"""
+METRICS = ("cosine", "euclidean")
+KINDS = ("exact", "hnsw")
+SHOWN = 50  # pairs in the table
+SHEET_PAIRS = 40
+
+
+def threshold(text: str) -> float | str:
+    """For ``--duplicates``: a distance, or ``auto``."""
+    if text == "auto":
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}': must be a distance, 0 or more, or auto")
+    return value
+
+
+def picture_file(text: str) -> Path:
+    """For ``--sheet``."""
+    path = Path(text)
+    if path.suffix != ".png":
+        raise argparse.ArgumentTypeError(f"'{text}': must end in .png")
+    return path
+
+
+def parser() -> Parser:
+    """Its arguments."""
+    result = Parser("Find the pictures of a collection that are most like given ones.", EXAMPLES)
+    takes_run(result)
+    result.add_argument("fingerprints", metavar="FILE", type=Path, help="what aerun-embed made with this run")
+    result.add_argument("images", metavar="IMAGE", nargs="*", help="a name in the collection, a picture, or a folder")
+    result.add_argument("-k", type=count, default=12, help="how many neighbours (12)")
+    result.add_argument("--metric", choices=METRICS, default="cosine", help="distance of codes (cosine)")
+    result.add_argument(
+        "--index", choices=KINDS, default="exact", help="hnsw: a graph for millions, kept beside FILE (exact)"
+    )
+    result.add_argument(
+        "--duplicates",
+        metavar="DISTANCE",
+        type=threshold,
+        help="all pairs of the collection that near; auto: as near as a picture is to its own JPEG",
+    )
+    result.add_argument("--json", action="store_true", help="print JSON in place of a table")
+    result.add_argument("--sheet", metavar="PNG", type=picture_file, help="draw what was found")
+    return result
+
+
+def work(asked: argparse.Namespace) -> None:
+    """Search, print, draw."""
+    if not asked.images and asked.duplicates is None:
+        raise ConfigError("name an IMAGE, or --duplicates auto")
+    from aerun.use.fingerprints import load
+
+    fingerprints = load(asked.fingerprints)
+
+    from aerun.use.opened import open_run
+    from aerun.use.queries import queries
+
+    run = open_run(asked.run, asked.device, asked.trust)
+    fingerprints.refuse_other(run)
+    wanted = queries(run, fingerprints, asked.images)
+    answer: dict[str, Any] = {"collection": len(fingerprints), "metric": asked.metric, "index": asked.index}
+    found, pairs = None, None
+    if wanted:
+        found, answer["seconds"] = _searched(asked, fingerprints, wanted)
+        answer["queries"] = _plain(fingerprints, wanted, found)
+    if asked.duplicates is not None:
+        answer["threshold"], pairs = _doubled(asked, run, fingerprints)
+        answer["duplicates"] = [
+            {"files": [fingerprints.names[row] for row in rows], "distance": float(distance)}
+            for rows, distance in zip(pairs.rows.tolist(), pairs.distances, strict=True)
+        ]
+    print(json.dumps(answer, indent=2, ensure_ascii=False) if asked.json else text(answer, asked.k))
+    if asked.sheet is not None:
+        _drawn(asked, run, fingerprints, wanted, found, pairs)
+
+
+def _searched(asked: argparse.Namespace, fingerprints: Fingerprints, wanted: list[Query]) -> tuple[Neighbours, float]:
+    """The neighbours, and how long the search itself took."""
+    import numpy as np
+
+    from aerun.use.search import open_index
+
+    keep = asked.fingerprints.with_name(f"{asked.fingerprints.name}.{asked.metric}.hnsw")
+    index = open_index(fingerprints, asked.metric, asked.index, keep)
+    start = time.perf_counter()
+    found = index.query(np.stack([query.code for query in wanted]), asked.k, [query.excluded for query in wanted])
+    return found, time.perf_counter() - start
+
+
+def _doubled(asked: argparse.Namespace, run: Opened, fingerprints: Fingerprints) -> tuple[float, Pairs]:
+    from aerun.use.near import near_threshold
+    from aerun.use.search import duplicates
+
+    apart: float = asked.duplicates
+    if asked.duplicates == "auto":
+        apart = near_threshold(run, fingerprints, asked.metric, asked.trust)
+    return apart, duplicates(fingerprints, apart, metric=asked.metric)
+
+
+def _plain(fingerprints: Fingerprints, wanted: list[Query], found: Neighbours) -> list[dict[str, Any]]:
+    result = []
+    for query, rows, distances in zip(wanted, found.rows.tolist(), found.distances.tolist(), strict=True):
+        neighbours = [
+            {"file": fingerprints.names[row], "distance": distance} | _labelled(fingerprints, row)
+            for row, distance in zip(rows, distances, strict=True)
+        ]
+        result.append({"query": query.name, "in_collection": query.row >= 0, "neighbours": neighbours})
+    return result
+
+
+def _labelled(fingerprints: Fingerprints, row: int) -> dict[str, str]:
+    label = fingerprints.label(row)
+    return {"label": label} if label else {}
+
+
+def text(answer: dict[str, Any], k: int) -> str:
+    """What was found, as a table."""
+    lines = list[str]()
+    for query in answer.get("queries", []):
+        lines += [query["query"], f"  {'rank':>4} {answer['metric'] + ' distance':>18}  file"]
+        for rank, near in enumerate(query["neighbours"], 1):
+            lines.append(f"  {rank:>4} {near['distance']:>18.5f}  {near['file']}  {near.get('label', '')}".rstrip())
+    if "queries" in answer:
+        fewest = min(len(query["neighbours"]) for query in answer["queries"])
+        if fewest < k:
+            lines.append(f"-k {k}: the collection has no more than {fewest} others")
+        lines.append(
+            f"{len(answer['queries'])} searched among {answer['collection']:,} in {answer['seconds'] * 1000:.1f} ms"
+        )
+    if "duplicates" in answer:
+        pairs = answer["duplicates"]
+        lines.append(f"{len(pairs):,} pairs are within {answer['metric']} distance {answer['threshold']:.3g}")
+        lines += [f"  {pair['distance']:>10.5f}  {'  '.join(pair['files'])}" for pair in pairs[:SHOWN]]
+        if len(pairs) > SHOWN:
+            lines.append(f"  and {len(pairs) - SHOWN:,} more: --json lists all")
+    return "\n".join(lines)
+
+
+def _drawn(
+    asked: argparse.Namespace,
+    run: Opened,
+    fingerprints: Fingerprints,
+    wanted: list[Query],
+    found: Neighbours | None,
+    pairs: Pairs | None,
+) -> None:
+    from aerun.use.found import found_sheet, pairs_sheet
+    from aerun.use.pictures import write_picture
+    from aerun.use.thumbnails import Thumbnails
+
+    thumbnails = Thumbnails(run, fingerprints, asked.trust)
+    if found is not None:
+        sheet = found_sheet(thumbnails, wanted, found)
+    else:
+        assert pairs is not None
+        sheet = pairs_sheet(thumbnails, pairs, SHEET_PAIRS)
+    write_picture(asked.sheet, sheet)
+
+
+def main() -> None:
+    """The console command."""
+    run_command(parser, work)

@@ -1,0 +1,187 @@
+"""What codes are worth as compression: bytes for an image and PSNR, beside JPEG and WebP in as many bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aerun.errors import DataError
+from aerun.progress import counting
+from aerun.use.embed import embed, opened
+from aerun.use.packing import FORMS, Form, pack
+from aerun.use.pictures import as_bytes
+
+if TYPE_CHECKING:
+    import os
+
+    from torch import Tensor
+
+    from aerun.use.opened import Opened
+
+EXACT = 100.0  # dB: of an image without any error, as everywhere here
+QUALITIES = (1, 95)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way to keep the images: ``size`` in bytes for each, ``shared`` bytes beside them; ``psnr`` in dB as the mean of
+    the images' own, ``pooled`` of all their pixels together; ``note``: a quality, or why there is nothing."""
+
+    name: str
+    size: float
+    shared: int
+    psnr: float
+    pooled: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``rows`` of codes and, for each of them, of JPEG and WebP near its bytes; ``decoder``: bytes of its weights."""
+
+    images: int
+    shape: tuple[int, ...]
+    decoder: int
+    rows: list[Row]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def compression(
+    run: Opened | str | os.PathLike[str], images: Tensor, *, value_bits: int = 8, most: int = 1000
+) -> Comparison:
+    """images[N,C,H,W], uint8 or in [0,1], of which at most ``most``, evenly spaced, are looked at.
+
+    Reconstructions are rounded to bytes, as JPEG's and WebP's are. Both are given in one quality for all images: the
+    best whose mean size is no larger than the codes, or the poorest there is where even that is larger. JPEG's size is
+    counted without its tables, which all images could share as they do the decoder.
+    """
+    from torch import from_numpy
+
+    run = opened(run)
+    if tuple(images.shape[1:]) != run.autoencoder.output_shape:
+        raise DataError("the outputs of this run have another shape than its inputs: there is no error to compare")
+    images = images[np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int))]
+    pixels = images.numpy() if images.dtype.is_floating_point is False else as_bytes(images)
+    codes = embed(run, images).codes
+    rows = list[Row]()
+    coders: list[tuple[str, Coder]] = [("JPEG", jpeg), ("WebP", webp)]
+    with counting("forms", len(FORMS) * (1 + len(coders))) as bar:
+        known: dict[tuple[str, int], tuple[float, float, float]] = {}
+        for form in FORMS:
+            packed = pack(codes, form, value_bits)
+            name = _named(form, value_bits)
+            if form == "bits" and packed.bytes_per_image >= codes.shape[1]:
+                share = float((codes == 0).mean())
+                note = f"{packed.bytes_per_image:.0f} bytes, no less than int8: {share:.0%} of the codes are zero"
+                rows.append(Row(name, packed.bytes_per_image, 0, float("nan"), float("nan"), note))
+                continue
+            back = from_numpy(packed.unpack()).unflatten(1, run.autoencoder.code_shape)
+            quality = psnr(pixels, as_bytes(run.decode(back)))
+            rows.append(Row(name, packed.bytes_per_image, packed.shared_bytes, *quality))
+            bar.update()
+            for title, coder in coders:
+                row = nearest_below(title, coder, pixels, packed.bytes_per_image, known)
+                rows.append(row)
+                bar.update()
+    return Comparison(len(pixels), tuple(pixels.shape[1:]), decoder_bytes(run), rows)
+
+
+Coder = Callable[[np.ndarray, int], tuple[int, np.ndarray]]
+
+
+def nearest_below(
+    title: str, coder: Coder, pixels: np.ndarray, size: float, known: dict[tuple[str, int], tuple[float, float, float]]
+) -> Row:
+    """The best quality whose mean size is at most ``size``, by bisection; the poorest if that is larger."""
+
+    def at(quality: int) -> tuple[float, float, float]:
+        if (title, quality) not in known:
+            coded = [coder(picture, quality) for picture in pixels]
+            back = np.stack([picture for _, picture in coded])
+            known[title, quality] = (float(np.mean([count for count, _ in coded])), *psnr(pixels, back))
+        return known[title, quality]
+
+    low, high = QUALITIES
+    if at(low)[0] > size:
+        return Row(title, at(low)[0], 0, *at(low)[1:], f"quality {low}, the smallest there is: larger than the codes")
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if at(middle)[0] <= size else (low, middle - 1)
+    return Row(title, at(low)[0], 0, *at(low)[1:], f"quality {low}")
+
+
+def jpeg(picture: np.ndarray, quality: int) -> tuple[int, np.ndarray]:
+    """uint8 [C,H,W] -> bytes without the tables, and the picture that comes back."""
+    return len(_saved(picture, "jpeg", quality=quality, streamtype=2)), _back(
+        _saved(picture, "jpeg", quality=quality), len(picture)
+    )
+
+
+def webp(picture: np.ndarray, quality: int) -> tuple[int, np.ndarray]:
+    """uint8 [C,H,W] -> bytes, and the picture that comes back."""
+    content = _saved(picture, "webp", quality=quality)
+    return len(content), _back(content, len(picture))
+
+
+def _saved(picture: np.ndarray, format: str, **keys: int) -> bytes:
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0)).save(content, format, **keys)
+    return content.getvalue()
+
+
+def _back(content: bytes, channels: int) -> np.ndarray:
+    from PIL import Image
+
+    pixels = np.asarray(Image.open(io.BytesIO(content)).convert("L" if channels == 1 else "RGB"))
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def psnr(pixels: np.ndarray, others: np.ndarray) -> tuple[float, float]:
+    """uint8 [N,C,H,W] both -> the mean of the images' PSNRs, exact ones counting as 100 dB, and that of all pixels."""
+    error = np.array([np.square(a.astype(np.float64) - b).mean() for a, b in zip(pixels, others, strict=True)]) / 255**2
+    floor = 10 ** (-EXACT / 10)
+    return float((-10 * np.log10(error.clip(floor))).mean()), float(-10 * np.log10(error.mean().clip(floor)))
+
+
+def decoder_bytes(run: Opened) -> int:
+    """Of what turns codes into images: parameters and buffers, each stored once."""
+    model = run.autoencoder
+    tensors = [*model.decoder.state_dict().values(), *model.standardise_target.state_dict().values()]
+    return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
+
+
+def _named(form: Form, value_bits: int) -> str:
+    return f"codes, {form}" + (f" ({value_bits} a value)" if form == "bits" else "")
+
+
+def table(comparison: Comparison) -> str:
+    """As it is printed."""
+    shape = "x".join(map(str, comparison.shape))
+    lines = [f"{'':<26}{'bytes an image':>15}{'PSNR (dB)':>11}{'pooled':>9}   {comparison.images} images, {shape}"]
+    codes = 0.0
+    for row in comparison.rows:
+        name, note = row.name, row.note
+        if name.startswith("codes"):
+            codes = row.psnr
+        else:
+            name = f"  {name}"
+            if row.psnr > codes and "larger" not in note:
+                note += "; better than the codes in no more bytes"
+        numbers = f"{row.psnr:>11.2f}{row.pooled:>9.2f}" if row.psnr == row.psnr else f"{'—':>11}{'—':>9}"
+        lines.append(f"{name:<26}{row.size:>15.1f}{numbers}   {note}".rstrip())
+    raw, shared = int(np.prod(comparison.shape)), max(row.shared for row in comparison.rows)
+    lines.append(f"{'pixels':<26}{raw:>15}{'exact':>11}")
+    lines.append(
+        f"once for all images: the decoder, {comparison.decoder:,} bytes, as many as the pixels of "
+        f"{comparison.decoder / raw:,.0f} images; offsets and scales, {shared:,} bytes"
+    )
+    return "\n".join(lines)

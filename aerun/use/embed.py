@@ -1,0 +1,137 @@
+"""The codes of a folder of pictures, or of a part of a run's own data."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from aerun.errors import DataError
+from aerun.progress import counting
+from aerun.use.fingerprints import Fingerprints
+from aerun.use.pictures import as_inputs, find, folder_inputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aerun.dataset.base import Split
+    from aerun.use.opened import Opened
+
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+CHUNK = 1024
+
+
+def embed(
+    run: Opened | str | os.PathLike[str], pictures: str | os.PathLike[str] | Tensor, *, views: int = 1
+) -> Fingerprints:
+    """The codes of ``pictures``: a file, a folder with all below it, or images [N,C,H,W], uint8 or in [0,1].
+
+    Pictures that do not decode are named in a warning and left out. Where each is in a subfolder, those on top are the
+    labels. ``views`` > 1: codes of so many crops beside that of the whole picture, see ``aerun.use.views``. DataError
+    for a run that takes no pictures, and where there are none.
+    """
+    run = opened(run)
+    run.decoder()  # refuses what takes no pictures
+    if isinstance(pictures, str | os.PathLike):
+        root = Path(pictures).expanduser()
+        found = find(root)
+        inputs = folder_inputs(run, root) if root.is_dir() else as_inputs(run, found)
+        names, codes = _encoded(run, inputs, len(found), views)
+        labels, classes = top_folders(names)
+        place = {"root": str((root if root.is_dir() else root.parent).resolve())}
+        return _made(run, names, codes, labels, classes, **place)
+    numbers = [f"{index:06d}" for index in range(len(pictures))]
+    chunks = ((numbers[i : i + CHUNK], pictures[i : i + CHUNK]) for i in range(0, len(pictures), CHUNK))
+    return _made(run, *_encoded(run, chunks, len(pictures), views), None, [])
+
+
+def embed_split(
+    run: Opened | str | os.PathLike[str], part: Part = "test", *, trusted_packages: Sequence[str] = (), views: int = 1
+) -> Fingerprints:
+    """The codes of a part of the run's own data, with their labels; names are ``part/NUMBER``.
+
+    DataError if the data are not there, or have no such part.
+    """
+    run = opened(run)
+    run.decoder()
+    split, classes = own_data(run, part, trusted_packages)
+    total = len(split)
+    chunks = (
+        ([f"{part}/{row:06d}" for row in range(i, min(i + CHUNK, total))], split.inputs[i : i + CHUNK])
+        for i in range(0, total, CHUNK)
+    )
+    labels = None if split.labels is None else split.labels.cpu().numpy()
+    return _made(run, *_encoded(run, chunks, total, views), labels, classes, split=part)
+
+
+def opened(run: Opened | str | os.PathLike[str]) -> Opened:
+    """The run, opened where a folder is named."""
+    from aerun.use.opened import open_run
+
+    return open_run(run) if isinstance(run, str | os.PathLike) else run
+
+
+def own_data(run: Opened, part: Part, trusted_packages: Sequence[str] = ()) -> tuple[Split, list[str]]:
+    """A part of the data that the run was trained with, and the names of its classes, if it has any."""
+    import torch
+
+    from aerun.dataset.binary import binarised
+    from aerun.evaluation import EVALUATION_SEED
+    from aerun.settings import parse
+
+    dataset: Any = parse(run.config | {"trusted_packages": list(trusted_packages)}).dataset
+    data = dataset.load(torch.device("cpu"))
+    split: Split | None = getattr(data, part)
+    if split is None:
+        raise DataError(f"{run.folder}: its data have no {part} part (dataset.validation=0)")
+    if split.binarise:
+        split = dataclasses.replace(split, inputs=binarised(split.inputs, EVALUATION_SEED))
+    return split, data.classes or []
+
+
+def top_folders(names: Sequence[str]) -> tuple[np.ndarray | None, list[str]]:
+    """The top-level folders as labels, if every picture is in one; else none."""
+    if not all("/" in name for name in names):
+        return None, []
+    tops = [name.partition("/")[0] for name in names]
+    classes = sorted(set(tops))
+    number = {name: index for index, name in enumerate(classes)}
+    return np.array([number[top] for top in tops], np.int64), classes
+
+
+def _encoded(
+    run: Opened, chunks: Iterator[tuple[list[str], Tensor]], total: int, views: int
+) -> tuple[list[str], np.ndarray]:
+    """Names [N] and codes [N,D], or [N,V,D]."""
+    from aerun.use.views import crops
+
+    names, codes = list[str](), list[np.ndarray]()
+    with counting("codes", total) as bar:
+        for part, images in chunks:
+            shown = crops(images, views)  # [V,n,C,H,W]
+            coded = [run.encode(view).flatten(1).numpy() for view in shown]
+            codes.append(coded[0] if views == 1 else np.stack(coded, 1))
+            names += part
+            bar.update(len(part))
+    if not codes:
+        raise DataError("there is no picture to encode")
+    return names, np.concatenate(codes)
+
+
+def _made(
+    run: Opened,
+    names: list[str],
+    codes: np.ndarray,
+    labels: np.ndarray | None,
+    classes: list[str],
+    *,
+    root: str = "",
+    split: str = "",
+) -> Fingerprints:
+    shape = tuple(run.autoencoder.code_shape)
+    return Fingerprints(names, codes, run.fingerprint, str(run.folder), root, split, labels, classes, shape)

@@ -1,0 +1,112 @@
+"""The pictures of a collection again, from its fingerprints: for sheets, and as inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aerun.dataset.pictures import over_white
+from aerun.errors import DataError
+from aerun.use.embed import PARTS, own_data
+from aerun.use.fingerprints import Fingerprints
+from aerun.use.pictures import as_bytes, as_inputs, kept_inputs
+from aerun.use.sheet import Tile
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aerun.use.opened import Opened
+
+SIDE = 96
+
+
+class Thumbnails:
+    """Small pictures of the rows of a collection, read as they are asked for; grey where the file is gone."""
+
+    def __init__(self, run: Opened, fingerprints: Fingerprints, trusted_packages: Sequence[str] = ()) -> None:
+        self.run, self.fingerprints, self.trusted = run, fingerprints, trusted_packages
+        self._data: Tensor | None = None
+
+    def __call__(self, row: int) -> np.ndarray:
+        """uint8 [C,H,W]."""
+        if self.fingerprints.split:
+            return self._of_data(row)
+        if not self.fingerprints.root:
+            return missing()
+        return thumbnail(Path(self.fingerprints.root) / self.fingerprints.names[row])
+
+    def _of_data(self, row: int) -> np.ndarray:
+        if self._data is None:
+            try:
+                self._data = split_images(self.run, self.fingerprints, self.trusted)
+            except DataError:
+                import torch
+
+                self._data = torch.empty(0)
+        if row >= len(self._data):
+            return missing()
+        image = self._data[row : row + 1][0]
+        return np.asarray(image.numpy() if image.dtype.is_floating_point is False else as_bytes(image))
+
+    def tile(self, row: int, caption: str = "", marked: bool = False) -> Tile:
+        """With a caption: the file's name, and what is given."""
+        name = Path(self.fingerprints.names[row]).name if self.fingerprints.root else self.fingerprints.names[row]
+        return Tile(self(row), f"{caption}\n{name}" if caption else name, marked)
+
+
+def thumbnail(path: Path) -> np.ndarray:
+    """A picture file as uint8 [3,h,w], no larger than a tile; grey if it cannot be read."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as opened:
+            opened.draft("RGB", (2 * SIDE, 2 * SIDE))  # JPEG decodes small at once
+            picture = over_white(ImageOps.exif_transpose(opened)).convert("RGB")
+            picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+            return np.asarray(picture).transpose(2, 0, 1)
+    except Exception:  # damaged files make Pillow raise nearly anything
+        return missing()
+
+
+def missing() -> np.ndarray:
+    """A grey tile."""
+    return np.full((1, SIDE, SIDE), 200, np.uint8)
+
+
+def split_images(run: Opened, fingerprints: Fingerprints, trusted_packages: Sequence[str] = ()) -> Tensor:
+    """The images [N,C,H,W] of fingerprints of the run's own data. DataError if those have changed since."""
+    part = next((name for name in PARTS if name == fingerprints.split), None)
+    if part is None:
+        raise DataError(f"{fingerprints.file}: '{fingerprints.split}' is no part of a run's data")
+    images = own_data(run, part, trusted_packages)[0].inputs
+    if len(images) != len(fingerprints):
+        raise DataError(f"{fingerprints.file}: has {len(fingerprints)} codes, the run's data now {len(images)} images")
+    return images[:]
+
+
+def collection_inputs(
+    run: Opened, fingerprints: Fingerprints, most: int, trusted_packages: Sequence[str] = ()
+) -> tuple[np.ndarray, Tensor]:
+    """Rows, at most ``most``, evenly spaced, and their images [n,C,H,W] as the run takes them.
+
+    Files that are gone are left out with a warning; DataError if all are.
+    """
+    import torch
+
+    rows = np.unique(np.linspace(0, len(fingerprints) - 1, min(most, len(fingerprints))).round().astype(int))
+    if fingerprints.split:
+        return rows, split_images(run, fingerprints, trusted_packages)[rows]
+    if not fingerprints.root:
+        raise DataError(f"{fingerprints.file or 'these codes'}: no folder is known where their pictures are")
+    root = Path(fingerprints.root)
+    kept = kept_inputs(run, root, [fingerprints.names[row] for row in rows])
+    if kept is not None:
+        number = {fingerprints.names[row]: row for row in rows}
+        return np.array([number[name] for name in kept[0]]), kept[1]
+    pictures = [(str(row), root / fingerprints.names[row]) for row in rows]
+    chunks = list(as_inputs(run, pictures))
+    found = np.array([int(name) for names, _ in chunks for name in names])
+    return found, torch.cat([images for _, images in chunks])

@@ -1,0 +1,34 @@
+"""Several views of a picture: the whole, and crops of nine tenths of its sides, scaled up again.
+
+A picture that was cropped is nearer to a crop of its original than to the original.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHARE = 0.9
+# Where the crops lie, as shares of the room: middle and corners first, then the middles of the sides.
+PLACES = ((0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.0, 0.5), (0.5, 0.0), (0.5, 1.0), (1.0, 0.5))
+MOST = 1 + len(PLACES)
+
+
+def crops(images: Tensor, views: int = MOST, share: float = SHARE) -> Tensor:
+    """images[N,C,H,W], uint8 or in [0,1] -> [views,N,C,H,W]: as they are, then ``views`` - 1 crops of them."""
+    import torch
+    from torch.nn.functional import affine_grid, grid_sample
+
+    if views == 1:
+        return images[None]
+    values = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    shown = [values]
+    for down, right in PLACES[: views - 1]:
+        # In coordinates from -1 to 1 the crop's centre may move by 1 - share.
+        x, y = (2 * right - 1) * (1 - share), (2 * down - 1) * (1 - share)
+        matrix = torch.tensor([[share, 0, x], [0, share, y]]).expand(len(values), 2, 3)
+        grid = affine_grid(matrix, list(values.shape), align_corners=False)
+        shown.append(grid_sample(values, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1))
+    return torch.stack(shown)

@@ -1,0 +1,320 @@
+"""From a folder of pictures to fingerprints, searches and clusters, through the commands."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import adjusted_rand_score
+
+import aerun
+from aerun.errors import AerunError, ConfigError, DataError
+from aerun.use import compression as comparing
+from aerun.use.commands import embed, organise, search
+from aerun.use.embed import PARTS, embed_split, own_data
+from aerun.use.fingerprints import Fingerprints, load, save
+from aerun.use.near import near_threshold
+from aerun.use.opened import Opened, open_run
+from aerun.use.organise import METHODS
+from aerun.use.pictures import as_inputs, find
+from aerun.use.search import KINDS, METRICS, exact_distances
+from aerun.use.views import crops
+
+Trained = Callable[..., Path]
+SPARSE = ("sparsity=topk", "sparsity.k=8")
+
+
+@pytest.fixture
+def folder(trained: Trained) -> Path:
+    return trained(*SPARSE)
+
+
+@pytest.fixture
+def run(folder: Path) -> Opened:
+    return open_run(folder)
+
+
+@pytest.fixture
+def collection(run: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Twelve garments in two folders, one of them twice; nothing of other tests in the cache."""
+    monkeypatch.setenv("AERUN_DATA", str(tmp_path / "cache"))
+    images = own_data(run, "test")[0].inputs[:12]
+    root = tmp_path / "pictures"
+    for number, image in enumerate(images.numpy()):
+        place = root / ("even" if number % 2 == 0 else "odd") / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0]).save(place)
+    (root / "odd" / "again.png").write_bytes((root / "even" / "4.png").read_bytes())
+    return root
+
+
+@pytest.fixture
+def fingerprints(folder: Path, collection: Path, tmp_path: Path) -> Path:
+    """What aerun-embed makes of it."""
+    call(embed, folder, collection, "-o", tmp_path / "prints.npz")
+    return tmp_path / "prints.npz"
+
+
+def call(command: object, *words: object) -> None:
+    """Without a process of its own: errors are raised."""
+    asked = command.parser().parse_args([str(word) for word in words])  # type: ignore[attr-defined]
+    command.work(asked)  # type: ignore[attr-defined]
+
+
+def test_codes_names_and_labels_of_a_folder(run: Opened, collection: Path, fingerprints: Path) -> None:
+    made = load(fingerprints)
+    (chunk,) = as_inputs(run, find(collection))
+    assert made.names == chunk[0] and len(made) == 13 and made.names[0] == "even/0.png"
+    assert np.array_equal(made.codes, run.encode(chunk[1]).numpy())
+    assert made.labels is not None and made.labels.tolist() == [0] * 6 + [1] * 7 and made.classes == ["even", "odd"]
+    assert (made.weights, made.root) == (run.fingerprint, str(collection))
+    assert made.label(0) == "even"
+    zeros = [np.mean([code == 0 for code in unit]) for unit in made.codes.T.tolist()]
+    np.testing.assert_allclose(made.statistics()["zeros"], zeros, rtol=1e-6)
+    np.testing.assert_allclose(made.statistics()["deviation"], made.codes.std(0), atol=1e-6)
+    again = aerun.embed(run.folder, collection)  # from the pixels that were kept
+    assert again.names == made.names and np.array_equal(again.codes, made.codes)
+    assert np.array_equal(aerun.embed(run, chunk[1]).codes, made.codes)
+
+
+@pytest.mark.parametrize("form", ["float16", "int8", "bits"])
+def test_files_give_back_what_the_form_keeps(run: Opened, fingerprints: Path, tmp_path: Path, form: str) -> None:
+    made = load(fingerprints)
+    packed = made.packed(form)  # type: ignore[arg-type]
+    save(made, tmp_path / "small.npz", packed)
+    back = load(tmp_path / "small.npz")
+    assert np.array_equal(back.codes, packed.unpack()) and back.names == made.names
+    back.refuse_other(run)
+
+
+@pytest.mark.parametrize("form", ["float32", "float16", "int8"])
+def test_parquet(folder: Path, collection: Path, fingerprints: Path, tmp_path: Path, form: str) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="the extra 'parquet' is not installed")
+    path = tmp_path / "prints.parquet"
+    call(embed, folder, collection, "-o", path, "--as", form)
+    made, back = load(fingerprints), load(path)
+    assert np.array_equal(back.codes, made.packed(form).unpack())  # type: ignore[arg-type]
+    assert dataclasses.replace(back, codes=0, labels=0, file="") == dataclasses.replace(
+        made, codes=0, labels=0, file=""
+    )
+    rows = parquet.read_table(path).to_pylist()
+    assert [row["name"] for row in rows] == made.names and len(rows[0]["code"]) == 64
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(DataError, match="is damaged, or not a file of aerun-embed"):
+        load(path)
+    with pytest.raises(ConfigError, match=r"holds float32, float16 or int8; bits need \.npz"):
+        call(embed, folder, collection, "-o", path, "--as", "bits")
+
+
+def test_the_runs_own_images(run: Opened, tmp_path: Path) -> None:
+    call(embed, run.folder, "--split", "test", "-o", tmp_path / "test.npz")
+    made, (split, classes) = load(tmp_path / "test.npz"), own_data(run, "test")
+    assert made.names[1] == "test/000001" and made.split == "test" and made.classes == classes
+    assert split.labels is not None and made.labels is not None and made.labels.tolist() == split.labels.tolist()
+    assert np.array_equal(made.codes[:70], run.encode(split.inputs[:70]).numpy())
+    assert len(embed_split(run, "validation")) == len(own_data(run, "validation")[0])
+
+
+def test_searching_by_name_and_by_file(
+    folder: Path, collection: Path, fingerprints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outside = tmp_path / "outside.png"
+    outside.write_bytes((collection / "odd" / "3.png").read_bytes())
+    inside = collection / "even" / "4.png"
+    capsys.readouterr()
+    sheet = tmp_path / "found.png"
+    call(search, folder, fingerprints, "even/4.png", inside, outside, "-k", 3, "--json", "--sheet", sheet)
+    answer = json.loads(capsys.readouterr().out)
+    by_name, by_path, by_file = answer["queries"]
+    assert by_name["neighbours"] == by_path["neighbours"] and by_name["query"] == by_path["query"] == "even/4.png"
+    assert (by_name["neighbours"][0]["file"], by_name["neighbours"][0]["label"]) == ("odd/again.png", "odd")
+    assert by_name["neighbours"][0]["distance"] < 1e-9
+    assert "even/4.png" not in [near["file"] for near in by_name["neighbours"]]
+    assert by_file["neighbours"][0]["file"] == "odd/3.png" and not by_file["in_collection"]
+    assert Image.open(sheet).width == 8 + 4 * 104
+    (collection / "odd" / "again.png").unlink()
+    call(search, folder, fingerprints, "even/4.png", "-k", 99, "--sheet", sheet)
+    text = capsys.readouterr().out
+    assert "-k 99: the collection has no more than 12 others" in text and "odd/again.png" in text
+    assert Image.open(sheet).getpixel((8 + 104 + 48, 8 + 48)) == (200, 200, 200)
+
+
+def test_what_is_there_twice(
+    run: Opened, fingerprints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    words = (run.folder, fingerprints, "--duplicates", "auto", "--json", "--sheet", tmp_path / "pairs.png")
+    call(search, *words)
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["duplicates"][0]["files"] == ["even/4.png", "odd/again.png"]
+    assert answer["threshold"] == near_threshold(run, load(fingerprints)) > 0
+    call(search, run.folder, fingerprints, "--duplicates", "1e-9", "--metric", "euclidean")
+    assert "1 pairs are within euclidean distance 1e-09" in capsys.readouterr().out
+
+
+def test_crops_are_views_of_a_picture(run: Opened, collection: Path, tmp_path: Path) -> None:
+    ramp = torch.linspace(0, 1, 40)[None, None, None, :].expand(1, 1, 40, 40)
+    seen = crops(ramp, 3)
+    assert seen.shape == (3, 1, 1, 40, 40) and torch.equal(seen[0], ramp)
+    # The middle and the upper left nine tenths: pixel i of 40 shows position (i + 0.5) * 0.9 + left of the original.
+    for view, left in ((1, 2.0), (2, 0.0)):
+        wanted = ((torch.arange(40) + 0.5) * 0.9 + left - 0.5) / 39
+        # torch's cubic (a = -0.75) leaves a straight line by up to 2 (a + 1/2) t (1 - t) (1 - 2t) of a pixel's step.
+        torch.testing.assert_close(seen[view, 0, 0, 20, 3:-3], wanted[3:-3], atol=0.05 / 39, rtol=0)
+    call(embed, run.folder, collection, "--views", 4, "-o", tmp_path / "views.npz")
+    made = load(tmp_path / "views.npz")
+    assert made.codes.shape == (13, 4, 64)
+    found = aerun.search(made, made.codes[5, 2:3], 3)
+    assert found.rows[0, 0] == 5 and found.distances[0, 0] < 1e-9
+
+
+def test_clusters_on_disk(
+    folder: Path, collection: Path, fingerprints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(path.relative_to(collection) for path in collection.rglob("*"))
+    place = tmp_path / "clusters"
+    call(organise, folder, fingerprints, "-o", place, "--clusters", 3, "--links")
+    text = capsys.readouterr().out
+    rows = list(csv.DictReader((place / "clusters.csv").open()))
+    assert [row["file"] for row in rows] == load(fingerprints).names and set(rows[0]) >= {"cluster", "distance"}
+    ari = adjusted_rand_score([row["label"] for row in rows], [row["cluster"] for row in rows])
+    assert f"with the 2 labels: adjusted Rand index {ari:.3f}" in text
+    assert sorted(path.name for path in (place / "sheets").iterdir()) == ["0.png", "1.png", "2.png"]
+    for row in rows:
+        link = place / "links" / row["cluster"] / row["file"].replace("/", "__")
+        assert link.is_symlink() and not link.readlink().is_absolute()
+        assert link.resolve() == collection / row["file"]
+    assert sorted(path.relative_to(collection) for path in collection.rglob("*")) == before
+    with pytest.raises(ConfigError, match="is there already, and not empty"):
+        call(organise, folder, fingerprints, "-o", place)
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 32), (3, 24, 40)])
+def test_jpeg_and_webp_in_as_many_bytes(shape: tuple[int, ...]) -> None:
+    smooth = np.random.default_rng(0).normal(0, 1, (6, *shape)).cumsum(-1).cumsum(-2)
+    pixels = (255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
+    for title, coder in (("JPEG", comparing.jpeg), ("WebP", comparing.webp)):
+        sizes = [np.mean([coder(picture, quality)[0] for picture in pixels]) for quality in range(1, 96)]
+        for wanted in (sizes[0] - 1, sizes[40] + 0.5, 1e9):
+            row = comparing.nearest_below(title, coder, pixels, wanted, {})
+            below = [quality for quality, size in enumerate(sizes, 1) if size <= wanted]
+            assert row.size == sizes[(max(below) if below else 1) - 1]
+            assert ("larger than the codes" in row.note) == (not below)
+    whole = len(comparing._saved(pixels[0], "jpeg", quality=50))
+    assert 100 < whole - comparing.jpeg(pixels[0], 50)[0] < 700  # the tables
+    assert comparing.psnr(pixels, pixels) == (100, 100)
+    off = np.clip(pixels.astype(int) + np.where(pixels < 128, 2, -2), 0, 255).astype(np.uint8)
+    assert comparing.psnr(pixels, off) == pytest.approx((20 * np.log10(255 / 2),) * 2)
+
+
+def test_compression_as_a_number(run: Opened) -> None:
+    images = own_data(run, "test")[0].inputs[:40]
+    found = comparing.compression(run, images)
+    rows = {row.name: row for row in found.rows if row.name.startswith("codes")}
+    assert [row.size for row in rows.values()][:3] == [256, 128, 64] and found.images == 40
+    assert rows["codes, bits (8 a value)"].size < 8 + 8 + 0.2
+    output = (run.reconstruct(images).clamp(0, 1) * 255).round() / 255
+    error = (output.double() - images.double() / 255).square().flatten(1).mean(1)
+    assert rows["codes, float32"].psnr == pytest.approx(float((-10 * error.log10()).mean()))
+    assert rows["codes, float32"].pooled == pytest.approx(float(-10 * error.mean().log10()))
+    weights = sum(value.numel() for value in run.autoencoder.decoder.parameters())
+    assert found.decoder == 4 * weights
+    text = comparing.table(found)
+    assert "larger than the codes" in text and f"the decoder, {4 * weights:,} bytes" in text
+
+
+def test_codes_of_another_run_are_refused(trained: Trained, fingerprints: Path, tmp_path: Path) -> None:
+    other = trained()
+    for command, words in ((search, ["even/0.png"]), (organise, ["-o", tmp_path / "new"])):
+        with pytest.raises(DataError, match=r"prints\.npz: of another run \(.*, weights [0-9a-f]{16}\), not of"):
+            call(command, other, fingerprints, *words)
+    assert not (tmp_path / "new").exists()
+
+
+def damaged(place: Path, good: Path) -> dict[str, Path]:
+    content = good.read_bytes()
+    made = load(good)
+    files = {name: place / f"{name}.npz" for name in ("cut", "flipped", "foreign", "text", "short")}
+    files["cut"].write_bytes(content[: len(content) // 2])
+    middle = len(content) // 3
+    files["flipped"].write_bytes(content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :])
+    np.savez(files["foreign"], images=np.zeros(3))
+    files["text"].write_text("nothing of the kind")
+    save(dataclasses.replace(made, names=made.names[:-1]), files["short"], made.packed())
+    return files
+
+
+def test_files_that_are_none_of_ours(folder: Path, fingerprints: Path, tmp_path: Path) -> None:
+    for name, path in damaged(tmp_path, fingerprints).items():
+        with pytest.raises(DataError, match=rf"{name}\.npz: is (damaged|not a file of aerun-embed)") as told:
+            call(search, folder, path, "even/0.png")
+        assert "\n" not in str(told.value)
+    with pytest.raises(DataError, match="there is no such file; aerun-embed makes it"):
+        call(search, folder, tmp_path / "none.npz", "even/0.png")
+
+
+def test_what_the_commands_refuse(trained: Trained, folder: Path, fingerprints: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    vectors = trained("dataset=random", "dataset.shape=[6]", "model.code_size=3")
+    cases: list[tuple[object, tuple[object, ...], str]] = [
+        (embed, (folder, tmp_path / "empty", "-o", tmp_path / "a.npz"), "has no picture"),
+        (embed, (folder, tmp_path, "-o", tmp_path / "a.txt"), "must end in .npz or .parquet"),
+        (embed, (folder, tmp_path, "-o", tmp_path / "none" / "a.npz"), "there is no folder"),
+        (embed, (folder, "-o", tmp_path / "a.npz"), "name a FOLDER of pictures, or --split"),
+        (embed, (vectors, "--split", "test", "-o", tmp_path / "a.npz"), "which are no grey or colour images"),
+        (embed, (tmp_path, fingerprints.parent, "-o", tmp_path / "a.npz"), "is not a run folder"),
+        (search, (folder, fingerprints), "name an IMAGE, or --duplicates auto"),
+        (search, (folder, fingerprints, "nothing.png"), "neither the name of a picture in the collection nor a file"),
+        (search, (folder, fingerprints, "--duplicates", "-1"), "must be a distance, 0 or more, or auto"),
+        (search, (folder, fingerprints, "a", "--sheet", "a.gif"), "must end in .png"),
+        (organise, (folder, fingerprints, "-o", tmp_path / "c", "--clusters", "9-3"), "must go from 2 or more"),
+        (organise, (folder, fingerprints, "-o", tmp_path / "c", "--clusters", "50"), "must be between 1 and 12"),
+    ]
+    for command, words, message in cases:
+        with pytest.raises(AerunError) as told:
+            call(command, *words)
+        assert message in str(told.value), words
+    assert not (tmp_path / "c").exists()
+
+
+def test_links_need_files(run: Opened, tmp_path: Path) -> None:
+    images = own_data(run, "test")[0].inputs[:20]
+    made: Fingerprints = aerun.embed(run, images)
+    save(made, tmp_path / "loose.npz", made.packed())
+    with pytest.raises(DataError, match="links need the files of a folder"):
+        call(organise, run.folder, tmp_path / "loose.npz", "-o", tmp_path / "c", "--links")
+    with pytest.raises(DataError, match="no folder is known where their pictures are"):
+        near_threshold(run, made)
+
+
+def test_a_near_duplicate_is_as_near_as_a_copy(run: Opened, tmp_path: Path) -> None:
+    made = embed_split(run, "test")
+    apart = near_threshold(run, made)
+    random = np.random.default_rng(1).integers(0, len(made), (2, 5000))
+    others = exact_distances(made.codes[random[0]], made.codes[random[1]], "cosine")
+    assert 0 < apart < np.quantile(others, 0.01)
+
+
+def test_the_commands_offer_what_there_is() -> None:
+    assert (embed.PARTS, search.METRICS, search.KINDS) == (PARTS, METRICS, KINDS)
+    assert (organise.METHODS, organise.METRICS) == (METHODS, METRICS)
+    for command in (embed, search, organise):
+        assert "examples:" in command.parser().format_help()
+
+
+def test_the_console_commands_answer_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["aerun-search", str(tmp_path), str(tmp_path / "a.npz"), "b.png"])
+    with pytest.raises(SystemExit) as ended:
+        search.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith(f"aerun: {tmp_path / 'a.npz'}: there is no such file")

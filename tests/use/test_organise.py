@@ -1,0 +1,89 @@
+"""Clusters, on partitions that are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score, silhouette_score
+
+from aerun.errors import ConfigError
+from aerun.use.organise import METHODS, Method, agreement, candidates, organise, silhouette
+
+RANDOM = np.random.default_rng(0)
+SIZES = (40, 90, 60, 30)
+CENTRES = RANDOM.normal(0, 4, (len(SIZES), 16))
+LABELS = np.repeat(np.arange(len(SIZES)), SIZES)
+CODES = (CENTRES[LABELS] + RANDOM.normal(0, 0.4, (len(LABELS), 16))).astype(np.float32)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_the_number_of_clusters_is_found(metric: str) -> None:
+    found = organise(CODES, (2, 8), metric=metric)  # type: ignore[arg-type]
+    assert found.count == 4 == max(found.silhouettes, key=lambda count: found.silhouettes[count])
+    assert list(found.silhouettes) == [2, 3, 4, 5, 6, 7, 8]
+    assert adjusted_rand_score(LABELS, found.assigned) == 1
+    assert np.bincount(found.assigned).tolist() == sorted(SIZES, reverse=True)
+
+
+def test_distances_are_from_the_centre() -> None:
+    found = organise(CODES, 4, metric="euclidean")
+    for number in range(4):
+        rows = found.members(number)
+        points = CODES[rows].astype(np.float64)
+        wanted = np.sqrt(((points - points.mean(0)) ** 2).sum(1))
+        np.testing.assert_allclose(found.distances[rows], wanted, rtol=1e-9)
+        assert (np.diff(wanted) >= 0).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_every_time(method: Method) -> None:
+    first, second = (organise(CODES, 4, method=method) for _ in range(2))
+    assert np.array_equal(first.assigned, second.assigned)
+
+
+def test_density_leaves_out_what_is_far_from_all() -> None:
+    codes = np.vstack([CODES, RANDOM.normal(0, 100, (3, 16)).astype(np.float32)])
+    found = organise(codes, method="hdbscan", metric="euclidean")
+    assert found.count == 4 and (found.assigned[-3:] == -1).all()
+    assert adjusted_rand_score(LABELS, found.assigned[:-3]) > 0.95
+
+
+def test_large_collections_are_decided_by_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aerun.use.organise.LARGE", 150)
+    for method in METHODS:
+        found = organise(CODES, 4, method=method, metric="euclidean", smallest=8)
+        assert adjusted_rand_score(LABELS, found.assigned) > 0.95
+
+
+def test_the_silhouette_is_scikit_learns() -> None:
+    assigned = LABELS % 3
+    points = CODES.astype(np.float64)
+    assert silhouette(points, assigned) == pytest.approx(silhouette_score(points, assigned))
+    assert silhouette(points, np.zeros(len(points), int)) == -1
+
+
+def test_agreement_of_known_partitions() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    assert agreement(np.array([1, 1, 1, 0, 0, 0]), labels) == {"ari": 1.0, "nmi": pytest.approx(1.0)}
+    # Pairs together in both 2, in one 6 and 3, of 15: (2 - 18/15) / (4.5 - 18/15).
+    found = agreement(np.array([0, 0, 1, 1, 2, 2]), labels)
+    assert found["ari"] == pytest.approx((2 - 18 / 15) / (4.5 - 18 / 15))
+    # I = ln 2 - (1/3) ln 2, over the mean of ln 2 and ln 3.
+    assert found["nmi"] == pytest.approx((2 / 3) * np.log(2) / ((np.log(2) + np.log(3)) / 2))
+    assert agreement(np.array([1, 1, 1, 0, 0, 0, 0]), np.array([*labels, -1]))["ari"] == 1
+
+
+def test_numbers_that_are_tried() -> None:
+    assert candidates(2, 12) == [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+    assert candidates(20, 32) == [20, 22, 25, 28, 32]
+
+
+def test_numbers_that_cannot_be() -> None:
+    with pytest.raises(ConfigError, match="clusters=400: must be between 1 and 220, the number of different codes"):
+        organise(CODES, 400)
+    same = np.ones((9, 3), np.float32)
+    with pytest.raises(ConfigError, match="clusters=2: must be between 1 and 1"):
+        organise(same)
+    assert organise(same, 1).count == 1
+    with pytest.raises(ConfigError, match="smallest=500: must be between 2 and 220"):
+        organise(CODES, method="hdbscan", smallest=500)

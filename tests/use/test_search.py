@@ -1,0 +1,114 @@
+"""Nearest codes and near-duplicates, against scikit-learn and scipy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist, squareform
+from sklearn.neighbors import NearestNeighbors
+
+from aerun.errors import ConfigError
+from aerun.use import search as module
+from aerun.use.search import METRICS, Index, Metric, duplicates, open_index, search
+
+RANDOM = np.random.default_rng(0)
+CODES = RANDOM.normal(0, 1, (400, 24)).astype(np.float32)
+QUERIES = RANDOM.normal(0, 1, (30, 24)).astype(np.float32)
+
+
+def reference(codes: np.ndarray, queries: np.ndarray, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    fitted = NearestNeighbors(n_neighbors=k, metric=metric, algorithm="brute").fit(codes.astype(np.float64))
+    distances, rows = fitted.kneighbors(queries.astype(np.float64))
+    return distances, rows
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("offset", [0, 1000])
+def test_the_same_neighbours_as_scikit_learn(metric: Metric, offset: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK", 7 * len(CODES))  # several blocks of queries
+    codes, queries = CODES + np.float32(offset), QUERIES + np.float32(offset)
+    if metric == "cosine" and offset:
+        pytest.skip("all cosines are then the same to 1e-6: single precision does not tell them apart")
+    distances, rows = reference(codes, queries, 9, metric)
+    found = search(codes, queries, 9, metric=metric)
+    assert np.array_equal(found.rows, rows)
+    np.testing.assert_allclose(found.distances, distances, rtol=1e-6)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_query_leaves_itself_out(metric: Metric) -> None:
+    rows = [5, 17, 399]
+    found = search(CODES, CODES[rows], 4, metric=metric, excluded=[[row] for row in rows])
+    _, others = reference(CODES, CODES[rows], 5, metric)
+    assert np.array_equal(found.rows, others[:, 1:])
+    itself = search(CODES, CODES[rows], 1, metric=metric)
+    assert itself.rows[:, 0].tolist() == rows and itself.distances.max() < 1e-9
+
+
+def test_more_neighbours_than_there_are() -> None:
+    found = search(CODES[:6], CODES[:2], 12, excluded=[[0], [1]])
+    assert found.rows.shape == (2, 5) and sorted(found.rows[0].tolist()) == [1, 2, 3, 4, 5]
+
+
+def test_a_code_of_zeros_is_at_right_angles_to_all() -> None:
+    codes = np.vstack([CODES[:5], np.zeros((1, 24), np.float32)])
+    found = search(codes, codes[5:], 6, metric="cosine")
+    assert found.distances.tolist() == [[1.0] * 6] and found.rows[0].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_of_several_views_the_nearest_counts(metric: Metric) -> None:
+    views = RANDOM.normal(0, 1, (50, 3, 24)).astype(np.float32)
+    found = search(views, QUERIES, 8, metric=metric)
+    each = np.stack([squareform(pdist(np.vstack([q[None], views.reshape(-1, 24)]), metric))[0, 1:] for q in QUERIES])
+    best = each.reshape(30, 50, 3).min(2)
+    assert np.array_equal(found.rows, np.argsort(best, 1)[:, :8])
+    np.testing.assert_allclose(found.distances, np.sort(best, 1)[:, :8], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("metric", "threshold"), [("cosine", 0.45), ("euclidean", 4.6)])
+def test_near_duplicates_are_all_pairs_that_near(
+    metric: Metric, threshold: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK", 50 * len(CODES))
+    codes = CODES.copy()
+    codes[300] = codes[7]
+    full = squareform(pdist(codes.astype(np.float64), metric))
+    wanted = {(i, j) for i, j in np.argwhere(full <= threshold).tolist() if i < j}
+    found = duplicates(codes, threshold, metric=metric)
+    assert len(wanted) > 5 and {(i, j) for i, j in found.rows.tolist()} == wanted
+    assert found.rows[0].tolist() == [7, 300] and found.distances[0] < 1e-9
+    assert (np.diff(found.distances) >= 0).all()
+    assert duplicates(codes, 0, metric="euclidean").rows.tolist() == [[7, 300]]
+
+
+def test_a_threshold_that_calls_everything_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_PAIRS", 1000)
+    with pytest.raises(ConfigError, match="threshold 2: more than 1,000 pairs are that near"):
+        duplicates(CODES, 2)
+
+
+def test_what_there_is_no_index_for() -> None:
+    with pytest.raises(ConfigError, match="index=tree: must be one of exact, hnsw"):
+        open_index(CODES, "cosine", "tree")
+    with pytest.raises(ConfigError, match="metric=l3: must be one of cosine, euclidean"):
+        Index(CODES, "l3")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_graph_finds_nearly_the_same(metric: Metric, tmp_path: Path) -> None:
+    pytest.importorskip("faiss", reason="the extra 'search' is not installed")
+    kept = tmp_path / "graph"
+    first = open_index(CODES, metric, "hnsw", kept).query(QUERIES, 5)
+    exact = search(CODES, QUERIES, 5, metric=metric)
+    shared = [len(set(a) & set(b)) for a, b in zip(first.rows.tolist(), exact.rows.tolist(), strict=True)]
+    assert np.mean(shared) >= 0.95 * 5
+    content = kept.read_bytes()
+    again = open_index(CODES, metric, "hnsw", kept).query(QUERIES, 5)
+    assert np.array_equal(again.rows, first.rows) and kept.read_bytes() == content
+    open_index(CODES[:200], metric, "hnsw", kept)  # other codes: made anew
+    assert kept.read_bytes() != content
+    kept.write_bytes(content[: len(content) // 2])
+    assert np.array_equal(open_index(CODES, metric, "hnsw", kept).query(QUERIES, 5).rows, first.rows)
