@@ -51,6 +51,11 @@ class Evaluation:
         self._random = Randomness(EVALUATION_SEED, split.inputs.device)
         self._of_targets: tuple[bool, float] | None = None  # whether all lie in [0,1], and their spread
 
+    @property
+    def target_spread(self) -> float:
+        """The variance of the targets over images, summed over values; known once there were metrics."""
+        return 0.0 if self._of_targets is None else self._of_targets[1]
+
     @torch.no_grad()
     def __call__(self, autoencoder: Autoencoder) -> dict[str, float]:
         """The metrics. The device is waited for once, at the end."""

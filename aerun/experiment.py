@@ -16,6 +16,7 @@ import torch
 from aerun.build import build_parts, prepare
 from aerun.checkpoint import BEST, LAST, PREVIOUS, Checkpointer, Progress, load_model
 from aerun.dataset.base import Data
+from aerun.doctor.monitor import conclusion
 from aerun.errors import ConfigError, DataError, DivergedError
 from aerun.files import leftovers, storage_error, write_text
 from aerun.layerwise import take_over
@@ -173,6 +174,7 @@ def lead(
             summary = summarise(settings, parts, progress, lambda tag, pixels: tracker.picture(tag, pixels, final))
             if not math.isfinite(summary["test"]["loss"]):
                 raise DivergedError(f"the test loss is {summary['test']['loss']}; lower optimizer.lr, in a new run")
+            summary["verdicts"] = conclusion(parts, tracker.lines(), summary)
             tracker.scalars({f"test/{name}": value for name, value in summary["test"].items()}, final)
             tracker.scalars({f"baseline/{name}": value for name, value in summary["baselines"].items()}, final)
             report.final(final, settings.trainer.tsne)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from aerun.autoencoder import Autoencoder
 from aerun.errors import DivergedError
 from aerun.step import Parts, Update, gradient_norm
 from aerun.tracking import Tracker
@@ -26,6 +28,8 @@ class History:
         if self._last[0] == step:  # the run is continued at this very step, and what was logged there was dropped
             tracker.scalars(self._last[1], step)
         self._pending: list[Tensor] = []  # all terms of a step, then all of the next
+        self._moves: list[float] = list(state.get("moves", []))
+        self._moving: list[Tensor] = []
 
     @property
     def steps(self) -> int:
@@ -38,10 +42,15 @@ class History:
         self._pending.extend(terms.values())
         self._sizes.append(images)
 
+    def moved(self, before: list[Tensor]) -> None:
+        """Take how far a step has moved the weights from where they were ``before``, without waiting for it."""
+        self._moving.append(relative_change(before, weights(self._parts.autoencoder)))
+
     def state(self, step: int) -> dict[str, Any]:
         """All that is needed to go on with this epoch after ``step`` updates of the run, as JSON values."""
         self._bring(step)
         terms = {"names": self._names, "rows": self._rows, "sizes": self._sizes, "logged": self._logged}
+        terms["moves"] = self._moves
         return {**terms, "last_step": self._last[0], "last_values": self._last[1]}
 
     def flush(self, step: int, last: Update) -> None:
@@ -62,8 +71,17 @@ class History:
         self._tracker.scalars(values, step)
 
     def means(self) -> dict[str, float]:
-        """Each term's mean over the epoch's images."""
-        return dict(zip(self._names, _means(self._rows, self._sizes), strict=True))
+        """Each term's mean over the epoch's images; ``update_ratio``, the largest relative change of the weights by
+        one step, of those looked at; ``loss_roughness``, the mean absolute change of the loss from step to step over
+        its mean."""
+        result = dict(zip(self._names, _means(self._rows, self._sizes), strict=True))
+        if self._moves:
+            result["update_ratio"] = max(self._moves)
+        losses = [row[self._names.index("loss")] for row in self._rows]
+        if len(losses) > 1 and (scale := abs(math.fsum(losses))):
+            changes = math.fsum(abs(after - before) for before, after in pairwise(losses))
+            result["loss_roughness"] = changes / (len(losses) - 1) / (scale / len(losses))
+        return result
 
     def _bring(self, step: int) -> None:
         """Wait for the pending terms; DivergedError at the first that is not finite."""
@@ -84,6 +102,20 @@ class History:
                         "Lower optimizer.lr or set trainer.clip_norm, in a new run; what was saved before is kept"
                     )
         self._rows += rows
+        if self._moving:
+            self._moves += torch.stack(self._moving).tolist()
+            self._moving.clear()
+
+
+def weights(autoencoder: Autoencoder) -> list[Tensor]:
+    """The matrices and kernels that are trained."""
+    return [p.detach() for p in autoencoder.parameters() if p.requires_grad and p.dim() > 1]
+
+
+def relative_change(before: list[Tensor], after: list[Tensor]) -> Tensor:
+    """Euclidean norm of the change over that of what was before, all tensors together."""
+    change = torch._foreach_norm(torch._foreach_sub(after, before))
+    return torch.stack(change).norm() / torch.stack(torch._foreach_norm(before)).norm().clamp_min(1e-30)
 
 
 def _means(rows: list[list[float]], sizes: list[int]) -> list[float]:

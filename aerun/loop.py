@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from aerun.batches import Batch
 from aerun.checkpoint import Checkpointer, Progress
 from aerun.device import wait
+from aerun.doctor.monitor import Monitor, is_looked_at
 from aerun.errors import DivergedError, PrunedError
 from aerun.evaluation import Evaluation
 from aerun.graph import wants_recording
-from aerun.history import History
+from aerun.history import History, weights
 from aerun.progress import ProgressBar
 from aerun.report import PROBES, Report, head
 from aerun.signals import Stopped, StopSignals
@@ -56,6 +57,8 @@ class Loop:
         data = self.parts.data
         part, self.judge = (data.validation, "validation") if data.validation else (head(data.train, PROBES), "probe")
         self.evaluation = Evaluation(part, self.parts.noise, self.parts.loss)
+        self.monitor = Monitor(self.parts, part)
+        self.monitor.recall(self.tracker.lines())
 
     def run(self) -> Progress:
         """Train from where ``progress`` stands to the end, with a checkpoint after epochs (of those shorter than a
@@ -87,6 +90,7 @@ class Loop:
         if self.settings.pictures and (progress.ended or done in self.settings.picture_epochs(self.epochs)):
             self.report.epoch(progress.step)
         self.tracker.metrics(epoch=progress.epoch, step=progress.step, **numbers)
+        self.monitor.epoch({"epoch": progress.epoch, **numbers}, self.evaluation.target_spread)
         leaving, _ = self._agree()
         if self.checkpoints.epoch(progress, last=progress.ended or leaving):
             self._save()
@@ -120,13 +124,17 @@ class Loop:
         for batch in self.batches.epoch(progress.epoch, history.steps):
             if progress.step >= self.total_steps:
                 break
+            last = progress.step + 1 >= self.total_steps or history.steps + 1 == self.steps_per_epoch
+            due_to_log = last or (progress.step + 1) % self.settings.log_every_steps == 0
+            watched = due_to_log or progress.step == progress.stage_step
+            before = [weight.clone() for weight in weights(self.parts.autoencoder)] if watched else []
             update, spent = self._timed(step, batch) if self.settings.compile else (step(batch, progress.step), 0.0)
             clock += spent
             progress.step += 1
             progress.train_images += len(batch)
             history.add(update.terms, len(batch))
-            last = progress.step >= self.total_steps or history.steps == self.steps_per_epoch
-            due_to_log = last or progress.step % self.settings.log_every_steps == 0
+            if before:
+                history.moved(before)
             if due_to_log:
                 history.flush(progress.step, update)
                 bar.update(progress.step)
@@ -167,7 +175,7 @@ class Loop:
         if due:
             try:
                 with self.stop.interruptible():
-                    metrics = self.parts.ranks.first(lambda: self.evaluation(self.parts.autoencoder))
+                    metrics = self.parts.ranks.first(self._metrics)
             except Stopped:
                 self._save(history)
                 raise
@@ -179,6 +187,12 @@ class Loop:
         progress.ended = last or self._enough()
         self.tracker.scalars({**validation, SPEED: numbers[SPEED]}, progress.step)
         return validation
+
+    def _metrics(self) -> dict[str, float]:
+        """Of the part that judges, and after some epochs of the units of each layer."""
+        autoencoder, done = self.parts.autoencoder, self.progress.epoch + 1
+        units = self.monitor.dead_units(autoencoder) if is_looked_at(done - self.progress.stage_epoch) else {}
+        return {**self.evaluation(autoencoder), **units}
 
     def _agree(self, now: bool = True) -> tuple[bool, bool]:
         """Whether the run is to be left, and whether a checkpoint is due: the same for all that train it."""

@@ -110,6 +110,15 @@ class Tracker:
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
+    def lines(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl of the present stage so far, by the names that its numbers had."""
+        stage = self._stage.get("stage")
+        return [
+            {name.removeprefix(self._section): value for name, value in line.items()}
+            for line in (read_metrics(self.folder) if self._events else [])
+            if line.get("stage") == stage
+        ]
+
     def picture(self, tag: str, pixels: np.ndarray, step: int) -> None:
         """A picture [H,W] or [H,W,3], uint8: in TensorBoard, and the latest as a PNG file under figures/."""
         if self._events:

@@ -22,6 +22,7 @@ from aerun.protocol.ask import ask, refuse
 from aerun.report import Report
 from aerun.runfolder import CHECKPOINTS, ENVIRONMENT, read_config, read_summary
 from aerun.settings import Settings, parse
+from aerun.step import Parts
 from aerun.summary import draw_curves, draw_stages, subject_of, summarise
 from aerun.tracking import Tracker
 from aerun.trainer import Joint
@@ -76,6 +77,21 @@ def _for_evaluation(settings: Settings) -> Settings:
     return dataclasses.replace(
         settings, trainer=dataclasses.replace(settings.trainer, graph="auto", precision="float32", processes=1)
     )
+
+
+def reopened(folder: Path, config: Mapping[str, Any], summary: Mapping[str, Any] | None) -> Parts:
+    """What a run trained and with what, with its best weights, and its data loaded again.
+
+    DataError if the data are not those that its summary names.
+    """
+    settings = _for_evaluation(parse(config))
+    device = prepare(settings)
+    data = settings.dataset.load(device)
+    if summary is not None and data.checksum != summary["dataset_checksum"]:
+        raise DataError(f"{folder}: its data have changed, {summary['dataset_checksum']} then, {data.checksum} now")
+    parts = build_parts(settings, data, device)
+    load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
+    return parts
 
 
 def reevaluate(

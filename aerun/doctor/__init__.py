@@ -1,0 +1,5 @@
+"""Is a model sick, and of what: evidence is collected once, and each verdict is a function of it.
+
+examination: the evidence;  images, layers, curve, folder: where it comes from;  causes, symptoms, advice: the verdicts;
+judge: which of them to tell;  monitor: the same during training.
+"""

@@ -1,0 +1,85 @@
+"""Verdicts of models that work, less well than they could: too few epochs, over-fitting, the size of the code."""
+
+from __future__ import annotations
+
+from aerun.doctor.examination import Examination
+from aerun.doctor.verdict import Verdict
+
+FEW, OVER, NARROW, WIDE, LINEAR = (
+    *("too few epochs", "over-fitting", "bottleneck too narrow", "bottleneck too wide", "worse than PCA"),
+)
+NEITHER = frozenset({NARROW, LINEAR})
+
+
+def too_few_epochs(e: Examination) -> Verdict | None:
+    """The validation error was still falling fast when the run ended."""
+    curve = e.curve
+    if not e.final or curve is None or not curve.epochs:
+        return None
+    fall = curve.slope if curve.slope is not None else curve.first_drop
+    limit = 0.05 if curve.slope is not None else 0.3
+    if fall is None or fall < limit:
+        return None
+    what = "of each of the last epochs" if curve.slope is not None else "below its mean in the only epoch"
+    evidence = f"the error fell by {fall:.0%} {what}, after {curve.epochs} of them"
+    if curve.slope is not None:
+        evidence = f"the validation error was still falling by {fall:.0%} an epoch at the end, after {curve.epochs}"
+    return Verdict(FEW, "weak", evidence, f"trainer.epochs={max(5, 4 * curve.epochs)}", NEITHER)
+
+
+def over_fitting(e: Examination) -> Verdict | None:
+    """The validation loss has risen from its lowest, and images that were trained on come out better."""
+    curve, gap = e.curve, None if e.fit is None else e.fit.gap
+    if curve is None or curve.rise is None or gap is None or curve.rise < 0.05 or gap < 1.25:
+        return None
+    evidence = (
+        f"the validation loss has risen {curve.rise:.0%} above its lowest; the error is {gap:.2f} times that on "
+        "training images"
+    )
+    return Verdict(OVER, "weak", evidence, "trainer.patience=5, more images, or noise=masking", NEITHER)
+
+
+def too_narrow(e: Examination) -> Verdict | None:
+    """The code is so small that little comes through it, linear or not, and training has come to rest."""
+    fit, pca, size = e.fit, e.pca_explained, e.code_values
+    if not e.final or fit is None or pca is None or size is None or _constrained(e):
+        return None
+    if fit.explained > 0.5 or pca > 0.5 or fit.explained < 0.05:
+        return None
+    evidence = f"{size} code value{'s' * (size != 1)}: {fit.explained:.2f} of the variance explained, by PCA {pca:.2f}"
+    return Verdict(NARROW, "weak", evidence, f"model.code_size={max(8, 4 * size)}", frozenset({LINEAR}))
+
+
+def worse_than_pca(e: Examination) -> Verdict | None:
+    """Far above the error of the best linear code of the same size, for no other reason that was found."""
+    fit, pca = e.fit, e.pca_explained
+    if not e.final or fit is None or pca is None or _constrained(e) or fit.explained < 0.05:
+        return None
+    ratio = (1 - fit.explained) / max(1 - pca, 0.01)  # PCA of nearly all components has no error to compare with
+    if ratio < 4:
+        return None
+    evidence = (
+        f"{ratio:.1f} times the error of PCA with as many components ({fit.explained:.2f} explained to {pca:.2f})"
+    )
+    return Verdict(LINEAR, "weak", evidence, "trainer.epochs times 4, optimizer.lr times 3, or model.activation=gelu")
+
+
+def too_wide(e: Examination) -> Verdict | None:
+    """Nothing keeps the model from copying: it gives back even white noise, or could, and reconstructs all but all."""
+    fit, size, values = e.fit, e.code_values, e.input_values
+    if fit is None or size is None or values is None or _constrained(e):
+        return None
+    copies = fit.noise_explained is not None and fit.noise_explained > 0.8
+    if not copies and (size < values or fit.explained < 0.8):
+        return None
+    evidence = f"{size} code values for {values} of an image, which nothing constrains: {fit.explained:.3f} explained"
+    if fit.noise_explained is not None:
+        evidence += f", of white noise {fit.noise_explained:.2f}"
+    return Verdict(WIDE, "weak", evidence, f"model.code_size={max(2, values // 12)}, sparsity=topk or noise=masking")
+
+
+def _constrained(e: Examination) -> bool:
+    """Whether something beside its size limits the code: sparsity, noise on the input, a Gaussian latent."""
+    classes = e.options.classes
+    plain = {"sparsity": ("NoSparsity",), "noise": ("NoNoise",), "latent": ("Deterministic",)}
+    return any(classes.get(group, names[0]) not in names for group, names in plain.items())

@@ -1,0 +1,112 @@
+"""Model, images and logs -> the evidence."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aerun.autoencoder import Autoencoder
+from aerun.dataset.base import Split
+from aerun.doctor.curve import curve_of
+from aerun.doctor.examination import Examination, Options, Outputs
+from aerun.doctor.images import count_of, fit_of, latent_of, outputs_of, pairing_of
+from aerun.doctor.layers import layers_of
+from aerun.doctor.recorded import pca_explained, penalty_of
+from aerun.evaluation import corrupted_batches
+from aerun.report import head
+from aerun.step import Parts
+
+
+def examine(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor | None = None,
+    *,
+    clean: Tensor | None = None,
+    train: tuple[Tensor, Tensor] | None = None,
+    loss: Any = None,
+    lines: Sequence[Mapping[str, Any]] = (),
+    options: Options | None = None,
+    pca: float | None = None,
+) -> Examination:
+    """The evidence of a model, an ``aerun.autoencoder.Autoencoder`` or any module from images to images, of
+    inputs[N,...] as the model sees them and targets[N,...] (the inputs, if none are given).
+
+    ``clean``: the inputs before any noise. ``train``: inputs and targets that were trained on, to look for
+    over-fitting. ``loss``: the run's. ``lines``: of metrics.jsonl. ValueError for outputs of another shape than the
+    targets'.
+    """
+    options = options or options_of(model)
+    targets = inputs if targets is None else targets
+    fit, outputs = fit_of(model, inputs, targets, train)
+    missing = [] if lines else ["the course of the training: there is no metrics.jsonl"]
+    takes_logits = bool(getattr(loss, "takes_logits", False))
+    ranges: Outputs | None = outputs_of(model, inputs, outputs, targets, takes_logits)
+    ours = model if isinstance(model, Autoencoder) else None
+    return Examination(
+        code_values=None if ours is None else math.prod(ours.code_shape),
+        input_values=inputs[0].numel(),
+        fit=fit,
+        pca_explained=pca,
+        outputs=ranges,
+        pairing=pairing_of(inputs if clean is None else clean, targets, loss),
+        latent=None if ours is None else latent_of(ours, inputs, targets, loss),
+        layers=tuple(layers_of(model, inputs)),
+        curve=curve_of(lines, penalty_of(options)) if lines else None,
+        options=options,
+        missing=tuple(missing),
+    )
+
+
+def examine_run(
+    parts: Parts,
+    lines: Sequence[Mapping[str, Any]],
+    summary: Mapping[str, Any] | None = None,
+) -> Examination:
+    """The evidence of a run from its first validation images (training images, where there are none)."""
+    data, noise = parts.data, parts.noise
+    clean, inputs, targets = images_of(data.validation or data.train, noise)
+    seen = None
+    if data.validation is not None:
+        _, *both = images_of(data.train, noise)
+        seen = both[0], both[1]
+    return examine(
+        parts.autoencoder,
+        inputs,
+        targets,
+        clean=clean,
+        train=seen,
+        loss=parts.loss,
+        lines=lines,
+        options=options_of(parts.autoencoder, noise, parts.optimizer),
+        pca=pca_explained((summary or {}).get("baselines", {})),
+    )
+
+
+def images_of(part: Split, noise: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """The first images of a part: clean, as the model sees them, and targets."""
+    shape = max(part.inputs.shape[1:], part.targets.shape[1:], key=math.prod)
+    batches = list(corrupted_batches(head(part, count_of(tuple(shape))), noise))
+    clean, noisy, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return clean, noisy, targets
+
+
+def options_of(model: nn.Module, noise: Any = None, optimizer: torch.optim.Optimizer | None = None) -> Options:
+    """What the parts of a run say of their own settings, by the keys that they have in a configuration."""
+    parts = {"sparsity": getattr(model, "sparsity", None), "latent": getattr(model, "latent", None), "noise": noise}
+    values: dict[str, Any] = {}
+    classes: dict[str, str] = {}
+    for group, part in parts.items():
+        if part is None:
+            continue
+        classes[group] = type(part).__name__
+        if dataclasses.is_dataclass(part):
+            values |= {f"{group}.{key.name}": getattr(part, key.name) for key in dataclasses.fields(part)}
+    if optimizer is not None:
+        values["optimizer.lr"] = float(optimizer.param_groups[0]["initial_lr"])
+    return Options(values, classes)

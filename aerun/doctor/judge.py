@@ -1,0 +1,73 @@
+"""The evidence -> the verdicts to tell: causes before what follows from them, and a short list."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from aerun.doctor.advice import over_fitting, too_few_epochs, too_narrow, too_wide, worse_than_pca
+from aerun.doctor.causes import (
+    diverged,
+    double_sigmoid,
+    learning_rate_too_high,
+    learning_rate_too_low,
+    loss_broadcasts,
+    posterior_collapse,
+    sparsity_too_hard,
+    targets_averaged,
+    targets_outside,
+    targets_shuffled,
+)
+from aerun.doctor.examination import Examination
+from aerun.doctor.symptoms import (
+    codes_ignored,
+    dead_units,
+    nothing_learned,
+    outputs_the_same,
+    saturated_output,
+    saturated_units,
+    signal_lost,
+)
+from aerun.doctor.verdict import Verdict
+
+# What lies deeper comes first: of two that explain each other the first is told.
+RULES: list[Callable[[Examination], Verdict | None]] = [
+    diverged,
+    targets_averaged,
+    targets_shuffled,
+    loss_broadcasts,
+    double_sigmoid,
+    targets_outside,
+    posterior_collapse,
+    sparsity_too_hard,
+    learning_rate_too_high,
+    saturated_units,
+    dead_units,
+    signal_lost,
+    saturated_output,
+    learning_rate_too_low,
+    codes_ignored,
+    outputs_the_same,
+    nothing_learned,
+    over_fitting,
+    too_few_epochs,
+    too_narrow,
+    worse_than_pca,
+    too_wide,
+]
+
+
+def judge(examination: Examination) -> list[Verdict]:
+    """The verdicts, the gravest causes first; none for a healthy model. What follows from an earlier one is told
+    beside it."""
+    told: list[Verdict] = []
+    for rule in RULES:
+        verdict = rule(examination)
+        if verdict is None:
+            continue
+        place = next((i for i, before in enumerate(told) if verdict.name in before.explains), None)
+        if place is None:
+            told.append(verdict)
+        else:
+            told[place] = dataclasses.replace(told[place], consequences=(*told[place].consequences, verdict.name))
+    return sorted(told, key=lambda verdict: verdict.severity != "sick")
