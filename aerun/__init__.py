@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aerun.errors import AerunError, ConfigError, DataError, DivergedError
 
 if TYPE_CHECKING:
+    from aerun.doctor.folder import diagnose, diagnose_model
     from aerun.trained import load
     from aerun.use.clean import denoise
     from aerun.use.embed import embed
@@ -26,6 +27,8 @@ __all__ = [
     "DataError",
     "DivergedError",
     "denoise",
+    "diagnose",
+    "diagnose_model",
     "embed",
     "export",
     "load",
@@ -36,6 +39,8 @@ __all__ = [
 # Functions that need torch, and the module of each: imported when they are first asked for.
 FUNCTIONS = {
     "denoise": "aerun.use.clean",
+    "diagnose": "aerun.doctor.folder",
+    "diagnose_model": "aerun.doctor.folder",
     "embed": "aerun.use.embed",
     "export": "aerun.use.export",
     "load": "aerun.trained",

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from aerun.doctor.folder import Diagnosis, diagnose_run  # noqa: E402
+from aerun.doctor.folder import Diagnosis, diagnose  # noqa: E402
 from aerun.runfolder import read_overrides, read_status  # noqa: E402
 from benchmarks.doctor_runs import COMMON, HEALTHY, SICK, Case  # noqa: E402
 from benchmarks.machine import processor  # noqa: E402
@@ -69,7 +69,7 @@ def examined(folder: Path, case: Case) -> Diagnosis | None:
     for run in sorted(path.parent for path in folder.glob("*/config.yaml")):
         typed = set(read_overrides(run))
         if set(overrides(case)) <= typed and read_status(run) is not None and len(typed) == len(overrides(case)):
-            return diagnose_run(run, trusted_packages=["benchmarks"])
+            return diagnose(run, trusted_packages=["benchmarks"])
     return None
 
 

@@ -19,7 +19,7 @@ def as_csv(comparison: Comparison) -> str:
     heads = [*comparison.keys, *(part for metric in comparison.metrics for part in (metric, f"{metric} std"))]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*heads, "n", "runs", "mse / PCA", "state", "folder"])
+    writer.writerow([*heads, "n", "runs", "mse / PCA", "state", "verdict", "folder"])
     for group in comparison.groups:
         row = ["" if value is None else shown(value) for value in group.values.values()]
         for metric in comparison.metrics:
@@ -27,7 +27,7 @@ def as_csv(comparison: Comparison) -> str:
             row += ["", ""] if number is None else [repr(number.mean), "" if number.std is None else repr(number.std)]
         best = group.best_run(comparison.metric) or group.runs[0]
         ratio = "" if group.of_pca is None else repr(group.of_pca)
-        row += [str(len(group.finished)), str(len(group.runs)), ratio, group.remark, str(best.folder)]
+        row += [str(len(group.finished)), str(len(group.runs)), ratio, group.remark, group.verdict, str(best.folder)]
         writer.writerow(row)
     return text.getvalue()
 
@@ -69,6 +69,7 @@ def _group(group: Group, comparison: Comparison) -> dict[str, Any]:
         "metrics": numbers,
         "mse / PCA": _finite(group.of_pca),
         "state": group.remark,
+        "verdict": group.verdict,
         "runs": [_run(run, comparison) for run in group.runs],
     }
 
@@ -79,6 +80,7 @@ def _run(run: Run, comparison: Comparison) -> dict[str, Any]:
         "folder": str(run.folder),
         "state": run.state,
         "collapsed": run.collapse is not None,
+        "verdicts": list(run.verdicts),
         "error": run.error,
         "overrides": list(run.overrides),
         "values": {key: run.settings.get(key) for key in [*comparison.keys, *comparison.over]},

@@ -101,6 +101,14 @@ class Group:
         parts += [f"{collapsed} collapsed" if collapsed < len(self.runs) else "collapsed"] if collapsed else []
         return ", ".join(parts)
 
+    @property
+    def verdict(self) -> str:
+        """What the doctor found of the finished runs, the most frequent first; empty where all are healthy."""
+        names = Counter(name for run in self.finished for name in run.verdicts)
+        total = len(self.finished)
+        counted = (name if count == total else f"{count} of {total} {name}" for name, count in names.most_common())
+        return ", ".join(counted)
+
 
 def progress(run: Run) -> str:
     """The state of a run that has not finished, and how far it got."""

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from aerun.compare.groups import Cause, Group
 from aerun.compare.pictures import Picture
 from aerun.compare.records import Run
-from aerun.compare.sheet import COUNT, OF_PCA, REMARK, RUN, Cell, Sheet, headline, sheet
+from aerun.compare.sheet import COUNT, OF_PCA, REMARK, RUN, VERDICT, Cell, Sheet, headline, sheet
 from aerun.compare.table import Comparison
 
 PAGE = """<!doctype html>
@@ -136,7 +136,7 @@ def _cell(name: str, numeric: bool, cell: Cell, group: Group | None, folder: Pat
     if numeric and name not in (COUNT, OF_PCA):
         mean, sign, deviation = text.partition(" ± ")
         text = f"{mean}<small>{sign}{deviation}</small>" if sign else mean
-    elif name == REMARK and text:
+    elif name in (REMARK, VERDICT) and text:
         text = f"<span class=mark>{text}</span>"
     elif name == RUN and group is not None and len(group.runs) == 1:
         text = _link(group.runs[0], folder)

@@ -52,6 +52,7 @@ class Run:
     overrides: tuple[str, ...] = ()
     error: str | None = None
     traceback: str | None = None
+    verdicts: tuple[str, ...] = ()  # of the doctor, at the end of the run
     partial: bool = False  # the configuration is not there (yet): settings are what its sweep says of the job
 
     @property
@@ -115,7 +116,8 @@ def read_run(folder: Path) -> Run:
     [last] = _last_stage([_last_line(folder / METRICS)], settings)
     numbers = {**last, **_numbers(summary)}
     overrides = tuple(read_overrides(folder))
-    return Run(folder, state, settings, numbers, overrides, error, traceback, partial=not settings)
+    verdicts = _verdicts(summary)
+    return Run(folder, state, settings, numbers, overrides, error, traceback, verdicts, partial=not settings)
 
 
 def read_job(folder: Path, settings: dict[str, Value], overrides: tuple[str, ...]) -> Run:
@@ -159,6 +161,12 @@ def _last_stage(lines: list[dict[str, Any]], settings: Mapping[str, Value]) -> l
 def _text(status: Mapping[str, Any], key: str) -> str | None:
     value = status.get(key)
     return value if isinstance(value, str) else None
+
+
+def _verdicts(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names, of a summary that has them; runs made before there was a doctor have none."""
+    names = summary.get("verdicts")
+    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def _numbers(node: Mapping[str, Any], path: str = "") -> dict[str, float]:

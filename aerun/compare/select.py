@@ -160,6 +160,8 @@ class Condition:
 
     def value(self, run: Run) -> Value | None:
         """What the run has under the name."""
+        if self.name == "verdict":
+            return ", ".join(run.verdicts) or ("healthy" if run.finished else None)
         return run.state if self.name == "state" else run.settings.get(self.name, run.numbers.get(self.name))
 
     def holds(self, run: Run) -> bool:
@@ -177,7 +179,7 @@ def select(runs: Sequence[Run], conditions: Iterable[str]) -> list[Run]:
     chosen = list(runs)
     for text in conditions:
         condition = Condition.parse(text)
-        known = ["state", *setting_names(runs), *number_names(runs)]
+        known = ["state", "verdict", *setting_names(runs), *number_names(runs)]
         if condition.name not in known:
             raise ConfigError(f"--where '{text}': no run has {condition.name}.{nearest(condition.name, known)}")
         before, chosen = chosen, [run for run in chosen if condition.holds(run)]

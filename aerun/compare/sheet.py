@@ -12,7 +12,7 @@ from aerun.compare.groups import Baseline, Group, Statistic
 from aerun.compare.select import MISSING, printable, shown
 from aerun.compare.table import Comparison
 
-OF_PCA, COUNT, REMARK, RUN = "mse / PCA", "n", "state", "run"
+OF_PCA, COUNT, REMARK, RUN, VERDICT = "mse / PCA", "n", "state", "run", "verdict"
 NARROWEST = 7  # columns to which a text is cut, at the least
 
 
@@ -50,7 +50,8 @@ def sheet(comparison: Comparison) -> Sheet:
     columns = [Column(key) for key in comparison.keys] or [Column(RUN)]
     columns += [Column(metric, numeric=True) for metric in comparison.metrics]
     columns += [Column(OF_PCA, numeric=True)] * comparison.with_pca + [Column(COUNT, numeric=True)] * counted
-    columns += [Column(REMARK)] * remarks + [Column(RUN)] * (single and bool(comparison.keys))
+    columns += [Column(REMARK)] * remarks + [Column(VERDICT)] * any(group.verdict for group in comparison.groups)
+    columns += [Column(RUN)] * (single and bool(comparison.keys))
     decimals = {metric: _decimals(comparison, metric) for metric in comparison.metrics}
     named = {column.name for column in columns}
     rows = [_row(group, comparison, decimals, named) for group in comparison.groups]
@@ -72,6 +73,8 @@ def _row(group: Group, comparison: Comparison, decimals: dict[str, int], named: 
         cells.append(Cell(str(len(group.finished)), float(len(group.finished))))
     if REMARK in named:
         cells.append(Cell(group.remark, group.remark))
+    if VERDICT in named:
+        cells.append(Cell(group.verdict, group.verdict))
     if RUN in named and group.values:
         cells.append(Cell(name, name))
     return cells

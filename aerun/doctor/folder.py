@@ -41,7 +41,7 @@ class Diagnosis:
         return json.loads(json.dumps(plain, default=str), parse_constant=str)
 
 
-def diagnose_run(
+def diagnose(
     folder: str | os.PathLike[str], *, data: bool = True, trusted_packages: Sequence[str] = ()
 ) -> Diagnosis:
     """The verdicts on a run, finished or not. Its validation images are loaded as the run did, unless ``data`` is

@@ -1,0 +1,222 @@
+"""Every verdict on a model, or on the logs of a run, that is sick in that one way, and none on the healthy one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import aerun
+from aerun.doctor import advice, causes, symptoms
+from aerun.doctor.examination import Curve, Examination, Fit, Layer, Options
+from aerun.doctor.judge import judge
+from aerun.loss import BCE, MSE
+from tests.doctor.models import pca_autoencoder, pictures, vae
+
+IMAGES = pictures(300)
+GOOD = Fit(explained=0.8, spread=0.8, own=1.0, exchanged=0.8, code_variation=0.9, gap=1.05, noise_explained=0.1)
+COURSE = Curve(epochs=20, slope=0.01, swing=0.01, ups=0.1, rise=0.01, update=0.02, last_update=0.002)
+HEALTHY = Examination(
+    fit=GOOD,
+    curve=COURSE,
+    pca_explained=0.75,
+    code_values=16,
+    input_values=64,
+    layers=(Layer("code", 16, 0, 0, 0, 0.5),),
+)
+
+
+def names(model: nn.Module, images: Tensor = IMAGES, targets: Tensor | None = None, loss: Any = None) -> list[str]:
+    return [verdict.name for verdict in aerun.diagnose_model(model, images, targets, loss=loss).verdicts]
+
+
+def found(**changed: Any) -> list[str]:
+    return [verdict.name for verdict in judge(dataclasses.replace(HEALTHY, **changed))]
+
+
+def test_pca_and_a_good_run_are_healthy() -> None:
+    assert names(pca_autoencoder(), loss=MSE("mean")) == []
+    assert names(vae(), loss=MSE("mean")) == []
+    assert found() == []
+
+
+def test_a_decoder_that_takes_no_notice_of_codes() -> None:
+    model = pca_autoencoder()
+    model.decoder[0].weight.data.zero_()  # type: ignore[index]
+    [verdict] = aerun.diagnose_model(model, IMAGES).verdicts
+    assert verdict.name == symptoms.IGNORED and symptoms.SAME in verdict.consequences
+
+
+def test_dead_code_units_and_not_hidden_ones_as_many_as_are_usual() -> None:
+    model = pca_autoencoder(code_activation="relu")
+    model.encoder[1].bias.data.fill_(-100.0)  # type: ignore[index]
+    assert names(model) == [symptoms.DEAD]
+    half = Layer("encoder.1", 128, 0.6, 0.6, 0.0, 0.5)
+    assert found(layers=(half,)) == []
+    gone = dataclasses.replace(half, still=0.95, dead=0.95)
+    [verdict] = judge(
+        dataclasses.replace(HEALTHY, layers=(gone,), curve=dataclasses.replace(COURSE, died={"encoder.1": 3}))
+    )
+    assert verdict.name == symptoms.DEAD and "95% of 128 (seen from epoch 3 on)" in verdict.evidence
+
+
+def test_a_signal_that_is_lost_on_the_way() -> None:
+    model = pca_autoencoder(hidden=[16, 16, 16], activation=nn.Sigmoid)
+    for layer in model.encoder:  # type: ignore[attr-defined]
+        if isinstance(layer, nn.Linear):
+            layer.weight.data *= 0.02
+    [verdict] = aerun.diagnose_model(model, IMAGES).verdicts
+    assert verdict.name == symptoms.CONSTANT
+
+
+def test_hidden_units_at_their_bounds() -> None:
+    model = pca_autoencoder(hidden=[16], activation=nn.Sigmoid)
+    model.encoder[1].weight.data *= 1e4  # type: ignore[index]
+    assert names(model)[0] == symptoms.SATURATED
+
+
+def test_outputs_at_their_bounds() -> None:
+    model = pca_autoencoder(output_activation="sigmoid")
+    model.decoder[0].weight.data *= 1e4  # type: ignore[index]
+    assert names(model)[0] == symptoms.SATURATED_OUTPUT
+
+
+def test_targets_beyond_a_sigmoid() -> None:
+    model = pca_autoencoder(output_activation="sigmoid")
+    assert names(model, (IMAGES - 0.5) * 4)[0] == causes.RANGE
+    assert causes.RANGE not in names(model)
+
+
+def test_a_sigmoid_before_a_loss_that_takes_logits() -> None:
+    model = pca_autoencoder(output_activation="sigmoid")
+    model.decoder = nn.Sequential(model.decoder, nn.Sigmoid())
+    model.decoder[0][0].weight.data *= 9  # type: ignore[index]
+    assert names(model, loss=BCE("mean"))[0] == causes.LOGITS
+    assert causes.LOGITS not in names(model, loss=MSE("mean"))
+
+
+def test_targets_that_are_averaged_or_shuffled_or_of_another_kind() -> None:
+    model = pca_autoencoder()
+    mean = IMAGES.mean(0, keepdim=True)
+    assert names(model, targets=mean.repeat(300, 1, 1, 1)) == [causes.AVERAGED]
+    assert (
+        names(model, targets=IMAGES[torch.randperm(300, generator=torch.Generator().manual_seed(0))])[0]
+        == causes.SHUFFLED
+    )
+    assert causes.SHUFFLED not in names(model, targets=IMAGES.flip(3))
+
+
+def test_a_loss_that_compares_every_output_with_every_target() -> None:
+    def broadcasting(outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs.flatten(1)[:, None] - targets.flatten(1)).square().mean()
+
+    assert names(pca_autoencoder(), loss=broadcasting) == [causes.BROADCAST]
+
+
+def test_outputs_that_would_broadcast_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"outputs are \[300, 64\], targets \[300, 1, 8, 8\]"):
+        aerun.diagnose_model(nn.Flatten(), IMAGES)
+
+
+def test_a_latent_that_nothing_is_put_into() -> None:
+    model = vae(beta=784.0)
+    model.encoder[1].weight.data.zero_()  # type: ignore[index]
+    model.encoder[1].bias.data.zero_()  # type: ignore[index]
+    [verdict] = aerun.diagnose_model(model, IMAGES, loss=MSE("mean")).verdicts
+    assert verdict.name == causes.POSTERIOR and verdict.remedy == "latent.beta=1"
+    assert "beta 784" in verdict.evidence and "unused: 0-5" in verdict.evidence
+
+
+def test_a_weight_of_the_kl_term_per_pixel_is_told_per_image() -> None:
+    """An own latent whose KL is not divided by the pixels, beside a mean error: the usual mistake."""
+    from aerun.latent import Gaussian
+
+    class Raw(Gaussian):
+        def __call__(self, features: Tensor, draw: Tensor | None) -> Any:
+            code, [penalty] = super().__call__(features, draw)
+            return code, [penalty._replace(per_image=False)]
+
+    model = vae(beta=1.0)
+    model.latent = Raw(1.0)
+    latent = aerun.diagnose_model(model, IMAGES, loss=MSE("mean")).examination.latent
+    assert latent is not None and latent.beta == pytest.approx(64)
+
+
+def test_a_code_as_wide_as_the_image_copies() -> None:
+    model = pca_autoencoder(code_size=64)
+    assert names(model) == [advice.WIDE]
+
+
+def test_a_code_too_narrow() -> None:
+    model = pca_autoencoder(code_size=1)
+    fit = aerun.diagnose_model(model, IMAGES).examination.fit
+    assert fit is not None and fit.explained < 0.4
+    assert found(fit=fit, pca_explained=fit.explained, code_values=1) == [advice.NARROW]
+
+
+@pytest.mark.parametrize(
+    ("curve", "options", "fit", "name", "remedy"),
+    [
+        (
+            {"update": 0.9},
+            {"optimizer.lr": 0.05},
+            {"spread": 0.0, "explained": 0.0},
+            causes.TOO_HIGH,
+            "optimizer.lr=0.005",
+        ),
+        ({"ups": 0.5, "swing": 0.2}, {"optimizer.lr": 0.05}, {}, causes.TOO_HIGH, "optimizer.lr=0.015"),
+        (
+            {"update": 1e-5, "slope": 0.1},
+            {"optimizer.lr": 1e-6},
+            {"explained": 0.0},
+            causes.TOO_LOW,
+            "optimizer.lr=1e-05",
+        ),
+        ({"slope": 0.2, "epochs": 3}, {}, {}, advice.FEW, "trainer.epochs=12"),
+        ({"rise": 0.3}, {}, {"gap": 2.0}, advice.OVER, "trainer.patience=5, more images, or noise=masking"),
+        (
+            {"first_penalty": 3.0, "last_penalty": 0.0},
+            {"sparsity.weight": 1.0},
+            {"explained": 0.0, "spread": 0.0},
+            causes.SPARSITY,
+            "sparsity.weight=0.017",
+        ),
+        ({}, {"sparsity.k": 1}, {"explained": 0.3}, causes.SPARSITY, "sparsity.k=6"),
+    ],
+)
+def test_what_logs_and_options_tell(
+    curve: dict[str, Any], options: dict[str, Any], fit: dict[str, Any], name: str, remedy: str
+) -> None:
+    verdicts = judge(
+        dataclasses.replace(
+            HEALTHY,
+            curve=dataclasses.replace(COURSE, **curve),
+            fit=dataclasses.replace(GOOD, **fit),
+            options=Options(options),
+            code_values=64,
+        )
+    )
+    assert (verdicts[0].name, verdicts[0].remedy) == (name, remedy)
+
+
+def test_a_cause_is_told_before_what_follows_from_it_and_in_its_line() -> None:
+    dead = tuple(Layer(name, 32, 1.0, 1.0, 0.0, 0.0) for name in ("encoder.1", "code"))
+    [verdict] = judge(
+        dataclasses.replace(
+            HEALTHY,
+            layers=dead,
+            fit=dataclasses.replace(GOOD, explained=0.0, spread=0.0),
+            curve=dataclasses.replace(COURSE, update=1.2),
+            options=Options({"optimizer.lr": 0.05}),
+        )
+    )
+    assert verdict.name == causes.TOO_HIGH
+    assert verdict.consequences[:2] == (symptoms.DEAD, symptoms.SAME)
+    assert str(verdict).endswith("try optimizer.lr=0.005")
+
+
+def test_nothing_is_said_of_what_was_not_examined() -> None:
+    assert judge(Examination()) == []
