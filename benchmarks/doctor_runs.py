@@ -35,7 +35,7 @@ def _own(group: str, name: str) -> list[str]:
 SICK = [
     Case("lr_adam_0.05", causes.TOO_HIGH, [*NET, "optimizer.lr=0.05"]),
     Case("lr_adam_0.3", causes.TOO_HIGH, [*NET, "optimizer.lr=0.3"]),
-    Case("lr_sgd_10", causes.TOO_HIGH, [*NET, "optimizer=sgd", "optimizer.lr=10"]),
+    Case("lr_sgd_100", causes.TOO_HIGH, [*NET, "optimizer=sgd", "optimizer.lr=100"]),
     Case("lr_sgd_sum", causes.TOO_HIGH, [*NET, "optimizer=sgd", "optimizer.momentum=0", "loss.reduction=sum"]),
     Case("lr_conv_0.1", causes.TOO_HIGH, ["model=conv", "dataset.train_limit=2000", "optimizer.lr=0.1"]),
     Case("lr_swings", causes.TOO_HIGH, ["model=fc", "model.hidden=[256]", "optimizer.lr=0.02"]),

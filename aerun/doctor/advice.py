@@ -17,7 +17,7 @@ def too_few_epochs(e: Examination) -> Verdict | None:
     if not e.final or curve is None or not curve.epochs:
         return None
     fall = curve.slope if curve.slope is not None else curve.first_drop
-    limit = 0.05 if curve.slope is not None else 0.3
+    limit = 0.1 if curve.slope is not None else 0.3
     if fall is None or fall < limit:
         return None
     what = "of each of the last epochs" if curve.slope is not None else "below its mean in the only epoch"

@@ -16,6 +16,7 @@ DIVERGED, RANGE, LOGITS = "diverged", "targets outside the output's range", "sig
 AVERAGED, SHUFFLED, BROADCAST = "targets averaged", "targets shuffled", "loss ignores which output is whose"
 SPARSITY, POSTERIOR, PARTIAL = "sparsity too hard", "posterior collapse", "latent dimensions unused"
 TOO_HIGH, TOO_LOW = "learning rate too high", "learning rate too low"
+JUMP = 0.02  # mean rise of the training loss from epoch to epoch
 POOR = frozenset({"too few epochs", "bottleneck too narrow", "worse than PCA", TOO_LOW, "over-fitting"})
 
 
@@ -150,8 +151,8 @@ def learning_rate_too_high(e: Examination) -> Verdict | None:
         return Verdict(TOO_HIGH, "sick", evidence, times(e, "optimizer.lr", 0.1), COLLAPSES | POOR)
     if swings(curve):
         evidence = (
-            f"the training loss changes by {curve.swing:.1%} of itself from epoch to epoch, upward in {curve.ups:.0%} "
-            "of them, in the second half of the run"
+            f"the training loss rose in {curve.ups:.0%} of the epochs of the second half of the run, by "
+            f"{curve.jump:.1%} of itself when averaged over all of them"
         )
         return Verdict(TOO_HIGH, "weak", evidence, times(e, "optimizer.lr", 0.3), POOR)
     return None
@@ -159,7 +160,7 @@ def learning_rate_too_high(e: Examination) -> Verdict | None:
 
 def swings(curve: Curve) -> bool:
     """Whether the training loss goes up and down from epoch to epoch, by more than minibatches explain."""
-    return curve.epochs >= 4 and (curve.ups or 0) >= 0.3 and (curve.swing or 0) > 0.05
+    return curve.epochs >= 4 and (curve.jump or 0) > JUMP
 
 
 def learning_rate_too_low(e: Examination) -> Verdict | None:

@@ -30,7 +30,7 @@ def curve_of(lines: Sequence[Line], penalty: tuple[str, float] | None = None) ->
         epochs=len(losses),
         slope=slope(_series(lines, "validation/mse") or losses),
         first_drop=_first_drop(lines),
-        swing=statistics.fmean(map(abs, changes)) / scale if changes and scale else None,
+        jump=statistics.fmean(max(0.0, change) for change in changes) / scale if changes and scale else None,
         ups=sum(change > 0 for change in changes) / len(changes) if changes else None,
         roughness=max(rough[len(rough) // 2 :], default=None),
         rise=monitored[-1] / min(monitored) - 1 if monitored and min(monitored) > 0 else None,

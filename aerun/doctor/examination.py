@@ -92,10 +92,11 @@ class Curve:
     """What metrics.jsonl tells.
 
     ``slope``: by what share the validation error fell in each of the last epochs (a tenth of the run, at least two).
-    ``swing``: mean absolute change of the training loss from epoch to epoch in the second half of the run over its
-    mean; ``ups``: share of those changes that are upward. ``roughness``: the same from minibatch to minibatch, largest
-    of the second half. ``rise``: the last validation loss over the lowest, less 1. ``update``: largest relative change
-    of the weights by one update, of those looked at, in the first epoch; ``last_update``: in the last.
+    ``jump``: mean rise of the training loss from epoch to epoch in the second half of the run (falls count as 0) over
+    its mean there; ``ups``: share of the changes that are upward. ``roughness``: mean change from
+    minibatch to minibatch, either way, over the mean, largest of the second half. ``rise``: the last validation loss
+    over the lowest, less 1. ``update``: largest relative change of the weights by one update, of those looked at, in
+    the first epoch; ``last_update``: in the last.
     ``first_penalty``, ``last_penalty``: the sparsity's weighted penalty over the reconstruction error in the first
     epoch and in the last. ``died``: by layer the first epoch that was looked at with at least 9 of 10 units still.
     """
@@ -103,7 +104,7 @@ class Curve:
     epochs: int
     slope: float | None = None
     first_drop: float | None = None
-    swing: float | None = None
+    jump: float | None = None
     ups: float | None = None
     roughness: float | None = None
     rise: float | None = None

@@ -57,7 +57,7 @@ def test_the_curve_counts_rises_and_penalties() -> None:
     ]
     curve = curve_of(lines, ("l1", 0.25))
     assert curve.ups == 0.5  # 2 -> 1 -> 3
-    assert curve.swing == pytest.approx((1 + 2) / 2 / 2)
+    assert curve.jump == pytest.approx(2 / 2 / 2)
     assert curve.rise == pytest.approx(2)
     assert curve.first_penalty == pytest.approx(0.25 * 2 / 0.5)
 

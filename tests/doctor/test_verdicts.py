@@ -18,7 +18,7 @@ from tests.doctor.models import pca_autoencoder, pictures, vae
 
 IMAGES = pictures(300)
 GOOD = Fit(explained=0.8, spread=0.8, own=1.0, exchanged=0.8, code_variation=0.9, gap=1.05, noise_explained=0.1)
-COURSE = Curve(epochs=20, slope=0.01, swing=0.01, ups=0.1, rise=0.01, update=0.02, last_update=0.002)
+COURSE = Curve(epochs=20, slope=0.01, jump=0.001, ups=0.1, rise=0.01, update=0.02, last_update=0.002)
 HEALTHY = Examination(
     fit=GOOD,
     curve=COURSE,
@@ -167,7 +167,7 @@ def test_a_code_too_narrow() -> None:
             causes.TOO_HIGH,
             "optimizer.lr=0.005",
         ),
-        ({"ups": 0.5, "swing": 0.2}, {"optimizer.lr": 0.05}, {}, causes.TOO_HIGH, "optimizer.lr=0.015"),
+        ({"ups": 0.5, "jump": 0.1}, {"optimizer.lr": 0.05}, {}, causes.TOO_HIGH, "optimizer.lr=0.015"),
         (
             {"update": 1e-5, "slope": 0.1},
             {"optimizer.lr": 1e-6},
