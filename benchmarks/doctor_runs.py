@@ -41,7 +41,7 @@ SICK = [
     Case("lr_swings", causes.TOO_HIGH, ["model=fc", "model.hidden=[256]", "optimizer.lr=0.02"]),
     Case("diverged", causes.DIVERGED, ["model=fc", "optimizer=sgd", "optimizer.lr=1", "loss.reduction=sum"]),
     Case("lr_low_sgd", causes.TOO_LOW, [*NET, "optimizer=sgd", "optimizer.momentum=0"]),
-    Case("lr_low_adam", causes.TOO_LOW, [*NET, "optimizer.lr=1e-5"]),
+    Case("lr_low_adam", causes.TOO_LOW, [*NET, "optimizer.lr=1e-05"]),
     Case("signal_lost", symptoms.CONSTANT, [*SIGMOIDS, "model.output_activation=sigmoid", "optimizer=sgd"]),
     Case(
         "saturated_hidden",
@@ -52,7 +52,7 @@ SICK = [
     Case(
         "codes_ignored",
         symptoms.IGNORED,
-        ["model=fc", "model.init=normal", "model.init_std=1e-6", "freeze=[decoder.0]"],
+        ["model=fc", "model.init=normal", "model.init_std=1e-06", "freeze=[decoder.0]"],
     ),
     Case("l1_1", causes.SPARSITY, [*NET, "sparsity=l1", "sparsity.weight=1"]),
     Case("kl_10", causes.SPARSITY, [*NET, "sparsity=kl", "sparsity.weight=10"]),
@@ -65,14 +65,14 @@ SICK = [
     Case("targets_averaged", causes.AVERAGED, [*NET, *_own("dataset", "Averaged")]),
     Case("targets_shuffled", causes.SHUFFLED, [*NET, *_own("dataset", "Shuffled")]),
     Case("broadcast", causes.BROADCAST, [*NET, *_own("loss", "Broadcasting")]),
-    Case("code_1", advice.NARROW, ["model=fc", "model.code_size=1", "optimizer.lr=3e-3"]),
+    Case("code_1", advice.NARROW, ["model=fc", "model.code_size=1", "optimizer.lr=0.003"]),
     Case("code_1000", advice.WIDE, ["model=fc", "model.code_size=1000"]),
     Case("epochs_1", advice.FEW, [*NET, "trainer.epochs=1"]),
     Case("epochs_2", advice.FEW, [*NET, "trainer.epochs=2"]),
     Case(
         "over_fitting",
         advice.OVER,
-        ["model=fc", "model.hidden=[256]", "dataset.train_limit=300", "trainer.epochs=150", "optimizer.lr=3e-3"],
+        ["model=fc", "model.hidden=[256]", "dataset.train_limit=300", "trainer.epochs=150", "optimizer.lr=0.003"],
     ),
 ]
 # The first of each pair is of the half that thresholds were chosen on, the second of the half that they were not.
@@ -90,10 +90,10 @@ HEALTHY = [
     Case("conv_vae", None, ["model=vae", "loss=bce", "dataset.train_limit=3000"]),
     Case("iwae", None, ["model=fc_vae", "latent=importance_weighted", "loss=bce"]),
     Case("topk_16", None, ["sparsity=topk", "model.code_size=256"]),
-    Case("topk_8", None, ["sparsity=topk", "sparsity.k=8", "model.hidden=[256]", "optimizer.lr=3e-3"]),
+    Case("topk_8", None, ["sparsity=topk", "sparsity.k=8", "model.hidden=[256]", "optimizer.lr=0.003"]),
     Case("lifetime", None, ["sparsity=lifetime", "model.code_size=256", "model.activation=relu"]),
     Case("l1", None, [*NET, "sparsity=l1"]),
-    Case("kl", None, ["sparsity=kl", "sparsity.weight=1e-4", "model.code_size=128", "optimizer.lr=3e-3"]),
+    Case("kl", None, ["sparsity=kl", "sparsity.weight=0.0001", "model.code_size=128", "optimizer.lr=0.003"]),
     Case("conv_wta", None, ["model=conv_wta", "sparsity=topk_lifetime", "dataset.train_limit=1000"]),
     Case("masking", None, ["noise=masking", "model.hidden=[256]"]),
     Case("gaussian", None, ["noise=gaussian", "model.hidden=[256]", "loss=bce"]),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from aerun.doctor.examination import Curve, Examination
-from aerun.doctor.symptoms import COLLAPSES, is_bad, is_flat, still_layers
+from aerun.doctor.symptoms import COLLAPSES, GONE, is_bad, is_flat, still_layers
 from aerun.doctor.verdict import Verdict
 
 DIVERGED, RANGE, LOGITS = "diverged", "targets outside the output's range", "sigmoid before a loss of logits"
@@ -95,7 +95,9 @@ def _drowned(e: Examination) -> Verdict | None:
         return None
     worst = max(curve.first_penalty, curve.last_penalty)
     explained = 0.0 if e.fit is None else e.fit.explained
-    if worst < 0.5 or explained > 0.5:
+    # Once the code is dead it costs nothing any more, and what it cost is a part of the first epoch's mean.
+    dead = e.code is not None and e.code.still >= GONE and curve.first_penalty >= 0.1
+    if (worst < 0.5 and not dead) or explained > 0.5:
         return None
     evidence = (
         f"the penalty was {curve.first_penalty:.2g} times the reconstruction error in the first epoch, "
