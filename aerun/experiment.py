@@ -174,7 +174,7 @@ def lead(
             summary = summarise(settings, parts, progress, lambda tag, pixels: tracker.picture(tag, pixels, final))
             if not math.isfinite(summary["test"]["loss"]):
                 raise DivergedError(f"the test loss is {summary['test']['loss']}; lower optimizer.lr, in a new run")
-            summary["verdicts"] = conclusion(parts, tracker.lines(), summary)
+            summary["verdicts"] = conclusion(parts, tracker.logged(), summary)
             tracker.scalars({f"test/{name}": value for name, value in summary["test"].items()}, final)
             tracker.scalars({f"baseline/{name}": value for name, value in summary["baselines"].items()}, final)
             report.final(final, settings.trainer.tsne)

@@ -58,7 +58,7 @@ class Loop:
         part, self.judge = (data.validation, "validation") if data.validation else (head(data.train, PROBES), "probe")
         self.evaluation = Evaluation(part, self.parts.noise, self.parts.loss)
         self.monitor = Monitor(self.parts, part)
-        self.monitor.recall(self.tracker.lines())
+        self.monitor.recall(self.tracker.logged())
 
     def run(self) -> Progress:
         """Train from where ``progress`` stands to the end, with a checkpoint after epochs (of those shorter than a

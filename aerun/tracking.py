@@ -110,7 +110,7 @@ class Tracker:
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def lines(self) -> list[dict[str, Any]]:
+    def logged(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl of the present stage so far, by the names that its numbers had."""
         stage = self._stage.get("stage")
         return [
