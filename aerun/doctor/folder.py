@@ -41,9 +41,7 @@ class Diagnosis:
         return json.loads(json.dumps(plain, default=str), parse_constant=str)
 
 
-def diagnose(
-    folder: str | os.PathLike[str], *, data: bool = True, trusted_packages: Sequence[str] = ()
-) -> Diagnosis:
+def diagnose(folder: str | os.PathLike[str], *, data: bool = True, trusted_packages: Sequence[str] = ()) -> Diagnosis:
     """The verdicts on a run, finished or not. Its validation images are loaded as the run did, unless ``data`` is
     false: then its files alone are examined, and the diagnosis says what was not.
 
