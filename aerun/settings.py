@@ -85,9 +85,10 @@ def parse(
     for group in GROUPS:
         if not isinstance(config.get(group), Mapping):
             raise ConfigError(f"{group}: an option of this group is missing")
-    listed = (choices or {}).get("noise", "")
-    if listed.startswith("["):  # Hydra has merged their keys
-        raise ConfigError(f"noise={listed}: several corruptions are noise=several noise/parts={listed}")
+    for override in overrides:
+        if override.startswith("noise=["):  # Hydra has merged their keys
+            listed = override.partition("=")[2]
+            raise ConfigError(f"{override}: several corruptions are noise=several noise/parts={listed}")
     parts = {group: build_part(group, config[group]) for group in GROUPS}
     protocols = _build_several(config.get(SEVERAL, {}))
     checkpointing = construct(Checkpointing, config.get("checkpoint", {}), "checkpoint")

@@ -35,6 +35,7 @@ MORE = [
     ["optimizer=rmsprop"],
     ["optimizer=adam", "optimizer.fused=null"],
     ["model=conv", "trainer.channels_last=true"],
+    ["model=unet", "noise=several"],
 ]
 
 

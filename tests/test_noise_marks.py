@@ -13,6 +13,7 @@ from scipy import ndimage
 from scipy.spatial.distance import pdist, squareform
 from torch import Generator, Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from aerun.baselines import baselines, linear_filter, regression
 from aerun.build import check_data
@@ -72,6 +73,21 @@ def test_settings_hold_for_other_sizes(noise: Any) -> None:
     large = F.avg_pool2d(noise(torch.full((8, 1, 288, 288), 0.4), generator()), 3)
     assert (small - 0.4).abs().mean() > 0.002
     assert (small - large).abs().mean() < 0.05 * (small - 0.4).abs().mean()
+
+
+@marks
+def test_the_host_reads_nothing_of_the_device(noise: Any) -> None:
+    """Reading a value is an operation of its own, wherever the tensor is."""
+    seen = set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.add(function.overloadpacket.__name__)
+            return function(*args, **(kwargs or {}))
+
+    with Watch():
+        noise(torch.zeros(2, 1, 16, 16), generator())
+    assert "uniform_" in seen and not seen & {"_local_scalar_dense", "nonzero", "is_nonzero", "masked_select"}
 
 
 def test_every_number_of_marks_is_equally_frequent() -> None:
@@ -182,7 +198,7 @@ def test_bad_settings_are_refused_in_a_line(compose: Compose, overrides: list[st
 
 def test_a_list_that_hydra_has_merged_is_refused(compose: Compose) -> None:
     with pytest.raises(ConfigError, match=r"noise=several noise/parts="):
-        parse(compose(["noise=dust"]), {"noise": "['dust', 'gaussian']"})
+        parse(compose(["noise=[dust,gaussian]"]), {}, ["noise=[dust,gaussian]"])
 
 
 @pytest.mark.parametrize("words", [["noise=scratches"], ["noise=several"]])

@@ -205,6 +205,7 @@ def test_a_folder_is_cleaned_into_another_of_the_same_names(
     before = {path: path.read_bytes() for path in drawings.rglob("*.*")}
     out = drawings / "out"  # below IN: what is there is not cleaned again
     call(run, drawings, out)
+    assert "without noise" not in caplog.text
     assert "7 of 8 pictures cleaned" in capsys.readouterr().out and "broken.png: cannot be decoded" in caplog.text
     assert {path: path.read_bytes() for path in before} == before
     written = {path.relative_to(out).as_posix() for path in out.rglob("*.*")}
@@ -250,7 +251,7 @@ def test_what_cannot_work_is_refused_in_a_line_and_nothing_is_written(
         places[name].mkdir()
     MODES["L.png"].save(places["other"] / "z.png")
     if "{vectors}" in words:
-        places["vectors"] = trained("dataset=random", "dataset.images=600", "dataset.shape=[6]")
+        places["vectors"] = trained("dataset=random", "dataset.shape=[6]", "model.code_size=3")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(AerunError, match=expected) as caught:
         call(*(word.format(**places) for word in words))
@@ -303,6 +304,13 @@ def test_scores_of_pictures_beside_those_of_filters(run: Path, tmp_path: Path, c
     assert {"bilateral filter", "non-local means", RUN} <= found["means"].keys()
     output = capsys.readouterr().out
     assert "The run does not beat" in output and "median filter (100.00 dB)" in output
+
+
+def test_a_run_that_has_not_learned_to_clean_is_used_with_a_warning(
+    trained: Callable[..., Path], drawings: Path, tmp_path: Path, caplog: Any
+) -> None:
+    call(trained(), drawings / "0.png", tmp_path / "out.png")
+    assert "was trained without noise" in caplog.text and (tmp_path / "out.png").exists()
 
 
 def test_a_command_without_scikit_image_says_what_to_install(

@@ -68,6 +68,8 @@ def work(arguments: argparse.Namespace) -> None:
 
     run = open_run(arguments.run, arguments.device, arguments.trust)
     check_run(run)
+    if str(run.config["noise"].get("_target_")).endswith(".NoNoise"):
+        log.warning("%s was trained without noise: it has not learned to clean anything", run.folder)
     scores = Scores()
     done = clean_files(run, pairs, originals, scores)
     print(f"{done} of {len(pairs)} pictures cleaned: {arguments.target}")
