@@ -25,7 +25,7 @@ from aerun.lock import FolderLock
 from aerun.precision import restored_precision
 from aerun.progress import no_bars
 from aerun.ranks.silent import SilentReport, SilentTracker
-from aerun.report import Report
+from aerun.report import Report, head
 from aerun.runfolder import CHECKPOINTS, describe, recorded_status
 from aerun.settings import Settings
 from aerun.signals import StopSignals
@@ -67,8 +67,8 @@ def fit(
         raise ConfigError("trainer=greedy: keeps the weights of each stage in files: run_folder=FOLDER says where")
     if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"run_folder={folder}: is not an empty or new folder")
-    # Nothing looks at a test part, but data have one.
-    dataset = dataclasses.replace(settings.dataset, arrays=Arrays(rows, rows))
+    # Data have a test part, at which nothing looks here.
+    dataset = dataclasses.replace(settings.dataset, arrays=Arrays(rows, rows[:1]))
     with _as_it_was(), no_bars(), explained(settings, folder or Path()):
         device = prepare(settings)
         parts = build_parts(settings, dataset.load(device), device)
@@ -83,7 +83,8 @@ def fit(
         else:
             folder.mkdir(parents=True, exist_ok=True)
             with FolderLock(folder):
-                describe(folder, config, settings.choices, overrides, parts.data, device)
+                untested = dataclasses.replace(parts.data, test=head(parts.data.test, 0))
+                describe(folder, config, settings.choices, overrides, untested, device)
                 (folder / CHECKPOINTS).mkdir()
                 every = settings.checkpoint.every_minutes
                 files = Checkpointer(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer, every)

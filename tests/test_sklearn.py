@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,8 @@ def test_it_leaves_nothing_behind_unless_it_is_told_to(
     model = aerun.load(tmp_path / "kept")
     assert np.array_equal(model.encode(torch.from_numpy(digits)).numpy(), model.encode(digits).numpy())
     assert all(torch.equal(v, kept.autoencoder_.state_dict()[k]) for k, v in model.state_dict().items())
+    described = json.loads((tmp_path / "kept" / "environment.json").read_text())["dataset"]
+    assert described["images"] == {"train": 180, "validation": 20, "test": 0}
     status = read_status(tmp_path / "kept")
     assert status is not None and status["state"] == "finished"
     assert read_metrics(tmp_path / "kept") == [

@@ -133,7 +133,7 @@ def layers(module: nn.Module) -> str:
 
 def _data(opened: Opened) -> str:
     data = _environment(opened)["dataset"]
-    counts = ", ".join(f"{count:,} {part}" for part, count in data.get("images", {}).items())
+    counts = ", ".join(f"{count:,} {part}" for part, count in data.get("images", {}).items() if count)
     text = f"## Data\n\n{_option(opened, 'dataset')}: {shape(tuple(data['input_shape']))}, {counts}."
     return f"{text} Checksum `{data.get('checksum')}`."
 
