@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from aerun.use.clean import denoise
     from aerun.use.embed import embed
     from aerun.use.export import export
+    from aerun.use.generate import arithmetic, interpolate, samples, traverse
+    from aerun.use.maps import active_units, dictionary, empty_regions, latent_map, manifold
     from aerun.use.organise import organise
     from aerun.use.search import search
 
@@ -26,26 +28,44 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DivergedError",
+    "active_units",
+    "arithmetic",
     "denoise",
     "diagnose",
     "diagnose_model",
+    "dictionary",
     "embed",
+    "empty_regions",
     "export",
+    "interpolate",
+    "latent_map",
     "load",
+    "manifold",
     "organise",
+    "samples",
     "search",
+    "traverse",
 ]
 
 # Functions that need torch, and the module of each: imported when they are first asked for.
 FUNCTIONS = {
+    "active_units": "aerun.use.maps",
+    "arithmetic": "aerun.use.generate",
     "denoise": "aerun.use.clean",
     "diagnose": "aerun.doctor.folder",
     "diagnose_model": "aerun.doctor.folder",
+    "dictionary": "aerun.use.maps",
     "embed": "aerun.use.embed",
+    "empty_regions": "aerun.use.maps",
     "export": "aerun.use.export",
+    "interpolate": "aerun.use.generate",
+    "latent_map": "aerun.use.maps",
     "load": "aerun.trained",
+    "manifold": "aerun.use.maps",
     "organise": "aerun.use.organise",
+    "samples": "aerun.use.generate",
     "search": "aerun.use.search",
+    "traverse": "aerun.use.generate",
 }
 
 

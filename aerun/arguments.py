@@ -11,8 +11,9 @@ from aerun.errors import ConfigError
 class Parser(argparse.ArgumentParser):
     """Raises ConfigError in place of printing the usage; ``examples`` stand below the options."""
 
-    def __init__(self, description: str, examples: str) -> None:
+    def __init__(self, description: str, examples: str, prog: str | None = None) -> None:
         super().__init__(
+            prog=prog,
             description=description,
             epilog=f"examples:\n{examples}",
             formatter_class=argparse.RawDescriptionHelpFormatter,

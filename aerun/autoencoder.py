@@ -122,6 +122,11 @@ class Autoencoder(nn.Module):
         """images[N,*input_shape] -> codes[N,*code_shape] (posterior means for a Gaussian latent)."""
         return self._batched(lambda batch: self._code(batch), images, self.input_shape)
 
+    def posterior(self, images: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
+        """images[N,*input_shape] -> means and log-variances [N,*code_shape] of a Gaussian latent's codes."""
+        means, log_variances = self._batched(self._features, images, self.input_shape).float().chunk(2, dim=1)
+        return means, log_variances
+
     def decode(self, codes: Tensor | np.ndarray) -> Tensor:
         """codes[N,*code_shape] -> images[N,*output_shape]."""
         return self._batched(self._picture, codes, self.code_shape)
@@ -131,9 +136,11 @@ class Autoencoder(nn.Module):
         return self._batched(lambda batch: self._picture(self._code(batch)), images, self.input_shape)
 
     def _code(self, images: Tensor) -> Tensor:
-        features, _ = self.sparsity(self.encoder(self.standardise_input(images)), False)
-        code: Tensor = self.latent(features, None)[0]
+        code: Tensor = self.latent(self._features(images), None)[0]
         return code
+
+    def _features(self, images: Tensor) -> Tensor:
+        return self.sparsity(self.encoder(self.standardise_input(images)), False)[0]
 
     def _picture(self, code: Tensor) -> Tensor:
         return self.standardise_target.inverse(self.output_activation(self.decoder(code).float()))

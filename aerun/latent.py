@@ -54,7 +54,7 @@ class Gaussian:
         Without a draw the code is the posterior mean.
         """
         mean, log_variance = features.float().chunk(2, dim=1)
-        divergence = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).flatten(1).sum(1).mean()
+        divergence = divergences(mean, log_variance).flatten(1).sum(1).mean()
         code = mean if draw is None else mean + (0.5 * log_variance).exp() * draw
         return code, [Penalty("kl", divergence, self.beta, per_image=True)]
 
@@ -91,3 +91,8 @@ class ImportanceWeighted:
         # The constants of both densities are the same.
         ratio = 0.5 * (code.square() - draw.square() - log_variance).flatten(2).sum(2)
         return code, [Penalty("kl", ratio.mean(), 1.0, per_image=True, samples=ratio)]
+
+
+def divergences(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """The KL divergence from the standard normal, in nats, of each dimension apart: tensors of one shape."""
+    return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1)

@@ -14,7 +14,9 @@ from aerun.autoencoder import Autoencoder
 from aerun.dataset.base import Data, Split, as_float
 from aerun.evaluation import EVALUATION_SEED, corrupted_batches
 from aerun.features import features
+from aerun.interpolation import linear
 from aerun.noise import NoNoise
+from aerun.plane import FEWEST, project
 from aerun.runfolder import PROBES as PROBE_FILE
 from aerun.seeding import Randomness
 from aerun.tracking import Tracker
@@ -88,12 +90,9 @@ class Report:
         else:
             return
         self.tracker.picture("code/map", pixels, step)
-        if tsne and len(codes) > 3:
-            from sklearn.manifold import TSNE
-
-            perplexity = min(30.0, (len(codes) - 1) / 3)
-            mapped = TSNE(perplexity=perplexity, random_state=0, init="pca").fit_transform(codes.cpu().numpy())
-            pixels = figures.scatter(torch.from_numpy(mapped), labels, classes, "Codes of test images, t-SNE", "t-SNE")
+        if tsne and len(codes) >= FEWEST:
+            mapped = torch.from_numpy(project(codes, "tsne"))
+            pixels = figures.scatter(mapped, labels, classes, "Codes of test images, t-SNE", "t-SNE")
             self.tracker.picture("code/map_tsne", pixels, step)
 
     def _projector(self, test: Split) -> None:
@@ -119,9 +118,8 @@ class Report:
         ends = self.codes(test, 2 * LINES)
         first, last = ends[0 : len(ends) // 2 * 2 : 2], ends[1::2]
         if len(last):
-            weights = torch.linspace(0, 1, BETWEEN, device=ends.device).view(1, -1, 1)
-            line = first[:, None] + weights * (last - first)[:, None]
-            decoded = self.autoencoder.decode(line.reshape(-1, *shape))
+            lines = linear(first, last, BETWEEN).transpose(0, 1)
+            decoded = self.autoencoder.decode(lines.reshape(-1, *shape))
             rows = figures.image_rows(figures.wrap(decoded, BETWEEN))
             self.tracker.picture("generated/interpolations", rows, step)
 

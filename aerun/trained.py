@@ -59,6 +59,20 @@ def of_shape(settings: Settings, shapes: Mapping[str, Any]) -> Autoencoder:
     return build_autoencoder(settings, _shape_only(settings, shapes))
 
 
+def load_data(folder: Path, trusted_packages: Sequence[str] = ()) -> Data:
+    """What a run was trained on, on the CPU. DataError if that is not there, or is no longer the same."""
+    settings = parse(read_config(folder) | {"trusted_packages": list(trusted_packages)})
+    checksum = json.loads((folder / ENVIRONMENT).read_text())["dataset"]["checksum"]
+    return _same_data(settings, folder, torch.device("cpu"), checksum)
+
+
+def _same_data(settings: Settings, folder: Path, device: torch.device, checksum: str) -> Data:
+    data: Data = settings.dataset.load(device)
+    if data.checksum != checksum:
+        raise DataError(f"{folder}: its data have changed, {checksum} then, {data.checksum} now")
+    return data
+
+
 def _shape_only(settings: Settings, shapes: Mapping[str, Any]) -> Data:
     """Data of the right shape without images; statistics, where the run has them, come with the weights."""
     inputs, targets = (torch.zeros(1, *shapes[name]) for name in ("input_shape", "output_shape"))
@@ -109,9 +123,7 @@ def reevaluate(
     if before is None:
         raise DataError(f"{folder}: has not finished; continue it with resume={folder}")
     device = prepare(settings)
-    data = settings.dataset.load(device)
-    if data.checksum != before["dataset_checksum"]:
-        raise DataError(f"{folder}: its data have changed, {before['dataset_checksum']} then, {data.checksum} now")
+    data = _same_data(settings, folder, device, before["dataset_checksum"])
     parts = build_parts(settings, data, device)
     refuse(further, data, parts.autoencoder)
     progress = load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)

@@ -41,7 +41,8 @@ def importers(package: str) -> set[str]:
         ("omegaconf", {"cli.py", "compose.py", "console.py", "sweep/plan.py", "sweep/plugin.py"}),
         (
             "matplotlib",
-            {f"figures/{name}.py" for name in ("__init__", "canvas", "comparison", "montage")} | {"sweep/study.py"},
+            {f"figures/{name}.py" for name in ("__init__", "canvas", "comparison", "maps", "montage")}
+            | {"sweep/study.py"},
         ),
         ("torch.utils.tensorboard", {"tracking.py"}),
         ("safetensors", {"checkpoint.py", "sweep/check.py", "sweep/share.py"}),

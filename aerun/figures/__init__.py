@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aerun.figures.canvas import Pixels, axes_of, rendered
+from aerun.figures.canvas import Pixels, axes_of, coloured, rendered
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,22 +112,8 @@ def scatter(
     points: Tensor, labels: Tensor | None, classes: list[str] | None, title: str, axis: str, first: int = 1
 ) -> Pixels:
     """Points [N,2], coloured by class; a class has one colour whichever others are there. Axes count from ``first``."""
-    from matplotlib import colormaps
-
     figure, axes = axes_of((7, 6), measured=False)
-    xy = points.float().cpu().numpy()
-    if labels is None:
-        axes.scatter(xy[:, 0], xy[:, 1], s=5)
-    else:
-        numbers = labels.cpu().numpy()
-        count = max(len(classes or []), int(numbers.max()) + 1)
-        colours = colormaps["tab10"] if count <= 10 else colormaps["nipy_spectral"]
-        for number in sorted(set(numbers.tolist())):
-            colour = colours(number if count <= 10 else number / count)
-            name = classes[number] if classes else str(number)
-            axes.scatter(*xy[numbers == number].T, s=5, color=colour, label=name)
-        if count <= 20:
-            axes.legend(loc="best", fontsize=8)
+    coloured(axes, points.float().cpu().numpy(), None if labels is None else labels.cpu().numpy(), classes)
     axes.set(title=title, xlabel=f"{axis} {first}", ylabel=f"{axis} {first + 1}")
     return rendered(figure)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,3 +38,28 @@ def rendered(figure: Figure) -> Pixels:
     pixels = np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
     figure.clear()
     return pixels
+
+
+def class_colours(labels: np.ndarray, classes: Sequence[str] | None) -> Callable[[int], Any]:
+    """A colour for each class's number, the same whichever classes are there."""
+    from matplotlib import colormaps
+
+    count = max(len(classes or []), int(labels.max()) + 1)
+    colours = colormaps["tab10"] if count <= 10 else colormaps["nipy_spectral"]
+    return lambda number: colours(number if count <= 10 else number / count)
+
+
+def coloured(
+    axes: Any, points: np.ndarray, labels: np.ndarray | None, classes: Sequence[str] | None, size: float = 5
+) -> None:
+    """Draw points [N,2], in their class's colours where there are labels [N], with a legend of up to 20 classes."""
+    if labels is None:
+        axes.scatter(points[:, 0], points[:, 1], s=size)
+        return
+    colour = class_colours(labels, classes)
+    there = sorted(set(labels.tolist()))
+    for number in there:
+        name = classes[number] if classes else str(number)
+        axes.scatter(*points[labels == number].T, s=size, color=colour(number), label=name)
+    if max(len(classes or []), there[-1] + 1) <= 20:
+        axes.legend(loc="best", fontsize=8)

@@ -12,11 +12,17 @@ GAP, SMALLEST, LARGEST = 2, 56, 112
 DPI, LETTER = 100, 6.3  # the width of a letter in pixels at that resolution
 
 
-def montage(rows: Sequence[tuple[str, np.ndarray]]) -> Pixels:
-    """Rows of a label and uint8 images [N,C,H,W], all of one shape but for grey and colour -> pixels [H',W',3]."""
+def montage(rows: Sequence[tuple[str, np.ndarray]], largest: int = LARGEST) -> Pixels:
+    """Rows of a label and uint8 images [N,C,H,W], all of one shape but for grey and colour -> pixels [H',W',3].
+
+    Shorter rows are filled up with white; images of more than ``largest`` pixels are shown smaller.
+    """
     from matplotlib.figure import Figure
 
-    grid = np.concatenate([_strip(images) for _, images in rows])[:-GAP]
+    strips = [_strip(images, largest) for _, images in rows]
+    longest = max(strip.shape[1] for strip in strips)
+    filled = [np.pad(s, ((0, 0), (0, longest - s.shape[1]), (0, 0)), constant_values=255) for s in strips]
+    grid = np.concatenate(filled)[:-GAP]
     height, width = grid.shape[:2]
     lines = [line for label, _ in rows for line in label.split("\n")]
     left = int(LETTER * max(map(len, lines))) + 16
@@ -32,14 +38,14 @@ def montage(rows: Sequence[tuple[str, np.ndarray]]) -> Pixels:
     return rendered(figure)
 
 
-def _strip(images: np.ndarray) -> np.ndarray:
+def _strip(images: np.ndarray, largest: int) -> np.ndarray:
     """A row of images with gaps to the right and below; small ones enlarged and large ones reduced by whole factors."""
     pixels = np.broadcast_to(images, (len(images), 3, *images.shape[2:])) if images.shape[1] == 1 else images[:, :3]
     if pixels.shape[1] == 2:
         pixels = np.concatenate([pixels, pixels[:, :1] * 0], 1)
     pixels = pixels.transpose(0, 2, 3, 1)
     size = max(pixels.shape[1:3])
-    smaller, larger = -(-size // LARGEST), max(1, SMALLEST // size)
+    smaller, larger = -(-size // largest), max(1, SMALLEST // size)
     pixels = pixels[:, ::smaller, ::smaller].repeat(larger, 1).repeat(larger, 2)
     framed = np.pad(pixels, ((0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=255)
     return np.concatenate(list(framed), 1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from aerun.errors import ConfigError
-from aerun.latent import Gaussian, ImportanceWeighted
+from aerun.latent import Gaussian, ImportanceWeighted, divergences
 from aerun.spec import Count
 
 if TYPE_CHECKING:
@@ -180,10 +180,9 @@ def _posteriors(subject: Subject) -> Iterator[_Posterior]:
     for _, inputs, targets in corrupted_batches(subject.data.test, subject.noise):
         features, _ = autoencoder.sparsity(autoencoder.encoder(autoencoder.standardise_input(inputs)), False)
         means, log_variances = (part.flatten(1) for part in features.float().chunk(2, dim=1))
-        divergences = 0.5 * (means.square() + log_variances.exp() - log_variances - 1)
         rows = torch.arange(start, start + len(inputs))
         start += len(inputs)
-        yield _Posterior(means, log_variances, divergences, targets, rows, random)
+        yield _Posterior(means, log_variances, divergences(means, log_variances), targets, rows, random)
 
 
 def _mean(values: Tensor) -> tuple[float, float]:

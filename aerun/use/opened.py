@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,10 @@ from aerun.autoencoder import Autoencoder
 from aerun.dataset.pictures import Decoder
 from aerun.errors import DataError
 from aerun.runfolder import read_choices, read_config, read_summary
-from aerun.trained import load, weights_of
+from aerun.trained import load, load_data, weights_of
+
+if TYPE_CHECKING:
+    from aerun.dataset.base import Data
 
 BLOCK = 64
 
@@ -34,6 +37,7 @@ class Opened:
     folder: Path
     autoencoder: Autoencoder
     config: dict[str, Any]
+    trusted_packages: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -77,6 +81,11 @@ class Opened:
         """Of the weights: codes of one fingerprint can be compared with each other, and with no others."""
         return digest(self.autoencoder)
 
+    @cached_property
+    def data(self) -> Data:
+        """What it was trained on, on the CPU. DataError if that is not there, or is no longer the same."""
+        return load_data(self.folder, self.trusted_packages)
+
     def decoder(self) -> Decoder:
         """Makes inputs of picture files. DataError for a run that takes no pictures."""
         if not self.is_image:
@@ -90,6 +99,11 @@ class Opened:
     def encode(self, images: Tensor) -> Tensor:
         """images[N,*shape], uint8 or float in the data's units ([0,1]) -> codes[N,*code_shape]."""
         return in_blocks(self.autoencoder.encode, images)
+
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """images[N,*shape] -> means and log-variances [N,*code_shape] of a Gaussian latent's codes."""
+        both = in_blocks(lambda block: torch.stack(self.autoencoder.posterior(block), 1), images)
+        return both[:, 0], both[:, 1]
 
     def decode(self, codes: Tensor) -> Tensor:
         """codes[N,*code_shape] -> images[N,*output_shape] in the data's units, nothing clamped."""
@@ -106,7 +120,12 @@ def open_run(folder: str | os.PathLike[str], device: str = "cpu", trusted_packag
     config = read_config(path)
     if not (weights := weights_of(path)).exists():
         raise DataError(f"{path}: has no trained weights yet ({weights.relative_to(path)})")
-    return Opened(path, load(path, device, trusted_packages), config)
+    return Opened(path, load(path, device, trusted_packages), config, tuple(trusted_packages))
+
+
+def opened(run: Opened | str | os.PathLike[str]) -> Opened:
+    """The run, opened if it is the name of a folder."""
+    return run if isinstance(run, Opened) else open_run(run)
 
 
 def digest(autoencoder: Autoencoder) -> str:

@@ -1,0 +1,230 @@
+"""Pictures of a code space, from plain numbers and arrays. No torch; images are uint8 [N,C,H,W]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aerun.figures.canvas import Pixels, axes_of, class_colours, coloured, rendered
+from aerun.figures.montage import montage
+
+DPI, THUMBNAIL = 100, 36  # pixels of the longer side of a picture on a map
+MARGIN = 0.05
+MOST_BARS = 128
+
+
+@dataclass(frozen=True)
+class Points:
+    """Places [N,2] of codes on a map; what they are codes of is labelled [N], where that is known."""
+
+    places: np.ndarray
+    labels: np.ndarray | None = None
+    classes: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Region:
+    """A map with places marked on it: ``marks`` [P,2] and what is decoded there, each with a caption."""
+
+    title: str
+    points: Points
+    marks: np.ndarray
+    images: np.ndarray
+    captions: Sequence[str]
+
+
+def code_map(
+    points: Points,
+    title: str,
+    axis: str,
+    first: int | None = 1,
+    thumbnails: np.ndarray | None = None,
+    marks: np.ndarray | None = None,
+    images: np.ndarray | None = None,
+) -> Pixels:
+    """Codes as dots coloured by class or, with ``thumbnails`` of all of them, as pictures that do not overlap.
+
+    At ``marks`` [P,2] what is decoded there, ``images``, in a yellow frame; they too as far as they do not overlap.
+    Axes count from ``first``; without it their numbers mean nothing and are left out.
+    """
+    figure, axes = axes_of((9, 8), DPI, measured=False)
+    every = points.places if marks is None else np.concatenate([points.places, marks])
+    _set_limits(axes, every)
+    size = _thumbnail_size(axes, figure, THUMBNAIL + 8)
+    taken = np.empty((0, 2))
+    if marks is not None and images is not None:
+        chosen = spaced(marks, size)
+        taken = marks[chosen]
+        for number in chosen:
+            _place(axes, marks[number], images[number], "black", 3, "#ffe000")
+        title += "; in yellow frames: decoded random points"
+    if thumbnails is None:
+        coloured(axes, points.places, points.labels, points.classes)
+    else:
+        labels = points.labels
+        colour = None if labels is None else class_colours(labels, points.classes)
+        for number in spaced(points.places, size, taken):
+            edge = "#b8b8b8" if colour is None or labels is None else colour(int(labels[number]))
+            _place(axes, points.places[number], thumbnails[number], edge, 2)
+        if labels is not None:
+            for number in sorted(set(labels.tolist())):
+                assert colour is not None
+                name = points.classes[number] if points.classes else str(number)
+                axes.scatter([], [], color=colour(number), label=name)
+            if len(set(labels.tolist())) <= 20:
+                axes.legend(loc="best", fontsize=8).set_zorder(5)
+    if first is None:
+        axes.set(xticks=[], yticks=[], title=title)
+    else:
+        axes.set(title=title, xlabel=f"{axis} {first}", ylabel=f"{axis} {first + 1}")
+    return rendered(figure)
+
+
+def spaced(points: np.ndarray, size: tuple[float, float], taken: np.ndarray | None = None) -> list[int]:
+    """Numbers of points[N,2] around which boxes of that size overlap neither each other nor those around ``taken``:
+    greedily, in the points' order."""
+    places = [] if taken is None else list(taken)
+    chosen: list[int] = []
+    for number, point in enumerate(points):
+        if not places or (np.abs(np.asarray(places) - point) >= np.asarray(size)).any(1).all():
+            chosen.append(number)
+            places.append(point)
+    return chosen
+
+
+def manifold(images: np.ndarray, columns: Sequence[float], rows: Sequence[float], title: str, axis: str) -> Pixels:
+    """Decoded codes on a grid: images[R*S,C,H,W], row after row from the top, and the code's values: ``columns`` [S] of
+    value 0, growing to the right, ``rows`` [R] of value 1, growing upwards: the first is the top row's, the largest."""
+    grid = _side_by_side(images, len(columns))
+    height, width = grid.shape[:2]
+    scale = max(1, round(700 / max(height, width)))
+    left, low, top = 75, 50, 30
+    size = (left + width * scale + 20), (low + height * scale + top)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(size[0] / DPI, size[1] / DPI), dpi=DPI)
+    box = (left / size[0], low / size[1], width * scale / size[0], height * scale / size[1])
+    axes = figure.add_axes(box)
+    axes.imshow(grid, interpolation="nearest", aspect="auto", cmap="gray", vmin=0, vmax=255)
+    for ticks, values, step in (
+        (axes.set_xticks, columns, width / len(columns)),
+        (axes.set_yticks, rows, height / len(rows)),
+    ):
+        shown = range(0, len(values), -(-len(values) // 10))
+        ticks([(number + 0.5) * step - 0.5 for number in shown], [f"{values[number]:.2f}" for number in shown])
+    axes.set(xlabel=f"{axis} 0", ylabel=f"{axis} 1", title=title)
+    return rendered(figure)
+
+
+def kl_bars(kl: np.ndarray, active: np.ndarray, numbers: Sequence[int]) -> Pixels:
+    """The KL divergence kl[D] of each dimension of a Gaussian latent, in the order of ``numbers``; active[D] dark."""
+    shown = list(numbers)[:MOST_BARS]
+    figure, axes = axes_of((max(6, min(16, 0.25 * len(shown) + 2)), 4), DPI)
+    for name, colour, which in (("active", "#20639b", True), ("not active", "#c8c8c8", False)):
+        places = [place for place, number in enumerate(shown) if bool(active[number]) is which]
+        if places:
+            axes.bar(places, kl[[shown[place] for place in places]], color=colour, label=name)
+    axes.set_xticks(range(len(shown)), [str(number) for number in shown], rotation=90 if len(shown) > 30 else 0)
+    more = f"; the first {MOST_BARS} shown" if len(kl) > MOST_BARS else ""
+    axes.set(
+        xlabel="code unit",
+        ylabel="KL in nats per image",
+        title=f"{int(active.sum())} of {len(kl)} units active (variance of the mean > 0.01), {kl.sum():.1f} nats{more}",
+    )
+    axes.legend()
+    return rendered(figure)
+
+
+def dictionary(numbers: Sequence[int], use: Sequence[float], features: np.ndarray, images: np.ndarray) -> Pixels:
+    """A row a unit: what it adds, features[U,C,H,W], float, scaled so that grey is nothing, and images[U,K,C,H,W]."""
+    largest = np.abs(features).max(axis=(1, 2, 3), keepdims=True)
+    tiles = (np.divide(features, largest, out=np.zeros_like(features), where=largest > 0) * 127.5 + 127.5).round()
+    rows = []
+    for row, number in enumerate(numbers):
+        channels = max(features.shape[1], images.shape[2])
+        tile = np.broadcast_to(tiles[row].astype(np.uint8), (channels, *tiles.shape[2:]))[None]
+        excited = np.broadcast_to(images[row], (images.shape[1], channels, *images.shape[3:]))
+        rows.append((f"unit {number}\nuse {use[row]:.3g}", np.concatenate([tile, np.full_like(tile, 255), excited])))
+    return montage(rows)
+
+
+def regions(found: Sequence[Region]) -> Pixels:
+    """A row a model: the map of its codes with the marks, and beside it what is decoded there, with captions."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 5 * len(found) + 0.7), dpi=DPI, layout="constrained")
+    figure.suptitle(
+        "x: distance to the nearest code, over that between neighbouring codes.   "
+        "MSE: of what is decoded to the nearest of the images",
+        fontsize=10,
+    )
+    for region, row in zip(found, figure.subfigures(len(found), 1, squeeze=False)[:, 0], strict=True):
+        left, right = row.subfigures(1, 2, width_ratios=(5.2, 7.8))
+        axes = left.subplots()
+        coloured(axes, region.points.places, region.points.labels, region.points.classes, size=3)
+        _set_limits(axes, np.concatenate([region.points.places, region.marks]))
+        for number, (mark, caption) in enumerate(zip(region.marks, region.captions, strict=True), 1):
+            axes.plot(*mark, "x", color="red" if "empt" in caption else "black", ms=9, mew=2.5)
+            axes.annotate(str(number), mark, xytext=(6, 4), textcoords="offset points", weight="bold")
+        axes.set_title(region.title, fontsize=10)
+        if axes.get_legend() is not None:  # below: it would hide marks
+            axes.get_legend().remove()
+            left.legend(loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+        columns = -(-len(region.images) // 2)
+        tiles = np.atleast_2d(right.subplots(2, columns))
+        for tile in tiles.flat:
+            tile.axis("off")
+        for number, (tile, image, caption) in enumerate(
+            zip(tiles.flat, region.images, region.captions, strict=False), 1
+        ):
+            tile.imshow(_shown(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            tile.set_title(f"{number}: {caption}", fontsize=9, color="red" if "empt" in caption else "black")
+    return rendered(figure)
+
+
+def _shown(image: np.ndarray) -> np.ndarray:
+    """[C,H,W] as imshow has it."""
+    return image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+
+
+def _side_by_side(images: np.ndarray, columns: int) -> np.ndarray:
+    """images[R*S,C,H,W] -> pixels [R*H,S*W] or [R*H,S*W,3], without gaps."""
+    count, channels, height, width = images.shape
+    grid = images.reshape(count // columns, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
+    pixels = grid.reshape(count // columns * height, columns * width, channels)
+    return pixels[:, :, 0] if channels == 1 else pixels
+
+
+def _set_limits(axes: Any, places: np.ndarray) -> None:
+    low, high = places.min(0), places.max(0)
+    margin = MARGIN * np.where(high > low, high - low, 1)
+    axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
+
+
+def _thumbnail_size(axes: Any, figure: Any, pixels: float) -> tuple[float, float]:
+    """So many pixels in the axes' own units."""
+    box, (left, right), (low, high) = axes.get_position(), axes.get_xlim(), axes.get_ylim()
+    width, height = box.width * figure.get_figwidth() * DPI, box.height * figure.get_figheight() * DPI
+    return pixels / width * (right - left), pixels / height * (high - low)
+
+
+def _place(axes: Any, place: np.ndarray, image: np.ndarray, edge: Any, order: int, frame: str = "white") -> None:
+    """A picture around that place."""
+    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+    # OffsetImage counts in points, of which there are 72 an inch.
+    zoom = THUMBNAIL / max(image.shape[1:]) * 72 / DPI
+    picture = OffsetImage(_shown(image), zoom=zoom, cmap="gray", norm=_byte_range(), interpolation="antialiased")
+    box = {"edgecolor": edge, "facecolor": frame, "lw": 1.5 if frame == "white" else 0.5}
+    placed = AnnotationBbox(picture, tuple(place), pad=0.1 if frame == "white" else 0.22, bboxprops=box)
+    placed.set_zorder(order)
+    axes.add_artist(placed)
+
+
+def _byte_range() -> Any:
+    from matplotlib.colors import Normalize
+
+    return Normalize(0, 255)

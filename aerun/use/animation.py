@@ -1,0 +1,40 @@
+"""Frames: single pictures, and animated GIFs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from aerun.files import storage_error, write_bytes
+from aerun.use.pictures import write_picture
+
+
+def write_frames(folder: Path, frames: Sequence[np.ndarray]) -> None:
+    """Pixels [H,W] or [H,W,3], uint8, as 0000.png, 0001.png and so on."""
+    digits = max(4, len(str(len(frames) - 1)))
+    for number, pixels in enumerate(frames):
+        write_picture(folder / f"{number:0{digits}}.png", pixels if pixels.ndim == 3 else pixels[..., None])
+
+
+def write_gif(path: Path, frames: Sequence[np.ndarray], seconds: float = 0.12) -> None:
+    """An endless GIF of pixels [H,W] or [H,W,3], uint8; equal frames in a row are one that stays for longer.
+
+    Greys are kept, of colours 256 a frame.
+    """
+    first, *rest = [Image.fromarray(pixels) for pixels in frames]
+    content = io.BytesIO()
+    first.save(content, "gif", save_all=True, append_images=rest, duration=round(1000 * seconds), loop=0)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    write_bytes(path, content.getvalue())
+
+
+def there_and_back(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Frames that end where they began, without showing an end twice."""
+    return [*frames, *frames[-2:0:-1]]

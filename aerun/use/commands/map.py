@@ -1,0 +1,121 @@
+"""aerun-map: maps of a run's codes, the decoded plane, active units, feature dictionaries."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aerun.arguments import Parser, count
+from aerun.errors import ConfigError
+from aerun.use.command import run_command, takes_run
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from aerun.use.opened import Opened
+    from aerun.use.own import Some
+
+METHODS = ("pca", "tsne", "umap")
+EXAMPLES = """\
+  %(prog)s RUN -o maps                           PCA of the test images' codes, and all else that the run has
+  %(prog)s RUN -o maps --method pca,tsne,umap    umap: pip install 'aerun[maps]'
+  %(prog)s RUN drawings/ -o maps --thumbnails    of pictures of your own, shown as they are
+  %(prog)s RUN -o maps --drawn 0                 without decoded random points
+"""
+ABOUT = """\
+Maps of a run's codes, with decoded random points drawn in. Beside them: of codes of two values the map as it is, and
+the decoded grid; of a Gaussian latent each unit's KL divergence; of sparse codes the units by use, with the images
+that excite each most."""
+log = logging.getLogger(__name__)
+
+
+def parser() -> Parser:
+    """All options."""
+    result = Parser(ABOUT, EXAMPLES)
+    takes_run(result)
+    add = result.add_argument
+    add("pictures", metavar="PICTURES", nargs="?", type=Path, help="a file or folder (else the run's test images)")
+    add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the pictures go")
+    add("--method", default="pca", metavar="NAME,…", help=f"of {', '.join(METHODS)}")
+    add("--images", type=count, default=2000, help="so many of the test images (2000)")
+    add("--thumbnails", action="store_true", help="the images in place of dots")
+    add("--drawn", type=int, default=24, metavar="N", help="decoded random points, as samples are drawn (24)")
+    add("--side", type=count, default=20, help="of the decoded grid, in images (20)")
+    add("--dictionary", action="store_true", help="the dictionary of codes that are not sparse, too")
+    add("--rows", type=count, default=24, help="units in the dictionary (24)")
+    add("--top", type=count, default=8, help="images beside each unit (8)")
+    add("--seed", type=int, default=0)
+    return result
+
+
+def main() -> None:
+    """The console command."""
+    run_command(parser, work)
+
+
+def work(asked: argparse.Namespace) -> None:
+    """All pictures that fit the run."""
+    methods = [name.strip() for name in asked.method.split(",") if name.strip()]
+    for name in methods:
+        if name not in METHODS:
+            raise ConfigError(f"--method {name}: allowed are {', '.join(METHODS)}")
+    from aerun.use.opened import open_run
+    from aerun.use.own import folder_images, test_images
+
+    run = open_run(asked.run, asked.device, asked.trust)
+    shown = test_images(run, asked.images) if asked.pictures is None else folder_images(run, asked.pictures)
+    drawn = _drawn(run, asked, shown)
+    if run.code_size == 2:
+        methods = ["codes", *(name for name in methods if name != "pca")]
+    if len(run.autoencoder.code_shape) > 1:
+        print(f"aerun: codes of shape {list(run.autoencoder.code_shape)} are mapped as {run.code_size} values")
+    for method in methods:
+        _write(asked, f"map_{method}", _map(run, asked, shown, method, drawn))
+    _others(run, asked, shown)
+
+
+def _map(run: Opened, asked: argparse.Namespace, shown: Some, method: str, drawn: Tensor | None) -> np.ndarray:
+    from aerun.use.maps import latent_map
+
+    return latent_map(
+        run,
+        shown.images,
+        method,  # type: ignore[arg-type]
+        labels=shown.labels,
+        classes=shown.classes,
+        thumbnails=asked.thumbnails,
+        drawn=drawn,
+        seed=asked.seed,
+    )
+
+
+def _drawn(run: Opened, asked: argparse.Namespace, shown: Some) -> Tensor | None:
+    from aerun.use.sampling import sample_codes
+
+    if asked.drawn <= 0 or not run.is_image:
+        return None
+    return sample_codes(run, asked.drawn, images=shown.images, seed=asked.seed)
+
+
+def _others(run: Opened, asked: argparse.Namespace, shown: Some) -> None:
+    """What only some runs have."""
+    from aerun.use.maps import active_units, dictionary, manifold
+
+    if run.code_size == 2 and run.is_image:
+        _write(asked, "manifold", manifold(run, shown.images, asked.side))
+    if run.is_gaussian:
+        _write(asked, "units", active_units(run, shown.images))
+    if (getattr(run.autoencoder.sparsity, "constrains_code", True) or asked.dictionary) and run.is_image:
+        _write(asked, "dictionary", dictionary(run, shown.images, asked.rows, asked.top))
+
+
+def _write(asked: argparse.Namespace, name: str, pixels: np.ndarray) -> None:
+    from aerun.use.pictures import write_picture
+
+    path = asked.output / f"{name}.png"
+    write_picture(path, pixels if pixels.ndim == 3 else pixels[..., None])
+    print(f"aerun: wrote {path}", file=sys.stderr)

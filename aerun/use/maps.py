@@ -1,0 +1,138 @@
+"""Pictures of a run's code space: maps, the decoded plane, what each unit does. They return pixels [H,W,3], uint8."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aerun.errors import ConfigError
+from aerun.figures import as_bytes
+from aerun.figures import maps as figures
+from aerun.figures.canvas import Pixels
+from aerun.plane import NAMES, Method, project
+from aerun.use import units as _units
+from aerun.use.emptiness import Emptiness, look_for_empty, nearest_errors
+from aerun.use.opened import Opened, opened
+from aerun.use.own import Some
+
+Run = Opened | str | os.PathLike[str]
+MIDDLE = 0.05  # share of codes, or of the prior, that the decoded grid leaves out on each side
+
+
+def latent_map(
+    run: Run,
+    images: Tensor,
+    method: Method = "pca",
+    *,
+    labels: Tensor | None = None,
+    classes: Sequence[str] | None = None,
+    thumbnails: bool = False,
+    drawn: Tensor | None = None,
+    seed: int = 0,
+) -> Pixels:
+    """The codes of images[N,*shape] in two dimensions (``plane.project``), by class, or as the images themselves.
+
+    ``drawn``: further codes [P,*code_shape], as ``sampling.sample_codes`` makes them, whose decoded images are drawn
+    in. They are mapped together with the others: t-SNE places nothing afterwards.
+    """
+    run = opened(run)
+    codes = run.encode(images).flatten(1)
+    count = len(codes)
+    if drawn is not None:
+        codes = torch.cat([codes, drawn.flatten(1)])
+    places = project(codes, method, seed)
+    show = run.is_image
+    return figures.code_map(
+        figures.Points(places[:count], None if labels is None else labels.numpy(), classes),
+        f"Codes of {count} images" + ("" if method == "codes" else f", {'PCA' if method == 'pca' else NAMES[method]}"),
+        NAMES[method],
+        first={"codes": 0, "pca": 1}.get(method),
+        thumbnails=_bytes(images) if thumbnails and show else None,
+        marks=places[count:] if drawn is not None and show else None,
+        images=_bytes(run.decode(drawn)) if drawn is not None and show else None,
+    )
+
+
+def manifold_codes(run: Opened, images: Tensor | None, side: int) -> tuple[Tensor, list[float], list[float]]:
+    """Codes [side*side,*code_shape] of two values on a grid, row after row from the top, with the values of its
+    columns (value 0, ascending) and rows (value 1, descending).
+
+    For a Gaussian latent quantiles of the prior, from 5 to 95 % in even steps (Kingma & Welling 2013, appendix A), else
+    even steps between these percentiles of the codes of ``images``.
+    """
+    if run.code_size != 2:
+        raise ConfigError(f"a grid of decoded codes needs codes of 2 values, {run.folder} has {run.code_size}")
+    if run.is_gaussian:
+        even = torch.linspace(MIDDLE, 1 - MIDDLE, side, dtype=torch.float64)
+        columns = rows = torch.special.ndtri(even)
+    else:
+        if images is None:
+            raise ConfigError("the grid of a model without a prior spans the codes of images: none are given")
+        codes = run.encode(images).flatten(1).double()
+        low, high = codes.quantile(MIDDLE, dim=0), codes.quantile(1 - MIDDLE, dim=0)
+        columns, rows = (torch.linspace(float(low[i]), float(high[i]), side, dtype=torch.float64) for i in (0, 1))
+    down = rows.flip(0)
+    grid = torch.stack([columns.repeat(side), down.repeat_interleave(side)], 1)
+    return grid.float().view(-1, *run.autoencoder.code_shape), columns.tolist(), down.tolist()
+
+
+def manifold(run: Run, images: Tensor | None = None, side: int = 20) -> Pixels:
+    """What a code of two values decodes to, on a grid (``manifold_codes``): value 0 grows to the right, 1 upwards."""
+    run = opened(run)
+    codes, columns, rows = manifold_codes(run, images, side)
+    way = "quantiles of the prior" if run.is_gaussian else "between percentiles of the codes"
+    title = f"Decoded codes, {way}, 5 to 95 %"
+    return figures.manifold(_bytes(run.decode(codes)), columns, rows, title, "code unit")
+
+
+def active_units(run: Run, images: Tensor) -> Pixels:
+    """The KL divergence of each dimension of a Gaussian latent over images[N,*shape], and which are active."""
+    run = opened(run)
+    found = _units.units(run, images)
+    if found.kl is None:
+        raise ConfigError(f"{run.folder}: its latent is deterministic: no unit has a KL divergence")
+    return figures.kl_bars(found.kl.numpy(), found.active.numpy(), found.order)
+
+
+def dictionary(run: Run, images: Tensor, rows: int = 24, top: int = 8) -> Pixels:
+    """Code units sorted by use, each with what it adds to an image and the ``top`` images that excite it most."""
+    run = opened(run)
+    if run.autoencoder.input_shape[1:] != run.autoencoder.output_shape[1:] or not run.is_image:
+        raise ConfigError(f"{run.folder}: its inputs and outputs are not images of one size, to be shown side by side")
+    found = _units.dictionary(run, images, rows, top)
+    excited = np.stack([_bytes(images[row]) for row in found.images])
+    return figures.dictionary(found.numbers, found.use.tolist(), found.features.float().numpy(), excited)
+
+
+def empty_regions(runs: Sequence[Run], shown: Sequence[Some], seed: int = 0) -> tuple[Pixels, list[Emptiness]]:
+    """Points of several models' code spaces where no codes are, and random ones, decoded: a row a model, and what was
+    found. ``shown``: of each model the images whose codes are drawn."""
+    found, parts = [], []
+    for run, some in zip(map(opened, runs), shown, strict=True):
+        empty = look_for_empty(run, some.images, seed=seed)
+        errors = nearest_errors(empty.images, some.images) if run.shape == run.autoencoder.output_shape else None
+        captions = []
+        for number, distance in enumerate(empty.distances):
+            kind = ("emptiest" if number == 0 else "next emptiest") if number < len(empty.empty) else "random"
+            captions.append(f"{kind}, {distance / empty.usual:.0f}x" + _error(errors, number))
+        where = "codes" if empty.plane.is_whole else f"plane of {empty.plane.share:.0%} of the codes' variance"
+        title = f"{run.folder.name}: {len(empty.codes)} codes ({where})"
+        labels = None if some.labels is None else some.labels.numpy()
+        points = figures.Points(empty.codes, labels, some.classes)
+        marks = np.concatenate([empty.empty, empty.random])
+        parts.append(figures.Region(title, points, marks, _bytes(empty.images), captions))
+        found.append(empty)
+    return figures.regions(parts), found
+
+
+def _error(errors: Tensor | None, number: int) -> str:
+    return "" if errors is None else f"\nMSE {float(errors[number]):.3f}"
+
+
+def _bytes(images: Tensor) -> np.ndarray:
+    pixels: np.ndarray = as_bytes(images).numpy()
+    return pixels

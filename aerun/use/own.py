@@ -1,0 +1,68 @@
+"""Images of the data set that a run was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from aerun.dataset.base import Split, as_float
+from aerun.dataset.binary import drawn
+from aerun.errors import DataError
+from aerun.evaluation import EVALUATION_SEED
+from aerun.seeding import Randomness
+from aerun.use.opened import Opened
+from aerun.use.pictures import as_inputs, find
+
+
+@dataclass(frozen=True)
+class Some:
+    """``images`` [N,*shape], float; their ``labels`` [N] and the ``classes``' names, where there are."""
+
+    images: Tensor
+    labels: Tensor | None = None
+    classes: list[str] | None = None
+
+
+def test_images(run: Opened, count: int) -> Some:
+    """So many of the run's test images (or all), spread evenly over them. DataError if they are not there."""
+    return some(run, run.data.test, count)
+
+
+def training_images(run: Opened, count: int) -> Some:
+    """So many of the images that it was trained on (or all), spread evenly over them."""
+    return some(run, run.data.train, count)
+
+
+def some(run: Opened, part: Split, count: int) -> Some:
+    """So many images of a part, spread evenly: data sets may be stored class by class."""
+    total = len(part)
+    rows = torch.linspace(0, total - 1, min(count, total)).round().long()
+    return Some(_at(part, rows), None if part.labels is None else part.labels[rows], run.data.classes)
+
+
+def picture(run: Opened, name: str) -> Tensor:
+    """The run's test image of that number, or a picture file as it would have it: [1,*shape], float in [0,1]."""
+    if not name.isdigit():
+        path = Path(name)
+        if path.is_dir():
+            raise DataError(f"{path}: is a folder; one picture is needed, or the number of a test image")
+        return as_float(next(images for _, images in as_inputs(run, find(path))))
+    number, part = int(name), run.data.test
+    if number >= len(part):
+        raise DataError(f"test image {number}: there are {len(part)}, numbered from 0")
+    return _at(part, torch.tensor([number]))
+
+
+def folder_images(run: Opened, place: Path) -> Some:
+    """All pictures of a file or folder, as the run would have them."""
+    return Some(as_float(torch.cat([images for _, images in as_inputs(run, find(place))])))
+
+
+def _at(part: Split, rows: Tensor) -> Tensor:
+    chosen = part.inputs[rows] if isinstance(part.inputs, Tensor) else part.inputs.select(rows).tensor()
+    if part.binarise:  # of what is drawn anew in every minibatch one draw
+        return drawn(chosen, Randomness(EVALUATION_SEED, chosen.device).at("some", 0))
+    return as_float(chosen)

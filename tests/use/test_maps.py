@@ -1,0 +1,175 @@
+"""Maps of codes: where things lie on them, the decoded grid, units, and what excites them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+from torch import Tensor
+
+import aerun
+from aerun.errors import ConfigError
+from aerun.figures import maps as figures
+from aerun.plane import plane_of, project
+from aerun.use.commands.map import main
+from aerun.use.maps import active_units, dictionary, latent_map, manifold, manifold_codes
+from aerun.use.opened import open_run
+from aerun.use.own import test_images as images_of_test
+from aerun.use.units import dictionary as found_units
+from aerun.use.units import units
+from tests.use.test_generate import MAPS, PLANE, SPARSE, normals
+
+Trained = Callable[..., Path]
+
+
+def test_the_plane_is_that_of_a_singular_value_decomposition() -> None:
+    codes = normals(50, 6) * torch.tensor([5.0, 3, 1, 0.5, 0.2, 0.1])
+    plane = plane_of(codes)
+    values = codes.double().numpy()
+    left, sizes, _ = np.linalg.svd(values - values.mean(0), full_matrices=False)
+    np.testing.assert_allclose(np.abs(plane.points(codes)), np.abs((left * sizes)[:, :2]), rtol=1e-6)
+    assert abs(plane.share - (sizes[:2] ** 2).sum() / (sizes**2).sum()) < 1e-9
+    np.testing.assert_allclose(plane.points(plane.codes(np.eye(2))), np.eye(2), atol=1e-5)
+    two = plane_of(codes[:, :2])
+    assert two.is_whole and np.array_equal(two.points(codes[:, :2]), values[:, :2])
+    with pytest.raises(ConfigError, match="span no plane"):
+        plane_of(codes[:, :1])
+
+
+def test_neighbours_stay_neighbours() -> None:
+    centres = 30 * torch.eye(3)
+    codes = torch.cat([centre + normals(20, 3, seed=i) for i, centre in enumerate(centres)])
+    points = project(codes, "tsne")
+    assert np.array_equal(points, project(codes, "tsne"))
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1) + 1e9 * np.eye(60)
+    assert np.array_equal(apart.argmin(1) // 20, np.arange(60) // 20)
+    with pytest.raises(ConfigError, match="t-SNE of 3 codes: 4 at least"):
+        project(codes[:3], "tsne")
+
+
+def test_umap_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(ConfigError, match=r"UMAP needs a package: pip install 'aerun\[maps\]'"):
+        project(normals(20, 3), "umap")
+
+
+def test_thumbnails_do_not_overlap_and_leave_no_room() -> None:
+    points, taken, size = normals(300, 2).numpy(), np.array([[0.0, 0.0]]), (0.3, 0.5)
+    chosen = figures.spaced(points, size, taken)
+    boxes = np.concatenate([taken, points[chosen]])
+
+    def overlap(a: np.ndarray, b: np.ndarray) -> bool:
+        return bool(abs(a[0] - b[0]) < size[0] and abs(a[1] - b[1]) < size[1])
+
+    assert not any(overlap(a, b) for i, a in enumerate(boxes) for b in boxes[:i])
+    left = [point for number, point in enumerate(points) if number not in chosen]
+    assert all(any(overlap(point, box) for box in boxes) for point in left)
+
+
+def test_the_decoded_grid_grows_to_the_right_and_upwards(trained: Trained) -> None:
+    run = open_run(trained(*PLANE))
+    codes, columns, rows = manifold_codes(run, None, 5)
+    grid = codes.view(5, 5, 2)
+    assert columns == sorted(columns) and rows == sorted(rows, reverse=True)
+    assert torch.equal(grid[0, :, 0], torch.tensor(columns)) and torch.equal(grid[:, 0, 1], torch.tensor(rows))
+    np.testing.assert_allclose(columns, norm.ppf([0.05, 0.275, 0.5, 0.725, 0.95]), atol=1e-12)
+    # Each image's brightness tells its values: red grows with the first, green with the second.
+    images = np.zeros((25, 3, 4, 4), np.uint8)
+    images[:, 0], images[:, 1] = (((codes[:, i, None, None] + 2) * 60).byte().expand(-1, 4, 4).numpy() for i in (0, 1))
+    pixels = figures.manifold(images, columns, rows, "", "code unit").astype(int)
+    height, width = pixels.shape[:2]
+    high, low = int(0.2 * height), int(0.8 * height)
+    left, right = int(0.3 * width), int(0.9 * width)
+    assert pixels[high, right, 0] > pixels[high, left, 0] + 50 < pixels[low, right, 0] + 1
+    assert pixels[high, left, 1] > pixels[low, left, 1] + 50 and pixels[high, right, 1] > pixels[low, right, 1] + 50
+    plain = open_run(trained("model.hidden=[32]", "model.code_size=2"))
+    with pytest.raises(ConfigError, match="spans the codes of images"):
+        manifold_codes(plain, None, 3)
+    shown = images_of_test(plain, 200).images
+    box = np.quantile(plain.encode(shown).double().numpy(), [0.05, 0.95], axis=0)
+    _, columns, rows = manifold_codes(plain, shown, 3)
+    np.testing.assert_allclose([columns[0], columns[-1], rows[-1], rows[0]], box.T.ravel(), rtol=1e-6)
+    with pytest.raises(ConfigError, match="needs codes of 2 values"):
+        manifold(trained())
+
+
+def test_a_dictionary_is_sorted_by_use_and_shows_what_excites_most(trained: Trained) -> None:
+    run = open_run(trained(*SPARSE))
+    images = images_of_test(run, 100).images
+    codes = run.encode(images).double().numpy()
+    columns = run.autoencoder.decoder.state_dict()
+    weight = next(value for name, value in columns.items() if name.endswith("weight")).double().numpy()
+    use = np.abs(codes).mean(0) * np.linalg.norm(weight, axis=0)
+    found = found_units(run, images, most=6, top=3)
+    assert found.numbers == np.argsort(-use, kind="stable")[:6].tolist()
+    np.testing.assert_allclose(found.use.numpy(), np.sort(use)[::-1][:6], rtol=1e-5)
+    for row, number in enumerate(found.numbers):
+        np.testing.assert_allclose(found.features[row].flatten().numpy(), weight[:, number], rtol=1e-6)
+        order = np.sort(codes[:, number])[::-1][:3]
+        np.testing.assert_allclose(found.values[row].numpy(), order, rtol=1e-6)
+        np.testing.assert_allclose(codes[found.images[row].numpy(), number], order, rtol=1e-6)
+    assert dictionary(run, images, rows=3).shape[2] == 3
+
+
+def test_the_units_of_feature_maps_are_channels(trained: Trained) -> None:
+    run = open_run(trained(*MAPS))
+    images = images_of_test(run, 60).images
+    found = found_units(run, images, most=2, top=2)
+    codes = run.encode(images)
+    assert found.features.shape == (2, 1, 28, 28)
+    channel = codes[:, found.numbers[0]].flatten(1).amax(1)
+    torch.testing.assert_close(found.values[0], channel.sort(descending=True).values[:2])
+    alone = torch.zeros(1, *run.autoencoder.code_shape)
+    values = codes[:, found.numbers[0]]
+    middle = [size // 2 for size in run.autoencoder.code_shape[1:]]
+    alone[0, found.numbers[0], middle[0], middle[1]] = values.abs().mean() / (values != 0).float().mean()
+    added = run.decode(alone) - run.decode(torch.zeros_like(alone))
+    torch.testing.assert_close(found.features[0], added[0])
+
+
+def test_maps_of_every_kind_of_run(trained: Trained) -> None:
+    for options in (PLANE, MAPS, ("model=fc_vae", "latent=importance_weighted", "model.code_size=4", "loss=bce")):
+        run = open_run(trained(*options))
+        shown = images_of_test(run, 80)
+        drawn: Tensor = run.encode(shown.images[:6]) + 0.5
+        plain = latent_map(run, shown.images, "pca", labels=shown.labels, classes=shown.classes)
+        pixels = latent_map(run, shown.images, "pca", labels=shown.labels, thumbnails=True, drawn=drawn)
+        assert plain.shape == pixels.shape == (800, 900, 3) and not np.array_equal(plain, pixels)
+        yellow = (pixels == [255, 224, 0]).all(2)
+        assert yellow.sum() > 100 > (plain == [255, 224, 0]).all(2).sum()
+    assert active_units(run, shown.images).shape[2] == 3 and units(run, shown.images).kl is not None
+    with pytest.raises(ConfigError, match="no unit has a KL divergence"):
+        active_units(trained(), shown.images)
+    assert aerun.latent_map is latent_map and "samples" in aerun.__all__
+    with pytest.raises(AttributeError, match="no attribute 'sample'"):
+        _ = aerun.sample
+
+
+def test_the_command_draws_what_the_run_has(
+    tmp_path: Path,
+    trained: Trained,
+    drawings: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def command(*words: str) -> set[str]:
+        out = tmp_path / str(len(list(tmp_path.iterdir())))
+        monkeypatch.setattr(sys, "argv", ["aerun-map", *words, "-o", str(out), "--images", "60"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == (0 if out.exists() else 1)
+        return {path.name for path in out.glob("*")}
+
+    vectors = trained("dataset=random", "dataset.shape=[6]", "model.code_size=3")
+    assert command(str(trained(*PLANE))) == {"map_codes.png", "manifold.png", "units.png"}
+    assert command(str(trained(*SPARSE)), "--method", "pca,tsne") == {"map_pca.png", "map_tsne.png", "dictionary.png"}
+    assert command(str(trained()), str(drawings), "--drawn", "0", "--thumbnails") == {"map_pca.png"}
+    assert command(str(vectors), "--dictionary") == {"map_pca.png"}
+    capsys.readouterr()
+    assert command(str(trained()), "--method", "lda") == set()
+    assert capsys.readouterr().err == "aerun: --method lda: allowed are pca, tsne, umap\n"
