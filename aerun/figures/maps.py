@@ -11,7 +11,7 @@ import numpy as np
 from aerun.figures.canvas import Pixels, axes_of, class_colours, coloured, rendered
 from aerun.figures.montage import montage
 
-DPI, THUMBNAIL = 100, 36  # pixels of the longer side of a picture on a map
+DPI, THUMBNAIL = 100, 30  # pixels of the longer side of a picture on a map
 MARGIN = 0.05
 MOST_BARS = 128
 
