@@ -21,7 +21,12 @@ EVALUATION_SEED = 0
 
 
 def corrupted_batches(split: Split, noise: Any) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(clean inputs, corrupted inputs, targets), float, in order; what is random is drawn by position only."""
+    """(clean inputs, corrupted inputs, targets), float, in order; what is random is drawn by position only.
+
+    A corruption that is for training only (``training_only``) leaves the inputs as they are.
+    """
+    if getattr(noise, "training_only", False):
+        noise = NoNoise()
     random = Randomness(EVALUATION_SEED, split.inputs.device)
     for index, (inputs, targets) in enumerate(zip(split.inputs.split(BATCH), split.targets.split(BATCH), strict=True)):
         clean = drawn(inputs, random.at("evaluation-binarise", index)) if split.binarise else as_float(inputs)

@@ -13,7 +13,7 @@ import torch
 from scipy import integrate, stats
 from torch import Generator, Tensor
 
-from aerun.noise import Gaussian, Masking, NoNoise, SaltPepper
+from aerun.noise import Crop, Gaussian, Masking, NoNoise, SaltPepper
 
 ERRORS = 5
 SHAPES = {"vectors": (40, 60), "grey": (40, 1, 8, 10), "colour": (40, 3, 8, 10)}
@@ -215,3 +215,53 @@ def test_moments_of_masking_at_its_ends(rate: float, positions: int) -> None:
     torch.testing.assert_close(moments.mean(pixels), 0.25 + kept / positions * (pixels - 0.25))
     if positions > 1:
         assert moments.pair == pytest.approx({6: 1.0, 1: 0.0, 0: 0.0}[kept])
+
+
+class TestCrop:
+    AMOUNT = 0.3
+
+    def ramps(self, count: int, height: int = 12, width: int = 15) -> Tensor:
+        """Two channels, the column's and the row's place in [-1,1]: what is read between pixels is exact."""
+        columns = (2 * torch.arange(width, dtype=torch.float64) + 1) / width - 1
+        rows = (2 * torch.arange(height, dtype=torch.float64) + 1) / height - 1
+        return torch.stack([columns.expand(height, -1), rows[:, None].expand(-1, width)]).expand(count, -1, -1, -1)
+
+    def test_every_pixel_is_read_where_the_crop_has_it(self) -> None:
+        images = self.ramps(500)
+        cropped = Crop(self.AMOUNT)(images, generator())
+        across, down = cropped[:, 0, 5, 1:-1], cropped[:, 1, 1:-1, 5]
+        for line, steps in ((across, 2 / 15), (down, 2 / 12)):
+            # A line of equal steps again, shorter ones, within the image.
+            scale = (line[:, 1:] - line[:, :-1]) / steps
+            torch.testing.assert_close(scale, scale[:, :1].expand_as(scale))
+            assert 1 - self.AMOUNT < scale.min() < 1 - 0.95 * self.AMOUNT and 1 - 0.05 * self.AMOUNT < scale.max() <= 1
+            middle = line.mean(1)
+            assert (middle.abs() <= 1 - scale[:, 0] + 1e-9).all() and middle.abs().max() > 0.7 * self.AMOUNT
+        torch.testing.assert_close(across[:, 1] - across[:, 0], (down[:, 1] - down[:, 0]) * 12 / 15)
+        torch.testing.assert_close(cropped[:, 0], cropped[:, 0, :1].expand_as(cropped[:, 0]))
+
+    def test_a_seed_decides_and_the_images_stay(self) -> None:
+        images = grey(4, 3, 9, 8)
+        before, noise = images.clone(), Crop(0.2)
+        first = noise(images, generator(3))
+        assert first.equal(noise(images, generator(3))) and not first.equal(noise(images, generator(4)))
+        assert images.equal(before) and first.shape == images.shape and not first.equal(images)
+
+    def test_evaluation_is_of_whole_images_unless_asked_otherwise(self) -> None:
+        from aerun.dataset.base import Split
+        from aerun.evaluation import corrupted_batches
+
+        images = grey(4, 3, 9, 8)
+        for noise, same in ((Crop(0.2), True), (Crop(0.2, training_only=False), False)):
+            [(clean, noisy, targets)] = corrupted_batches(Split(images, images, None), noise)
+            assert noisy.equal(images) == same and clean.equal(targets)
+
+    def test_vectors_are_refused_by_name(self, compose: Any) -> None:
+        from aerun.build import build_parts
+        from aerun.errors import ConfigError
+        from aerun.settings import parse
+
+        words = ["dataset=random", "dataset.images=20", "dataset.shape=[30]", "noise=crop", "trainer.device=cpu"]
+        settings = parse(compose(words), {"noise": "crop", "dataset": "random"})
+        with pytest.raises(ConfigError, match="noise=crop and dataset=random: crops are of images"):
+            build_parts(settings, settings.dataset.load(torch.device("cpu")), torch.device("cpu"))

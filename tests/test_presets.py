@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from aerun.conf import conf_dir
 from aerun.dataset.base import Arrays
@@ -35,7 +36,7 @@ OPENING = (
 )
 # Whatever is long, made short, where a recipe has the key.
 SHORT: dict[str, dict[str, Any]] = {
-    "dataset": {"train_limit": 150, "validation": 0},
+    "dataset": {"train_limit": 150, "validation": 0, "size": 32},
     "trainer": {
         "steps": 4,
         "epochs": 1,
@@ -69,14 +70,25 @@ def small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Report, moment, lambda *_: None)
 
 
+def drawings(folder: Path) -> Path:
+    """A folder of small pictures."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(180):
+        Image.fromarray(random.integers(0, 256, (20, 30, 3), np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_recipe_trains(compose: Compose, small_sets: None, tmp_path: Path, name: str) -> None:
     config = compose([f"experiment={name}"])
+    if config["dataset"].get("root") == "???":
+        config["dataset"]["root"] = str(drawings(tmp_path / "drawings"))
     for group, values in SHORT.items():
         config[group] |= {key: value for key, value in values.items() if key in config[group]}
     for question in config["protocol"].values():
         question |= {key: value for key, value in QUESTIONS.items() if key in question}
-    summary = run(parse(config), config, tmp_path)
+    summary = run(parse(config), config, tmp_path / "run")
     assert summary["steps"] >= 1 and summary["test"]
     assert all(math.isfinite(value) for value in summary["test"].values())
 
