@@ -24,6 +24,7 @@ FOLDER = Path("/usr/share/openclipart/png")  # of Debian's openclipart-png
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "search.md"
 HEAD = "# Search\n\nEvery section is written by the command that it names, never by hand.\n"
 CUT, AMONG = 0.1, 5
+SHARE = 0.9
 
 
 def cropped(path: Path, decoder, random: np.random.Generator) -> np.ndarray:
@@ -48,35 +49,52 @@ def recall(collection: np.ndarray, queries: np.ndarray, rows: np.ndarray, metric
     return float(found[:, 0].mean()), float(found.any(1).mean())
 
 
-def descriptions(run, folder: Path, wanted: int, views: int):
-    """What is searched: name -> (collection [N,...], queries [Q,D]), and the rows that are right."""
+def pictures(run, folder: Path, wanted: int):
+    """All pictures of the folder [N,C,H,W], rows of some of them, and these cropped [Q,C,H,W]; uint8 all."""
     import torch
-    from sklearn.decomposition import PCA
 
     from aerun.use.pictures import folder_inputs
-    from aerun.use.views import crops
 
     chunks = list(folder_inputs(run, folder))
     names = [name for part, _ in chunks for name in part]
-    images = torch.cat([part for _, part in chunks])
     random = np.random.default_rng(0)
     rows = np.sort(random.choice(len(names), min(wanted, len(names)), replace=False))
     parts = torch.from_numpy(np.stack([cropped(folder / names[row], run.decoder(), random) for row in rows]))
-    coded = [run.encode(images[i : i + 1024]).flatten(1).numpy() for i in range(0, len(images), 1024)]
-    codes, asked = np.concatenate(coded), run.encode(parts).flatten(1).numpy()
-    yield "codes", codes, asked, rows
-    if views > 1:
-        seen = [
-            np.stack([run.encode(view).flatten(1).numpy() for view in crops(images[i : i + 1024], views)], 1)
-            for i in range(0, len(images), 1024)
-        ]
-        yield f"codes of {views} views", np.concatenate(seen), asked, rows
-    pixels = images.flatten(1).numpy().astype(np.float32) / 255
-    cut = parts.flatten(1).numpy().astype(np.float32) / 255
-    yield "pixels", pixels, cut, rows
-    size = min(codes.shape[1], *pixels.shape)
+    return torch.cat([part for _, part in chunks]), rows, parts
+
+
+def described(describe, images, views: int = 1, share: float = SHARE) -> np.ndarray:
+    """``describe`` [n,C,H,W] -> [n,D] of all images, in chunks: [N,D], or of several views of each [N,V,D]."""
+    from aerun.use.views import codes_of_views
+
+    found = np.concatenate([codes_of_views(describe, chunk, views, share) for chunk in images.split(1024)])
+    return found[:, 0] if views == 1 else found
+
+
+def as_pixels(images) -> np.ndarray:
+    values = images.flatten(1).numpy().astype(np.float32)
+    return values / 255 if not images.dtype.is_floating_point else values
+
+
+def ways(run, images, parts, views: int):
+    """What is compared: a name, the collection [N,D] or [N,V,D], and the queries [Q,D] or [Q,V,D]."""
+    import torch
+    from sklearn.decomposition import PCA
+
+    pixels = as_pixels(images)
+    size = min(run.code_size, *pixels.shape)
     pca = PCA(size, svd_solver="randomized", random_state=0).fit(pixels)
-    yield f"PCA, {size} components", pca.transform(pixels), pca.transform(cut), rows
+
+    def project(shown):
+        return torch.from_numpy(pca.transform(as_pixels(shown)).astype(np.float32))
+
+    for name, describe in (("codes", run.encode), (f"PCA, {size} components", project)):
+        whole, asked = described(describe, images), described(describe, parts)
+        yield name, whole, asked
+        if views > 1:
+            yield f"{name}, {views} views of the query", whole, described(describe, parts, views, 1 / SHARE)
+            yield f"{name}, {views} views of the collection", described(describe, images, views), asked
+    yield "pixels", pixels, as_pixels(parts)
 
 
 def parser() -> Parser:
@@ -95,17 +113,21 @@ def work(asked) -> None:
     run = open_run(asked.run, asked.device, asked.trust)
     columns = ["searched by", "numbers", "cosine @1", "cosine @5", "Euclidean @1", "Euclidean @5"]
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for name, collection, queries, rows in descriptions(run, asked.folder, asked.queries, asked.views):
+    images, rows, parts = pictures(run, asked.folder, asked.queries)
+    for name, collection, queries in ways(run, images, parts, asked.views):
         both = [recall(collection, queries, rows, metric) for metric in ("cosine", "euclidean")]
         numbers = " | ".join(f"{share:.1%}" for pair in both for share in pair)
         lines.append(f"| {name} | {collection[0].size:,} | {numbers} |")
         print(lines[-1], flush=True)
     shape = "x".join(map(str, run.shape))
+    area = 1 - (1 - CUT) ** 2
     head = (
-        f"{len(queries)} of {len(collection):,} drawings, each cropped by {CUT:.0%} of its width and of its height at "
-        f"a random place ({1 - (1 - CUT) ** 2:.0%} of its area) and fitted to {shape} anew (`{run.fit}`), find their "
-        f"original first (@1) or among the first {AMONG} (@{AMONG}). `codes of N views`: the collection's pictures are "
-        "also encoded as crops of nine tenths, and the nearest of a picture's codes counts (`aerun-embed --views N`)."
+        f"{len(rows)} of {len(images):,} drawings, each cropped by {CUT:.0%} of its width and of its height at a "
+        f"random place ({area:.0%} of its area) and fitted to {shape} anew (`{run.fit}`), find their original first "
+        f"(@1) or among the first {AMONG} (@{AMONG}). `numbers`: kept of each picture of the collection. `views of the "
+        "query`: it is also shown with a tenth of margin, at several places (`aerun-search --views N`); `views of the "
+        "collection`: its pictures are also encoded as crops of nine tenths (`aerun-embed --views N`); the nearest "
+        "counts."
     )
     where = circumstances("crops.py", asked.device, "one process", ("torch", "numpy", "scikit-learn", "pillow"))
     text = "\n".join(["## Cropped drawings", "", head, "", *lines, "", where])

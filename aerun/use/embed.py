@@ -108,14 +108,13 @@ def _encoded(
     run: Opened, chunks: Iterator[tuple[list[str], Tensor]], total: int, views: int
 ) -> tuple[list[str], np.ndarray]:
     """Names [N] and codes [N,D], or [N,V,D]."""
-    from aerun.use.views import crops
+    from aerun.use.views import codes_of_views
 
     names, codes = list[str](), list[np.ndarray]()
     with counting("codes", total) as bar:
         for part, images in chunks:
-            shown = crops(images, views)  # [V,n,C,H,W]
-            coded = [run.encode(view).flatten(1).numpy() for view in shown]
-            codes.append(coded[0] if views == 1 else np.stack(coded, 1))
+            coded = codes_of_views(run.encode, images, views)
+            codes.append(coded[:, 0] if views == 1 else coded)
             names += part
             bar.update(len(part))
     if not codes:

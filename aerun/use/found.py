@@ -24,7 +24,7 @@ def found_sheet(thumbnails: Thumbnails, queries: list[Query], found: Neighbours)
     columns = min(WIDEST, 1 + found.rows.shape[1])
     tiles = list[Tile]()
     for query, rows, distances in zip(queries, found.rows.tolist(), found.distances, strict=True):
-        pixels = thumbnails(query.row) if query.path is None else thumbnail(query.path)
+        pixels = thumbnails(query.row) if query.row >= 0 or query.path is None else thumbnail(query.path)
         tiles.append(Tile(pixels, f"query\n{Path(query.name).name}", marked=True))
         tiles += [thumbnails.tile(row, f"{apart:.4f}") for row, apart in zip(rows, distances, strict=True)]
         if query is not queries[-1]:

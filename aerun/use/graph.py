@@ -64,7 +64,8 @@ class GraphIndex(Index):
         self._graph.hnsw.efSearch = max(SEARCH_BREADTH, wanted)
         _, found = self._graph.search(np.ascontiguousarray(self._prepared(queries)), wanted)
         for line in found:
-            yield line[line >= 0]
+            # Parts of a graph may be out of reach; then all are looked at.
+            yield line if line[-1] >= 0 else np.arange(len(self.codes))
 
 
 def _kept(faiss: Any, keep: Path | None, about: bytes) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from aerun.errors import DataError
 from aerun.use.fingerprints import Fingerprints
 from aerun.use.pictures import as_inputs, find
+from aerun.use.views import SHARE, codes_of_views
 
 if TYPE_CHECKING:
     from aerun.use.opened import Opened
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Query:
-    """``row`` in the collection, or -1 and the ``path`` of a file from outside; ``code`` [D]."""
+    """``row`` in the collection, or -1 for a file from outside; ``path``, if there is a file; ``code`` [D] or [V,D]."""
 
     name: str
     code: np.ndarray
@@ -32,39 +33,52 @@ class Query:
         return [self.row] if self.row >= 0 else []
 
 
-def queries(run: Opened, fingerprints: Fingerprints, words: Sequence[str]) -> list[Query]:
+def queries(run: Opened, fingerprints: Fingerprints, words: Sequence[str], views: int = 1) -> list[Query]:
     """A query for each word: the name of a picture in the collection, else a file, or a folder with all below it.
 
     A file of the collection is its row, however its path is written; other files are decoded as the run decodes them.
+    ``views`` > 1: each is also shown with a margin, at several places, as if it were a part of a larger picture.
     DataError for what is neither.
     """
     rows = {name: row for row, name in enumerate(fingerprints.names)}
-    codes, result = fingerprints.main, list[Query]()
+    asked = list[tuple[str, int, Path | None]]()
     for word in words:
         if word in rows:
-            result.append(Query(word, codes[rows[word]], rows[word]))
+            path = Path(fingerprints.root) / word if fingerprints.root else None
+            asked.append((word, rows[word], path))
             continue
         if not Path(word).expanduser().exists():
             raise DataError(f"{word}: is neither the name of a picture in the collection nor a file")
-        outside = list[tuple[str, Path]]()
         for _, path in find(Path(word)):
             row = rows.get(_within(path, fingerprints.root), -1)
-            if row >= 0:
-                result.append(Query(fingerprints.names[row], codes[row], row))
-            else:
-                outside.append((str(path), path))
-        result += _encoded(run, outside)
-    return result
-
-
-def _encoded(run: Opened, files: list[tuple[str, Path]]) -> list[Query]:
-    if not files:
-        return []
-    return [
-        Query(name, code, -1, Path(name))
-        for names, images in as_inputs(run, files)
-        for name, code in zip(names, run.encode(images).flatten(1).numpy(), strict=True)
+            asked.append((fingerprints.names[row] if row >= 0 else str(path), row, path))
+    pending = [
+        (number, path)
+        for number, (_, row, path) in enumerate(asked)
+        if path is not None and (row < 0 or (views > 1 and path.is_file()))
     ]
+    codes = _encoded(run, pending, views)
+    return [
+        Query(name, codes[number] if number in codes else _stored(fingerprints, row, views), row, path)
+        for number, (name, row, path) in enumerate(asked)
+        if number in codes or row >= 0
+    ]
+
+
+def _encoded(run: Opened, files: list[tuple[int, Path]], views: int) -> dict[int, np.ndarray]:
+    """The codes of files, [D] or [V,D], by their numbers; without those that do not decode."""
+    if not files:
+        return {}
+    return {
+        int(name): codes if views > 1 else codes[0]
+        for names, images in as_inputs(run, [(str(number), path) for number, path in files])
+        for name, codes in zip(names, codes_of_views(run.encode, images, views, 1 / SHARE), strict=True)
+    }
+
+
+def _stored(fingerprints: Fingerprints, row: int, views: int) -> np.ndarray:
+    code = fingerprints.main[row]
+    return code if views == 1 else np.repeat(code[None], views, 0)
 
 
 def _within(path: Path, root: str) -> str:

@@ -55,8 +55,10 @@ class Index:
         return codes / np.where(length > 0, length, 1)
 
     def query(self, queries: np.ndarray, k: int, excluded: Sequence[Sequence[int]] | None = None) -> Neighbours:
-        """queries[Q,D] -> the k nearest of each, without the rows that are ``excluded`` for it."""
+        """queries[Q,D], or of several views [Q,V,D] -> the k nearest of each, without the rows ``excluded`` for it."""
         leave = excluded or [()] * len(queries)
+        if queries.ndim == 3:
+            return self._query_views(queries, k, leave)
         k = min(k, self.count - max(map(len, leave), default=0))
         rows, distances = np.empty((len(queries), k), np.int64), np.empty((len(queries), k))
         step = max(1, BLOCK // len(self.codes))
@@ -66,6 +68,17 @@ class Index:
             for offset, found in enumerate(candidates):
                 number = start + offset
                 rows[number], distances[number] = self._nearest(queries[number], found, k, leave[number])
+        return Neighbours(rows, distances)
+
+    def _query_views(self, queries: np.ndarray, k: int, excluded: Sequence[Sequence[int]]) -> Neighbours:
+        """Whatever is nearest to any of the views; it is among the nearest of that view."""
+        count, views, size = queries.shape
+        each = self.query(queries.reshape(-1, size), k, [rows for rows in excluded for _ in range(views)])
+        k = each.rows.shape[1]
+        rows, distances = np.empty((count, k), np.int64), np.empty((count, k))
+        for number in range(count):
+            part = slice(number * views, (number + 1) * views)
+            rows[number], distances[number] = _best(each.rows[part].reshape(-1), each.distances[part].reshape(-1), k)
         return Neighbours(rows, distances)
 
     def _candidates(self, queries: np.ndarray, k: int, extra: int) -> Iterator[np.ndarray]:
@@ -81,11 +94,17 @@ class Index:
         self, query: np.ndarray, found: np.ndarray, k: int, excluded: Sequence[int]
     ) -> tuple[np.ndarray, np.ndarray]:
         distances, pictures = exact_distances(query, self.codes[found], self.metric), found // self.views
-        order = np.lexsort((pictures, distances))
-        pictures, distances = pictures[order], distances[order]
-        _, first = np.unique(pictures, return_index=True)  # of the views of a picture the nearest
-        first = np.sort(first[~np.isin(pictures[first], np.array(excluded, np.int64))])[:k]
-        return pictures[first], distances[first]
+        kept = ~np.isin(pictures, np.array(excluded, np.int64))
+        return _best(pictures[kept], distances[kept], k)
+
+
+def _best(rows: np.ndarray, distances: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest rows, each once, by ascending distance; equal ones by row."""
+    order = np.lexsort((rows, distances))
+    rows, distances = rows[order], distances[order]
+    _, first = np.unique(rows, return_index=True)
+    first = np.sort(first)[:k]
+    return rows[first], distances[first]
 
 
 def exact_distances(query: np.ndarray, codes: np.ndarray, metric: Metric) -> np.ndarray:

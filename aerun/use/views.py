@@ -1,13 +1,17 @@
-"""Several views of a picture: the whole, and crops of nine tenths of its sides, scaled up again.
+"""Several views of a picture: the whole, and crops of nine tenths of its sides, scaled up again; or the whole with a
+margin at several places.
 
-A picture that was cropped is nearer to a crop of its original than to the original.
+A picture that was cropped is nearer to a crop of its original than to the original, and its original is nearer to it
+with a margin than without.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 SHARE = 0.9
@@ -17,7 +21,10 @@ MOST = 1 + len(PLACES)
 
 
 def crops(images: Tensor, views: int = MOST, share: float = SHARE) -> Tensor:
-    """images[N,C,H,W], uint8 or in [0,1] -> [views,N,C,H,W]: as they are, then ``views`` - 1 crops of them."""
+    """images[N,C,H,W], uint8 or in [0,1] -> [views,N,C,H,W]: as they are, then ``views`` - 1 crops of them.
+
+    ``share`` of their sides is left; more than 1 adds a margin, in which the border goes on.
+    """
     import torch
     from torch.nn.functional import affine_grid, grid_sample
 
@@ -26,9 +33,16 @@ def crops(images: Tensor, views: int = MOST, share: float = SHARE) -> Tensor:
     values = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     shown = [values]
     for down, right in PLACES[: views - 1]:
-        # In coordinates from -1 to 1 the crop's centre may move by 1 - share.
+        # In coordinates from -1 to 1 the crop's centre may move by 1 - share either way.
         x, y = (2 * right - 1) * (1 - share), (2 * down - 1) * (1 - share)
         matrix = torch.tensor([[share, 0, x], [0, share, y]]).expand(len(values), 2, 3)
         grid = affine_grid(matrix, list(values.shape), align_corners=False)
         shown.append(grid_sample(values, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1))
     return torch.stack(shown)
+
+
+def codes_of_views(encode: Callable[[Tensor], Tensor], images: Tensor, views: int, share: float = SHARE) -> np.ndarray:
+    """images[N,C,H,W] -> float32 [N,views,D]."""
+    import numpy as np
+
+    return np.stack([encode(view).flatten(1).numpy() for view in crops(images, views, share)], 1)

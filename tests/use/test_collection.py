@@ -25,6 +25,7 @@ from aerun.use.near import near_threshold
 from aerun.use.opened import Opened, open_run
 from aerun.use.organise import METHODS
 from aerun.use.pictures import as_inputs, find
+from aerun.use.queries import queries
 from aerun.use.search import KINDS, METRICS, exact_distances
 from aerun.use.views import crops
 
@@ -147,6 +148,23 @@ def test_searching_by_name_and_by_file(
     assert Image.open(sheet).getpixel((8 + 104 + 48, 8 + 48)) == (200, 200, 200)
 
 
+def test_a_part_of_a_picture_finds_it_in_several_views(
+    run: Opened, collection: Path, fingerprints: Path, tmp_path: Path
+) -> None:
+    part = tmp_path / "part.png"
+    with Image.open(collection / "odd" / "5.png") as whole:
+        whole.resize((280, 280)).crop((0, 0, 252, 252)).save(part)  # the upper left nine tenths
+    made = load(fingerprints)
+    plain, shown = (queries(run, made, [str(part), "even/4.png"], views) for views in (1, 10))
+    assert plain[0].code.shape == (64,) and shown[0].code.shape == (10, 64) and shown[0].row == -1
+    assert np.array_equal(plain[0].code, shown[0].code[0]) and np.array_equal(plain[1].code, shown[1].code[0])
+    near = [aerun.search(made, query[0].code[None], 13) for query in (plain, shown)]
+    row = made.names.index("odd/5.png")
+    before, after = (found.distances[0, found.rows[0] == row][0] for found in near)
+    assert after < before and near[1].rows[0, 0] == row
+    call(search, run.folder, fingerprints, part, "--views", 10, "--sheet", tmp_path / "sheet.png")
+
+
 def test_what_is_there_twice(
     run: Opened, fingerprints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -169,6 +187,10 @@ def test_crops_are_views_of_a_picture(run: Opened, collection: Path, tmp_path: P
         wanted = ((torch.arange(40) + 0.5) * 0.9 + left - 0.5) / 39
         # torch's cubic (a = -0.75) leaves a straight line by up to 2 (a + 1/2) t (1 - t) (1 - 2t) of a pixel's step.
         torch.testing.assert_close(seen[view, 0, 0, 20, 3:-3], wanted[3:-3], atol=0.05 / 39, rtol=0)
+    margin = crops(ramp, 3, 1 / 0.9)  # the ramp takes nine tenths, in the middle and on the left
+    for view, left in ((1, 2.0), (2, 0.0)):
+        wanted = (((torch.arange(40) + 0.5 - left) / 0.9 - 0.5) / 39).clamp(0, 1)
+        torch.testing.assert_close(margin[view, 0, 0, 20, 5:-6], wanted[5:-6], atol=0.06 / 39, rtol=0)
     call(embed, run.folder, collection, "--views", 4, "-o", tmp_path / "views.npz")
     made = load(tmp_path / "views.npz")
     assert made.codes.shape == (13, 4, 64)

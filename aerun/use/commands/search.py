@@ -23,11 +23,13 @@ EXAMPLES = """\
   %(prog)s outputs/RUN fingerprints.npz sketch.png                        # the 12 nearest
   %(prog)s outputs/RUN fingerprints.npz animals/cat.png -k 5 --json       # one of the collection, by its name
   %(prog)s outputs/RUN fingerprints.npz new/*.jpg --sheet found.png
+  %(prog)s outputs/RUN fingerprints.npz part.png --views 10               # what it is a part of
   %(prog)s outputs/RUN fingerprints.npz --duplicates auto                 # what is there twice"""
 METRICS = ("cosine", "euclidean")
 KINDS = ("exact", "hnsw")
 SHOWN = 50  # pairs in the table
 SHEET_PAIRS = 40
+MOST_VIEWS = 10
 
 
 def threshold(text: str) -> float | str:
@@ -63,6 +65,14 @@ def parser() -> Parser:
         "--index", choices=KINDS, default="exact", help="hnsw: a graph for millions, kept beside FILE (exact)"
     )
     result.add_argument(
+        "--views",
+        type=int,
+        choices=range(1, MOST_VIEWS + 1),
+        default=1,
+        metavar="N",
+        help="show each picture also with a margin, N in all: finds what it was cropped from (1)",
+    )
+    result.add_argument(
         "--duplicates",
         metavar="DISTANCE",
         type=threshold,
@@ -86,7 +96,7 @@ def work(asked: argparse.Namespace) -> None:
 
     run = open_run(asked.run, asked.device, asked.trust)
     fingerprints.refuse_other(run)
-    wanted = queries(run, fingerprints, asked.images)
+    wanted = queries(run, fingerprints, asked.images, asked.views)
     answer: dict[str, Any] = {"collection": len(fingerprints), "metric": asked.metric, "index": asked.index}
     found, pairs = None, None
     if wanted:
