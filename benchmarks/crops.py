@@ -41,12 +41,19 @@ def cropped(path: Path, decoder, random: np.random.Generator) -> np.ndarray:
     return decoder.fitted(picture.crop((left, top, left + width, top + height)))
 
 
-def recall(collection: np.ndarray, queries: np.ndarray, rows: np.ndarray, metric: str) -> tuple[float, float]:
-    """How many find their original first, and among the first five."""
+def recall(collection: np.ndarray, queries: np.ndarray, rows: np.ndarray, same: np.ndarray, metric: str) -> list[float]:
+    """How many find their original first, and among the first five, and the very file among the first five."""
     from aerun.use.search import Index
 
-    found = Index(collection, metric).query(queries, AMONG).rows == rows[:, None]
-    return float(found[:, 0].mean()), float(found.any(1).mean())
+    found = Index(collection, metric).query(queries, AMONG).rows
+    hits = same[found] == same[rows][:, None]
+    return [float(hits[:, 0].mean()), float(hits.any(1).mean()), float((found == rows[:, None]).any(1).mean())]
+
+
+def numbered(images) -> np.ndarray:
+    """A number [N] for each image that equal ones share."""
+    known: dict[bytes, int] = {}
+    return np.array([known.setdefault(image.numpy().tobytes(), len(known)) for image in images])
 
 
 def pictures(run, folder: Path, wanted: int):
@@ -111,23 +118,30 @@ def work(asked) -> None:
     from aerun.use.opened import open_run
 
     run = open_run(asked.run, asked.device, asked.trust)
-    columns = ["searched by", "numbers", "cosine @1", "cosine @5", "Euclidean @1", "Euclidean @5"]
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     images, rows, parts = pictures(run, asked.folder, asked.queries)
+    same = numbered(images)
+    columns = [
+        "searched by",
+        "numbers",
+        *(f"{m} {c}" for m in ("cosine", "Euclidean") for c in ("@1", "@5", "file @5")),
+    ]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name, collection, queries in ways(run, images, parts, asked.views):
-        both = [recall(collection, queries, rows, metric) for metric in ("cosine", "euclidean")]
+        both = [recall(collection, queries, rows, same, metric) for metric in ("cosine", "euclidean")]
         numbers = " | ".join(f"{share:.1%}" for pair in both for share in pair)
         lines.append(f"| {name} | {collection[0].size:,} | {numbers} |")
         print(lines[-1], flush=True)
     shape = "x".join(map(str, run.shape))
     area = 1 - (1 - CUT) ** 2
+    copies = np.bincount(same)[same] > 1
     head = (
         f"{len(rows)} of {len(images):,} drawings, each cropped by {CUT:.0%} of its width and of its height at a "
         f"random place ({area:.0%} of its area) and fitted to {shape} anew (`{run.fit}`), find their original first "
-        f"(@1) or among the first {AMONG} (@{AMONG}). `numbers`: kept of each picture of the collection. `views of the "
-        "query`: it is also shown with a tenth of margin, at several places (`aerun-search --views N`); `views of the "
-        "collection`: its pictures are also encoded as crops of nine tenths (`aerun-embed --views N`); the nearest "
-        "counts."
+        f"(@1) or among the first {AMONG} (@{AMONG}). {copies.sum():,} files are in the folder more than once, with "
+        f"the same pixels, and any of those is the original; `file @{AMONG}` counts only the very file. `numbers`: "
+        "kept of each picture of the collection. `views of the query`: it is also shown with a tenth of margin, at "
+        "several places (`aerun-search --views N`); `views of the collection`: its pictures are also encoded as crops "
+        "of nine tenths (`aerun-embed --views N`); the nearest counts."
     )
     where = circumstances("crops.py", asked.device, "one process", ("torch", "numpy", "scikit-learn", "pillow"))
     text = "\n".join(["## Cropped drawings", "", head, "", *lines, "", where])

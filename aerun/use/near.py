@@ -4,53 +4,68 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image, ImageOps
 
+from aerun.dataset.pictures import over_white
 from aerun.use.fingerprints import Fingerprints
 from aerun.use.pictures import as_bytes
-from aerun.use.search import Metric, exact_distances
+from aerun.use.search import Index, Metric, exact_distances
 from aerun.use.thumbnails import collection_inputs
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from aerun.use.opened import Opened
 
-SAMPLE, SHARE, QUALITY, SMALLER = 256, 0.9, 75, 0.75
-RANDOM_PAIRS, RANDOM_SHARE, SAME = 20_000, 0.001, 1e-9
+SAMPLE, SHARE, QUALITY = 256, 0.9, 75
+SAME, OTHERS = 1e-9, 10  # of a code that is there several times the tenth other may be the first that differs
 
 
 def near_threshold(
     run: Opened, fingerprints: Fingerprints, metric: Metric = "cosine", trusted_packages: Sequence[str] = ()
 ) -> float:
-    """The distance within which nine of ten pictures are from their own copy, which was scaled to three quarters and
-    back and kept as JPEG of quality 75; over 256 of the collection.
+    """The distance within which nine of ten pictures are from their own copy of half the size, kept as JPEG of quality
+    75; over 256 of the collection. Of a run's own data, which are small already, the copy is not made smaller.
 
-    It is never more than what one of a thousand random pairs of different codes is within: a model that tells pictures
-    poorly apart would else call many of them the same.
+    It is never more than the median distance to the nearest different code: a model that tells pictures poorly apart
+    would else call most of them the same.
     """
+    originals, copies, rows = copied(run, fingerprints, trusted_packages)
+    first, second = (run.encode(images).flatten(1).numpy() for images in (originals, copies))
+    apart = exact_distances(first, second, metric)
+    near = Index(fingerprints.main, metric).query(first, 1 + OTHERS, [[row] for row in rows.tolist()]).distances
+    near = np.where(near > SAME, near, np.inf).min(1)
+    near = near[np.isfinite(near)]
+    return float(min(np.quantile(apart, SHARE), np.median(near) if len(near) else np.inf))
+
+
+def copied(
+    run: Opened, fingerprints: Fingerprints, trusted_packages: Sequence[str] = ()
+) -> tuple[Tensor, Tensor, np.ndarray]:
+    """Some pictures of the collection and poorer copies of them [n,C,H,W], and their rows; files that are gone are
+    left out."""
     import torch
 
     rows, images = collection_inputs(run, fingerprints, SAMPLE, trusted_packages)
     pixels = images.numpy() if images.dtype == torch.uint8 else as_bytes(images)
-    copies = torch.from_numpy(np.stack([poorer(picture) for picture in pixels]))
-    apart = exact_distances(fingerprints.main[rows], run.encode(copies).flatten(1).numpy(), metric)
-    random = np.random.default_rng(0)
-    first, second = random.integers(0, len(fingerprints), (2, RANDOM_PAIRS))
-    pairs = exact_distances(fingerprints.main[first], fingerprints.main[second], metric)
-    pairs = pairs[pairs > SAME]
-    most = np.quantile(pairs, RANDOM_SHARE) if len(pairs) else np.inf
-    return float(min(np.quantile(apart, SHARE), most))
+    decoder, copies = run.decoder(), list[np.ndarray]()
+    for row, picture in zip(rows.tolist(), pixels, strict=True):
+        if fingerprints.split:
+            small = Image.fromarray(picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0))
+            copies.append(decoder.fitted(as_jpeg(small)))
+        else:
+            with Image.open(Path(fingerprints.root) / fingerprints.names[row]) as opened:
+                whole = over_white(ImageOps.exif_transpose(opened)).convert("RGB")
+            copies.append(decoder.fitted(as_jpeg(whole.reduce(2) if min(whole.size) > 1 else whole)))
+    return torch.from_numpy(pixels), torch.from_numpy(np.stack(copies)), rows
 
 
-def poorer(picture: np.ndarray) -> np.ndarray:
-    """uint8 [C,H,W] -> a poorer copy of the same shape."""
-    from PIL import Image
-
-    original = Image.fromarray(picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0))
-    smaller = tuple(max(1, round(side * SMALLER)) for side in original.size)
-    copy = original.resize((smaller[0], smaller[1]), Image.Resampling.BICUBIC)
+def as_jpeg(picture: Image.Image) -> Image.Image:
+    """What is left of a picture that was kept as JPEG."""
     content = io.BytesIO()
-    copy.resize(original.size, Image.Resampling.BICUBIC).save(content, "jpeg", quality=QUALITY)
-    pixels = np.asarray(Image.open(content))
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    picture.save(content, "jpeg", quality=QUALITY)
+    return Image.open(content)
