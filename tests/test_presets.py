@@ -14,7 +14,6 @@ from PIL import Image
 
 from aerun.conf import conf_dir
 from aerun.dataset.base import Arrays
-from aerun.dataset.folder import ImageFolder
 from aerun.dataset.idx import FashionMNISTMini, _Downloaded
 from aerun.experiment import run
 from aerun.report import Report
@@ -58,12 +57,6 @@ def small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     few = Arrays(found.train[:800], found.test[:100], found.train_labels[:800], found.test_labels[:100], found.classes)
     monkeypatch.setattr(_Downloaded, "read", lambda self: few)
     monkeypatch.setattr(FashionMNISTMini, "read", lambda self: few)
-    random = np.random.default_rng(0)
-
-    def drawings(folder: ImageFolder) -> Arrays:
-        return Arrays(*(random.integers(0, 256, (count, *folder.shape), np.uint8) for count in (152, 8)))
-
-    monkeypatch.setattr(ImageFolder, "cached", drawings)
     monkeypatch.setattr("aerun.summary.baselines", lambda *_: {})
     monkeypatch.setattr("aerun.experiment.draw_curves", lambda *_: None)
     for moment in ("start", "epoch", "final"):
@@ -82,6 +75,7 @@ def drawings(folder: Path) -> Path:
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_recipe_trains(compose: Compose, small_sets: None, tmp_path: Path, name: str) -> None:
     config = compose([f"experiment={name}"])
+    config["dataset"] |= {"input_transform": [], "target_transform": []}  # what they cut out is not there at this size
     if config["dataset"].get("root") == "???":
         config["dataset"]["root"] = str(drawings(tmp_path / "drawings"))
     for group, values in SHORT.items():
