@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--outputs", type=Path, default=ROOT / "outputs", help="where the run folders go")
     arguments = parser.parse_args()
     found = {}
-    for name, cases in (("doctor_sick", SICK), ("doctor_healthy", HEALTHY)):
+    for name, cases in (("doctor_healthy", HEALTHY), ("doctor_sick", SICK)):
         train(name, cases, arguments.outputs)
         found[name] = [(case, examined(arguments.outputs / name, case)) for case in cases]
     write_page(found["doctor_sick"], found["doctor_healthy"])
@@ -67,8 +67,7 @@ def overrides(case: Case) -> list[str]:
 def examined(folder: Path, case: Case) -> Diagnosis | None:
     """The diagnosis of a case's run; None where there is no run."""
     for run in sorted(path.parent for path in folder.glob("*/config.yaml")):
-        typed = set(read_overrides(run))
-        if set(overrides(case)) <= typed and read_status(run) is not None and len(typed) == len(overrides(case)):
+        if sorted(overrides(case)) == sorted(read_overrides(run)) and read_status(run) is not None:
             return diagnose(run, trusted_packages=["benchmarks"])
     return None
 

@@ -66,10 +66,14 @@ class Standardised(FashionMNISTMini):
 
 @dataclass(frozen=True)
 class Broadcasting(MSE):
-    """[B,1,P] less [B,P]: every output against every target."""
+    """[B,1,P] less [B,P], squared, and the mean of it: every output against every target.
+
+    Written out, since all those differences of a thousand images would take gigabytes.
+    """
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return (prediction.flatten(1)[:, None] - target.flatten(1)[None]).square().mean()
+        y, x = prediction.flatten(1), target.flatten(1)
+        return (y.square().mean(0) - 2 * y.mean(0) * x.mean(0) + x.square().mean(0)).mean()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +85,17 @@ class SigmoidAtTheEnd(FullyConnected):
 
         codec = super().build(input_shape, output_shape, parameters_per_code)
         return codec._replace(decoder=nn.Sequential(codec.decoder, nn.Sigmoid()), cuts=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deaf(FullyConnected):
+    """The decoder's weights are 0 and stay so: it gives its bias whatever the code."""
+
+    def build(self, input_shape: Shape, output_shape: Shape, parameters_per_code: int) -> Codec:
+        codec = super().build(input_shape, output_shape, parameters_per_code)
+        codec.decoder[0].weight.data.zero_()  # type: ignore[index, union-attr, operator]
+        codec.decoder[0].weight.requires_grad_(False)  # type: ignore[index, union-attr, operator]
+        return codec
 
 
 @dataclass(frozen=True, kw_only=True)

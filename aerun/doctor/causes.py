@@ -60,7 +60,9 @@ def targets_averaged(e: Examination) -> Verdict | None:
     if e.pairing is None or e.pairing.target_variation > 1e-3:
         return None
     evidence = f"the targets vary {e.pairing.target_variation:.2g} times as much as the inputs: one image for all"
-    return Verdict(AVERAGED, "sick", evidence, "targets of each image's own: average the loss, not images", COLLAPSES)
+    return Verdict(
+        AVERAGED, "sick", evidence, "targets of each image's own: average the loss, not images", COLLAPSES | POOR
+    )
 
 
 def targets_shuffled(e: Examination) -> Verdict | None:
@@ -131,7 +133,8 @@ def posterior_collapse(e: Examination) -> Verdict | None:
     explained = 1.0 if e.fit is None else e.fit.explained
     if gone or (len(unused) > size / 2 and explained < 0.2):
         return Verdict(POSTERIOR, "sick", f"{evidence}; unused: {ranges(unused)}", _less_beta(e), COLLAPSES | POOR)
-    if latent.beta is not None and latent.beta > 1 and len(unused) > size / 2 and explained < 0.5:
+    few = latent.beta is not None and latent.beta > 1 and len(unused) > size / 2
+    if few and (explained < 0.5 or (1 - explained) > 1.5 * (1 - (e.pca_explained or 0.0))):
         return Verdict(PARTIAL, "weak", f"{evidence}; unused: {ranges(unused)}", _less_beta(e), POOR)
     return None
 
@@ -182,7 +185,9 @@ def _state(e: Examination) -> str:
         return f"; {e.outputs.saturated:.0%} of the outputs saturate"
     worst = max(e.layers, key=lambda layer: layer.still, default=None)
     if worst is not None and worst.still >= 0.9:
-        return f"; {worst.still:.0%} of the units of {worst.name} do not move"
+        died = e.curve.died.get(worst.name) if e.curve is not None else None
+        seen = "" if died is None else f", seen from epoch {died} on"
+        return f"; {worst.still:.0%} of the units of {worst.name} do not move{seen}"
     return f"; {_explained(e)}" if is_flat(e) or e.fit is not None else ""
 
 

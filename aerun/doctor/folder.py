@@ -69,17 +69,31 @@ def diagnose_model(
     metrics: Sequence[Mapping[str, Any]] = (),
 ) -> Diagnosis:
     """The verdicts on a model, an Autoencoder or any module from images to images, from inputs[N,...] as it sees them
-    and what they should become, targets[N,...] (the inputs, if none are given): some hundred that were not trained on.
+    and what they should become, targets[N,...] (the inputs, if none are given): some hundred that were not trained on,
+    of which the first few hundred are looked at.
 
     ``loss``: what it was trained by, ``loss(outputs, targets)``; ``metrics``: the lines of a metrics.jsonl.
-    ValueError where outputs have not the targets' shape.
+    ValueError where outputs have not the targets' shape. The model is left in the mode in which it was.
     """
     import torch
 
     from aerun.doctor.examine import examine
+    from aerun.doctor.images import count_of
 
-    wanted = None if targets is None else torch.as_tensor(targets)
-    examination = examine(model, torch.as_tensor(inputs), wanted, loss=loss, lines=metrics)
+    place = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    shown, wanted = (
+        None if images is None else torch.as_tensor(images)[: count_of(tuple(images.shape[1:]))].to(place)
+        for images in (inputs, targets)
+    )
+    assert shown is not None
+    if wanted is not None and len(wanted) != len(shown):
+        raise ValueError(f"{len(inputs)} inputs of {list(inputs.shape[1:])}, which are not as many as the targets")
+    was_training = model.training
+    model.eval()
+    try:
+        examination = examine(model, shown, wanted, loss=loss, lines=metrics)
+    finally:
+        model.train(was_training)
     return Diagnosis(tuple(judge(examination)), examination)
 
 

@@ -13,7 +13,7 @@ from aerun.autoencoder import Autoencoder
 from aerun.doctor.examination import Fit, Latent, Outputs, Pairing
 from aerun.seeding import Randomness
 
-MOST, VALUES = 512, 2**22  # images that are looked at, and values of all of them together
+MOST, VALUES = 256, 2**22  # images that are looked at, and values of all of them together
 NEIGHBOURS = 5
 EXTREME = 1e4  # logits at which an activation gives its limits
 
