@@ -121,6 +121,15 @@ def test_outputs_that_would_broadcast_are_refused() -> None:
         aerun.diagnose_model(nn.Flatten(), IMAGES)
 
 
+def test_arrays_and_modules_in_training_mode_are_taken_as_they_are() -> None:
+    net = nn.Sequential(pca_autoencoder(), nn.Dropout(0.9))
+    net.train()
+    assert aerun.diagnose_model(net, IMAGES.numpy()).healthy
+    assert net.training
+    with pytest.raises(ValueError, match="not as many"):
+        aerun.diagnose_model(net, IMAGES[:20], IMAGES[:10])
+
+
 def test_a_latent_that_nothing_is_put_into() -> None:
     model = vae(beta=784.0)
     model.encoder[1].weight.data.zero_()  # type: ignore[index]

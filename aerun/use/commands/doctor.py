@@ -12,6 +12,7 @@ from aerun.arguments import Parser
 from aerun.compare.collect import collect
 from aerun.errors import AerunError, DataError
 from aerun.files import write_text
+from aerun.progress import counting
 from aerun.runfolder import CONFIG
 from aerun.use.command import run_command
 
@@ -53,7 +54,11 @@ def work(asked: argparse.Namespace) -> int:
     folders = [run.folder for run in collect(asked.runs) if (run.folder / CONFIG).is_file()]
     if not folders:
         raise DataError(f"{', '.join(asked.runs)}: no run there has begun")
-    rows = [examined(folder, not asked.no_data, asked.trust, alone=len(folders) == 1) for folder in folders]
+    rows = []
+    with counting("runs", len(folders)) as bar:
+        for folder in folders:
+            rows.append(examined(folder, not asked.no_data, asked.trust, alone=len(folders) == 1))
+            bar.update(1)
     for row in rows if asked.save else []:
         if row.diagnosis is not None:
             write_text(row.folder / FILE, json.dumps(row.diagnosis.as_json(), indent=2) + "\n")
