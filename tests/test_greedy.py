@@ -305,6 +305,7 @@ def test_layers_of_a_finished_run_are_taken_over_as_far_as_they_correspond(
     given = weights(source)
     parts = parts_of(compose)
     own = {name: value.detach().clone() for name, value in parts.autoencoder.named_parameters()}
+    caplog.clear()
     with caplog.at_level("INFO", "aerun.layerwise"):
         take_over(source, parts.autoencoder)
     assert caplog.messages == [
