@@ -11,7 +11,7 @@ import numpy as np
 
 from aerun.errors import DataError
 from aerun.progress import counting
-from aerun.use.embed import embed, opened
+from aerun.use.embed import embed
 from aerun.use.packing import FORMS, Form, pack
 from aerun.use.pictures import as_bytes
 
@@ -63,6 +63,8 @@ def compression(
     counted without its tables, which all images could share as they do the decoder.
     """
     from torch import from_numpy
+
+    from aerun.use.opened import opened
 
     run = opened(run)
     if tuple(images.shape[1:]) != run.autoencoder.output_shape:

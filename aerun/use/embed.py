@@ -35,6 +35,8 @@ def embed(
     labels. ``views`` > 1: codes of so many crops beside that of the whole picture, see ``aerun.use.views``. DataError
     for a run that takes no pictures, and where there are none.
     """
+    from aerun.use.opened import opened
+
     run = opened(run)
     run.decoder()  # refuses what takes no pictures
     if isinstance(pictures, str | os.PathLike):
@@ -57,6 +59,8 @@ def embed_split(
 
     DataError if the data are not there, or have no such part.
     """
+    from aerun.use.opened import opened
+
     run = opened(run)
     run.decoder()
     split, classes = own_data(run, part, trusted_packages)
@@ -67,13 +71,6 @@ def embed_split(
     )
     labels = None if split.labels is None else split.labels.cpu().numpy()
     return _made(run, *_encoded(run, chunks, total, views), labels, classes, split=part)
-
-
-def opened(run: Opened | str | os.PathLike[str]) -> Opened:
-    """The run, opened where a folder is named."""
-    from aerun.use.opened import open_run
-
-    return open_run(run) if isinstance(run, str | os.PathLike) else run
 
 
 def own_data(run: Opened, part: Part, trusted_packages: Sequence[str] = ()) -> tuple[Split, list[str]]:

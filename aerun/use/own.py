@@ -1,4 +1,4 @@
-"""Images of the data set that a run was trained on."""
+"""Images to show a run: of the data set that it was trained on, of folders, and of fingerprints."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from aerun.dataset.binary import drawn
 from aerun.errors import DataError
 from aerun.evaluation import EVALUATION_SEED
 from aerun.seeding import Randomness
+from aerun.use.embed import top_folders
+from aerun.use.fingerprints import Fingerprints, load
 from aerun.use.opened import Opened
 from aerun.use.pictures import as_inputs, find
+from aerun.use.thumbnails import collection_inputs
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,31 @@ def picture(run: Opened, name: str) -> Tensor:
     return _at(part, torch.tensor([number]))
 
 
-def folder_images(run: Opened, place: Path) -> Some:
-    """All pictures of a file or folder, as the run would have them."""
-    return Some(as_float(torch.cat([images for _, images in as_inputs(run, find(place))])))
+def pictures(run: Opened, place: Path, count: int) -> Some:
+    """So many pictures (or all) of a file or folder, or of what fingerprints were made of, spread evenly over them.
+
+    Labels are those of the fingerprints, or the top-level folders where every picture is in one.
+    """
+    if place.suffix in (".npz", ".parquet"):
+        return _of_fingerprints(run, load(place), count)
+    found = find(place)
+    rows = torch.linspace(0, len(found) - 1, min(count, len(found))).round().long()
+    parts = list(as_inputs(run, [found[row] for row in rows.tolist()]))
+    labels, classes = top_folders([name for names, _ in parts for name in names])
+    images = as_float(torch.cat([images for _, images in parts]))
+    return Some(images, None if labels is None else torch.from_numpy(labels), classes or None)
+
+
+def _of_fingerprints(run: Opened, prints: Fingerprints, count: int) -> Some:
+    prints.refuse_other(run)
+    rows, images = collection_inputs(run, prints, count, run.trusted_packages)
+    if prints.labels is None:
+        return Some(as_float(images))
+    labels, classes = torch.from_numpy(prints.labels[rows]).long(), list(prints.classes)
+    if bool((labels < 0).any()):
+        labels[labels < 0] = len(classes)
+        classes.append("no label")
+    return Some(as_float(images), labels, classes or None)
 
 
 def _at(part: Split, rows: Tensor) -> Tensor:

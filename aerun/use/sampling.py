@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from aerun.activation import activation
 from aerun.errors import ConfigError
+from aerun.progress import counting
 from aerun.seeding import Randomness
 from aerun.sparsity import keep_largest
 from aerun.use.opened import Opened
@@ -76,7 +77,7 @@ def fit_mixture(codes: Tensor, components: int | Sequence[int] = COMPONENTS, see
     if len(values) < 2:
         raise ConfigError("a mixture needs two codes at least")
     best, lowest = None, math.inf
-    for number in tried:
+    for number in _shown(tried):
         model = GaussianMixture(number, covariance_type=kind, random_state=seed, max_iter=200)
         with warnings.catch_warnings():  # one that has not come to rest is judged as it stands
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -86,6 +87,13 @@ def fit_mixture(codes: Tensor, components: int | Sequence[int] = COMPONENTS, see
             best, lowest = model, found
     assert best is not None
     return Mixture(best, mean, deviation)
+
+
+def _shown(numbers: Sequence[int]) -> Iterator[int]:
+    with counting("mixtures", len(numbers)) as bar:
+        for number in numbers:
+            yield number
+            bar.update()
 
 
 def sample_codes(

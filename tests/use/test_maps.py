@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +14,14 @@ from scipy.stats import norm
 from torch import Tensor
 
 import aerun
-from aerun.errors import ConfigError
+from aerun.errors import ConfigError, DataError
 from aerun.figures import maps as figures
 from aerun.plane import plane_of, project
 from aerun.use.commands.map import main
+from aerun.use.fingerprints import save
 from aerun.use.maps import active_units, dictionary, latent_map, manifold, manifold_codes
 from aerun.use.opened import open_run
+from aerun.use.own import pictures
 from aerun.use.own import test_images as images_of_test
 from aerun.use.units import dictionary as found_units
 from aerun.use.units import units
@@ -148,6 +151,30 @@ def test_maps_of_every_kind_of_run(trained: Trained) -> None:
     assert aerun.latent_map is latent_map and "samples" in aerun.__all__
     with pytest.raises(AttributeError, match="no attribute 'sample'"):
         _ = aerun.sample
+
+
+def test_pictures_come_from_folders_and_fingerprints(tmp_path: Path, trained: Trained, drawings: Path) -> None:
+    run = open_run(trained(*SPARSE))
+    prints = aerun.embed(run, drawings)
+    assert prints.labels is None and len(prints) == 5
+    every = pictures(run, drawings, 100)
+    assert every.labels is None and np.array_equal(run.encode(every.images).numpy(), prints.main)
+    file = tmp_path / "prints.npz"
+    labelled = dataclasses.replace(prints, labels=np.array([1, 0, -1, 0, 0]), classes=["scan", "sketch"])
+    save(labelled, file, labelled.packed())
+    some = pictures(run, file, 3)
+    assert np.array_equal(run.encode(some.images).numpy(), prints.main[[0, 2, 4]])
+    assert some.labels is not None and some.labels.tolist() == [1, 2, 0]
+    assert some.classes == ["scan", "sketch", "no label"]
+    with pytest.raises(DataError, match="of another run"):
+        pictures(open_run(trained()), file, 3)
+    for path in list(drawings.glob("*.png")):
+        path.rename(drawings / "below" / path.name)
+    (drawings / "beside").mkdir()
+    (drawings / "below" / "grey.png").rename(drawings / "beside" / "grey.png")
+    by_folder = pictures(run, drawings, 100)
+    assert by_folder.classes == ["below", "beside"] and by_folder.labels is not None
+    assert by_folder.labels.tolist() == [0, 0, 0, 0, 1]
 
 
 def test_the_command_draws_what_the_run_has(

@@ -24,6 +24,7 @@ EXAMPLES = """\
   %(prog)s RUN -o maps                           PCA of the test images' codes, and all else that the run has
   %(prog)s RUN -o maps --method pca,tsne,umap    umap: pip install 'aerun[maps]'
   %(prog)s RUN drawings/ -o maps --thumbnails    of pictures of your own, shown as they are
+  %(prog)s RUN fingerprints.npz -o maps          of the pictures that aerun-embed was given
   %(prog)s RUN -o maps --drawn 0                 without decoded random points
 """
 ABOUT = """\
@@ -38,10 +39,16 @@ def parser() -> Parser:
     result = Parser(ABOUT, EXAMPLES)
     takes_run(result)
     add = result.add_argument
-    add("pictures", metavar="PICTURES", nargs="?", type=Path, help="a file or folder (else the run's test images)")
+    add(
+        "pictures",
+        metavar="PICTURES",
+        nargs="?",
+        type=Path,
+        help="a folder, or fingerprints (else the run's test images)",
+    )
     add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the pictures go")
     add("--method", default="pca", metavar="NAME,…", help=f"of {', '.join(METHODS)}")
-    add("--images", type=count, default=2000, help="so many of the test images (2000)")
+    add("--images", type=count, default=2000, help="so many of them, spread evenly (2000)")
     add("--thumbnails", action="store_true", help="the images in place of dots")
     add("--drawn", type=int, default=24, metavar="N", help="decoded random points, as samples are drawn (24)")
     add("--side", type=count, default=20, help="of the decoded grid, in images (20)")
@@ -64,10 +71,11 @@ def work(asked: argparse.Namespace) -> None:
         if name not in METHODS:
             raise ConfigError(f"--method {name}: allowed are {', '.join(METHODS)}")
     from aerun.use.opened import open_run
-    from aerun.use.own import folder_images, test_images
+    from aerun.use.own import pictures, test_images
 
     run = open_run(asked.run, asked.device, asked.trust)
-    shown = test_images(run, asked.images) if asked.pictures is None else folder_images(run, asked.pictures)
+    of_data = asked.pictures is None
+    shown = test_images(run, asked.images) if of_data else pictures(run, asked.pictures, asked.images)
     drawn = _drawn(run, asked, shown)
     if run.code_size == 2:
         methods = ["codes", *(name for name in methods if name != "pca")]
