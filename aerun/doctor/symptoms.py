@@ -11,6 +11,7 @@ DEAD, CONSTANT, SATURATED = "dead units", "signal lost", "saturated units"
 SATURATED_OUTPUT = "outputs saturated"
 COLLAPSES = frozenset({SAME, IGNORED, NOTHING, DEAD, CONSTANT, SATURATED, SATURATED_OUTPUT})
 FLAT = 0.01  # spread of reconstructions over that of targets
+WORKS = 0.6  # of the variance explained
 GONE = 0.9  # share of a layer's units
 
 
@@ -23,7 +24,12 @@ def is_bad(e: Examination) -> bool:
     """Whether the net is in a state that ends training: constant, saturated or dead, or no better than a constant."""
     saturated = e.outputs is not None and e.outputs.saturated > 0.5
     useless = e.fit is not None and e.fit.explained < 0.1
-    return is_flat(e) or saturated or useless or bool(still_layers(e))
+    return is_flat(e) or saturated or useless or (bool(still_layers(e)) and not works(e))
+
+
+def works(e: Examination) -> bool:
+    """Whether most of the variance comes back, whatever else may be strange."""
+    return e.fit is not None and e.fit.explained > WORKS
 
 
 def still_layers(e: Examination) -> list[Layer]:
@@ -32,9 +38,10 @@ def still_layers(e: Examination) -> list[Layer]:
 
 
 def dead_units(e: Examination) -> Verdict | None:
-    """A layer whose units are all but a few 0 for every image. Up to six in ten in hidden layers are usual."""
+    """A layer whose units are all but a few 0 for every image, in a net that reconstructs badly. Up to six in ten in
+    hidden layers are usual, and nearly nine in ten in a code of few nonzeros that is healthy."""
     dead = [layer for layer in e.layers if layer.dead >= GONE and layer.units > 1]
-    if not dead:
+    if not dead or works(e):
         return None
     died = e.curve.died if e.curve is not None else {}
     parts = [

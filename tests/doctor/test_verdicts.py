@@ -57,9 +57,9 @@ def test_dead_code_units_and_not_hidden_ones_as_many_as_are_usual() -> None:
     half = Layer("encoder.1", 128, 0.6, 0.6, 0.0, 0.5)
     assert found(layers=(half,)) == []
     gone = dataclasses.replace(half, still=0.95, dead=0.95)
-    [verdict] = judge(
-        dataclasses.replace(HEALTHY, layers=(gone,), curve=dataclasses.replace(COURSE, died={"encoder.1": 3}))
-    )
+    assert found(layers=(gone,)) == []  # what is left does the work
+    bad, course = dataclasses.replace(GOOD, explained=0.3), dataclasses.replace(COURSE, died={"encoder.1": 3})
+    [verdict] = judge(dataclasses.replace(HEALTHY, layers=(gone,), curve=course, fit=bad))
     assert verdict.name == symptoms.DEAD and "95% of 128 (seen from epoch 3 on)" in verdict.evidence
 
 
