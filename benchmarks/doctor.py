@@ -1,6 +1,6 @@
 """The doctor's verdicts on runs that were made sick, each in one way, and on healthy ones: docs/doctor.md.
 
-    python benchmarks/doctor.py [--outputs FOLDER]
+    python benchmarks/doctor.py [--outputs FOLDER] [--trained]
 
 Trains what has not been trained yet, as two sweeps of tiny runs (a repeated command goes on with them), then examines
 every run and writes the page.
@@ -28,10 +28,12 @@ def main() -> None:
     """Train, examine, write; exit code 1 if a verdict is missing or a healthy run got one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--outputs", type=Path, default=ROOT / "outputs", help="where the run folders go")
+    parser.add_argument("--trained", action="store_true", help="train nothing: the page of what is there")
     arguments = parser.parse_args()
     found = {}
     for name, cases in (("doctor_healthy", HEALTHY), ("doctor_sick", SICK)):
-        train(name, cases, arguments.outputs)
+        if not arguments.trained:
+            train(name, cases, arguments.outputs)
         found[name] = [(case, examined(arguments.outputs / name, case)) for case in cases]
     write_page(found["doctor_sick"], found["doctor_healthy"])
     wrong = [case.name for rows in found.values() for case, diagnosis in rows if not is_right(case, diagnosis)]
