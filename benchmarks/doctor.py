@@ -22,6 +22,12 @@ from benchmarks.doctor_runs import COMMON, HEALTHY, SICK, Case  # noqa: E402
 from benchmarks.machine import processor  # noqa: E402
 
 PAGE = ROOT / "docs" / "doctor.md"
+NOTES = """What was changed after a look at healthy runs: `conv`, whose code of 576 numbers PCA fills all but without error,
+had first been called worse than PCA by the ratio of errors; now the explained variances are compared. A net that explains
+more than 0.6 of the variance is not called dead, whatever its units, since 86 % of the code units of the healthy `topk_16`
+are: it had no verdict before either, but little was missing. And what the first sick runs taught: SGD at a rate of 10 with
+the mean error, sick elsewhere, trains well here, so that 100 stands in its place; a beta of 20 leaves 6 of 20 dimensions in
+use, so its verdict is about those that are not, not about a collapse of all."""
 
 
 def main() -> None:
@@ -69,7 +75,8 @@ def overrides(case: Case) -> list[str]:
 def examined(folder: Path, case: Case) -> Diagnosis | None:
     """The diagnosis of a case's run; None where there is no run."""
     for run in sorted(path.parent for path in folder.glob("*/config.yaml")):
-        if sorted(overrides(case)) == sorted(read_overrides(run)) and read_status(run) is not None:
+        ended = (read_status(run) or {}).get("state") in ("finished", "diverged")
+        if ended and sorted(overrides(case)) == sorted(read_overrides(run)):
             return diagnose(run, trusted_packages=["benchmarks"])
     return None
 
@@ -93,10 +100,16 @@ def write_page(sick: list[tuple[Case, Diagnosis | None]], healthy: list[tuple[Ca
         "were chosen on the sick runs and on every other healthy one; the rest was looked at afterwards.",
         "",
     ]
-    rights = [sum(is_right(*row) for row in rows) for rows in (sick, healthy[::2], healthy[1::2])]
+    counts = []
+    for rows in (sick, healthy[::2], healthy[1::2]):
+        there = [(case, diagnosis) for case, diagnosis in rows if diagnosis is not None]
+        counts.append(f"{sum(is_right(*row) for row in there)} of {len(there)}")
+    absent = sum(diagnosis is None for _, diagnosis in (*sick, *healthy))
     head += [
-        f"Right: {rights[0]} of {len(sick)} sick runs; {rights[1]} of {len(healthy[::2])} and, of those held out, "
-        f"{rights[2]} of {len(healthy[1::2])} healthy ones without a verdict.",
+        f"Right: {counts[0]} sick runs; {counts[1]} healthy ones and {counts[2]} of those held out have no verdict."
+        + f" {absent} have not been trained." * bool(absent),
+        "",
+        NOTES,
         "",
     ]
     lines = ["| run | what was typed | wanted | right | found |", "|---|---|---|---|---|"]
@@ -108,7 +121,8 @@ def row(case: Case, diagnosis: Diagnosis | None) -> str:
     """One run."""
     found = "no run" if diagnosis is None else "<br>".join(str(v) for v in diagnosis.verdicts) or "healthy"
     cells = [case.name, f"`{' '.join(case.overrides)}`", case.verdict or "healthy"]
-    return f"| {' | '.join([*cells, 'yes' if is_right(case, diagnosis) else '**no**', found.replace('|', '/')])} |"
+    right = "" if diagnosis is None else "yes" if is_right(case, diagnosis) else "**no**"
+    return f"| {' | '.join([*cells, right, found.replace('|', '/')])} |"
 
 
 if __name__ == "__main__":
