@@ -22,12 +22,13 @@ from benchmarks.doctor_runs import COMMON, HEALTHY, SICK, Case  # noqa: E402
 from benchmarks.machine import processor  # noqa: E402
 
 PAGE = ROOT / "docs" / "doctor.md"
-NOTES = """What was changed after a look at healthy runs: `conv`, whose code of 576 numbers PCA fills all but without error,
-had first been called worse than PCA by the ratio of errors; now the explained variances are compared. A net that explains
-more than 0.6 of the variance is not called dead, whatever its units, since 86 % of the code units of the healthy `topk_16`
-are: it had no verdict before either, but little was missing. And what the first sick runs taught: SGD at a rate of 10 with
-the mean error, sick elsewhere, trains well here, so that 100 stands in its place; a beta of 20 leaves 6 of 20 dimensions in
-use, so its verdict is about those that are not, not about a collapse of all."""
+NOTES = """What was changed after a look at healthy runs: `conv`, whose code of 576 numbers PCA fills all but
+without error, had first been called worse than PCA by the ratio of errors; now the explained variances are
+compared. A net that explains more than 0.6 of the variance is not called dead, whatever its units, since 86 % of
+the code units of the healthy `topk_16` are: it had no verdict before either, but little was missing. And what the
+first sick runs taught: SGD at a rate of 10 with the mean error, sick elsewhere, trains well here, so that 100
+stands in its place; a beta of 20 leaves 6 of 20 dimensions in use, so its verdict is about those that are not, not
+about a collapse of all."""
 
 
 def main() -> None:
