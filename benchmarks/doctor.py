@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--trained", action="store_true", help="train nothing: the page of what is there")
     arguments = parser.parse_args()
     found = {}
-    for name, cases in (("doctor_healthy", HEALTHY), ("doctor_sick", SICK)):
+    for name, cases in (("doctor_sick", SICK), ("doctor_healthy", HEALTHY)):
         if not arguments.trained:
             train(name, cases, arguments.outputs)
         found[name] = [(case, examined(arguments.outputs / name, case)) for case in cases]

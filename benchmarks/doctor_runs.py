@@ -89,17 +89,7 @@ HEALTHY = [
     Case("lifetime", None, ["sparsity=lifetime", "model.code_size=256", "model.activation=relu"]),
     Case("l1", None, [*NET, "sparsity=l1"]),
     Case("kl", None, ["sparsity=kl", "sparsity.weight=0.0001", "model.code_size=128", "optimizer.lr=0.003"]),
-    Case(
-        "conv_wta",
-        None,
-        [
-            "model=conv_wta",
-            "sparsity=topk_lifetime",
-            "dataset.train_limit=500",
-            "trainer.batch_size=32",
-            "optimizer.lr=0.003",
-        ],
-    ),
+    Case("topk_lifetime", None, ["sparsity=topk_lifetime", "model.code_size=256", "model.activation=relu"]),
     Case("masking", None, ["noise=masking", "model.hidden=[256]"]),
     Case("gaussian", None, ["noise=gaussian", "model.hidden=[256]", "loss=bce"]),
     Case("mae", None, ["loss=mae", "model.hidden=[256]", "scheduler=cosine"]),
