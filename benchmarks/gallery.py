@@ -1,0 +1,194 @@
+"""What each command makes of a trained run, in words and pictures: docs/gallery.md.
+
+    python benchmarks/gallery.py [--art RUN] [--folder /usr/share/openclipart/png] [--only NAME ...]
+
+Trains what is not given (experiment=art_collection, a quarter of an hour on one core; three small runs on the embedded
+images, a minute each; one that is made sick) into outputs/gallery, where a repeated command finds it; then types each
+command as a user would, and keeps what it printed and drew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.machine import processor  # noqa: E402
+
+PAGE, PICTURES = ROOT / "docs" / "gallery.md", ROOT / "docs" / "gallery"
+WIDEST, LINES = 1000, 40  # pixels of a picture; lines of what was printed
+# What is trained where no run is given.
+RUNS: Mapping[str, Sequence[str]] = {
+    "art": ["experiment=art_collection", "dataset.root={folder}", "dataset.size=64"],
+    "ae2": ["model=fc_deep", "model.activation=gelu", "optimizer.lr=2e-3", "trainer.epochs=60", "scheduler=cosine"],
+    "vae2": ["model=fc_vae", "model.hidden=[512,128]", "model.code_size=2", "loss=bce", "trainer.epochs=60"],
+    "vae": ["model=fc_vae", "loss=bce", "trainer.epochs=40"],
+    "ksparse": ["sparsity=topk", "sparsity.k=8", "model.code_size=100", "optimizer.lr=3e-3", "trainer.epochs=40"],
+    "sick": ["model=fc_deep", "optimizer.lr=0.3", "trainer.epochs=10"],
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One command: ``words`` with {run} and {out} to be filled in, and which of its pictures are kept.
+
+    ``prints``: whether what it printed is worth keeping; ``look``: what a person saw in the pictures, in a sentence.
+    """
+
+    name: str
+    words: str
+    pictures: Sequence[str] = ()
+    prints: bool = False
+    look: str = ""
+
+
+PARTS: Mapping[str, Sequence[Shown]] = {
+    "Fingerprints and search": [
+        Shown("embed", "embed {art} {folder} -o {out}/fingerprints.npz --views 10 --compare", prints=True),
+        Shown("search", "search {art} {out}/fingerprints.npz {queries} -k 8 --sheet {out}/search.png", ["search.png"]),
+        Shown("duplicates", "search {art} {out}/fingerprints.npz --duplicates auto", prints=True),
+        Shown(
+            "organise",
+            "organise {art} {out}/fingerprints.npz -o {out}/clusters --clusters 12",
+            ["clusters/overview.png"],
+            prints=True,
+        ),
+    ],
+    "New images": [
+        Shown("samples", "generate samples {vae} -o {out}/vae", ["vae/samples.png"]),
+        Shown("mixture", "generate samples {art} -o {out}/art", ["art/samples.png"]),
+        Shown("interpolate", "generate interpolate {art} 3 12 -o {out}/art", ["art/interpolation.png"]),
+        Shown("traverse", "generate traverse {vae} -o {out}/vae", ["vae/traversal.png"]),
+        Shown("arithmetic", "generate arithmetic {vae} 7 - 3 + 12 -o {out}/vae", ["vae/arithmetic.png"]),
+        Shown("compare", "generate compare {ae2} {vae2} -o {out}", ["compare.png"]),
+    ],
+    "Maps": [
+        Shown("map", "map {vae} -o {out}/vae --method pca,tsne", ["vae/map_tsne.png", "vae/units.png"]),
+        Shown("manifold", "map {vae2} -o {out}/vae2", ["vae2/map_codes.png", "vae2/manifold.png"]),
+        Shown("dictionary", "map {ksparse} -o {out}/ksparse", ["ksparse/dictionary.png"]),
+        Shown("thumbnails", "map {art} -o {out}/art --method tsne --thumbnails --drawn 0", ["art/map_tsne.png"]),
+    ],
+    "The doctor": [Shown("doctor", "doctor {sick} {vae} {ksparse} {art}", prints=True)],
+    "Elsewhere": [Shown("export", "export {vae} {out}/exported --format torch safetensors", prints=True)],
+}
+
+
+def main() -> None:
+    """Train, type, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--art", type=Path)
+    parser.add_argument("--folder", type=Path, default=Path("/usr/share/openclipart/png"))
+    parser.add_argument("--outputs", type=Path, default=ROOT / "outputs" / "gallery")
+    parser.add_argument("--only", nargs="+", choices=[shown.name for part in PARTS.values() for shown in part])
+    asked = parser.parse_args()
+    if not asked.folder.is_dir():
+        parser.error(f"--folder {asked.folder}: is not there; Debian's package openclipart-png has such a folder")
+    asked.outputs.mkdir(parents=True, exist_ok=True)
+    places = {"folder": str(asked.folder), "out": str(asked.outputs / "made")}
+    for name, words in RUNS.items():
+        given = asked.art if name == "art" else None
+        places[name] = str(given or trained(asked.outputs / name, [word.format(**places) for word in words]))
+    places["queries"] = " ".join(shlex.quote(name) for name in queries(asked.folder))
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    old = PAGE.read_text() if PAGE.exists() else ""
+    sections = [heading()]
+    for title, part in PARTS.items():
+        sections.append(f"## {title}")
+        for shown in part:
+            kept = re.search(rf"<!-- {shown.name} -->.*?<!-- /{shown.name} -->", old, re.DOTALL)
+            if asked.only and shown.name not in asked.only and kept:
+                sections.append(kept[0])
+            else:
+                text = section(shown, places)
+                sections.append(f"<!-- {shown.name} -->\n{text}\n<!-- /{shown.name} -->")
+    PAGE.write_text("\n\n".join(sections) + "\n")
+    print(PAGE)
+
+
+def heading() -> str:
+    """The page's first lines."""
+    return (
+        "# What the commands make\n\n"
+        "Written by `python benchmarks/gallery.py`, which trains the runs (`art` on Debian's openclipart-png, the "
+        "others on the embedded images) and types the commands below. Pictures are cleaned in "
+        f"[denoising.md](denoising.md). {date.today()}, {processor()}.\n\n"
+        + "\n".join(f"- `{name}`: `{' '.join(words)}`" for name, words in RUNS.items())
+    ).replace("{folder}", "FOLDER")
+
+
+def trained(folder: Path, words: Sequence[str]) -> Path:
+    """The finished run in ``folder``, trained if it is not there. SystemExit if that fails."""
+    if not (folder / "summary.json").exists():
+        resume = [f"resume={folder}"] if (folder / "config.yaml").exists() else [*words, f"hydra.run.dir={folder}"]
+        command = [sys.executable, str(ROOT / "scripts" / "train.py"), *resume]
+        print(" ".join(command), flush=True)
+        if subprocess.run(command, cwd=ROOT).returncode:
+            raise SystemExit(f"{folder}: did not train")
+    return folder
+
+
+def queries(folder: Path, count: int = 3) -> list[str]:
+    """Names of pictures of the collection, spread over its folders."""
+    from aerun.use.pictures import find
+
+    names = [name for name, _ in find(folder)]
+    return [names[len(names) * (2 * i + 1) // (2 * count)] for i in range(count)]
+
+
+def section(shown: Shown, places: Mapping[str, str]) -> str:
+    """Type the command; its text and pictures as Markdown. SystemExit if it fails."""
+    name, *words = shlex.split(shown.words.format(**places))
+    out = Path(places["out"])
+    for word in ("clusters", "exported"):  # those want new folders
+        if f"{{out}}/{word}" in shown.words:
+            shutil.rmtree(out / word, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "COLUMNS": "120"}
+    print(f"aerun-{name} {' '.join(words)}", flush=True)
+    script = [sys.executable, str(ROOT / "scripts" / f"{name}.py")]
+    done = subprocess.run([*script, *words], cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode not in (0, 1 if name == "doctor" else 0):
+        raise SystemExit(f"{shown.name}: {done.stderr.strip()}")
+    typed = shown.words
+    for key in places:
+        typed = typed.replace(f"{{{key}}}", {"folder": "FOLDER", "out": "made", "queries": "IMAGE..."}.get(key, key))
+    parts = [f"```console\n$ aerun-{typed}"]
+    if shown.prints:
+        for key in sorted(places, key=lambda key: -len(places[key])):
+            done.stdout = done.stdout.replace(places[key], {"folder": "FOLDER", "out": "made"}.get(key, key))
+        lines = done.stdout.strip().splitlines()
+        parts += lines[:LINES] + ([f"… {len(lines) - LINES} more lines"] if len(lines) > LINES else [])
+    text = "\n".join(parts) + "\n```"
+    if shown.look:
+        text += f"\n\n{shown.look}"
+    for picture in shown.pictures:
+        kept = PICTURES / f"{shown.name}_{Path(picture).stem}.png"
+        keep(out / picture, kept)
+        text += f"\n\n![{shown.name}: {Path(picture).stem}](gallery/{kept.name})"
+    return text
+
+
+def keep(source: Path, target: Path) -> None:
+    """A copy that is not wider than a page, in 256 colours."""
+    with Image.open(source) as picture:
+        image = picture.convert("RGB")
+    if image.width > WIDEST:
+        image = image.resize((WIDEST, round(image.height * WIDEST / image.width)), Image.Resampling.LANCZOS)
+    image.quantize(256).save(target, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
