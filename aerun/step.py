@@ -90,7 +90,7 @@ def make_step(
     gradients = gradients_of(parts, precision, compiled, clip_norm, clip_value, cached=not graph, loss=criterion.loss)
     update = eager_step(optimizer)
     whole = not graph or all("capturable" in group for group in optimizer.param_groups)
-    binarise = parts.data.train.binarise
+    binarise, augment = parts.data.train.binarise, parts.data.train.augment
     draws = autoencoder.draw(1, random.at("latent", 0)) is not None
     rates = Rates(optimizer, recorded=bool(graph) and whole)
 
@@ -109,6 +109,8 @@ def make_step(
         if binarise:
             images = drawn(batch.inputs, random.at("binarise", number))
             batch = Batch(images, images)
+        if augment:
+            batch = Batch(*augment(batch.inputs, batch.targets, random.at("augment", number)))
         same = batch.targets is batch.inputs
         # What is random is drawn for the whole minibatch, whoever computes which of its rows.
         if noise.is_identity:

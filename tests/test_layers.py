@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "aerun").rglob("*.py"))}
 PARTS = ("noise", "sparsity", "latent", "loss", "optimizer", "scheduler", "model")
-SHARED = {"aerun.spec", "aerun.errors", "aerun.terms", "aerun.activation", "aerun.similarity"}
+SHARED = {"aerun.spec", "aerun.errors", "aerun.terms", "aerun.activation", "aerun.similarity", "aerun.geometry"}
 
 
 def imports(path: Path) -> set[str]:

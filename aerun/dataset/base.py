@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from aerun.dataset.augment import Augment
 from aerun.dataset.binary import binarised, check_binarisable
 from aerun.dataset.cache import files_key
 from aerun.dataset.content import check_finite, checksum
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     Images = Tensor | Rows
 
+OpenShare = Annotated[float, Range(0, 1, high_open=True)]
 HeldOut = NonNegativeInt | Annotated[float, Range(0, 1, high_open=True)]
 CHUNK = 4096
 MOST_CHUNK = 1 << 30  # bytes
@@ -56,13 +58,15 @@ class Split:
     """One part: inputs[N,...], targets[N,...] (the same tensor where nothing tells them apart), labels[N].
 
     What is larger than ``dataset.memory_limit`` is no tensor but rows of a file, of which slices are tensors.
-    ``binarise``: these are probabilities, of which every minibatch is a binary draw of its own.
+    ``binarise``: these are probabilities, of which every minibatch is a binary draw of its own. ``augment``: what is
+    done to every minibatch that is trained on.
     """
 
     inputs: Images
     targets: Images
     labels: Tensor | None
     binarise: bool = False
+    augment: Augment | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -123,7 +127,8 @@ class Dataset:
     that is larger is not held in memory but read in shuffled chunks. ``classes``: only
     images with these labels. ``binarise``: grey images in [0,1] are the
     probabilities of binary ones, drawn once (``static``, by ``split_seed``) or anew for every minibatch (``dynamic``;
-    validation and test images are drawn once all the same).
+    validation and test images are drawn once all the same). ``flip``, ``zoom``: training images are mirrored, and parts
+    of them scaled up to the whole, anew for every minibatch and targets alike (``aerun.dataset.augment``).
     """
 
     validation: HeldOut
@@ -136,12 +141,16 @@ class Dataset:
     memory_limit: Count | str | None = None
     classes: list[NonNegativeInt] | None = None
     binarise: Literal["none", "static", "dynamic"] = "none"
+    flip: bool = False
+    zoom: OpenShare = 0.0
 
     def __post_init__(self) -> None:
         if self.memory_limit is not None:
             parse_bytes(self.memory_limit)
         if self.classes == []:
             raise ValueError("classes=[]: must list at least one label, or be null")
+        if self.binarise != "none" and (self.flip or self.zoom):
+            raise ValueError(f"binarise={self.binarise}: goes with neither dataset.flip nor dataset.zoom")
         if self.binarise != "none" and self.normalize != "none":
             raise ValueError(f"binarise={self.binarise} and dataset.normalize={self.normalize}: use one or the other")
         if self.binarise != "none" and self.input_transform != self.target_transform:
@@ -216,6 +225,9 @@ class Dataset:
             chunk_bytes=chunk_bytes,
         )
         data.train.binarise = self.binarise == "dynamic"
+        if augment := Augment(self.flip, self.zoom):
+            augment.check(data.input_shape, data.output_shape)
+            data.train.augment = augment
         if self.normalize == "standardise":
             data.input_statistics = statistics(data.train.inputs)
             data.target_statistics = data.input_statistics if data.same else statistics(data.train.targets)

@@ -33,12 +33,6 @@ class Crop:
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """images[B,C,H,W] float -> crops of the same shape, read between pixels by bilinear interpolation."""
-        from torch.nn.functional import affine_grid, grid_sample
+        from aerun.geometry import zoomed
 
-        draws = images.new_empty(len(images), 3).uniform_(generator=generator)
-        scale = 1 - self.amount * draws[:, :1]
-        map_ = images.new_zeros(len(images), 2, 3)  # from a place in the crop to one in the image, both in [-1,1]
-        map_[:, 0, 0] = map_[:, 1, 1] = scale[:, 0]
-        map_[:, :, 2] = (1 - scale) * (2 * draws[:, 1:] - 1)
-        grid = affine_grid(map_, list(images.shape), align_corners=False)
-        return grid_sample(images, grid, padding_mode="border", align_corners=False)
+        return zoomed(images, self.amount, images.new_empty(len(images), 3).uniform_(generator=generator))

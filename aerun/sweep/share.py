@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from aerun.dataset.augment import Augment
 from aerun.dataset.base import Data, Split
 from aerun.files import replacing
 from aerun.sweep.job import SHARED
@@ -43,6 +44,7 @@ def share(data: Data, path: Path) -> None:
         if pair is not None:
             tensors |= {f"{name}_mean": pair[0].contiguous().clone(), f"{name}_deviation": pair[1].contiguous().clone()}
     about = {"checksum": data.checksum, "classes": json.dumps(data.classes), "binarise": str(data.train.binarise)}
+    about["augment"] = json.dumps(asdict(data.train.augment or Augment()))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         save_file(_apart(tensors), temporary, about)
@@ -78,6 +80,7 @@ def mapped(path: Path, device: torch.device) -> Data:
     train, test = split("train"), split("test")
     assert train is not None and test is not None
     train.binarise = about["binarise"] == "True"
+    train.augment = Augment(**json.loads(about["augment"])) or None
     classes = json.loads(about["classes"])
     inputs, targets = statistics("input"), statistics("target")
     if inputs is not None and train.inputs is train.targets:
