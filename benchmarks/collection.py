@@ -21,6 +21,7 @@ from benchmarks.page import write_section
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 HEAD = "# Gallery\n\nEvery section is written by the command that it names, never by hand.\n"
 QUERIES, NEIGHBOURS, PAIRS, CLUSTERS = 6, 9, 24, 12
+SAME = 1e-9
 
 
 def collection_part(run, folder: Path, pictures: Path) -> str:
@@ -42,9 +43,7 @@ def collection_part(run, folder: Path, pictures: Path) -> str:
     write_picture(pictures / "found.png", found_sheet(thumbnails, wanted, found))
     near = near_threshold(run, made)
     pairs = duplicates(made, near)
-    # Those that are not the same to the last bit are the ones to look at: the farthest that still count.
-    farthest = type(pairs)(pairs.rows[-PAIRS:], pairs.distances[-PAIRS:])
-    write_picture(pictures / "duplicates.png", pairs_sheet(thumbnails, farthest, PAIRS))
+    write_picture(pictures / "duplicates.png", pairs_sheet(thumbnails, _drawn(pairs), PAIRS))
     _, images = collection_inputs(run, made, 1000)
     parts = [
         "## A collection: fingerprints, search, clusters",
@@ -53,12 +52,24 @@ def collection_part(run, folder: Path, pictures: Path) -> str:
         f"The nearest of {QUERIES} drawings that were drawn by lot (`aerun-search --sheet`):",
         _shown("What is most like six drawings", pictures / "found.png"),
         f"{len(pairs.rows):,} pairs are no farther apart than a drawing from its own JPEG of half the size "
-        f"(`--duplicates auto`, {near:.3g}), {int((pairs.distances < 1e-9).sum()):,} of them with the same code. The "
-        f"last {PAIRS}, the least alike:",
+        f"(`--duplicates auto`, {near:.3g}), {int((pairs.distances < SAME).sum()):,} of them with the same code, in "
+        f"{len(pairs.groups()):,} groups. Some with different codes, drawn by lot, one of a group:",
         _shown("Near-duplicates, in pairs", pictures / "duplicates.png"),
         *_clusters(made, thumbnails, pictures),
     ]
     return "\n\n".join(parts)
+
+
+def _drawn(pairs):
+    """Pairs of different codes, one of each group, in the order of their distances."""
+    group = {row: number for number, rows in enumerate(pairs.groups()) for row in rows}
+    seen, kept = set[int](), list[int]()
+    for number in np.random.default_rng(0).permutation(np.flatnonzero(pairs.distances > SAME)).tolist():
+        if group[pairs.rows[number, 0]] not in seen and len(kept) < PAIRS:
+            kept.append(number)
+            seen.add(group[pairs.rows[number, 0]])
+    kept.sort()
+    return type(pairs)(pairs.rows[kept], pairs.distances[kept])
 
 
 def _clusters(made, thumbnails, pictures: Path) -> list[str]:

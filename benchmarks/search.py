@@ -73,14 +73,14 @@ def work(asked) -> int:
                 rows, median, worst = timed(index, queries)
                 true = rows if true is None else true
                 found = np.mean([len(set(a) & set(b)) / NEIGHBOURS for a, b in zip(rows, true, strict=True)])
-                slowest = max(slowest, worst) if kind == "exact" else slowest
+                slowest = max(slowest, median) if kind == "exact" else slowest
                 lines.append(
                     f"| {kind} | {metric} | {len(codes):,} x {size} | {ready:.2f} | {median * 1000:.1f} | "
                     f"{worst * 1000:.1f} | {found:.1%} |"
                 )
                 print(lines[-1], flush=True)
     met = slowest < TARGET
-    verdict = f"The slowest exact query took {slowest:.3f} s, the target is {TARGET} s: {'met' if met else 'NOT met'}."
+    verdict = f"The slowest exact median is {slowest:.4f} s, the target {TARGET} s: {'met' if met else 'NOT met'}."
     where = circumstances("search.py", "cpu", "one process", ("numpy", "faiss-cpu"))
     title = f"## Times among {asked.count:,} codes"
     head = f"{ASKED} queries, one by one, {NEIGHBOURS} neighbours each. {verdict}"
@@ -90,7 +90,7 @@ def work(asked) -> int:
         if not PAGE.exists():
             PAGE.write_text(HEAD)
         write_section(f"times {asked.count}", text, PAGE)
-    return 0 if met or asked.count > 100_000 else 1
+    return 0 if met else 1
 
 
 if __name__ == "__main__":

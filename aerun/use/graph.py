@@ -33,6 +33,7 @@ class GraphIndex(Index):
 
     def __init__(self, codes: np.ndarray, metric: Metric = "cosine", keep: Path | None = None) -> None:
         super().__init__(codes, metric)
+        logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells which of its builds it loads
         try:
             import faiss
         except ImportError as error:

@@ -153,6 +153,18 @@ class Pairs(NamedTuple):
     rows: np.ndarray
     distances: np.ndarray
 
+    def groups(self) -> list[list[int]]:
+        """Rows that pairs connect, the largest group first: what is there in many copies is one of these."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        rows, members = np.unique(self.rows, return_inverse=True)
+        first, second = members.reshape(-1, 2).T
+        links = coo_array((np.ones(len(first), bool), (first, second)), (len(rows), len(rows)))
+        _, number = connected_components(links, directed=False)
+        parts = [rows[number == group].tolist() for group in range(number.max(initial=-1) + 1)]
+        return sorted(parts, key=lambda part: (-len(part), part))
+
 
 def duplicates(collection: Fingerprints | np.ndarray, threshold: float, *, metric: Metric = "cosine") -> Pairs:
     """All pairs of codes [N,D] that are at most ``threshold`` apart. ConfigError if there are a million of them."""

@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from aerun.errors import ConfigError
 from aerun.use import search as module
-from aerun.use.search import METRICS, Index, Metric, duplicates, open_index, search
+from aerun.use.search import METRICS, Index, Metric, Pairs, duplicates, open_index, search
 
 RANDOM = np.random.default_rng(0)
 CODES = RANDOM.normal(0, 1, (400, 24)).astype(np.float32)
@@ -89,7 +89,14 @@ def test_near_duplicates_are_all_pairs_that_near(
     assert len(wanted) > 5 and {(i, j) for i, j in found.rows.tolist()} == wanted
     assert found.rows[0].tolist() == [7, 300] and found.distances[0] < 1e-9
     assert (np.diff(found.distances) >= 0).all()
-    assert duplicates(codes, 0, metric="euclidean").rows.tolist() == [[7, 300]]
+    exact = duplicates(codes, 0, metric="euclidean")
+    assert exact.rows.tolist() == [[7, 300]] and exact.groups() == [[7, 300]]
+
+
+def test_groups_are_what_pairs_connect() -> None:
+    pairs = Pairs(np.array([[1, 5], [5, 9], [2, 3], [7, 9], [11, 12]]), np.zeros(5))
+    assert pairs.groups() == [[1, 5, 7, 9], [2, 3], [11, 12]]
+    assert Pairs(np.empty((0, 2), np.int64), np.empty(0)).groups() == []
 
 
 def test_a_threshold_that_calls_everything_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

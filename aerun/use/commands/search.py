@@ -108,6 +108,7 @@ def work(asked: argparse.Namespace) -> None:
             {"files": [fingerprints.names[row] for row in rows], "distance": float(distance)}
             for rows, distance in zip(pairs.rows.tolist(), pairs.distances, strict=True)
         ]
+        answer["groups"] = [[fingerprints.names[row] for row in rows] for rows in pairs.groups()]
     print(json.dumps(answer, indent=2, ensure_ascii=False) if asked.json else text(answer, asked.k))
     if asked.sheet is not None:
         _drawn(asked, run, fingerprints, wanted, found, pairs)
@@ -168,10 +169,13 @@ def text(answer: dict[str, Any], k: int) -> str:
         )
     if "duplicates" in answer:
         pairs = answer["duplicates"]
-        lines.append(f"{len(pairs):,} pairs are within {answer['metric']} distance {answer['threshold']:.3g}")
+        lines.append(
+            f"{len(pairs):,} pairs are within {answer['metric']} distance {answer['threshold']:.3g}, "
+            f"{sum(map(len, answer['groups'])):,} pictures in {len(answer['groups']):,} groups"
+        )
         lines += [f"  {pair['distance']:>10.5f}  {'  '.join(pair['files'])}" for pair in pairs[:SHOWN]]
         if len(pairs) > SHOWN:
-            lines.append(f"  and {len(pairs) - SHOWN:,} more: --json lists all")
+            lines.append(f"  and {len(pairs) - SHOWN:,} more: --json lists all, and the groups")
     return "\n".join(lines)
 
 
