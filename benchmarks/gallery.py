@@ -59,7 +59,11 @@ PARTS: Mapping[str, Sequence[Shown]] = {
     "Fingerprints and search": [
         Shown("embed", "embed {art} {folder} -o {out}/fingerprints.npz --views 10 --compare", prints=True),
         Shown("search", "search {art} {out}/fingerprints.npz {queries} -k 8 --sheet {out}/search.png", ["search.png"]),
-        Shown("duplicates", "search {art} {out}/fingerprints.npz --duplicates auto", prints=True),
+        Shown(
+            "duplicates",
+            "search {art} {out}/fingerprints.npz --duplicates auto --sheet {out}/duplicates.png",
+            ["duplicates.png"],
+        ),
         Shown(
             "organise",
             "organise {art} {out}/fingerprints.npz -o {out}/clusters --clusters 12",

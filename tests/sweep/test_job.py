@@ -103,6 +103,14 @@ def paths(node: dict[str, Any]) -> list[list[str]]:
     return found
 
 
+def test_a_key_that_came_later_changes_no_sweep_that_does_without_it() -> None:
+    before = {"dataset": {"size": 64}, "seed": 0}
+    now = {"dataset": {"size": 64, "flip": False, "zoom": 0.0}, "seed": 0}
+    assert identity(now) == identity(before)
+    assert identity({**now, "dataset": {**now["dataset"], "zoom": 0.1}}) != identity(before)
+    assert identity({**now, "model": {"flip": False}}) != identity(before)
+
+
 def test_identity_tells_values_apart_that_look_alike() -> None:
     values = [1, 1.5, "1", True, None, "null", "none", [1], ["1"], "", 0, False, "0"]
     assert len({identity({"seed": value}) for value in values}) == len(values)
