@@ -89,7 +89,7 @@ def parse(
         if override.startswith("noise=["):  # Hydra has merged their keys
             listed = override.partition("=")[2]
             raise ConfigError(f"{override}: several corruptions are noise=several noise/parts={listed}")
-    parts = {group: build_part(group, config[group]) for group in GROUPS}
+    parts = {group: _part(group, config[group], choices or {}, overrides) for group in GROUPS}
     protocols = _build_several(config.get(SEVERAL, {}))
     checkpointing = construct(Checkpointing, config.get("checkpoint", {}), "checkpoint")
     plain = {key: value for key, value in config.items() if key != SEVERAL}
@@ -102,6 +102,21 @@ def parse(
             protocol.check_settings(settings)
     _check_unread(settings, overrides)
     return settings
+
+
+def _part(group: str, node: Mapping[str, Any], choices: Mapping[str, str], overrides: Sequence[str]) -> Any:
+    """As ``build_part``; the error for a key that a recipe left behind, where another option was typed, says so."""
+    try:
+        return build_part(group, node)
+    except ConfigError as error:
+        left = str(error).partition(": there is no such key")
+        typed = {override.lstrip("+~").partition("=")[0] for override in overrides}
+        if not left[1] or left[0] in typed or group not in typed or choices.get("experiment", "None") == "None":
+            raise
+        raise ConfigError(
+            f"experiment={choices['experiment']} sets {left[0]}, which {group}={choices.get(group)} has not: add "
+            f"'~{left[0]}' to do without"
+        ) from error
 
 
 def _build_several(nodes: Any) -> dict[str, Any]:
