@@ -32,17 +32,12 @@ def unseen(dataset: Any, count: int) -> list[Path]:
     """Test pictures of an image folder, drawn evenly from those that are neither tiny nor huge."""
     from PIL import Image
 
-    from aerun.dataset.parts import holdout
-
-    paths, arrays = dataset.pictures(), dataset.cached() or dataset.read()
-    if len(arrays.train) + len(arrays.test) != len(paths):
-        raise SystemExit("some of the run's pictures do not decode: which ones it has not seen is not known")
-    _, rows = holdout(len(paths), dataset.test, dataset.split_seed)
+    arrays = dataset.cached() or dataset.read()
     fitting = []
-    for row in rows:
-        with Image.open(paths[row]) as picture:
+    for path in arrays.test_files or []:
+        with Image.open(path) as picture:
             if min(picture.size) >= CUT and picture.width * picture.height <= LARGEST:
-                fitting.append(paths[row])
+                fitting.append(path)
     return fitting[:: max(1, len(fitting) // count)][:count]
 
 

@@ -296,6 +296,10 @@ def test_labels_belong_to_their_pictures_where_files_are_left_out(tmp_path: Path
     assert data.classes == list("012345")
     assert data.train.labels is not None
     assert data.train.labels.tolist() == data.train.inputs[:, 0, 0, 0].tolist()
+    for arrays in (folder(tmp_path).read(), folder(tmp_path).cached()):
+        assert arrays is not None and arrays.test_files is not None
+        shown = [int(path.parent.name) for path in arrays.test_files]
+        assert shown == [int(image.max()) for image in np.asarray(arrays.test[:])]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

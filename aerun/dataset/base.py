@@ -43,7 +43,8 @@ log = logging.getLogger(__name__)
 class Arrays:
     """What a data set reads: images [N,C,H,W] (uint8, or float in the data's units) or vectors [N,F], and labels.
 
-    Images are arrays, or rows of a file in the cache.
+    Images are arrays, or rows of a file in the cache. ``test_files``: those that the test images come from, if each has
+    one of its own.
     """
 
     train: np.ndarray | Rows
@@ -51,6 +52,7 @@ class Arrays:
     train_labels: np.ndarray | None = None
     test_labels: np.ndarray | None = None
     classes: list[str] | None = None
+    test_files: list[Path] | None = None
 
 
 @dataclass

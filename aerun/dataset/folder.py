@@ -99,6 +99,7 @@ class ImageFolder(Dataset):
         kept = np.array([index for index in range(len(paths)) if index not in bad])
         train_rows, test_rows = holdout(len(kept), self.test, self.split_seed)
         arrays = Arrays(take(kept[train_rows]), take(kept[test_rows]))
+        arrays.test_files = [paths[index] for index in kept[test_rows]]
         tops = [paths[index].relative_to(root).parts for index in kept]
         if all(len(parts) > 1 for parts in tops):
             arrays.classes = sorted({parts[0] for parts in tops})
