@@ -57,7 +57,7 @@ class Shown:
 
 PARTS: Mapping[str, Sequence[Shown]] = {
     "Fingerprints and search": [
-        Shown("embed", "embed {art} {folder} -o {out}/fingerprints.npz --views 10 --compare", prints=True),
+        Shown("embed", "embed {art} {folder} -o {out}/fingerprints.npz --compare", prints=True),
         Shown("search", "search {art} {out}/fingerprints.npz {queries} -k 8 --sheet {out}/search.png", ["search.png"]),
         Shown(
             "duplicates",
