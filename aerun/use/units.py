@@ -64,7 +64,8 @@ class Dictionary:
 
 
 def dictionary(run: Opened, images: Tensor, most: int = 24, top: int = 8) -> Dictionary:
-    """The ``most`` used code units over images[N,*shape], and the ``top`` images that excite each most.
+    """The ``most`` used code units over images[N,*shape], and the ``top`` images that excite each most. Units that are
+    not used at all are left out (if any is used).
 
     A unit of a feature map is a channel, excited by its largest position. Where the decoder is one linear layer, what a
     unit adds is that layer's column, and its use the mean absolute value times the column's length; else it is what the
@@ -80,10 +81,11 @@ def dictionary(run: Opened, images: Tensor, most: int = 24, top: int = 8) -> Dic
         heights = sizes / (by_unit != 0).float().mean((0, 2)).clamp_min(1e-12)
         weights = effects(run, heights)
         use = sizes * weights.flatten(1).norm(dim=1) / heights.clamp_min(1e-12)
-    numbers = use.cpu().argsort(descending=True, stable=True)[:most]
+    use = use.cpu()
+    numbers = use.argsort(descending=True, stable=True)[: min(most, int((use > 0).sum()) or most)]
     values, rows = by_unit.amax(2).topk(min(top, len(images)), dim=0)
     return Dictionary(
-        numbers.tolist(), weights.detach().cpu()[numbers], use.cpu()[numbers], rows.T[numbers], values.T[numbers]
+        numbers.tolist(), weights.detach().cpu()[numbers], use[numbers], rows.T[numbers], values.T[numbers]
     )
 
 

@@ -117,6 +117,8 @@ def test_a_dictionary_is_sorted_by_use_and_shows_what_excites_most(trained: Trai
         np.testing.assert_allclose(found.values[row].numpy(), order, rtol=1e-6)
         np.testing.assert_allclose(codes[found.images[row].numpy(), number], order, rtol=1e-6)
     assert dictionary(run, images, rows=3).shape[2] == 3
+    used = int((use > 0).sum())
+    assert used < len(use) and len(found_units(run, images, most=len(use)).numbers) == used
 
 
 def test_the_units_of_feature_maps_are_channels(trained: Trained) -> None:
