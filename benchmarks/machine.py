@@ -50,7 +50,8 @@ def circumstances(script: str, device: str, threads: str, packages: Sequence[str
     words = (
         word for word, before in zip(sys.argv[1:], ["", *sys.argv[1:]], strict=False) if "--json" not in (word, before)
     )
-    command = " ".join(["python", f"benchmarks/{script}", *words])  # where the rounds go is nobody else's matter
+    words = ("RUN" if word.startswith("/") else word for word in words)
+    command = " ".join(["python", f"benchmarks/{script}", *words])  # where things lie is nobody else's matter
     place = f"{processor()}, {cores()} cores, {threads}"
     if device.startswith("cuda"):
         import torch
