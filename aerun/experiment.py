@@ -19,6 +19,7 @@ from aerun.dataset.base import Data
 from aerun.doctor.monitor import conclusion
 from aerun.errors import ConfigError, DataError, DivergedError
 from aerun.files import leftovers, storage_error, write_text
+from aerun.identity import identity
 from aerun.layerwise import take_over
 from aerun.lock import NAME as LOCK
 from aerun.lock import FolderLock
@@ -125,7 +126,7 @@ def claim(folder: Path, settings: Settings, config: Mapping[str, Any]) -> dict[s
     if not (folder / CONFIG).exists():
         return None
     stored = read_config(folder)
-    if settings.resume is None and stored != config:
+    if settings.resume is None and identity(stored) != identity(config):
         raise ConfigError(f"{folder}: holds a run of another configuration; choose another hydra.run.dir")
     epochs, before = settings.trainer.epochs, stored["trainer"].get("epochs", settings.trainer.epochs)
     if epochs < before:

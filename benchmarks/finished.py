@@ -23,9 +23,9 @@ def composed(commands: Iterable[Sequence[str]]) -> list[dict[str, Any]]:
 
 def finished(sweep: Path, configs: Iterable[dict[str, Any]]) -> list[tuple[Path, dict[str, Any]] | None]:
     """Of each configuration the run folder and summary in the sweep's folder; None where it has not finished there."""
+    from aerun.identity import identity
     from aerun.runfolder import read_summary
     from aerun.sweep.index import read_index
-    from aerun.sweep.job import identity
 
     index = read_index(sweep)
     names = index.names() if index else {}

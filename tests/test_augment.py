@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from aerun.dataset.augment import Augment
 from aerun.errors import ConfigError
@@ -78,3 +79,16 @@ def test_a_run_sees_other_images_in_every_epoch_and_is_evaluated_on_the_same(com
     assert plain[1]["validation/loss"] == pytest.approx(changed[1]["validation/loss"], rel=1e-6)
     again = lines("again", "dataset.flip=true", "dataset.zoom=0.3")
     assert [line["train/loss"] for line in again] == [line["train/loss"] for line in changed]
+
+
+def test_a_run_that_began_before_there_were_these_keys_is_the_same(compose: Compose, tmp_path: Path) -> None:
+    from aerun.experiment import claim
+
+    config = compose(["dataset=random"])
+    (tmp_path / "config.yaml").write_text(
+        yaml.safe_dump({**config, "dataset": {k: v for k, v in config["dataset"].items() if k not in ("flip", "zoom")}})
+    )
+    assert claim(tmp_path, parse(config), config) is None
+    other = compose(["dataset=random", "dataset.flip=true"])
+    with pytest.raises(ConfigError, match="holds a run of another configuration"):
+        claim(tmp_path, parse(other), other)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from aerun.identity import identity
 from aerun.sweep.index import Index
-from aerun.sweep.job import identity
 from benchmarks.paper_rows import ROWS, Row
 from benchmarks.papers import (
     Measured,

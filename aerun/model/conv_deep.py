@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from aerun.model.spec import Codec, ModelSpec, Shape, check_image_shape
-from aerun.spec import Count, Size
+from aerun.spec import Range, Size
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,10 +34,10 @@ class DeepConvolutional(ModelSpec):
     width: Size
     widest: Size
     patch: Literal[2, 4]
-    blocks: Count
+    blocks: Annotated[int, Range(1, 64)]
     block: Literal["residual", "plain"]
     norm: Literal["group", "none"]
-    levels: Count | None
+    levels: Annotated[int, Range(1, 16)] | None
     code_size: Size
 
     def __post_init__(self) -> None:

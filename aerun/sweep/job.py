@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,10 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# What a run's outcome does not depend on.
-NOT_IDENTITY = ("resume", "sweep")
-# Keys that came after sweeps had been run, at the values that change nothing: without them a sweep goes on as the same.
-CAME_LATER: Mapping[str, Mapping[str, Any]] = {"dataset": {"flip": False, "zoom": 0.0}}
 SHARED = ".data"  # a folder in the sweep's: data sets, decoded once for all jobs
 STOP = ".stop"  # a file in the sweep's folder: begin nothing, and end what runs as after Ctrl-C
 SHOWN, LONGEST, DIGITS = 20, 60, 8  # TensorBoard shows about 20 characters of a run's name
@@ -38,28 +32,6 @@ class Job:
         """The varied settings, to be read by a person."""
         varied = " ".join(f"{key}={shown(value)}" for key, value in self.values.items())
         return varied or " ".join(self.overrides) or "the default run"
-
-
-def identity(config: Mapping[str, Any]) -> str:
-    """A digest of the resolved configuration. Whatever it was typed as, the same run has the same."""
-    content = {key: _as_before(key, value) for key, value in config.items() if key not in NOT_IDENTITY}
-    return hashlib.sha256(json.dumps(_canonical(content), sort_keys=True).encode()).hexdigest()
-
-
-def _as_before(group: str, node: Any) -> Any:
-    later = CAME_LATER.get(group, {})
-    if not isinstance(node, Mapping) or not later:
-        return node
-    return {key: value for key, value in node.items() if key not in later or value != later[key]}
-
-
-def _canonical(value: Any) -> Any:
-    """Whole numbers as such: a learning rate of 1.0 is one of 1."""
-    if isinstance(value, Mapping):
-        return {str(key): _canonical(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def shown(value: Any) -> str:

@@ -17,9 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 from aerun.compose import group_choices, run_config
 from aerun.console import explain
 from aerun.errors import AerunError, ConfigError
+from aerun.identity import identity
 from aerun.settings import Settings, parse
 from aerun.sweep.index import Index
-from aerun.sweep.job import Job, identity, names
+from aerun.sweep.job import Job, names
 from aerun.sweep.points import Point
 
 

@@ -21,13 +21,14 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from aerun.errors import ConfigError
+from aerun.identity import identity
 from aerun.lock import FolderLock
 from aerun.runfolder import CONFIG, read_config
 from aerun.spec import construct
 from aerun.sweep import points
 from aerun.sweep.drive import Drive, number_of, table
 from aerun.sweep.index import ENDED, FAILED, Index, read_index, state
-from aerun.sweep.job import SHARED, Job, identity, shown
+from aerun.sweep.job import SHARED, Job, shown
 from aerun.sweep.launcher import Launcher, build_launcher
 from aerun.sweep.plan import Composed, Composer, jobs_of
 from aerun.sweep.remote import CHECK

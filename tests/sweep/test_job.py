@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aerun.sweep.job import LONGEST, SHOWN, Job, identity, names
+from aerun.identity import identity
+from aerun.sweep.job import LONGEST, SHOWN, Job, names
 
 KEYS = ["model", "seed", "optimizer.lr", "sparsity.k", "+trainer.new", "dataset.root", "model.hidden", "trainer.tsne"]
 VALUES = st.one_of(

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from aerun.identity import identity
 from aerun.sweep.index import Index
-from aerun.sweep.job import Job, identity
+from aerun.sweep.job import Job
 from aerun.sweep.plan import Composer, jobs_of
 from tests.sweep.conftest import MakeComposer
 
