@@ -94,7 +94,7 @@ def test_a_glob_goes_over_the_options_that_there_are(composer: Any) -> None:
     [axis] = axes(["sparsity=glob(*topk*)"], composer.parser)
     assert sorted(axis.overrides) == ["sparsity=topk", "sparsity=topk_lifetime"]
     [axis] = axes(["model=glob(*,exclude=*conv*)"], composer.parser)
-    assert sorted(axis.overrides) == ["model=fc", "model=fc_deep", "model=fc_vae", "model=vae"]
+    assert sorted(axis.overrides) == ["model=fc", "model=fc_deep", "model=fc_vae", "model=unet", "model=vae"]
 
 
 def test_of_a_key_typed_twice_the_last_counts() -> None:
