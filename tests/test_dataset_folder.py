@@ -370,6 +370,8 @@ def test_a_link_to_nothing_is_left_out(tmp_path: Path) -> None:
     greys(tmp_path, [10, 20, 30])
     (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
     assert len(read(tmp_path)) == 3
+    data = folder(tmp_path).load(CPU)  # through the cache
+    assert len(data.train) + len(data.test) == 3
 
 
 def test_size_must_be_one_or_two_numbers(tmp_path: Path) -> None:

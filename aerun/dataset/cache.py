@@ -100,7 +100,10 @@ def files_key(what: str, root: Path, paths: Sequence[Path]) -> str:
     """
     digest = hashlib.sha256()
     for path in paths:
-        about = path.stat()
+        try:
+            about = path.stat()
+        except OSError:  # a link to nothing: it is for the decoder to say so
+            about = path.lstat()
         name = os.fsencode(path.relative_to(root))
         where = os.fsencode(path.resolve()) if path.is_symlink() else b""
         digest.update(b"%d %d %d %b %b\0" % (about.st_size, about.st_mtime_ns, len(name), name, where))
