@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import warnings
@@ -38,7 +39,6 @@ class Decoder:
         With ``root`` a link to a file outside of it counts as one that does not decode.
         """
         import numpy as np
-        from PIL import Image
 
         within = None if root is None else root.resolve()
         threads = os.cpu_count() or 1
@@ -52,14 +52,8 @@ class Decoder:
             except Exception as error:  # damaged metadata make Pillow raise nearly anything
                 return error
 
-        # Pillow decodes and resizes outside the interpreter lock, so threads are enough. It warns of pictures half as
-        # large as those that it refuses; a collection of large scans should not fill the screen with that.
-        with (
-            ThreadPoolExecutor(threads) as pool,
-            warnings.catch_warnings(),
-            counting("pictures", len(paths)) as bar,
-        ):
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # Pillow decodes and resizes outside the interpreter lock, so threads are enough.
+        with ThreadPoolExecutor(threads) as pool, any_size(), counting("pictures", len(paths)) as bar:
             for start in range(0, len(paths), size):
                 part = paths[start : start + size]
                 chunk = np.zeros((len(part), *self.shape), np.uint8)
@@ -95,6 +89,17 @@ class Decoder:
             picture = picture.resize((width, height), resample)
         pixels = np.asarray(picture, np.uint8)
         return np.ascontiguousarray(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))
+
+
+@contextlib.contextmanager
+def any_size() -> Iterator[None]:
+    """Without Pillow's warnings of pictures half as large as those that it refuses: a collection of large scans should
+    not fill the screen with them."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def list_pictures(root: Path) -> list[Path]:

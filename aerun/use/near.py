@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps
 
-from aerun.dataset.pictures import over_white
+from aerun.dataset.pictures import any_size, over_white
 from aerun.use.fingerprints import Fingerprints
 from aerun.use.pictures import as_bytes
 from aerun.use.search import Index, Metric, exact_distances
@@ -58,7 +58,7 @@ def copied(
             small = Image.fromarray(picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0))
             copies.append(decoder.fitted(as_jpeg(small)))
         else:
-            with Image.open(Path(fingerprints.root) / fingerprints.names[row]) as opened:
+            with any_size(), Image.open(Path(fingerprints.root) / fingerprints.names[row]) as opened:
                 whole = over_white(ImageOps.exif_transpose(opened)).convert("RGB")
             copies.append(decoder.fitted(as_jpeg(whole.reduce(2) if min(whole.size) > 1 else whole)))
     return torch.from_numpy(pixels), torch.from_numpy(np.stack(copies)), rows

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from aerun.dataset.pictures import any_size
 from aerun.files import storage_error, write_bytes
 
 DEEP = ("I;16", "I;16B", "I;16L", "I")
@@ -58,8 +58,7 @@ def read_scan(path: Path) -> Scan:
     """
     from PIL import Image, ImageOps
 
-    with warnings.catch_warnings(), Image.open(path) as opened:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with any_size(), Image.open(path) as opened:
         picture = ImageOps.exif_transpose(opened)
         about = {key: picture.info[key] for key in KEPT if picture.info.get(key)}
         if picture.mode in DEEP:

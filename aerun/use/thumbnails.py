@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aerun.dataset.pictures import over_white
+from aerun.dataset.pictures import any_size, over_white
 from aerun.errors import DataError
 from aerun.use.embed import PARTS, own_data
 from aerun.use.fingerprints import Fingerprints
@@ -62,7 +62,7 @@ def thumbnail(path: Path) -> np.ndarray:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as opened:
+        with any_size(), Image.open(path) as opened:
             opened.draft("RGB", (2 * SIDE, 2 * SIDE))  # JPEG decodes small at once
             picture = over_white(ImageOps.exif_transpose(opened)).convert("RGB")
             picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
