@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import NoReturn
 
 from aerun.errors import ConfigError
@@ -26,6 +27,24 @@ class Parser(argparse.ArgumentParser):
 
 def count(text: str) -> int:
     """For ``type=`` of an argument: a whole number, at least 1."""
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}': must be a whole number, at least 1")
+    return int(text)
+
+
+def positive(text: str) -> float:
+    """For ``type=`` of an argument: a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}': must be a number above 0")
+    return value
+
+
+def seed(text: str) -> int:
+    """For ``type=`` of a seed: a whole number, as NumPy and scikit-learn take them."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"'{text}': must be a whole number from 0 to {2**32 - 1}")
     return int(text)

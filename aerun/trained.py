@@ -51,7 +51,7 @@ def load(folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: 
         raise DataError(f"{folder}: has no readable {ENVIRONMENT}, which says the data's shape ({error})") from error
     autoencoder = of_shape(settings, shapes)
     load_model(weights_of(folder), autoencoder)
-    return autoencoder.to(choose_device(device)).eval()
+    return autoencoder.to(choose_device(device, "device")).eval()
 
 
 def of_shape(settings: Settings, shapes: Mapping[str, Any]) -> Autoencoder:

@@ -255,6 +255,8 @@ def test_what_cannot_be_made_is_said_in_a_line(
         (["interpolate", plain, "0", "1", "--steps", "1"], "--steps 1: must be 2 at least"),
         (["interpolate", plain, "0", str(tmp_path)], "is a folder; one picture is needed"),
         (["arithmetic", plain, "0", "1"], "is no sum"),
+        (["traverse", plain, "--deviations", "nan"], "'nan': must be a number above 0"),
+        (["samples", plain, "--seed", "-1"], "must be a whole number from 0"),
     ):
         assert command([*words, *out], monkeypatch) == 1
         error = capsys.readouterr().err

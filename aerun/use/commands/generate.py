@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aerun.arguments import Parser, count
+from aerun.arguments import Parser, count, positive, seed
 from aerun.errors import ConfigError
 from aerun.use.command import run_command, takes_device
 
@@ -58,14 +58,14 @@ def parser() -> Parser:
     traverse = kind("traverse", "one code value at a time", "  %(prog)s RUN 3 -o made --rows 5 --gif")
     traverse.add_argument("image", metavar="IMAGE", nargs="?", help="whose other code values stay (else their means)")
     traverse.add_argument("--rows", type=count, default=10, help="how many code values, the most used first (10)")
-    traverse.add_argument("--deviations", type=float, default=3.0, help="how far, on either side of the mean (3)")
+    traverse.add_argument("--deviations", type=positive, default=3.0, help="how far, on either side of the mean (3)")
     arithmetic = kind("arithmetic", "sums of codes, decoded", "  %(prog)s RUN a.png - b.png + c.png -o made")
     arithmetic.add_argument("terms", metavar="TERM", nargs="+", help="images, with + or - between them")
     compare = kind("compare", "points where no codes are, decoded by each run", "  %(prog)s AE_RUN VAE_RUN -o made")
     compare.add_argument("runs", metavar="RUN", nargs="+", help="folders of runs, an autoencoder and a VAE, say")
     for part in (samples, between, traverse, arithmetic, compare):
         part.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the pictures go")
-        part.add_argument("--seed", type=int, default=0)
+        part.add_argument("--seed", type=seed, default=0, help="of all that is drawn (0)")
         takes_device(part)
         if part is not compare:
             part.add_argument("--frames", action="store_true", help="each step as a PNG of its own, too")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aerun.arguments import Parser, count
+from aerun.arguments import Parser, count, seed
 from aerun.errors import ConfigError
 from aerun.use.command import run_command, takes_run
 
@@ -55,7 +55,7 @@ def parser() -> Parser:
     add("--dictionary", action="store_true", help="the dictionary of codes that are not sparse, too")
     add("--rows", type=count, default=24, help="units in the dictionary (24)")
     add("--top", type=count, default=8, help="images beside each unit (8)")
-    add("--seed", type=int, default=0)
+    add("--seed", type=seed, default=0, help="of t-SNE, UMAP and the random points (0)")
     return result
 
 

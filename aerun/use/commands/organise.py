@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aerun.arguments import Parser, count
+from aerun.arguments import Parser, count, seed
 from aerun.use.command import run_command, takes_run
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def parser() -> Parser:
     result.add_argument("--metric", choices=METRICS, default="cosine", help="cosine: codes of length 1 (cosine)")
     result.add_argument("--smallest", type=count, metavar="N", help="of hdbscan: pictures in the smallest cluster")
     result.add_argument("--links", action="store_true", help="a folder for each cluster, with links to its pictures")
-    result.add_argument("--seed", type=int, default=0, help="of the clusters' first centres and of samples (0)")
+    result.add_argument("--seed", type=seed, default=0, help="of the clusters' first centres and of samples (0)")
     return result
 
 
