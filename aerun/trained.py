@@ -104,7 +104,7 @@ def reopened(folder: Path, config: Mapping[str, Any], summary: Mapping[str, Any]
     if summary is not None and data.checksum != summary["dataset_checksum"]:
         raise DataError(f"{folder}: its data have changed, {summary['dataset_checksum']} then, {data.checksum} now")
     parts = build_parts(settings, data, device)
-    load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
+    load_model(weights_of(folder), parts.autoencoder)
     return parts
 
 
@@ -126,7 +126,7 @@ def reevaluate(
     data = _same_data(settings, folder, device, before["dataset_checksum"])
     parts = build_parts(settings, data, device)
     refuse(further, data, parts.autoencoder)
-    progress = load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
+    progress = load_model(weights_of(folder), parts.autoencoder)
     final = before["steps"] + 1
     with Tracker(folder, events=False) as tracker:
         after = summarise(settings, parts, progress, lambda tag, pixels: tracker.picture(tag, pixels, final))

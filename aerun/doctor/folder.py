@@ -14,7 +14,7 @@ from aerun.doctor.examination import Examination
 from aerun.doctor.judge import judge
 from aerun.doctor.recorded import from_files
 from aerun.doctor.verdict import Verdict
-from aerun.runfolder import CHECKPOINTS, read_config, read_metrics, read_status, read_summary
+from aerun.runfolder import read_config, read_metrics, read_status, read_summary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +50,7 @@ def diagnose(folder: str | os.PathLike[str], *, data: bool = True, trusted_packa
     folder = Path(folder)
     config = read_config(folder) | {"trusted_packages": list(trusted_packages)}
     summary, lines, status = read_summary(folder), read_metrics(folder), read_status(folder) or {}
-    if data and (folder / CHECKPOINTS / "best.safetensors").exists():
+    if data and _has_weights(folder):
         examination = _with_data(folder, config, lines, summary)
     else:
         examination = from_files(config, lines, summary)
@@ -95,6 +95,12 @@ def diagnose_model(
     finally:
         model.train(was_training)
     return Diagnosis(tuple(judge(examination)), examination)
+
+
+def _has_weights(folder: Path) -> bool:
+    from aerun.trained import weights_of
+
+    return weights_of(folder).exists()
 
 
 def _with_data(

@@ -85,6 +85,11 @@ def test_the_weights_load_as_a_run_with_their_numbers(exported: Path, trained: T
     (exported / "model.safetensors").write_bytes(content)
 
 
+def test_the_doctor_looks_at_an_exported_run_as_at_the_run(exported: Path, trained: Trained) -> None:
+    ours, theirs = (aerun.diagnose(folder).examination for folder in (exported, trained(*TOPK)))
+    assert ours.fit == theirs.fit and ours.layers == theirs.layers
+
+
 def test_the_card_says_what_it_is(exported: Path, trained: Trained) -> None:
     card = (exported / "README.md").read_text()
     summary = open_run(trained(*TOPK)).summary
