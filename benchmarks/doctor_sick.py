@@ -92,9 +92,13 @@ class Deaf(FullyConnected):
     """The decoder's weights are 0 and stay so: it gives its bias whatever the code."""
 
     def build(self, input_shape: Shape, output_shape: Shape, parameters_per_code: int) -> Codec:
+        import torch
+
         codec = super().build(input_shape, output_shape, parameters_per_code)
-        codec.decoder[0].weight.data.zero_()  # type: ignore[index, union-attr, operator]
-        codec.decoder[0].weight.requires_grad_(False)  # type: ignore[index, union-attr, operator]
+        layer = codec.decoder[0]  # type: ignore[index]
+        nothing = torch.zeros_like(layer.weight)  # type: ignore[union-attr, arg-type]
+        del layer.weight  # type: ignore[union-attr]
+        layer.register_buffer("weight", nothing)  # type: ignore[union-attr]  # training thaws every parameter
         return codec
 
 

@@ -169,11 +169,11 @@ def swings(curve: Curve) -> bool:
 
 
 def learning_rate_too_low(e: Examination) -> Verdict | None:
-    """Updates so small that the weights are near where they began."""
+    """Updates so small that the weights are near where they began; none at all are for another reason."""
     curve = e.curve
     if not e.final or curve is None or curve.update is None or e.fit is None or e.fit.explained > 0.5:
         return None
-    if curve.update > 3e-3 or still_layers(e) or (e.pca_explained is not None and e.pca_explained < 0.3):
+    if not 0 < curve.update <= 3e-3 or still_layers(e) or (e.pca_explained is not None and e.pca_explained < 0.3):
         return None
     evidence = f"one update changes the weights by {curve.update:.2g} of themselves in the first epoch; {_explained(e)}"
     return Verdict(TOO_LOW, "sick", evidence, times(e, "optimizer.lr", 10), COLLAPSES | POOR)
@@ -193,7 +193,11 @@ def _state(e: Examination) -> str:
 
 def _explained(e: Examination) -> str:
     fit = e.fit
-    return "" if fit is None else f"{max(fit.explained, -99):.2f} of the variance explained"
+    if fit is None:
+        return ""
+    if fit.explained < -9:
+        return f"the error is {1 - fit.explained:.2g} times that of the mean image"
+    return f"{fit.explained:.2f} of the variance explained"
 
 
 def times(e: Examination, key: str, factor: float) -> str:

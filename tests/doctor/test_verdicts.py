@@ -50,6 +50,20 @@ def test_a_decoder_that_takes_no_notice_of_codes() -> None:
     assert verdict.name == symptoms.IGNORED and symptoms.SAME in verdict.consequences
 
 
+def test_no_updates_at_all_are_no_matter_of_the_learning_rate() -> None:
+    deaf = dataclasses.replace(GOOD, explained=0.0, spread=0.0, exchanged=0.0)
+    still = dataclasses.replace(COURSE, update=0.0, last_update=0.0)
+    assert found(fit=deaf, curve=still) == [symptoms.IGNORED]
+    assert found(fit=deaf, curve=dataclasses.replace(still, update=1e-4)) == [causes.TOO_LOW]
+
+
+def test_an_error_far_beyond_the_mean_images_is_told_as_it_is() -> None:
+    wild = dataclasses.replace(GOOD, explained=-8.6e7, spread=1e7)
+    course = dataclasses.replace(COURSE, update=6.5)
+    [verdict] = judge(dataclasses.replace(HEALTHY, fit=wild, curve=course))
+    assert verdict.name == causes.TOO_HIGH and "8.6e+07 times that of the mean image" in verdict.evidence
+
+
 def test_dead_code_units_and_not_hidden_ones_as_many_as_are_usual() -> None:
     model = pca_autoencoder(code_activation="relu")
     model.encoder[1].bias.data.fill_(-100.0)  # type: ignore[index]
