@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -74,15 +74,15 @@ def embed_split(
 
 
 def own_data(run: Opened, part: Part, trusted_packages: Sequence[str] = ()) -> tuple[Split, list[str]]:
-    """A part of the data that the run was trained with, and the names of its classes, if it has any."""
-    import torch
+    """A part of the data that the run was trained with, and the names of its classes, if it has any.
 
+    DataError if they are not there, or have changed since.
+    """
     from aerun.dataset.binary import binarised
     from aerun.evaluation import EVALUATION_SEED
-    from aerun.settings import parse
+    from aerun.trained import load_data
 
-    dataset: Any = parse(run.config | {"trusted_packages": list(trusted_packages)}).dataset
-    data = dataset.load(torch.device("cpu"))
+    data = load_data(run.folder, trusted_packages)
     split: Split | None = getattr(data, part)
     if split is None:
         raise DataError(f"{run.folder}: its data have no {part} part (dataset.validation=0)")

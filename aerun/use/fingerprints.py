@@ -141,9 +141,11 @@ def load(path: Path) -> Fingerprints:
 
 
 def _from_npz(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    if not zipfile.is_zipfile(path):  # NumPy would say how to load it unsafely
+        raise DataError(f"{path}: is damaged, or not a file of aerun-embed")
     try:
         with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile) or "about" not in file.files:
+            if "about" not in file.files:
                 raise DataError(f"{path}: is not a file of aerun-embed")
             about = json.loads(str(file["about"][()]))
             if not isinstance(about, dict) or about.get("format") != FORMAT:

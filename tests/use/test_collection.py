@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -278,7 +279,7 @@ def test_files_that_are_none_of_ours(folder: Path, fingerprints: Path, tmp_path:
     for name, path in damaged(tmp_path, fingerprints).items():
         with pytest.raises(DataError, match=rf"{name}\.npz: is (damaged|not a file of aerun-embed)") as told:
             call(search, folder, path, "even/0.png")
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(told.value) and "pickle" not in str(told.value)
     with pytest.raises(DataError, match="there is no such file; aerun-embed makes it"):
         call(search, folder, tmp_path / "none.npz", "even/0.png")
 
@@ -293,6 +294,13 @@ def test_what_the_commands_refuse(trained: Trained, folder: Path, fingerprints: 
         (embed, (folder, "-o", tmp_path / "a.npz"), "name a FOLDER of pictures, or --split"),
         (embed, (vectors, "--split", "test", "-o", tmp_path / "a.npz"), "which are no grey or colour images"),
         (embed, (tmp_path, fingerprints.parent, "-o", tmp_path / "a.npz"), "is not a run folder"),
+        (
+            embed,
+            (folder, "--split", "test", "-o", tmp_path / "a.npz", "--device", "abacus"),
+            "device=abacus: is no device",
+        ),
+        (embed, (folder, "--split", "test", "-o", tmp_path / "a.npz", "--device", "xpu"), "device=xpu: is not there"),
+        (organise, (folder, fingerprints, "-o", tmp_path / "c", "--seed", "-1"), "must be a whole number from 0"),
         (search, (folder, fingerprints), "name an IMAGE, or --duplicates auto"),
         (search, (folder, fingerprints, "nothing.png"), "neither the name of a picture in the collection nor a file"),
         (search, (folder, fingerprints, "--duplicates", "-1"), "must be a distance, 0 or more, or auto"),
@@ -305,6 +313,22 @@ def test_what_the_commands_refuse(trained: Trained, folder: Path, fingerprints: 
             call(command, *words)
         assert message in str(told.value), words
     assert not (tmp_path / "c").exists()
+
+
+def test_data_that_have_changed_since_are_refused(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    about = json.loads((copy / "environment.json").read_text())
+    about["dataset"]["checksum"] = "0" * 16
+    (copy / "environment.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match="its data have changed"):
+        call(embed, copy, "--split", "test", "-o", tmp_path / "a.npz")
+
+
+def test_a_link_to_nothing_is_left_out(folder: Path, collection: Path, tmp_path: Path) -> None:
+    (collection / "even" / "link.png").symlink_to(tmp_path / "gone.png")
+    call(embed, folder, collection, "-o", tmp_path / "a.npz")
+    assert "even/link.png" not in load(tmp_path / "a.npz").names
 
 
 def test_links_need_files(run: Opened, tmp_path: Path) -> None:
