@@ -76,7 +76,7 @@ def parser() -> Parser:
         "--duplicates",
         metavar="DISTANCE",
         type=threshold,
-        help="all pairs of the collection that near; auto: as near as a picture is to its own JPEG",
+        help="all pairs of the collection that near; auto: as near as a picture is to its own JPEG of half the size",
     )
     result.add_argument("--json", action="store_true", help="print JSON in place of a table")
     result.add_argument("--sheet", metavar="PNG", type=picture_file, help="draw what was found")
