@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from aerun.autoencoder import Autoencoder
 from aerun.batches import Batch
-from aerun.dataset.base import Data, as_float
+from aerun.dataset.base import Data, Split, as_float
 from aerun.dataset.binary import drawn
 from aerun.graph import Recorded, record_on_cuda
 from aerun.lean import eager_step
@@ -90,7 +90,6 @@ def make_step(
     gradients = gradients_of(parts, precision, compiled, clip_norm, clip_value, cached=not graph, loss=criterion.loss)
     update = eager_step(optimizer)
     whole = not graph or all("capturable" in group for group in optimizer.param_groups)
-    binarise, augment = parts.data.train.binarise, parts.data.train.augment
     draws = autoencoder.draw(1, random.at("latent", 0)) is not None
     rates = Rates(optimizer, recorded=bool(graph) and whole)
 
@@ -106,11 +105,7 @@ def make_step(
 
     def step(batch: Batch, number: int) -> Update:
         ranks.begin(len(batch))
-        if binarise:
-            images = drawn(batch.inputs, random.at("binarise", number))
-            batch = Batch(images, images)
-        if augment:
-            batch = Batch(*augment(batch.inputs, batch.targets, random.at("augment", number)))
+        batch = anew(batch, parts.data.train, random, number)
         same = batch.targets is batch.inputs
         # What is random is drawn for the whole minibatch, whoever computes which of its rows.
         if noise.is_identity:
@@ -129,6 +124,16 @@ def make_step(
         return result
 
     return step
+
+
+def anew(batch: Batch, part: Split, random: Randomness, number: int) -> Batch:
+    """The batch as step ``number`` sees it: binary images drawn from grey ones, or images mirrored and cut."""
+    if part.binarise:
+        images = drawn(batch.inputs, random.at("binarise", number))
+        batch = Batch(images, images)
+    if part.augment:
+        batch = Batch(*part.augment(batch.inputs, batch.targets, random.at("augment", number)))
+    return batch
 
 
 def gradients_of(

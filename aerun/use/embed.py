@@ -52,9 +52,7 @@ def embed(
     return _made(run, *_encoded(run, chunks, len(pictures), views), None, [])
 
 
-def embed_split(
-    run: Opened | str | os.PathLike[str], part: Part = "test", *, trusted_packages: Sequence[str] = (), views: int = 1
-) -> Fingerprints:
+def embed_split(run: Opened | str | os.PathLike[str], part: Part = "test", *, views: int = 1) -> Fingerprints:
     """The codes of a part of the run's own data, with their labels; names are ``part/NUMBER``.
 
     DataError if the data are not there, or have no such part.
@@ -63,7 +61,7 @@ def embed_split(
 
     run = opened(run)
     run.decoder()
-    split, classes = own_data(run, part, trusted_packages)
+    split, classes = own_data(run, part)
     total = len(split)
     chunks = (
         ([f"{part}/{row:06d}" for row in range(i, min(i + CHUNK, total))], split.inputs[i : i + CHUNK])
@@ -73,22 +71,20 @@ def embed_split(
     return _made(run, *_encoded(run, chunks, total, views), labels, classes, split=part)
 
 
-def own_data(run: Opened, part: Part, trusted_packages: Sequence[str] = ()) -> tuple[Split, list[str]]:
+def own_data(run: Opened, part: Part) -> tuple[Split, list[str]]:
     """A part of the data that the run was trained with, and the names of its classes, if it has any.
 
     DataError if they are not there, or have changed since.
     """
     from aerun.dataset.binary import binarised
     from aerun.evaluation import EVALUATION_SEED
-    from aerun.trained import load_data
 
-    data = load_data(run.folder, trusted_packages)
-    split: Split | None = getattr(data, part)
+    split: Split | None = getattr(run.data, part)
     if split is None:
         raise DataError(f"{run.folder}: its data have no {part} part (dataset.validation=0)")
     if split.binarise:
         split = dataclasses.replace(split, inputs=binarised(split.inputs, EVALUATION_SEED))
-    return split, data.classes or []
+    return split, run.data.classes or []
 
 
 def top_folders(names: Sequence[str]) -> tuple[np.ndarray | None, list[str]]:

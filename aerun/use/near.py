@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,16 +24,14 @@ SAMPLE, SHARE, QUALITY = 256, 0.9, 75
 SAME, OTHERS = 1e-9, 10  # of a code that is there several times the tenth other may be the first that differs
 
 
-def near_threshold(
-    run: Opened, fingerprints: Fingerprints, metric: Metric = "cosine", trusted_packages: Sequence[str] = ()
-) -> float:
+def near_threshold(run: Opened, fingerprints: Fingerprints, metric: Metric = "cosine") -> float:
     """The distance within which nine of ten pictures are from their own copy of half the size, kept as JPEG of quality
     75; over 256 of the collection. Of a run's own data, which are small already, the copy is not made smaller.
 
     It is never more than the median distance to the nearest different code: a model that tells pictures poorly apart
     would else call most of them the same.
     """
-    originals, copies, rows = copied(run, fingerprints, trusted_packages)
+    originals, copies, rows = copied(run, fingerprints)
     first, second = (run.encode(images).flatten(1).numpy() for images in (originals, copies))
     apart = exact_distances(first, second, metric)
     near = Index(fingerprints.main, metric).query(first, 1 + OTHERS, [[row] for row in rows.tolist()]).distances
@@ -43,14 +40,12 @@ def near_threshold(
     return float(min(np.quantile(apart, SHARE), np.median(near) if len(near) else np.inf))
 
 
-def copied(
-    run: Opened, fingerprints: Fingerprints, trusted_packages: Sequence[str] = ()
-) -> tuple[Tensor, Tensor, np.ndarray]:
+def copied(run: Opened, fingerprints: Fingerprints) -> tuple[Tensor, Tensor, np.ndarray]:
     """Some pictures of the collection and poorer copies of them [n,C,H,W], and their rows; files that are gone are
     left out."""
     import torch
 
-    rows, images = collection_inputs(run, fingerprints, SAMPLE, trusted_packages)
+    rows, images = collection_inputs(run, fingerprints, SAMPLE)
     pixels = images.numpy() if images.dtype == torch.uint8 else as_bytes(images)
     decoder, copies = run.decoder(), list[np.ndarray]()
     for row, picture in zip(rows.tolist(), pixels, strict=True):

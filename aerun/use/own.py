@@ -76,7 +76,7 @@ def pictures(run: Opened, place: Path, count: int) -> Some:
 
 def _of_fingerprints(run: Opened, prints: Fingerprints, count: int) -> Some:
     prints.refuse_other(run)
-    rows, images = collection_inputs(run, prints, count, run.trusted_packages)
+    rows, images = collection_inputs(run, prints, count)
     if prints.labels is None:
         return Some(as_float(images))
     labels, classes = torch.from_numpy(prints.labels[rows]).long(), list(prints.classes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +25,8 @@ SIDE = 96
 class Thumbnails:
     """Small pictures of the rows of a collection, read as they are asked for; grey where the file is gone."""
 
-    def __init__(self, run: Opened, fingerprints: Fingerprints, trusted_packages: Sequence[str] = ()) -> None:
-        self.run, self.fingerprints, self.trusted = run, fingerprints, trusted_packages
+    def __init__(self, run: Opened, fingerprints: Fingerprints) -> None:
+        self.run, self.fingerprints = run, fingerprints
         self._data: Tensor | None = None
 
     def __call__(self, row: int) -> np.ndarray:
@@ -41,7 +40,7 @@ class Thumbnails:
     def _of_data(self, row: int) -> np.ndarray:
         if self._data is None:
             try:
-                self._data = split_images(self.run, self.fingerprints, self.trusted)
+                self._data = split_images(self.run, self.fingerprints)
             except DataError:
                 import torch
 
@@ -76,20 +75,18 @@ def missing() -> np.ndarray:
     return np.full((1, SIDE, SIDE), 200, np.uint8)
 
 
-def split_images(run: Opened, fingerprints: Fingerprints, trusted_packages: Sequence[str] = ()) -> Tensor:
+def split_images(run: Opened, fingerprints: Fingerprints) -> Tensor:
     """The images [N,C,H,W] of fingerprints of the run's own data. DataError if those have changed since."""
     part = next((name for name in PARTS if name == fingerprints.split), None)
     if part is None:
         raise DataError(f"{fingerprints.file}: '{fingerprints.split}' is no part of a run's data")
-    images = own_data(run, part, trusted_packages)[0].inputs
+    images = own_data(run, part)[0].inputs
     if len(images) != len(fingerprints):
         raise DataError(f"{fingerprints.file}: has {len(fingerprints)} codes, the run's data now {len(images)} images")
     return images[:]
 
 
-def collection_inputs(
-    run: Opened, fingerprints: Fingerprints, most: int, trusted_packages: Sequence[str] = ()
-) -> tuple[np.ndarray, Tensor]:
+def collection_inputs(run: Opened, fingerprints: Fingerprints, most: int) -> tuple[np.ndarray, Tensor]:
     """Rows, at most ``most``, evenly spaced, and their images [n,C,H,W] as the run takes them.
 
     Files that are gone are left out with a warning; DataError if all are.
@@ -98,7 +95,7 @@ def collection_inputs(
 
     rows = np.unique(np.linspace(0, len(fingerprints) - 1, min(most, len(fingerprints))).round().astype(int))
     if fingerprints.split:
-        return rows, split_images(run, fingerprints, trusted_packages)[rows]
+        return rows, split_images(run, fingerprints)[rows]
     if not fingerprints.root:
         raise DataError(f"{fingerprints.file or 'these codes'}: no folder is known where their pictures are")
     root = Path(fingerprints.root)

@@ -60,7 +60,7 @@ def work(asked: argparse.Namespace) -> None:
     made = (
         embed(run, asked.folder, views=asked.views)
         if asked.split is None
-        else embed_split(run, asked.split, trusted_packages=asked.trust, views=asked.views)
+        else embed_split(run, asked.split, views=asked.views)
     )
     packed = made.packed(asked.form, asked.value_bits)
     save(made, asked.output, packed)
@@ -79,7 +79,7 @@ def work(asked: argparse.Namespace) -> None:
         from aerun.use.compression import compression, table
         from aerun.use.thumbnails import collection_inputs
 
-        _, images = collection_inputs(run, made, 1000, asked.trust)
+        _, images = collection_inputs(run, made, 1000)
         print()
         print(table(compression(run, images, value_bits=asked.value_bits)))
 

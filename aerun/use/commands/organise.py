@@ -75,7 +75,7 @@ def work(asked: argparse.Namespace) -> None:
         seed=asked.seed,
     )
     write_table(asked.output / "clusters.csv", fingerprints, found)
-    write_sheets(asked.output, Thumbnails(run, fingerprints, asked.trust), found)
+    write_sheets(asked.output, Thumbnails(run, fingerprints), found)
     if asked.links:
         write_links(asked.output, fingerprints, found)
     print(text(fingerprints, found))

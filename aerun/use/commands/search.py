@@ -133,7 +133,7 @@ def _doubled(asked: argparse.Namespace, run: Opened, fingerprints: Fingerprints)
 
     apart: float = asked.duplicates
     if asked.duplicates == "auto":
-        apart = near_threshold(run, fingerprints, asked.metric, asked.trust)
+        apart = near_threshold(run, fingerprints, asked.metric)
     return apart, duplicates(fingerprints, apart, metric=asked.metric)
 
 
@@ -191,7 +191,7 @@ def _drawn(
     from aerun.use.pictures import write_picture
     from aerun.use.thumbnails import Thumbnails
 
-    thumbnails = Thumbnails(run, fingerprints, asked.trust)
+    thumbnails = Thumbnails(run, fingerprints)
     if found is not None:
         sheet = found_sheet(thumbnails, wanted, found)
     else:
