@@ -15,13 +15,13 @@ from aerun.errors import AerunError, ConfigError, DataError, DivergedError
 if TYPE_CHECKING:
     from aerun.doctor.folder import diagnose, diagnose_model
     from aerun.trained import load
-    from aerun.use.clean import denoise
-    from aerun.use.embed import embed
-    from aerun.use.export import export
-    from aerun.use.generate import arithmetic, interpolate, samples, traverse
-    from aerun.use.maps import active_units, dictionary, empty_regions, latent_map, manifold
-    from aerun.use.organise import organise
-    from aerun.use.search import search
+    from aerun.use.clusters.organise import organise
+    from aerun.use.collection.embed import embed
+    from aerun.use.denoising.clean import denoise
+    from aerun.use.elsewhere.export import export
+    from aerun.use.generation.generate import arithmetic, interpolate, samples, traverse
+    from aerun.use.maps.latent import active_units, dictionary, empty_regions, latent_map, manifold
+    from aerun.use.search.index import search
 
 __all__ = [
     "AerunError",
@@ -49,23 +49,23 @@ __all__ = [
 
 # Functions that need torch, and the module of each: imported when they are first asked for.
 FUNCTIONS = {
-    "active_units": "aerun.use.maps",
-    "arithmetic": "aerun.use.generate",
-    "denoise": "aerun.use.clean",
+    "active_units": "aerun.use.maps.latent",
+    "arithmetic": "aerun.use.generation.generate",
+    "denoise": "aerun.use.denoising.clean",
     "diagnose": "aerun.doctor.folder",
     "diagnose_model": "aerun.doctor.folder",
-    "dictionary": "aerun.use.maps",
-    "embed": "aerun.use.embed",
-    "empty_regions": "aerun.use.maps",
-    "export": "aerun.use.export",
-    "interpolate": "aerun.use.generate",
-    "latent_map": "aerun.use.maps",
+    "dictionary": "aerun.use.maps.latent",
+    "embed": "aerun.use.collection.embed",
+    "empty_regions": "aerun.use.maps.latent",
+    "export": "aerun.use.elsewhere.export",
+    "interpolate": "aerun.use.generation.generate",
+    "latent_map": "aerun.use.maps.latent",
     "load": "aerun.trained",
-    "manifold": "aerun.use.maps",
-    "organise": "aerun.use.organise",
-    "samples": "aerun.use.generate",
-    "search": "aerun.use.search",
-    "traverse": "aerun.use.generate",
+    "manifold": "aerun.use.maps.latent",
+    "organise": "aerun.use.clusters.organise",
+    "samples": "aerun.use.generation.generate",
+    "search": "aerun.use.search.index",
+    "traverse": "aerun.use.generation.generate",
 }
 
 

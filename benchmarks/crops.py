@@ -43,7 +43,7 @@ def cropped(path: Path, decoder, random: np.random.Generator) -> np.ndarray:
 
 def recall(collection: np.ndarray, queries: np.ndarray, rows: np.ndarray, same: np.ndarray, metric: str) -> list[float]:
     """How many find their original first, and among the first five, and the very file among the first five."""
-    from aerun.use.search import Index
+    from aerun.use.search.index import Index
 
     found = Index(collection, metric).query(queries, AMONG).rows
     hits = same[found] == same[rows][:, None]
@@ -72,7 +72,7 @@ def pictures(run, folder: Path, wanted: int):
 
 def described(describe, images, views: int = 1, share: float = SHARE) -> np.ndarray:
     """``describe`` [n,C,H,W] -> [n,D] of all images, in chunks: [N,D], or of several views of each [N,V,D]."""
-    from aerun.use.views import codes_of_views
+    from aerun.use.collection.views import codes_of_views
 
     found = np.concatenate([codes_of_views(describe, chunk, views, share) for chunk in images.split(1024)])
     return found[:, 0] if views == 1 else found

@@ -67,11 +67,11 @@ def main() -> int:
 
     from aerun.progress import counting
     from aerun.settings import parse
-    from aerun.use.clean import denoise
+    from aerun.use.denoising.clean import denoise
+    from aerun.use.denoising.rivals import Scores, add_all, filters
+    from aerun.use.denoising.scans import read_scan
     from aerun.use.opened import open_run
     from aerun.use.pictures import write_picture
-    from aerun.use.rivals import Scores, add_all, filters
-    from aerun.use.scans import read_scan
     from aerun.use.sheet import contact_sheet
 
     run = open_run(arguments.run)
@@ -116,7 +116,7 @@ def rows_of(pictures: list[Any], ways: dict[str, Any], scores: Any) -> list[Any]
 
 def section(scores: Any, run: Any, count: int) -> str:
     """Of docs/denoising.md."""
-    from aerun.use.rivals import INPUT
+    from aerun.use.denoising.rivals import INPUT
 
     lines = ["| mean over pictures | PSNR (dB) | SSIM | setting |", "|---|---|---|---|"]
     for way in scores.of:

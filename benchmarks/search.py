@@ -56,7 +56,7 @@ def parser() -> Parser:
 
 
 def work(asked) -> int:
-    from aerun.use.search import open_index
+    from aerun.use.search.index import open_index
 
     lines = ["| index | metric | codes | ready after (s) | query, median (ms) | worst (ms) | true neighbours found |"]
     lines += ["|---|---|---|---|---|---|---|"]

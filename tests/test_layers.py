@@ -50,7 +50,7 @@ def importers(package: str) -> set[str]:
         ("joblib", {"sweep/launcher/joblib.py"}),
         ("submitit", {"sweep/launcher/slurm.py"}),
         ("ray", {"sweep/launcher/ray.py"}),
-        ("onnxruntime", {"use/export.py"}),
+        ("onnxruntime", {"use/elsewhere/export.py"}),
         ("tqdm", {"progress.py"}),
     ],
 )

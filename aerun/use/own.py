@@ -13,11 +13,11 @@ from aerun.dataset.binary import drawn
 from aerun.errors import DataError
 from aerun.evaluation import EVALUATION_SEED
 from aerun.seeding import Randomness
-from aerun.use.embed import top_folders
-from aerun.use.fingerprints import Fingerprints, load
+from aerun.use.collection.embed import top_folders
+from aerun.use.collection.fingerprints import Fingerprints, load
+from aerun.use.collection.thumbnails import collection_inputs
 from aerun.use.opened import Opened
 from aerun.use.pictures import as_inputs, find
-from aerun.use.thumbnails import collection_inputs
 
 
 @dataclass(frozen=True)

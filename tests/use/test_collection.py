@@ -18,17 +18,17 @@ from sklearn.metrics import adjusted_rand_score
 
 import aerun
 from aerun.errors import AerunError, ConfigError, DataError
-from aerun.use import compression as comparing
+from aerun.use.clusters.organise import METHODS
+from aerun.use.collection import compression as comparing
+from aerun.use.collection.embed import PARTS, embed_split, own_data
+from aerun.use.collection.fingerprints import Fingerprints, load, save
+from aerun.use.collection.views import crops
 from aerun.use.commands import embed, organise, search
-from aerun.use.embed import PARTS, embed_split, own_data
-from aerun.use.fingerprints import Fingerprints, load, save
-from aerun.use.near import near_threshold
 from aerun.use.opened import Opened, open_run
-from aerun.use.organise import METHODS
 from aerun.use.pictures import as_inputs, find
-from aerun.use.queries import queries
-from aerun.use.search import KINDS, METRICS, exact_distances
-from aerun.use.views import crops
+from aerun.use.search.index import KINDS, METRICS, exact_distances
+from aerun.use.search.near import near_threshold
+from aerun.use.search.queries import queries
 
 Trained = Callable[..., Path]
 SPARSE = ("sparsity=topk", "sparsity.k=8")

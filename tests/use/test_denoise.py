@@ -20,12 +20,12 @@ from aerun.build import build_autoencoder
 from aerun.dataset.base import Data, Split
 from aerun.errors import AerunError, DataError
 from aerun.settings import parse
-from aerun.use import clean
-from aerun.use.clean import denoise
 from aerun.use.commands.denoise import parser, work
+from aerun.use.denoising import clean
+from aerun.use.denoising.clean import denoise
+from aerun.use.denoising.rivals import INPUT, RUN, Score, Scores
+from aerun.use.denoising.scans import read_scan, write_scan
 from aerun.use.opened import Opened
-from aerun.use.rivals import INPUT, RUN, Score, Scores
-from aerun.use.scans import read_scan, write_scan
 
 Compose = Callable[..., dict[str, Any]]
 

@@ -20,9 +20,9 @@ from aerun.conf import conf_dir
 from aerun.errors import AerunError, ConfigError, DataError
 from aerun.settings import parse
 from aerun.trained import of_shape
-from aerun.use import export, formats
-from aerun.use.card import without_paths, write_card, write_run
 from aerun.use.commands.export import main
+from aerun.use.elsewhere import export, formats
+from aerun.use.elsewhere.card import without_paths, write_card, write_run
 from aerun.use.opened import Opened, open_run
 
 Trained = Callable[..., Path]

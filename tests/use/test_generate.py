@@ -16,15 +16,15 @@ from torch import Tensor
 from aerun.arguments import Parser
 from aerun.errors import ConfigError, DataError
 from aerun.interpolation import linear, spherical
-from aerun.use.animation import there_and_back, write_frames, write_gif
 from aerun.use.commands.generate import main, parser, signed
-from aerun.use.emptiness import emptiest_points, look_for_empty, nearest_errors
-from aerun.use.generate import arithmetic, interpolate, samples, traverse
+from aerun.use.generation.animation import there_and_back, write_frames, write_gif
+from aerun.use.generation.emptiness import emptiest_points, look_for_empty, nearest_errors
+from aerun.use.generation.generate import arithmetic, interpolate, samples, traverse
+from aerun.use.generation.sampling import fit_mixture, like_codes, sample_codes
+from aerun.use.maps.units import units
 from aerun.use.opened import open_run
 from aerun.use.own import picture
 from aerun.use.own import test_images as images_of_test
-from aerun.use.sampling import fit_mixture, like_codes, sample_codes
-from aerun.use.units import units
 
 Trained = Callable[..., Path]
 VAE = ("model=fc_vae", "model.hidden=[32]", "model.code_size=3", "loss=bce")

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from aerun.errors import ConfigError
-from aerun.use.organise import METHODS, Method, agreement, candidates, organise, silhouette
+from aerun.use.clusters.organise import METHODS, Method, agreement, candidates, organise, silhouette
 
 RANDOM = np.random.default_rng(0)
 SIZES = (40, 90, 60, 30)
@@ -49,7 +49,7 @@ def test_density_leaves_out_what_is_far_from_all() -> None:
 
 
 def test_large_collections_are_decided_by_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aerun.use.organise.LARGE", 150)
+    monkeypatch.setattr("aerun.use.clusters.organise.LARGE", 150)
     for method in METHODS:
         found = organise(CODES, 4, method=method, metric="euclidean", smallest=8)
         assert adjusted_rand_score(LABELS, found.assigned) > 0.95

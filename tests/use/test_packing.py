@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from aerun.errors import DataError
+from aerun.use.collection.packing import FORMS, from_bits, pack, to_bits
 from aerun.use.commands import embed as command
-from aerun.use.packing import FORMS, from_bits, pack, to_bits
 
 RANDOM = np.random.default_rng(0)
 DENSE = RANDOM.normal(2, 3, (60, 17)).astype(np.float32)

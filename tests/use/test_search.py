@@ -10,8 +10,8 @@ from scipy.spatial.distance import pdist, squareform
 from sklearn.neighbors import NearestNeighbors
 
 from aerun.errors import ConfigError
-from aerun.use import search as module
-from aerun.use.search import METRICS, Index, Metric, Pairs, duplicates, open_index, search
+from aerun.use.search import index as module
+from aerun.use.search.index import METRICS, Index, Metric, Pairs, duplicates, open_index, search
 
 RANDOM = np.random.default_rng(0)
 CODES = RANDOM.normal(0, 1, (400, 24)).astype(np.float32)

@@ -13,9 +13,9 @@ from aerun.errors import DataError
 from aerun.use.command import run_command, takes_run
 
 if TYPE_CHECKING:
+    from aerun.use.denoising.rivals import Scores
+    from aerun.use.denoising.scans import Scan
     from aerun.use.opened import Opened
-    from aerun.use.rivals import Scores
-    from aerun.use.scans import Scan
 
 log = logging.getLogger(__name__)
 EXAMPLES = """  aerun-denoise outputs/RUN_FOLDER scan.png clean.png
@@ -53,7 +53,7 @@ def main() -> None:
 def work(arguments: argparse.Namespace) -> None:
     """Check what can be checked without torch, clean, and say what came of it."""
     from aerun.runfolder import read_config
-    from aerun.use.rivals import Scores, need_filters
+    from aerun.use.denoising.rivals import Scores, need_filters
 
     read_config(Path(arguments.run).expanduser())
     if arguments.json and not arguments.clean:
@@ -63,7 +63,7 @@ def work(arguments: argparse.Namespace) -> None:
     if originals:
         need_filters()
 
-    from aerun.use.clean import check_run
+    from aerun.use.denoising.clean import check_run
     from aerun.use.opened import open_run
 
     run = open_run(arguments.run, arguments.device, arguments.trust)
@@ -83,8 +83,8 @@ def work(arguments: argparse.Namespace) -> None:
 
 def planned(source: Path, target: Path, overwrite: bool) -> list[tuple[str, Path, Path]]:
     """Names, pictures and the files to write. DataError if there is none, or one would be lost."""
+    from aerun.use.denoising.scans import WAYS, name_for
     from aerun.use.pictures import find
-    from aerun.use.scans import WAYS, name_for
 
     source, target = source.expanduser(), target.expanduser()
     found = find(source)
@@ -133,8 +133,8 @@ def _none(folder: Path) -> dict[str, Path]:
 def clean_files(run: Opened, pairs: list[tuple[str, Path, Path]], originals: dict[str, Path], scores: Scores) -> int:
     """Clean and write each picture; the number of those that could be decoded. DataError if none could."""
     from aerun.progress import counting
-    from aerun.use.clean import denoise
-    from aerun.use.scans import read_scan, write_scan
+    from aerun.use.denoising.clean import denoise
+    from aerun.use.denoising.scans import read_scan, write_scan
 
     done, last = 0, ""
     with counting("pictures", len(pairs)) as bar:
@@ -159,7 +159,7 @@ def clean_files(run: Opened, pairs: list[tuple[str, Path, Path]], originals: dic
 
 def compare(scores: Scores, name: str, dirty: Scan, cleaned: Scan, clean: Scan) -> None:
     """Add what is reached on one picture, as it looks over white. DataError if the sizes differ."""
-    from aerun.use.rivals import add_all, filters, same_channels
+    from aerun.use.denoising.rivals import add_all, filters, same_channels
 
     images = [scan.over_white() for scan in (dirty, cleaned, clean)]
     if images[0].shape[1:] != images[2].shape[1:]:

@@ -46,8 +46,8 @@ def work(asked: argparse.Namespace) -> None:
     """Embed, write, say what is in the file."""
     if (asked.folder is None) == (asked.split is None):
         raise ConfigError("name a FOLDER of pictures, or --split for a part of the run's own data")
-    from aerun.use.embed import embed, embed_split
-    from aerun.use.fingerprints import check_ending, save
+    from aerun.use.collection.embed import embed, embed_split
+    from aerun.use.collection.fingerprints import check_ending, save
     from aerun.use.pictures import find
 
     check_ending(asked.output, asked.form)
@@ -76,8 +76,8 @@ def work(asked: argparse.Namespace) -> None:
         f"for the code of a picture, {packed.shared_bytes:,} for all together"
     )
     if asked.compare:
-        from aerun.use.compression import compression, table
-        from aerun.use.thumbnails import collection_inputs
+        from aerun.use.collection.compression import compression, table
+        from aerun.use.collection.thumbnails import collection_inputs
 
         _, images = collection_inputs(run, made, 1000)
         print()

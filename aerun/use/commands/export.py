@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aerun.arguments import Parser
 from aerun.use.command import run_command
-from aerun.use.formats import FORMATS, check
+from aerun.use.elsewhere.formats import FORMATS, check
 
 
 def parser() -> Parser:
@@ -32,7 +32,7 @@ def work(asked: argparse.Namespace) -> None:
     """Check, export, and say what there is."""
     check(Path(asked.run).expanduser(), Path(asked.out).expanduser(), asked.format)
 
-    from aerun.use.export import export
+    from aerun.use.elsewhere.export import export
 
     done = export(asked.run, asked.out, asked.format, asked.trust)
     print(f"exported     {done.folder}: {', '.join(sorted(path.name for path in done.folder.iterdir()))}")

@@ -90,7 +90,7 @@ def work(asked: argparse.Namespace) -> None:
     if asked.kind == "compare":
         _compare(asked)
         return
-    from aerun.use.generate import need_images
+    from aerun.use.generation.generate import need_images
 
     run = open_run(asked.run, asked.device, asked.trust)
     need_images(run)
@@ -113,8 +113,8 @@ def signed(words: list[str]) -> list[tuple[int, str]]:
 
 def _samples(run: Opened, asked: argparse.Namespace) -> None:
     from aerun import figures
-    from aerun.use.generate import samples
-    from aerun.use.sampling import COMPONENTS
+    from aerun.use.generation.generate import samples
+    from aerun.use.generation.sampling import COMPONENTS
 
     if asked.components is not None and (asked.source or ("prior" if run.is_gaussian else "mixture")) == "prior":
         raise ConfigError("--components: is of the mixture; use --from mixture")
@@ -126,7 +126,7 @@ def _samples(run: Opened, asked: argparse.Namespace) -> None:
 def _interpolate(run: Opened, asked: argparse.Namespace) -> None:
     import torch
 
-    from aerun.use.generate import interpolate
+    from aerun.use.generation.generate import interpolate
     from aerun.use.own import picture
 
     ends = picture(run, asked.first), picture(run, asked.last)
@@ -139,7 +139,7 @@ def _interpolate(run: Opened, asked: argparse.Namespace) -> None:
 
 
 def _traverse(run: Opened, asked: argparse.Namespace) -> None:
-    from aerun.use.generate import FITTED, traverse
+    from aerun.use.generation.generate import FITTED, traverse
     from aerun.use.own import picture, test_images
 
     start = None if asked.image is None else picture(run, asked.image)
@@ -154,7 +154,7 @@ def _traverse(run: Opened, asked: argparse.Namespace) -> None:
 def _arithmetic(run: Opened, asked: argparse.Namespace, terms: list[tuple[int, str]]) -> None:
     import torch
 
-    from aerun.use.generate import arithmetic
+    from aerun.use.generation.generate import arithmetic
     from aerun.use.own import picture
 
     images = [(sign, picture(run, name)) for sign, name in terms]
@@ -166,8 +166,8 @@ def _arithmetic(run: Opened, asked: argparse.Namespace, terms: list[tuple[int, s
 
 
 def _compare(asked: argparse.Namespace) -> None:
-    from aerun.use.generate import need_images
-    from aerun.use.maps import empty_regions
+    from aerun.use.generation.generate import need_images
+    from aerun.use.maps.latent import empty_regions
     from aerun.use.opened import open_run
     from aerun.use.own import test_images
     from aerun.use.pictures import write_picture
@@ -204,7 +204,7 @@ def _steps(ways: Tensor) -> list[np.ndarray]:
 def _write(
     asked: argparse.Namespace, name: str, grid: np.ndarray, frames: list[np.ndarray], returns: bool = True
 ) -> None:
-    from aerun.use.animation import there_and_back, write_frames, write_gif
+    from aerun.use.generation.animation import there_and_back, write_frames, write_gif
     from aerun.use.pictures import write_picture
 
     made = [asked.output / f"{name}.png"]

@@ -87,7 +87,7 @@ def work(asked: argparse.Namespace) -> None:
 
 
 def _map(run: Opened, asked: argparse.Namespace, shown: Some, method: str, drawn: Tensor | None) -> np.ndarray:
-    from aerun.use.maps import latent_map
+    from aerun.use.maps.latent import latent_map
 
     return latent_map(
         run,
@@ -102,7 +102,7 @@ def _map(run: Opened, asked: argparse.Namespace, shown: Some, method: str, drawn
 
 
 def _drawn(run: Opened, asked: argparse.Namespace, shown: Some) -> Tensor | None:
-    from aerun.use.sampling import sample_codes
+    from aerun.use.generation.sampling import sample_codes
 
     if asked.drawn <= 0 or not run.is_image:
         return None
@@ -111,7 +111,7 @@ def _drawn(run: Opened, asked: argparse.Namespace, shown: Some) -> Tensor | None
 
 def _others(run: Opened, asked: argparse.Namespace, shown: Some) -> None:
     """What only some runs have."""
-    from aerun.use.maps import active_units, dictionary, manifold
+    from aerun.use.maps.latent import active_units, dictionary, manifold
 
     if run.code_size == 2 and run.is_image:
         _write(asked, "manifold", manifold(run, shown.images, asked.side))

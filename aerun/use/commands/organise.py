@@ -10,8 +10,8 @@ from aerun.arguments import Parser, count, seed
 from aerun.use.command import run_command, takes_run
 
 if TYPE_CHECKING:
-    from aerun.use.fingerprints import Fingerprints
-    from aerun.use.organise import Clusters
+    from aerun.use.clusters.organise import Clusters
+    from aerun.use.collection.fingerprints import Fingerprints
 
 EXAMPLES = """\
   %(prog)s outputs/RUN fingerprints.npz -o clusters                       # as many as have the best silhouette
@@ -52,17 +52,17 @@ def parser() -> Parser:
 
 def work(asked: argparse.Namespace) -> None:
     """Cluster, write, say what was found."""
-    from aerun.use.fingerprints import load
-    from aerun.use.shelves import check_empty, check_linkable, write_links, write_sheets, write_table
+    from aerun.use.clusters.shelves import check_empty, check_linkable, write_links, write_sheets, write_table
+    from aerun.use.collection.fingerprints import load
 
     check_empty(asked.output)
     fingerprints = load(asked.fingerprints)
     if asked.links:
         check_linkable(fingerprints)
 
+    from aerun.use.clusters.organise import organise
+    from aerun.use.collection.thumbnails import Thumbnails
     from aerun.use.opened import open_run
-    from aerun.use.organise import organise
-    from aerun.use.thumbnails import Thumbnails
 
     run = open_run(asked.run, asked.device, asked.trust)
     fingerprints.refuse_other(run)
@@ -84,8 +84,8 @@ def work(asked: argparse.Namespace) -> None:
 
 def text(fingerprints: Fingerprints, found: Clusters) -> str:
     """What was found, in a few lines."""
-    from aerun.use.organise import agreement
-    from aerun.use.shelves import cluster_name, numbers
+    from aerun.use.clusters.organise import agreement
+    from aerun.use.clusters.shelves import cluster_name, numbers
 
     lines = []
     if found.silhouettes:

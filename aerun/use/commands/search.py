@@ -14,10 +14,10 @@ from aerun.errors import ConfigError
 from aerun.use.command import run_command, takes_run
 
 if TYPE_CHECKING:
-    from aerun.use.fingerprints import Fingerprints
+    from aerun.use.collection.fingerprints import Fingerprints
     from aerun.use.opened import Opened
-    from aerun.use.queries import Query
-    from aerun.use.search import Neighbours, Pairs
+    from aerun.use.search.index import Neighbours, Pairs
+    from aerun.use.search.queries import Query
 
 EXAMPLES = """\
   %(prog)s outputs/RUN fingerprints.npz sketch.png                        # the 12 nearest
@@ -87,12 +87,12 @@ def work(asked: argparse.Namespace) -> None:
     """Search, print, draw."""
     if not asked.images and asked.duplicates is None:
         raise ConfigError("name an IMAGE, or --duplicates auto")
-    from aerun.use.fingerprints import load
+    from aerun.use.collection.fingerprints import load
 
     fingerprints = load(asked.fingerprints)
 
     from aerun.use.opened import open_run
-    from aerun.use.queries import queries
+    from aerun.use.search.queries import queries
 
     run = open_run(asked.run, asked.device, asked.trust)
     fingerprints.refuse_other(run)
@@ -118,7 +118,7 @@ def _searched(asked: argparse.Namespace, fingerprints: Fingerprints, wanted: lis
     """The neighbours, and how long the search itself took."""
     import numpy as np
 
-    from aerun.use.search import open_index
+    from aerun.use.search.index import open_index
 
     keep = asked.fingerprints.with_name(f"{asked.fingerprints.name}.{asked.metric}.hnsw")
     index = open_index(fingerprints, asked.metric, asked.index, keep)
@@ -128,8 +128,8 @@ def _searched(asked: argparse.Namespace, fingerprints: Fingerprints, wanted: lis
 
 
 def _doubled(asked: argparse.Namespace, run: Opened, fingerprints: Fingerprints) -> tuple[float, Pairs]:
-    from aerun.use.near import near_threshold
-    from aerun.use.search import duplicates
+    from aerun.use.search.index import duplicates
+    from aerun.use.search.near import near_threshold
 
     apart: float = asked.duplicates
     if asked.duplicates == "auto":
@@ -187,9 +187,9 @@ def _drawn(
     found: Neighbours | None,
     pairs: Pairs | None,
 ) -> None:
-    from aerun.use.found import found_sheet, pairs_sheet
+    from aerun.use.collection.thumbnails import Thumbnails
     from aerun.use.pictures import write_picture
-    from aerun.use.thumbnails import Thumbnails
+    from aerun.use.search.found import found_sheet, pairs_sheet
 
     thumbnails = Thumbnails(run, fingerprints)
     if found is not None:

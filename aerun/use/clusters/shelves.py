@@ -11,11 +11,11 @@ import numpy as np
 
 from aerun.errors import ConfigError, DataError
 from aerun.files import storage_error, write_text
-from aerun.use.fingerprints import Fingerprints
-from aerun.use.organise import Clusters, table
+from aerun.use.clusters.organise import Clusters, table
+from aerun.use.collection.fingerprints import Fingerprints
+from aerun.use.collection.thumbnails import Thumbnails
 from aerun.use.pictures import write_picture
 from aerun.use.sheet import Tile, contact_sheet
-from aerun.use.thumbnails import Thumbnails
 
 SHOWN, ROW = 48, 12  # pictures of a cluster's sheet, and of its row in the overview
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from aerun.errors import ConfigError
 from aerun.files import write_bytes
-from aerun.use.search import SPARE, Index, Metric
+from aerun.use.search.index import SPARE, Index, Metric
 
 LINKS, BUILD_BREADTH, SEARCH_BREADTH = 32, 100, 128  # the paper's M, efConstruction, ef
 INSTALL = "index=hnsw needs FAISS: pip install 'aerun[search]'"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aerun.errors import ConfigError, DataError
-from aerun.use.packing import Packed
+from aerun.use.collection.packing import Packed
 
 if TYPE_CHECKING:
-    from aerun.use.fingerprints import Fingerprints
+    from aerun.use.collection.fingerprints import Fingerprints
 
 INSTALL = "needs pyarrow: pip install 'aerun[parquet]'"
 KEY = b"aerun"

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from aerun.errors import ConfigError, DataError
 from aerun.interpolation import linear, spherical
+from aerun.use.generation.sampling import COMPONENTS, Source, in_range, like_codes, sample_codes
+from aerun.use.maps.units import Units, units
 from aerun.use.opened import Opened, opened
 from aerun.use.own import training_images
-from aerun.use.sampling import COMPONENTS, Source, in_range, like_codes, sample_codes
-from aerun.use.units import Units, units
 
 Run = Opened | str | os.PathLike[str]
 FITTED = 5000  # training images to whose codes a mixture is fitted

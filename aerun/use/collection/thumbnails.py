@@ -9,8 +9,8 @@ import numpy as np
 
 from aerun.dataset.pictures import any_size, over_white
 from aerun.errors import DataError
-from aerun.use.embed import PARTS, own_data
-from aerun.use.fingerprints import Fingerprints
+from aerun.use.collection.embed import PARTS, own_data
+from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.pictures import as_bytes, as_inputs, kept_inputs
 from aerun.use.sheet import Tile
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from aerun.errors import DataError
 from aerun.progress import counting
-from aerun.use.fingerprints import Fingerprints
+from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.pictures import as_inputs, find, folder_inputs
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def embed(
     """The codes of ``pictures``: a file, a folder with all below it, or images [N,C,H,W], uint8 or in [0,1].
 
     Pictures that do not decode are named in a warning and left out. Where each is in a subfolder, those on top are the
-    labels. ``views`` > 1: codes of so many crops beside that of the whole picture, see ``aerun.use.views``. DataError
-    for a run that takes no pictures, and where there are none.
+    labels. ``views`` > 1: codes of so many crops beside that of the whole picture (see ``crops``). DataError for a run
+    that takes no pictures, and where there are none.
     """
     from aerun.use.opened import opened
 
@@ -101,7 +101,7 @@ def _encoded(
     run: Opened, chunks: Iterator[tuple[list[str], Tensor]], total: int, views: int
 ) -> tuple[list[str], np.ndarray]:
     """Names [N] and codes [N,D], or [N,V,D]."""
-    from aerun.use.views import codes_of_views
+    from aerun.use.collection.views import codes_of_views
 
     names, codes = list[str](), list[np.ndarray]()
     with counting("codes", total) as bar:

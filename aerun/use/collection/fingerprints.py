@@ -14,7 +14,7 @@ import numpy as np
 
 from aerun.errors import ConfigError, DataError
 from aerun.files import write_bytes
-from aerun.use.packing import Form, Packed, pack
+from aerun.use.collection.packing import Form, Packed, pack
 
 if TYPE_CHECKING:
     from aerun.use.opened import Opened
@@ -109,7 +109,7 @@ def save(fingerprints: Fingerprints, path: Path, packed: Packed) -> None:
         "value_bits": packed.value_bits,
     }
     if path.suffix == ".parquet":
-        from aerun.use.parquet import to_parquet
+        from aerun.use.collection.parquet import to_parquet
 
         write_bytes(path, to_parquet(fingerprints, packed, about))
         return
@@ -128,7 +128,7 @@ def load(path: Path) -> Fingerprints:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; aerun-embed makes it")
     if path.suffix == ".parquet":
-        from aerun.use.parquet import from_parquet
+        from aerun.use.collection.parquet import from_parquet
 
         about, arrays = from_parquet(path)
     else:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aerun.errors import DataError
-from aerun.use.fingerprints import Fingerprints
+from aerun.use.collection.fingerprints import Fingerprints
+from aerun.use.collection.views import SHARE, codes_of_views
 from aerun.use.pictures import as_inputs, find
-from aerun.use.views import SHARE, codes_of_views
 
 if TYPE_CHECKING:
     from aerun.use.opened import Opened

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aerun.use.collection.thumbnails import thumbnail
 from aerun.use.sheet import Tile, contact_sheet
-from aerun.use.thumbnails import thumbnail
 
 if TYPE_CHECKING:
-    from aerun.use.queries import Query
-    from aerun.use.search import Neighbours, Pairs
-    from aerun.use.thumbnails import Thumbnails
+    from aerun.use.collection.thumbnails import Thumbnails
+    from aerun.use.search.index import Neighbours, Pairs
+    from aerun.use.search.queries import Query
 
 WIDEST = 13
 BLANK = Tile(np.full((1, 1, 1), 255, np.uint8))

@@ -20,8 +20,8 @@ from aerun.autoencoder import Autoencoder, Standardise, untie
 from aerun.errors import AerunError, DataError
 from aerun.progress import counting
 from aerun.trained import load
-from aerun.use.card import write_card, write_run
-from aerun.use.formats import FORMATS, check
+from aerun.use.elsewhere.card import write_card, write_run
+from aerun.use.elsewhere.formats import FORMATS, check
 from aerun.use.opened import Opened, open_run
 
 TOLERANCE = 1e-5  # of the largest output

@@ -14,8 +14,8 @@ from aerun.figures import as_bytes
 from aerun.figures import maps as figures
 from aerun.figures.canvas import Pixels
 from aerun.plane import NAMES, Method, project
-from aerun.use import units as _units
-from aerun.use.emptiness import Emptiness, look_for_empty, nearest_errors
+from aerun.use.generation.emptiness import Emptiness, look_for_empty, nearest_errors
+from aerun.use.maps import units as _units
 from aerun.use.opened import Opened, opened
 from aerun.use.own import Some
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from aerun.errors import ConfigError
 from aerun.progress import counting
-from aerun.use.fingerprints import Fingerprints
-from aerun.use.search import METRICS, Metric
+from aerun.use.collection.fingerprints import Fingerprints
+from aerun.use.search.index import METRICS, Metric
 
 Method = Literal["kmeans", "hdbscan"]
 METHODS: tuple[Method, ...] = get_args(Method)

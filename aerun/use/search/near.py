@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from aerun.dataset.pictures import any_size, over_white
-from aerun.use.fingerprints import Fingerprints
+from aerun.use.collection.fingerprints import Fingerprints
+from aerun.use.collection.thumbnails import collection_inputs
 from aerun.use.pictures import as_bytes
-from aerun.use.search import Index, Metric, exact_distances
-from aerun.use.thumbnails import collection_inputs
+from aerun.use.search.index import Index, Metric, exact_distances
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,8 +11,8 @@ import numpy as np
 
 from aerun.errors import DataError
 from aerun.progress import counting
-from aerun.use.embed import embed
-from aerun.use.packing import FORMS, Form, pack
+from aerun.use.collection.embed import embed
+from aerun.use.collection.packing import FORMS, Form, pack
 from aerun.use.pictures import as_bytes
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 
 from aerun.errors import ConfigError
 from aerun.progress import counting
-from aerun.use.fingerprints import Fingerprints
+from aerun.use.collection.fingerprints import Fingerprints
 
 Metric = Literal["cosine", "euclidean"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
@@ -125,7 +125,7 @@ def open_index(
     if kind == "exact":
         return Index(array, metric)
     if kind == "hnsw":
-        from aerun.use.graph import GraphIndex
+        from aerun.use.search.graph import GraphIndex
 
         return GraphIndex(array, metric, keep)
     raise ConfigError(f"index={kind}: must be one of {', '.join(KINDS)}")

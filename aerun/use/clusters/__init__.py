@@ -1,0 +1,1 @@
+"""Clusters of a collection's codes, and what shows them."""

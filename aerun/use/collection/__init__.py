@@ -1,0 +1,1 @@
+"""Codes of a collection: made, packed, written and read, with the pictures that they are of."""

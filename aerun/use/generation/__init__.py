@@ -1,0 +1,1 @@
+"""New images: samples, interpolations, traversals, sums, and points where no codes are."""

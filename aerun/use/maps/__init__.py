@@ -1,0 +1,1 @@
+"""Maps of codes in the plane, and what single units do."""

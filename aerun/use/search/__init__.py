@@ -1,0 +1,1 @@
+"""Nearest neighbours and near-duplicates among the codes of a collection."""
