@@ -54,7 +54,8 @@ class Autoencoder(nn.Module):
     """An encoder, what constrains its code, and a decoder, for images of ``input_shape`` (without the batch).
 
     ``encode``, ``decode`` and ``reconstruct`` take and give the data's own units, [0,1] for images; they run in
-    evaluation mode without gradients, on tensors or arrays, in batches. ``cuts`` are the codec's (see there).
+    evaluation mode without gradients, on tensors or arrays, in batches. ``cuts`` are the codec's (see there). ``fixed``
+    names the parameters that the model itself holds, whatever else is frozen for a while.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Autoencoder(nn.Module):
         self.standardise_input = standardise_input or Standardise()
         self.standardise_target = standardise_target or Standardise()
         self.cuts = cuts
+        self.fixed: frozenset[str] = frozenset()
 
     def draw(self, batch_size: int, generator: Generator) -> Tensor | None:
         """The random numbers that one stochastic pass over a batch needs, or None."""

@@ -72,8 +72,8 @@ class History:
 
     def means(self) -> dict[str, float]:
         """Each term's mean over the epoch's images; ``update_ratio``, the largest relative change of the weights by
-        one step, of those looked at; ``loss_roughness``, the mean absolute change of the loss from step to step over
-        its mean."""
+        one step, of those looked at (the first few of a training, and those that are logged); ``loss_roughness``, the
+        mean absolute change of the loss from step to step over its mean."""
         result = dict(zip(self._names, _means(self._rows, self._sizes), strict=True))
         if self._moves:
             result["update_ratio"] = max(self._moves)

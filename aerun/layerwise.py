@@ -49,25 +49,29 @@ def layers(autoencoder: Autoencoder) -> list[str]:
 
 
 def freeze(autoencoder: Autoencoder, names: Sequence[str]) -> None:
-    """Hold the named layers (a name's beginning means all that begin so). ConfigError for a name that there is not,
-    and where nothing is left to train."""
-    parameters = [name for name, _ in autoencoder.named_parameters()]
+    """Hold the named layers (a name's beginning means all that begin so), beside what the model holds itself.
+
+    ConfigError for a name that there is not, and where nothing is left to train.
+    """
+    parameters = list(autoencoder.named_parameters())
     for name in names:
-        if not any(_within(parameter, name) for parameter in parameters):
+        if not any(_within(path, name) for path, _ in parameters):
             known = layers(autoencoder)
             raise ConfigError(
                 f"freeze={name}: there is no such layer.{nearest(name, known)} Layers: {', '.join(known)}"
             )
+    autoencoder.fixed = frozenset(name for name, parameter in parameters if not parameter.requires_grad)
     if not hold(autoencoder, names):
         raise ConfigError(f"freeze=[{','.join(names)}]: nothing would be left to train")
 
 
 def hold(autoencoder: Autoencoder, names: Sequence[str], others: Iterable[nn.Parameter] = ()) -> bool:
-    """Let everything be trained but the named layers and ``others``; whether that leaves anything."""
+    """Let all be trained but the named layers, ``others`` and what is ``fixed``; whether that leaves anything."""
     held = {id(parameter) for parameter in others}
     trained = False
     for path, parameter in autoencoder.named_parameters():
-        parameter.requires_grad_(id(parameter) not in held and not any(_within(path, name) for name in names))
+        is_held = id(parameter) in held or path in autoencoder.fixed or any(_within(path, name) for name in names)
+        parameter.requires_grad_(not is_held)
         trained |= parameter.requires_grad
     return trained
 

@@ -26,6 +26,7 @@ from aerun.trainer import Joint
 
 log = logging.getLogger(__name__)
 SPEED = "train/images_per_second"
+WATCHED = 10  # first steps of a training, after which it is seen how far the weights went: there they go farthest
 
 
 @dataclass
@@ -126,7 +127,7 @@ class Loop:
                 break
             last = progress.step + 1 >= self.total_steps or history.steps + 1 == self.steps_per_epoch
             due_to_log = last or (progress.step + 1) % self.settings.log_every_steps == 0
-            watched = due_to_log or progress.step == progress.stage_step
+            watched = due_to_log or progress.step - progress.stage_step < WATCHED
             before = [weight.clone() for weight in weights(self.parts.autoencoder)] if watched else []
             update, spent = self._timed(step, batch) if self.settings.compile else (step(batch, progress.step), 0.0)
             clock += spent

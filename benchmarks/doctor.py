@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -77,9 +79,14 @@ def examined(folder: Path, case: Case) -> Diagnosis | None:
     """The diagnosis of a case's run; None where there is no run."""
     for run in sorted(path.parent for path in folder.glob("*/config.yaml")):
         ended = (read_status(run) or {}).get("state") in ("finished", "diverged")
-        if ended and sorted(overrides(case)) == sorted(read_overrides(run)):
+        if ended and values(overrides(case)) == values(read_overrides(run)):
             return diagnose(run, trusted_packages=["benchmarks"])
     return None
+
+
+def values(typed: list[str]) -> dict[str, object]:
+    """What was typed, by key, however it was written: true is True."""
+    return {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in typed)}
 
 
 def is_right(case: Case, diagnosis: Diagnosis | None) -> bool:

@@ -51,6 +51,7 @@ SICK = [
         [*SIGMOIDS, "model.init=normal", "model.init_std=20", "model.output_activation=sigmoid"],
     ),
     Case("dead_code", symptoms.DEAD, [*NET, *_own("model", "Dead"), "model.code_activation=relu"]),
+    Case("outputs_bright", symptoms.SATURATED_OUTPUT, [*NET, *_own("model", "Bright")]),
     Case("codes_ignored", symptoms.IGNORED, ["model=fc", *_own("model", "Deaf")]),
     Case("l1_1", causes.SPARSITY, [*NET, "sparsity=l1", "sparsity.weight=1"]),
     Case("kl_10", causes.SPARSITY, [*NET, "sparsity=kl", "sparsity.weight=10"]),
@@ -64,7 +65,8 @@ SICK = [
     Case("targets_shuffled", causes.SHUFFLED, [*NET, *_own("dataset", "Shuffled")]),
     Case("broadcast", causes.BROADCAST, [*NET, *_own("loss", "Broadcasting")]),
     Case("code_1", advice.NARROW, ["model=fc", "model.code_size=1", "optimizer.lr=0.003"]),
-    Case("code_1000", advice.WIDE, ["model=fc", "model.code_size=1000"]),
+    Case("code_1000", advice.WIDE, ["model=fc", "model.code_size=1000", "trainer.epochs=48"]),
+    Case("hidden_3", advice.LINEAR, ["model=fc", "model.hidden=[3]", "model.code_size=64", "optimizer.lr=0.003"]),
     Case("epochs_1", advice.FEW, [*NET, "trainer.epochs=1"]),
     Case("epochs_2", advice.FEW, [*NET, "trainer.epochs=2"]),
     Case(

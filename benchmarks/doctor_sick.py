@@ -92,13 +92,21 @@ class Deaf(FullyConnected):
     """The decoder's weights are 0 and stay so: it gives its bias whatever the code."""
 
     def build(self, input_shape: Shape, output_shape: Shape, parameters_per_code: int) -> Codec:
-        import torch
-
         codec = super().build(input_shape, output_shape, parameters_per_code)
-        layer = codec.decoder[0]  # type: ignore[index]
-        nothing = torch.zeros_like(layer.weight)  # type: ignore[union-attr, arg-type]
-        del layer.weight  # type: ignore[union-attr]
-        layer.register_buffer("weight", nothing)  # type: ignore[union-attr]  # training thaws every parameter
+        weight = codec.decoder[0].weight  # type: ignore[index, union-attr]
+        weight.data.zero_()  # type: ignore[operator]
+        weight.requires_grad_(False)
+        return codec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bright(FullyConnected):
+    """The output's biases are so high that a sigmoid gives 1 for every pixel, and passes no gradient back."""
+
+    def build(self, input_shape: Shape, output_shape: Shape, parameters_per_code: int) -> Codec:
+        codec = super().build(input_shape, output_shape, parameters_per_code)
+        bias = codec.decoder[-2].bias  # type: ignore[index, union-attr]
+        bias.data.fill_(100.0)  # type: ignore[operator]
         return codec
 
 

@@ -20,7 +20,7 @@ from aerun.autoencoder import untie
 from aerun.compare import Question, collect, compare
 from aerun.errors import AerunError
 from aerun.experiment import run
-from aerun.layerwise import nested, take_over
+from aerun.layerwise import freeze, hold, nested, take_over
 from aerun.settings import parse
 from aerun.step import Parts
 from aerun.trained import reevaluate
@@ -227,6 +227,21 @@ def test_frozen_layers_do_not_move_by_a_bit(go: Callable[..., Path], compose: Co
     end = weights(go(*asked), "last")
     for name, value in start.items():
         assert torch.equal(end[name], value) == (name in frozen), name
+
+
+def test_what_a_model_holds_itself_stays_held_in_every_stage(compose: Compose) -> None:
+    """Whatever a stage holds and lets go again."""
+    whole = parts_of(compose, "trainer.stage_epochs=[1,1,1]").autoencoder
+    own = {name for name, _ in whole.named_parameters() if name.startswith("encoder.5")}
+    for name, parameter in whole.named_parameters():
+        parameter.requires_grad_(name not in own)
+    freeze(whole, ["decoder.0"])
+    for pairs, held in ((3, ["decoder.0"]), (1, []), (3, [])):
+        part = nested(whole, pairs)
+        assert hold(part, held)
+        still = {name for name, parameter in part.named_parameters() if not parameter.requires_grad}
+        there = {name for name, _ in part.named_parameters()}
+        assert still == {name for name in there if name in own or any(name.startswith(f"{layer}.") for layer in held)}
 
 
 def test_layers_that_are_not_there_and_stages_with_nothing_to_train_are_refused(compose: Compose) -> None:

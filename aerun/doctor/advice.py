@@ -9,17 +9,17 @@ FEW, OVER, NARROW, WIDE, LINEAR = (
     *("too few epochs", "over-fitting", "bottleneck too narrow", "bottleneck too wide", "worse than PCA"),
 )
 NEITHER = frozenset({NARROW, LINEAR})
+# Error over that on training images, and rise of the validation loss: the further apart, the less has to have risen.
+PAST_ITS_BEST = ((1.25, 0.05), (1.5, 0.01))
 
 
 def too_few_epochs(e: Examination) -> Verdict | None:
     """The validation error was still falling fast when the run ended."""
     curve = e.curve
-    if not e.final or curve is None or not curve.epochs:
+    if not e.final or curve is None or not curve.falls:
         return None
     fall = curve.slope if curve.slope is not None else curve.first_drop
-    limit = 0.1 if curve.slope is not None else 0.3
-    if fall is None or fall < limit:
-        return None
+    assert fall is not None
     what = "of each of the last epochs" if curve.slope is not None else "below its mean in the only epoch"
     evidence = f"the error fell by {fall:.0%} {what}, after {curve.epochs} of them"
     if curve.slope is not None:
@@ -30,7 +30,9 @@ def too_few_epochs(e: Examination) -> Verdict | None:
 def over_fitting(e: Examination) -> Verdict | None:
     """The validation loss has risen from its lowest, and images that were trained on come out better."""
     curve, gap = e.curve, None if e.fit is None else e.fit.gap
-    if curve is None or curve.rise is None or gap is None or curve.rise < 0.05 or gap < 1.25:
+    if curve is None or curve.rise is None or gap is None:
+        return None
+    if not any(gap >= least and curve.rise >= rise for least, rise in PAST_ITS_BEST):
         return None
     evidence = (
         f"the validation loss has risen {curve.rise:.0%} above its lowest; the error is {gap:.2f} times that on "

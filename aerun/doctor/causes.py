@@ -147,13 +147,17 @@ def _less_beta(e: Examination) -> str:
 
 
 def learning_rate_too_high(e: Examination) -> Verdict | None:
-    """Updates as large as the weights, and a net that is dead or saturated; or a loss that keeps jumping."""
+    """Updates as large as the weights, and a net that is dead or saturated, or has layers that are; or a loss that
+    keeps jumping."""
     curve = e.curve
     if curve is None or curve.epochs < 1:
         return None
     if is_bad(e) and curve.update is not None and curve.update > 0.3:
         evidence = f"one update changed the weights by {curve.update:.0%} of themselves in the first epoch{_state(e)}"
         return Verdict(TOO_HIGH, "sick", evidence, times(e, "optimizer.lr", 0.1), COLLAPSES | POOR)
+    if curve.update is not None and curve.update > 1 and still_layers(e):
+        evidence = f"one update changed the weights by {curve.update:.0%} of themselves in the first epoch{_state(e)}"
+        return Verdict(TOO_HIGH, "weak", evidence, times(e, "optimizer.lr", 0.1), POOR)
     if swings(curve):
         evidence = (
             f"the training loss rose in {curve.ups:.0%} of the epochs of the second half of the run, by "
@@ -173,7 +177,7 @@ def learning_rate_too_low(e: Examination) -> Verdict | None:
     curve = e.curve
     if not e.final or curve is None or curve.update is None or e.fit is None or e.fit.explained > 0.5:
         return None
-    if not 0 < curve.update <= 3e-3 or still_layers(e) or (e.pca_explained is not None and e.pca_explained < 0.3):
+    if not 0 < curve.update <= 1e-3 or still_layers(e) or (e.pca_explained is not None and e.pca_explained < 0.3):
         return None
     evidence = f"one update changes the weights by {curve.update:.2g} of themselves in the first epoch; {_explained(e)}"
     return Verdict(TOO_LOW, "sick", evidence, times(e, "optimizer.lr", 10), COLLAPSES | POOR)

@@ -21,8 +21,11 @@ def curve_of(lines: Sequence[Line], penalty: tuple[str, float] | None = None) ->
     losses = _series(lines, "train/loss")
     later = losses[len(losses) // 2 :] if len(losses) >= 4 else losses
     changes = [after - before for before, after in pairwise(later)]
-    scale = abs(statistics.fmean(later)) if later else 0.0
     monitored = _series(lines, "validation/loss")
+    # What an error on training images does that is small beside that on others is of no account.
+    scale = max(
+        (abs(statistics.fmean(part)) for part in (later, monitored[len(monitored) // 2 :]) if part), default=0.0
+    )
     updates = _series(lines, "train/update_ratio")
     rough = _series(lines, "train/loss_roughness")
     shares = _penalties(lines, penalty)

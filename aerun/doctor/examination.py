@@ -93,10 +93,10 @@ class Curve:
 
     ``slope``: by what share the validation error fell in each of the last epochs (a tenth of the run, at least two).
     ``jump``: mean rise of the training loss from epoch to epoch in the second half of the run (falls count as 0) over
-    its mean there; ``ups``: share of the changes that are upward. ``roughness``: mean change from
-    minibatch to minibatch, either way, over the mean, largest of the second half. ``rise``: the last validation loss
-    over the lowest, less 1. ``update``: largest relative change of the weights by one update, of those looked at, in
-    the first epoch; ``last_update``: in the last.
+    its mean there, or the validation loss's where that is larger; ``ups``: share of the changes that are upward.
+    ``roughness``: mean change from minibatch to minibatch, either way, over the mean, largest of the second half.
+    ``rise``: the last validation loss over the lowest, less 1. ``update``: largest relative change of the weights by
+    one update, of those looked at, in the first epoch; ``last_update``: in the last.
     ``first_penalty``, ``last_penalty``: the sparsity's weighted penalty over the reconstruction error in the first
     epoch and in the last. ``died``: by layer the first epoch that was looked at with at least 9 of 10 units still.
     """
@@ -113,6 +113,13 @@ class Curve:
     first_penalty: float | None = None
     last_penalty: float | None = None
     died: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def falls(self) -> bool:
+        """Whether the error was falling fast as the run ended."""
+        if self.slope is not None:
+            return self.slope >= 0.1
+        return self.first_drop is not None and self.first_drop >= 0.3
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from aerun.doctor.verdict import Verdict
 
 SAME, IGNORED, NOTHING = "outputs the same for every input", "codes ignored by the decoder", "nothing learned"
 DEAD, CONSTANT, SATURATED = "dead units", "signal lost", "saturated units"
-SATURATED_OUTPUT = "outputs saturated"
-COLLAPSES = frozenset({SAME, IGNORED, NOTHING, DEAD, CONSTANT, SATURATED, SATURATED_OUTPUT})
+SATURATED_OUTPUT, OFF_SCALE = "outputs saturated", "reconstructions off scale"
+COLLAPSES = frozenset({SAME, IGNORED, NOTHING, DEAD, CONSTANT, SATURATED, SATURATED_OUTPUT, OFF_SCALE})
 FLAT = 0.01  # spread of reconstructions over that of targets
 WORKS = 0.6  # of the variance explained
 GONE = 0.9  # share of a layer's units
@@ -113,9 +113,29 @@ def outputs_the_same(e: Examination) -> Verdict | None:
     return Verdict(SAME, "sick", evidence, remedy, frozenset({NOTHING}) | _POOR)
 
 
+def off_scale(e: Examination) -> Verdict | None:
+    """Each reconstruction is its own target's, and far too strong. So it is after training with a lifetime sparsity,
+    which looks at a whole minibatch and is not there in evaluation (Makhzani and Frey 2015): more of the code is left.
+    """
+    if not e.final or not is_own(e) or e.fit is None or e.fit.explained > 0.05 or e.fit.spread < 1.5:
+        return None
+    evidence = (
+        f"{e.fit.own:.0%} of the reconstructions are nearer to their own target than to another, but they vary "
+        f"{e.fit.spread:.2g} times as much as targets; {e.fit.explained:.2f} of the variance explained"
+    )
+    lifetime = "Lifetime" in e.options.classes.get("sparsity", "")
+    remedy = "sparsity=topk if pictures are wanted; codes may be good" if lifetime else "a loss that compares values"
+    return Verdict(OFF_SCALE, "weak", evidence, remedy, _POOR)
+
+
+def is_own(e: Examination) -> bool:
+    """Whether nearly every reconstruction is nearer to its own target than to another's."""
+    return e.fit is not None and e.fit.own is not None and e.fit.own >= 0.95
+
+
 def nothing_learned(e: Examination) -> Verdict | None:
     """No better than the mean image, by outputs that do differ."""
-    if not e.final or e.fit is None or e.fit.explained > 0.05:
+    if not e.final or e.fit is None or e.fit.explained > 0.05 or (is_own(e) and e.fit.spread >= 1.5):
         return None
     evidence = f"{e.fit.explained:.2f} of the variance explained: no better than the mean image"
     if e.fit.own is not None:

@@ -62,6 +62,14 @@ def test_the_curve_counts_rises_and_penalties() -> None:
     assert curve.first_penalty == pytest.approx(0.25 * 2 / 0.5)
 
 
+def test_a_training_loss_that_jumps_far_below_the_validation_loss_hardly_counts() -> None:
+    losses = [1.0, 0.02, 0.01, 0.02, 0.01, 0.03, 0.01, 0.02]
+    lines = [{"epoch": i, "train/loss": loss} for i, loss in enumerate(losses, 1)]
+    alone, beside = curve_of(lines), curve_of([line | {"validation/loss": 1.0} for line in lines])
+    assert alone.jump == pytest.approx((0.02 + 0.01) / 3 / 0.0175)
+    assert beside.jump == pytest.approx((0.02 + 0.01) / 3)
+
+
 def test_of_a_run_in_stages_the_last_counts() -> None:
     lines = [{"epoch": 1, "step": 1, "stage": 1, "stage1/train/loss": 5.0}]
     lines += [{"epoch": 2, "step": 2, "stage": 2, "stage2/train/loss": 3.0}]

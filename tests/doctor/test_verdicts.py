@@ -77,6 +77,36 @@ def test_dead_code_units_and_not_hidden_ones_as_many_as_are_usual() -> None:
     assert verdict.name == symptoms.DEAD and "95% of 128 (seen from epoch 3 on)" in verdict.evidence
 
 
+def test_steps_beyond_the_weights_that_left_dead_layers_in_a_net_that_works() -> None:
+    gone = (Layer("code", 64, 0.97, 0.97, 0.0, 0.5),)
+    wild = dataclasses.replace(COURSE, update=1.9)
+    [verdict] = judge(dataclasses.replace(HEALTHY, layers=gone, curve=wild))
+    assert (verdict.name, verdict.severity) == (
+        causes.TOO_HIGH,
+        "weak",
+    ) and "97% of the units of code" in verdict.evidence
+    assert found(layers=gone) == [] and found(curve=wild) == []
+
+
+def test_a_validation_loss_that_rises_alone_is_no_over_fitting() -> None:
+    assert found(curve=dataclasses.replace(COURSE, rise=0.13), fit=dataclasses.replace(GOOD, gap=1.04)) == []
+    assert found(curve=dataclasses.replace(COURSE, rise=0.0), fit=dataclasses.replace(GOOD, gap=2.4)) == []
+
+
+def test_reconstructions_that_are_their_own_but_far_too_strong() -> None:
+    model = pca_autoencoder()
+    before = aerun.diagnose_model(model, IMAGES).examination.fit
+    model.decoder[0].weight.data *= 2.5  # type: ignore[index]
+    diagnosis = aerun.diagnose_model(model, IMAGES)
+    assert [verdict.name for verdict in diagnosis.verdicts] == [symptoms.OFF_SCALE]
+    assert before and diagnosis.examination.fit
+    assert diagnosis.examination.fit.spread == pytest.approx(2.5**2 * before.spread, rel=1e-4)
+    strong = dataclasses.replace(GOOD, explained=-1.0, spread=4.0)
+    [verdict] = judge(dataclasses.replace(HEALTHY, fit=strong, options=Options({}, {"sparsity": "TopKLifetime"})))
+    assert verdict.remedy.startswith("sparsity=topk")
+    assert found(fit=dataclasses.replace(strong, own=0.6)) == [symptoms.NOTHING]
+
+
 def test_a_signal_that_is_lost_on_the_way() -> None:
     model = pca_autoencoder(hidden=[16, 16, 16], activation=nn.Sigmoid)
     for layer in model.encoder:  # type: ignore[attr-defined]
@@ -200,7 +230,9 @@ def test_a_code_too_narrow() -> None:
             "optimizer.lr=1e-05",
         ),
         ({"slope": 0.2, "epochs": 3}, {}, {}, advice.FEW, "trainer.epochs=12"),
-        ({"rise": 0.3}, {}, {"gap": 2.0}, advice.OVER, "trainer.patience=5, more images, or noise=masking"),
+        ({"slope": 0.3}, {}, {"explained": 0.3}, advice.FEW, "trainer.epochs=80"),
+        ({"rise": 0.3}, {}, {"gap": 1.3}, advice.OVER, "trainer.patience=5, more images, or noise=masking"),
+        ({"rise": 0.02}, {}, {"gap": 2.4}, advice.OVER, "trainer.patience=5, more images, or noise=masking"),
         (
             {"first_penalty": 3.0, "last_penalty": 0.0},
             {"sparsity.weight": 1.0},

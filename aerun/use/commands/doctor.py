@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aerun.arguments import Parser
 from aerun.compare.collect import collect
+from aerun.doctor.seen import seen
 from aerun.errors import AerunError, DataError
 from aerun.files import write_text
 from aerun.progress import counting
@@ -102,13 +103,21 @@ def told(row: Row) -> str:
     """All about one run, some lines a verdict."""
     diagnosis = row.diagnosis
     assert diagnosis is not None
-    lines = [f"{row.folder}: {'healthy' if diagnosis.healthy else diagnosis.verdicts[0].severity}"]
+    lines = [f"{row.folder}: {state(diagnosis)}"]
     for verdict in diagnosis.verdicts:
         after = f"; hence {', '.join(verdict.consequences)}" if verdict.consequences else ""
         lines += [f"  {verdict.name}: {verdict.evidence}{after}", f"    try {verdict.remedy}"]
+    lines += [f"  seen: {text}" for text in seen(diagnosis.examination)]
     if diagnosis.examination.missing:
         lines.append(f"  not examined: {'; '.join(diagnosis.examination.missing)}")
     return "\n".join(lines)
+
+
+def state(diagnosis: Diagnosis) -> str:
+    """In a word. Who was not examined is not called healthy."""
+    if not diagnosis.healthy:
+        return diagnosis.verdicts[0].severity
+    return "no verdict from what could be examined" if diagnosis.examination.missing else "healthy"
 
 
 def table(rows: list[Row]) -> str:
@@ -118,7 +127,7 @@ def table(rows: list[Row]) -> str:
         if row.diagnosis is None:
             cells.append((row.folder.name, f"not examined: {row.error}", ""))
         elif row.diagnosis.healthy:
-            cells.append((row.folder.name, "healthy", ""))
+            cells.append((row.folder.name, state(row.diagnosis), ""))
         else:
             first, *_ = verdicts = row.diagnosis.verdicts
             cells.append((row.folder.name, ", ".join(verdict.name for verdict in verdicts), first.remedy))
