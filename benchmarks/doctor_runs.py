@@ -65,7 +65,7 @@ SICK = [
     Case("targets_shuffled", causes.SHUFFLED, [*NET, *_own("dataset", "Shuffled")]),
     Case("broadcast", causes.BROADCAST, [*NET, *_own("loss", "Broadcasting")]),
     Case("code_1", advice.NARROW, ["model=fc", "model.code_size=1", "optimizer.lr=0.003"]),
-    Case("code_1000", advice.WIDE, ["model=fc", "model.code_size=1000", "trainer.epochs=48"]),
+    Case("code_1000", advice.WIDE, ["model=fc", "model.code_size=1000"]),
     Case("hidden_3", advice.LINEAR, ["model=fc", "model.hidden=[3]", "model.code_size=64", "optimizer.lr=0.003"]),
     Case("epochs_1", advice.FEW, [*NET, "trainer.epochs=1"]),
     Case("epochs_2", advice.FEW, [*NET, "trainer.epochs=2"]),

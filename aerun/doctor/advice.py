@@ -16,7 +16,7 @@ PAST_ITS_BEST = ((1.25, 0.05), (1.5, 0.01))
 def too_few_epochs(e: Examination) -> Verdict | None:
     """The validation error was still falling fast when the run ended."""
     curve = e.curve
-    if not e.final or curve is None or not curve.falls:
+    if not e.final or curve is None or not curve.falls or too_wide(e) is not None:  # which goes on towards a copy
         return None
     fall = curve.slope if curve.slope is not None else curve.first_drop
     assert fall is not None

@@ -48,7 +48,7 @@ class Fit:
 @dataclass(frozen=True)
 class Outputs:
     """What the output can be, and what it should. ``outside``: share of target values beyond ``low`` or ``high``;
-    ``saturated``: share of output values within 0.001 of these, less that of the targets (never below 0).
+    ``saturated``: share of output values within 0.001 of these, less that of the targets (never below 0), both added.
     ``logit_range``: of what a loss that takes logits is given."""
 
     low: float

@@ -102,16 +102,20 @@ def outputs_of(model: nn.Module, inputs: Tensor, outputs: Tensor, targets: Tenso
         result = model(inputs)
         model.train(was_training)
         logits = float(result.logits.min()), float(result.logits.max())
-    near = [((part <= low + 1e-3) | (part >= high - 1e-3)).float().mean() for part in (outputs, targets)]
     return Outputs(
         low=low,
         high=high,
         target_low=float(targets.min()),
         target_high=float(targets.max()),
         outside=float(((targets < low - 1e-3) | (targets > high + 1e-3)).float().mean()),
-        saturated=max(0.0, float(near[0] - near[1])),
+        saturated=float((at_bounds(outputs, low, high) - at_bounds(targets, low, high)).clamp_min(0).sum()),
         logit_range=logits,
     )
+
+
+def at_bounds(images: Tensor, low: float, high: float) -> Tensor:
+    """The shares [2] of values within 0.001 of ``low`` and of ``high``, or beyond."""
+    return torch.stack([(images <= low + 1e-3).float().mean(), (images >= high - 1e-3).float().mean()])
 
 
 def limits(model: nn.Module) -> tuple[float, float]:

@@ -253,6 +253,7 @@ def test_what_logs_and_options_tell(
             fit=dataclasses.replace(GOOD, **fit),
             options=Options(options),
             code_values=64,
+            input_values=784,
         )
     )
     assert (verdicts[0].name, verdicts[0].remedy) == (name, remedy)
