@@ -25,7 +25,7 @@ from benchmarks.machine import processor  # noqa: E402
 
 PAGE = ROOT / "docs" / "doctor.md"
 GROUPS = {"doctor_sick": SICK, "doctor_healthy": HEALTHY}
-LOOKED_AT, HELD_OUT = 0, 1  # seeds
+SEEDS, HELD_OUT = (0, 1, 2), 2  # HELD_OUT is trained and counted, and no threshold was chosen by it
 Rows = list[tuple[Case, Diagnosis | None]]
 NOTES = """What was changed after a look at healthy runs: `conv`, whose code of 576 numbers PCA fills all but
 without error, had first been called worse than PCA by the ratio of errors; now the explained variances are
@@ -33,7 +33,9 @@ compared. A net that explains more than 0.6 of the variance is not called dead, 
 the code units of the healthy `topk_16` are: it had no verdict before either, but little was missing. And what the
 first sick runs taught: SGD at a rate of 10 with the mean error, sick elsewhere, trains well here, so that 100
 stands in its place; a beta of 20 leaves 6 of 20 dimensions in use, so its verdict is about those that are not, not
-about a collapse of all."""
+about a collapse of all. Seed 1 had been the held-out one before: two learning rates too high were called worse than
+PCA and healthy, and a healthy `lifetime` was called short of epochs, as its validation error falls by jumps. Since then
+a large first update counts wherever a net stays far behind PCA, and an error has to fall on training images, too."""
 
 
 def main() -> None:
@@ -48,7 +50,7 @@ def main() -> None:
     found = {
         (name, seed): [(case, examined(arguments.outputs / name, case, seed)) for case in cases]
         for name, cases in GROUPS.items()
-        for seed in (LOOKED_AT, HELD_OUT)
+        for seed in SEEDS
     }
     write_page(found)
     wrong = [f"{case.name} ({seed})" for (_, seed), rows in found.items() for case in misjudged(rows)]
@@ -65,7 +67,7 @@ def train(name: str, cases: list[Case], outputs: Path) -> None:
     lines.write_text("".join(f"{' '.join(overrides(case))}\n" for case in cases))
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), "-m", "hydra/sweeper=file"]
     command += [f"hydra.sweeper.file={lines}", f"sweep.name={name}", f"hydra.sweep.dir={folder}"]
-    command += ["sweep.retry_failed=false", f"seed={LOOKED_AT},{HELD_OUT}"]
+    command += ["sweep.retry_failed=false", f"seed={','.join(map(str, SEEDS))}"]
     subprocess.run(command, check=False, env=environment())
 
 
@@ -87,7 +89,7 @@ def examined(folder: Path, case: Case, seed: int) -> Diagnosis | None:
     wanted = values([*overrides(case), f"seed={seed}"])
     for run in sorted(path.parent for path in folder.glob("*/config.yaml")):
         ended = (read_status(run) or {}).get("state") in ("finished", "diverged")
-        if ended and wanted == {"seed": LOOKED_AT} | values(read_overrides(run)):
+        if ended and wanted == {"seed": 0} | values(read_overrides(run)):
             return diagnose(run, trusted_packages=["benchmarks"])
     return None
 
@@ -113,23 +115,23 @@ def misjudged(rows: Rows) -> list[Case]:
 
 def write_page(found: dict[tuple[str, int], Rows]) -> None:
     """docs/doctor.md."""
-    table = [pair for name in GROUPS for pair in found[name, LOOKED_AT]]
+    table = [pair for name in GROUPS for pair in found[name, SEEDS[0]]]
     head = [
         "# The doctor on sick and on healthy runs",
         "",
         f"Written by `python benchmarks/doctor.py`: {len(SICK)} runs made sick, each in one way, and {len(HEALTHY)} "
         f"healthy ones, on the embedded Fashion-MNIST, {processor()}. The first verdict counts. Thresholds were chosen "
-        f"on the sick runs and on every other healthy one, of seed {LOOKED_AT}; the others, and all of seed "
-        f"{HELD_OUT}, were looked at afterwards.",
+        f"on the runs of the other seeds; those of seed {HELD_OUT} were looked at afterwards.",
         "",
     ]
-    for seed in (LOOKED_AT, HELD_OUT):
+    for seed in SEEDS:
         sick, healthy = found["doctor_sick", seed], found["doctor_healthy", seed]
         wrong = [case.name for case in misjudged([*sick, *healthy])]
         head.append(
             f"- Seed {seed}: {right(sick)} sick runs have their verdict; {right(healthy)} healthy ones have none"
             + (f". Judged wrongly: {', '.join(wrong)}." if wrong else ".")
         )
+    head += ["", f"What was said of seed {SEEDS[0]} stands below."]
     lines = ["| run | what was typed | wanted | right | found |", "|---|---|---|---|---|"]
     lines += [row(case, diagnosis) for case, diagnosis in table]
     PAGE.write_text("\n".join([*head, "", NOTES, "", *lines, ""]))

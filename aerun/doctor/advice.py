@@ -14,7 +14,7 @@ PAST_ITS_BEST = ((1.25, 0.05), (1.5, 0.01))
 
 
 def too_few_epochs(e: Examination) -> Verdict | None:
-    """The validation error was still falling fast when the run ended."""
+    """The error was still falling fast when the run ended."""
     curve = e.curve
     if not e.final or curve is None or not curve.falls or too_wide(e) is not None:  # which goes on towards a copy
         return None
@@ -23,7 +23,7 @@ def too_few_epochs(e: Examination) -> Verdict | None:
     what = "of each of the last epochs" if curve.slope is not None else "below its mean in the only epoch"
     evidence = f"the error fell by {fall:.0%} {what}, after {curve.epochs} of them"
     if curve.slope is not None:
-        evidence = f"the validation error was still falling by {fall:.0%} an epoch at the end, after {curve.epochs}"
+        evidence = f"the error was still falling by {fall:.0%} an epoch at the end, after {curve.epochs}"
     return Verdict(FEW, "weak", evidence, f"trainer.epochs={max(5, 4 * curve.epochs)}", NEITHER)
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 
 from aerun.doctor.examination import Curve, Examination
-from aerun.doctor.symptoms import COLLAPSES, GONE, is_bad, is_flat, still_layers
-from aerun.doctor.verdict import Verdict
+from aerun.doctor.symptoms import COLLAPSES, GONE, is_bad, is_behind, is_flat, still_layers
+from aerun.doctor.verdict import Severity, Verdict
 
 DIVERGED, RANGE, LOGITS = "diverged", "targets outside the output's range", "sigmoid before a loss of logits"
 AVERAGED, SHUFFLED, BROADCAST = "targets averaged", "targets shuffled", "loss ignores which output is whose"
 SPARSITY, POSTERIOR, PARTIAL = "sparsity too hard", "posterior collapse", "latent dimensions unused"
 TOO_HIGH, TOO_LOW = "learning rate too high", "learning rate too low"
 JUMP = 0.02  # mean rise of the training loss from epoch to epoch
+LARGE = 0.3  # relative change of the weights by one update
 POOR = frozenset({"too few epochs", "bottleneck too narrow", "worse than PCA", TOO_LOW, "over-fitting"})
 
 
@@ -147,17 +148,16 @@ def _less_beta(e: Examination) -> str:
 
 
 def learning_rate_too_high(e: Examination) -> Verdict | None:
-    """Updates as large as the weights, and a net that is dead or saturated, or has layers that are; or a loss that
-    keeps jumping."""
+    """Updates as large as the weights, and a net that is dead or saturated, has layers that are, or is far behind PCA;
+    or a loss that keeps jumping."""
     curve = e.curve
     if curve is None or curve.epochs < 1:
         return None
-    if is_bad(e) and curve.update is not None and curve.update > 0.3:
-        evidence = f"one update changed the weights by {curve.update:.0%} of themselves in the first epoch{_state(e)}"
-        return Verdict(TOO_HIGH, "sick", evidence, times(e, "optimizer.lr", 0.1), COLLAPSES | POOR)
-    if curve.update is not None and curve.update > 1 and still_layers(e):
-        evidence = f"one update changed the weights by {curve.update:.0%} of themselves in the first epoch{_state(e)}"
-        return Verdict(TOO_HIGH, "weak", evidence, times(e, "optimizer.lr", 0.1), POOR)
+    update = curve.update or 0.0
+    if update > LARGE and (is_bad(e) or is_behind(e) or (update > 1 and still_layers(e))):
+        evidence = f"one update changed the weights by {update:.0%} of themselves in the first epoch{_state(e)}"
+        severity: Severity = "sick" if is_bad(e) else "weak"
+        return Verdict(TOO_HIGH, severity, evidence, times(e, "optimizer.lr", 0.1), COLLAPSES | POOR)
     if swings(curve):
         evidence = (
             f"the training loss rose in {curve.ups:.0%} of the epochs of the second half of the run, by "

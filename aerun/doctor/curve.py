@@ -31,7 +31,7 @@ def curve_of(lines: Sequence[Line], penalty: tuple[str, float] | None = None) ->
     shares = _penalties(lines, penalty)
     return Curve(
         epochs=len(losses),
-        slope=slope(_series(lines, "validation/mse") or losses),
+        slope=_falling(lines, losses),
         first_drop=_first_drop(lines),
         jump=statistics.fmean(max(0.0, change) for change in changes) / scale if changes and scale else None,
         ups=sum(change > 0 for change in changes) / len(changes) if changes else None,
@@ -61,6 +61,13 @@ def slope(values: Sequence[float]) -> float | None:
     if steps < 1 or not values[-1] > 0 or not values[-1 - steps] > 0:
         return None
     return math.log(values[-1 - steps] / values[-1]) / steps
+
+
+def _falling(lines: Sequence[Line], losses: Sequence[float]) -> float | None:
+    """The slope of the validation error or, where it is smaller, of the training images': an error that falls on one of
+    them alone goes up and down for other reasons, as it does where a sparsity acts otherwise in evaluation."""
+    errors = _series(lines, "validation/mse"), _series(lines, "train/reconstruction") or losses
+    return min((fall for fall in map(slope, errors) if fall is not None), default=None)
 
 
 def _first_drop(lines: Sequence[Line]) -> float | None:

@@ -32,6 +32,11 @@ def works(e: Examination) -> bool:
     return e.fit is not None and e.fit.explained > WORKS
 
 
+def is_behind(e: Examination) -> bool:
+    """Whether much of the variance that PCA has does not come back."""
+    return e.fit is not None and e.pca_explained is not None and e.fit.explained < e.pca_explained - 0.2
+
+
 def still_layers(e: Examination) -> list[Layer]:
     """Layers of which hardly a unit moves."""
     return [layer for layer in e.layers if layer.still >= GONE and layer.units > 1]

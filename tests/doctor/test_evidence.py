@@ -43,6 +43,15 @@ def test_the_slope_is_that_of_an_exponential() -> None:
     assert slope([0.5]) is None
 
 
+def test_an_error_that_falls_on_validation_images_alone_is_no_slope() -> None:
+    both = [math.exp(-0.3 * i) for i in range(6)]
+    lines = [
+        {"epoch": i, "train/loss": 1.0, "train/reconstruction": e, "validation/mse": e} for i, e in enumerate(both)
+    ]
+    assert curve_of(lines).slope == pytest.approx(0.3)
+    assert curve_of([line | {"train/reconstruction": 0.5} for line in lines]).slope == 0
+
+
 def test_the_curve_counts_rises_and_penalties() -> None:
     lines = [
         {

@@ -86,6 +86,9 @@ def test_steps_beyond_the_weights_that_left_dead_layers_in_a_net_that_works() ->
         "weak",
     ) and "97% of the units of code" in verdict.evidence
     assert found(layers=gone) == [] and found(curve=wild) == []
+    behind = dataclasses.replace(GOOD, explained=0.5)
+    large = dataclasses.replace(COURSE, update=0.5)
+    assert found(fit=behind, curve=large) == [causes.TOO_HIGH] and found(fit=behind) == []
 
 
 def test_a_validation_loss_that_rises_alone_is_no_over_fitting() -> None:
