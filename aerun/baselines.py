@@ -26,7 +26,7 @@ from aerun.dataset.rows import Rows
 from aerun.errors import StorageError
 from aerun.evaluation import EVALUATION_SEED, corrupted_batches, in_unit_range, psnrs, squared_errors
 from aerun.files import write_text
-from aerun.noise import Moments, NoNoise
+from aerun.noise import Moments, for_evaluation
 from aerun.seeding import Randomness
 
 EXACT_LIMIT = 4096  # values per image up to which full covariance matrices are decomposed
@@ -48,8 +48,7 @@ def baselines(data: Data, noise: Any, code_size: int, cache: Path | None = None)
     how many corrupted copies of each image it saw.
     Results are kept in ``cache``, under the data's checksum and everything else that they depend on.
     """
-    if getattr(noise, "training_only", False):
-        noise = NoNoise()
+    noise = for_evaluation(noise)
     key = f"{data.checksum}/{len(data.train)}/{_rows_digest(data.train)}/{noise!r}/{code_size}/3"
     key += "/binarise" if data.train.binarise else ""
     key += "" if noise.is_identity or hasattr(noise, "moments") else f"/{REGRESSION_ROWS}"

@@ -12,7 +12,7 @@ from aerun.autoencoder import Autoencoder
 from aerun.dataset.base import Split, as_float
 from aerun.dataset.binary import drawn
 from aerun.dataset.rows import Rows
-from aerun.noise import NoNoise
+from aerun.noise import NoNoise, for_evaluation
 from aerun.objective import objective
 from aerun.seeding import Randomness
 
@@ -23,10 +23,9 @@ EVALUATION_SEED = 0
 def corrupted_batches(split: Split, noise: Any) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """(clean inputs, corrupted inputs, targets), float, in order; what is random is drawn by position only.
 
-    A corruption that is for training only (``training_only``) leaves the inputs as they are.
+    What of the corruption is for training only leaves the inputs as they are.
     """
-    if getattr(noise, "training_only", False):
-        noise = NoNoise()
+    noise = for_evaluation(noise)
     random = Randomness(EVALUATION_SEED, split.inputs.device)
     for index, (inputs, targets) in enumerate(zip(split.inputs.split(BATCH), split.targets.split(BATCH), strict=True)):
         clean = drawn(inputs, random.at("evaluation-binarise", index)) if split.binarise else as_float(inputs)

@@ -13,7 +13,7 @@ import torch
 from scipy import integrate, stats
 from torch import Generator, Tensor
 
-from aerun.noise import Crop, Gaussian, Masking, NoNoise, SaltPepper
+from aerun.noise import Crop, Gaussian, Masking, NoNoise, SaltPepper, Several, for_evaluation
 
 ERRORS = 5
 SHAPES = {"vectors": (40, 60), "grey": (40, 1, 8, 10), "colour": (40, 3, 8, 10)}
@@ -255,6 +255,14 @@ class TestCrop:
         for noise, same in ((Crop(0.2), True), (Crop(0.2, training_only=False), False)):
             [(clean, noisy, targets)] = corrupted_batches(Split(images, images, None), noise)
             assert noisy.equal(images) == same and clean.equal(targets)
+
+    def test_among_several_only_the_others_are_left_in_evaluation(self) -> None:
+        gaussian = Gaussian(0.0, 0.1, clip=False)
+        both = Several({"crop": Crop(0.2), "gaussian": gaussian})
+        assert for_evaluation(both) == Several({"gaussian": gaussian})
+        assert for_evaluation(Several({"crop": Crop(0.2)})).is_identity and for_evaluation(gaussian) is gaussian
+        kept = Several({"crop": Crop(0.2, training_only=False)})
+        assert for_evaluation(kept) == kept
 
     def test_vectors_are_refused_by_name(self, compose: Any) -> None:
         from aerun.build import build_parts

@@ -7,7 +7,7 @@ the whole. ``several``: one after another.
 
 from aerun.noise.crop import Crop
 from aerun.noise.marks import BlurSpots, Dust, Scratches
-from aerun.noise.pixels import Gaussian, Masking, Moments, NoNoise, SaltPepper
+from aerun.noise.pixels import Gaussian, Masking, Moments, NoNoise, SaltPepper, for_evaluation
 from aerun.noise.several import Several
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "SaltPepper",
     "Scratches",
     "Several",
+    "for_evaluation",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aerun.noise.pixels import NoNoise
 from aerun.spec import OpenProbability
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ class Crop:
     training_only: bool = True
 
     is_identity = False
+
+    def for_evaluation(self) -> Crop | NoNoise:
+        """What whole images meet."""
+        return NoNoise() if self.training_only else self
 
     def check_shape(self, shape: Sequence[int]) -> None:
         """ValueError for vectors."""

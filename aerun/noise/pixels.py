@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aerun.spec import Finite, NonNegative, Probability
 
@@ -40,6 +40,12 @@ class NoNoise:
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """images[B,...] -> the same tensor."""
         return images
+
+
+def for_evaluation(noise: Any) -> Any:
+    """What of a corruption trained models are asked to undo: all of it, unless it says otherwise itself."""
+    own = getattr(noise, "for_evaluation", None)
+    return noise if own is None else own()
 
 
 @dataclass(frozen=True)

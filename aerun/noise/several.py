@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from aerun.noise.pixels import NoNoise, for_evaluation
+
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
@@ -23,6 +25,12 @@ class Several:
     def is_identity(self) -> bool:
         """Whether none of them does anything."""
         return all(part.is_identity for part in self.parts.values())
+
+    def for_evaluation(self) -> Several | NoNoise:
+        """Those that are not for training only."""
+        left = {name: for_evaluation(part) for name, part in self.parts.items()}
+        left = {name: part for name, part in left.items() if not isinstance(part, NoNoise)}
+        return Several(left) if left else NoNoise()
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
         """ValueError where a part is not for inputs of that shape."""
