@@ -42,6 +42,14 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def make_folder(folder: Path) -> None:
+    """The folder, and those above it, unless they are there. StorageError if that cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+
+
 def storage_error(error: OSError, path: Path, size: int | None = None) -> StorageError:
     """The error in a line: which file could not be written, why, and how much room there is."""
     what = f"{size} bytes cannot be written" if size is not None else "cannot be written"

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
 STATUS, SUMMARY, METRICS = "status.json", "summary.json", "metrics.jsonl"
 CHECKPOINTS, FIGURES, PROBES = "checkpoints", "figures", "probes.npz"
+WEIGHTS = "model.safetensors"  # of a run that was exported to be handed on
 
 
 def describe(

@@ -20,14 +20,12 @@ from aerun.errors import DataError
 from aerun.files import write_text
 from aerun.protocol.ask import ask, refuse
 from aerun.report import Report
-from aerun.runfolder import CHECKPOINTS, ENVIRONMENT, read_config, read_summary
+from aerun.runfolder import CHECKPOINTS, ENVIRONMENT, WEIGHTS, read_config, read_summary
 from aerun.settings import Settings, parse
 from aerun.step import Parts
 from aerun.summary import draw_curves, draw_stages, subject_of, summarise
 from aerun.tracking import Tracker
 from aerun.trainer import Joint
-
-WEIGHTS = "model.safetensors"  # of a run that was exported to be handed on
 
 
 def weights_of(folder: Path) -> Path:
@@ -84,26 +82,27 @@ def _shape_only(settings: Settings, shapes: Mapping[str, Any]) -> Data:
     return Data(split, None, split, None, "", *both)
 
 
-def _for_evaluation(settings: Settings) -> Settings:
-    """Without what only training needs, which this machine may not have."""
+def _for_evaluation(settings: Settings, device: str | None = None) -> Settings:
+    """Without what only training needs, which this machine may not have; on another device, if one is named."""
     if not isinstance(settings.trainer, Joint):
         return settings
-    return dataclasses.replace(
-        settings, trainer=dataclasses.replace(settings.trainer, graph="auto", precision="float32", processes=1)
-    )
+    place = settings.trainer.device if device is None else str(choose_device(device, "device"))
+    trainer = dataclasses.replace(settings.trainer, device=place, graph="auto", precision="float32", processes=1)
+    return dataclasses.replace(settings, trainer=trainer)
 
 
-def reopened(folder: Path, config: Mapping[str, Any], summary: Mapping[str, Any] | None) -> Parts:
-    """What a run trained and with what, with its best weights, and its data loaded again.
+def reopened(folder: Path, config: Mapping[str, Any], summary: Mapping[str, Any] | None, device: str = "auto") -> Parts:
+    """What a run trained and with what, with its best weights, and its data loaded again; on ``device``, wherever it
+    was trained.
 
-    DataError if the data are not those that its summary names.
+    ConfigError for a device that is not there, DataError if the data are not those that its summary names.
     """
-    settings = _for_evaluation(parse(config))
-    device = prepare(settings)
-    data = settings.dataset.load(device)
+    settings = _for_evaluation(parse(config), device)
+    place = prepare(settings)
+    data = settings.dataset.load(place)
     if summary is not None and data.checksum != summary["dataset_checksum"]:
         raise DataError(f"{folder}: its data have changed, {summary['dataset_checksum']} then, {data.checksum} now")
-    parts = build_parts(settings, data, device)
+    parts = build_parts(settings, data, place)
     load_model(weights_of(folder), parts.autoencoder)
     return parts
 

@@ -13,7 +13,6 @@ import argparse
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -156,14 +155,12 @@ def section(shown: Shown, places: Mapping[str, str]) -> str:
     """Type the command; its text and pictures as Markdown. SystemExit if it fails."""
     name, *words = shlex.split(shown.words.format(**places))
     out = Path(places["out"])
-    for word in ("clusters", "exported"):  # those want new folders
-        if f"{{out}}/{word}" in shown.words:
-            shutil.rmtree(out / word, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "COLUMNS": "120"}
     print(f"aerun-{name} {' '.join(words)}", flush=True)
+    again = [] if name == "doctor" else ["--overwrite"]  # what an earlier call made
     script = [sys.executable, str(ROOT / "scripts" / f"{name}.py")]
-    done = subprocess.run([*script, *words], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run([*script, *words, *again], cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode not in (0, 2 if name == "doctor" else 0):
         raise SystemExit(f"{shown.name}: {done.stderr.strip()}")
     typed = shown.words

@@ -41,17 +41,20 @@ class Diagnosis:
         return json.loads(json.dumps(plain, default=str), parse_constant=str)
 
 
-def diagnose(folder: str | os.PathLike[str], *, data: bool = True, trusted_packages: Sequence[str] = ()) -> Diagnosis:
+def diagnose(
+    folder: str | os.PathLike[str], *, data: bool = True, trusted_packages: Sequence[str] = (), device: str = "auto"
+) -> Diagnosis:
     """The verdicts on a run, finished or not. Its validation images are loaded as the run did, unless ``data`` is
     false: then its files alone are examined, and the diagnosis says what was not.
+    ``device``: where, whatever the run was trained on; the fastest there is by default.
 
-    DataError if the folder is not that of a run, or its data have changed.
+    ConfigError for a device that is not there. DataError if the folder is not that of a run, or its data have changed.
     """
     folder = Path(folder)
     config = read_config(folder) | {"trusted_packages": list(trusted_packages)}
     summary, lines, status = read_summary(folder), read_metrics(folder), read_status(folder) or {}
     if data and _has_weights(folder):
-        examination = _with_data(folder, config, lines, summary)
+        examination = _with_data(folder, config, lines, summary, device)
     else:
         examination = from_files(config, lines, summary)
         why = "not asked for" if not data else "no weights were saved"
@@ -104,9 +107,13 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _with_data(
-    folder: Path, config: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], summary: Mapping[str, Any] | None
+    folder: Path,
+    config: Mapping[str, Any],
+    lines: Sequence[Mapping[str, Any]],
+    summary: Mapping[str, Any] | None,
+    device: str,
 ) -> Examination:
     from aerun.doctor.examine import examine_run
     from aerun.trained import reopened
 
-    return examine_run(reopened(folder, config, summary), lines, summary)
+    return examine_run(reopened(folder, config, summary, device), lines, summary)

@@ -13,7 +13,7 @@ from aerun.dataset.cache import cached_rows, known_rows
 from aerun.dataset.folder import pictures_key
 from aerun.dataset.pictures import ENDINGS, list_pictures
 from aerun.errors import DataError
-from aerun.files import storage_error, write_bytes
+from aerun.files import make_folder, write_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,8 +132,5 @@ def write_picture(path: Path, pixels: np.ndarray) -> None:
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     content = io.BytesIO()
     picture.save(content, "png")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(error, path) from error
+    make_folder(path.parent)
     write_bytes(path, content.getvalue())

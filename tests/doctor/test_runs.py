@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from aerun.compare.sheet import sheet
 from aerun.doctor import causes
 from aerun.doctor.curve import curve_of
 from aerun.doctor.monitor import is_looked_at
-from aerun.errors import DivergedError
+from aerun.errors import ConfigError, DivergedError
 from aerun.experiment import run
 from aerun.runfolder import read_metrics, read_summary
 from aerun.settings import parse
@@ -117,11 +118,32 @@ def test_the_command_by_its_exit_code_and_what_it_prints(
     printed = json.loads(capsys.readouterr().out)
     assert printed["verdicts"][0]["remedy"] == "optimizer.lr=0.3"
     assert json.loads((grid / "bad" / "doctor.json").read_text())["verdicts"] == printed["verdicts"]
-    assert call(monkeypatch, str(grid), "--no-data") == 2
+    assert call(monkeypatch, str(grid), "--no-data", "--save") == 1
+    assert capsys.readouterr().err.endswith("bad/doctor.json: is there already; --overwrite replaces it\n")
+    assert not (grid / "good" / "doctor.json").exists()
+    assert call(monkeypatch, str(grid), "--no-data", "--save", "--overwrite") == 2
+    assert json.loads((grid / "good" / "doctor.json").read_text())["verdicts"] == []
     _, _, *rows = capsys.readouterr().out.splitlines()
     assert [row.split()[0] for row in rows] == ["bad", "good"]
     assert call(monkeypatch, str(grid / "nothing")) == 1
     assert "there is no such folder" in capsys.readouterr().err
+
+
+def test_a_run_of_another_machines_device_is_examined_here(grid: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    folder = tmp_path / "run"
+    shutil.copytree(grid / "good", folder)
+    text = (folder / "config.yaml").read_text()
+    assert text.count("device: cpu") == 1
+    (folder / "config.yaml").write_text(text.replace("device: cpu", "device: cuda:3"))
+    here = aerun.diagnose(grid / "good")
+    assert here.examination.outputs is not None
+    for device in ("auto", "cpu"):
+        assert aerun.diagnose(folder, device=device).as_json() == here.as_json()
+    with pytest.raises(ConfigError, match="device=cuda: is not there; this machine has "):
+        aerun.diagnose(folder, device="cuda")
+    assert call(monkeypatch, str(folder), "--device", "cpu") == 0
+    assert call(monkeypatch, str(folder), "--device", "cuda") == 1
 
 
 def test_a_comparison_has_a_column_for_it(grid: Path) -> None:

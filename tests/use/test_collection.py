@@ -143,7 +143,9 @@ def test_searching_by_name_and_by_file(
     assert by_file["neighbours"][0]["file"] == "odd/3.png" and not by_file["in_collection"]
     assert Image.open(sheet).width == 8 + 4 * 104
     (collection / "odd" / "again.png").unlink()
-    call(search, folder, fingerprints, "even/4.png", "-k", 99, "--sheet", sheet)
+    with pytest.raises(ConfigError, match=r"found\.png: is there already; --overwrite replaces it"):
+        call(search, folder, fingerprints, "even/4.png", "--sheet", sheet)
+    call(search, folder, fingerprints, "even/4.png", "-k", 99, "--sheet", sheet, "--overwrite")
     text = capsys.readouterr().out
     assert "-k 99: the collection has no more than 12 others" in text and "odd/again.png" in text
     assert Image.open(sheet).getpixel((8 + 104 + 48, 8 + 48)) == (200, 200, 200)
@@ -216,8 +218,16 @@ def test_clusters_on_disk(
         assert link.is_symlink() and not link.readlink().is_absolute()
         assert link.resolve() == collection / row["file"]
     assert sorted(path.relative_to(collection) for path in collection.rglob("*")) == before
-    with pytest.raises(ConfigError, match="is there already, and not empty"):
+    with pytest.raises(ConfigError, match=r"clusters\.csv: is there already, and 3 more; --overwrite replaces it"):
         call(organise, folder, fingerprints, "-o", place)
+    call(organise, folder, fingerprints, "-o", place, "--clusters", 2, "--overwrite")
+    assert sorted(path.relative_to(place).as_posix() for path in place.rglob("*.*")) == [
+        "clusters.csv",
+        "overview.png",
+        "sheets/0.png",
+        "sheets/1.png",
+    ]
+    assert sorted(path.relative_to(collection) for path in collection.rglob("*")) == before
 
 
 @pytest.mark.parametrize("shape", [(1, 32, 32), (3, 24, 40)])
@@ -290,7 +300,7 @@ def test_what_the_commands_refuse(trained: Trained, folder: Path, fingerprints: 
     cases: list[tuple[object, tuple[object, ...], str]] = [
         (embed, (folder, tmp_path / "empty", "-o", tmp_path / "a.npz"), "has no picture"),
         (embed, (folder, tmp_path, "-o", tmp_path / "a.txt"), "must end in .npz or .parquet"),
-        (embed, (folder, tmp_path, "-o", tmp_path / "none" / "a.npz"), "there is no folder"),
+        (embed, (folder, tmp_path, "-o", fingerprints / "a.npz"), "is no folder, and "),
         (embed, (folder, "-o", tmp_path / "a.npz"), "name a FOLDER of pictures, or --split"),
         (embed, (vectors, "--split", "test", "-o", tmp_path / "a.npz"), "which are no grey or colour images"),
         (embed, (tmp_path, fingerprints.parent, "-o", tmp_path / "a.npz"), "is not a run folder"),

@@ -24,7 +24,7 @@ from aerun.use.commands.denoise import parser, work
 from aerun.use.denoising import clean
 from aerun.use.denoising.clean import denoise
 from aerun.use.denoising.rivals import INPUT, RUN, Score, Scores
-from aerun.use.denoising.scans import read_scan, write_scan
+from aerun.use.denoising.scans import read_scan, size_of, write_scan
 from aerun.use.opened import Opened
 
 Compose = Callable[..., dict[str, Any]]
@@ -188,6 +188,24 @@ def test_a_photograph_that_was_held_sideways_is_turned_once(tmp_path: Path) -> N
         assert written.info["dpi"] == pytest.approx((300, 300), abs=0.1)
 
 
+def test_sizes_from_headers_are_those_of_the_pictures(tmp_path: Path) -> None:
+    for value in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = value
+        for ending in ("jpg", "webp", "png"):
+            path = tmp_path / f"{value}.{ending}"
+            MODES["RGB.png"].resize((21, 34)).save(path, exif=exif)
+            assert size_of(path) == size_of(path, thorough=True) == read_scan(path).values.shape[:0:-1]
+    turned = (tmp_path / "6.png").read_bytes()
+    start = turned.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(turned[start : start + 4])
+    late = turned[:start] + turned[end:-12] + turned[start:end] + turned[-12:]  # behind the pixels
+    (tmp_path / "late.png").write_bytes(late)
+    wanted = read_scan(tmp_path / "late.png").values.shape[:0:-1]
+    assert wanted == (34, 21) and size_of(tmp_path / "late.png", thorough=True) == wanted
+    assert size_of(tmp_path / "late.png") == (21, 34)
+
+
 @pytest.fixture
 def run(trained: Callable[..., Path]) -> Path:
     return trained("noise=gaussian")
@@ -237,7 +255,10 @@ def test_a_folder_is_cleaned_into_another_of_the_same_names(
         (["{run}", "{drawings}/1.png", "{out}/a.tiff"], "a.tiff: cleaned pictures are written as .bmp, "),
         (["{run}", "{drawings}", "{out}", "--clean", "{empty}"], "has no picture"),
         (["{run}", "{drawings}", "{out}", "--clean", "{other}"], "has no original of any"),
-        (["{run}", "{drawings}", "{out}", "--json", "{out}/a.json"], "--json: writes what --clean finds"),
+        (["{run}", "{drawings}", "{out}", "--overwrite", "--resume"], "--overwrite --resume: the one cleans again"),
+        (["{run}", "{drawings}", "{drawings}", "--resume"], "would be cleaned in its own place"),
+        (["{run}", "{drawings}", "{out}", "--clean", "{damaged}"], r"damaged/1\.png: cannot be decoded"),
+        (["{run}", "{drawings}", "{out}", "--clean", "{wrong}"], r"1\.png: .* size, 28x40 and 40x28; 1 more do"),
         (["{run}"], "--help shows how"),
         (["{vectors}", "{drawings}", "{out}"], "inputs of shape 6, which are no grey or colour images"),
     ],
@@ -252,6 +273,13 @@ def test_what_cannot_work_is_refused_in_a_line_and_nothing_is_written(
     MODES["L.png"].save(places["other"] / "z.png")
     if "{vectors}" in words:
         places["vectors"] = trained("dataset=random", "dataset.shape=[6]", "model.code_size=3")
+    for name in ("damaged", "wrong"):
+        places[name] = tmp_path / name
+        places[name].mkdir()
+    (places["damaged"] / "1.png").write_bytes(b"nothing")
+    for name in ("1.png", "3.png"):
+        with Image.open(drawings / name) as picture:
+            picture.transpose(Image.Transpose.ROTATE_90).save(places["wrong"] / name)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(AerunError, match=expected) as caught:
         call(*(word.format(**places) for word in words))
@@ -291,8 +319,10 @@ def test_scores_of_pictures_beside_those_of_filters(run: Path, tmp_path: Path, c
     dirty[::7, ::9] = 0  # single specks on one grey: what a median filter removes wholly
     Image.fromarray(dirty).save(tmp_path / "dirty" / "a.png")
     Image.fromarray(clean_pixels).convert("RGB").save(tmp_path / "clean" / "a.webp", lossless=True)
-    call(run, tmp_path / "dirty", tmp_path / "out", "--clean", tmp_path / "clean", "--json", tmp_path / "found.json")
-    found = json.loads((tmp_path / "found.json").read_text())
+    words = (run, tmp_path / "dirty", tmp_path / "out", "--clean", tmp_path / "clean")
+    call(*words, "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["cleaned"] == {"a.png": str(tmp_path / "out" / "a.png")}
     expected = -10 * math.log10(np.mean(np.square(dirty / 255 - clean_pixels / 255)))
     assert found["means"][INPUT]["psnr"] == pytest.approx(expected, abs=1e-4)
     assert found["means"]["median filter"] | {"pictures": 0} == {
@@ -302,6 +332,10 @@ def test_scores_of_pictures_beside_those_of_filters(run: Path, tmp_path: Path, c
         "pictures": 0,
     }
     assert {"bilateral filter", "non-local means", RUN} <= found["means"].keys()
+    call(*words, "--resume", "--json")
+    again = json.loads(capsys.readouterr().out)
+    assert again["means"] == found["means"] and (again["cleaned"], again["there"]) == ({}, found["cleaned"])
+    call(*words, "--overwrite")
     output = capsys.readouterr().out
     assert "The run does not beat" in output and "median filter (100.00 dB)" in output
 

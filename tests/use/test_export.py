@@ -216,7 +216,8 @@ def test_what_cannot_work_is_refused_in_a_line(
         return text
 
     assert "is not a run folder" in said(str(tmp_path), str(tmp_path / "out"), "--format", "torch")
-    assert "is not an empty or new folder" in said(str(run), str(run), "--format", "torch")
+    assert "is the run itself; name another folder" in said(str(run), str(run), "--format", "torch")
+    assert "is nothing that aerun-export wrote" in said(str(run), str(run / "figures"), "--format", "torch")
     assert "invalid choice: 'tflite'" in said(str(run), str(tmp_path / "out"), "--format", "tflite")
     with pytest.raises(
         ConfigError, match=r"format tflite: there is no such format\. Allowed: onnx, torch, safetensors"

@@ -9,21 +9,65 @@ from pathlib import Path
 
 import numpy as np
 
-from aerun.errors import ConfigError, DataError
-from aerun.files import storage_error, write_text
+from aerun.errors import DataError
+from aerun.files import make_folder, storage_error, write_text
 from aerun.use.clusters.organise import Clusters, table
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.collection.thumbnails import Thumbnails
+from aerun.use.outputs import Result, whole_folder
 from aerun.use.pictures import write_picture
 from aerun.use.sheet import Tile, contact_sheet
 
 SHOWN, ROW = 48, 12  # pictures of a cluster's sheet, and of its row in the overview
+TABLE, OVERVIEW, SHEETS, LINKS = "clusters.csv", "overview.png", "sheets", "links"
+HEADER = ["file", "cluster", "distance"]
 
 
-def check_empty(folder: Path) -> None:
-    """ConfigError if there is something in the folder: nothing of anybody's is overwritten."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder}: is there already, and not empty; name another folder")
+def write_clusters(
+    folder: Path, thumbnails: Thumbnails, found: Clusters, *, links: bool = False, overwrite: bool = False
+) -> None:
+    """``clusters.csv``, ``overview.png``, ``sheets/`` and, if wanted, ``links/``: all of them or nothing.
+
+    ConfigError if the folder is not empty; with ``overwrite`` only if it holds more than an older result.
+    """
+    with whole_folder(folder, RESULT, overwrite) as place:
+        write_table(place / TABLE, thumbnails.fingerprints, found)
+        write_sheets(place, thumbnails, found)
+        if links:
+            write_links(place, thumbnails.fingerprints, found)
+
+
+def foreign(folder: Path) -> list[str]:
+    """What is in a folder that ``write_clusters`` did not write, as its table tells; without one, everything."""
+    strange, names = list[str](), _written(folder / TABLE)
+    for path in sorted(folder.iterdir()):
+        inside = sorted(path.iterdir()) if path.is_dir() and not path.is_symlink() and names else None
+        if inside is not None and path.name == SHEETS:
+            strange += [f"{SHEETS}/{sheet.name}" for sheet in inside if sheet.name not in {f"{n}.png" for n in names}]
+        elif inside is not None and path.name == LINKS:
+            for place in inside:
+                known = place.name in names and place.is_dir() and not place.is_symlink()
+                links = sorted(place.iterdir()) if known else [place]
+                strange += [str(link.relative_to(folder)) for link in links if not known or not link.is_symlink()]
+        elif not (names and path.is_file() and path.name in (TABLE, OVERVIEW)):
+            strange.append(path.name)
+    return strange
+
+
+RESULT = Result("aerun-organise", foreign)
+
+
+def _written(table: Path) -> set[str]:
+    """The names of the clusters in a table; none if it is missing or another's."""
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if (reader.fieldnames or [])[: len(HEADER)] != HEADER:
+                return set()
+            found = {int(row["cluster"]) for row in reader}
+    except (OSError, ValueError, TypeError, csv.Error):
+        return set()
+    return {cluster_name(number, max(found) + 1) for number in found}
 
 
 def check_linkable(fingerprints: Fingerprints) -> None:
@@ -41,7 +85,7 @@ def write_table(path: Path, fingerprints: Fingerprints, found: Clusters) -> None
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    _make(path.parent)
+    make_folder(path.parent)
     write_text(path, text.getvalue())
 
 
@@ -79,18 +123,18 @@ def overview(thumbnails: Thumbnails, found: Clusters) -> np.ndarray:
 
 def write_sheets(folder: Path, thumbnails: Thumbnails, found: Clusters) -> None:
     """``overview.png``, and ``sheets/NUMBER.png`` for each cluster."""
-    write_picture(folder / "overview.png", overview(thumbnails, found))
+    write_picture(folder / OVERVIEW, overview(thumbnails, found))
     for number in numbers(found):
         name = f"{cluster_name(number, found.count)}.png"
-        write_picture(folder / "sheets" / name, cluster_sheet(thumbnails, found, number))
+        write_picture(folder / SHEETS / name, cluster_sheet(thumbnails, found, number))
 
 
 def write_links(folder: Path, fingerprints: Fingerprints, found: Clusters) -> None:
     """``links/NUMBER/``: relative links to the pictures of each cluster, whose names tell their folders."""
     root = Path(fingerprints.root)
     for number in numbers(found):
-        place = folder / "links" / cluster_name(number, found.count)
-        _make(place)
+        place = folder / LINKS / cluster_name(number, found.count)
+        make_folder(place)
         for row in found.members(number).tolist():
             name = fingerprints.names[row]
             link = place / name.replace("/", "__")
@@ -100,10 +144,3 @@ def write_links(folder: Path, fingerprints: Fingerprints, found: Clusters) -> No
                 link.symlink_to(os.path.relpath(root / name, place.resolve()))
             except OSError as error:
                 raise storage_error(error, link) from error
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(error, folder) from error

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aerun.errors import ConfigError, DataError
-from aerun.files import write_bytes
+from aerun.files import make_folder, write_bytes
 from aerun.use.collection.packing import Form, Packed, pack
+from aerun.use.outputs import refuse_existing
 
 if TYPE_CHECKING:
     from aerun.use.opened import Opened
@@ -93,12 +94,13 @@ def check_ending(path: Path, form: Form = "float32") -> None:
             import pyarrow  # noqa: F401
         except ImportError as error:
             raise ConfigError(f"{path}: {INSTALL}") from error
-    if not path.parent.is_dir():
-        raise ConfigError(f"{path}: there is no folder {path.parent}")
 
 
-def save(fingerprints: Fingerprints, path: Path, packed: Packed) -> None:
-    """Write the file, .npz or .parquet, as a whole. StorageError if that cannot be done."""
+def save(fingerprints: Fingerprints, path: Path, packed: Packed, *, overwrite: bool = False) -> None:
+    """Write the file, .npz or .parquet, as a whole; its folder is made. ConfigError if it is there already, unless it
+    may be replaced, StorageError if it cannot be written."""
+    refuse_existing([path], overwrite)
+    make_folder(path.parent)
     about = {
         "format": FORMAT,
         **{key: getattr(fingerprints, key) for key in ("weights", "run", "root", "split", "classes", "views")},

@@ -6,13 +6,15 @@ import argparse
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aerun.arguments import Parser
-from aerun.errors import DataError
+from aerun.errors import ConfigError, DataError
 from aerun.use.command import run_command, takes_run
+from aerun.use.outputs import takes_overwrite
 
 if TYPE_CHECKING:
+    from aerun.use.denoising.plan import Plan
     from aerun.use.denoising.rivals import Scores
     from aerun.use.denoising.scans import Scan
     from aerun.use.opened import Opened
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 EXAMPLES = """  aerun-denoise outputs/RUN_FOLDER scan.png clean.png
   aerun-denoise outputs/RUN_FOLDER ~/scans ~/clean
-  aerun-denoise outputs/RUN_FOLDER dirty cleaned --clean originals --json scores.json"""
+  aerun-denoise outputs/RUN_FOLDER dirty cleaned --clean originals --json > scores.json
+  aerun-denoise outputs/RUN_FOLDER ~/scans ~/clean --resume          # goes on where it was stopped"""
 
 
 def parser() -> Parser:
@@ -33,7 +36,10 @@ def parser() -> Parser:
     takes_run(arguments)
     arguments.add_argument("source", metavar="IN", type=Path, help="a picture, or a folder of pictures")
     arguments.add_argument("target", metavar="OUT", type=Path, help="where the cleaned ones go")
-    arguments.add_argument("--overwrite", action="store_true", help="replace files that are there, IN itself included")
+    takes_overwrite(arguments)
+    arguments.add_argument(
+        "--resume", action="store_true", help="leave out the pictures whose cleaned files are there: they are whole"
+    )
     arguments.add_argument(
         "--clean",
         type=Path,
@@ -41,7 +47,7 @@ def parser() -> Parser:
         help="the same pictures without damage, by the same names: PSNR and SSIM of the run beside those of a median, "
         "a bilateral and a non-local means filter, whose settings are the best of a small grid on these pictures",
     )
-    arguments.add_argument("--json", type=Path, metavar="FILE", help="write what --clean finds there, too")
+    arguments.add_argument("--json", action="store_true", help="print JSON in place of a table")
     return arguments
 
 
@@ -53,14 +59,15 @@ def main() -> None:
 def work(arguments: argparse.Namespace) -> None:
     """Check what can be checked without torch, clean, and say what came of it."""
     from aerun.runfolder import read_config
+    from aerun.use.denoising.plan import planned
     from aerun.use.denoising.rivals import Scores, need_filters
 
     read_config(Path(arguments.run).expanduser())
-    if arguments.json and not arguments.clean:
-        raise DataError("--json: writes what --clean finds, which is not given")
-    pairs = planned(arguments.source, arguments.target, arguments.overwrite)
-    originals = originals_of(pairs, arguments.clean) if arguments.clean else {}
-    if originals:
+    overwrite, resume = arguments.overwrite, arguments.resume
+    if overwrite and resume:
+        raise ConfigError("--overwrite --resume: the one cleans again what the other leaves out; use one of them")
+    plan = planned(arguments.source, arguments.target, arguments.clean, overwrite=overwrite, resume=resume)
+    if plan.originals:
         need_filters()
 
     from aerun.use.denoising.clean import check_run
@@ -71,88 +78,55 @@ def work(arguments: argparse.Namespace) -> None:
     if str(run.config["noise"].get("_target_")).endswith(".NoNoise"):
         log.warning("%s was trained without noise: it has not learned to clean anything", run.folder)
     scores = Scores()
-    done = clean_files(run, pairs, originals, scores)
-    print(f"{done} of {len(pairs)} pictures cleaned: {arguments.target}")
-    if scores.of:
-        print(f"\n{scores.by_picture()}\n\n{scores.table()}\n\n{scores.verdict()}")
-        if arguments.json:
-            from aerun.files import write_text
-
-            write_text(arguments.json, json.dumps(scores.plain(), indent=2) + "\n")
-
-
-def planned(source: Path, target: Path, overwrite: bool) -> list[tuple[str, Path, Path]]:
-    """Names, pictures and the files to write. DataError if there is none, or one would be lost."""
-    from aerun.use.denoising.scans import WAYS, name_for
-    from aerun.use.pictures import find
-
-    source, target = source.expanduser(), target.expanduser()
-    found = find(source)
-    if source.is_file():
-        is_file = target.suffix.lower() in WAYS and not target.is_dir()
-        if target.suffix and not is_file and not target.is_dir():
-            raise DataError(f"{target}: cleaned pictures are written as {', '.join(sorted(WAYS))}")
-        pairs = [(name, path, target if is_file else target / name_for(name)) for name, path in found]
+    done = clean_files(run, plan, scores)
+    if arguments.json:
+        print(json.dumps(plain(plan, done, scores), indent=2, ensure_ascii=False))
     else:
-        if target.is_file():
-            raise DataError(f"{target}: is a file, {source} a folder")
-        apart = target.resolve() != source.resolve()
-        within = [path for _, path in found if apart and path.resolve().is_relative_to(target.resolve())]
-        pairs = [(name, path, target / name_for(name)) for name, path in found if path not in within]
-    existing = [path for _, _, path in pairs if path.exists()]
-    if existing and not overwrite:
-        more = f", and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise DataError(f"{existing[0]}: is there already{more}; --overwrite replaces it")
-    return pairs
+        print(text(plan, done, scores, arguments.target))
 
 
-def originals_of(pairs: list[tuple[str, Path, Path]], folder: Path) -> dict[str, Path]:
-    """The clean original of each picture that has one: of the same name, whatever its ending."""
-    from aerun.use.pictures import find
-
-    folder = folder.expanduser()
-    found = find(folder)
-    if folder.is_file():
-        return {pairs[0][0]: folder} if len(pairs) == 1 else _none(folder)
-    by_stem = {str(Path(name).with_suffix("")): path for name, path in reversed(found)}
-    exact = dict(found)
-    matched = {name: exact.get(name) or by_stem.get(str(Path(name).with_suffix(""))) for name, _, _ in pairs}
-    originals = {name: path for name, path in matched.items() if path is not None}
-    missing = [name for name in matched if name not in originals]
-    if missing and originals:
-        log.warning(
-            "%s has no original of %s%s", folder, missing[0], f" and {len(missing) - 1} more" * (len(missing) > 1)
-        )
-    return originals or _none(folder)
+def plain(plan: Plan, done: list[str], scores: Scores) -> dict[str, Any]:
+    """Plain values: the files that were written by picture, those that were there, what did not decode, and scores."""
+    files = {name: str(target) for name, _, target in plan.pairs}
+    return {
+        "cleaned": {name: files[name] for name in done},
+        "there": {name: file for name, file in files.items() if name in plan.there},
+        "not_decoded": [name for name in files if name not in plan.there and name not in done],
+        **(scores.plain() if scores.of else {}),
+    }
 
 
-def _none(folder: Path) -> dict[str, Path]:
-    raise DataError(f"--clean {folder}: has no original of any of the pictures; they go by their names")
+def text(plan: Plan, done: list[str], scores: Scores, target: Path) -> str:
+    """The same in words, and as tables."""
+    there = f", {len(plan.there)} were there" if plan.there else ""
+    said = f"{len(done)} of {len(plan.pairs)} pictures cleaned{there}: {target}"
+    return f"{said}\n\n{scores.by_picture()}\n\n{scores.table()}\n\n{scores.verdict()}" if scores.of else said
 
 
-def clean_files(run: Opened, pairs: list[tuple[str, Path, Path]], originals: dict[str, Path], scores: Scores) -> int:
-    """Clean and write each picture; the number of those that could be decoded. DataError if none could."""
+def clean_files(run: Opened, plan: Plan, scores: Scores) -> list[str]:
+    """Clean and write each picture; the names of those that could be decoded. DataError if none could, and none was
+    there."""
     from aerun.progress import counting
     from aerun.use.denoising.clean import denoise
     from aerun.use.denoising.scans import read_scan, write_scan
 
-    done, last = 0, ""
-    with counting("pictures", len(pairs)) as bar:
-        for name, path, target in pairs:
-            try:
-                scan = read_scan(path)
-            except Exception as error:  # damaged metadata make Pillow raise nearly anything
-                last = f"{path}: cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})"
-                log.warning("%s; left out", last)
-                continue
-            finally:
-                bar.update()
-            cleaned = scan.with_values(denoise(run, scan.seen()))
-            write_scan(target, cleaned)
-            done += 1
-            if name in originals:
-                compare(scores, name, scan, cleaned, read_scan(originals[name]))
-    if not done:
+    done, last = list[str](), ""
+    with counting("pictures", len(plan.pairs)) as bar:
+        for name, path, target in plan.pairs:
+            scan = None
+            if name not in plan.there or name in plan.originals:
+                try:
+                    scan = read_scan(path)
+                except Exception as error:  # damaged metadata make Pillow raise nearly anything
+                    last = f"{path}: cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})"
+                    log.warning("%s; left out", last)
+            if scan is not None and name not in plan.there:
+                write_scan(target, scan.with_values(denoise(run, scan.seen())))
+                done.append(name)
+            if scan is not None and name in plan.originals:  # what counts is what is in the file
+                compare(scores, name, scan, read_scan(target), read_scan(plan.originals[name]))
+            bar.update()
+    if not done and not plan.there:
         raise DataError(last)
     return done
 

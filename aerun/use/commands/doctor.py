@@ -15,7 +15,8 @@ from aerun.errors import AerunError, DataError
 from aerun.files import write_text
 from aerun.progress import counting
 from aerun.runfolder import CONFIG
-from aerun.use.command import run_command
+from aerun.use.command import run_command, takes_device
+from aerun.use.outputs import refuse_existing, takes_overwrite
 
 if TYPE_CHECKING:
     from aerun.doctor.folder import Diagnosis
@@ -25,7 +26,8 @@ FOUND = 2  # exit code where there is a verdict; errors are 1
 EXAMPLES = """  aerun-doctor outputs/RUN_FOLDER
   aerun-doctor outputs/grid                    every run of a sweep, a row each
   aerun-doctor outputs/RUN_FOLDER --no-data    from its files alone
-  aerun-doctor outputs/RUN_FOLDER --json       with all evidence"""
+  aerun-doctor outputs/RUN_FOLDER --json       with all evidence
+  aerun-doctor outputs/RUN_FOLDER --save --overwrite"""
 
 
 def parser() -> Parser:
@@ -39,9 +41,8 @@ def parser() -> Parser:
     words.add_argument("--no-data", action="store_true", help="from logs and summary alone; says what is left out")
     words.add_argument("--json", action="store_true", help="verdicts and all evidence, for other programs")
     words.add_argument("--save", action="store_true", help=f"also write {FILE} into each run folder")
-    words.add_argument(
-        "--trust", action="append", default=[], metavar="PACKAGE", help="a package whose classes a run may name"
-    )
+    takes_overwrite(words)
+    takes_device(words)
     return words
 
 
@@ -55,10 +56,12 @@ def work(asked: argparse.Namespace) -> int:
     folders = [run.folder for run in collect(asked.runs) if (run.folder / CONFIG).is_file()]
     if not folders:
         raise DataError(f"{', '.join(asked.runs)}: no run there has begun")
+    if asked.save:
+        refuse_existing([folder / FILE for folder in folders], asked.overwrite)
     rows = []
     with counting("runs", len(folders)) as bar:
         for folder in folders:
-            rows.append(examined(folder, not asked.no_data, asked.trust, alone=len(folders) == 1))
+            rows.append(examined(folder, not asked.no_data, asked.trust, asked.device, alone=len(folders) == 1))
             bar.update(1)
     for row in rows if asked.save else []:
         if row.diagnosis is not None:
@@ -87,12 +90,12 @@ class Row:
         return {"run": str(self.folder), **found}
 
 
-def examined(folder: Path, data: bool, trusted: list[str], alone: bool) -> Row:
+def examined(folder: Path, data: bool, trusted: list[str], device: str, alone: bool) -> Row:
     """One run. The error of one among many stands in its row."""
     from aerun.doctor.folder import diagnose
 
     try:
-        return Row(folder, diagnose(folder, data=data, trusted_packages=trusted))
+        return Row(folder, diagnose(folder, data=data, trusted_packages=trusted, device=device))
     except AerunError as error:
         if alone:
             raise

@@ -8,6 +8,7 @@ from pathlib import Path
 from aerun.arguments import Parser
 from aerun.errors import ConfigError
 from aerun.use.command import run_command, takes_run
+from aerun.use.outputs import refuse_existing, takes_overwrite
 
 EXAMPLES = """\
   %(prog)s outputs/RUN ~/art -o fingerprints.npz
@@ -27,6 +28,7 @@ def parser() -> Parser:
     result.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, help="pictures, in it and below")
     result.add_argument("--split", choices=PARTS, help="in place of a folder: a part of the run's own data")
     result.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help=".npz or .parquet")
+    takes_overwrite(result)
     result.add_argument(
         "--as", dest="form", choices=FORMS, default="float32", help="what the codes are kept as (default: float32)"
     )
@@ -51,6 +53,7 @@ def work(asked: argparse.Namespace) -> None:
     from aerun.use.pictures import find
 
     check_ending(asked.output, asked.form)
+    refuse_existing([asked.output], asked.overwrite)
     if asked.folder is not None:
         find(asked.folder)
 
@@ -63,7 +66,7 @@ def work(asked: argparse.Namespace) -> None:
         else embed_split(run, asked.split, views=asked.views)
     )
     packed = made.packed(asked.form, asked.value_bits)
-    save(made, asked.output, packed)
+    save(made, asked.output, packed, overwrite=asked.overwrite)
     zeros, spread = made.statistics()["zeros"], made.statistics()["deviation"]
     views = f", {made.views} views" if made.views > 1 else ""
     print(

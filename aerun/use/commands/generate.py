@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aerun.arguments import Parser, count, positive, seed
 from aerun.errors import ConfigError
 from aerun.use.command import run_command, takes_device
+from aerun.use.outputs import more, refuse_existing, takes_overwrite
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +28,10 @@ EXAMPLES = """\
   %(prog)s traverse RUN -o made                     one code value at a time, the most used ones
   %(prog)s arithmetic RUN 7 - 3 + 12 -o made        test image 7 minus 3 plus 12, in codes
   %(prog)s compare AE_RUN VAE_RUN -o made           points where no codes are, decoded by both
+  %(prog)s samples RUN -n 9 -o made --overwrite     in place of those that are there
   %(prog)s samples --help                           the options of one of them
 """
+NAMES = {"samples": "samples", "interpolate": "interpolation", "traverse": "traversal"}  # of the pictures
 log = logging.getLogger(__name__)
 
 
@@ -65,6 +69,7 @@ def parser() -> Parser:
     compare.add_argument("runs", metavar="RUN", nargs="+", help="folders of runs, an autoencoder and a VAE, say")
     for part in (samples, between, traverse, arithmetic, compare):
         part.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the pictures go")
+        takes_overwrite(part)
         part.add_argument("--seed", type=seed, default=0, help="of all that is drawn (0)")
         takes_device(part)
         if part is not compare:
@@ -85,6 +90,8 @@ def work(asked: argparse.Namespace) -> None:
     if getattr(asked, "steps", 2) < 2:
         raise ConfigError(f"--steps {asked.steps}: must be 2 at least")
     terms = signed(asked.terms) if asked.kind == "arithmetic" else []
+    refuse_existing(list(outputs(asked)), asked.overwrite)
+
     from aerun.use.opened import open_run
 
     if asked.kind == "compare":
@@ -98,6 +105,19 @@ def work(asked: argparse.Namespace) -> None:
         _arithmetic(run, asked, terms)
     else:
         {"samples": _samples, "interpolate": _interpolate, "traverse": _traverse}[asked.kind](run, asked)
+
+
+def outputs(asked: argparse.Namespace) -> Iterator[Path]:
+    """All files that will be written."""
+    from aerun.use.generation.animation import frame_name
+
+    name = NAMES.get(asked.kind, asked.kind)
+    yield asked.output / f"{name}.png"
+    if getattr(asked, "gif", False):
+        yield asked.output / f"{name}.gif"
+    if getattr(asked, "frames", False):
+        frames = asked.count if asked.kind == "samples" else asked.steps
+        yield from (asked.output / name / frame_name(number, frames) for number in range(frames))
 
 
 def signed(words: list[str]) -> list[tuple[int, str]]:
@@ -120,7 +140,7 @@ def _samples(run: Opened, asked: argparse.Namespace) -> None:
         raise ConfigError("--components: is of the mixture; use --from mixture")
     images = samples(run, asked.count, source=asked.source, components=asked.components or COMPONENTS, seed=asked.seed)
     grid = figures.image_rows(figures.wrap(images, min(16, max(1, round((2 * len(images)) ** 0.5)))))
-    _write(asked, "samples", grid, [figures.image_rows([image[None]]) for image in images], returns=False)
+    _write(asked, grid, [figures.image_rows([image[None]]) for image in images], returns=False)
 
 
 def _interpolate(run: Opened, asked: argparse.Namespace) -> None:
@@ -133,9 +153,9 @@ def _interpolate(run: Opened, asked: argparse.Namespace) -> None:
     kinds = ["linear", "spherical"] if asked.path == "both" else [asked.path]
     ways = torch.stack([interpolate(run, *ends, asked.steps, is_spherical=kind == "spherical")[:, 0] for kind in kinds])
     rows = [(kind, way) for kind, way in zip(kinds, ways, strict=True)]
-    if run.shape == run.autoencoder.output_shape:
-        rows.insert(0, ("given", torch.cat(ends)))
-    _write(asked, "interpolation", _montage(rows), _steps(ways))
+    if run.shape == run.autoencoder.output_shape:  # each above what it became: what is between stays white
+        rows.insert(0, ("given", torch.cat([ends[0], ends[0].new_ones(asked.steps - 2, *run.shape), ends[1]])))
+    _write(asked, _montage(rows), _steps(ways))
 
 
 def _traverse(run: Opened, asked: argparse.Namespace) -> None:
@@ -148,7 +168,7 @@ def _traverse(run: Opened, asked: argparse.Namespace) -> None:
     by = found.units.deviation if found.units.kl is None else found.units.kl
     what = "deviation {:.3g}" if found.units.kl is None else "KL {:.2f} nats"
     labels = [f"unit {number}\n" + what.format(float(by[number])) for number in found.numbers]
-    _write(asked, "traversal", _montage(list(zip(labels, found.images, strict=True))), _steps(found.images))
+    _write(asked, _montage(list(zip(labels, found.images, strict=True))), _steps(found.images))
 
 
 def _arithmetic(run: Opened, asked: argparse.Namespace, terms: list[tuple[int, str]]) -> None:
@@ -162,7 +182,7 @@ def _arithmetic(run: Opened, asked: argparse.Namespace, terms: list[tuple[int, s
     text = " ".join(("+ " if sign > 0 else "- ") + Path(name).name for sign, name in terms).removeprefix("+ ")
     codes = run.reconstruct(torch.cat([image for _, image in images]))
     rows = [(f"{text}\nas the run sees them", codes), ("from the first to the sum", way)]
-    _write(asked, "arithmetic", _montage(rows), _steps(way[None]))
+    _write(asked, _montage(rows), _steps(way[None]))
 
 
 def _compare(asked: argparse.Namespace) -> None:
@@ -201,17 +221,20 @@ def _steps(ways: Tensor) -> list[np.ndarray]:
     return [figures.image_rows(figures.wrap(ways[:, step], columns)) for step in range(ways.shape[1])]
 
 
-def _write(
-    asked: argparse.Namespace, name: str, grid: np.ndarray, frames: list[np.ndarray], returns: bool = True
-) -> None:
-    from aerun.use.generation.animation import there_and_back, write_frames, write_gif
+def _write(asked: argparse.Namespace, grid: np.ndarray, frames: list[np.ndarray], returns: bool = True) -> None:
+    from aerun.use.generation.animation import frame_name, there_and_back, write_frames, write_gif
     from aerun.use.pictures import write_picture
 
+    name = NAMES.get(asked.kind, asked.kind)
     made = [asked.output / f"{name}.png"]
     write_picture(made[0], grid if grid.ndim == 3 else grid[..., None])
     if asked.frames:
         made.append(asked.output / name)
         write_frames(made[-1], frames)
+        ours = {frame_name(number, len(frames)) for number in range(len(frames))}
+        others = sorted({path.name for path in made[-1].iterdir()} - ours)
+        if others:
+            log.warning("%s: was there before, and is not of these frames%s", made[-1] / others[0], more(others))
     if asked.gif:
         made.append(asked.output / f"{name}.gif")
         write_gif(made[-1], there_and_back(frames) if returns else frames)

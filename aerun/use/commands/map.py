@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from aerun.arguments import Parser, count, seed
 from aerun.errors import ConfigError
 from aerun.use.command import run_command, takes_run
+from aerun.use.outputs import refuse_existing, takes_overwrite
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +26,7 @@ EXAMPLES = """\
   %(prog)s RUN -o maps --method pca,tsne,umap    umap: pip install 'aerun[maps]'
   %(prog)s RUN drawings/ -o maps --thumbnails    of pictures of your own, shown as they are
   %(prog)s RUN fingerprints.npz -o maps          of the pictures that aerun-embed was given
-  %(prog)s RUN -o maps --drawn 0                 without decoded random points
+  %(prog)s RUN -o maps --drawn 0 --overwrite     anew, without decoded random points
 """
 ABOUT = """\
 Maps of a run's codes, with decoded random points drawn in. Beside them: of codes of two values the map as it is, and
@@ -47,6 +48,7 @@ def parser() -> Parser:
         help="a folder, or fingerprints (else the run's test images)",
     )
     add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the pictures go")
+    takes_overwrite(result)
     add("--method", default="pca", metavar="NAME,…", help=f"of {', '.join(METHODS)}")
     add("--images", type=count, default=2000, help="so many of them, spread evenly (2000)")
     add("--thumbnails", action="store_true", help="the images in place of dots")
@@ -74,16 +76,19 @@ def work(asked: argparse.Namespace) -> None:
     from aerun.use.own import pictures, test_images
 
     run = open_run(asked.run, asked.device, asked.trust)
+    if run.code_size == 2:
+        methods = ["codes", *(name for name in methods if name != "pca")]
+    others = _others(run, asked)
+    refuse_existing([_file(asked, name) for name in (*map("map_{}".format, methods), *others)], asked.overwrite)
     of_data = asked.pictures is None
     shown = test_images(run, asked.images) if of_data else pictures(run, asked.pictures, asked.images)
     drawn = _drawn(run, asked, shown)
-    if run.code_size == 2:
-        methods = ["codes", *(name for name in methods if name != "pca")]
     if len(run.autoencoder.code_shape) > 1:
         print(f"aerun: codes of shape {list(run.autoencoder.code_shape)} are mapped as {run.code_size} values")
     for method in methods:
         _write(asked, f"map_{method}", _map(run, asked, shown, method, drawn))
-    _others(run, asked, shown)
+    for name in others:
+        _write(asked, name, _other(run, asked, shown, name))
 
 
 def _map(run: Opened, asked: argparse.Namespace, shown: Some, method: str, drawn: Tensor | None) -> np.ndarray:
@@ -109,21 +114,33 @@ def _drawn(run: Opened, asked: argparse.Namespace, shown: Some) -> Tensor | None
     return sample_codes(run, asked.drawn, images=shown.images, seed=asked.seed)
 
 
-def _others(run: Opened, asked: argparse.Namespace, shown: Some) -> None:
+def _others(run: Opened, asked: argparse.Namespace) -> list[str]:
     """What only some runs have."""
+    is_sparse = getattr(run.autoencoder.sparsity, "constrains_code", True)
+    found = {
+        "manifold": run.code_size == 2 and run.is_image,
+        "units": run.is_gaussian,
+        "dictionary": (is_sparse or asked.dictionary) and run.is_image,
+    }
+    return [name for name, is_there in found.items() if is_there]
+
+
+def _other(run: Opened, asked: argparse.Namespace, shown: Some, name: str) -> np.ndarray:
     from aerun.use.maps.latent import active_units, dictionary, manifold
 
-    if run.code_size == 2 and run.is_image:
-        _write(asked, "manifold", manifold(run, shown.images, asked.side))
-    if run.is_gaussian:
-        _write(asked, "units", active_units(run, shown.images))
-    if (getattr(run.autoencoder.sparsity, "constrains_code", True) or asked.dictionary) and run.is_image:
-        _write(asked, "dictionary", dictionary(run, shown.images, asked.rows, asked.top))
+    if name == "manifold":
+        return manifold(run, shown.images, asked.side)
+    return active_units(run, shown.images) if name == "units" else dictionary(run, shown.images, asked.rows, asked.top)
+
+
+def _file(asked: argparse.Namespace, name: str) -> Path:
+    place: Path = asked.output / f"{name}.png"
+    return place
 
 
 def _write(asked: argparse.Namespace, name: str, pixels: np.ndarray) -> None:
     from aerun.use.pictures import write_picture
 
-    path = asked.output / f"{name}.png"
+    path = _file(asked, name)
     write_picture(path, pixels if pixels.ndim == 3 else pixels[..., None])
     print(f"aerun: wrote {path}", file=sys.stderr)

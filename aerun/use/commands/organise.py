@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aerun.arguments import Parser, count, seed
 from aerun.use.command import run_command, takes_run
+from aerun.use.outputs import refuse_folder, takes_overwrite
 
 if TYPE_CHECKING:
     from aerun.use.clusters.organise import Clusters
@@ -39,6 +40,7 @@ def parser() -> Parser:
     takes_run(result)
     result.add_argument("fingerprints", metavar="FILE", type=Path, help="what aerun-embed made with this run")
     result.add_argument("-o", "--output", metavar="FOLDER", type=Path, required=True, help="a new or empty folder")
+    takes_overwrite(result)
     result.add_argument(
         "--clusters", type=number_or_range, default=(2, 32), metavar="N", help="so many, or the best of A-B (2-32)"
     )
@@ -52,10 +54,10 @@ def parser() -> Parser:
 
 def work(asked: argparse.Namespace) -> None:
     """Cluster, write, say what was found."""
-    from aerun.use.clusters.shelves import check_empty, check_linkable, write_links, write_sheets, write_table
+    from aerun.use.clusters.shelves import RESULT, check_linkable, write_clusters
     from aerun.use.collection.fingerprints import load
 
-    check_empty(asked.output)
+    refuse_folder(asked.output, RESULT, asked.overwrite)
     fingerprints = load(asked.fingerprints)
     if asked.links:
         check_linkable(fingerprints)
@@ -74,10 +76,8 @@ def work(asked: argparse.Namespace) -> None:
         smallest=asked.smallest,
         seed=asked.seed,
     )
-    write_table(asked.output / "clusters.csv", fingerprints, found)
-    write_sheets(asked.output, Thumbnails(run, fingerprints), found)
-    if asked.links:
-        write_links(asked.output, fingerprints, found)
+    thumbnails = Thumbnails(run, fingerprints)
+    write_clusters(asked.output, thumbnails, found, links=asked.links, overwrite=asked.overwrite)
     print(text(fingerprints, found))
     print(f"{asked.output}: clusters.csv, overview.png, sheets/{', links/' if asked.links else ''}")
 

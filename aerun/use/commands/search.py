@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 from aerun.arguments import Parser, count
 from aerun.errors import ConfigError
 from aerun.use.command import run_command, takes_run
+from aerun.use.outputs import refuse_existing, takes_overwrite
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from aerun.use.collection.fingerprints import Fingerprints
     from aerun.use.opened import Opened
     from aerun.use.search.index import Neighbours, Pairs
@@ -24,11 +27,12 @@ EXAMPLES = """\
   %(prog)s outputs/RUN fingerprints.npz animals/cat.png -k 5 --json       # one of the collection, by its name
   %(prog)s outputs/RUN fingerprints.npz new/*.jpg --sheet found.png
   %(prog)s outputs/RUN fingerprints.npz part.png --views 10               # what it is a part of
-  %(prog)s outputs/RUN fingerprints.npz --duplicates auto                 # what is there twice"""
+  %(prog)s outputs/RUN fingerprints.npz --duplicates auto                 # what is there twice
+  %(prog)s outputs/RUN fingerprints.npz --duplicates auto --sheet twice.png --overwrite"""
 METRICS = ("cosine", "euclidean")
 KINDS = ("exact", "hnsw")
 SHOWN = 50  # pairs in the table
-SHEET_PAIRS = 40
+SHEET_GROUPS = 40
 MOST_VIEWS = 10
 
 
@@ -80,6 +84,7 @@ def parser() -> Parser:
     )
     result.add_argument("--json", action="store_true", help="print JSON in place of a table")
     result.add_argument("--sheet", metavar="PNG", type=picture_file, help="draw what was found")
+    takes_overwrite(result)
     return result
 
 
@@ -87,6 +92,8 @@ def work(asked: argparse.Namespace) -> None:
     """Search, print, draw."""
     if not asked.images and asked.duplicates is None:
         raise ConfigError("name an IMAGE, or --duplicates auto")
+    if asked.sheet is not None:
+        refuse_existing([asked.sheet], asked.overwrite)
     from aerun.use.collection.fingerprints import load
 
     fingerprints = load(asked.fingerprints)
@@ -189,15 +196,15 @@ def _drawn(
 ) -> None:
     from aerun.use.collection.thumbnails import Thumbnails
     from aerun.use.pictures import write_picture
-    from aerun.use.search.found import found_sheet, pairs_sheet
+    from aerun.use.search.found import below, found_sheet, groups_sheet
 
     thumbnails = Thumbnails(run, fingerprints)
+    sheets: list[np.ndarray] = []
     if found is not None:
-        sheet = found_sheet(thumbnails, wanted, found)
-    else:
-        assert pairs is not None
-        sheet = pairs_sheet(thumbnails, pairs, SHEET_PAIRS)
-    write_picture(asked.sheet, sheet)
+        sheets.append(found_sheet(thumbnails, wanted, found))
+    if pairs is not None:
+        sheets.append(groups_sheet(thumbnails, pairs, SHEET_GROUPS))
+    write_picture(asked.sheet, below(sheets))
 
 
 def main() -> None:

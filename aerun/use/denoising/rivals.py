@@ -78,13 +78,17 @@ class Scores:
         return "\n".join(lines)
 
     def plain(self) -> dict[str, Any]:
-        """For a JSON file."""
+        """For JSON, which has no NaN."""
         found: dict[str, Any] = {}
         for way in self.of:
             setting, scores = self.best(way)
-            pictures = {name: {"psnr": score.psnr, "ssim": score.ssim} for name, score in scores.items()}
-            found[way] = {"setting": setting, **vars(self.means(way)), "pictures": pictures}
+            pictures = {name: _numbers(score) for name, score in scores.items()}
+            found[way] = {"setting": setting, **_numbers(self.means(way)), "pictures": pictures}
         return {"means": found, "verdict": self.verdict()}
+
+
+def _numbers(score: Score) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in vars(score).items()}
 
 
 def mean(values: Any) -> float:

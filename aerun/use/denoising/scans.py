@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from aerun.dataset.pictures import any_size
-from aerun.files import storage_error, write_bytes
+from aerun.files import make_folder, write_bytes
 
 DEEP = ("I;16", "I;16B", "I;16L", "I")
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the tag of EXIF, and its values that exchange width and height
 KEPT = ("icc_profile", "dpi", "exif")
 # How a picture is written, by its file's ending: without loss where the format can.
 WAYS: dict[str, dict[str, Any]] = {
@@ -75,6 +76,21 @@ def read_scan(path: Path) -> Scan:
         return Scan(np.stack(_planes(picture.convert("L" if grey else "RGB"))), None, 255, about)
 
 
+def size_of(path: Path, thorough: bool = False) -> tuple[int, int]:
+    """Width and height of a picture as ``read_scan`` turns it, from its header. Raises whatever Pillow raises.
+
+    A PNG may say after its pixels that it is to be turned: ``thorough`` reads that far.
+    """
+    from PIL import Image
+
+    with any_size(), Image.open(path) as opened:
+        if thorough or opened.format != "PNG" or "exif" in opened.info:
+            turned = opened.getexif().get(ORIENTATION) in SIDEWAYS
+        else:
+            turned = False
+        return (opened.height, opened.width) if turned else (opened.width, opened.height)
+
+
 def _planes(picture: Any) -> list[np.ndarray]:
     pixels = np.asarray(picture, np.float32) / 255
     return [pixels] if pixels.ndim == 2 else list(pixels.transpose(2, 0, 1))
@@ -98,8 +114,5 @@ def write_scan(path: Path, scan: Scan) -> None:
     pixels = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, **way, **scan.about)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(error, path) from error
+    make_folder(path.parent)
     write_bytes(path, content.getvalue())

@@ -17,11 +17,10 @@ from torch import nn
 from aerun.checkpoint import Progress, save
 from aerun.errors import DataError
 from aerun.files import write_text
-from aerun.runfolder import CONFIG, ENVIRONMENT, OVERRIDES, SUMMARY
-from aerun.trained import WEIGHTS
+from aerun.runfolder import CONFIG, ENVIRONMENT, OVERRIDES, SUMMARY, WEIGHTS
+from aerun.use.elsewhere.formats import CARD, HEAD
 from aerun.use.opened import Opened
 
-CARD = "README.md"
 LOADING = {
     "safetensors": (
         "import aerun\n\n"
@@ -88,7 +87,7 @@ def _head(opened: Opened) -> str:
     others = ("sparsity", "latent", "noise", "loss", "optimizer")
     told = ", ".join(f"{group} {_option(opened, group)}{_keys(opened, group)}" for group in others)
     lines = [
-        "---\nlibrary_name: aerun\ntags: [autoencoder, pytorch]\n---\n",
+        f"{HEAD}tags: [autoencoder, pytorch]\n---\n",
         f"# {model}, code of {shape(autoencoder.code_shape)}\n",
         f"An autoencoder of {parameters:,} parameters, trained with aerun: model {model}, {told}; "
         f"seed {config.get('seed')}.\n",

@@ -21,13 +21,12 @@ from aerun.errors import AerunError, DataError
 from aerun.progress import counting
 from aerun.trained import load
 from aerun.use.elsewhere.card import write_card, write_run
-from aerun.use.elsewhere.formats import FORMATS, check
+from aerun.use.elsewhere.formats import FORMATS, PIECES, RESULT, SUFFIXES, check
 from aerun.use.opened import Opened, open_run
+from aerun.use.outputs import whole_folder
 
 TOLERANCE = 1e-5  # of the largest output
-PIECES = {"encoder": ("images", "codes"), "decoder": ("codes", "images"), "autoencoder": ("images", "reconstructions")}
 EXAMPLE, TRIED = 3, (1, 7)  # rows to export with (one would be taken for a constant), and to compare with
-SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 log = logging.getLogger(__name__)
 
 
@@ -45,25 +44,28 @@ def export(
     folder: str | os.PathLike[str],
     formats: Sequence[str] = FORMATS,
     trusted_packages: Sequence[str] = (),
+    overwrite: bool = False,
 ) -> Exported:
     """Write the trained model of a run folder as ``formats`` into an empty or new ``folder``, and check each file.
 
     ``onnx`` and ``torch`` are encoder, decoder and both, in files of their own; ``safetensors`` is a folder that
     ``aerun.load`` reads. Each has a README.md beside it. AerunError names the files whose outputs differ from PyTorch's
-    by more than ``TOLERANCE``; they are left where they are.
+    by more than ``TOLERANCE``; they are left in the folder. One that holds more than an older export, or without
+    ``overwrite`` anything, is refused. The run computes on the CPU.
     """
     place = Path(folder).expanduser()
-    check(Path(run).expanduser(), place, formats)
+    check(Path(run).expanduser(), place, formats, overwrite)
     opened = open_run(run, "cpu", trusted_packages)
-    place.mkdir(parents=True, exist_ok=True)
-    found = write_graphs(opened.autoencoder, place, [name for name in formats if name != "safetensors"])
-    if "safetensors" in formats:
-        _write_weights(opened, place, trusted_packages)
-    wrong = {name: value for name, value in found.items() if not value <= TOLERANCE}
+    with whole_folder(place, RESULT, overwrite) as building:
+        found = write_graphs(opened.autoencoder, building, [name for name in formats if name != "safetensors"])
+        if "safetensors" in formats:
+            _write_weights(opened, building, trusted_packages)
+        wrong = {name: value for name, value in found.items() if not value <= TOLERANCE}
+        if not wrong:
+            write_card(opened, building, found)
     if wrong:
         told = ", ".join(f"{name} by {value:.2g}" for name, value in wrong.items())
         raise AerunError(f"{place}: not equal to PyTorch: {told} of the largest output; the files are left there")
-    write_card(opened, place, found)
     return Exported(place, found)
 
 
@@ -168,4 +170,4 @@ def _write_weights(opened: Opened, place: Path, trusted_packages: Sequence[str])
     again: Mapping[str, Tensor] = load(place, "cpu", trusted_packages).state_dict()
     weights = opened.autoencoder.state_dict()
     if weights.keys() != again.keys() or not all(torch.equal(value, again[name]) for name, value in weights.items()):
-        raise DataError(f"{place}: does not hold the weights of {opened.folder}; the files are left there")
+        raise DataError(f"{opened.folder}: what was written and read again does not have its weights")

@@ -9,15 +9,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from aerun.files import storage_error, write_bytes
+from aerun.files import make_folder, write_bytes
 from aerun.use.pictures import write_picture
 
 
 def write_frames(folder: Path, frames: Sequence[np.ndarray]) -> None:
     """Pixels [H,W] or [H,W,3], uint8, as 0000.png, 0001.png and so on."""
-    digits = max(4, len(str(len(frames) - 1)))
     for number, pixels in enumerate(frames):
-        write_picture(folder / f"{number:0{digits}}.png", pixels if pixels.ndim == 3 else pixels[..., None])
+        write_picture(folder / frame_name(number, len(frames)), pixels if pixels.ndim == 3 else pixels[..., None])
+
+
+def frame_name(number: int, count: int) -> str:
+    """Of one frame among so many."""
+    return f"{number:0{max(4, len(str(count - 1)))}}.png"
 
 
 def write_gif(path: Path, frames: Sequence[np.ndarray], seconds: float = 0.12) -> None:
@@ -28,10 +32,7 @@ def write_gif(path: Path, frames: Sequence[np.ndarray], seconds: float = 0.12) -
     first, *rest = [Image.fromarray(pixels) for pixels in frames]
     content = io.BytesIO()
     first.save(content, "gif", save_all=True, append_images=rest, duration=round(1000 * seconds), loop=0)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(error, path) from error
+    make_folder(path.parent)
     write_bytes(path, content.getvalue())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,12 +33,29 @@ def found_sheet(thumbnails: Thumbnails, queries: list[Query], found: Neighbours)
     return contact_sheet(tiles, columns)
 
 
-def pairs_sheet(thumbnails: Thumbnails, pairs: Pairs, most: int) -> np.ndarray:
-    """Pixels [H,W,3]: the nearest pairs, side by side, four in a row."""
-    tiles = [
-        thumbnails.tile(row, f"{apart:.4f}")
-        for rows, apart in zip(pairs.rows[:most].tolist(), pairs.distances[:most], strict=True)
-        for row in rows
-    ]
-    shown = min(most, len(pairs.rows))
-    return contact_sheet(tiles or [BLANK], 8, title=f"{shown} of {len(pairs.rows)} near-duplicates, in pairs")
+def groups_sheet(thumbnails: Thumbnails, pairs: Pairs, most: int) -> np.ndarray:
+    """Pixels [H,W,3]: a row for each group of near-duplicates, the largest first, as many as there is room for; below
+    each picture the distance to the nearest other one."""
+    groups, nearest = pairs.groups(), dict[int, float]()
+    for rows, apart in zip(pairs.rows.tolist(), pairs.distances.tolist(), strict=True):
+        for row in rows:
+            nearest[row] = min(apart, nearest.get(row, apart))
+    columns = min(WIDEST, max(map(len, groups), default=1))
+    tiles = list[Tile]()
+    for group in groups[:most]:
+        kept = group if len(group) <= columns else group[: columns - 1]
+        tiles += [thumbnails.tile(row, f"{nearest[row]:.4f}") for row in kept]
+        if len(kept) < len(group):
+            tiles.append(Tile(BLANK.pixels, f"and {len(group) - len(kept)} more"))
+        if group is not groups[:most][-1]:
+            tiles += [BLANK] * (-len(tiles) % columns)
+    pictures = sum(map(len, groups))
+    title = f"{pictures} near-duplicates in {len(groups)} groups" + f", {most} shown" * (len(groups) > most)
+    return contact_sheet(tiles or [BLANK], columns, title=title)
+
+
+def below(sheets: Sequence[np.ndarray]) -> np.ndarray:
+    """Sheets [H,W,3] on one, white where they are narrower than the widest."""
+    width = max(sheet.shape[1] for sheet in sheets)
+    wide = [np.pad(s, ((0, 0), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in sheets]
+    return np.concatenate(wide)

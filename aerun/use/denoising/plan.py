@@ -1,0 +1,106 @@
+"""What is cleaned, into which file, and beside which original: found before any work, and without torch."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aerun.errors import DataError
+from aerun.use.denoising.scans import WAYS, name_for, size_of
+from aerun.use.outputs import refuse_existing
+from aerun.use.pictures import find
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Names, pictures and the files to write; which of these files are ``there`` and stay; originals by name."""
+
+    pairs: list[tuple[str, Path, Path]]
+    there: frozenset[str] = frozenset()
+    originals: dict[str, Path] = field(default_factory=dict)
+
+
+def planned(
+    source: Path, target: Path, originals: Path | None = None, *, overwrite: bool = False, resume: bool = False
+) -> Plan:
+    """DataError if there is no picture, ConfigError if a file would be lost; ``resume``: what is cleaned stays so."""
+    source, target = source.expanduser(), target.expanduser()
+    pairs = _pairs(source, target)
+    if resume:
+        same = next((path for _, path, place in pairs if place.exists() and place.samefile(path)), None)
+        if same is not None:
+            raise DataError(f"--resume: {same} would be cleaned in its own place, where nothing tells if it has been")
+        there = frozenset(name for name, _, place in pairs if place.is_file())
+    else:
+        there = frozenset()
+    refuse_existing([place for name, _, place in pairs if name not in there], overwrite)
+    return Plan(pairs, there, {} if originals is None else _originals_of(pairs, originals.expanduser()))
+
+
+def _pairs(source: Path, target: Path) -> list[tuple[str, Path, Path]]:
+    found = find(source)
+    if source.is_file():
+        is_file = target.suffix.lower() in WAYS and not target.is_dir()
+        if target.suffix and not is_file and not target.is_dir():
+            raise DataError(f"{target}: cleaned pictures are written as {', '.join(sorted(WAYS))}")
+        return [(name, path, target if is_file else target / name_for(name)) for name, path in found]
+    if target.is_file():
+        raise DataError(f"{target}: is a file, {source} a folder")
+    apart = target.resolve() != source.resolve()
+    within = [path for _, path in found if apart and path.resolve().is_relative_to(target.resolve())]
+    return [(name, path, target / name_for(name)) for name, path in found if path not in within]
+
+
+def _originals_of(pairs: list[tuple[str, Path, Path]], folder: Path) -> dict[str, Path]:
+    """The clean original of each picture that has one: of the same name, whatever its ending."""
+    found = find(folder)
+    if folder.is_file():
+        originals = {pairs[0][0]: folder} if len(pairs) == 1 else {}
+    else:
+        by_stem = {str(Path(name).with_suffix("")): path for name, path in reversed(found)}
+        exact = dict(found)
+        matched = {name: exact.get(name) or by_stem.get(str(Path(name).with_suffix(""))) for name, _, _ in pairs}
+        originals = {name: path for name, path in matched.items() if path is not None}
+        missing = [name for name in matched if name not in originals]
+        if missing and originals:
+            log.warning(
+                "%s has no original of %s%s", folder, missing[0], f" and {len(missing) - 1} more" * (len(missing) > 1)
+            )
+    if not originals:
+        raise DataError(f"--clean {folder}: has no original of any of the pictures; they go by their names")
+    _check_sizes({name: path for name, path, _ in pairs}, originals)
+    return originals
+
+
+def _check_sizes(pictures: dict[str, Path], originals: dict[str, Path]) -> None:
+    """DataError if a picture and its original differ in size; pictures that cannot be read are named when it is their
+    turn."""
+    different = list[str]()
+    for name, original in originals.items():
+        sizes = _sizes(pictures[name], original)
+        if sizes is not None and sizes[0] != sizes[1]:
+            told = " and ".join(f"{width}x{height}" for width, height in sizes)
+            different.append(f"{name}: the picture and its clean original differ in size, {told}")
+    if different:
+        raise DataError(different[0] + f"; {len(different) - 1} more do" * (len(different) > 1))
+
+
+def _sizes(picture: Path, original: Path) -> list[tuple[int, int]] | None:
+    """Of both; None if the picture cannot be read. Only what seems to differ is looked at more closely."""
+    sizes = list[tuple[int, int]]()
+    for thorough in (False, True):
+        try:
+            sizes = [size_of(picture, thorough)]
+        except Exception:  # damaged metadata make Pillow raise nearly anything
+            return None
+        try:
+            sizes.append(size_of(original, thorough))
+        except Exception as error:
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"--clean: {original}: cannot be decoded ({why})") from error
+        if sizes[0] == sizes[1]:
+            break
+    return sizes

@@ -1,0 +1,241 @@
+"""What is there already: refused in a line, replaced by --overwrite, and never a file of somebody else's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import aerun
+from aerun.errors import ConfigError
+from aerun.use.clusters import shelves
+from aerun.use.clusters.organise import Clusters
+from aerun.use.collection.fingerprints import Fingerprints
+from aerun.use.collection.thumbnails import Thumbnails
+from aerun.use.commands import denoise, doctor, embed, export, generate, organise, search
+from aerun.use.commands import map as map_command
+from aerun.use.elsewhere import formats
+from aerun.use.opened import open_run
+from aerun.use.outputs import Result, refuse_existing, refuse_folder, whole_folder
+
+Trained = Callable[..., Path]
+OLD = Result("this test", lambda folder: sorted(p.name for p in folder.iterdir() if not p.name.startswith("old")))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_files_that_are_there_are_named_and_counted(tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name for name in ("a.png", "b.png", "c.png"))
+    refuse_existing([first, tmp_path / "new" / "a.png"], overwrite=False)
+    second.touch()
+    with pytest.raises(ConfigError, match=r"b\.png: is there already; --overwrite replaces it$"):
+        refuse_existing([first, second, third], overwrite=False)
+    first.symlink_to("nowhere")
+    with pytest.raises(ConfigError, match=r"a\.png: is there already, and 1 more; --overwrite replaces it$"):
+        refuse_existing([first, second, third], overwrite=False)
+    refuse_existing([first, second, third], overwrite=True)
+    third.mkdir()
+    with pytest.raises(ConfigError, match=r"c\.png: is a folder, and a file is to be written"):
+        refuse_existing([third], overwrite=True)
+    with pytest.raises(ConfigError, match=r"b\.png: is no folder, and .*b\.png/new/x is to be written"):
+        refuse_existing([second / "new" / "x"], overwrite=True)
+    with pytest.raises(ConfigError, match=r"b\.png: is no folder, and one is to be written"):
+        refuse_folder(second, OLD, overwrite=True)
+
+
+@pytest.mark.parametrize("before", [None, [], ["old1", "old2"]])
+def test_a_folder_is_written_as_a_whole(tmp_path: Path, before: list[str] | None) -> None:
+    place = tmp_path / "above" / "place"
+    if before is not None:
+        place.mkdir(parents=True)
+        for name in before:
+            (place / name).write_text("before")
+    was = tree(tmp_path)
+    if before:
+        with pytest.raises(ConfigError, match="old1: is there already, and 1 more; --overwrite replaces it"):
+            refuse_folder(place, OLD, overwrite=False)
+    with pytest.raises(KeyboardInterrupt), whole_folder(place, OLD, overwrite=True) as building:
+        (building / "old1").write_text("half")
+        raise KeyboardInterrupt
+    assert tree(tmp_path) == was and sorted(path.name for path in (tmp_path / "above").iterdir()) == (
+        [] if before is None else ["place"]
+    )
+    with whole_folder(place, OLD, overwrite=bool(before)) as building:
+        (building / "sub").mkdir()
+        (building / "sub" / "new").write_text("new")
+        assert tree(tmp_path) != was and building.parent == place.parent
+    assert tree(tmp_path) == {"above/place/sub/new": b"new"}
+    assert [path.name for path in (tmp_path / "above").iterdir()] == ["place"]
+
+
+def test_what_comes_while_it_is_written_stays(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    with (
+        pytest.raises(ConfigError, match=r"is not empty, and mine\.png is nothing that this test wrote"),
+        whole_folder(place, OLD, overwrite=True) as building,
+    ):
+        (building / "old1").touch()
+        place.mkdir()
+        (place / "mine.png").write_text("mine")
+    assert tree(tmp_path) == {"place/mine.png": b"mine"}
+
+
+@pytest.fixture
+def clusters(trained: Trained, tmp_path: Path) -> tuple[Thumbnails, Clusters]:
+    """Three pictures in two clusters."""
+    names = ["a.png", "b.png", "below/c.png"]
+    (tmp_path / "pictures" / "below").mkdir(parents=True)
+    for name in names:
+        Image.new("RGB", (9, 9), "red").save(tmp_path / "pictures" / name)
+    prints = Fingerprints(names, np.zeros((3, 2), np.float32), "", root=str(tmp_path / "pictures"))
+    found = Clusters(np.array([0, 0, 1]), np.array([0.1, 0.2, 0.0]), 2, {})
+    return Thumbnails(open_run(trained()), prints), found
+
+
+@pytest.mark.parametrize(
+    "mine",
+    [
+        "mine.png",
+        ".hidden",
+        "sheets/mine.png",
+        "sheets/2.png",
+        "sheets/0.jpg",
+        "sheets/more/0.png",
+        "links/mine.png",
+        "links/0/mine.png",
+        "links/7/a.png",
+        "clusters/0.png",
+    ],
+)
+def test_a_file_of_somebody_elses_survives_organising(
+    clusters: tuple[Thumbnails, Clusters], tmp_path: Path, mine: str
+) -> None:
+    place = tmp_path / "clusters"
+    shelves.write_clusters(place, *clusters, links=True)
+    assert shelves.foreign(place) == []
+    (place / mine).parent.mkdir(exist_ok=True)
+    (place / mine).write_text("mine")
+    before = tree(tmp_path)
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match=r"is not empty, and .*; name another folder") as told:
+            shelves.write_clusters(place, *clusters, overwrite=overwrite)
+        assert mine.startswith(str(told.value).partition(", and ")[2].partition(" is nothing")[0])
+    assert tree(tmp_path) == before
+    (place / mine).unlink()
+
+
+def test_an_older_result_is_replaced_and_nothing_that_it_links_to(
+    clusters: tuple[Thumbnails, Clusters], tmp_path: Path
+) -> None:
+    place = tmp_path / "clusters"
+    shelves.write_clusters(place, *clusters, links=True)
+    before = tree(tmp_path / "pictures")
+    assert (place / "links" / "1" / "below__c.png").resolve() == tmp_path / "pictures" / "below" / "c.png"
+    one = Clusters(np.zeros(3, int), np.zeros(3), 1, {})
+    shelves.write_clusters(place, clusters[0], one, overwrite=True)
+    assert sorted(tree(place)) == ["clusters.csv", "overview.png", "sheets/0.png"]
+    assert tree(tmp_path / "pictures") == before
+    # Without its table nothing tells whose the sheets are; nor does a table of somebody else's.
+    (place / "clusters.csv").write_text("file,size\na,1\n")
+    with pytest.raises(ConfigError, match=r"clusters\.csv, and 2 more is nothing that aerun-organise wrote"):
+        shelves.write_clusters(place, *clusters, overwrite=True)
+    # A folder that is a link is followed; one within a result is not.
+    shelves.write_clusters(tmp_path / "again", *clusters)
+    (tmp_path / "link").symlink_to("again")
+    shelves.write_clusters(tmp_path / "link", clusters[0], one, overwrite=True)
+    assert (tmp_path / "link").is_symlink() and sorted(tree(tmp_path / "again")) == [
+        "clusters.csv",
+        "overview.png",
+        "sheets/0.png",
+    ]
+    (tmp_path / "again" / "links").symlink_to(tmp_path / "pictures")
+    assert shelves.foreign(tmp_path / "again") == ["links"]
+
+
+def test_an_export_is_replaced_as_a_whole_and_nothing_else_is(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, place = trained(), tmp_path / "exported"
+    monkeypatch.setattr("aerun.use.elsewhere.export.write_graphs", lambda model, place, names: {})
+    monkeypatch.setattr("aerun.use.elsewhere.export.write_card", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        aerun.export(run, place, ["safetensors"])
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    aerun.export(run, place, ["safetensors"])
+    (place / "encoder.onnx").touch()  # of an export of more formats
+    with pytest.raises(ConfigError, match=r"README\.md: is there already, and \d more; --overwrite replaces it"):
+        aerun.export(run, place, ["safetensors"])
+    with pytest.raises(ConfigError, match="is the run itself"):
+        aerun.export(place, place, ["torch"], overwrite=True)
+    aerun.export(run, place, ["safetensors"], overwrite=True)
+    assert "encoder.onnx" not in tree(place) and "model.safetensors" in tree(place)
+    (place / "notes.txt").touch()
+    with pytest.raises(ConfigError, match=r"notes\.txt is nothing that aerun-export wrote"):
+        aerun.export(run, place, ["safetensors"], overwrite=True)
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "README.md").write_text("# My project\n")
+    assert formats.foreign(project) == ["README.md"]
+
+
+def test_pictures_of_a_run_are_replaced_only_if_told(
+    trained: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    out, run = tmp_path / "made", str(trained())
+
+    def call(command: object, *words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["aerun", *words, "-o", str(out)])
+        with pytest.raises(SystemExit) as ended:
+            command.main()  # type: ignore[attr-defined]
+        return int(ended.value.code or 0), capsys.readouterr().err
+
+    samples = ("samples", run, "--frames", "--components", "1", "-n")
+    assert call(generate, *samples, "3")[0] == 0
+    assert call(map_command, run, "--images", "20", "--drawn", "0")[0] == 0
+    before = tree(out)
+    assert sorted(before) == ["map_pca.png", "samples.png", *(f"samples/000{number}.png" for number in range(3))]
+    (out / "samples" / "0002.png").unlink()
+    code, error = call(generate, *samples, "2", "--seed", "1")
+    assert (code, error) == (1, f"aerun: {out}/samples.png: is there already, and 2 more; --overwrite replaces it\n")
+    code, error = call(map_command, run, "--images", "30")
+    assert (code, error) == (1, f"aerun: {out}/map_pca.png: is there already; --overwrite replaces it\n")
+    (out / "samples" / "0002.png").write_text("of before")
+    code, error = call(generate, *samples, "2", "--seed", "1", "--overwrite")
+    assert code == 0 and "samples/0002.png: was there before, and is not of these frames" in caplog.text
+    assert call(map_command, run, "--images", "30", "--drawn", "0", "--overwrite")[0] == 0
+    after = tree(out)
+    assert after.keys() == before.keys() and after["samples/0002.png"] == b"of before"
+    assert all(after[name] != before[name] for name in before)
+
+
+def test_embedding_makes_folders_and_keeps_files(
+    trained: Trained, drawings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AERUN_DATA", str(tmp_path / "cache"))
+    path = tmp_path / "new" / "folder" / "x.npz"
+    words = [str(trained()), str(drawings), "-o", str(path)]
+    embed.work(embed.parser().parse_args(words))
+    content = path.read_bytes()
+    with pytest.raises(ConfigError, match=r"x\.npz: is there already; --overwrite replaces it"):
+        embed.work(embed.parser().parse_args(words))
+    embed.work(embed.parser().parse_args([*words, "--overwrite", "--as", "float16"]))
+    assert path.read_bytes() != content and [path.name for path in path.parent.iterdir()] == ["x.npz"]
+
+
+def test_every_command_that_writes_takes_it() -> None:
+    for command in (denoise, doctor, embed, export, map_command, organise, search):
+        assert "--overwrite" in command.parser().format_help(), command
+    for kind in ("samples", "interpolate", "traverse", "arithmetic"):
+        words = [kind, "RUN", *{"interpolate": "ab", "arithmetic": "a"}.get(kind, ""), "-o", "made"]
+        assert not generate.parser().parse_args(words).overwrite

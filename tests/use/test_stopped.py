@@ -1,0 +1,50 @@
+"""Ctrl-C: a line, exit code 130, and no half of a file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aerun.use.commands import denoise
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def test_denoising_that_is_stopped_leaves_whole_files_and_goes_on(
+    trained: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random, (dirty, out) = np.random.default_rng(0), (tmp_path / name for name in ("dirty", "out"))
+    dirty.mkdir()
+    for number in range(200):
+        Image.fromarray(random.integers(0, 256, (150, 150), np.uint8)).save(dirty / f"{number:03}.png")
+    words = [sys.executable, str(ROOT / "scripts" / "denoise.py"), str(trained("noise=gaussian")), str(dirty), str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in range(6000):
+        if len(list(out.glob("*.png"))) >= 2:
+            break
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    printed, error = process.communicate(timeout=30)
+    assert (process.returncode, printed, error) == (130, "", "aerun: stopped\n")
+    names = sorted(path.name for path in out.iterdir())
+    assert 2 <= len(names) < 200 and names == [f"{number:03}.png" for number in range(len(names))]
+    times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    for path in sorted(dirty.iterdir())[len(names) + 1 :]:
+        path.unlink()
+    denoise.work(denoise.parser().parse_args([*words[2:], "--resume"]))
+    assert capsys.readouterr().out == f"1 of {len(names) + 1} pictures cleaned, {len(names)} were there: {out}\n"
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    for path in out.iterdir():
+        with Image.open(path) as picture:
+            assert picture.size == (150, 150) and picture.load()
