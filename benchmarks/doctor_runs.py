@@ -72,7 +72,7 @@ SICK = [
     Case(
         "over_fitting",
         advice.OVER,
-        ["model=fc", "model.hidden=[256]", "dataset.train_limit=300", "trainer.epochs=150", "optimizer.lr=0.003"],
+        ["model=fc", "model.hidden=[256]", "dataset.train_limit=300", "trainer.epochs=400", "optimizer.lr=0.003"],
     ),
 ]
 # The first of each pair is of the half that thresholds were chosen on, the second of the half that they were not.

@@ -178,6 +178,6 @@ def test_healthy_runs_get_no_verdict(typed: list[str], compose: Compose, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("case", [*SICK, *HEALTHY], ids=lambda case: case.name)
 def test_the_runs_of_the_page(case: Case, compose: Compose, tmp_path: Path) -> None:
-    """docs/doctor.md names those that are judged wrongly."""
+    """Each as docs/doctor.md has it."""
     verdicts = judged(compose, tmp_path / "run", overrides(case)).verdicts
     assert [verdict.name for verdict in verdicts[:1]] == ([case.verdict] if case.verdict else [])
