@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from aerun.doctor import advice, causes, symptoms
+from aerun.doctor import names
 
 COMMON = ["trainer.device=cpu", "trainer.pictures=1", "trainer.epochs=12", "dataset.validation=1000"]
 # The net of the experiments that the first thresholds came from: 784-128-32-128-784, ReLU, sigmoid output.
@@ -35,43 +35,43 @@ def _own(group: str, name: str) -> list[str]:
 
 
 SICK = [
-    Case("lr_adam_0.05", causes.TOO_HIGH, [*NET, "optimizer.lr=0.05"]),
-    Case("lr_adam_0.3", causes.TOO_HIGH, [*NET, "optimizer.lr=0.3"]),
-    Case("lr_sgd_100", causes.TOO_HIGH, [*NET, "optimizer=sgd", "optimizer.lr=100"]),
-    Case("lr_sgd_sum", causes.TOO_HIGH, [*NET, "optimizer=sgd", "optimizer.momentum=0", "loss.reduction=sum"]),
-    Case("lr_conv_0.1", causes.TOO_HIGH, ["model=conv", "dataset.train_limit=1000", "optimizer.lr=0.1"]),
-    Case("lr_swings", causes.TOO_HIGH, ["model=fc", "model.hidden=[256]", "optimizer.lr=0.02"]),
-    Case("diverged", causes.DIVERGED, ["model=fc", "optimizer=sgd", "optimizer.lr=1", "loss.reduction=sum"]),
-    Case("lr_low_sgd", causes.TOO_LOW, [*NET, "optimizer=sgd", "optimizer.momentum=0"]),
-    Case("lr_low_adam", causes.TOO_LOW, [*NET, "optimizer.lr=1e-05"]),
-    Case("signal_lost", symptoms.CONSTANT, [*SIGMOIDS, "model.output_activation=sigmoid", "optimizer=sgd"]),
+    Case("lr_adam_0.05", names.TOO_HIGH, [*NET, "optimizer.lr=0.05"]),
+    Case("lr_adam_0.3", names.TOO_HIGH, [*NET, "optimizer.lr=0.3"]),
+    Case("lr_sgd_100", names.TOO_HIGH, [*NET, "optimizer=sgd", "optimizer.lr=100"]),
+    Case("lr_sgd_sum", names.TOO_HIGH, [*NET, "optimizer=sgd", "optimizer.momentum=0", "loss.reduction=sum"]),
+    Case("lr_conv_0.1", names.TOO_HIGH, ["model=conv", "dataset.train_limit=1000", "optimizer.lr=0.1"]),
+    Case("lr_swings", names.TOO_HIGH, ["model=fc", "model.hidden=[256]", "optimizer.lr=0.02"]),
+    Case("diverged", names.DIVERGED, ["model=fc", "optimizer=sgd", "optimizer.lr=1", "loss.reduction=sum"]),
+    Case("lr_low_sgd", names.TOO_LOW, [*NET, "optimizer=sgd", "optimizer.momentum=0"]),
+    Case("lr_low_adam", names.TOO_LOW, [*NET, "optimizer.lr=1e-05"]),
+    Case("signal_lost", names.CONSTANT, [*SIGMOIDS, "model.output_activation=sigmoid", "optimizer=sgd"]),
     Case(
         "saturated_hidden",
-        symptoms.SATURATED,
+        names.SATURATED,
         [*SIGMOIDS, "model.init=normal", "model.init_std=20", "model.output_activation=sigmoid"],
     ),
-    Case("dead_code", symptoms.DEAD, [*NET, *_own("model", "Dead"), "model.code_activation=relu"]),
-    Case("outputs_bright", symptoms.SATURATED_OUTPUT, [*NET, *_own("model", "Bright")]),
-    Case("codes_ignored", symptoms.IGNORED, ["model=fc", *_own("model", "Deaf")]),
-    Case("l1_1", causes.SPARSITY, [*NET, "sparsity=l1", "sparsity.weight=1"]),
-    Case("kl_10", causes.SPARSITY, [*NET, "sparsity=kl", "sparsity.weight=10"]),
-    Case("topk_1", causes.SPARSITY, ["model=fc", "sparsity=topk", "sparsity.k=1"]),
-    Case("beta_784_mse", causes.POSTERIOR, ["model=fc_vae", "latent.beta=784"]),
-    Case("beta_100_bce", causes.POSTERIOR, ["model=fc_vae", "loss=bce", "latent.beta=100"]),
-    Case("beta_20_bce", causes.PARTIAL, ["model=fc_vae", "loss=bce", "latent.beta=20"]),
-    Case("standardised_sigmoid", causes.RANGE, [*NET, *_own("dataset", "Standardised")]),
-    Case("double_sigmoid", causes.LOGITS, ["model=fc", "loss=bce", *_own("model", "SigmoidAtTheEnd")]),
-    Case("targets_averaged", causes.AVERAGED, [*NET, *_own("dataset", "Averaged")]),
-    Case("targets_shuffled", causes.SHUFFLED, [*NET, *_own("dataset", "Shuffled")]),
-    Case("broadcast", causes.BROADCAST, [*NET, *_own("loss", "Broadcasting")]),
-    Case("code_1", advice.NARROW, ["model=fc", "model.code_size=1", "optimizer.lr=0.003"]),
-    Case("code_1000", advice.WIDE, ["model=fc", "model.code_size=1000"]),
-    Case("hidden_3", advice.LINEAR, ["model=fc", "model.hidden=[3]", "model.code_size=64", "optimizer.lr=0.003"]),
-    Case("epochs_1", advice.FEW, [*NET, "trainer.epochs=1"]),
-    Case("epochs_2", advice.FEW, [*NET, "trainer.epochs=2"]),
+    Case("dead_code", names.DEAD, [*NET, *_own("model", "Dead"), "model.code_activation=relu"]),
+    Case("outputs_bright", names.SATURATED_OUTPUT, [*NET, *_own("model", "Bright")]),
+    Case("codes_ignored", names.IGNORED, ["model=fc", *_own("model", "Deaf")]),
+    Case("l1_1", names.SPARSITY, [*NET, "sparsity=l1", "sparsity.weight=1"]),
+    Case("kl_10", names.SPARSITY, [*NET, "sparsity=kl", "sparsity.weight=10"]),
+    Case("topk_1", names.SPARSITY, ["model=fc", "sparsity=topk", "sparsity.k=1"]),
+    Case("beta_784_mse", names.POSTERIOR, ["model=fc_vae", "latent.beta=784"]),
+    Case("beta_100_bce", names.POSTERIOR, ["model=fc_vae", "loss=bce", "latent.beta=100"]),
+    Case("beta_20_bce", names.PARTIAL, ["model=fc_vae", "loss=bce", "latent.beta=20"]),
+    Case("standardised_sigmoid", names.RANGE, [*NET, *_own("dataset", "Standardised")]),
+    Case("double_sigmoid", names.LOGITS, ["model=fc", "loss=bce", *_own("model", "SigmoidAtTheEnd")]),
+    Case("targets_averaged", names.AVERAGED, [*NET, *_own("dataset", "Averaged")]),
+    Case("targets_shuffled", names.SHUFFLED, [*NET, *_own("dataset", "Shuffled")]),
+    Case("broadcast", names.BROADCAST, [*NET, *_own("loss", "Broadcasting")]),
+    Case("code_1", names.NARROW, ["model=fc", "model.code_size=1", "optimizer.lr=0.003"]),
+    Case("code_1000", names.WIDE, ["model=fc", "model.code_size=1000"]),
+    Case("hidden_3", names.LINEAR, ["model=fc", "model.hidden=[3]", "model.code_size=64", "optimizer.lr=0.003"]),
+    Case("epochs_1", names.FEW, [*NET, "trainer.epochs=1"]),
+    Case("epochs_2", names.FEW, [*NET, "trainer.epochs=2"]),
     Case(
         "over_fitting",
-        advice.OVER,
+        names.OVER,
         ["model=fc", "model.hidden=[256]", "dataset.train_limit=300", "trainer.epochs=400", "optimizer.lr=0.003"],
     ),
 ]

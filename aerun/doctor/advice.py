@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from aerun.doctor.examination import Examination
+from aerun.doctor.names import COLLAPSES, FEW, LINEAR, NARROW, OVER, TOO_LOW, WIDE, WORSE
 from aerun.doctor.verdict import Verdict
 
-FEW, OVER, NARROW, WIDE, LINEAR = (
-    *("too few epochs", "over-fitting", "bottleneck too narrow", "bottleneck too wide", "worse than PCA"),
-)
-NEITHER = frozenset({NARROW, LINEAR})
 # Error over that on training images, and rise of the validation loss: the further apart, the less has to have risen.
 PAST_ITS_BEST = ((1.25, 0.05), (1.5, 0.01))
 
@@ -16,7 +13,9 @@ PAST_ITS_BEST = ((1.25, 0.05), (1.5, 0.01))
 def too_few_epochs(e: Examination) -> Verdict | None:
     """The error was still falling fast when the run ended."""
     curve = e.curve
-    if not e.final or curve is None or not curve.falls or too_wide(e) is not None:  # which goes on towards a copy
+    if not e.final or curve is None or not curve.falls or barely_begun(e) is not None:
+        return None
+    if too_wide(e) is not None:  # which goes on towards a copy
         return None
     fall = curve.slope if curve.slope is not None else curve.first_drop
     assert fall is not None
@@ -24,7 +23,22 @@ def too_few_epochs(e: Examination) -> Verdict | None:
     evidence = f"the error fell by {fall:.0%} {what}, after {curve.epochs} of them"
     if curve.slope is not None:
         evidence = f"the error was still falling by {fall:.0%} an epoch at the end, after {curve.epochs}"
-    return Verdict(FEW, "weak", evidence, f"trainer.epochs={max(5, 4 * curve.epochs)}", NEITHER)
+    return Verdict(FEW, "weak", evidence, f"trainer.epochs={max(5, 4 * curve.epochs)}", WORSE)
+
+
+def barely_begun(e: Examination) -> Verdict | None:
+    """Two or three epochs in which the error fell, and little to be seen yet: what is constant, dead or ignored then
+    need not stay so."""
+    curve, fit = e.curve, e.fit
+    if not e.final or curve is None or fit is None or not 1 < curve.epochs <= 3:
+        return None
+    if curve.fallen is None or curve.fallen < 0.1 or fit.explained > 0.5:
+        return None
+    evidence = (
+        f"the training error is {curve.fallen:.0%} below that of the first epoch, after {curve.epochs}; "
+        f"{fit.explained:.2f} of the variance explained"
+    )
+    return Verdict(FEW, "weak", evidence, f"trainer.epochs={4 * curve.epochs}", COLLAPSES | WORSE | {TOO_LOW})
 
 
 def over_fitting(e: Examination) -> Verdict | None:
@@ -38,7 +52,7 @@ def over_fitting(e: Examination) -> Verdict | None:
         f"the validation loss has risen {curve.rise:.0%} above its lowest; the error is {gap:.2f} times that on "
         "training images"
     )
-    return Verdict(OVER, "weak", evidence, "trainer.patience=5, more images, or noise=masking", NEITHER)
+    return Verdict(OVER, "weak", evidence, "trainer.patience=5, more images, or noise=masking", WORSE)
 
 
 def too_narrow(e: Examination) -> Verdict | None:

@@ -9,16 +9,26 @@ from __future__ import annotations
 import math
 
 from aerun.doctor.examination import Curve, Examination
-from aerun.doctor.symptoms import COLLAPSES, GONE, is_bad, is_behind, is_flat, still_layers
+from aerun.doctor.names import (
+    AVERAGED,
+    BROADCAST,
+    COLLAPSES,
+    DIVERGED,
+    LOGITS,
+    PARTIAL,
+    POOR,
+    POSTERIOR,
+    RANGE,
+    SHUFFLED,
+    SPARSITY,
+    TOO_HIGH,
+    TOO_LOW,
+)
+from aerun.doctor.symptoms import GONE, is_bad, is_behind, is_flat, still_layers
 from aerun.doctor.verdict import Severity, Verdict
 
-DIVERGED, RANGE, LOGITS = "diverged", "targets outside the output's range", "sigmoid before a loss of logits"
-AVERAGED, SHUFFLED, BROADCAST = "targets averaged", "targets shuffled", "loss ignores which output is whose"
-SPARSITY, POSTERIOR, PARTIAL = "sparsity too hard", "posterior collapse", "latent dimensions unused"
-TOO_HIGH, TOO_LOW = "learning rate too high", "learning rate too low"
 JUMP = 0.02  # mean rise of the training loss from epoch to epoch
 LARGE = 0.3  # relative change of the weights by one update
-POOR = frozenset({"too few epochs", "bottleneck too narrow", "worse than PCA", TOO_LOW, "over-fitting"})
 
 
 def diverged(e: Examination) -> Verdict | None:

@@ -32,6 +32,7 @@ def curve_of(lines: Sequence[Line], penalty: tuple[str, float] | None = None) ->
     return Curve(
         epochs=len(losses),
         slope=_falling(lines, losses),
+        fallen=_fallen(_series(lines, "train/reconstruction") or losses),
         first_drop=_first_drop(lines),
         jump=statistics.fmean(max(0.0, change) for change in changes) / scale if changes and scale else None,
         ups=sum(change > 0 for change in changes) / len(changes) if changes else None,
@@ -68,6 +69,10 @@ def _falling(lines: Sequence[Line], losses: Sequence[float]) -> float | None:
     them alone goes up and down for other reasons, as it does where a sparsity acts otherwise in evaluation."""
     errors = _series(lines, "validation/mse"), _series(lines, "train/reconstruction") or losses
     return min((fall for fall in map(slope, errors) if fall is not None), default=None)
+
+
+def _fallen(errors: Sequence[float]) -> float | None:
+    return 1 - errors[-1] / errors[0] if len(errors) > 1 and errors[0] > 0 else None
 
 
 def _first_drop(lines: Sequence[Line]) -> float | None:

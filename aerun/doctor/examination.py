@@ -92,7 +92,8 @@ class Curve:
     """What metrics.jsonl tells.
 
     ``slope``: by what share the error fell in each of the last epochs (a tenth of the run, at least two), on validation
-    or on training images, whichever is less.
+    or on training images, whichever is less. ``fallen``: by what share the training error is below that of the first
+    epoch.
     ``jump``: mean rise of the training loss from epoch to epoch in the second half of the run (falls count as 0) over
     its mean there, or the validation loss's where that is larger; ``ups``: share of the changes that are upward.
     ``roughness``: mean change from minibatch to minibatch, either way, over the mean, largest of the second half.
@@ -104,6 +105,7 @@ class Curve:
 
     epochs: int
     slope: float | None = None
+    fallen: float | None = None
     first_drop: float | None = None
     jump: float | None = None
     ups: float | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from aerun.doctor.advice import over_fitting, too_few_epochs, too_narrow, too_wide, worse_than_pca
+from aerun.doctor.advice import barely_begun, over_fitting, too_few_epochs, too_narrow, too_wide, worse_than_pca
 from aerun.doctor.causes import (
     diverged,
     double_sigmoid,
@@ -42,6 +42,7 @@ RULES: list[Callable[[Examination], Verdict | None]] = [
     posterior_collapse,
     sparsity_too_hard,
     learning_rate_too_high,
+    barely_begun,
     saturated_units,
     dead_units,
     signal_lost,

@@ -4,12 +4,9 @@ move. A cause that is found takes them as its consequences."""
 from __future__ import annotations
 
 from aerun.doctor.examination import Examination, Layer
+from aerun.doctor.names import CONSTANT, DEAD, IGNORED, NOTHING, OFF_SCALE, POOR, SAME, SATURATED, SATURATED_OUTPUT
 from aerun.doctor.verdict import Verdict
 
-SAME, IGNORED, NOTHING = "outputs the same for every input", "codes ignored by the decoder", "nothing learned"
-DEAD, CONSTANT, SATURATED = "dead units", "signal lost", "saturated units"
-SATURATED_OUTPUT, OFF_SCALE = "outputs saturated", "reconstructions off scale"
-COLLAPSES = frozenset({SAME, IGNORED, NOTHING, DEAD, CONSTANT, SATURATED, SATURATED_OUTPUT, OFF_SCALE})
 FLAT = 0.01  # spread of reconstructions over that of targets
 WORKS = 0.6  # of the variance explained
 GONE = 0.9  # share of a layer's units
@@ -56,7 +53,7 @@ def dead_units(e: Examination) -> Verdict | None:
     ]
     is_code = any(layer.name == "code" for layer in dead)
     remedy = "model.code_activation=leaky_relu" if is_code and len(dead) == 1 else "model.activation=leaky_relu"
-    return Verdict(DEAD, "sick", ", ".join(parts), remedy, frozenset({SAME, IGNORED, NOTHING, CONSTANT}) | _POOR)
+    return Verdict(DEAD, "sick", ", ".join(parts), remedy, frozenset({SAME, IGNORED, NOTHING, CONSTANT}) | POOR)
 
 
 def signal_lost(e: Examination) -> Verdict | None:
@@ -71,7 +68,7 @@ def signal_lost(e: Examination) -> Verdict | None:
         f"from {first.name} on units vary by {first.variation:.1g} of their square over images, alive as they are"
     )
     remedy = "model.init=xavier with optimizer=adam, or model.activation=leaky_relu"
-    return Verdict(CONSTANT, "sick", evidence, remedy, frozenset({SAME, IGNORED, NOTHING}) | _POOR)
+    return Verdict(CONSTANT, "sick", evidence, remedy, frozenset({SAME, IGNORED, NOTHING}) | POOR)
 
 
 def saturated_units(e: Examination) -> Verdict | None:
@@ -81,7 +78,7 @@ def saturated_units(e: Examination) -> Verdict | None:
         return None
     parts = [f"{layer.saturated:.0%} of the values of {layer.name}" for layer in at_bounds]
     evidence = f"{', '.join(parts)} lie within 1 % of a bound"
-    return Verdict(SATURATED, "sick", evidence, "model.init=xavier", frozenset({SAME, IGNORED, NOTHING}) | _POOR)
+    return Verdict(SATURATED, "sick", evidence, "model.init=xavier", frozenset({SAME, IGNORED, NOTHING}) | POOR)
 
 
 def saturated_output(e: Examination) -> Verdict | None:
@@ -91,7 +88,7 @@ def saturated_output(e: Examination) -> Verdict | None:
     evidence = f"{e.outputs.saturated:.0%} more of the output's values are at its bounds than of the targets'"
     value = e.options.number("optimizer.lr")
     remedy = f"optimizer.lr={value * 0.1:.2g}" if value else "a lower learning rate"
-    return Verdict(SATURATED_OUTPUT, "sick", evidence, remedy, frozenset({SAME, IGNORED, NOTHING}) | _POOR)
+    return Verdict(SATURATED_OUTPUT, "sick", evidence, remedy, frozenset({SAME, IGNORED, NOTHING}) | POOR)
 
 
 def codes_ignored(e: Examination) -> Verdict | None:
@@ -105,7 +102,13 @@ def codes_ignored(e: Examination) -> Verdict | None:
         f"codes vary by {fit.code_variation:.2g} of their square, but exchanged between images they change the outputs "
         f"by {fit.exchanged:.2g} of the targets' variance"
     )
-    return Verdict(IGNORED, "sick", evidence, "model.activation=leaky_relu, or no freeze of the decoder", _ALIKE)
+    return Verdict(
+        IGNORED,
+        "sick",
+        evidence,
+        "model.activation=leaky_relu, or no freeze of the decoder",
+        frozenset({SAME, NOTHING}) | POOR,
+    )
 
 
 def outputs_the_same(e: Examination) -> Verdict | None:
@@ -115,7 +118,7 @@ def outputs_the_same(e: Examination) -> Verdict | None:
     evidence = f"reconstructions vary {e.fit.spread:.2g} times as much as targets, {e.fit.explained:.2f} explained"
     value = e.options.number("optimizer.lr")
     remedy = f"optimizer.lr={value * 0.1:.2g}" if value else "a lower learning rate"
-    return Verdict(SAME, "sick", evidence, remedy, frozenset({NOTHING}) | _POOR)
+    return Verdict(SAME, "sick", evidence, remedy, frozenset({NOTHING}) | POOR)
 
 
 def off_scale(e: Examination) -> Verdict | None:
@@ -130,7 +133,7 @@ def off_scale(e: Examination) -> Verdict | None:
     )
     lifetime = "Lifetime" in e.options.classes.get("sparsity", "")
     remedy = "sparsity=topk if pictures are wanted; codes may be good" if lifetime else "a loss that compares values"
-    return Verdict(OFF_SCALE, "weak", evidence, remedy, _POOR)
+    return Verdict(OFF_SCALE, "weak", evidence, remedy, POOR)
 
 
 def is_own(e: Examination) -> bool:
@@ -145,8 +148,4 @@ def nothing_learned(e: Examination) -> Verdict | None:
     evidence = f"{e.fit.explained:.2f} of the variance explained: no better than the mean image"
     if e.fit.own is not None:
         evidence += f"; {e.fit.own:.0%} of the reconstructions are nearer to their own target than to another"
-    return Verdict(NOTHING, "sick", evidence, "trainer.epochs times 5, or optimizer.lr times 3", _POOR)
-
-
-_POOR = frozenset({"too few epochs", "bottleneck too narrow", "worse than PCA", "learning rate too low"})
-_ALIKE = frozenset({SAME, NOTHING}) | _POOR
+    return Verdict(NOTHING, "sick", evidence, "trainer.epochs times 5, or optimizer.lr times 3", POOR)

@@ -16,7 +16,7 @@ import pytest
 import aerun
 from aerun.compare import collect, compare
 from aerun.compare.sheet import sheet
-from aerun.doctor import causes
+from aerun.doctor import names
 from aerun.doctor.curve import curve_of
 from aerun.doctor.monitor import is_looked_at
 from aerun.errors import ConfigError, DivergedError
@@ -68,24 +68,24 @@ def grid(compose: Compose, heard: list[str], tmp_path_factory: pytest.TempPathFa
 
 def test_a_run_says_at_its_end_what_is_wrong(grid: Path) -> None:
     good, bad = (read_summary(grid / name) or {} for name in ("good", "bad"))
-    assert (good["verdicts"], bad["verdicts"]) == ([], [causes.TOO_HIGH])
+    assert (good["verdicts"], bad["verdicts"]) == ([], [names.TOO_HIGH])
 
 
 def test_and_warns_during_training_once(grid: Path, heard: list[str]) -> None:
     early = [line for line in heard if line.startswith("doctor, epoch")]
     assert [line.partition(":")[0] for line in early] == ["doctor, epoch 3"]
-    assert causes.TOO_HIGH in early[0] and "try optimizer.lr=0.3" in early[0]
+    assert names.TOO_HIGH in early[0] and "try optimizer.lr=0.3" in early[0]
 
 
 def test_the_folder_tells_the_same_afterwards(grid: Path) -> None:
     assert aerun.diagnose(grid / "good").healthy
     [verdict] = aerun.diagnose(grid / "bad").verdicts
-    assert verdict.name == causes.TOO_HIGH
+    assert verdict.name == names.TOO_HIGH
 
 
 def test_files_alone_tell_some_of_it_and_what_they_do_not(grid: Path) -> None:
     diagnosis = aerun.diagnose(grid / "bad", data=False)
-    assert diagnosis.verdicts[0].name == causes.TOO_HIGH
+    assert diagnosis.verdicts[0].name == names.TOO_HIGH
     assert diagnosis.examination.outputs is None and "the output's range" in diagnosis.examination.missing
     assert aerun.diagnose(grid / "good", data=False).healthy
 
@@ -150,7 +150,7 @@ def test_a_comparison_has_a_column_for_it(grid: Path) -> None:
     comparison = compare(collect([grid]))
     page = sheet(comparison)
     place = [column.name for column in page.columns].index("verdict")
-    assert sorted(row[place].text for row in page.rows) == ["", causes.TOO_HIGH]
+    assert sorted(row[place].text for row in page.rows) == ["", names.TOO_HIGH]
     healthy = compare([r for r in collect([grid]) if r.name == "good"])
     assert "verdict" not in [column.name for column in sheet(healthy).columns]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import aerun
-from aerun.doctor import advice, causes, symptoms
+from aerun.doctor import names as called
 from aerun.doctor.examination import Curve, Examination, Fit, Layer, Options
 from aerun.doctor.judge import judge
 from aerun.loss import BCE, MSE
@@ -47,34 +47,34 @@ def test_a_decoder_that_takes_no_notice_of_codes() -> None:
     model = pca_autoencoder()
     model.decoder[0].weight.data.zero_()  # type: ignore[index]
     [verdict] = aerun.diagnose_model(model, IMAGES).verdicts
-    assert verdict.name == symptoms.IGNORED and symptoms.SAME in verdict.consequences
+    assert verdict.name == called.IGNORED and called.SAME in verdict.consequences
 
 
 def test_no_updates_at_all_are_no_matter_of_the_learning_rate() -> None:
     deaf = dataclasses.replace(GOOD, explained=0.0, spread=0.0, exchanged=0.0)
     still = dataclasses.replace(COURSE, update=0.0, last_update=0.0)
-    assert found(fit=deaf, curve=still) == [symptoms.IGNORED]
-    assert found(fit=deaf, curve=dataclasses.replace(still, update=1e-4)) == [causes.TOO_LOW]
+    assert found(fit=deaf, curve=still) == [called.IGNORED]
+    assert found(fit=deaf, curve=dataclasses.replace(still, update=1e-4)) == [called.TOO_LOW]
 
 
 def test_an_error_far_beyond_the_mean_images_is_told_as_it_is() -> None:
     wild = dataclasses.replace(GOOD, explained=-8.6e7, spread=1e7)
     course = dataclasses.replace(COURSE, update=6.5)
     [verdict] = judge(dataclasses.replace(HEALTHY, fit=wild, curve=course))
-    assert verdict.name == causes.TOO_HIGH and "8.6e+07 times that of the mean image" in verdict.evidence
+    assert verdict.name == called.TOO_HIGH and "8.6e+07 times that of the mean image" in verdict.evidence
 
 
 def test_dead_code_units_and_not_hidden_ones_as_many_as_are_usual() -> None:
     model = pca_autoencoder(code_activation="relu")
     model.encoder[1].bias.data.fill_(-100.0)  # type: ignore[index]
-    assert names(model) == [symptoms.DEAD]
+    assert names(model) == [called.DEAD]
     half = Layer("encoder.1", 128, 0.6, 0.6, 0.0, 0.5)
     assert found(layers=(half,)) == []
     gone = dataclasses.replace(half, still=0.95, dead=0.95)
     assert found(layers=(gone,)) == []  # what is left does the work
     bad, course = dataclasses.replace(GOOD, explained=0.3), dataclasses.replace(COURSE, died={"encoder.1": 3})
     [verdict] = judge(dataclasses.replace(HEALTHY, layers=(gone,), curve=course, fit=bad))
-    assert verdict.name == symptoms.DEAD and "95% of 128 (seen from epoch 3 on)" in verdict.evidence
+    assert verdict.name == called.DEAD and "95% of 128 (seen from epoch 3 on)" in verdict.evidence
 
 
 def test_steps_beyond_the_weights_that_left_dead_layers_in_a_net_that_works() -> None:
@@ -82,13 +82,23 @@ def test_steps_beyond_the_weights_that_left_dead_layers_in_a_net_that_works() ->
     wild = dataclasses.replace(COURSE, update=1.9)
     [verdict] = judge(dataclasses.replace(HEALTHY, layers=gone, curve=wild))
     assert (verdict.name, verdict.severity) == (
-        causes.TOO_HIGH,
+        called.TOO_HIGH,
         "weak",
     ) and "97% of the units of code" in verdict.evidence
     assert found(layers=gone) == [] and found(curve=wild) == []
     behind = dataclasses.replace(GOOD, explained=0.5)
     large = dataclasses.replace(COURSE, update=0.5)
-    assert found(fit=behind, curve=large) == [causes.TOO_HIGH] and found(fit=behind) == []
+    assert found(fit=behind, curve=large) == [called.TOO_HIGH] and found(fit=behind) == []
+
+
+def test_a_run_that_has_barely_begun_is_called_nothing_else() -> None:
+    flat = dataclasses.replace(GOOD, explained=0.02, spread=0.001, exchanged=0.001)
+    course = dataclasses.replace(COURSE, epochs=2, slope=0.05, fallen=0.25)
+    [verdict] = judge(dataclasses.replace(HEALTHY, fit=flat, curve=course))
+    assert (verdict.name, verdict.remedy) == (called.FEW, "trainer.epochs=8")
+    assert called.IGNORED in verdict.consequences
+    assert found(fit=flat, curve=dataclasses.replace(course, fallen=0.01)) == [called.IGNORED]
+    assert found(fit=flat, curve=dataclasses.replace(course, epochs=12)) == [called.IGNORED]
 
 
 def test_a_validation_loss_that_rises_alone_is_no_over_fitting() -> None:
@@ -101,13 +111,13 @@ def test_reconstructions_that_are_their_own_but_far_too_strong() -> None:
     before = aerun.diagnose_model(model, IMAGES).examination.fit
     model.decoder[0].weight.data *= 2.5  # type: ignore[index]
     diagnosis = aerun.diagnose_model(model, IMAGES)
-    assert [verdict.name for verdict in diagnosis.verdicts] == [symptoms.OFF_SCALE]
+    assert [verdict.name for verdict in diagnosis.verdicts] == [called.OFF_SCALE]
     assert before and diagnosis.examination.fit
     assert diagnosis.examination.fit.spread == pytest.approx(2.5**2 * before.spread, rel=1e-4)
     strong = dataclasses.replace(GOOD, explained=-1.0, spread=4.0)
     [verdict] = judge(dataclasses.replace(HEALTHY, fit=strong, options=Options({}, {"sparsity": "TopKLifetime"})))
     assert verdict.remedy.startswith("sparsity=topk")
-    assert found(fit=dataclasses.replace(strong, own=0.6)) == [symptoms.NOTHING]
+    assert found(fit=dataclasses.replace(strong, own=0.6)) == [called.NOTHING]
 
 
 def test_a_signal_that_is_lost_on_the_way() -> None:
@@ -116,51 +126,51 @@ def test_a_signal_that_is_lost_on_the_way() -> None:
         if isinstance(layer, nn.Linear):
             layer.weight.data *= 0.02
     [verdict] = aerun.diagnose_model(model, IMAGES).verdicts
-    assert verdict.name == symptoms.CONSTANT
+    assert verdict.name == called.CONSTANT
 
 
 def test_hidden_units_at_their_bounds() -> None:
     model = pca_autoencoder(hidden=[16], activation=nn.Sigmoid)
     model.encoder[1].weight.data *= 1e4  # type: ignore[index]
-    assert names(model)[0] == symptoms.SATURATED
+    assert names(model)[0] == called.SATURATED
 
 
 def test_outputs_at_their_bounds() -> None:
     model = pca_autoencoder(output_activation="sigmoid")
     model.decoder[0].weight.data *= 1e4  # type: ignore[index]
-    assert names(model)[0] == symptoms.SATURATED_OUTPUT
+    assert names(model)[0] == called.SATURATED_OUTPUT
 
 
 def test_targets_beyond_a_sigmoid() -> None:
     model = pca_autoencoder(output_activation="sigmoid")
-    assert names(model, (IMAGES - 0.5) * 4)[0] == causes.RANGE
-    assert causes.RANGE not in names(model)
+    assert names(model, (IMAGES - 0.5) * 4)[0] == called.RANGE
+    assert called.RANGE not in names(model)
 
 
 def test_a_sigmoid_before_a_loss_that_takes_logits() -> None:
     model = pca_autoencoder(output_activation="sigmoid")
     model.decoder = nn.Sequential(model.decoder, nn.Sigmoid())
     model.decoder[0][0].weight.data *= 9  # type: ignore[index]
-    assert names(model, loss=BCE("mean"))[0] == causes.LOGITS
-    assert causes.LOGITS not in names(model, loss=MSE("mean"))
+    assert names(model, loss=BCE("mean"))[0] == called.LOGITS
+    assert called.LOGITS not in names(model, loss=MSE("mean"))
 
 
 def test_targets_that_are_averaged_or_shuffled_or_of_another_kind() -> None:
     model = pca_autoencoder()
     mean = IMAGES.mean(0, keepdim=True)
-    assert names(model, targets=mean.repeat(300, 1, 1, 1)) == [causes.AVERAGED]
+    assert names(model, targets=mean.repeat(300, 1, 1, 1)) == [called.AVERAGED]
     assert (
         names(model, targets=IMAGES[torch.randperm(300, generator=torch.Generator().manual_seed(0))])[0]
-        == causes.SHUFFLED
+        == called.SHUFFLED
     )
-    assert causes.SHUFFLED not in names(model, targets=IMAGES.flip(3))
+    assert called.SHUFFLED not in names(model, targets=IMAGES.flip(3))
 
 
 def test_a_loss_that_compares_every_output_with_every_target() -> None:
     def broadcasting(outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs.flatten(1)[:, None] - targets.flatten(1)).square().mean()
 
-    assert names(pca_autoencoder(), loss=broadcasting) == [causes.BROADCAST]
+    assert names(pca_autoencoder(), loss=broadcasting) == [called.BROADCAST]
 
 
 def test_outputs_that_would_broadcast_are_refused() -> None:
@@ -183,7 +193,7 @@ def test_a_latent_that_nothing_is_put_into() -> None:
     model.encoder[1].weight.data.zero_()  # type: ignore[index]
     model.encoder[1].bias.data.zero_()  # type: ignore[index]
     [verdict] = aerun.diagnose_model(model, IMAGES, loss=MSE("mean")).verdicts
-    assert verdict.name == causes.POSTERIOR and verdict.remedy == "latent.beta=1"
+    assert verdict.name == called.POSTERIOR and verdict.remedy == "latent.beta=1"
     assert "beta 784" in verdict.evidence and "unused: 0-5" in verdict.evidence
 
 
@@ -204,14 +214,14 @@ def test_a_weight_of_the_kl_term_per_pixel_is_told_per_image() -> None:
 
 def test_a_code_as_wide_as_the_image_copies() -> None:
     model = pca_autoencoder(code_size=64)
-    assert names(model) == [advice.WIDE]
+    assert names(model) == [called.WIDE]
 
 
 def test_a_code_too_narrow() -> None:
     model = pca_autoencoder(code_size=1)
     fit = aerun.diagnose_model(model, IMAGES).examination.fit
     assert fit is not None and fit.explained < 0.4
-    assert found(fit=fit, pca_explained=fit.explained, code_values=1) == [advice.NARROW]
+    assert found(fit=fit, pca_explained=fit.explained, code_values=1) == [called.NARROW]
 
 
 @pytest.mark.parametrize(
@@ -221,29 +231,29 @@ def test_a_code_too_narrow() -> None:
             {"update": 0.9},
             {"optimizer.lr": 0.05},
             {"spread": 0.0, "explained": 0.0},
-            causes.TOO_HIGH,
+            called.TOO_HIGH,
             "optimizer.lr=0.005",
         ),
-        ({"ups": 0.5, "jump": 0.1}, {"optimizer.lr": 0.05}, {}, causes.TOO_HIGH, "optimizer.lr=0.015"),
+        ({"ups": 0.5, "jump": 0.1}, {"optimizer.lr": 0.05}, {}, called.TOO_HIGH, "optimizer.lr=0.015"),
         (
             {"update": 1e-5, "slope": 0.1},
             {"optimizer.lr": 1e-6},
             {"explained": 0.0},
-            causes.TOO_LOW,
+            called.TOO_LOW,
             "optimizer.lr=1e-05",
         ),
-        ({"slope": 0.2, "epochs": 3}, {}, {}, advice.FEW, "trainer.epochs=12"),
-        ({"slope": 0.3}, {}, {"explained": 0.3}, advice.FEW, "trainer.epochs=80"),
-        ({"rise": 0.3}, {}, {"gap": 1.3}, advice.OVER, "trainer.patience=5, more images, or noise=masking"),
-        ({"rise": 0.02}, {}, {"gap": 2.4}, advice.OVER, "trainer.patience=5, more images, or noise=masking"),
+        ({"slope": 0.2, "epochs": 3}, {}, {}, called.FEW, "trainer.epochs=12"),
+        ({"slope": 0.3}, {}, {"explained": 0.3}, called.FEW, "trainer.epochs=80"),
+        ({"rise": 0.3}, {}, {"gap": 1.3}, called.OVER, "trainer.patience=5, more images, or noise=masking"),
+        ({"rise": 0.02}, {}, {"gap": 2.4}, called.OVER, "trainer.patience=5, more images, or noise=masking"),
         (
             {"first_penalty": 3.0, "last_penalty": 0.0},
             {"sparsity.weight": 1.0},
             {"explained": 0.0, "spread": 0.0},
-            causes.SPARSITY,
+            called.SPARSITY,
             "sparsity.weight=0.017",
         ),
-        ({}, {"sparsity.k": 1}, {"explained": 0.3}, causes.SPARSITY, "sparsity.k=6"),
+        ({}, {"sparsity.k": 1}, {"explained": 0.3}, called.SPARSITY, "sparsity.k=6"),
     ],
 )
 def test_what_logs_and_options_tell(
@@ -273,8 +283,8 @@ def test_a_cause_is_told_before_what_follows_from_it_and_in_its_line() -> None:
             options=Options({"optimizer.lr": 0.05}),
         )
     )
-    assert verdict.name == causes.TOO_HIGH
-    assert verdict.consequences[:2] == (symptoms.DEAD, symptoms.SAME)
+    assert verdict.name == called.TOO_HIGH
+    assert verdict.consequences[:2] == (called.DEAD, called.SAME)
     assert str(verdict).endswith("try optimizer.lr=0.005")
 
 
