@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aerun.use.elsewhere.export import export
     from aerun.use.generation.generate import arithmetic, interpolate, samples, traverse
     from aerun.use.maps.latent import active_units, dictionary, empty_regions, latent_map, manifold
+    from aerun.use.search.cropped import search_cropped
     from aerun.use.search.index import search
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "organise",
     "samples",
     "search",
+    "search_cropped",
     "traverse",
 ]
 
@@ -65,6 +67,7 @@ FUNCTIONS = {
     "organise": "aerun.use.clusters.organise",
     "samples": "aerun.use.generation.generate",
     "search": "aerun.use.search.index",
+    "search_cropped": "aerun.use.search.cropped",
     "traverse": "aerun.use.generation.generate",
 }
 

@@ -26,6 +26,8 @@ from aerun.use.collection.views import crops
 from aerun.use.commands import embed, organise, search
 from aerun.use.opened import Opened, open_run
 from aerun.use.pictures import as_inputs, find
+from aerun.use.search import cropped
+from aerun.use.search.cropped import pixel_distances
 from aerun.use.search.index import KINDS, METRICS, exact_distances
 from aerun.use.search.near import near_threshold
 from aerun.use.search.queries import queries
@@ -166,6 +168,61 @@ def test_a_part_of_a_picture_finds_it_in_several_views(
     before, after = (found.distances[0, found.rows[0] == row][0] for found in near)
     assert after < before and near[1].rows[0, 0] == row
     call(search, run.folder, fingerprints, part, "--views", 10, "--sheet", tmp_path / "sheet.png")
+
+
+def test_what_a_picture_was_cropped_from(
+    run: Opened, collection: Path, fingerprints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = tmp_path / "part.png"
+    with Image.open(collection / "odd" / "5.png") as whole:
+        whole.resize((280, 280)).crop((28, 14, 280, 266)).save(part)  # right, and half-way between top and bottom
+    capsys.readouterr()
+    call(search, run.folder, fingerprints, part, "even/4.png", "-k", 5, "--cropped", "--json")
+    answer = json.loads(capsys.readouterr().out)
+    first, inside = (query["neighbours"] for query in answer["queries"])
+    assert first[0]["file"] == "odd/5.png" and first[0]["distance"] < first[1]["distance"]
+    assert inside[0]["file"] == "odd/again.png" and inside[0]["distance"] == 0 and len(inside) == 5
+    (collection / "odd" / "5.png").unlink()
+    call(search, run.folder, fingerprints, part, "-k", 13, "--cropped")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["rank", "pixels", "distance", "file"]
+    assert lines[14].split() == ["13", "1.00000", "odd/5.png", "odd"]
+    call(search, run.folder, fingerprints, part, "-k", 13, "--cropped", "--views", 1, "--metric", "cosine")
+
+
+def test_distances_by_pixels_are_those_of_the_best_crop() -> None:
+    random = np.random.default_rng(0)
+    pictures = torch.from_numpy(random.integers(0, 256, (4, 3, 30, 20), np.uint8))
+    for number, (down, right) in enumerate([(0.0, 0.25), (0.5, 0.5), (1.0, 1.0), (0.75, 0.0)]):
+        matrix = np.array([[0.9, 0, (2 * right - 1) * 0.1], [0, 0.9, (2 * down - 1) * 0.1]], np.float32)
+        grid = torch.nn.functional.affine_grid(torch.from_numpy(matrix)[None], [1, 3, 30, 20], align_corners=False)
+        part = torch.nn.functional.grid_sample(
+            pictures[number][None] / 255, grid, mode="bicubic", padding_mode="border", align_corners=False
+        ).clamp(0, 1)[0]
+        apart = pixel_distances(part, pictures)
+        assert apart[number] < 1e-6 and (np.delete(apart, number) > 0.1).all()
+    apart = pixel_distances(pictures[0], pictures)
+    whole = np.sqrt(((pictures.numpy() / 255 - pictures[0].numpy() / 255) ** 2).mean((1, 2, 3)))
+    assert apart[0] == 0 and (apart[1:] <= whole[1:] + 1e-6).all()
+
+
+def test_the_order_by_pixels_against_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(1)
+    pictures = torch.from_numpy(random.random((30, 1, 10, 10), np.float32))
+    images = pictures[:5] + torch.from_numpy(random.random((5, 1, 10, 10), np.float32)) / 5
+    near = np.stack([random.permutation(30)[:9] for _ in images])
+    gone = int(near[0, 0])
+    monkeypatch.setattr(cropped, "TOGETHER", 2)
+
+    def read(rows: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
+        there = rows[rows != gone][::-1]  # in any order
+        return there, pictures[there.copy()]
+
+    found = cropped.reordered(read, images, near, 9)
+    for image, candidates, rows, distances in zip(images, near, found.rows, found.distances, strict=True):
+        each = {int(r): 1.0 if r == gone else float(pixel_distances(image, pictures[r][None])[0]) for r in candidates}
+        assert rows.tolist() == sorted(each, key=lambda row: each[row])
+        np.testing.assert_allclose(distances, sorted(each.values()), rtol=1e-6)
 
 
 def test_what_is_there_twice(

@@ -91,9 +91,17 @@ def collection_inputs(run: Opened, fingerprints: Fingerprints, most: int) -> tup
 
     Files that are gone are left out with a warning; DataError if all are.
     """
+    rows = np.unique(np.linspace(0, len(fingerprints) - 1, min(most, len(fingerprints))).round().astype(int))
+    return inputs_of(run, fingerprints, rows)
+
+
+def inputs_of(run: Opened, fingerprints: Fingerprints, rows: np.ndarray) -> tuple[np.ndarray, Tensor]:
+    """Those of ``rows`` [n], each once, whose pictures can be read, and their images [n,C,H,W] as the run takes them.
+
+    Files that are gone are left out with a warning; DataError if all are.
+    """
     import torch
 
-    rows = np.unique(np.linspace(0, len(fingerprints) - 1, min(most, len(fingerprints))).round().astype(int))
     if fingerprints.split:
         return rows, split_images(run, fingerprints)[rows]
     if not fingerprints.root:

@@ -7,7 +7,7 @@ with a margin than without.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,8 +20,14 @@ PLACES = ((0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.0, 0.5)
 MOST = 1 + len(PLACES)
 
 
-def crops(images: Tensor, views: int = MOST, share: float = SHARE) -> Tensor:
-    """images[N,C,H,W], uint8 or in [0,1] -> [views,N,C,H,W]: as they are, then ``views`` - 1 crops of them.
+def crops(
+    images: Tensor,
+    views: int | None = None,
+    share: float = SHARE,
+    places: Sequence[tuple[float, float]] = PLACES,
+) -> Tensor:
+    """images[N,C,H,W], uint8 or in [0,1] -> [views,N,C,H,W]: as they are, then ``views`` - 1 crops of them, at the
+    first of ``places``; at all, unless told.
 
     ``share`` of their sides is left; more than 1 adds a margin, in which the border goes on.
     """
@@ -32,7 +38,7 @@ def crops(images: Tensor, views: int = MOST, share: float = SHARE) -> Tensor:
         return images[None]
     values = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     shown = [values]
-    for down, right in PLACES[: views - 1]:
+    for down, right in places[: None if views is None else views - 1]:
         # In coordinates from -1 to 1 the crop's centre may move by 1 - share either way.
         x, y = (2 * right - 1) * (1 - share), (2 * down - 1) * (1 - share)
         matrix = torch.tensor([[share, 0, x], [0, share, y]]).expand(len(values), 2, 3)

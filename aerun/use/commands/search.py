@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from aerun.use.collection.fingerprints import Fingerprints
     from aerun.use.opened import Opened
-    from aerun.use.search.index import Neighbours, Pairs
+    from aerun.use.search.index import Index, Metric, Neighbours, Pairs
     from aerun.use.search.queries import Query
 
 EXAMPLES = """\
   %(prog)s outputs/RUN fingerprints.npz sketch.png                        # the 12 nearest
   %(prog)s outputs/RUN fingerprints.npz animals/cat.png -k 5 --json       # one of the collection, by its name
   %(prog)s outputs/RUN fingerprints.npz new/*.jpg --sheet found.png
-  %(prog)s outputs/RUN fingerprints.npz part.png --views 10               # what it is a part of
+  %(prog)s outputs/RUN fingerprints.npz part.png --cropped                # what it was cropped from
   %(prog)s outputs/RUN fingerprints.npz --duplicates auto                 # what is there twice
   %(prog)s outputs/RUN fingerprints.npz --duplicates auto --sheet twice.png --overwrite"""
 METRICS = ("cosine", "euclidean")
@@ -64,7 +64,7 @@ def parser() -> Parser:
     result.add_argument("fingerprints", metavar="FILE", type=Path, help="what aerun-embed made with this run")
     result.add_argument("images", metavar="IMAGE", nargs="*", help="a name in the collection, a picture, or a folder")
     result.add_argument("-k", type=count, default=12, help="how many neighbours (12)")
-    result.add_argument("--metric", choices=METRICS, default="cosine", help="distance of codes (cosine)")
+    result.add_argument("--metric", choices=METRICS, help="distance of codes (cosine; for --cropped euclidean)")
     result.add_argument(
         "--index", choices=KINDS, default="exact", help="hnsw: a graph for millions, kept beside FILE (exact)"
     )
@@ -72,9 +72,13 @@ def parser() -> Parser:
         "--views",
         type=int,
         choices=range(1, MOST_VIEWS + 1),
-        default=1,
         metavar="N",
-        help="show each picture also with a margin, N in all: finds what it was cropped from (1)",
+        help=f"show each picture also with a margin, N in all (1; for --cropped {MOST_VIEWS})",
+    )
+    result.add_argument(
+        "--cropped",
+        action="store_true",
+        help="find what each picture was cropped from: of the nearest codes those whose pixels are, and their distance",
     )
     result.add_argument(
         "--duplicates",
@@ -103,14 +107,20 @@ def work(asked: argparse.Namespace) -> None:
 
     run = open_run(asked.run, asked.device, asked.trust)
     fingerprints.refuse_other(run)
-    wanted = queries(run, fingerprints, asked.images, asked.views)
-    answer: dict[str, Any] = {"collection": len(fingerprints), "metric": asked.metric, "index": asked.index}
+    metric: Metric = asked.metric or ("euclidean" if asked.cropped else "cosine")
+    views = asked.views or (MOST_VIEWS if asked.cropped else 1)
+    wanted = queries(run, fingerprints, asked.images, 1 if asked.cropped else views)
+    answer: dict[str, Any] = {"collection": len(fingerprints), "metric": metric, "index": asked.index}
     found, pairs = None, None
-    if wanted:
-        found, answer["seconds"] = _searched(asked, fingerprints, wanted)
+    if wanted and asked.cropped:
+        wanted, found, answer["seconds"] = _cropped(asked, run, fingerprints, wanted, metric, views)
+        answer["neighbours_by"] = "pixels"
+    elif wanted:
+        found, answer["seconds"] = _searched(asked, fingerprints, wanted, metric)
+    if found is not None:
         answer["queries"] = _plain(fingerprints, wanted, found)
     if asked.duplicates is not None:
-        answer["threshold"], pairs = _doubled(asked, run, fingerprints)
+        answer["threshold"], pairs = _doubled(asked, run, fingerprints, metric)
         answer["duplicates"] = [
             {"files": [fingerprints.names[row] for row in rows], "distance": float(distance)}
             for rows, distance in zip(pairs.rows.tolist(), pairs.distances, strict=True)
@@ -121,27 +131,47 @@ def work(asked: argparse.Namespace) -> None:
         _drawn(asked, run, fingerprints, wanted, found, pairs)
 
 
-def _searched(asked: argparse.Namespace, fingerprints: Fingerprints, wanted: list[Query]) -> tuple[Neighbours, float]:
+def _index(asked: argparse.Namespace, fingerprints: Fingerprints, metric: Metric) -> Index:
+    from aerun.use.search.index import open_index
+
+    keep = asked.fingerprints.with_name(f"{asked.fingerprints.name}.{metric}.hnsw")
+    return open_index(fingerprints, metric, asked.index, keep)
+
+
+def _searched(
+    asked: argparse.Namespace, fingerprints: Fingerprints, wanted: list[Query], metric: Metric
+) -> tuple[Neighbours, float]:
     """The neighbours, and how long the search itself took."""
     import numpy as np
 
-    from aerun.use.search.index import open_index
-
-    keep = asked.fingerprints.with_name(f"{asked.fingerprints.name}.{asked.metric}.hnsw")
-    index = open_index(fingerprints, asked.metric, asked.index, keep)
+    index = _index(asked, fingerprints, metric)
     start = time.perf_counter()
     found = index.query(np.stack([query.code for query in wanted]), asked.k, [query.excluded for query in wanted])
     return found, time.perf_counter() - start
 
 
-def _doubled(asked: argparse.Namespace, run: Opened, fingerprints: Fingerprints) -> tuple[float, Pairs]:
+def _cropped(
+    asked: argparse.Namespace, run: Opened, fingerprints: Fingerprints, wanted: list[Query], metric: Metric, views: int
+) -> tuple[list[Query], Neighbours, float]:
+    """The queries whose pictures can be read, what they were cropped from, and how long that took."""
+    from aerun.use.search.cropped import query_images, search_cropped
+
+    index = _index(asked, fingerprints, metric)
+    start = time.perf_counter()
+    wanted, images = query_images(run, fingerprints, wanted)
+    leave = [query.excluded for query in wanted]
+    found = search_cropped(run, fingerprints, images, asked.k, views=views, index=index, excluded=leave)
+    return wanted, found, time.perf_counter() - start
+
+
+def _doubled(asked: argparse.Namespace, run: Opened, fingerprints: Fingerprints, metric: Metric) -> tuple[float, Pairs]:
     from aerun.use.search.index import duplicates
     from aerun.use.search.near import near_threshold
 
     apart: float = asked.duplicates
     if asked.duplicates == "auto":
-        apart = near_threshold(run, fingerprints, asked.metric)
-    return apart, duplicates(fingerprints, apart, metric=asked.metric)
+        apart = near_threshold(run, fingerprints, metric)
+    return apart, duplicates(fingerprints, apart, metric=metric)
 
 
 def _plain(fingerprints: Fingerprints, wanted: list[Query], found: Neighbours) -> list[dict[str, Any]]:
@@ -163,8 +193,9 @@ def _labelled(fingerprints: Fingerprints, row: int) -> dict[str, str]:
 def text(answer: dict[str, Any], k: int) -> str:
     """What was found, as a table."""
     lines = list[str]()
+    measure = answer.get("neighbours_by", answer["metric"])
     for query in answer.get("queries", []):
-        lines += [query["query"], f"  {'rank':>4} {answer['metric'] + ' distance':>18}  file"]
+        lines += [query["query"], f"  {'rank':>4} {measure + ' distance':>18}  file"]
         for rank, near in enumerate(query["neighbours"], 1):
             lines.append(f"  {rank:>4} {near['distance']:>18.5f}  {near['file']}  {near.get('label', '')}".rstrip())
     if "queries" in answer:
