@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aerun.dataset.base import Data
 
 BLOCK = 64
+MODEL = Path("the model")  # said in place of a folder, of a model that is given without one
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ class Opened:
     @cached_property
     def data(self) -> Data:
         """What it was trained on, on the CPU. DataError if that is not there, or is no longer the same."""
+        if self.folder is MODEL:
+            raise DataError(f"{MODEL}: is given without its run folder, which names its data; give images")
         return load_data(self.folder, self.trusted_packages)
 
     def decoder(self) -> Decoder:
@@ -123,8 +126,13 @@ def open_run(folder: str | os.PathLike[str], device: str = "cpu", trusted_packag
     return Opened(path, load(path, device, trusted_packages), config, tuple(trusted_packages))
 
 
-def opened(run: Opened | str | os.PathLike[str]) -> Opened:
-    """The run, opened if it is the name of a folder."""
+Run = Opened | Autoencoder | str | os.PathLike[str]  # a run that is open, a model, or a run folder
+
+
+def opened(run: Run) -> Opened:
+    """The run, opened if it is the name of a folder. A model is taken as it is: pictures of other sizes are cropped."""
+    if isinstance(run, Autoencoder):
+        return Opened(MODEL, run, {"dataset": {}})
     return run if isinstance(run, Opened) else open_run(run)
 
 

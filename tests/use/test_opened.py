@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import aerun
 from aerun.arguments import Parser
 from aerun.errors import ConfigError, DataError
 from aerun.use.command import run_command, takes_run
@@ -44,6 +45,20 @@ def test_what_a_run_says_of_itself(trained: Trained) -> None:
     assert open_run(trained("model=fc_vae")).is_gaussian
     assert re.fullmatch("[0-9a-f]{16}", run.fingerprint)
     assert run.fingerprint == open_run(trained()).fingerprint != open_run(trained("seed=1")).fingerprint
+
+
+def test_a_model_alone_does_what_its_run_does(trained: Trained) -> None:
+    run, model = open_run(trained()), aerun.load(trained())
+    images = torch.rand(9, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    assert np.array_equal(aerun.embed(model, images).codes, aerun.embed(run, images).codes)
+    assert aerun.embed(model, images).weights == run.fingerprint
+    assert torch.equal(aerun.denoise(model, images), aerun.denoise(run, images))
+    assert torch.equal(aerun.samples(model, 3, images=images), aerun.samples(run, 3, images=images))
+    assert torch.equal(
+        aerun.interpolate(model, images[:1], images[1:2]), aerun.interpolate(run, images[:1], images[1:2])
+    )
+    with pytest.raises(DataError, match="the model: is given without its run folder"):
+        aerun.samples(model, 3)
 
 
 def test_what_is_no_trained_run(tmp_path: Path, trained: Trained) -> None:

@@ -16,11 +16,9 @@ from aerun.use.collection.packing import FORMS, Form, pack
 from aerun.use.pictures import as_bytes
 
 if TYPE_CHECKING:
-    import os
-
     from torch import Tensor
 
-    from aerun.use.opened import Opened
+    from aerun.use.opened import Opened, Run
 
 EXACT = 100.0  # dB: of an image without any error, as everywhere here
 QUALITIES = (1, 95)
@@ -53,9 +51,7 @@ class Comparison:
         return asdict(self)
 
 
-def compression(
-    run: Opened | str | os.PathLike[str], images: Tensor, *, value_bits: int = 8, most: int = 1000
-) -> Comparison:
+def compression(run: Run, images: Tensor, *, value_bits: int = 8, most: int = 1000) -> Comparison:
     """images[N,C,H,W], uint8 or in [0,1], of which at most ``most``, evenly spaced, are looked at.
 
     Reconstructions are rounded to bytes, as JPEG's and WebP's are. Both are given in one quality for all images: the

@@ -19,16 +19,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from aerun.dataset.base import Split
-    from aerun.use.opened import Opened
+    from aerun.use.opened import Opened, Run
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 CHUNK = 1024
 
 
-def embed(
-    run: Opened | str | os.PathLike[str], pictures: str | os.PathLike[str] | Tensor, *, views: int = 1
-) -> Fingerprints:
+def embed(run: Run, pictures: str | os.PathLike[str] | Tensor, *, views: int = 1) -> Fingerprints:
     """The codes of ``pictures``: a file, a folder with all below it, or images [N,C,H,W], uint8 or in [0,1].
 
     Pictures that do not decode are named in a warning and left out. Where each is in a subfolder, those on top are the
@@ -52,7 +50,7 @@ def embed(
     return _made(run, *_encoded(run, chunks, len(pictures), views), None, [])
 
 
-def embed_split(run: Opened | str | os.PathLike[str], part: Part = "test", *, views: int = 1) -> Fingerprints:
+def embed_split(run: Run, part: Part = "test", *, views: int = 1) -> Fingerprints:
     """The codes of a part of the run's own data, with their labels; names are ``part/NUMBER``.
 
     DataError if the data are not there, or have no such part.

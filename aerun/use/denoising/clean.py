@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
 import numpy as np
 import torch
@@ -12,10 +11,8 @@ from torch import Tensor
 
 from aerun.errors import DataError
 from aerun.progress import counting
-from aerun.use.opened import Opened, open_run
-
-if TYPE_CHECKING:
-    Run = str | os.PathLike[str] | Opened
+from aerun.use.opened import Opened, Run
+from aerun.use.opened import opened as opened_run
 
 TILES = 256  # held at once: whole blocks of the run's
 
@@ -27,13 +24,14 @@ def denoise(run: Run, images: np.ndarray) -> np.ndarray: ...
 def denoise(run: Run, images: Tensor | np.ndarray) -> Tensor | np.ndarray:
     """What the run makes of images of any size, clipped to [0,1]: float32, of the same shape and kind.
 
-    ``run``: a run folder, or one that is open. ``images``: [H,W], [C,H,W] or [N,C,H,W], float in [0,1] or uint8. They
-    are cut into tiles of the run's size that overlap by half, and blended with a window that falls off smoothly, its
-    weights divided by their sum; what is smaller than a tile is continued by reflection. A run on grey images sees the
-    channels of a colour image one by one; one on colour images sees a grey image three times, and the mean counts.
+    ``run``: a run folder, one that is open, or a model. ``images``: [H,W], [C,H,W] or [N,C,H,W], float in [0,1] or
+    uint8. They are cut into tiles of the run's size that overlap by half, and blended with a window that falls off
+    smoothly, its weights divided by their sum; what is smaller than a tile is continued by reflection. A run on grey
+    images sees the channels of a colour image one by one; one on colour images sees a grey image three times, and the
+    mean counts.
     DataError for a run of vectors, and for channels that do not fit.
     """
-    opened = run if isinstance(run, Opened) else open_run(run)
+    opened = opened_run(run)
     check_run(opened)
     given = torch.as_tensor(images)
     values = given.float() / 255 if given.dtype == torch.uint8 else given.float()

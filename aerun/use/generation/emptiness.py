@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aerun.plane import Plane, plane_of
-from aerun.use.opened import Opened, opened
+from aerun.use.opened import Run, opened
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,7 @@ class Emptiness:
     images: Tensor
 
 
-def look_for_empty(
-    run: Opened | str | os.PathLike[str], images: Tensor, empty: int = 3, random: int = 5, seed: int = 0
-) -> Emptiness:
+def look_for_empty(run: Run, images: Tensor, empty: int = 3, random: int = 5, seed: int = 0) -> Emptiness:
     """Decode points of a run's code space where no codes of images[N,*shape] are, and random ones in the same box.
 
     Of codes of more than two values the plane of their two leading principal axes is looked at, all else at the mean.

@@ -7,7 +7,6 @@ model has (``sampling.like_codes``); of traversals only the range is kept, or a 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,10 +17,9 @@ from aerun.errors import ConfigError, DataError
 from aerun.interpolation import linear, spherical
 from aerun.use.generation.sampling import COMPONENTS, Source, in_range, like_codes, sample_codes
 from aerun.use.maps.units import Units, units
-from aerun.use.opened import Opened, opened
+from aerun.use.opened import Opened, Run, opened
 from aerun.use.own import training_images
 
-Run = Opened | str | os.PathLike[str]
 FITTED = 5000  # training images to whose codes a mixture is fitted
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,10 +15,9 @@ from aerun.figures.canvas import Pixels
 from aerun.plane import NAMES, Method, project
 from aerun.use.generation.emptiness import Emptiness, look_for_empty, nearest_errors
 from aerun.use.maps import units as _units
-from aerun.use.opened import Opened, opened
+from aerun.use.opened import Opened, Run, opened
 from aerun.use.own import Some
 
-Run = Opened | str | os.PathLike[str]
 MIDDLE = 0.05  # share of codes, or of the prior, that the decoded grid leaves out on each side
 
 
