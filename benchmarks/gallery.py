@@ -1,10 +1,10 @@
 """What each command makes of a trained run, in words and pictures: docs/gallery.md.
 
-    python benchmarks/gallery.py [--art RUN] [--folder /usr/share/openclipart/png] [--only NAME ...]
+    python benchmarks/gallery.py [--art RUN] [--scans RUN] [--folder /usr/share/openclipart/png] [--only NAME ...]
 
-Trains what is not given (experiment=art_collection, a quarter of an hour on one core; three small runs on the embedded
-images, a minute each; one that is made sick) into outputs/gallery, where a repeated command finds it; then types each
-command as a user would, and keeps what it printed and drew.
+Trains what is not given (experiment=art_collection and experiment=denoise_scans, a quarter of an hour each; small runs
+on the embedded images, a minute each; one that is made sick) into outputs/gallery, where a repeated command finds it;
+then types each command as a user would, and keeps what it printed and drew.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -25,6 +25,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.gallery_pictures import beside, crop, mark, queries  # noqa: E402
 from benchmarks.machine import processor  # noqa: E402
 
 PAGE, PICTURES = ROOT / "docs" / "gallery.md", ROOT / "docs" / "gallery"
@@ -32,6 +33,7 @@ WIDEST, LINES = 1000, 40  # pixels of a picture; lines of what was printed
 # What is trained where no run is given.
 RUNS: Mapping[str, Sequence[str]] = {
     "art": ["experiment=art_collection", "dataset.root={folder}", "dataset.size=64"],
+    "scans": ["experiment=denoise_scans", "dataset.root={folder}"],
     "ae2": ["model=fc_deep", "model.activation=gelu", "optimizer.lr=2e-3", "trainer.epochs=60", "scheduler=cosine"],
     "vae2": ["model=fc_vae", "model.hidden=[512,128]", "model.code_size=2", "loss=bce", "trainer.epochs=60"],
     "vae": ["model=fc_vae", "loss=bce", "trainer.epochs=40"],
@@ -44,7 +46,8 @@ RUNS: Mapping[str, Sequence[str]] = {
 class Shown:
     """One command: ``words`` with {run} and {out} to be filled in, and which of its pictures are kept.
 
-    ``prints``: whether what it printed is worth keeping; ``look``: what a person saw in the pictures, in a sentence.
+    ``prints``: whether what it printed is worth keeping; ``look``: what a person saw in the pictures, in a sentence;
+    ``before`` and ``after`` make, in the folder that ``{out}`` is, what the command is given and a picture of its work.
     """
 
     name: str
@@ -52,12 +55,21 @@ class Shown:
     pictures: Sequence[str] = ()
     prints: bool = False
     look: str = ""
+    before: Callable[[Path, Mapping[str, str]], None] | None = None
+    after: Callable[[Path], None] | None = None
 
 
 PARTS: Mapping[str, Sequence[Shown]] = {
     "Fingerprints and search": [
         Shown("embed", "embed {art} {folder} -o {out}/fingerprints.npz --compare", prints=True),
         Shown("search", "search {art} {out}/fingerprints.npz {queries} -k 8 --sheet {out}/search.png", ["search.png"]),
+        Shown(
+            "cropped",
+            "search {art} {out}/fingerprints.npz {out}/part.png --cropped -k 5 --sheet {out}/cropped.png",
+            ["cropped.png"],
+            prints=True,
+            before=crop,
+        ),
         Shown(
             "duplicates",
             "search {art} {out}/fingerprints.npz --duplicates auto --sheet {out}/duplicates.png",
@@ -69,6 +81,16 @@ PARTS: Mapping[str, Sequence[Shown]] = {
             ["clusters/overview.png"],
             prints=True,
         ),
+    ],
+    "Clean scans": [
+        Shown(
+            "denoise",
+            "denoise {scans} {out}/dirty {out}/cleaned --clean {out}/clean",
+            ["cleaned.png"],
+            prints=True,
+            before=mark,
+            after=beside,
+        )
     ],
     "New images": [
         Shown("samples", "generate samples {vae} -o {out}/vae", ["vae/samples.png"]),
@@ -92,7 +114,8 @@ PARTS: Mapping[str, Sequence[Shown]] = {
 def main() -> None:
     """Train, type, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--art", type=Path)
+    parser.add_argument("--art", type=Path, help="a run of experiment=art_collection that is there")
+    parser.add_argument("--scans", type=Path, help="and of experiment=denoise_scans")
     parser.add_argument("--folder", type=Path, default=Path("/usr/share/openclipart/png"))
     parser.add_argument("--outputs", type=Path, default=ROOT / "outputs" / "gallery")
     parser.add_argument("--only", nargs="+", choices=[shown.name for part in PARTS.values() for shown in part])
@@ -102,8 +125,11 @@ def main() -> None:
     asked.outputs.mkdir(parents=True, exist_ok=True)
     places = {"folder": str(asked.folder), "out": str(asked.outputs / "made")}
     for name, words in RUNS.items():
-        given = asked.art if name == "art" else None
-        places[name] = str(given or trained(asked.outputs / name, [word.format(**places) for word in words]))
+        given: Path | None = getattr(asked, name, None)
+        place = asked.outputs / name
+        if given is not None and not place.exists():
+            place.symlink_to(given.resolve())
+        places[name] = str(trained(place, [word.format(**places) for word in words]))
     places["queries"] = " ".join(shlex.quote(name) for name in queries(asked.folder))
     PICTURES.mkdir(parents=True, exist_ok=True)
     old = PAGE.read_text() if PAGE.exists() else ""
@@ -125,9 +151,9 @@ def heading() -> str:
     """The page's first lines."""
     return (
         "# What the commands make\n\n"
-        "Written by `python benchmarks/gallery.py`, which trains the runs (`art` on Debian's openclipart-png, the "
-        "others on the embedded images) and types the commands below. Pictures are cleaned in "
-        f"[denoising.md](denoising.md). {date.today()}, {processor()}.\n\n"
+        "Written by `python benchmarks/gallery.py`, which trains the runs (`art` and `scans` on Debian's "
+        "openclipart-png, the others on the embedded images) and types the commands below. "
+        f"{date.today()}, {processor()}.\n\n"
         + "\n".join(f"- `{name}`: `{' '.join(words)}`" for name, words in RUNS.items())
     ).replace("{folder}", "FOLDER")
 
@@ -143,19 +169,13 @@ def trained(folder: Path, words: Sequence[str]) -> Path:
     return folder
 
 
-def queries(folder: Path, count: int = 3) -> list[str]:
-    """Names of pictures of the collection, spread over its folders."""
-    from aerun.use.pictures import find
-
-    names = [name for name, _ in find(folder)]
-    return [names[len(names) * (2 * i + 1) // (2 * count)] for i in range(count)]
-
-
 def section(shown: Shown, places: Mapping[str, str]) -> str:
     """Type the command; its text and pictures as Markdown. SystemExit if it fails."""
     name, *words = shlex.split(shown.words.format(**places))
     out = Path(places["out"])
     out.mkdir(parents=True, exist_ok=True)
+    if shown.before is not None:
+        shown.before(out, places)
     environment = {**os.environ, "COLUMNS": "120"}
     print(f"aerun-{name} {' '.join(words)}", flush=True)
     again = [] if name == "doctor" else ["--overwrite"]  # what an earlier call made
@@ -163,6 +183,8 @@ def section(shown: Shown, places: Mapping[str, str]) -> str:
     done = subprocess.run([*script, *words, *again], cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode not in (0, 2 if name == "doctor" else 0):
         raise SystemExit(f"{shown.name}: {done.stderr.strip()}")
+    if shown.after is not None:
+        shown.after(out)
     typed = shown.words
     for key in places:
         typed = typed.replace(f"{{{key}}}", {"folder": "FOLDER", "out": "made", "queries": "IMAGE..."}.get(key, key))
