@@ -37,6 +37,7 @@ def run_command(parser: Callable[[], Parser], work: Callable[[argparse.Namespace
     try:
         sys.exit(work(parser().parse_args()) or 0)
     except KeyboardInterrupt:
+        logging.getLogger().setLevel(logging.WARNING)  # libraries have something to say when Python ends
         print("aerun: stopped", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:

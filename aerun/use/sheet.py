@@ -16,11 +16,18 @@ GAP, LINE = 8, 13
 
 @dataclass(frozen=True)
 class Tile:
-    """uint8 ``pixels`` [C,H,W], grey or colour, and the lines below it; ``marked`` ones get a frame."""
+    """uint8 ``pixels`` [C,H,W], grey or colour, and the lines below it; ``marked`` ones get a frame that is seen,
+    ``blank`` ones none."""
 
     pixels: np.ndarray
     caption: str = ""
     marked: bool = False
+    blank: bool = False
+
+
+def blank(caption: str = "") -> Tile:
+    """A place where no picture is."""
+    return Tile(np.full((1, 1, 1), 255, np.uint8), caption, blank=True)
 
 
 def contact_sheet(tiles: Sequence[Tile], columns: int = 8, side: int = 96, title: str = "") -> np.ndarray:
@@ -40,11 +47,12 @@ def contact_sheet(tiles: Sequence[Tile], columns: int = 8, side: int = 96, title
         draw.text((GAP, GAP // 2), title, "black", font=ImageFont.load_default(size=12))
     for number, tile in enumerate(tiles):
         left, top = GAP + number % columns * width, head + GAP + number // columns * height
-        picture = _scaled(tile.pixels, side)
-        place = left + (side - picture.width) // 2, top + (side - picture.height) // 2
-        sheet.paste(picture, place)
-        box = (place[0] - 1, place[1] - 1, place[0] + picture.width, place[1] + picture.height)
-        draw.rectangle(box, outline="#d02020" if tile.marked else "#c8c8c8", width=2 if tile.marked else 1)
+        if not tile.blank:
+            picture = _scaled(tile.pixels, side)
+            place = left + (side - picture.width) // 2, top + (side - picture.height) // 2
+            sheet.paste(picture, place)
+            box = (place[0] - 1, place[1] - 1, place[0] + picture.width, place[1] + picture.height)
+            draw.rectangle(box, outline="#d02020" if tile.marked else "#c8c8c8", width=2 if tile.marked else 1)
         for line, text in enumerate(tile.caption.splitlines()):
             while text and draw.textlength(text, font=font) > side:
                 text = text[:-2] + "…" if len(text) > 2 else ""

@@ -22,15 +22,18 @@ from aerun.use.clusters.organise import METHODS
 from aerun.use.collection import compression as comparing
 from aerun.use.collection.embed import PARTS, embed_split, own_data
 from aerun.use.collection.fingerprints import Fingerprints, load, save
+from aerun.use.collection.thumbnails import Thumbnails
 from aerun.use.collection.views import crops
 from aerun.use.commands import embed, organise, search
 from aerun.use.opened import Opened, open_run
 from aerun.use.pictures import as_inputs, find
 from aerun.use.search import cropped
+from aerun.use.search import found as found_sheets
 from aerun.use.search.cropped import pixel_distances
-from aerun.use.search.index import KINDS, METRICS, exact_distances
+from aerun.use.search.index import KINDS, METRICS, Pairs, exact_distances
 from aerun.use.search.near import near_threshold
 from aerun.use.search.queries import queries
+from aerun.use.sheet import Tile
 
 Trained = Callable[..., Path]
 SPARSE = ("sparsity=topk", "sparsity.k=8")
@@ -236,6 +239,39 @@ def test_what_is_there_twice(
     assert answer["threshold"] == near_threshold(run, load(fingerprints)) > 0
     call(search, run.folder, fingerprints, "--duplicates", "1e-9", "--metric", "euclidean")
     assert "1 pairs are within euclidean distance 1e-09, 2 pictures in 1 groups" in capsys.readouterr().out
+
+
+def test_a_sheet_of_groups_has_a_row_for_each_below_what_was_found(
+    folder: Path, collection: Path, fingerprints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = load(fingerprints)
+    pairs = Pairs(np.array([[0, 1], [1, 2], [2, 3], [1, 3], [5, 6]]), np.array([0.1, 0.2, 0.3, 0.4, 0.5]))
+    drawn: list[tuple[list[Tile], int, str]] = []
+    monkeypatch.setattr(found_sheets, "contact_sheet", lambda t, c, title="": drawn.append((list(t), c, title)) or t)
+    thumbnails, names = Thumbnails(open_run(folder), made), [Path(name).name for name in made.names]
+    found_sheets.groups_sheet(thumbnails, pairs, 40)
+    monkeypatch.setattr(found_sheets, "WIDEST", 3)
+    found_sheets.groups_sheet(thumbnails, pairs, 1)
+    assert [(columns, title) for _, columns, title in drawn] == [
+        (4, "6 near-duplicates in 2 groups"),
+        (3, "6 near-duplicates in 2 groups, 1 shown"),
+    ]
+    nearest = zip(("0.1000", "0.1000", "0.2000", "0.3000", "0.5000", "0.5000"), (0, 1, 2, 3, 5, 6), strict=True)
+    captions = [f"{apart}\n{names[row]}" for apart, row in nearest]
+    assert [tile.caption for tile in drawn[0][0]] == captions
+    assert [tile.caption for tile in drawn[1][0]] == [*captions[:2], "and 2 more"]
+    monkeypatch.undo()
+    monkeypatch.setenv("AERUN_DATA", str(tmp_path / "cache"))
+    sheets = [tmp_path / f"{number}.png" for number in range(3)]
+    twice = ("--duplicates", "1e-9")
+    for sheet, words in zip(sheets, [("even/0.png",), twice, ("even/0.png", *twice)], strict=True):
+        call(search, folder, fingerprints, *words, "--metric", "euclidean", "--sheet", sheet)
+    above, below, both = (np.asarray(Image.open(sheet)) for sheet in sheets)
+    assert np.array_equal(both[: len(above)], above)
+    assert (
+        np.array_equal(both[len(above) :, : below.shape[1]], below)
+        and (both[len(above) :, below.shape[1] :] == 255).all()
+    )
 
 
 def test_crops_are_views_of_a_picture(run: Opened, collection: Path, tmp_path: Path) -> None:

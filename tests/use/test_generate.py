@@ -240,6 +240,24 @@ def test_the_command_writes_what_it_says(
         assert picture_.n_frames == 6  # type: ignore[attr-defined]
 
 
+def test_the_given_images_stand_above_the_ends(
+    tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[tuple[str, torch.Tensor]] = []
+    monkeypatch.setattr(
+        "aerun.use.commands.generate._montage", lambda drawn: rows.extend(drawn) or np.zeros((9, 9, 3), np.uint8)
+    )
+    words = ["interpolate", str(trained()), "3", "4", "--steps", "5", "-o", str(tmp_path)]
+    assert command(words, monkeypatch) == 0
+    run = open_run(trained())
+    (label, given), (_, way), _ = rows
+    assert label == "given" and len(given) == len(way) == 5
+    for number, place in ((3, 0), (4, -1)):
+        assert torch.equal(given[place][None], picture(run, str(number)))
+        torch.testing.assert_close(way[place], run.reconstruct(picture(run, str(number)))[0])
+    assert (given[1:-1] == 1).all()
+
+
 def test_what_cannot_be_made_is_said_in_a_line(
     tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

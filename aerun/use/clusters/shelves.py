@@ -16,7 +16,7 @@ from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.collection.thumbnails import Thumbnails
 from aerun.use.outputs import Result, whole_folder
 from aerun.use.pictures import write_picture
-from aerun.use.sheet import Tile, contact_sheet
+from aerun.use.sheet import Tile, blank, contact_sheet
 
 SHOWN, ROW = 48, 12  # pictures of a cluster's sheet, and of its row in the overview
 TABLE, OVERVIEW, SHEETS, LINKS = "clusters.csv", "overview.png", "sheets", "links"
@@ -117,7 +117,7 @@ def overview(thumbnails: Thumbnails, found: Clusters) -> np.ndarray:
             Tile(thumbnails(row), f"{name}: {len(rows)}" if row == rows[0] else "") for row in rows[:ROW].tolist()
         ]
         if number != numbers(found)[-1]:
-            tiles += [Tile(np.full((1, 1, 1), 255, np.uint8))] * (-len(tiles) % ROW)
+            tiles += [blank()] * (-len(tiles) % ROW)
     return contact_sheet(tiles, ROW, 64, title=f"{found.count} clusters, the largest first")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aerun.use.collection.thumbnails import thumbnail
-from aerun.use.sheet import Tile, contact_sheet
+from aerun.use.sheet import Tile, blank, contact_sheet
 
 if TYPE_CHECKING:
     from aerun.use.collection.thumbnails import Thumbnails
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from aerun.use.search.queries import Query
 
 WIDEST = 13
-BLANK = Tile(np.full((1, 1, 1), 255, np.uint8))
 
 
 def found_sheet(thumbnails: Thumbnails, queries: list[Query], found: Neighbours) -> np.ndarray:
@@ -29,7 +28,7 @@ def found_sheet(thumbnails: Thumbnails, queries: list[Query], found: Neighbours)
         tiles.append(Tile(pixels, f"query\n{Path(query.name).name}", marked=True))
         tiles += [thumbnails.tile(row, f"{apart:.4f}") for row, apart in zip(rows, distances, strict=True)]
         if query is not queries[-1]:
-            tiles += [BLANK] * (-len(tiles) % columns)
+            tiles += [blank()] * (-len(tiles) % columns)
     return contact_sheet(tiles, columns)
 
 
@@ -46,12 +45,12 @@ def groups_sheet(thumbnails: Thumbnails, pairs: Pairs, most: int) -> np.ndarray:
         kept = group if len(group) <= columns else group[: columns - 1]
         tiles += [thumbnails.tile(row, f"{nearest[row]:.4f}") for row in kept]
         if len(kept) < len(group):
-            tiles.append(Tile(BLANK.pixels, f"and {len(group) - len(kept)} more"))
+            tiles.append(blank(f"and {len(group) - len(kept)} more"))
         if group is not groups[:most][-1]:
-            tiles += [BLANK] * (-len(tiles) % columns)
+            tiles += [blank()] * (-len(tiles) % columns)
     pictures = sum(map(len, groups))
     title = f"{pictures} near-duplicates in {len(groups)} groups" + f", {most} shown" * (len(groups) > most)
-    return contact_sheet(tiles or [BLANK], columns, title=title)
+    return contact_sheet(tiles or [blank()], columns, title=title)
 
 
 def below(sheets: Sequence[np.ndarray]) -> np.ndarray:
