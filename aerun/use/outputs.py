@@ -90,10 +90,16 @@ def _exchange(place: Path, building: Path) -> None:
     # A folder that is there stays the same: a shell may be in it, or a disk be mounted there.
     new, old = sorted(building.iterdir()), building / ".old"
     old.mkdir()
-    for path in sorted(place.iterdir(), reverse=True):
-        shutil.move(path, old / path.name)
-    for path in new:
-        shutil.move(path, place / path.name)
+    moved = list[tuple[Path, Path]]()
+    try:
+        pairs = [(path, old / path.name) for path in sorted(place.iterdir(), reverse=True)]
+        for path, goal in [*pairs, *((path, place / path.name) for path in new)]:
+            shutil.move(path, goal)
+            moved.append((path, goal))
+    except OSError:
+        for path, goal in reversed(moved):  # the older result stays
+            shutil.move(goal, path)
+        raise
 
 
 def _refuse_below_file(path: Path) -> None:

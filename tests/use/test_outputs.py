@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 import aerun
-from aerun.errors import ConfigError
+from aerun.errors import ConfigError, StorageError
 from aerun.use.clusters import shelves
 from aerun.use.clusters.organise import Clusters
 from aerun.use.collection.fingerprints import Fingerprints
@@ -72,6 +73,27 @@ def test_a_folder_is_written_as_a_whole(tmp_path: Path, before: list[str] | None
         assert tree(tmp_path) != was and building.parent == place.parent
     assert tree(tmp_path) == {"above/place/sub/new": b"new"}
     assert [path.name for path in (tmp_path / "above").iterdir()] == ["place"]
+
+
+def test_an_older_result_comes_back_where_the_new_one_cannot_be_put(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    for name in ("old1", "old2"):
+        (place / name).write_text(name)
+    was, move = tree(tmp_path), shutil.move
+
+    def full(source: Path, goal: Path) -> None:
+        if source.name == "new2" and source.parent != place:
+            raise OSError(28, "No space left on device")
+        move(source, goal)
+
+    monkeypatch.setattr(shutil, "move", full)
+    with pytest.raises(StorageError, match="No space left"), whole_folder(place, OLD, overwrite=True) as building:
+        (building / "new1").touch()
+        (building / "new2").touch()
+    assert tree(tmp_path) == was and [path.name for path in tmp_path.iterdir()] == ["place"]
 
 
 def test_what_comes_while_it_is_written_stays(tmp_path: Path) -> None:

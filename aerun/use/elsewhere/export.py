@@ -50,7 +50,7 @@ def export(
 
     ``onnx`` and ``torch`` are encoder, decoder and both, in files of their own; ``safetensors`` is a folder that
     ``aerun.load`` reads. Each has a README.md beside it. AerunError names the files whose outputs differ from PyTorch's
-    by more than ``TOLERANCE``; they are left in the folder. One that holds more than an older export, or without
+    by more than ``TOLERANCE``; then nothing is written. A folder that holds more than an older export, or without
     ``overwrite`` anything, is refused. The run computes on the CPU.
     """
     place = Path(folder).expanduser()
@@ -61,11 +61,10 @@ def export(
         if "safetensors" in formats:
             _write_weights(opened, building, trusted_packages)
         wrong = {name: value for name, value in found.items() if not value <= TOLERANCE}
-        if not wrong:
-            write_card(opened, building, found)
-    if wrong:
-        told = ", ".join(f"{name} by {value:.2g}" for name, value in wrong.items())
-        raise AerunError(f"{place}: not equal to PyTorch: {told} of the largest output; the files are left there")
+        if wrong:
+            told = ", ".join(f"{name} by {value:.2g}" for name, value in wrong.items())
+            raise AerunError(f"{place}: not equal to PyTorch: {told} of the largest output; nothing is written")
+        write_card(opened, building, found)
     return Exported(place, found)
 
 
