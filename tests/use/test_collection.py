@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.spatial.distance import cdist
 from sklearn.metrics import adjusted_rand_score
 
 import aerun
@@ -27,7 +28,7 @@ from aerun.use.collection.views import crops
 from aerun.use.commands import embed, organise, search
 from aerun.use.opened import Opened, open_run
 from aerun.use.pictures import as_inputs, find
-from aerun.use.search import cropped
+from aerun.use.search import cropped, near
 from aerun.use.search import found as found_sheets
 from aerun.use.search.cropped import pixel_distances
 from aerun.use.search.index import KINDS, METRICS, Pairs, exact_distances
@@ -450,6 +451,33 @@ def test_a_near_duplicate_is_as_near_as_a_copy(run: Opened, tmp_path: Path) -> N
     random = np.random.default_rng(1).integers(0, len(made), (2, 5000))
     others = exact_distances(made.codes[random[0]], made.codes[random[1]], "cosine")
     assert 0 < apart < np.quantile(others, 0.01)
+
+
+def test_what_is_near_against_a_loop_over_all(run: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near, "SAMPLE", 60)
+    monkeypatch.setattr(near, "LOOKED", 10_000)
+    monkeypatch.setattr(near, "OTHERS", 10_000)
+    made = embed_split(run, "test")
+    _, copies, rows = near.copied(run, made)
+    copied = run.encode(copies).flatten(1).double().numpy()
+    codes, pixels = made.codes.astype(float), own_data(run, "test")[0].inputs[:].numpy() / 255
+    own = np.array([np.sqrt(((pixels[r] - c.numpy() / 255) ** 2).mean()) for r, c in zip(rows, copies, strict=True)])
+    apart, others = cdist(codes[rows], copied, "cosine").diagonal(), []
+    for row, unlike in zip(rows, np.maximum(own, np.median(own)) * 2, strict=True):
+        differs = np.sqrt(((pixels - pixels[row]) ** 2).mean((1, 2, 3))) > unlike
+        others.append(cdist(codes[[row]], codes[differs], "cosine").min())
+    measured = near.nearness(run, made)
+    assert measured.wanted == pytest.approx(np.quantile(apart, 0.9), rel=1e-6)
+    assert measured.others == np.mean(np.array(others) <= measured.wanted)
+    assert measured.threshold == pytest.approx(min(measured.wanted, sorted(others)[1]), rel=1e-6)  # 1 of 60 is within
+    assert measured.copies == np.mean(apart <= measured.threshold) and measured.sampled == 60
+
+
+def test_a_model_that_tells_copies_poorly_apart_says_so() -> None:
+    good, poor = near.Nearness(0.01, 0.8, 0.02, 0.05, 256), near.Nearness(0.01, 0.3, 0.2, 0.45, 256)
+    assert good.warning == ""
+    assert "within 0.2, where 45% of the pictures have another one" in poor.warning
+    assert "within 0.01 are only 30% of the copies" in poor.warning
 
 
 def test_the_commands_offer_what_there_is() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
 import time
 from pathlib import Path
@@ -34,6 +35,7 @@ KINDS = ("exact", "hnsw")
 SHOWN = 50  # pairs in the table
 SHEET_GROUPS = 40
 MOST_VIEWS = 10
+log = logging.getLogger(__name__)
 
 
 def threshold(text: str) -> float | str:
@@ -120,7 +122,7 @@ def work(asked: argparse.Namespace) -> None:
     if found is not None:
         answer["queries"] = _plain(fingerprints, wanted, found)
     if asked.duplicates is not None:
-        answer["threshold"], pairs = _doubled(asked, run, fingerprints, metric)
+        pairs = _doubled(asked, run, fingerprints, metric, answer)
         answer["duplicates"] = [
             {"files": [fingerprints.names[row] for row in rows], "distance": float(distance)}
             for rows, distance in zip(pairs.rows.tolist(), pairs.distances, strict=True)
@@ -164,14 +166,20 @@ def _cropped(
     return wanted, found, time.perf_counter() - start
 
 
-def _doubled(asked: argparse.Namespace, run: Opened, fingerprints: Fingerprints, metric: Metric) -> tuple[float, Pairs]:
+def _doubled(
+    asked: argparse.Namespace, run: Opened, fingerprints: Fingerprints, metric: Metric, answer: dict[str, Any]
+) -> Pairs:
+    """The pairs; how near they are goes into ``answer``, and how well that tells copies, if it was measured."""
     from aerun.use.search.index import duplicates
-    from aerun.use.search.near import near_threshold
+    from aerun.use.search.near import nearness
 
-    apart: float = asked.duplicates
+    answer["threshold"] = asked.duplicates
     if asked.duplicates == "auto":
-        apart = near_threshold(run, fingerprints, metric)
-    return apart, duplicates(fingerprints, apart, metric=metric)
+        measured = nearness(run, fingerprints, metric)
+        answer |= {"threshold": measured.threshold, "copies_within": measured.copies}
+        if measured.warning:
+            log.warning("%s", measured.warning)
+    return duplicates(fingerprints, answer["threshold"], metric=metric)
 
 
 def _plain(fingerprints: Fingerprints, wanted: list[Query], found: Neighbours) -> list[dict[str, Any]]:

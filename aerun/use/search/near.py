@@ -1,8 +1,9 @@
-"""How near is a near-duplicate: no farther than a picture from a poorer copy of itself."""
+"""How near is a near-duplicate: as near as a poorer copy of a picture is, and nearer than other pictures are."""
 
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from PIL import Image, ImageOps
 
 from aerun.dataset.pictures import any_size, over_white
 from aerun.use.collection.fingerprints import Fingerprints
-from aerun.use.collection.thumbnails import collection_inputs
+from aerun.use.collection.thumbnails import collection_inputs, inputs_of
 from aerun.use.pictures import as_bytes
 from aerun.use.search.index import Index, Metric, exact_distances
 
@@ -22,22 +23,96 @@ if TYPE_CHECKING:
 
 SAMPLE, SHARE, QUALITY = 256, 0.9, 75
 SAME, OTHERS = 1e-9, 10  # of a code that is there several times the tenth other may be the first that differs
+LOOKED, UNLIKE = 3, 2.0  # of different codes; a picture is another if its pixels differ by twice as much as a copy's
+FALSE = 0.02  # of the sampled pictures may have another one within the threshold
+FEW = 0.75  # less copies than that within the threshold is worth a warning
+
+
+@dataclass(frozen=True)
+class Nearness:
+    """What is called near, and how well that tells copies from others: see ``nearness``.
+
+    ``copies``: the share of copies within ``threshold``; ``wanted``: the distance within which nine of ten are, and
+    ``others``: the share of pictures that have another one within that; ``sampled``: of how many pictures.
+    """
+
+    threshold: float
+    copies: float
+    wanted: float
+    others: float
+    sampled: int
+
+    @property
+    def warning(self) -> str:
+        """A line if the codes tell copies and others poorly apart, else nothing."""
+        if self.copies >= FEW:
+            return ""
+        return (
+            "these codes tell copies and other pictures poorly apart: nine of ten copies are within "
+            f"{self.wanted:.3g}, where {self.others:.0%} of the pictures have another one, too; within "
+            f"{self.threshold:.3g} are only {self.copies:.0%} of the copies, so expect to miss some "
+            f"({self.sampled} pictures sampled)"
+        )
 
 
 def near_threshold(run: Opened, fingerprints: Fingerprints, metric: Metric = "cosine") -> float:
+    """The distance that ``--duplicates auto`` takes: see ``nearness``."""
+    return nearness(run, fingerprints, metric).threshold
+
+
+def nearness(run: Opened, fingerprints: Fingerprints, metric: Metric = "cosine") -> Nearness:
     """The distance within which nine of ten pictures are from their own copy of half the size, kept as JPEG of quality
     75; over 256 of the collection. Of a run's own data, which are small already, the copy is not made smaller.
 
-    It is never more than the median distance to the nearest different code: a model that tells pictures poorly apart
-    would else call most of them the same.
+    It is never more than that within which one of fifty has another picture: one whose pixels differ from its own by
+    more than twice as much as its copy's, or a usual copy's, do.
     """
     originals, copies, rows = copied(run, fingerprints)
     first, second = (run.encode(images).flatten(1).numpy() for images in (originals, copies))
     apart = exact_distances(first, second, metric)
-    near = Index(fingerprints.main, metric).query(first, 1 + OTHERS, [[row] for row in rows.tolist()]).distances
-    near = np.where(near > SAME, near, np.inf).min(1)
-    near = near[np.isfinite(near)]
-    return float(min(np.quantile(apart, SHARE), np.median(near) if len(near) else np.inf))
+    own = _differences(originals, copies)
+    near = _another(run, fingerprints, metric, (rows, first, originals), UNLIKE * np.maximum(own, np.median(own)))
+    wanted = float(np.quantile(apart, SHARE))
+    # With "lower" no more than the share is within; the threshold itself is out, by the least that can be.
+    limit = float(np.quantile(near, FALSE, method="lower"))
+    threshold = wanted if wanted < limit else float(np.nextafter(limit, 0))
+    within = float((apart <= threshold).mean())
+    return Nearness(max(0.0, threshold), within, wanted, float((near <= wanted).mean()), len(rows))
+
+
+def _another(
+    run: Opened,
+    fingerprints: Fingerprints,
+    metric: Metric,
+    sample: tuple[np.ndarray, np.ndarray, Tensor],
+    unlike: np.ndarray,
+) -> np.ndarray:
+    """How far the nearest picture is whose pixels differ by more than ``unlike`` [n]; infinite where none is found.
+
+    ``sample``: rows [n], their codes and their images.
+    """
+    rows, codes, images = sample
+    found = Index(fingerprints.main, metric).query(codes, 1 + OTHERS, [[row] for row in rows.tolist()])
+    looked = [near[apart > SAME][:LOOKED] for near, apart in zip(found.rows, found.distances, strict=True)]
+    result = np.full(len(rows), np.inf)
+    if not any(map(len, looked)):
+        return result
+    there, pictures = inputs_of(run, fingerprints, np.unique(np.concatenate(looked)))
+    place = {row: number for number, row in enumerate(there.tolist())}
+    for number, candidates in enumerate(looked):
+        for row in candidates.tolist():
+            picture = place.get(row)
+            if picture is None or _differences(images[number][None], pictures[picture][None])[0] <= unlike[number]:
+                continue
+            result[number] = found.distances[number][found.rows[number] == row][0]
+            break
+    return result
+
+
+def _differences(first: Tensor, second: Tensor) -> np.ndarray:
+    """Roots of the mean squared differences of images[n,C,H,W], uint8 or in [0,1]."""
+    values = [images.double() / (1 if images.dtype.is_floating_point else 255) for images in (first, second)]
+    return np.asarray((values[0] - values[1]).square().flatten(1).mean(1).sqrt().numpy())
 
 
 def copied(run: Opened, fingerprints: Fingerprints) -> tuple[Tensor, Tensor, np.ndarray]:
