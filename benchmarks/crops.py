@@ -1,9 +1,11 @@
-"""Does a cropped drawing find its original? ``python benchmarks/crops.py RUN [--queries 500]``
+"""Does a cropped drawing find its original? ``python benchmarks/crops.py RUN [--queries 500] [--queries-seed 1]``
 
 Of each of 500 pictures of a folder (fixed seed) a tenth of its width and of its height is cut off, at a random place,
 and the rest is brought to the run's size as the run does it. It is looked for in the whole folder, by the run's codes,
-by the pixels of the same size, and by as many principal components as a code has numbers. Most of the pictures have
-been trained on: a collection is searched by the model that was trained on it.
+by the pixels of the same size, and by as many principal components as a code has numbers; each with its first
+candidates put in order by their pixels, too. Most of the pictures have been trained on: a collection is searched by the
+model that was trained on it. With another ``--queries-seed`` other drawings are cropped at other places: settings are
+chosen on those, never on the ones of seed 0.
 """
 
 from __future__ import annotations
@@ -25,29 +27,30 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "search.md"
 HEAD = "# Search\n\nEvery section is written by the command that it names, never by hand.\n"
 CUT, AMONG = 0.1, 5
 SHARE = 0.9
+LARGEST = 1024  # numbers: of more no views of the whole collection are made
+CUTS = (0.05, 0.2)  # as well, for what is done by default and for --cropped
 
 
-def cropped(path: Path, decoder, random: np.random.Generator) -> np.ndarray:
-    """The picture without a tenth of its sides, as the run takes it, uint8 [C,H,W]."""
+def cropped(path: Path, decoder, random: np.random.Generator, cut: float = CUT) -> np.ndarray:
+    """The picture without a tenth, or another share, of its sides, as the run takes it, uint8 [C,H,W]."""
     from PIL import Image, ImageOps
 
-    from aerun.dataset.pictures import over_white
+    from aerun.dataset.pictures import any_size, over_white
 
-    with Image.open(path) as opened:
+    with any_size(), Image.open(path) as opened:
         picture = over_white(ImageOps.exif_transpose(opened))
-    width, height = (max(1, round(side * (1 - CUT))) for side in picture.size)
+    width, height = (max(1, round(side * (1 - cut))) for side in picture.size)
     left = int(random.integers(0, picture.width - width + 1))
     top = int(random.integers(0, picture.height - height + 1))
     return decoder.fitted(picture.crop((left, top, left + width, top + height)))
 
 
-def recall(collection: np.ndarray, queries: np.ndarray, rows: np.ndarray, same: np.ndarray, metric: str) -> list[float]:
-    """How many find their original first, and among the first five, and the very file among the first five."""
-    from aerun.use.search.index import Index
-
-    found = Index(collection, metric).query(queries, AMONG).rows
+def recall(found: np.ndarray, rows: np.ndarray, same: np.ndarray) -> list[float]:
+    """How many find their original first, among the first five, the very file among the first five, and the original
+    among all that are in ``found`` [Q,n]."""
     hits = same[found] == same[rows][:, None]
-    return [float(hits[:, 0].mean()), float(hits.any(1).mean()), float((found == rows[:, None]).any(1).mean())]
+    first = hits[:, :AMONG].any(1), (found[:, :AMONG] == rows[:, None]).any(1)
+    return [float(share.mean()) for share in (hits[:, 0], *first, hits.any(1))]
 
 
 def numbered(images) -> np.ndarray:
@@ -56,18 +59,32 @@ def numbered(images) -> np.ndarray:
     return np.array([known.setdefault(image.numpy().tobytes(), len(known)) for image in images])
 
 
-def pictures(run, folder: Path, wanted: int):
-    """All pictures of the folder [N,C,H,W], rows of some of them, and these cropped [Q,C,H,W]; uint8 all."""
+def pictures(run, folder: Path):
+    """The names of all pictures of the folder, and they [N,C,H,W], uint8."""
     import torch
 
     from aerun.use.pictures import folder_inputs
 
     chunks = list(folder_inputs(run, folder))
-    names = [name for part, _ in chunks for name in part]
+    return [name for part, _ in chunks for name in part], torch.cat([part for _, part in chunks])
+
+
+def chosen(total: int, wanted: int, seed: int) -> tuple[np.ndarray, np.random.Generator]:
+    """Rows of pictures to be cropped, and what tells where. Those of other seeds have none in common with seed 0."""
     random = np.random.default_rng(0)
-    rows = np.sort(random.choice(len(names), min(wanted, len(names)), replace=False))
-    parts = torch.from_numpy(np.stack([cropped(folder / names[row], run.decoder(), random) for row in rows]))
-    return torch.cat([part for _, part in chunks]), rows, parts
+    rows = np.sort(random.choice(total, min(wanted, total), replace=False))
+    if seed == 0:
+        return rows, random
+    random = np.random.default_rng(seed)
+    rest = np.setdiff1d(np.arange(total), rows)
+    return np.sort(random.choice(rest, min(wanted, len(rest)), replace=False)), random
+
+
+def parts_of(run, folder: Path, names: list[str], cut: float, random: np.random.Generator):
+    """The named pictures, cropped, uint8 [Q,C,H,W]."""
+    import torch
+
+    return torch.from_numpy(np.stack([cropped(folder / name, run.decoder(), random, cut) for name in names]))
 
 
 def described(describe, images, views: int = 1, share: float = SHARE) -> np.ndarray:
@@ -83,31 +100,70 @@ def as_pixels(images) -> np.ndarray:
     return values / 255 if not images.dtype.is_floating_point else values
 
 
-def ways(run, images, parts, views: int):
-    """What is compared: a name, the collection [N,D] or [N,V,D], and the queries [Q,D] or [Q,V,D]."""
+def describers(run, images):
+    """What pictures are described by: a name, its numbers, and [n,C,H,W] -> [n,D]."""
     import torch
     from sklearn.decomposition import PCA
 
     pixels = as_pixels(images)
     size = min(run.code_size, *pixels.shape)
     pca = PCA(size, svd_solver="randomized", random_state=0).fit(pixels)
+    yield "codes", run.encode
+    yield f"PCA, {size} components", lambda shown: torch.from_numpy(pca.transform(as_pixels(shown)).astype(np.float32))
+    yield "pixels", lambda shown: torch.from_numpy(as_pixels(shown))
 
-    def project(shown):
-        return torch.from_numpy(pca.transform(as_pixels(shown)).astype(np.float32))
 
-    for name, describe in (("codes", run.encode), (f"PCA, {size} components", project)):
-        whole, asked = described(describe, images), described(describe, parts)
-        yield name, whole, asked
-        if views > 1:
-            yield f"{name}, {views} views of the query", whole, described(describe, parts, views, 1 / SHARE)
-            yield f"{name}, {views} views of the collection", described(describe, images, views), asked
-    yield "pixels", pixels, as_pixels(parts)
+def ways(describe, images, parts, views: int):
+    """What is compared: a name, numbers kept of a picture, a metric, and what is found [Q,n]."""
+    from aerun.use.search.cropped import AMONG as CANDIDATES
+    from aerun.use.search.cropped import reordered
+    from aerun.use.search.index import METRICS, Index
+
+    whole, asked = described(describe, images), described(describe, parts)
+    shown = described(describe, parts, views, 1 / SHARE)
+    size = whole.shape[1]
+    for metric in METRICS:
+        index = Index(whole, metric)
+        yield "", size, metric, index.query(asked, CANDIDATES).rows
+        if metric == "cosine" and size > LARGEST:
+            continue
+        near = index.query(shown, CANDIDATES).rows
+        yield f", {views} views of the query", size, metric, near
+    ordered = reordered(lambda rows: (rows, images[rows]), parts, near, CANDIDATES).rows
+    yield f", {views} views of the query, then pixels", size, metric, ordered
+    if size <= LARGEST:
+        several = Index(described(describe, images, views), metric)
+        yield f", {views} views of the collection", size * views, metric, several.query(asked, CANDIDATES).rows
+
+
+def other_cuts(run, images, folder: Path, names: list[str], rows: np.ndarray, same: np.ndarray) -> list[str]:
+    """Lines of a table: what is found by default and with --cropped if less or more was cut off."""
+    from aerun.use.search.cropped import AMONG as CANDIDATES
+    from aerun.use.search.cropped import reordered
+    from aerun.use.search.index import Index
+
+    codes, lines = (
+        described(run.encode, images),
+        ["| cut off | default @1 | @5 | `--cropped` @1 | @5 |", "|---|---|---|---|---|"],
+    )
+    for cut in CUTS:
+        parts = parts_of(run, folder, names, cut, np.random.default_rng(0))
+        plain = recall(Index(codes).query(described(run.encode, parts), AMONG).rows, rows, same)
+        shown = described(run.encode, parts, 10, 1 / SHARE)
+        near = Index(codes, "euclidean").query(shown, CANDIDATES).rows
+        best = recall(reordered(lambda rows: (rows, images[rows]), parts, near, AMONG).rows, rows, same)
+        lines.append(f"| {cut:.0%} | {plain[0]:.1%} | {plain[1]:.1%} | {best[0]:.1%} | {best[1]:.1%} |")
+        print(lines[-1], flush=True)
+    return lines
 
 
 def parser() -> Parser:
     result = Parser("Search a collection for cropped pictures of it.", "  python %(prog)s outputs/RUN --views 10")
     takes_run(result)
     result.add_argument("--queries", type=count, default=500, help="how many (500)")
+    result.add_argument(
+        "--queries-seed", type=int, default=0, help="which, and cropped where; settings are for 1 … (0)"
+    )
     result.add_argument("--views", type=count, default=10, help="also codes of so many views of each picture (10)")
     result.add_argument("--folder", type=Path, default=FOLDER, help=f"the collection ({FOLDER})")
     result.add_argument("--write", action="store_true", help=f"write the section of {PAGE.name}")
@@ -118,38 +174,43 @@ def work(asked) -> None:
     from aerun.use.opened import open_run
 
     run = open_run(asked.run, asked.device, asked.trust)
-    images, rows, parts = pictures(run, asked.folder, asked.queries)
-    same = numbered(images)
-    columns = [
-        "searched by",
-        "numbers",
-        *(f"{m} {c}" for m in ("cosine", "Euclidean") for c in ("@1", "@5", "file @5")),
-    ]
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for name, collection, queries in ways(run, images, parts, asked.views):
-        both = [recall(collection, queries, rows, same, metric) for metric in ("cosine", "euclidean")]
-        numbers = " | ".join(f"{share:.1%}" for pair in both for share in pair)
-        lines.append(f"| {name} | {collection[0].size:,} | {numbers} |")
-        print(lines[-1], flush=True)
+    names, images = pictures(run, asked.folder)
+    same, seed = numbered(images), asked.queries_seed
+    rows, random = chosen(len(names), asked.queries, seed)
+    wanted = [names[row] for row in rows]
+    parts = parts_of(run, asked.folder, wanted, CUT, random)
+    lines = ["| searched by | numbers | metric | @1 | @5 | file @5 | @50 |", "|---" * 7 + "|"]
+    for name, describe in describers(run, images):
+        for way, numbers, metric, found in ways(describe, images, parts, asked.views):
+            shares = " | ".join(f"{share:.1%}" for share in recall(found, rows, same))
+            lines.append(f"| {name}{way} | {numbers:,} | {metric} | {shares} |")
+            print(lines[-1], flush=True)
+    more = [] if seed else other_cuts(run, images, asked.folder, wanted, rows, same)
     shape = "x".join(map(str, run.shape))
     area = 1 - (1 - CUT) ** 2
     copies = np.bincount(same)[same] > 1
     head = (
         f"{len(rows)} of {len(images):,} drawings, each cropped by {CUT:.0%} of its width and of its height at a "
         f"random place ({area:.0%} of its area) and fitted to {shape} anew (`{run.fit}`), find their original first "
-        f"(@1) or among the first {AMONG} (@{AMONG}). {copies.sum():,} files are in the folder more than once, with "
-        f"the same pixels, and any of those is the original; `file @{AMONG}` counts only the very file. `numbers`: "
-        "kept of each picture of the collection. `views of the query`: it is also shown with a tenth of margin, at "
-        "several places (`aerun-search --views N`); `views of the collection`: its pictures are also encoded as crops "
-        "of nine tenths (`aerun-embed --views N`); the nearest counts."
+        f"(@1), among the first {AMONG} (@{AMONG}) or the first 50. {copies.sum():,} files are in the folder more than "
+        f"once, with the same pixels, and any of those is the original; `file @{AMONG}` counts only the very file. "
+        "`numbers`: kept of each picture of the collection. `views of the query`: it is also shown with a tenth of "
+        "margin, at several places (`aerun-search --views N`); `then pixels`: the first 50 of that are put in order "
+        "by the difference of the query's pixels to the most similar crop of theirs (`aerun-search --cropped`: codes, "
+        "10 views, Euclidean); `views of the collection`: its pictures are also encoded as crops of nine tenths "
+        "(`aerun-embed --views N`); the nearest counts. The default is `codes` by cosine."
     )
+    other = "other drawings than those of the other section, on which ways and numbers were compared and chosen"
+    kind = f"These are {other}." if seed else "Ways and numbers were chosen on other drawings: the other section."
     where = circumstances("crops.py", asked.device, "one process", ("torch", "numpy", "scikit-learn", "pillow"))
-    text = "\n".join(["## Cropped drawings", "", head, "", *lines, "", where])
+    title = f"## Cropped drawings{f', queries to choose by (seed {seed})' if seed else ''}"
+    less = ["Cut off by less or more than the search expects:", "", *more, ""] if more else []
+    text = "\n".join([title, "", f"{head} {kind}", "", *lines, "", *less, where])
     print(text)
     if asked.write:
         if not PAGE.exists():
             PAGE.write_text(HEAD)
-        write_section("crops", text, PAGE)
+        write_section(f"crops {seed}" if seed else "crops", text, PAGE)
 
 
 if __name__ == "__main__":
