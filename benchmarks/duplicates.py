@@ -93,7 +93,8 @@ def lines_of(run, label: str, folder: Path, drawings):
                 except ConfigError:
                     shares.append("more than a million pairs |")
             warned = ("yes" if near.warning else "no") if what == "auto" else ""
-            yield f"| {label} | {metric} | {what} | {threshold:.3g} | {' | '.join(shares)} | {warned} |"
+            overlap = f"{near.others:.1%}" if what == "auto" else ""
+            yield f"| {label} | {metric} | {what} | {threshold:.3g} | {' | '.join(shares)} | {overlap} | {warned} |"
 
 
 def parser() -> Parser:
@@ -109,11 +110,21 @@ def parser() -> Parser:
 def work(asked) -> None:
     from aerun.use.opened import open_run
 
-    head = ["run", "metric", "threshold", "distance", "JPEG: found", "right", "crop: found", "right", "warning"]
+    head = [
+        "run",
+        "metric",
+        "threshold",
+        "distance",
+        "JPEG: found",
+        "right",
+        "crop: found",
+        "right",
+        "overlap",
+        "warning",
+    ]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     known: dict[tuple, tuple] = {}
-    for place in (asked.run, *asked.others):
-        run = open_run(place, asked.device, asked.trust)
+    for run in [open_run(place, asked.device, asked.trust) for place in (asked.run, *asked.others)]:
         error = (run.summary or {}).get("test", {}).get("mse", float("nan"))
         shown = (run.shape, run.fit)
         known[shown] = known.get(shown) or planted(run, asked.folder, asked.queries)
@@ -127,7 +138,8 @@ def work(asked) -> None:
         "that `aerun-search --duplicates` pairs with their originals; `right`: the share of its pairs that are such, a "
         "lower bound, since drawings that differ more are like each other, too. `auto` is the distance within which "
         "nine of ten copies are, or less: one within which one of fifty pictures has another one, whose pixels differ. "
-        "`warning`: whether it warns that copies and others are poorly told apart."
+        "`overlap`: of 256 pictures the share that have another one as near as nine of ten copies are. `warning`: "
+        "whether it warns that copies and others are poorly told apart."
     )
     where = circumstances("duplicates.py", asked.device, "one process", ("torch", "numpy", "pillow"))
     text = "\n".join(["## Near-duplicates", "", text, "", *lines, "", where])

@@ -6,6 +6,7 @@ cropped in turn at many places, tell which of them it is.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -32,7 +33,7 @@ PLACES = tuple((i / (STEPS - 1), j / (STEPS - 1)) for i in range(STEPS) for j in
 
 
 def search_cropped(
-    run: Opened,
+    run: Opened | str | os.PathLike[str],
     fingerprints: Fingerprints,
     images: Tensor,
     k: int = 12,
@@ -45,9 +46,13 @@ def search_cropped(
     """The ``k`` pictures from which each of ``images`` [Q,C,H,W], as the run takes them, has most likely been cropped.
 
     Of the 50 nearest codes, or ``k`` if that is more, those are nearest whose pixels are: see ``pixel_distances``.
-    Their pictures must still be there; one that is gone comes last, at distance 1. DataError if all are, or nothing
-    tells where they are.
+    Their pictures must still be there; one that is gone comes last, at distance 1. DataError if all are,
+    nothing tells where they are, or the codes are of another run.
     """
+    from aerun.use.opened import opened
+
+    run = opened(run)
+    fingerprints.refuse_other(run)
     index = index or open_index(fingerprints, metric)
     codes = codes_of_views(run.encode, images, views, 1 / SHARE)
     near = index.query(codes if views > 1 else codes[:, 0], max(k, AMONG), excluded).rows

@@ -25,7 +25,7 @@ SAMPLE, SHARE, QUALITY = 256, 0.9, 75
 SAME, OTHERS = 1e-9, 10  # of a code that is there several times the tenth other may be the first that differs
 LOOKED, UNLIKE = 3, 2.0  # of different codes; a picture is another if its pixels differ by twice as much as a copy's
 FALSE = 0.02  # of the sampled pictures may have another one within the threshold
-FEW = 0.75  # less copies than that within the threshold is worth a warning
+FEW, MANY = 0.75, 0.05  # fewer copies within the threshold, or others within the wanted one, are worth a warning
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Nearness:
     @property
     def warning(self) -> str:
         """A line if the codes tell copies and others poorly apart, else nothing."""
-        if self.copies >= FEW:
+        if self.copies >= FEW and self.others <= MANY:
             return ""
         return (
             "these codes tell copies and other pictures poorly apart: nine of ten copies are within "
