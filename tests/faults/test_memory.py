@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
 def test_a_serial_grid_does_not_grow(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "reliability.py"), "--memory", "24", "--folder", str(tmp_path)]

@@ -28,7 +28,15 @@ def test_denoising_that_is_stopped_leaves_whole_files_and_goes_on(
         Image.fromarray(random.integers(0, 256, (150, 150), np.uint8)).save(dirty / f"{number:03}.png")
     words = [sys.executable, str(ROOT / "scripts" / "denoise.py"), str(trained("noise=gaussian")), str(dirty), str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # What a shell runs in the background ignores Ctrl-C, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     for _ in range(6000):
         if len(list(out.glob("*.png"))) >= 2:
             break
