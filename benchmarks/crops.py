@@ -29,7 +29,7 @@ HEAD = "# Search\n\nEvery section is written by the command that it names, never
 CUT, AMONG = 0.1, 5
 SHARE = 0.9
 LARGEST = 1024  # numbers: of more no views of the whole collection are made
-CUTS = (0.05, 0.2)  # as well, for what is done by default and for --cropped
+CUTS = (0.05, 0.15, 0.2)  # as well, for what is done by default and for --cropped
 
 
 def cropped(path: Path, decoder, random: np.random.Generator, cut: float = CUT) -> np.ndarray:
@@ -96,6 +96,13 @@ def described(describe, images, views: int = 1, share: float = SHARE) -> np.ndar
     return found[:, 0] if views == 1 else found
 
 
+def with_margins(describe, images, views: int) -> np.ndarray:
+    """As ``--cropped`` describes its queries: [N,V,D]."""
+    from aerun.use.search.cropped import codes_with_margins
+
+    return np.concatenate([codes_with_margins(describe, chunk, views) for chunk in images.split(1024)])
+
+
 def as_pixels(images) -> np.ndarray:
     values = images.flatten(1).numpy().astype(np.float32)
     return values / 255 if not images.dtype.is_floating_point else values
@@ -121,7 +128,7 @@ def ways(describe, images, parts, views: int):
     from aerun.use.search.index import METRICS, Index
 
     whole, asked = described(describe, images), described(describe, parts)
-    shown = described(describe, parts, views, 1 / SHARE)
+    shown = with_margins(describe, parts, views)
     size = whole.shape[1]
     for metric in METRICS:
         index = Index(whole, metric)
@@ -129,9 +136,9 @@ def ways(describe, images, parts, views: int):
         if metric == "cosine" and size > LARGEST:
             continue
         near = index.query(shown, CANDIDATES).rows
-        yield f", {views} views of the query", size, metric, near
+        yield ", with margins", size, metric, near
     ordered = reordered(lambda rows: (rows, images[rows]), parts, near, CANDIDATES).rows
-    yield f", {views} views of the query, then pixels", size, metric, ordered
+    yield ", with margins, then pixels", size, metric, ordered
     if size <= LARGEST:
         several = Index(described(describe, images, views), metric)
         yield f", {views} views of the collection", size * views, metric, several.query(asked, CANDIDATES).rows
@@ -150,7 +157,7 @@ def other_cuts(run, images, folder: Path, names: list[str], rows: np.ndarray, sa
     for cut in CUTS:
         parts = parts_of(run, folder, names, cut, np.random.default_rng(0))
         plain = recall(Index(codes).query(described(run.encode, parts), AMONG).rows, rows, same)
-        shown = described(run.encode, parts, 10, 1 / SHARE)
+        shown = with_margins(run.encode, parts, 10)
         near = Index(codes, "euclidean").query(shown, CANDIDATES).rows
         best = recall(reordered(lambda rows: (rows, images[rows]), parts, near, AMONG).rows, rows, same)
         lines.append(f"| {cut:.0%} | {plain[0]:.1%} | {plain[1]:.1%} | {best[0]:.1%} | {best[1]:.1%} |")
@@ -195,17 +202,17 @@ def work(asked) -> None:
         f"random place ({area:.0%} of its area) and fitted to {shape} anew (`{run.fit}`), find their original first "
         f"(@1), among the first {AMONG} (@{AMONG}) or the first 50. {copies.sum():,} files are in the folder more than "
         f"once, with the same pixels, and any of those is the original; `file @{AMONG}` counts only the very file. "
-        "`numbers`: kept of each picture of the collection. `views of the query`: it is also shown with a tenth of "
-        "margin, at several places (`aerun-search --views N`); `then pixels`: the first 50 of that are put in order "
-        "by the difference of the query's pixels to the most similar crop of theirs (`aerun-search --cropped`: codes, "
-        "10 views, Euclidean); `views of the collection`: its pictures are also encoded as crops of nine tenths "
-        "(`aerun-embed --views N`); the nearest counts. The default is `codes` by cosine."
+        "`numbers`: kept of each picture of the collection. `with margins`: the query is also shown with margins of "
+        "5, 10 and 20% at nine places each, and the nearest counts; `then pixels`: the first 50 of that are put in "
+        "order by the difference of the query's pixels to the most similar part of theirs, of the same sizes: this is "
+        "`aerun-search --cropped`. `views of the collection`: its pictures are also encoded as crops of nine tenths "
+        "(`aerun-embed --views N`). The default is `codes` by cosine."
     )
     other = "other drawings than those of the other section, on which ways and numbers were compared and chosen"
     kind = f"These are {other}." if seed else "Ways and numbers were chosen on other drawings: the other section."
     where = circumstances("crops.py", asked.device, "one process", ("torch", "numpy", "scikit-learn", "pillow"))
     title = f"## Cropped drawings{f', queries to choose by (seed {seed})' if seed else ''}"
-    less = ["Cut off by less or more than the search expects:", "", *more, ""] if more else []
+    less = ["With more or less of the sides cut off:", "", *more, ""] if more else []
     text = "\n".join([title, "", f"{head} {kind}", "", *lines, "", *less, where])
     print(text)
     if asked.write:

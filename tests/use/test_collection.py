@@ -197,8 +197,10 @@ def test_what_a_picture_was_cropped_from(
 def test_distances_by_pixels_are_those_of_the_best_crop() -> None:
     random = np.random.default_rng(0)
     pictures = torch.from_numpy(random.integers(0, 256, (4, 3, 30, 20), np.uint8))
-    for number, (down, right) in enumerate([(0.0, 0.25), (0.5, 0.5), (1.0, 1.0), (0.75, 0.0)]):
-        matrix = np.array([[0.9, 0, (2 * right - 1) * 0.1], [0, 0.9, (2 * down - 1) * 0.1]], np.float32)
+    cases = [(0.9, 0.0, 0.25), (0.9, 0.5, 0.5), (0.95, 1.0, 1.0), (0.8, 0.5, 0.0)]
+    for number, (share, down, right) in enumerate(cases):
+        gone = 1 - share
+        matrix = np.array([[share, 0, (2 * right - 1) * gone], [0, share, (2 * down - 1) * gone]], np.float32)
         grid = torch.nn.functional.affine_grid(torch.from_numpy(matrix)[None], [1, 3, 30, 20], align_corners=False)
         part = torch.nn.functional.grid_sample(
             pictures[number][None] / 255, grid, mode="bicubic", padding_mode="border", align_corners=False

@@ -32,19 +32,27 @@ def crops(
     ``share`` of their sides is left; more than 1 adds a margin, in which the border goes on.
     """
     import torch
-    from torch.nn.functional import affine_grid, grid_sample
 
     if views == 1:
         return images[None]
     values = images.float() / 255 if images.dtype == torch.uint8 else images.float()
-    shown = [values]
-    for down, right in places[: None if views is None else views - 1]:
-        # In coordinates from -1 to 1 the crop's centre may move by 1 - share either way.
-        x, y = (2 * right - 1) * (1 - share), (2 * down - 1) * (1 - share)
-        matrix = torch.tensor([[share, 0, x], [0, share, y]]).expand(len(values), 2, 3)
-        grid = affine_grid(matrix, list(values.shape), align_corners=False)
-        shown.append(grid_sample(values, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1))
-    return torch.stack(shown)
+    wanted = places[: None if views is None else views - 1]
+    return torch.stack([values, *(each_cropped(values, [(share, place)] * len(values)) for place in wanted)])
+
+
+def each_cropped(images: Tensor, parts: Sequence[tuple[float, tuple[float, float]]]) -> Tensor:
+    """images[N,C,H,W] in [0,1] -> that part of each, (share, place), as large as the whole was: [N,C,H,W]."""
+    import torch
+    from torch.nn.functional import affine_grid, grid_sample
+
+    # In coordinates from -1 to 1 the part's centre may move by 1 - share either way.
+    rows = [
+        [[share, 0, (2 * right - 1) * (1 - share)], [0, share, (2 * down - 1) * (1 - share)]]
+        for share, (down, right) in parts
+    ]
+    matrices = torch.tensor(rows, dtype=torch.float32, device=images.device).reshape(-1, 2, 3)
+    grid = affine_grid(matrices, list(images.shape), align_corners=False)
+    return grid_sample(images, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
 
 
 def codes_of_views(encode: Callable[[Tensor], Tensor], images: Tensor, views: int, share: float = SHARE) -> np.ndarray:

@@ -80,7 +80,7 @@ def parser() -> Parser:
     result.add_argument(
         "--cropped",
         action="store_true",
-        help="find what each picture was cropped from, by about a tenth: of the nearest codes those whose pixels are",
+        help="find what each picture was cropped from, by up to a fifth: of the nearest codes those whose pixels are",
     )
     result.add_argument(
         "--duplicates",

@@ -16,7 +16,7 @@ import numpy as np
 
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.collection.thumbnails import inputs_of
-from aerun.use.collection.views import MOST, SHARE, codes_of_views, crops
+from aerun.use.collection.views import MOST, codes_of_views, each_cropped
 from aerun.use.pictures import as_inputs
 from aerun.use.search.index import Index, Metric, Neighbours, open_index
 from aerun.use.search.queries import Query
@@ -26,10 +26,18 @@ if TYPE_CHECKING:
 
     from aerun.use.opened import Opened
 
-AMONG, STEPS = 50, 5  # candidates, and places of their crops either way
+AMONG = 50  # candidates
+# Shares of the sides that may be left, and at how many places either way: steps of about a fortieth of the picture.
+SHARES = {0.95: 3, 0.9: 5, 0.8: 7}
 GONE = 1.0  # what cannot be compared is as far as pictures can be
 TOGETHER = 16  # queries whose candidates are in memory at once
-PLACES = tuple((i / (STEPS - 1), j / (STEPS - 1)) for i in range(STEPS) for j in range(STEPS))
+CROPS = [
+    (share, (i / (steps - 1), j / (steps - 1)))
+    for share, steps in SHARES.items()
+    for i in range(steps)
+    for j in range(steps)
+]
+HALVED = 16  # pixels of the shorter side from which on crops are first compared at half the size
 
 
 def search_cropped(
@@ -54,9 +62,15 @@ def search_cropped(
     run = opened(run)
     fingerprints.refuse_other(run)
     index = index or open_index(fingerprints, metric)
-    codes = codes_of_views(run.encode, images, views, 1 / SHARE)
+    codes = codes_with_margins(run.encode, images, views)
     near = index.query(codes if views > 1 else codes[:, 0], max(k, AMONG), excluded).rows
     return reordered(lambda rows: inputs_of(run, fingerprints, rows), images, near, k)
+
+
+def codes_with_margins(encode: Callable[[Tensor], Tensor], images: Tensor, views: int = MOST) -> np.ndarray:
+    """The codes of images[N,C,H,W] as they are and with margins of each size at ``views`` - 1 places: [N,V,D]."""
+    parts = [codes_of_views(encode, images, views, 1 / share) for share in (SHARES if views > 1 else [1.0])]
+    return np.concatenate([parts[0], *(part[:, 1:] for part in parts[1:])], 1)
 
 
 def reordered(
@@ -87,15 +101,23 @@ def reordered(
 def pixel_distances(image: Tensor, pictures: Tensor) -> np.ndarray:
     """image[C,H,W], pictures[n,C,H,W], uint8 or in [0,1] -> [n], from 0 to 1.
 
-    The root of the mean squared difference between the image and that crop of the picture which is most like it: the
-    whole, or nine tenths of its sides at 5 x 5 places.
+    The root of the mean squared difference between the image and that part of the picture which is most like it: the
+    whole, or one of ``CROPS``, chosen at half the size where that is not too small.
     """
     import torch
+    from torch.nn.functional import avg_pool2d
 
     shown, wanted = _values(pictures), _values(image)
-    views = chain([shown], (crops(shown, places=[place])[1] for place in PLACES))  # one at a time in memory
-    squares = torch.stack([(view - wanted).square().double().mean((1, 2, 3)) for view in views])
-    return np.asarray(squares.amin(0).sqrt().numpy())
+    small, goal = (avg_pool2d(x, 2) if min(x.shape[-2:]) >= HALVED else x for x in (shown, wanted))
+    views = chain([small], (each_cropped(small, [part] * len(small)) for part in CROPS))  # one at a time in memory
+    best = torch.stack([_differences(view, goal) for view in views]).argmin(0).tolist()
+    whole = _differences(shown, wanted)
+    part = _differences(each_cropped(shown, [CROPS[max(0, number - 1)] for number in best]), wanted)
+    return np.asarray(torch.where(torch.tensor(best) == 0, whole, part).sqrt().numpy())
+
+
+def _differences(images: Tensor, wanted: Tensor) -> Tensor:
+    return (images - wanted).square().double().mean((1, 2, 3))
 
 
 def _values(images: Tensor) -> Tensor:
