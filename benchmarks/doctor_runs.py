@@ -64,6 +64,8 @@ SICK = [
     Case("targets_averaged", names.AVERAGED, [*NET, *_own("dataset", "Averaged")]),
     Case("targets_shuffled", names.SHUFFLED, [*NET, *_own("dataset", "Shuffled")]),
     Case("broadcast", names.BROADCAST, [*NET, *_own("loss", "Broadcasting")]),
+    Case("decay_50", names.DECAY, ["model=fc", "optimizer=adamw", "optimizer.weight_decay=50"]),
+    Case("decoder_held", names.HELD, ["model=fc", "model.hidden=[128]", "freeze=[decoder]"]),
     Case("code_1", names.NARROW, ["model=fc", "model.code_size=1", "optimizer.lr=0.003"]),
     Case("code_1000", names.WIDE, ["model=fc", "model.code_size=1000"]),
     Case("hidden_3", names.LINEAR, ["model=fc", "model.hidden=[3]", "model.code_size=64", "optimizer.lr=0.003"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aerun.doctor.examination import Examination
 from aerun.doctor.names import COLLAPSES, FEW, LINEAR, NARROW, OVER, TOO_LOW, WIDE, WORSE
+from aerun.doctor.symptoms import is_constrained
 from aerun.doctor.verdict import Verdict
 
 # Error over that on training images, and rise of the validation loss: the further apart, the less has to have risen.
@@ -58,7 +59,7 @@ def over_fitting(e: Examination) -> Verdict | None:
 def too_narrow(e: Examination) -> Verdict | None:
     """The code is so small that little comes through it, linear or not, and training has come to rest."""
     fit, pca, size = e.fit, e.pca_explained, e.code_values
-    if not e.final or fit is None or pca is None or size is None or _constrained(e):
+    if not e.final or fit is None or pca is None or size is None or is_constrained(e):
         return None
     if fit.explained > 0.5 or pca > 0.5 or fit.explained < 0.05:
         return None
@@ -70,7 +71,7 @@ def worse_than_pca(e: Examination) -> Verdict | None:
     """Far from what the best linear code of the same size explains, for no other reason that was found. Nets that are
     well but young, above all convolutions with wide codes, may miss a quarter of the variance that PCA has."""
     fit, pca = e.fit, e.pca_explained
-    if not e.final or fit is None or pca is None or _constrained(e) or fit.explained < 0.05:
+    if not e.final or fit is None or pca is None or is_constrained(e) or fit.explained < 0.05:
         return None
     if fit.explained > pca - 0.35:
         return None
@@ -81,7 +82,7 @@ def worse_than_pca(e: Examination) -> Verdict | None:
 def too_wide(e: Examination) -> Verdict | None:
     """Nothing keeps the model from copying: it gives back even white noise, or could, and reconstructs all but all."""
     fit, size, values = e.fit, e.code_values, e.input_values
-    if fit is None or size is None or values is None or _constrained(e):
+    if fit is None or size is None or values is None or is_constrained(e):
         return None
     copies = fit.noise_explained is not None and fit.noise_explained > 0.8
     if not copies and (size < values or fit.explained < 0.8):
@@ -90,10 +91,3 @@ def too_wide(e: Examination) -> Verdict | None:
     if fit.noise_explained is not None:
         evidence += f", of white noise {fit.noise_explained:.2f}"
     return Verdict(WIDE, "weak", evidence, f"model.code_size={max(2, values // 12)}, sparsity=topk or noise=masking")
-
-
-def _constrained(e: Examination) -> bool:
-    """Whether something beside its size limits the code: sparsity, noise on the input, a Gaussian latent."""
-    classes = e.options.classes
-    plain = {"sparsity": ("NoSparsity",), "noise": ("NoNoise",), "latent": ("Deterministic",)}
-    return any(classes.get(group, names[0]) not in names for group, names in plain.items())

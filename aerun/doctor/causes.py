@@ -1,4 +1,4 @@
-"""Verdicts that name a cause: data and loss, the output's range, what constrains the code, the learning rate.
+"""Verdicts that name a cause: data and loss, the output's range, what constrains the code.
 
 Each takes the evidence and says what is wrong, or None. Thresholds lie between what sick and healthy runs showed: see
 docs/doctor.md, which is made by ``python benchmarks/doctor.py``.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from aerun.doctor.examination import Curve, Examination
+from aerun.doctor.examination import Examination
 from aerun.doctor.names import (
     AVERAGED,
     BROADCAST,
@@ -22,13 +22,10 @@ from aerun.doctor.names import (
     SHUFFLED,
     SPARSITY,
     TOO_HIGH,
-    TOO_LOW,
 )
-from aerun.doctor.symptoms import GONE, is_bad, is_behind, is_flat, still_layers
-from aerun.doctor.verdict import Severity, Verdict
-
-JUMP = 0.02  # mean rise of the training loss from epoch to epoch
-LARGE = 0.3  # relative change of the weights by one update
+from aerun.doctor.symptoms import GONE
+from aerun.doctor.verdict import Verdict
+from aerun.doctor.words import explained, ranges, rounded, times
 
 
 def diverged(e: Examination) -> Verdict | None:
@@ -107,27 +104,28 @@ def _drowned(e: Examination) -> Verdict | None:
     if curve is None or weight is None or curve.first_penalty is None or curve.last_penalty is None:
         return None
     worst = max(curve.first_penalty, curve.last_penalty)
-    explained = 0.0 if e.fit is None else e.fit.explained
+    share = 0.0 if e.fit is None else e.fit.explained
     # Once the code is dead it costs nothing any more, and what it cost is a part of the first epoch's mean.
     dead = e.code is not None and e.code.still >= GONE and curve.first_penalty >= 0.1
-    if (worst < 0.5 and not dead) or explained > 0.5:
+    if (worst < 0.5 and not dead) or share > 0.5:
         return None
     evidence = (
         f"the penalty was {curve.first_penalty:.2g} times the reconstruction error in the first epoch, "
-        f"{curve.last_penalty:.2g} times in the last; {_explained(e)}"
+        f"{curve.last_penalty:.2g} times in the last; {explained(e)}"
     )
-    remedy = f"sparsity.weight={_round(weight * min(0.1, 0.05 / worst))}"
+    remedy = f"sparsity.weight={rounded(weight * min(0.1, 0.05 / worst))}"
     return Verdict(SPARSITY, "sick", evidence, remedy, COLLAPSES | POOR | {TOO_HIGH})
 
 
 def _too_few_left(e: Examination) -> Verdict | None:
     k, size, pca = e.options.number("sparsity.k"), e.code_values, e.pca_explained
-    if k is None or size is None or e.fit is None or pca is None or pca >= 1:
+    if k is None or size is None or e.fit is None or pca is None:
         return None
-    worse = (1 - e.fit.explained) / (1 - pca)
-    if k > 0.05 * size or worse < 2.5 or e.fit.explained > 0.6:
+    worse = (1 - e.fit.explained) / max(1 - pca, 1e-9)
+    if k > 0.05 * size or worse < 2.5 or not 0 <= e.fit.explained <= 0.6:
         return None
-    evidence = f"{k:g} of {size} code values may differ from 0; {_explained(e)}, {worse:.1f} times PCA's error"
+    beside = f"{worse:.1f} times PCA's error" if pca < 0.999 else "all of it by PCA"
+    evidence = f"{k:g} of {size} code values may differ from 0; {explained(e)}, {beside}"
     return Verdict(SPARSITY, "sick", evidence, f"sparsity.k={round(max(4 * k, 0.1 * size))}", COLLAPSES | POOR)
 
 
@@ -155,81 +153,3 @@ def _less_beta(e: Examination) -> str:
     if beta is not None and beta > 1:
         return "latent.beta=1"
     return times(e, "latent.beta", 0.1) if beta else "a smaller weight of the KL term"
-
-
-def learning_rate_too_high(e: Examination) -> Verdict | None:
-    """Updates as large as the weights, and a net that is dead or saturated, has layers that are, or is far behind PCA;
-    or a loss that keeps jumping."""
-    curve = e.curve
-    if curve is None or curve.epochs < 1:
-        return None
-    update = curve.update or 0.0
-    if update > LARGE and (is_bad(e) or is_behind(e) or (update > 1 and still_layers(e))):
-        evidence = f"one update changed the weights by {update:.0%} of themselves in the first epoch{_state(e)}"
-        severity: Severity = "sick" if is_bad(e) else "weak"
-        return Verdict(TOO_HIGH, severity, evidence, times(e, "optimizer.lr", 0.1), COLLAPSES | POOR)
-    if swings(curve):
-        evidence = (
-            f"the training loss rose in {curve.ups:.0%} of the epochs of the second half of the run, by "
-            f"{curve.jump:.1%} of itself when averaged over all of them"
-        )
-        return Verdict(TOO_HIGH, "weak", evidence, times(e, "optimizer.lr", 0.3), POOR)
-    return None
-
-
-def swings(curve: Curve) -> bool:
-    """Whether the training loss goes up and down from epoch to epoch, by more than minibatches explain."""
-    return curve.epochs >= 4 and (curve.jump or 0) > JUMP
-
-
-def learning_rate_too_low(e: Examination) -> Verdict | None:
-    """Updates so small that the weights are near where they began; none at all are for another reason."""
-    curve = e.curve
-    if not e.final or curve is None or curve.update is None or e.fit is None or e.fit.explained > 0.5:
-        return None
-    if not 0 < curve.update <= 1e-3 or still_layers(e) or (e.pca_explained is not None and e.pca_explained < 0.3):
-        return None
-    evidence = f"one update changes the weights by {curve.update:.2g} of themselves in the first epoch; {_explained(e)}"
-    return Verdict(TOO_LOW, "sick", evidence, times(e, "optimizer.lr", 10), COLLAPSES | POOR)
-
-
-def _state(e: Examination) -> str:
-    """What is wrong with the net, to be said beside its cause."""
-    if e.outputs is not None and e.outputs.saturated > 0.5:
-        return f"; {e.outputs.saturated:.0%} of the outputs saturate"
-    worst = max(e.layers, key=lambda layer: layer.still, default=None)
-    if worst is not None and worst.still >= 0.9:
-        died = e.curve.died.get(worst.name) if e.curve is not None else None
-        seen = "" if died is None else f", seen from epoch {died} on"
-        return f"; {worst.still:.0%} of the units of {worst.name} do not move{seen}"
-    return f"; {_explained(e)}" if is_flat(e) or e.fit is not None else ""
-
-
-def _explained(e: Examination) -> str:
-    fit = e.fit
-    if fit is None:
-        return ""
-    if fit.explained < -9:
-        return f"the error is {1 - fit.explained:.2g} times that of the mean image"
-    return f"{fit.explained:.2f} of the variance explained"
-
-
-def times(e: Examination, key: str, factor: float) -> str:
-    """An override: the present value times a factor."""
-    value = e.options.number(key)
-    return f"{key}={_round(value * factor)}" if value is not None else f"{key} times {factor:g}"
-
-
-def _round(value: float) -> str:
-    return f"{value:.2g}"
-
-
-def ranges(numbers: list[int]) -> str:
-    """[0, 1, 2, 5] -> ``0-2, 5``."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and parts[-1][-1] == number - 1:
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    return ", ".join(f"{part[0]}" if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)

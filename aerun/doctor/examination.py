@@ -126,6 +126,14 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Held:
+    """Layers that ``freeze`` keeps from being trained, and their ``share`` of all weights."""
+
+    layers: tuple[str, ...]
+    share: float
+
+
+@dataclass(frozen=True)
 class Options:
     """What of the configuration the verdicts name: by ``group.key``, as in config.yaml, and options' classes."""
 
@@ -157,6 +165,7 @@ class Examination:
     layers: tuple[Layer, ...] = ()
     curve: Curve | None = None
     options: Options = Options()
+    held: Held | None = None
     missing: tuple[str, ...] = ()
 
     @property

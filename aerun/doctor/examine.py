@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from aerun.autoencoder import Autoencoder
 from aerun.dataset.base import Split
 from aerun.doctor.curve import curve_of
-from aerun.doctor.examination import Examination, Options, Outputs
+from aerun.doctor.examination import Examination, Held, Options, Outputs
 from aerun.doctor.images import count_of, fit_of, latent_of, outputs_of, pairing_of
 from aerun.doctor.layers import layers_of
 from aerun.doctor.recorded import pca_explained, penalty_of
@@ -59,8 +59,21 @@ def examine(
         layers=tuple(layers_of(model, inputs)),
         curve=curve_of(lines, penalty_of(options)) if lines else None,
         options=options,
+        held=None if ours is None else held_by(ours),
         missing=tuple(missing),
     )
+
+
+def held_by(model: Autoencoder) -> Held | None:
+    """What is not trained though the model itself would have it so."""
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    held = [
+        name for name, parameter in model.named_parameters() if not parameter.requires_grad and name not in model.fixed
+    ]
+    if not held:
+        return None
+    layers = tuple(dict.fromkeys(name.rpartition(".")[0] for name in held))
+    return Held(layers, sum(sizes[name] for name in held) / sum(sizes.values()))
 
 
 def examine_run(
@@ -108,5 +121,7 @@ def options_of(model: nn.Module, noise: Any = None, optimizer: torch.optim.Optim
         if dataclasses.is_dataclass(part):
             values |= {f"{group}.{key.name}": getattr(part, key.name) for key in dataclasses.fields(part)}
     if optimizer is not None:
-        values["optimizer.lr"] = float(optimizer.param_groups[0]["initial_lr"])
+        first = optimizer.param_groups[0]
+        classes["optimizer"] = type(optimizer).__name__
+        values |= {"optimizer.lr": float(first["initial_lr"]), "optimizer.weight_decay": first.get("weight_decay", 0.0)}
     return Options(values, classes)

@@ -9,8 +9,6 @@ from aerun.doctor.advice import barely_begun, over_fitting, too_few_epochs, too_
 from aerun.doctor.causes import (
     diverged,
     double_sigmoid,
-    learning_rate_too_high,
-    learning_rate_too_low,
     loss_broadcasts,
     posterior_collapse,
     sparsity_too_hard,
@@ -29,6 +27,7 @@ from aerun.doctor.symptoms import (
     saturated_units,
     signal_lost,
 )
+from aerun.doctor.training import layers_held, learning_rate_too_high, learning_rate_too_low, weight_decay_too_strong
 from aerun.doctor.verdict import Verdict
 
 # What lies deeper comes first: of two that explain each other the first is told.
@@ -41,6 +40,8 @@ RULES: list[Callable[[Examination], Verdict | None]] = [
     targets_outside,
     posterior_collapse,
     sparsity_too_hard,
+    weight_decay_too_strong,
+    layers_held,
     learning_rate_too_high,
     barely_begun,
     saturated_units,

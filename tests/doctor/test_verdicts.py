@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import aerun
 from aerun.doctor import names as called
-from aerun.doctor.examination import Curve, Examination, Fit, Layer, Options
+from aerun.doctor.examination import Curve, Examination, Fit, Held, Layer, Options
 from aerun.doctor.judge import judge
 from aerun.loss import BCE, MSE
 from tests.doctor.models import pca_autoencoder, pictures, vae
@@ -51,7 +51,7 @@ def test_a_decoder_that_takes_no_notice_of_codes() -> None:
 
 
 def test_no_updates_at_all_are_no_matter_of_the_learning_rate() -> None:
-    deaf = dataclasses.replace(GOOD, explained=0.0, spread=0.0, exchanged=0.0)
+    deaf = dataclasses.replace(GOOD, explained=0.0, spread=0.0, exchanged=0.0, own=0.5)
     still = dataclasses.replace(COURSE, update=0.0, last_update=0.0)
     assert found(fit=deaf, curve=still) == [called.IGNORED]
     assert found(fit=deaf, curve=dataclasses.replace(still, update=1e-4)) == [called.TOO_LOW]
@@ -91,8 +91,28 @@ def test_steps_beyond_the_weights_that_left_dead_layers_in_a_net_that_works() ->
     assert found(fit=behind, curve=large) == [called.TOO_HIGH] and found(fit=behind) == []
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "decay", "held"), [("AdamW", 50.0, False), ("Adam", 0.1, False), ("Adam", 0, True)]
+)
+def test_weights_that_are_shrunk_or_held(optimizer: str, decay: float, held: bool) -> None:
+    options = Options({"optimizer.weight_decay": decay, "optimizer.lr": 1e-3}, {"optimizer": optimizer})
+    changed = {"options": options, "held": Held(("decoder.0",), 0.5) if held else None}
+    poor = dataclasses.replace(GOOD, explained=0.24)
+    [verdict] = judge(dataclasses.replace(HEALTHY, fit=poor, **changed))
+    assert (verdict.name, verdict.severity) == (called.HELD if held else called.DECAY, "weak")
+    assert found(**changed) == []  # of a net that works
+    usual = Options({"optimizer.weight_decay": 0.01, "optimizer.lr": 1e-3}, {"optimizer": "AdamW"})
+    assert called.DECAY not in found(fit=poor, options=usual)
+
+
+def test_few_of_many_code_values_where_pca_has_all() -> None:
+    few, poor = Options({"sparsity.k": 1}), dataclasses.replace(GOOD, explained=0.23)
+    [verdict] = judge(dataclasses.replace(HEALTHY, fit=poor, options=few, pca_explained=1.0, code_values=64))
+    assert (verdict.name, verdict.remedy) == (called.SPARSITY, "sparsity.k=6")
+
+
 def test_a_run_that_has_barely_begun_is_called_nothing_else() -> None:
-    flat = dataclasses.replace(GOOD, explained=0.02, spread=0.001, exchanged=0.001)
+    flat = dataclasses.replace(GOOD, explained=0.02, spread=0.001, exchanged=0.001, own=0.6)
     course = dataclasses.replace(COURSE, epochs=2, slope=0.05, fallen=0.25)
     [verdict] = judge(dataclasses.replace(HEALTHY, fit=flat, curve=course))
     assert (verdict.name, verdict.remedy) == (called.FEW, "trainer.epochs=8")
@@ -240,7 +260,7 @@ def test_a_code_too_narrow() -> None:
             {"optimizer.lr": 1e-6},
             {"explained": 0.0},
             called.TOO_LOW,
-            "optimizer.lr=1e-05",
+            "optimizer.lr=0.0001",
         ),
         ({"slope": 0.2, "epochs": 3}, {}, {}, called.FEW, "trainer.epochs=12"),
         ({"slope": 0.3}, {}, {"explained": 0.3}, called.FEW, "trainer.epochs=80"),
