@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder(Dataset):
-    """Every PNG, JPEG, WebP, GIF (first frame) and BMP below ``root``, as ``channels`` x ``size`` images.
+    """PNG, JPEG, WebP, GIF (first frame), BMP and TIFF (first page) below ``root``, as ``channels`` x ``size`` images.
 
     ``size`` is a side, or [height, width]. ``fit``: ``crop`` scales the picture to cover the size and cuts the
     middle out, ``pad`` scales it to fit and fills with white, ``stretch`` ignores its proportions. Transparency

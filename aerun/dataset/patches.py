@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from aerun.dataset.base import Arrays, Dataset
-from aerun.dataset.pictures import list_pictures, over_white
+from aerun.dataset.pictures import any_size, list_pictures, over_white, reason
 from aerun.dataset.places import existing
 from aerun.errors import DataError
 from aerun.spec import Count, Range
@@ -72,11 +72,11 @@ class Patches(Dataset):
             pictures = []
             for path in list_pictures(root):
                 try:
-                    with Image.open(path) as opened:
+                    with any_size(), Image.open(path) as opened:
                         pictures.append(over_white(opened))
                         pictures[-1].load()
                 except Exception as error:  # damaged metadata make Pillow raise nearly anything
-                    raise DataError(f"{path}: cannot be decoded ({' '.join(str(error).split())})") from error
+                    raise DataError(f"{path}: cannot be decoded ({reason(error)})") from error
             if not pictures:
                 raise DataError(f"dataset.root={self.root}: must be a folder with pictures in it or below")
         return [np.asarray(picture.convert("L"), np.float32) / 255 for picture in pictures]

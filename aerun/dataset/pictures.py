@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,11 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
+ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+DEEP = ("I;16", "I;16B", "I;16L", "I")  # Pillow's modes of grey with more than 8 bits
+BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF, and a value of the second
+MEGA = 1e6
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,12 +49,13 @@ class Decoder:
         within = None if root is None else root.resolve()
         threads = os.cpu_count() or 1
         size = max(4 * threads, CHUNK // math.prod(self.shape))
+        paged = list[Path]()
 
         def attempt(path: Path) -> np.ndarray | Exception:
             try:
                 if within is not None and path.is_symlink() and not path.resolve().is_relative_to(within):
                     raise ValueError("it links to a file outside the folder")
-                return self.decode(path)
+                return self.decode(path, paged)
             except Exception as error:  # damaged metadata make Pillow raise nearly anything
                 return error
 
@@ -60,17 +67,22 @@ class Decoder:
                 for index, result in enumerate(pool.map(attempt, part)):
                     bar.update()
                     if isinstance(result, Exception):
-                        bad[start + index] = " ".join(str(result).split()) or type(result).__name__
+                        bad[start + index] = reason(result)
                     else:
                         chunk[index] = result
                 yield chunk
+        if paged:
+            others = f"; so with {len(paged) - 1} more" if len(paged) > 1 else ""
+            log.warning("%s: has several pages, of which the first is taken%s", min(paged), others)
 
-    def decode(self, path: Path) -> np.ndarray:
-        """The picture in a file as uint8 [channels, height, width]."""
-        from PIL import Image, ImageOps
+    def decode(self, path: Path, paged: list[Path] | None = None) -> np.ndarray:
+        """The picture in a file as uint8 [channels, height, width]; ``paged`` gets those of several pages."""
+        from PIL import Image
 
         with Image.open(path) as opened:
-            return self.fitted(over_white(ImageOps.exif_transpose(opened)))
+            if paged is not None and has_pages(opened):
+                paged.append(path)
+            return self.fitted(over_white(upright(opened)))
 
     def fitted(self, picture: Image.Image) -> np.ndarray:
         """A picture without transparency as uint8 [channels, height, width]."""
@@ -117,7 +129,8 @@ def over_white(picture: Image.Image) -> Image.Image:
     """The picture with transparency, in whatever mode it is stored, shown over white."""
     from PIL import Image
 
-    if picture.mode in ("I;16", "I;16B", "I;16L", "I"):
+    check_depth(picture)
+    if picture.mode in DEEP:
         import numpy as np
 
         grey = np.asarray(picture).astype(np.float64)
@@ -129,3 +142,45 @@ def over_white(picture: Image.Image) -> Image.Image:
     picture = picture.convert("RGBA")
     page = Image.new("RGBA", picture.size, "white")
     return Image.alpha_composite(page, picture).convert("RGB")
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """A picture as its file says that it is seen: EXIF orientation applied, and deep grey TIFFs, which Pillow reads as
+    they are stored, with white at 65535."""
+    from PIL import Image, ImageOps
+
+    tags = getattr(picture, "tag_v2", {}) if picture.mode in DEEP else {}
+    bits, is_inverse = tags.get(BITS, (16,))[0], tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
+    picture = ImageOps.exif_transpose(picture)
+    if bits >= 16 and not is_inverse:
+        return picture
+    import numpy as np
+
+    largest = 2 ** min(bits, 16) - 1
+    grey = np.asarray(picture).astype(np.float64) * (65535 / largest)
+    return Image.fromarray((65535 - grey if is_inverse else grey).round().clip(0, 65535).astype(np.uint16))
+
+
+def has_pages(picture: Image.Image) -> bool:
+    """Whether it is a TIFF of several pages: a GIF's or WebP's further frames are known to be left out."""
+    return picture.format == "TIFF" and bool(getattr(picture, "is_animated", False))
+
+
+def check_depth(picture: Image.Image) -> None:
+    """ValueError for values that nothing says the white of: floating point, and whole numbers of more than 16 bits."""
+    if picture.mode == "F":
+        raise ValueError("its values are floating-point numbers, of no known range")
+    if picture.mode == "I" and picture.getextrema()[1] > 65535:  # type: ignore[operator]
+        raise ValueError("its values are numbers of 32 bits, of no known range")
+
+
+def reason(error: BaseException) -> str:
+    """Why a picture is not decoded, in a line."""
+    from PIL import Image
+
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, Image.DecompressionBombError) and Image.MAX_IMAGE_PIXELS:
+        pixels = re.search(r"\d+", text)  # Pillow says them in words only
+        size = f"{int(pixels[0]) / MEGA:.0f} megapixels" if pixels else "too large"
+        return f"{size}, more than Pillow opens ({2 * Image.MAX_IMAGE_PIXELS / MEGA:.0f})"
+    return text

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
+import os
+import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ from torch import Tensor
 import aerun
 from aerun.build import build_autoencoder
 from aerun.dataset.base import Data, Split
+from aerun.dataset.pictures import Decoder
 from aerun.errors import AerunError, DataError
 from aerun.settings import parse
 from aerun.use.commands.denoise import parser, work
@@ -149,6 +154,12 @@ MODES: dict[str, Image.Image] = {
     "I;16.png": Image.fromarray(RANDOM.integers(0, 65536, (9, 14)).astype(np.uint16)),
     "RGB.webp": Image.fromarray(PIXELS[..., :3].copy()),
     "RGB.bmp": Image.fromarray(PIXELS[..., :3].copy()),
+    "L.tif": Image.fromarray(PIXELS[..., 0]),
+    "RGB.tiff": Image.fromarray(PIXELS[..., :3].copy()),
+    "RGBA.tif": Image.fromarray(PIXELS),
+    "LA.tif": Image.fromarray(np.ascontiguousarray(PIXELS[..., 2:])),
+    "1.tif": Image.fromarray(PIXELS[..., 0] > 90),
+    "I;16.tif": Image.fromarray(RANDOM.integers(0, 65536, (9, 14)).astype(np.uint16)),
 }
 
 
@@ -161,6 +172,38 @@ def test_a_picture_that_is_not_changed_is_written_as_it_was(tmp_path: Path, name
     with Image.open(tmp_path / name) as before, Image.open(tmp_path / "below" / name) as after:
         assert after.mode == ("L" if before.mode == "1" else before.mode)
         np.testing.assert_array_equal(np.asarray(after), np.asarray(before.convert(after.mode)))
+
+
+def test_a_tiff_keeps_resolution_and_profile_and_has_its_first_page_cleaned(tmp_path: Path, caplog: Any) -> None:
+    picture, other = MODES["RGB.png"].copy(), MODES["L.png"].copy()  # saving leaves its traces
+    about = {"dpi": (300, 600), "icc_profile": b"a profile"}
+    picture.save(tmp_path / "a.tif", save_all=True, append_images=[other], **about)
+    write_scan(tmp_path / "b.tif", read_scan(tmp_path / "a.tif"))
+    assert "a.tif: has several pages; the first is cleaned" in caplog.text
+    with Image.open(tmp_path / "b.tif") as written:
+        assert not written.is_animated and written.info["compression"] == "tiff_adobe_deflate"
+        assert {key: written.info[key] for key in about} == about
+        np.testing.assert_array_equal(np.asarray(written), np.asarray(picture))
+    (chunk,) = Decoder((1, 9, 14), "crop").chunks([tmp_path / "a.tif", tmp_path / "b.tif"], {})
+    assert caplog.text.count("a.tif: has several pages, of which the first is taken") == 1
+    np.testing.assert_array_equal(chunk[:, 0], [np.asarray(picture.convert("L"))] * 2)
+
+
+def test_deep_tiffs_are_as_bright_as_their_tags_say(tmp_path: Path) -> None:
+    grey = np.asarray(MODES["I;16.tif"])
+    content = io.BytesIO()
+    MODES["I;16.tif"].save(content, "tiff")
+    entry = struct.pack("<HHI", 262, 3, 1)  # the tag that says whether 0 is black
+    at = content.getvalue().index(entry + b"\x01") + len(entry)
+    (tmp_path / "negative.tif").write_bytes(content.getvalue()[:at] + b"\x00" + content.getvalue()[at + 1 :])
+    np.testing.assert_array_equal((read_scan(tmp_path / "negative.tif").values[0] * 65535).round(), 65535 - grey)
+    (chunk,) = Decoder((1, 9, 14), "crop").chunks([tmp_path / "negative.tif"], {})
+    np.testing.assert_allclose(chunk[0, 0], 255 - grey / 257, atol=0.51)
+    for values in (grey.astype(np.float32), grey.astype(np.int32) + 1):
+        values[0, 0] = 65536
+        Image.fromarray(values).save(tmp_path / "other.tif")
+        with pytest.raises(ValueError, match="of no known range"):
+            read_scan(tmp_path / "other.tif")
 
 
 def test_other_modes_become_those_that_can_be_cleaned(tmp_path: Path) -> None:
@@ -192,7 +235,7 @@ def test_sizes_from_headers_are_those_of_the_pictures(tmp_path: Path) -> None:
     for value in range(1, 9):
         exif = Image.Exif()
         exif[0x0112] = value
-        for ending in ("jpg", "webp", "png"):
+        for ending in ("jpg", "webp", "png", "tif"):
             path = tmp_path / f"{value}.{ending}"
             MODES["RGB.png"].resize((21, 34)).save(path, exif=exif)
             assert size_of(path) == size_of(path, thorough=True) == read_scan(path).values.shape[:0:-1]
@@ -249,14 +292,21 @@ def test_a_folder_is_cleaned_into_another_of_the_same_names(
         (["{run}", "{empty}", "{out}"], "has no picture"),
         (["{run}", "{drawings}/7.png", "{out}"], "there is no such file or folder"),
         (["{run}", "{drawings}/broken.png", "{out}"], "broken.png: cannot be decoded"),
-        (["{run}", "{drawings}", "{drawings}"], r"is there already, and \d more; --overwrite"),
-        (["{run}", "{drawings}/1.png", "{drawings}"], "1.png: is there already; --overwrite"),
+        (["{run}", "{drawings}", "{again}"], r"is there already, and \d more; --overwrite"),
+        (["{run}", "{drawings}/1.png", "{again}"], "1.png: is there already; --overwrite"),
+        (["{run}", "{drawings}", "{drawings}"], "drawings: IN and OUT are the same; name another folder"),
+        (["{run}", "{drawings}", "{drawings}", "--overwrite"], "drawings: IN and OUT are the same"),
+        (["{run}", "{drawings}", "{link}", "--overwrite"], "link: IN and OUT are the same"),
+        (["{run}", "{drawings}", "{hard}", "--overwrite"], r"hard/1\.png: IN and OUT are the same"),
+        (["{run}", "{drawings}/1.png", "{drawings}", "--overwrite"], r"1\.png: IN and OUT are the same"),
+        (["{run}", "{drawings}/1.png", "{drawings}/1.png", "--overwrite"], "originals are never replaced"),
+        (["{run}", "{drawings}", "{again}", "--clean", "{again}", "--overwrite"], "--clean and OUT are the same"),
         (["{run}", "{drawings}", "{drawings}/1.png"], "1.png: is a file"),
-        (["{run}", "{drawings}/1.png", "{out}/a.tiff"], "a.tiff: cleaned pictures are written as .bmp, "),
+        (["{run}", "{drawings}/1.png", "{out}/a.gif"], "a.gif: cleaned pictures are written as .bmp, "),
         (["{run}", "{drawings}", "{out}", "--clean", "{empty}"], "has no picture"),
         (["{run}", "{drawings}", "{out}", "--clean", "{other}"], "has no original of any"),
         (["{run}", "{drawings}", "{out}", "--overwrite", "--resume"], "--overwrite --resume: the one cleans again"),
-        (["{run}", "{drawings}", "{drawings}", "--resume"], "would be cleaned in its own place"),
+        (["{run}", "{drawings}", "{drawings}", "--resume"], "IN and OUT are the same"),
         (["{run}", "{drawings}", "{out}", "--clean", "{damaged}"], r"damaged/1\.png: cannot be decoded"),
         (["{run}", "{drawings}", "{out}", "--clean", "{wrong}"], r"1\.png: .* size, 28x40 and 40x28; 1 more do"),
         (["{run}"], "--help shows how"),
@@ -264,7 +314,13 @@ def test_a_folder_is_cleaned_into_another_of_the_same_names(
     ],
 )
 def test_what_cannot_work_is_refused_in_a_line_and_nothing_is_written(
-    run: Path, trained: Callable[..., Path], drawings: Path, tmp_path: Path, words: list[str], expected: str
+    run: Path,
+    trained: Callable[..., Path],
+    drawings: Path,
+    tmp_path: Path,
+    caplog: Any,
+    words: list[str],
+    expected: str,
 ) -> None:
     places = {"run": run, "drawings": drawings, "out": tmp_path / "out"}
     places |= {name: tmp_path / name for name in ("none", "empty", "other")}
@@ -273,6 +329,11 @@ def test_what_cannot_work_is_refused_in_a_line_and_nothing_is_written(
     MODES["L.png"].save(places["other"] / "z.png")
     if "{vectors}" in words:
         places["vectors"] = trained("dataset=random", "dataset.shape=[6]", "model.code_size=3")
+    shutil.copytree(drawings, places.setdefault("again", tmp_path / "again"))
+    places |= {"link": tmp_path / "link", "hard": tmp_path / "hard"}
+    places["link"].symlink_to(drawings)
+    places["hard"].mkdir()
+    os.link(drawings / "1.png", places["hard"] / "1.png")
     for name in ("damaged", "wrong"):
         places[name] = tmp_path / name
         places[name].mkdir()
@@ -283,7 +344,7 @@ def test_what_cannot_work_is_refused_in_a_line_and_nothing_is_written(
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(AerunError, match=expected) as caught:
         call(*(word.format(**places) for word in words))
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and str(caught.value) not in caplog.text  # it is said once
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aerun.dataset.pictures import any_size, over_white
+from aerun.dataset.pictures import any_size, over_white, upright
 from aerun.errors import DataError
 from aerun.use.collection.embed import PARTS, own_data
 from aerun.use.collection.fingerprints import Fingerprints
@@ -58,12 +58,12 @@ class Thumbnails:
 
 def thumbnail(path: Path) -> np.ndarray:
     """A picture file as uint8 [3,h,w], no larger than a tile; grey if it cannot be read."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         with any_size(), Image.open(path) as opened:
             opened.draft("RGB", (2 * SIDE, 2 * SIDE))  # JPEG decodes small at once
-            picture = over_white(ImageOps.exif_transpose(opened)).convert("RGB")
+            picture = over_white(upright(opened)).convert("RGB")
             picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
             return np.asarray(picture).transpose(2, 0, 1)
     except Exception:  # damaged files make Pillow raise nearly anything

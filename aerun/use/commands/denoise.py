@@ -29,13 +29,16 @@ EXAMPLES = """  aerun-denoise outputs/RUN_FOLDER scan.png clean.png
 def parser() -> Parser:
     """Of the command's arguments."""
     arguments = Parser(
-        "Cleans pictures at their own resolution, tile by tile. Names and subfolders are kept, transparency too; a GIF "
-        "becomes a PNG. Train a run for it by experiment=denoise_scans.",
+        "Cleans pictures at their own resolution, tile by tile. PNG, JPEG, WebP, BMP and TIFF (of several pages "
+        "the first) stay what they are, with their names and subfolders, resolution and transparency; a GIF becomes a "
+        "PNG. Originals are never replaced. Train a run for it by experiment=denoise_scans.",
         EXAMPLES,
     )
     takes_run(arguments)
     arguments.add_argument("source", metavar="IN", type=Path, help="a picture, or a folder of pictures")
-    arguments.add_argument("target", metavar="OUT", type=Path, help="where the cleaned ones go")
+    arguments.add_argument(
+        "target", metavar="OUT", type=Path, help="where the cleaned ones go: another file, or folder"
+    )
     takes_overwrite(arguments)
     arguments.add_argument(
         "--resume", action="store_true", help="leave out the pictures whose cleaned files are there: they are whole"
@@ -106,11 +109,12 @@ def text(plan: Plan, done: list[str], scores: Scores, target: Path) -> str:
 def clean_files(run: Opened, plan: Plan, scores: Scores) -> list[str]:
     """Clean and write each picture; the names of those that could be decoded. DataError if none could, and none was
     there."""
+    from aerun.dataset.pictures import reason
     from aerun.progress import counting
     from aerun.use.denoising.clean import denoise
     from aerun.use.denoising.scans import read_scan, write_scan
 
-    done, last = list[str](), ""
+    done, last, only = list[str](), "", len(plan.pairs) == 1
     with counting("pictures", len(plan.pairs)) as bar:
         for name, path, target in plan.pairs:
             scan = None
@@ -118,8 +122,9 @@ def clean_files(run: Opened, plan: Plan, scores: Scores) -> list[str]:
                 try:
                     scan = read_scan(path)
                 except Exception as error:  # damaged metadata make Pillow raise nearly anything
-                    last = f"{path}: cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})"
-                    log.warning("%s; left out", last)
+                    last = f"{path}: cannot be decoded ({reason(error)})"
+                    if not only:  # it is the command's error
+                        log.warning("%s; left out", last)
             if scan is not None and name not in plan.there:
                 write_scan(target, scan.with_values(denoise(run, scan.seen())))
                 done.append(name)

@@ -23,7 +23,11 @@ MOST_VIEWS = 10
 
 def parser() -> Parser:
     """Its arguments."""
-    result = Parser("Encode a folder of pictures with a trained run, and keep names and codes in a file.", EXAMPLES)
+    result = Parser(
+        "Encode a folder of pictures (PNG, JPEG, WebP, GIF, BMP, TIFF; the first frame or page) with a trained run, "
+        "and keep names and codes in a file.",
+        EXAMPLES,
+    )
     takes_run(result)
     result.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, help="pictures, in it and below")
     result.add_argument("--split", choices=PARTS, help="in place of a folder: a part of the run's own data")
@@ -36,7 +40,12 @@ def parser() -> Parser:
         "--value-bits", type=int, choices=range(9), default=8, help="of bits: for each value that is not zero (8)"
     )
     result.add_argument(
-        "--views", type=int, choices=range(1, MOST_VIEWS + 1), default=1, metavar="N", help="codes for N - 1 crops, too"
+        "--views",
+        type=int,
+        choices=range(1, MOST_VIEWS + 1),
+        default=1,
+        metavar="N",
+        help="codes for N - 1 crops, too (1)",
     )
     result.add_argument(
         "--compare", action="store_true", help="print bytes and PSNR of all forms, and of JPEG and WebP"

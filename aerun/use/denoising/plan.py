@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aerun.errors import DataError
+from aerun.dataset.pictures import reason
+from aerun.errors import ConfigError, DataError
 from aerun.use.denoising.scans import WAYS, name_for, size_of
 from aerun.use.outputs import refuse_existing
 from aerun.use.pictures import find
@@ -26,18 +28,37 @@ class Plan:
 def planned(
     source: Path, target: Path, originals: Path | None = None, *, overwrite: bool = False, resume: bool = False
 ) -> Plan:
-    """DataError if there is no picture, ConfigError if a file would be lost; ``resume``: what is cleaned stays so."""
+    """DataError if there is no picture, ConfigError if a file would be lost; ``resume``: what is cleaned stays so.
+
+    The pictures themselves, and their clean originals, are never written over, whatever ``overwrite`` says.
+    """
     source, target = source.expanduser(), target.expanduser()
     pairs = _pairs(source, target)
-    if resume:
-        same = next((path for _, path, place in pairs if place.exists() and place.samefile(path)), None)
-        if same is not None:
-            raise DataError(f"--resume: {same} would be cleaned in its own place, where nothing tells if it has been")
-        there = frozenset(name for name, _, place in pairs if place.is_file())
-    else:
-        there = frozenset()
+    if source.is_dir() and target.exists() and target.samefile(source):
+        raise ConfigError(f"{target}: IN and OUT are the same; name another folder: originals are never replaced")
+    _refuse_originals(pairs, [path for _, path, _ in pairs], "IN")
+    there = frozenset(name for name, _, place in pairs if place.is_file()) if resume else frozenset()
+    clean = {} if originals is None else _originals_of(pairs, originals.expanduser())
+    _refuse_originals(pairs, list(clean.values()), "--clean")
     refuse_existing([place for name, _, place in pairs if name not in there], overwrite)
-    return Plan(pairs, there, {} if originals is None else _originals_of(pairs, originals.expanduser()))
+    return Plan(pairs, there, clean)
+
+
+def _refuse_originals(pairs: list[tuple[str, Path, Path]], originals: list[Path], which: str) -> None:
+    """ConfigError if a file to write is one of these, by whatever name."""
+    known = {(about.st_dev, about.st_ino) for path in originals if (about := _about(path))}
+    for _, _, place in pairs:
+        if (about := _about(place)) and (about.st_dev, about.st_ino) in known:
+            raise ConfigError(
+                f"{place}: {which} and OUT are the same; name another folder: originals are never replaced"
+            )
+
+
+def _about(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:  # nothing there, or a link to nothing
+        return None
 
 
 def _pairs(source: Path, target: Path) -> list[tuple[str, Path, Path]]:
@@ -99,8 +120,7 @@ def _sizes(picture: Path, original: Path) -> list[tuple[int, int]] | None:
         try:
             sizes.append(size_of(original, thorough))
         except Exception as error:
-            why = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"--clean: {original}: cannot be decoded ({why})") from error
+            raise DataError(f"--clean: {original}: cannot be decoded ({reason(error)})") from error
         if sizes[0] == sizes[1]:
             break
     return sizes

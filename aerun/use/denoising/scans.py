@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
+import logging
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from aerun.dataset.pictures import any_size
+from aerun.dataset.pictures import DEEP, any_size, check_depth, has_pages, upright
 from aerun.files import make_folder, write_bytes
 
-DEEP = ("I;16", "I;16B", "I;16L", "I")
+log = logging.getLogger(__name__)
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the tag of EXIF, and its values that exchange width and height
 KEPT = ("icc_profile", "dpi", "exif")
 # How a picture is written, by its file's ending: without loss where the format can.
@@ -22,6 +24,8 @@ WAYS: dict[str, dict[str, Any]] = {
     ".webp": {"format": "webp", "lossless": True},
     ".jpg": {"format": "jpeg", "quality": 95, "subsampling": 0},
     ".jpeg": {"format": "jpeg", "quality": 95, "subsampling": 0},
+    ".tif": {"format": "tiff", "compression": "tiff_adobe_deflate"},
+    ".tiff": {"format": "tiff", "compression": "tiff_adobe_deflate"},
 }
 
 
@@ -52,16 +56,21 @@ class Scan:
 
 
 def read_scan(path: Path) -> Scan:
-    """The picture (the first frame), EXIF orientation applied. Raises whatever Pillow raises for a damaged file.
+    """The picture (the first frame or page), EXIF orientation applied. Raises what Pillow raises for a damaged file.
 
     Palettes become colours; CMYK and others become RGB. Grey pictures of 16 bits keep them; Pillow reads colour
     pictures with 8 bits a channel whatever they have.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     with any_size(), Image.open(path) as opened:
-        picture = ImageOps.exif_transpose(opened)
+        if has_pages(opened):
+            log.warning("%s: has several pages; the first is cleaned", path)
+        picture = upright(opened)
+        check_depth(picture)
         about = {key: picture.info[key] for key in KEPT if picture.info.get(key)}
+        if not all(0 < value < math.inf for value in about.get("dpi", ())):
+            del about["dpi"]
         if picture.mode in DEEP:
             deep = np.asarray(picture).astype(np.float32).clip(0, 65535) / 65535
             return Scan(deep[None], None, 65535, about)
@@ -85,7 +94,7 @@ def size_of(path: Path, thorough: bool = False) -> tuple[int, int]:
 
     with any_size(), Image.open(path) as opened:
         if thorough or opened.format != "PNG" or "exif" in opened.info:
-            turned = opened.getexif().get(ORIENTATION) in SIDEWAYS
+            turned = opened.format != "TIFF" and opened.getexif().get(ORIENTATION) in SIDEWAYS
         else:
             turned = False
         return (opened.height, opened.width) if turned else (opened.width, opened.height)
@@ -106,7 +115,7 @@ def write_scan(path: Path, scan: Scan) -> None:
     from PIL import Image
 
     way = dict(WAYS[path.suffix.lower()])
-    levels = scan.levels if way["format"] == "png" else 255
+    levels = scan.levels if way["format"] in ("png", "tiff") else 255
     planes = scan.values if scan.alpha is None else np.concatenate([scan.values, scan.alpha[None]])
     if way["format"] == "jpeg" and scan.alpha is not None:
         planes = scan.over_white()

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from aerun.dataset.pictures import any_size, over_white
+from aerun.dataset.pictures import any_size, over_white, upright
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.collection.thumbnails import collection_inputs, inputs_of
 from aerun.use.pictures import as_bytes
@@ -129,7 +129,7 @@ def copied(run: Opened, fingerprints: Fingerprints) -> tuple[Tensor, Tensor, np.
             copies.append(decoder.fitted(as_jpeg(small)))
         else:
             with any_size(), Image.open(Path(fingerprints.root) / fingerprints.names[row]) as opened:
-                whole = over_white(ImageOps.exif_transpose(opened)).convert("RGB")
+                whole = over_white(upright(opened)).convert("RGB")
             copies.append(decoder.fitted(as_jpeg(whole.reduce(2) if min(whole.size) > 1 else whole)))
     return torch.from_numpy(pixels), torch.from_numpy(np.stack(copies)), rows
 
