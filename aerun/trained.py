@@ -20,7 +20,7 @@ from aerun.errors import DataError
 from aerun.files import write_text
 from aerun.protocol.ask import ask, refuse
 from aerun.report import Report
-from aerun.runfolder import CHECKPOINTS, ENVIRONMENT, WEIGHTS, read_config, read_summary
+from aerun.runfolder import CHECKPOINTS, CONFIG, ENVIRONMENT, WEIGHTS, read_config, read_summary
 from aerun.settings import Settings, parse
 from aerun.step import Parts
 from aerun.summary import draw_curves, draw_stages, subject_of, summarise
@@ -42,6 +42,8 @@ def load(folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: 
     not that of a run, ConfigError for a class that is not trusted.
     """
     folder = Path(folder)
+    if (folder / CONFIG).is_file() and not (weights := weights_of(folder)).exists():
+        raise DataError(f"{folder}: has no trained weights yet ({weights.relative_to(folder)})")
     settings = parse(read_config(folder) | {"trusted_packages": list(trusted_packages)})
     try:
         shapes = json.loads((folder / ENVIRONMENT).read_text())["dataset"]

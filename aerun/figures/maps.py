@@ -60,13 +60,16 @@ def code_map(
         taken = marks[chosen]
         for number in chosen:
             _place(axes, marks[number], images[number], "black", 3, "#ffe000")
-        title += "; in yellow frames: decoded random points"
+        title += f"; in yellow frames: {_of(len(chosen), len(marks))}decoded random points"
     if thumbnails is None:
         coloured(axes, points.places, points.labels, points.classes)
     else:
         labels = points.labels
         colour = None if labels is None else class_colours(labels, points.classes)
-        for number in spaced(points.places, size, taken):
+        shown = spaced(points.places, size, taken)
+        if len(shown) < len(points.places):
+            title += f"\n{len(shown)} of {len(points.places)} images shown: the others would overlap"
+        for number in shown:
             edge = "#b8b8b8" if colour is None or labels is None else colour(int(labels[number]))
             _place(axes, points.places[number], thumbnails[number], edge, 2)
         if labels is not None:
@@ -76,11 +79,16 @@ def code_map(
                 axes.scatter([], [], color=colour(number), label=name)
             if len(set(labels.tolist())) <= 20:
                 axes.legend(loc="best", fontsize=8).set_zorder(5)
+    axes.set_title(title, fontsize=10)  # small enough for two lines
     if first is None:
-        axes.set(xticks=[], yticks=[], title=title)
+        axes.set(xticks=[], yticks=[])
     else:
-        axes.set(title=title, xlabel=f"{axis} {first}", ylabel=f"{axis} {first + 1}")
+        axes.set(xlabel=f"{axis} {first}", ylabel=f"{axis} {first + 1}")
     return rendered(figure)
+
+
+def _of(shown: int, there: int) -> str:
+    return "" if shown == there else f"{shown} of {there} "
 
 
 def spaced(points: np.ndarray, size: tuple[float, float], taken: np.ndarray | None = None) -> list[int]:
@@ -134,7 +142,7 @@ def kl_bars(kl: np.ndarray, active: np.ndarray, numbers: Sequence[int]) -> Pixel
         ylabel="KL in nats per image",
         title=f"{int(active.sum())} of {len(kl)} units active (variance of the mean > 0.01), {kl.sum():.1f} nats{more}",
     )
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)  # within it would cover bars
     return rendered(figure)
 
 

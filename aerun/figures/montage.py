@@ -9,13 +9,15 @@ import numpy as np
 from aerun.figures.canvas import Pixels, rendered
 
 GAP, SMALLEST, LARGEST = 2, 56, 112
+HEAD = 20  # pixels above the rows
 DPI, LETTER = 100, 6.3  # the width of a letter in pixels at that resolution
 
 
-def montage(rows: Sequence[tuple[str, np.ndarray]], largest: int = LARGEST) -> Pixels:
+def montage(rows: Sequence[tuple[str, np.ndarray]], largest: int = LARGEST, heads: Sequence[str] = ()) -> Pixels:
     """Rows of a label and uint8 images [N,C,H,W], all of one shape but for grey and colour -> pixels [H',W',3].
 
     Shorter rows are filled up with white; images of more than ``largest`` pixels are shown smaller.
+    ``heads`` stand above the first columns.
     """
     from matplotlib.figure import Figure
 
@@ -26,15 +28,20 @@ def montage(rows: Sequence[tuple[str, np.ndarray]], largest: int = LARGEST) -> P
     height, width = grid.shape[:2]
     lines = [line for label, _ in rows for line in label.split("\n")]
     left = int(LETTER * max(map(len, lines))) + 16
-    figure = Figure(figsize=((left + width) / DPI, height / DPI), dpi=DPI)
+    top = HEAD if heads else 0
+    figure = Figure(figsize=((left + width) / DPI, (height + top) / DPI), dpi=DPI)
     # The axes have exactly the grid's pixels, so that nothing is resampled.
-    axes = figure.add_axes((left / (left + width), 0.0, width / (left + width), 1.0))
+    axes = figure.add_axes((left / (left + width), 0.0, width / (left + width), height / (height + top)))
     axes.imshow(grid, interpolation="nearest", aspect="auto")
     axes.axis("off")
     step = (height + GAP) / len(rows)
     for number, (label, _) in enumerate(rows):
-        middle = 1 - (number * step + (step - GAP) / 2) / height
+        middle = 1 - (top + number * step + (step - GAP) / 2) / (height + top)
         figure.text((left - 8) / (left + width), middle, label, ha="right", va="center", fontsize=8, linespacing=1.3)
+    wide = strips[0].shape[1] / len(rows[0][1])
+    for number, head in enumerate(heads):
+        middle = (left + (number + 0.5) * wide - GAP / 2) / (left + width)
+        figure.text(middle, 1 - top / 2 / (height + top), head, ha="center", va="center", fontsize=8)
     return rendered(figure)
 
 

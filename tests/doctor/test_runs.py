@@ -23,7 +23,7 @@ from aerun.errors import ConfigError, DivergedError
 from aerun.experiment import run
 from aerun.runfolder import read_metrics, read_summary
 from aerun.settings import parse
-from aerun.use.commands.doctor import main
+from aerun.use.commands.doctor import begun, main
 from benchmarks.doctor import overrides
 from benchmarks.doctor_runs import HEALTHY, SICK, Case
 
@@ -181,3 +181,13 @@ def test_the_runs_of_the_page(case: Case, compose: Compose, tmp_path: Path) -> N
     """Each as docs/doctor.md has it."""
     verdicts = judged(compose, tmp_path / "run", overrides(case)).verdicts
     assert [verdict.name for verdict in verdicts[:1]] == ([case.verdict] if case.verdict else [])
+
+
+def test_what_was_exported_is_no_run_of_its_own(tmp_path: Path) -> None:
+    config = "trainer: {}\n"
+    for name in ("one", "two", "exported"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(config)
+    (tmp_path / "exported" / "model.safetensors").touch()
+    assert begun([str(tmp_path)]) == [tmp_path / "one", tmp_path / "two"]
+    assert begun([str(tmp_path), str(tmp_path / "exported")])[0] == tmp_path / "exported"

@@ -281,6 +281,19 @@ def test_what_cannot_be_made_is_said_in_a_line(
         assert message in error and error.count("\n") == 1, error
 
 
+def test_runs_of_other_data_are_compared_with_a_warning(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def enough(*_: object) -> None:
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("aerun.use.maps.latent.empty_regions", enough)
+    runs = [str(trained(*PLANE)), str(trained("dataset=random", "dataset.shape=[1,28,28]"))]
+    for words, warned in ((runs[:1] * 2, False), (runs, True)):
+        assert command(["compare", *words, "-o", str(tmp_path / "out")], monkeypatch) == 1
+        assert (f"{runs[1]}: was trained on other data than {runs[0]}" in caplog.text) is warned
+
+
 def test_data_that_are_gone_are_said_to_be(trained: Trained, tmp_path: Path) -> None:
     import shutil
 

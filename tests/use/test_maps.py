@@ -16,6 +16,7 @@ from torch import Tensor
 import aerun
 from aerun.errors import ConfigError, DataError
 from aerun.figures import maps as figures
+from aerun.figures.montage import HEAD, montage
 from aerun.plane import plane_of, project
 from aerun.use.collection.fingerprints import save
 from aerun.use.commands.map import main
@@ -202,3 +203,35 @@ def test_the_command_draws_what_the_run_has(
     capsys.readouterr()
     assert command(str(trained()), "--method", "lda") == set()
     assert capsys.readouterr().err == "aerun: --method lda: allowed are pca, tsne, umap\n"
+    assert command(str(trained()), str(drawings / "1.png")) == set()
+    assert capsys.readouterr().err.endswith("here is one; use --drawn 0\n")
+    monkeypatch.setitem(sys.modules, "umap", None)
+    assert command("nowhere", "--method", "pca,umap") == set()  # before anything is opened, or drawn
+    assert capsys.readouterr().err == "aerun: --method umap needs a package: pip install 'aerun[maps]'\n"
+
+
+def test_heads_stand_above_a_montage_and_move_nothing_else() -> None:
+    images = np.random.default_rng(0).integers(0, 200, (4, 1, 28, 28)).astype(np.uint8)
+    plain, headed = montage([("a", images)]), montage([("a", images)], heads=["0", "0.5", "1"])
+    assert headed.shape[0] - plain.shape[0] == HEAD
+    left = plain.shape[1] - images.shape[0] * 58 + 2
+    np.testing.assert_array_equal(headed[HEAD:, left:], plain[:, left:])
+    dark = (headed[:HEAD, left:] < 128).any((0, 2))
+    columns = [dark[number * 58 : number * 58 + 56] for number in range(4)]
+    assert [column.any() for column in columns] == [True, True, True, False]
+    assert all(abs(np.flatnonzero(column).mean() - 28) < 4 for column in columns[:3])
+
+
+def test_a_map_says_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    titles = list[str]()
+    monkeypatch.setattr(figures, "rendered", lambda figure: titles.append(figure.axes[0].get_title()))
+    places = np.array([[0.0, 0], [0, 0], [1, 1]])
+    images = np.zeros((3, 1, 4, 4), np.uint8)
+    points = figures.Points(places)
+    figures.code_map(points, "Codes", "axis", thumbnails=images, marks=places + 5, images=images)
+    figures.code_map(points, "Codes", "axis")
+    assert titles[0].split("\n") == [
+        "Codes; in yellow frames: 2 of 3 decoded random points",
+        "2 of 3 images shown: the others would overlap",
+    ]
+    assert titles[1] == "Codes"

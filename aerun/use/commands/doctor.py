@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from aerun.doctor.seen import seen
 from aerun.errors import AerunError, DataError
 from aerun.files import write_text
 from aerun.progress import counting
-from aerun.runfolder import CONFIG
+from aerun.runfolder import CONFIG, WEIGHTS
 from aerun.use.command import run_command, takes_device
 from aerun.use.outputs import refuse_existing, takes_overwrite
 
@@ -53,7 +54,7 @@ def main() -> None:
 
 def work(asked: argparse.Namespace) -> int:
     """Examine each run; 0 if all are healthy, 1 if one could not be examined, else 2."""
-    folders = [run.folder for run in collect(asked.runs) if (run.folder / CONFIG).is_file()]
+    folders = begun(asked.runs)
     if not folders:
         raise DataError(f"{', '.join(asked.runs)}: no run there has begun")
     if asked.save:
@@ -74,6 +75,13 @@ def work(asked: argparse.Namespace) -> int:
     if any(row.diagnosis is None for row in rows):
         return 1
     return 0 if all(row.diagnosis is not None and row.diagnosis.healthy for row in rows) else FOUND
+
+
+def begun(named: list[str]) -> list[Path]:
+    """The runs to examine. What ``aerun-export`` wrote is a copy of one, and counts only where it is named itself."""
+    given = {os.path.realpath(Path(name).expanduser()) for name in named}
+    found = [run.folder for run in collect(named) if (run.folder / CONFIG).is_file()]
+    return [path for path in found if not (path / WEIGHTS).is_file() or os.path.realpath(path) in given]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,14 @@ def parser() -> Parser:
     result.add_argument("run", metavar="RUN", help="folder of a run that has trained")
     result.add_argument("out", metavar="OUT", help="an empty or new folder")
     takes_overwrite(result)
-    result.add_argument("--format", nargs="+", default=list(FORMATS), choices=FORMATS, metavar="FORMAT")
+    result.add_argument(
+        "--format",
+        nargs="+",
+        default=list(FORMATS),
+        choices=FORMATS,
+        metavar="FORMAT",
+        help=f"of {', '.join(FORMATS)} (all)",
+    )
     result.add_argument(
         "--trust", action="append", default=[], metavar="PACKAGE", help="whose classes the run may name"
     )

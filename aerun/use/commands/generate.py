@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,9 +153,10 @@ def _interpolate(run: Opened, asked: argparse.Namespace) -> None:
     kinds = ["linear", "spherical"] if asked.path == "both" else [asked.path]
     ways = torch.stack([interpolate(run, *ends, asked.steps, is_spherical=kind == "spherical")[:, 0] for kind in kinds])
     rows = [(kind, way) for kind, way in zip(kinds, ways, strict=True)]
+    shares = [f"{number / (asked.steps - 1):.2g}" for number in range(asked.steps)]
     if run.shape == run.autoencoder.output_shape:  # each above what it became: what is between stays white
         rows.insert(0, ("given", torch.cat([ends[0], ends[0].new_ones(asked.steps - 2, *run.shape), ends[1]])))
-    _write(asked, _montage(rows), _steps(ways))
+    _write(asked, _montage(rows, shares), _steps(ways))
 
 
 def _traverse(run: Opened, asked: argparse.Namespace) -> None:
@@ -168,7 +169,9 @@ def _traverse(run: Opened, asked: argparse.Namespace) -> None:
     by = found.units.deviation if found.units.kl is None else found.units.kl
     what = "deviation {:.3g}" if found.units.kl is None else "KL {:.2f} nats"
     labels = [f"unit {number}\n" + what.format(float(by[number])) for number in found.numbers]
-    _write(asked, _montage(list(zip(labels, found.images, strict=True))), _steps(found.images))
+    far = [asked.deviations * (2 * number / (asked.steps - 1) - 1) for number in range(asked.steps)]
+    heads = [f"{value:+.2g}" if abs(value) > 1e-9 else "mean" for value in far]
+    _write(asked, _montage(list(zip(labels, found.images, strict=True)), heads), _steps(found.images))
 
 
 def _arithmetic(run: Opened, asked: argparse.Namespace, terms: list[tuple[int, str]]) -> None:
@@ -195,6 +198,9 @@ def _compare(asked: argparse.Namespace) -> None:
     runs = [open_run(folder, asked.device, asked.trust) for folder in asked.runs]
     for run in runs:
         need_images(run)
+    others = [run.folder for run in runs if run.data.checksum != runs[0].data.checksum]
+    if others:
+        log.warning("%s: was trained on other data than %s%s", others[0], runs[0].folder, more(others))
     pixels, found = empty_regions(runs, [test_images(run, 2000) for run in runs], asked.seed)
     for run, empty in zip(runs, found, strict=True):
         where = ", ".join(f"{value:.3g}" for value in empty.empty[0])
@@ -206,11 +212,11 @@ def _compare(asked: argparse.Namespace) -> None:
     print(f"aerun: wrote {asked.output / 'compare.png'}", file=sys.stderr)
 
 
-def _montage(rows: list[tuple[str, Tensor]]) -> np.ndarray:
+def _montage(rows: list[tuple[str, Tensor]], heads: Sequence[str] = ()) -> np.ndarray:
     from aerun.figures import as_bytes
     from aerun.figures.montage import montage
 
-    return montage([(label, as_bytes(images).numpy()) for label, images in rows], largest=256)
+    return montage([(label, as_bytes(images).numpy()) for label, images in rows], largest=256, heads=heads)
 
 
 def _steps(ways: Tensor) -> list[np.ndarray]:

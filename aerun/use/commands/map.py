@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import logging
 import sys
 from pathlib import Path
@@ -72,6 +73,8 @@ def work(asked: argparse.Namespace) -> None:
     for name in methods:
         if name not in METHODS:
             raise ConfigError(f"--method {name}: allowed are {', '.join(METHODS)}")
+    if "umap" in methods:
+        need_umap()
     from aerun.use.opened import open_run
     from aerun.use.own import pictures, test_images
 
@@ -89,6 +92,12 @@ def work(asked: argparse.Namespace) -> None:
         _write(asked, f"map_{method}", _map(run, asked, shown, method, drawn))
     for name in others:
         _write(asked, name, _other(run, asked, shown, name))
+
+
+def need_umap() -> None:
+    """ConfigError without the package, before any work; it is not imported, which takes seconds."""
+    if importlib.util.find_spec("umap") is None:
+        raise ConfigError("--method umap needs a package: pip install 'aerun[maps]'")
 
 
 def _map(run: Opened, asked: argparse.Namespace, shown: Some, method: str, drawn: Tensor | None) -> np.ndarray:
@@ -111,6 +120,8 @@ def _drawn(run: Opened, asked: argparse.Namespace, shown: Some) -> Tensor | None
 
     if asked.drawn <= 0 or not run.is_image:
         return None
+    if len(shown.images) < 2 and not run.is_gaussian:
+        raise ConfigError("random points need the codes of two images at least, here is one; use --drawn 0")
     return sample_codes(run, asked.drawn, images=shown.images, seed=asked.seed)
 
 
