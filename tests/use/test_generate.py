@@ -245,7 +245,7 @@ def test_the_given_images_stand_above_the_ends(
 ) -> None:
     rows: list[tuple[str, torch.Tensor]] = []
     monkeypatch.setattr(
-        "aerun.use.commands.generate._montage", lambda drawn: rows.extend(drawn) or np.zeros((9, 9, 3), np.uint8)
+        "aerun.use.commands.generate._montage", lambda drawn, _: rows.extend(drawn) or np.zeros((9, 9, 3), np.uint8)
     )
     words = ["interpolate", str(trained()), "3", "4", "--steps", "5", "-o", str(tmp_path)]
     assert command(words, monkeypatch) == 0
