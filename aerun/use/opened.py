@@ -32,7 +32,8 @@ class Opened:
 
     ``encode``, ``decode`` and ``reconstruct`` take any number of images and give float32 on the CPU. They compute in
     blocks of ``BLOCK`` images, the last one filled up, so what comes out for the n-th image does not depend on how
-    many there are: libraries choose other orders of summation for batches of other sizes.
+    many there are: libraries choose other orders of summation for batches of other sizes. DataError for images or
+    codes of another shape, and for images with values that are not finite.
     """
 
     folder: Path
@@ -101,20 +102,37 @@ class Opened:
 
     def encode(self, images: Tensor) -> Tensor:
         """images[N,*shape], uint8 or float in the data's units ([0,1]) -> codes[N,*code_shape]."""
-        return in_blocks(self.autoencoder.encode, images)
+        return in_blocks(self.autoencoder.encode, self.checked(images))
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images[N,*shape] -> means and log-variances [N,*code_shape] of a Gaussian latent's codes."""
-        both = in_blocks(lambda block: torch.stack(self.autoencoder.posterior(block), 1), images)
+        both = in_blocks(lambda block: torch.stack(self.autoencoder.posterior(block), 1), self.checked(images))
         return both[:, 0], both[:, 1]
 
     def decode(self, codes: Tensor) -> Tensor:
         """codes[N,*code_shape] -> images[N,*output_shape] in the data's units, nothing clamped."""
+        self._check("codes", codes, self.autoencoder.code_shape)
         return in_blocks(self.autoencoder.decode, codes)
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """images[N,*shape], uint8 or float in the data's units -> images[N,*output_shape], nothing clamped."""
-        return in_blocks(self.autoencoder.reconstruct, images)
+        return in_blocks(self.autoencoder.reconstruct, self.checked(images))
+
+    def checked(self, images: Tensor) -> Tensor:
+        """The images as they are. DataError for others than [N,*shape], or with values that are not finite."""
+        self._check("images", images, self.shape)
+        if images.dtype.is_floating_point:
+            bad = (~images.isfinite().flatten(1).all(1)).nonzero().flatten().tolist() if len(images) else []
+            if bad:
+                raise DataError(
+                    f"images: {len(bad)} of {len(images):,} have values that are not finite, first number {bad[0]}"
+                )
+        return images
+
+    def _check(self, what: str, given: Tensor, shape: tuple[int, ...]) -> None:
+        if tuple(given.shape[1:]) != tuple(shape) or given.dim() == 0:
+            taken = ",".join(map(str, ("N", *shape)))
+            raise DataError(f"{what} of shape {list(given.shape)}: {self.folder} takes [{taken}]")
 
 
 def open_run(folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: Sequence[str] = ()) -> Opened:

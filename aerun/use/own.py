@@ -19,6 +19,8 @@ from aerun.use.collection.thumbnails import collection_inputs
 from aerun.use.opened import Opened
 from aerun.use.pictures import as_inputs, find
 
+SHOWN = 2000  # test images that stand for all, where no others are given
+
 
 @dataclass(frozen=True)
 class Some:
@@ -32,6 +34,11 @@ class Some:
 def test_images(run: Opened, count: int) -> Some:
     """So many of the run's test images (or all), spread evenly over them. DataError if they are not there."""
     return some(run, run.data.test, count)
+
+
+def images_or_own(run: Opened, images: Tensor | None) -> Tensor:
+    """``images``, or 2,000 of the run's test images if there are none given."""
+    return test_images(run, SHOWN).images if images is None else images
 
 
 def training_images(run: Opened, count: int) -> Some:

@@ -241,7 +241,7 @@ def test_what_is_there_twice(
     assert answer["duplicates"][0]["files"] == ["even/4.png", "odd/again.png"]
     assert answer["threshold"] == near_threshold(run, load(fingerprints)) > 0
     call(search, run.folder, fingerprints, "--duplicates", "1e-9", "--metric", "euclidean")
-    assert "1 pairs are within euclidean distance 1e-09, 2 pictures in 1 groups" in capsys.readouterr().out
+    assert "1 pair within euclidean distance 1e-09, 2 pictures in 1 group" in capsys.readouterr().out
 
 
 def test_a_sheet_of_groups_has_a_row_for_each_below_what_was_found(

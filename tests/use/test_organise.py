@@ -7,7 +7,19 @@ import pytest
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from aerun.errors import ConfigError
-from aerun.use.clusters.organise import METHODS, Method, agreement, candidates, organise, silhouette
+from aerun.use.clusters.organise import (
+    METHODS,
+    Clusters,
+    Method,
+    agreement,
+    candidates,
+    organise,
+    silhouette,
+    table,
+)
+from aerun.use.clusters.shelves import spread
+from aerun.use.collection.fingerprints import Fingerprints
+from aerun.use.commands.organise import text
 
 RANDOM = np.random.default_rng(0)
 SIZES = (40, 90, 60, 30)
@@ -37,7 +49,7 @@ def test_distances_are_from_the_centre() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_same_every_time(method: Method) -> None:
-    first, second = (organise(CODES, 4, method=method) for _ in range(2))
+    first, second = (organise(CODES, 4 if method == "kmeans" else None, method=method) for _ in range(2))
     assert np.array_equal(first.assigned, second.assigned)
 
 
@@ -50,8 +62,10 @@ def test_density_leaves_out_what_is_far_from_all() -> None:
 
 def test_large_collections_are_decided_by_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aerun.use.clusters.organise.LARGE", 150)
-    for method in METHODS:
-        found = organise(CODES, 4, method=method, metric="euclidean", smallest=8)
+    for found in (
+        organise(CODES, 4, metric="euclidean"),
+        organise(CODES, method="hdbscan", metric="euclidean", smallest=8),
+    ):
         assert adjusted_rand_score(LABELS, found.assigned) > 0.95
 
 
@@ -82,8 +96,52 @@ def test_numbers_that_cannot_be() -> None:
     with pytest.raises(ConfigError, match="clusters=400: must be between 1 and 220, the number of different codes"):
         organise(CODES, 400)
     same = np.ones((9, 3), np.float32)
-    with pytest.raises(ConfigError, match="clusters=2: must be between 1 and 1"):
+    with pytest.raises(ConfigError, match="all 9 pictures have the same code: there are no clusters to find"):
         organise(same)
     assert organise(same, 1).count == 1
     with pytest.raises(ConfigError, match="smallest=500: must be between 2 and 220"):
         organise(CODES, method="hdbscan", smallest=500)
+    with pytest.raises(ConfigError, match="one picture: there are no clusters to find"):
+        organise(CODES[:1])
+    assert organise(CODES[:1], 1).count == 1
+
+
+def test_options_of_the_other_method_are_refused() -> None:
+    with pytest.raises(ConfigError, match="clusters=2-8: hdbscan finds the number itself"):
+        organise(CODES, (2, 8), method="hdbscan")
+    with pytest.raises(ConfigError, match="smallest=8: is of hdbscan"):
+        organise(CODES, smallest=8)
+
+
+@pytest.mark.parametrize(
+    ("heights", "beyond"),
+    [
+        ([0.9, 0.1, 0.3, 0.2, 0.4, 0.35, 0.8], 6),  # the last number tried is no maximum: more could be higher
+        ([0.9, 0.8, 0.7], None),
+        ([0.5, 0.9, 0.2, 0.4, 0.1], None),  # the best is not the least
+        ([], None),
+    ],
+)
+def test_beyond_the_fewest_clusters_the_best_local_maximum(heights: list[float], beyond: int | None) -> None:
+    assert Clusters(np.zeros(1, int), np.zeros(1), 1, dict(enumerate(heights, 2))).beyond == beyond
+
+
+def test_what_is_in_no_cluster_has_no_distance() -> None:
+    prints = Fingerprints(["a", "b", "c"], CODES[:3], "")
+    rows = table(prints, Clusters(np.array([0, -1, 0]), np.array([0.5, 0, 0.25]), 1, {}))
+    assert [row["distance"] for row in rows] == [0.5, None, 0.25]
+    assert "1 cluster (0: 2, none: 1)" in text(prints, Clusters(np.array([0, -1, 0]), np.zeros(3), 1, {}))
+    assert "try a smaller --smallest" in text(prints, Clusters(np.full(3, -1), np.zeros(3), 0, {}))
+    found = Clusters(np.zeros(1, int), np.zeros(1), 2, {2: 0.3, 3: 0.1, 4: 0.136, 5: 0.1})
+    line = "a local maximum: 4 clusters, 0.136; --clusters 4"
+    assert line in text(Fingerprints(["a"], CODES[:1], ""), found).splitlines()
+
+
+@pytest.mark.parametrize(("count", "most"), [(1, 48), (48, 48), (49, 48), (1000, 48), (0, 12)])
+def test_a_sheet_is_spread_over_a_cluster(count: int, most: int) -> None:
+    rows = np.arange(count) * 3 + 7
+    shown = spread(rows, most)
+    assert len(shown) == len(set(shown)) == min(count, most) and set(shown) <= set(rows.tolist())
+    if count > 1:
+        assert (shown[0], shown[-1]) == (rows[0], rows[-1])
+        assert np.ptp(np.diff(shown)) <= 3  # steps of the order differ by one place at most

@@ -17,7 +17,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 LARGE = 10_000  # codes beyond which a sample decides
 SILHOUETTE = 2_000  # codes whose silhouettes are averaged
 DIMENSIONS = 10  # that HDBSCAN sees: densities mean little in many
-COUNTS = (2, 32)
+COUNTS = (2, 32)  # the numbers of clusters that k-means tries, unless told
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,23 @@ class Clusters:
     count: int
     silhouettes: dict[int, float]
 
+    @property
+    def beyond(self) -> int | None:
+        """Where the fewest clusters that were tried are the best: the best local maximum of the silhouettes beyond.
+
+        Silhouettes favour few clusters. None if another number is the best, or there is no such maximum.
+        """
+        tried = sorted(self.silhouettes)
+        if not tried or self.silhouettes[tried[0]] < max(self.silhouettes.values()):
+            return None
+        height = [self.silhouettes[count] for count in tried]
+        tops = [i for i in range(1, len(tried) - 1) if height[i - 1] < height[i] > height[i + 1]]
+        return tried[max(tops, key=lambda i: height[i])] if tops else None
+
+    def distance(self, row: int) -> float | None:
+        """Of a picture from its cluster's centre, to six decimals; None in no cluster."""
+        return round(float(self.distances[row]), 6) if self.assigned[row] >= 0 else None
+
     def members(self, number: int) -> np.ndarray:
         """The rows of a cluster, nearest to its centre first."""
         rows = np.flatnonzero(self.assigned == number)
@@ -41,14 +58,15 @@ class Clusters:
 
 def organise(
     collection: Fingerprints | np.ndarray,
-    clusters: int | tuple[int, int] = COUNTS,
+    clusters: int | tuple[int, int] | None = None,
     *,
     method: Method = "kmeans",
     metric: Metric = "cosine",
     smallest: int | None = None,
     seed: int = 0,
 ) -> Clusters:
-    """Clusters of codes [N,D]: so many, or as many between two numbers as have the largest mean silhouette.
+    """Clusters of codes [N,D]: so many, or as many between two numbers (2 and 32) as have the largest mean
+    silhouette.
 
     ``kmeans`` in the codes as they are, or, for ``cosine``, scaled to length 1; ``hdbscan`` in their first 10 principal
     components, where it finds the number itself and leaves out what is in no dense region; ``smallest`` is its least
@@ -60,6 +78,14 @@ def organise(
         raise ConfigError(f"method={method}: must be one of {', '.join(METHODS)}")
     if metric not in METRICS:
         raise ConfigError(f"metric={metric}: must be one of {', '.join(METRICS)}")
+    if method == "hdbscan" and clusters is not None:
+        raise ConfigError(
+            f"clusters={_written(clusters)}: hdbscan finds the number itself; leave it out, or take kmeans"
+        )
+    if method == "kmeans" and smallest is not None:
+        raise ConfigError(f"smallest={smallest}: is of hdbscan; leave it out, or take method=hdbscan")
+    if len(codes) == 1 and clusters != 1:
+        raise ConfigError("one picture: there are no clusters to find; clusters=1 takes it as one")
     points = codes.astype(np.float64)
     if metric == "cosine":
         length = np.linalg.norm(points, axis=1, keepdims=True)
@@ -70,7 +96,12 @@ def organise(
     if isinstance(clusters, int):
         _check_count(clusters, different)
         return _ordered(_kmeans(points, clusters, seed), points, {})
-    least, most = clusters
+    least, most = clusters or COUNTS
+    if different == 1:
+        raise ConfigError(
+            f"all {len(points):,} pictures have the same code: there are no clusters to find; clusters=1 takes them as "
+            "one"
+        )
     _check_count(least, different)
     silhouettes, best = dict[int, float](), None
     counts = candidates(least, min(most, different - 1))
@@ -118,6 +149,10 @@ def agreement(assigned: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
+def _written(clusters: int | tuple[int, int]) -> str:
+    return str(clusters) if isinstance(clusters, int) else "{}-{}".format(*clusters)
+
+
 def _check_count(count: int, different: int) -> None:
     if not 1 <= count <= different:
         raise ConfigError(f"clusters={count}: must be between 1 and {different}, the number of different codes")
@@ -136,7 +171,7 @@ def _by_density(points: np.ndarray, smallest: int | None, seed: int) -> Clusters
     from sklearn.decomposition import PCA
     from sklearn.neighbors import KNeighborsClassifier
 
-    size = max(5, len(points) // 200) if smallest is None else smallest
+    size = min(len(points), max(5, len(points) // 200)) if smallest is None else smallest
     if not 2 <= size <= len(points):
         raise ConfigError(f"smallest={size}: must be between 2 and {len(points)}, the number of pictures")
     dimensions = min(DIMENSIONS, *points.shape)
@@ -163,9 +198,10 @@ def _ordered(assigned: np.ndarray, points: np.ndarray, silhouettes: dict[int, fl
 
 
 def table(fingerprints: Fingerprints, found: Clusters) -> list[dict[str, Any]]:
-    """A row for each picture: its file, cluster and distance, and its label, where there are labels."""
+    """A row for each picture: its file, cluster and distance (None in no cluster), and its label, where there are
+    labels."""
     return [
-        {"file": name, "cluster": int(found.assigned[row]), "distance": round(float(found.distances[row]), 6)}
+        {"file": name, "cluster": int(found.assigned[row]), "distance": found.distance(row)}
         | ({"label": fingerprints.label(row)} if fingerprints.labels is not None else {})
         for row, name in enumerate(fingerprints.names)
     ]

@@ -17,6 +17,7 @@ from aerun.use.collection.thumbnails import Thumbnails
 from aerun.use.outputs import Result, whole_folder
 from aerun.use.pictures import write_picture
 from aerun.use.sheet import Tile, blank, contact_sheet
+from aerun.use.words import counted
 
 SHOWN, ROW = 48, 12  # pictures of a cluster's sheet, and of its row in the overview
 TABLE, OVERVIEW, SHEETS, LINKS = "clusters.csv", "overview.png", "sheets", "links"
@@ -100,25 +101,34 @@ def numbers(found: Clusters) -> list[int]:
 
 
 def cluster_sheet(thumbnails: Thumbnails, found: Clusters, number: int) -> np.ndarray:
-    """Pixels [H,W,3]: the pictures of a cluster, those nearest to the centre first."""
+    """Pixels [H,W,3]: pictures of a cluster, evenly from the one nearest to the centre to the farthest."""
     rows = found.members(number)
-    tiles = [thumbnails.tile(row, f"{found.distances[row]:.3f}") for row in rows[:SHOWN].tolist()]
+    captions = {row: "" if number < 0 else f"{found.distances[row]:.3f}" for row in rows.tolist()}
+    tiles = [thumbnails.tile(row, captions[row]) for row in spread(rows, SHOWN)]
     what = "in no cluster" if number < 0 else f"cluster {cluster_name(number, found.count)}"
-    return contact_sheet(tiles, ROW, title=f"{what}: {len(tiles)} of {len(rows)} pictures, nearest to the centre first")
+    order = "" if number < 0 else ", from the nearest to the centre to the farthest"
+    count = counted(len(rows), "picture") if len(tiles) == len(rows) else f"{len(tiles)} of {len(rows):,} pictures"
+    return contact_sheet(tiles, ROW, title=f"{what}: {count}{', evenly' * (len(tiles) < len(rows))}{order}")
+
+
+def spread(rows: np.ndarray, most: int) -> list[int]:
+    """So many of rows[n] (or all), evenly over their order, the first and the last among them: the nearest to a centre
+    are often copies of one picture."""
+    places = np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)
+    return [int(row) for row in rows[places]]
 
 
 def overview(thumbnails: Thumbnails, found: Clusters) -> np.ndarray:
-    """Pixels [H,W,3]: a row for each cluster, of the pictures nearest to its centre."""
+    """Pixels [H,W,3]: a row for each cluster, evenly from the picture nearest to its centre to the farthest."""
     tiles = list[Tile]()
     for number in numbers(found):
         rows = found.members(number)
         name = "none" if number < 0 else cluster_name(number, found.count)
-        tiles += [
-            Tile(thumbnails(row), f"{name}: {len(rows)}" if row == rows[0] else "") for row in rows[:ROW].tolist()
-        ]
+        tiles += [Tile(thumbnails(row), f"{name}: {len(rows)}" if row == rows[0] else "") for row in spread(rows, ROW)]
         if number != numbers(found)[-1]:
             tiles += [blank()] * (-len(tiles) % ROW)
-    return contact_sheet(tiles, ROW, 64, title=f"{found.count} clusters, the largest first")
+    title = f"{counted(found.count, 'cluster')}, the largest first; from the nearest to the centre to the farthest"
+    return contact_sheet(tiles, ROW, 64, title=title)
 
 
 def write_sheets(folder: Path, thumbnails: Thumbnails, found: Clusters) -> None:

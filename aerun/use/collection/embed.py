@@ -31,7 +31,7 @@ def embed(run: Run, pictures: str | os.PathLike[str] | Tensor, *, views: int = 1
 
     Pictures that do not decode are named in a warning and left out. Where each is in a subfolder, those on top are the
     labels. ``views`` > 1: codes of so many crops beside that of the whole picture (see ``crops``). DataError for a run
-    that takes no pictures, and where there are none.
+    that takes no pictures, where there are none, and for images of another shape than the run's or not finite.
     """
     from aerun.use.opened import opened
 
@@ -45,6 +45,7 @@ def embed(run: Run, pictures: str | os.PathLike[str] | Tensor, *, views: int = 1
         labels, classes = top_folders(names)
         place = {"root": str((root if root.is_dir() else root.parent).resolve())}
         return _made(run, names, codes, labels, classes, **place)
+    run.checked(pictures)
     numbers = [f"{index:06d}" for index in range(len(pictures))]
     chunks = ((numbers[i : i + CHUNK], pictures[i : i + CHUNK]) for i in range(0, len(pictures), CHUNK))
     return _made(run, *_encoded(run, chunks, len(pictures), views), None, [])

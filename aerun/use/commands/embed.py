@@ -9,6 +9,7 @@ from aerun.arguments import Parser
 from aerun.errors import ConfigError
 from aerun.use.command import run_command, takes_run
 from aerun.use.outputs import refuse_existing, takes_overwrite
+from aerun.use.words import counted
 
 EXAMPLES = """\
   %(prog)s outputs/RUN ~/art -o fingerprints.npz
@@ -79,8 +80,8 @@ def work(asked: argparse.Namespace) -> None:
     zeros, spread = made.statistics()["zeros"], made.statistics()["deviation"]
     views = f", {made.views} views" if made.views > 1 else ""
     print(
-        f"{len(made):,} pictures{views}, {len(zeros)} units: {zeros.mean():.0%} zeros, "
-        f"{int((spread == 0).sum())} units the same for all"
+        f"{counted(len(made), 'picture')}{views}, {counted(len(zeros), 'unit')}: {zeros.mean():.0%} zeros, "
+        f"{counted(int((spread == 0).sum()), 'unit')} the same for all"
     )
     print(
         f"{asked.output}: {asked.output.stat().st_size:,} bytes; {asked.form}: "

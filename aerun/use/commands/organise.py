@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aerun.arguments import Parser, count, seed
+from aerun.errors import ConfigError
 from aerun.use.command import run_command, takes_run
 from aerun.use.outputs import refuse_folder, takes_overwrite
+from aerun.use.words import counted
 
 if TYPE_CHECKING:
     from aerun.use.clusters.organise import Clusters
@@ -41,9 +43,7 @@ def parser() -> Parser:
     result.add_argument("fingerprints", metavar="FILE", type=Path, help="what aerun-embed made with this run")
     result.add_argument("-o", "--output", metavar="FOLDER", type=Path, required=True, help="a new or empty folder")
     takes_overwrite(result)
-    result.add_argument(
-        "--clusters", type=number_or_range, default=(2, 32), metavar="N", help="so many, or the best of A-B (2-32)"
-    )
+    result.add_argument("--clusters", type=number_or_range, metavar="N", help="so many, or the best of A-B (2-32)")
     result.add_argument("--method", choices=METHODS, default="kmeans", help="hdbscan finds the number itself (kmeans)")
     result.add_argument("--metric", choices=METRICS, default="cosine", help="cosine: codes of length 1 (cosine)")
     result.add_argument("--smallest", type=count, metavar="N", help="of hdbscan: pictures in the smallest cluster")
@@ -57,6 +57,10 @@ def work(asked: argparse.Namespace) -> None:
     from aerun.use.clusters.shelves import RESULT, check_linkable, write_clusters
     from aerun.use.collection.fingerprints import load
 
+    if asked.method == "hdbscan" and asked.clusters is not None:
+        raise ConfigError("--clusters: hdbscan finds the number itself; leave it out, or take --method kmeans")
+    if asked.method == "kmeans" and asked.smallest is not None:
+        raise ConfigError("--smallest: is of --method hdbscan; leave it out, or take that")
     refuse_folder(asked.output, RESULT, asked.overwrite)
     fingerprints = load(asked.fingerprints)
     if asked.links:
@@ -91,13 +95,19 @@ def text(fingerprints: Fingerprints, found: Clusters) -> str:
     if found.silhouettes:
         best = sorted(found.silhouettes, key=lambda number: -found.silhouettes[number])[:5]
         lines.append("mean silhouette: " + ", ".join(f"{found.silhouettes[number]:.3f} of {number}" for number in best))
+        if found.beyond is not None:
+            height = found.silhouettes[found.beyond]
+            lines.append(f"a local maximum: {found.beyond} clusters, {height:.3f}; --clusters {found.beyond}")
     sizes = [f"{cluster_name(number, found.count)}: {(found.assigned == number).sum()}" for number in numbers(found)]
-    lines.append(f"{len(fingerprints):,} pictures in {found.count} clusters ({', '.join(sizes)})")
+    of = f"{counted(len(fingerprints), 'picture')} in {counted(found.count, 'cluster')}"
+    lines.append(f"{of} ({', '.join(sizes)})")
+    if found.count == 0:
+        lines.append("no region is dense enough to be a cluster: try a smaller --smallest, or --method kmeans")
     if fingerprints.labels is not None:
         agreed = agreement(found.assigned, fingerprints.labels)
         count = len(fingerprints.classes) or len(set(fingerprints.labels.tolist()))
         lines.append(
-            f"with the {count} labels: adjusted Rand index "
+            f"with the {counted(count, 'label')}: adjusted Rand index "
             f"{agreed['ari']:.3f}, normalised mutual information {agreed['nmi']:.3f}"
         )
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from aerun.arguments import Parser, count
 from aerun.errors import ConfigError
 from aerun.use.command import run_command, takes_run
 from aerun.use.outputs import refuse_existing, takes_overwrite
+from aerun.use.words import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -216,8 +217,8 @@ def text(answer: dict[str, Any], k: int) -> str:
     if "duplicates" in answer:
         pairs = answer["duplicates"]
         lines.append(
-            f"{len(pairs):,} pairs are within {answer['metric']} distance {answer['threshold']:.3g}, "
-            f"{sum(map(len, answer['groups'])):,} pictures in {len(answer['groups']):,} groups"
+            f"{counted(len(pairs), 'pair')} within {answer['metric']} distance {answer['threshold']:.3g}, "
+            f"{counted(sum(map(len, answer['groups'])), 'picture')} in {counted(len(answer['groups']), 'group')}"
         )
         lines += [f"  {pair['distance']:>10.5f}  {'  '.join(pair['files'])}" for pair in pairs[:SHOWN]]
         if len(pairs) > SHOWN:

@@ -18,7 +18,7 @@ from aerun.interpolation import linear, spherical
 from aerun.use.generation.sampling import COMPONENTS, Source, in_range, like_codes, sample_codes
 from aerun.use.maps.units import Units, units
 from aerun.use.opened import Opened, Run, opened
-from aerun.use.own import training_images
+from aerun.use.own import images_or_own, training_images
 
 FITTED = 5000  # training images to whose codes a mixture is fitted
 
@@ -68,15 +68,22 @@ class Traversal:
 
 
 def traverse(
-    run: Run, images: Tensor, start: Tensor | None = None, *, rows: int = 10, steps: int = 11, deviations: float = 3.0
+    run: Run,
+    images: Tensor | None = None,
+    start: Tensor | None = None,
+    *,
+    rows: int = 10,
+    steps: int = 11,
+    deviations: float = 3.0,
 ) -> Traversal:
-    """One code value at a time, from ``deviations`` below its mean to as many above, both over images[N,*shape].
+    """One code value at a time, from ``deviations`` below its mean to as many above, both over images[N,*shape]
+    (2,000 of the run's test images, if they are not given).
 
     The others stay as in the code of the image ``start`` [1,*shape], or at their means. The ``rows`` that are used most
     come first: by KL divergence for a Gaussian latent, whose deviations include the draws, else by variance.
     """
     run = opened(run)
-    found = units(run, images)
+    found = units(run, images_or_own(run, images))
     numbers = found.order[:rows]
     centre = found.mean.float() if start is None else run.encode(start).flatten()
     ways = torch.linspace(-deviations, deviations, steps, dtype=torch.float64)

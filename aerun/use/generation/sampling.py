@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Source = Literal["prior", "mixture"]
 COMPONENTS = (1, 2, 5, 10, 20)  # of which the mixture's number is chosen
+ROWS = 16  # of normals are drawn together
 FULL = 64  # code values up to which components have full covariances
 log = logging.getLogger(__name__)
 
@@ -46,10 +47,20 @@ class Mixture:
         return int(self.fitted.n_components)
 
     def sample(self, count: int, seed: int = 0) -> Tensor:
-        """Codes [N,D]; the same for the same seed. In random order, not by component."""
-        random = np.random.RandomState(seed)
-        self.fitted.random_state = random
-        values = self.fitted.sample(count)[0][random.permutation(count)]
+        """Codes [N,D]; the same for the same seed, of more of them the first ones, too. In random order, not by
+        component."""
+        # Components and normals from generators of their own, row by row: what a row is depends on none after it.
+        shares = np.random.default_rng([seed, 0]).random(count)
+        chosen = np.searchsorted(np.cumsum(self.fitted.weights_)[:-1], shares, side="right")
+        normals = np.random.default_rng([seed, 1]).standard_normal((count, len(self.mean)))
+        values = np.empty_like(normals)
+        for number in range(self.components):
+            rows, spread = chosen == number, self.fitted.covariances_[number]
+            if self.fitted.covariance_type == "full":  # einsum: a product of matrices rounds by how many rows there are
+                moved = np.einsum("ij,nj->ni", np.linalg.cholesky(spread), normals[rows])
+            else:
+                moved = np.sqrt(spread) * normals[rows]
+            values[rows] = self.fitted.means_[number] + moved
         return torch.from_numpy((values * self.deviation + self.mean).astype(np.float32))
 
 
@@ -116,7 +127,9 @@ def sample_codes(
         if not run.is_gaussian:
             raise ConfigError(f"{run.folder}: its latent is deterministic and has no prior; use the mixture")
         generator = Randomness(seed, torch.device("cpu")).at("samples", 0)  # seed 0: as in the run's own figure
-        return torch.randn((count, *shape), generator=generator)
+        # Of sixteen rows or a multiple of them: torch fills small and ragged tensors in another way, and the first
+        # samples would not be the first of more.
+        return torch.randn((-(-count // ROWS) * ROWS, *shape), generator=generator)[:count]
     if images is None:
         raise ConfigError("a mixture is fitted to codes of images: none are given")
     mixture = fit_mixture(run.encode(images), components, seed)

@@ -16,14 +16,14 @@ from aerun.plane import NAMES, Method, project
 from aerun.use.generation.emptiness import Emptiness, look_for_empty, nearest_errors
 from aerun.use.maps import units as _units
 from aerun.use.opened import Opened, Run, opened
-from aerun.use.own import Some
+from aerun.use.own import SHOWN, Some, images_or_own, test_images
 
 MIDDLE = 0.05  # share of codes, or of the prior, that the decoded grid leaves out on each side
 
 
 def latent_map(
     run: Run,
-    images: Tensor,
+    images: Tensor | None = None,
     method: Method = "pca",
     *,
     labels: Tensor | None = None,
@@ -32,12 +32,16 @@ def latent_map(
     drawn: Tensor | None = None,
     seed: int = 0,
 ) -> Pixels:
-    """The codes of images[N,*shape] in two dimensions (``plane.project``), by class, or as the images themselves.
+    """The codes of images[N,*shape] in two dimensions (``plane.project``), by class, or as the images themselves. Of
+    2,000 of the run's test images with their classes, if none are given.
 
     ``drawn``: further codes [P,*code_shape], as ``sampling.sample_codes`` makes them, whose decoded images are drawn
     in. They are mapped together with the others: t-SNE places nothing afterwards.
     """
     run = opened(run)
+    if images is None:
+        own = test_images(run, SHOWN)
+        images, labels, classes = own.images, own.labels, own.classes
     codes = run.encode(images).flatten(1)
     count = len(codes)
     if drawn is not None:
@@ -79,28 +83,37 @@ def manifold_codes(run: Opened, images: Tensor | None, side: int) -> tuple[Tenso
 
 
 def manifold(run: Run, images: Tensor | None = None, side: int = 20) -> Pixels:
-    """What a code of two values decodes to, on a grid (``manifold_codes``): value 0 grows to the right, 1 upwards."""
+    """What a code of two values decodes to, on a grid (``manifold_codes``): value 0 grows to the right, 1 upwards.
+
+    Without a prior and without ``images`` over 2,000 of the run's test images.
+    """
     run = opened(run)
+    if run.code_size == 2 and not run.is_gaussian:
+        images = images_or_own(run, images)
     codes, columns, rows = manifold_codes(run, images, side)
     way = "quantiles of the prior" if run.is_gaussian else "between percentiles of the codes"
     title = f"Decoded codes, {way}, 5 to 95 %"
     return figures.manifold(_bytes(run.decode(codes)), columns, rows, title, "code unit")
 
 
-def active_units(run: Run, images: Tensor) -> Pixels:
-    """The KL divergence of each dimension of a Gaussian latent over images[N,*shape], and which are active."""
+def active_units(run: Run, images: Tensor | None = None) -> Pixels:
+    """The KL divergence of each dimension of a Gaussian latent over images[N,*shape] (2,000 of the run's test images,
+    if they are not given), and which are active."""
     run = opened(run)
-    found = _units.units(run, images)
-    if found.kl is None:
+    if not run.is_gaussian:
         raise ConfigError(f"{run.folder}: its latent is deterministic: no unit has a KL divergence")
+    found = _units.units(run, images_or_own(run, images))
+    assert found.kl is not None
     return figures.kl_bars(found.kl.numpy(), found.active.numpy(), found.order)
 
 
-def dictionary(run: Run, images: Tensor, rows: int = 24, top: int = 8) -> Pixels:
-    """Code units sorted by use, each with what it adds to an image and the ``top`` images that excite it most."""
+def dictionary(run: Run, images: Tensor | None = None, rows: int = 24, top: int = 8) -> Pixels:
+    """Code units sorted by use, each with what it adds to an image and the ``top`` images, of those given or of
+    2,000 of the run's test images, that excite it most."""
     run = opened(run)
     if run.autoencoder.input_shape[1:] != run.autoencoder.output_shape[1:] or not run.is_image:
         raise ConfigError(f"{run.folder}: its inputs and outputs are not images of one size, to be shown side by side")
+    images = images_or_own(run, images)
     found = _units.dictionary(run, images, rows, top)
     excited = np.stack([_bytes(images[row]) for row in found.images])
     return figures.dictionary(found.numbers, found.use.tolist(), found.features.float().numpy(), excited)

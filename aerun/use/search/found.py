@@ -10,6 +10,7 @@ import numpy as np
 
 from aerun.use.collection.thumbnails import thumbnail
 from aerun.use.sheet import Tile, blank, contact_sheet
+from aerun.use.words import counted
 
 if TYPE_CHECKING:
     from aerun.use.collection.thumbnails import Thumbnails
@@ -49,7 +50,9 @@ def groups_sheet(thumbnails: Thumbnails, pairs: Pairs, most: int) -> np.ndarray:
         if group is not groups[:most][-1]:
             tiles += [blank()] * (-len(tiles) % columns)
     pictures = sum(map(len, groups))
-    title = f"{pictures} near-duplicates in {len(groups)} groups" + f", {most} shown" * (len(groups) > most)
+    title = f"{counted(pictures, 'near-duplicate')} in {counted(len(groups), 'group')}" + f", {most} shown" * (
+        len(groups) > most
+    )
     return contact_sheet(tiles or [blank()], columns, title=title)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from aerun.errors import ConfigError
+from aerun.errors import ConfigError, DataError
 from aerun.progress import counting
-from aerun.use.collection.fingerprints import Fingerprints
+from aerun.use.collection.fingerprints import Fingerprints, load
 
 Metric = Literal["cosine", "euclidean"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
@@ -18,6 +20,7 @@ KINDS = ("exact", "hnsw")
 BLOCK = 1 << 24  # numbers of a block of distances
 SPARE = 16  # candidates beyond k, of which the nearest are chosen by distances in double precision
 MOST_PAIRS = 1_000_000
+log = logging.getLogger(__name__)
 
 
 class Neighbours(NamedTuple):
@@ -39,6 +42,7 @@ class Index:
     def __init__(self, codes: np.ndarray, metric: Metric = "cosine") -> None:
         if metric not in METRICS:
             raise ConfigError(f"metric={metric}: must be one of {', '.join(METRICS)}")
+        codes = _taken(codes, "the collection")
         self.metric, self.count = metric, len(codes)
         self.views = 1 if codes.ndim == 2 else codes.shape[1]
         self.codes = codes.reshape(-1, codes.shape[-1])
@@ -56,11 +60,25 @@ class Index:
 
     def query(self, queries: np.ndarray, k: int, excluded: Sequence[Sequence[int]] | None = None) -> Neighbours:
         """queries[Q,D], or of several views [Q,V,D] -> the k nearest of each, without the rows ``excluded`` for it."""
+        if k < 1:
+            raise ConfigError(f"k={k}: must be 1 or more")
+        queries = _taken(queries, "queries")
+        if queries.shape[-1] != self.codes.shape[1]:
+            raise DataError(
+                f"queries: codes of {queries.shape[-1]} values, those of the collection have {self.codes.shape[1]}"
+            )
         leave = excluded or [()] * len(queries)
         if queries.ndim == 3:
             return self._query_views(queries, k, leave)
         k = min(k, self.count - max(map(len, leave), default=0))
         rows, distances = np.empty((len(queries), k), np.int64), np.empty((len(queries), k))
+        if self.metric == "cosine" and len(empty := np.flatnonzero(~queries.any(1))):
+            log.warning(
+                "%d of %d codes to search for are all zeros and have no direction: their neighbours, all at cosine "
+                "distance 1, mean nothing; metric euclidean tells them apart",
+                len(empty),
+                len(queries),
+            )
         step = max(1, BLOCK // len(self.codes))
         for start in range(0, len(queries), step):
             part = slice(start, start + step)
@@ -87,7 +105,10 @@ class Index:
         nearness = self._prepared(queries) @ self._ready.T
         if self.metric == "euclidean":
             nearness = 2 * nearness - self._squares
-        for line in nearness:
+        for line, query in zip(nearness, queries, strict=True):
+            if self.metric == "cosine" and not query.any():  # all are as far: the first rows
+                yield np.arange(wanted)
+                continue
             yield np.argpartition(line, len(line) - wanted)[-wanted:] if wanted < len(line) else np.arange(len(line))
 
     def _nearest(
@@ -96,6 +117,19 @@ class Index:
         distances, pictures = exact_distances(query, self.codes[found], self.metric), found // self.views
         kept = ~np.isin(pictures, np.array(excluded, np.int64))
         return _best(pictures[kept], distances[kept], k)
+
+
+def _taken(codes: np.ndarray, what: str) -> np.ndarray:
+    """codes[N,D] or [N,V,D]. DataError for what is none, or has values that are not finite."""
+    codes = np.asarray(codes)
+    if codes.ndim not in (2, 3):
+        raise DataError(f"{what}: shape {list(codes.shape)}: must be codes [N,D], or of several views [N,V,D]")
+    bad = np.flatnonzero(~np.isfinite(codes).reshape(len(codes), -1).all(1))
+    if len(bad):
+        raise DataError(
+            f"{what}: {len(bad)} of {len(codes):,} codes have values that are not finite, first number {bad[0]}"
+        )
+    return codes
 
 
 def _best(rows: np.ndarray, distances: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +166,7 @@ def open_index(
 
 
 def search(
-    collection: Fingerprints | np.ndarray,
+    collection: Fingerprints | np.ndarray | str | os.PathLike[str],
     queries: np.ndarray,
     k: int = 12,
     *,
@@ -140,10 +174,15 @@ def search(
     index: str = "exact",
     excluded: Sequence[Sequence[int]] | None = None,
 ) -> Neighbours:
-    """The ``k`` nearest pictures of a collection (codes [N,D]) to each of the query codes [Q,D].
+    """The ``k`` nearest pictures of a collection (fingerprints, their file, or codes [N,D]) to each of the
+    query codes [Q,D].
 
     ``excluded``: for each query rows that do not count, such as its own. k larger than the collection is cut to it.
+    DataError for codes of different widths, or with values that are not finite; ConfigError for k below 1. Codes of
+    zeros have no direction: by cosine all are at distance 1 from them, in the order of rows, and a warning says so.
     """
+    if isinstance(collection, str | os.PathLike):
+        collection = load(Path(collection))
     return open_index(collection, metric, index).query(queries, k, excluded)
 
 
@@ -155,6 +194,8 @@ class Pairs(NamedTuple):
 
     def groups(self) -> list[list[int]]:
         """Rows that pairs connect, the largest group first: what is there in many copies is one of these."""
+        if not len(self.rows):
+            return []  # not every version of SciPy knows graphs without nodes
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
