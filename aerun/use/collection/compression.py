@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 EXACT = 100.0  # dB: of an image without any error, as everywhere here
 QUALITIES = (1, 95)
+PARTS = (2, 4, 8)  # of a picture's sides, in which it is kept where its poorest quality is larger than the codes
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def compression(run: Run, images: Tensor, *, value_bits: int = 8, most: int = 10
     """images[N,C,H,W], uint8 or in [0,1], of which at most ``most``, evenly spaced, are looked at.
 
     Reconstructions are rounded to bytes, as JPEG's and WebP's are. Both are given in one quality for all images: the
-    best whose mean size is no larger than the codes, or the poorest there is where even that is larger. JPEG's size is
+    best whose mean size is no larger than the codes; where even the poorest is larger, of the pictures scaled down to a
+    half, a quarter or an eighth and back up, the size with the best PSNR. JPEG's size is
     counted without its tables, which all images could share as they do the decoder.
     """
     from torch import from_numpy
@@ -71,7 +73,7 @@ def compression(run: Run, images: Tensor, *, value_bits: int = 8, most: int = 10
     rows = list[Row]()
     coders: list[tuple[str, Coder]] = [("JPEG", jpeg), ("WebP", webp)]
     with counting("forms", len(FORMS) * (1 + len(coders))) as bar:
-        known: dict[tuple[str, int], tuple[float, float, float]] = {}
+        known: Known = {}
         for form in FORMS:
             packed = pack(codes, form, value_bits)
             name = _named(form, value_bits)
@@ -85,7 +87,7 @@ def compression(run: Run, images: Tensor, *, value_bits: int = 8, most: int = 10
             rows.append(Row(name, packed.bytes_per_image, packed.shared_bytes, *quality))
             bar.update()
             for title, coder in coders:
-                row = nearest_below(title, coder, pixels, packed.bytes_per_image, known)
+                row = best_below(title, coder, pixels, packed.bytes_per_image, known)
                 rows.append(row)
                 bar.update()
     return Comparison(len(pixels), tuple(pixels.shape[1:]), decoder_bytes(run), rows)
@@ -94,9 +96,41 @@ def compression(run: Run, images: Tensor, *, value_bits: int = 8, most: int = 10
 Coder = Callable[[np.ndarray, int], tuple[int, np.ndarray]]
 
 
-def nearest_below(
-    title: str, coder: Coder, pixels: np.ndarray, size: float, known: dict[tuple[str, int], tuple[float, float, float]]
-) -> Row:
+Known = dict[tuple[str, int], tuple[float, float, float]]  # of a coder and its quality: bytes, PSNR, pooled PSNR
+
+
+def best_below(title: str, coder: Coder, pixels: np.ndarray, size: float, known: Known) -> Row:
+    """As ``nearest_below``; where nothing is as small as that, of smaller pictures the row with the best PSNR.
+
+    If those are larger, too, the row says so.
+    """
+    whole = nearest_below(title, coder, pixels, size, known)
+    if whole.size <= size:
+        return whole
+    smaller = [
+        (part, nearest_below(f"{title} of 1/{part}", scaled(coder, part), pixels, size, known))
+        for part in PARTS
+        if part <= min(pixels.shape[2:])
+    ]
+    fitting = [(row.psnr, part, row) for part, row in smaller if row.size <= size]
+    if not fitting:
+        return whole
+    _, part, row = max(fitting, key=lambda found: found[0])
+    return replace(row, name=title, note=f"1/{part} size, {row.note}")
+
+
+def scaled(coder: Coder, part: int) -> Coder:
+    """The coder of a picture whose sides are divided by ``part``; what comes back is scaled up (both bicubic)."""
+
+    def code(picture: np.ndarray, quality: int) -> tuple[int, np.ndarray]:
+        height, width = picture.shape[1:]
+        count, back = coder(_resized(picture, round(width / part), round(height / part)), quality)
+        return count, _resized(back, width, height)
+
+    return code
+
+
+def nearest_below(title: str, coder: Coder, pixels: np.ndarray, size: float, known: Known) -> Row:
     """The best quality whose mean size is at most ``size``, by bisection; the poorest if that is larger."""
 
     def at(quality: int) -> tuple[float, float, float]:
@@ -126,6 +160,14 @@ def webp(picture: np.ndarray, quality: int) -> tuple[int, np.ndarray]:
     """uint8 [C,H,W] -> bytes, and the picture that comes back."""
     content = _saved(picture, "webp", quality=quality)
     return len(content), _back(content, len(picture))
+
+
+def _resized(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """uint8 [C,H,W] in another size."""
+    from PIL import Image
+
+    channels = [Image.fromarray(channel).resize((width, height), Image.Resampling.BICUBIC) for channel in picture]
+    return np.stack([np.asarray(channel) for channel in channels])
 
 
 def _saved(picture: np.ndarray, format: str, **keys: int) -> bytes:
