@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+PAGED = {".tif", ".tiff"}
+ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", *PAGED}
 DEEP = ("I;16", "I;16B", "I;16L", "I")  # Pillow's modes of grey with more than 8 bits
 BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF, and a value of the second
 MEGA = 1e6
@@ -55,7 +56,9 @@ class Decoder:
             try:
                 if within is not None and path.is_symlink() and not path.resolve().is_relative_to(within):
                     raise ValueError("it links to a file outside the folder")
-                return self.decode(path, paged)
+                if path.suffix.lower() in PAGED and _has_pages(path):
+                    paged.append(path)
+                return self.decode(path)
             except Exception as error:  # damaged metadata make Pillow raise nearly anything
                 return error
 
@@ -75,13 +78,11 @@ class Decoder:
             others = f"; so with {len(paged) - 1} more" if len(paged) > 1 else ""
             log.warning("%s: has several pages, of which the first is taken%s", min(paged), others)
 
-    def decode(self, path: Path, paged: list[Path] | None = None) -> np.ndarray:
-        """The picture in a file as uint8 [channels, height, width]; ``paged`` gets those of several pages."""
+    def decode(self, path: Path) -> np.ndarray:
+        """The picture in a file, of several pages the first, as uint8 [channels, height, width]."""
         from PIL import Image
 
         with Image.open(path) as opened:
-            if paged is not None and has_pages(opened):
-                paged.append(path)
             return self.fitted(over_white(upright(opened)))
 
     def fitted(self, picture: Image.Image) -> np.ndarray:
@@ -159,6 +160,13 @@ def upright(picture: Image.Image) -> Image.Image:
     largest = 2 ** min(bits, 16) - 1
     grey = np.asarray(picture).astype(np.float64) * (65535 / largest)
     return Image.fromarray((65535 - grey if is_inverse else grey).round().clip(0, 65535).astype(np.uint16))
+
+
+def _has_pages(path: Path) -> bool:
+    from PIL import Image
+
+    with Image.open(path) as opened:
+        return has_pages(opened)
 
 
 def has_pages(picture: Image.Image) -> bool:

@@ -14,7 +14,6 @@ from aerun.arguments import Parser, count
 from aerun.errors import ConfigError
 from aerun.use.command import run_command, takes_run
 from aerun.use.outputs import refuse_existing, takes_overwrite
-from aerun.use.words import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +32,6 @@ EXAMPLES = """\
   %(prog)s outputs/RUN fingerprints.npz --duplicates auto --sheet twice.png --overwrite"""
 METRICS = ("cosine", "euclidean")
 KINDS = ("exact", "hnsw")
-SHOWN = 50  # pairs in the table
 SHEET_GROUPS = 40
 MOST_VIEWS = 10
 log = logging.getLogger(__name__)
@@ -107,6 +105,7 @@ def work(asked: argparse.Namespace) -> None:
 
     from aerun.use.opened import open_run
     from aerun.use.search.queries import queries
+    from aerun.use.search.told import plain, text
 
     run = open_run(asked.run, asked.device, asked.trust)
     fingerprints.refuse_other(run)
@@ -121,7 +120,7 @@ def work(asked: argparse.Namespace) -> None:
     elif wanted:
         found, answer["seconds"] = _searched(asked, fingerprints, wanted, metric)
     if found is not None:
-        answer["queries"] = _plain(fingerprints, wanted, found)
+        answer["queries"] = plain(fingerprints, wanted, found)
     if asked.duplicates is not None:
         pairs = _doubled(asked, run, fingerprints, metric, answer)
         answer["duplicates"] = [
@@ -181,49 +180,6 @@ def _doubled(
         if measured.warning:
             log.warning("%s", measured.warning)
     return duplicates(fingerprints, answer["threshold"], metric=metric)
-
-
-def _plain(fingerprints: Fingerprints, wanted: list[Query], found: Neighbours) -> list[dict[str, Any]]:
-    result = []
-    for query, rows, distances in zip(wanted, found.rows.tolist(), found.distances.tolist(), strict=True):
-        neighbours = [
-            {"file": fingerprints.names[row], "distance": distance} | _labelled(fingerprints, row)
-            for row, distance in zip(rows, distances, strict=True)
-        ]
-        result.append({"query": query.name, "in_collection": query.row >= 0, "neighbours": neighbours})
-    return result
-
-
-def _labelled(fingerprints: Fingerprints, row: int) -> dict[str, str]:
-    label = fingerprints.label(row)
-    return {"label": label} if label else {}
-
-
-def text(answer: dict[str, Any], k: int) -> str:
-    """What was found, as a table."""
-    lines = list[str]()
-    measure = answer.get("neighbours_by", answer["metric"])
-    for query in answer.get("queries", []):
-        lines += [query["query"], f"  {'rank':>4} {measure + ' distance':>18}  file"]
-        for rank, near in enumerate(query["neighbours"], 1):
-            lines.append(f"  {rank:>4} {near['distance']:>18.5f}  {near['file']}  {near.get('label', '')}".rstrip())
-    if "queries" in answer:
-        fewest = min(len(query["neighbours"]) for query in answer["queries"])
-        if fewest < k:
-            lines.append(f"-k {k}: the collection has no more than {fewest} others")
-        lines.append(
-            f"{len(answer['queries'])} searched among {answer['collection']:,} in {answer['seconds'] * 1000:.1f} ms"
-        )
-    if "duplicates" in answer:
-        pairs = answer["duplicates"]
-        lines.append(
-            f"{counted(len(pairs), 'pair')} within {answer['metric']} distance {answer['threshold']:.3g}, "
-            f"{counted(sum(map(len, answer['groups'])), 'picture')} in {counted(len(answer['groups']), 'group')}"
-        )
-        lines += [f"  {pair['distance']:>10.5f}  {'  '.join(pair['files'])}" for pair in pairs[:SHOWN]]
-        if len(pairs) > SHOWN:
-            lines.append(f"  and {len(pairs) - SHOWN:,} more: --json lists all, and the groups")
-    return "\n".join(lines)
 
 
 def _drawn(
