@@ -32,7 +32,7 @@ from aerun.use.search import cropped, near
 from aerun.use.search import found as found_sheets
 from aerun.use.search.cropped import pixel_distances
 from aerun.use.search.index import KINDS, METRICS, Pairs, exact_distances
-from aerun.use.search.near import near_threshold
+from aerun.use.search.near import nearness
 from aerun.use.search.queries import queries
 from aerun.use.sheet import Tile
 
@@ -239,7 +239,7 @@ def test_what_is_there_twice(
     call(search, *words)
     answer = json.loads(capsys.readouterr().out)
     assert answer["duplicates"][0]["files"] == ["even/4.png", "odd/again.png"]
-    assert answer["threshold"] == near_threshold(run, load(fingerprints)) > 0
+    assert answer["threshold"] == nearness(run, load(fingerprints)).threshold > 0
     call(search, run.folder, fingerprints, "--duplicates", "1e-9", "--metric", "euclidean")
     assert "1 pair within euclidean distance 1e-09, 2 pictures in 1 group" in capsys.readouterr().out
 
@@ -444,12 +444,12 @@ def test_links_need_files(run: Opened, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="links need the files of a folder"):
         call(organise, run.folder, tmp_path / "loose.npz", "-o", tmp_path / "c", "--links")
     with pytest.raises(DataError, match="no folder is known where their pictures are"):
-        near_threshold(run, made)
+        nearness(run, made)
 
 
 def test_a_near_duplicate_is_as_near_as_a_copy(run: Opened, tmp_path: Path) -> None:
     made = embed_split(run, "test")
-    apart = near_threshold(run, made)
+    apart = nearness(run, made).threshold
     random = np.random.default_rng(1).integers(0, len(made), (2, 5000))
     others = exact_distances(made.codes[random[0]], made.codes[random[1]], "cosine")
     assert 0 < apart < np.quantile(others, 0.01)

@@ -55,11 +55,6 @@ class Nearness:
         )
 
 
-def near_threshold(run: Opened, fingerprints: Fingerprints, metric: Metric = "cosine") -> float:
-    """The distance that ``--duplicates auto`` takes: see ``nearness``."""
-    return nearness(run, fingerprints, metric).threshold
-
-
 def nearness(run: Opened, fingerprints: Fingerprints, metric: Metric = "cosine") -> Nearness:
     """The distance within which nine of ten pictures are from their own copy of half the size, kept as JPEG of quality
     75; over 256 of the collection. Of a run's own data, which are small already, the copy is not made smaller.
