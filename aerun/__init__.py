@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from aerun.errors import AerunError, ConfigError, DataError, DivergedError
 
 if TYPE_CHECKING:
-    from aerun.doctor.folder import diagnose, diagnose_model
-    from aerun.trained import load
+    from aerun.runs.diagnose import diagnose, diagnose_model
+    from aerun.runs.reopen import load
     from aerun.use.clusters.organise import organise
     from aerun.use.collection.embed import embed
     from aerun.use.denoising.clean import denoise
-    from aerun.use.elsewhere.export import export
+    from aerun.use.export.export import export
     from aerun.use.generation.generate import arithmetic, interpolate, samples, traverse
     from aerun.use.maps.latent import active_units, dictionary, empty_regions, latent_map, manifold
     from aerun.use.search.cropped import search_cropped
@@ -54,15 +54,15 @@ FUNCTIONS = {
     "active_units": "aerun.use.maps.latent",
     "arithmetic": "aerun.use.generation.generate",
     "denoise": "aerun.use.denoising.clean",
-    "diagnose": "aerun.doctor.folder",
-    "diagnose_model": "aerun.doctor.folder",
+    "diagnose": "aerun.runs.diagnose",
+    "diagnose_model": "aerun.runs.diagnose",
     "dictionary": "aerun.use.maps.latent",
     "embed": "aerun.use.collection.embed",
     "empty_regions": "aerun.use.maps.latent",
-    "export": "aerun.use.elsewhere.export",
+    "export": "aerun.use.export.export",
     "interpolate": "aerun.use.generation.generate",
     "latent_map": "aerun.use.maps.latent",
-    "load": "aerun.trained",
+    "load": "aerun.runs.reopen",
     "manifold": "aerun.use.maps.latent",
     "organise": "aerun.use.clusters.organise",
     "samples": "aerun.use.generation.generate",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from aerun.spec import NonNegative, Range
-from aerun.terms import Penalty
+from aerun.config.schema import NonNegative, Range
+from aerun.contracts import Penalty
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -65,7 +65,7 @@ class ImportanceWeighted:
 
     The bound L_k = E log 1/k sum_i p(x, z_i) / q(z_i | x) of Burda, Grosse & Salakhutdinov 2016, "Importance Weighted
     Autoencoders" (arXiv:1509.00519), equation 8, with p(z) the standard normal; k = 1 is the evidence lower bound,
-    its KL divergence estimated by the sample. ``aerun.objective`` puts it together.
+    its KL divergence estimated by the sample. ``aerun.core.objective`` puts it together.
     """
 
     samples: Annotated[int, Range(1, 100_000)]

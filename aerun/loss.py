@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from aerun.spec import OpenProbability, Positive
+from aerun.config.schema import OpenProbability, Positive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,7 +116,7 @@ class MSEWithSSIM(_Loss):
     """Squared error + ``weight`` (1 - similarity), of images [C,H,W] in [0,1].
 
     ``measure``: ``ssim`` is structural similarity in 11x11 windows, ``ms_ssim`` that over as many scales as the image
-    holds (``aerun.similarity``). It keeps edges and contrasts that squared error alone gives up; the squared error ends
+    holds (``aerun.base.ssim``). It keeps edges and contrasts that squared error alone gives up; the squared error ends
     a little higher for it.
     """
 
@@ -126,14 +126,14 @@ class MSEWithSSIM(_Loss):
     needs_unit_range = True
 
     def check_shape(self, shape: Sequence[int]) -> None:
-        from aerun.similarity import check_size
+        from aerun.base.ssim import check_size
 
         check_size(shape)
 
     def _mean(self, prediction: Tensor, target: Tensor) -> Tensor:
         from torch.nn.functional import mse_loss
 
-        from aerun.similarity import ms_ssim, ssim
+        from aerun.base.ssim import ms_ssim, ssim
 
         similarity = ms_ssim if self.measure == "ms_ssim" else ssim
         return mse_loss(prediction, target) + self.weight * (1 - similarity(prediction, target).mean())

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from aerun.config.schema import Decay, NonNegative, Positive
 from aerun.errors import ConfigError
-from aerun.spec import Decay, NonNegative, Positive
 
 if TYPE_CHECKING:
     from torch.nn import Parameter

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Any
 
-from aerun.spec import Count, Decay, NonNegative, NonNegativeInt, OpenProbability
+from aerun.config.schema import Count, Decay, NonNegative, NonNegativeInt, OpenProbability
 
 
 class Scheduler:

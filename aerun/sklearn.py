@@ -19,14 +19,15 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from aerun.compose import compose_words
-from aerun.console import explain
+from aerun.config.compose import compose_words
+from aerun.config.explain import explain
+from aerun.config.parse import parse
+from aerun.config.settings import Settings
 from aerun.dataset.given import given
 from aerun.errors import ConfigError
-from aerun.settings import Settings, parse
 
 if TYPE_CHECKING:
-    from aerun.autoencoder import Autoencoder as Model
+    from aerun.core.autoencoder import Autoencoder as Model
 
 Option = str | Mapping[str, Any]
 GROUPS = ("model", "latent", "sparsity", "noise", "loss", "optimizer", "scheduler")
@@ -109,7 +110,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if not isinstance(seed, int | np.integer) or isinstance(seed, bool):
             seed = check_random_state(seed).randint(2**31 - 1)
         config, settings, words = self._settings(int(seed))
-        from aerun.fitting import fit
+        from aerun.runs.fit import fit
 
         # Torch shares memory with the array: it must be its own to write, and in order.
         images = np.require(rows, requirements=["C", "W"]).reshape(-1, *shape)
@@ -262,8 +263,8 @@ def _rebuilt(config: Mapping[str, Any], shape: Sequence[int], weights: Mapping[s
     """The model of a pickle, on its device where that is here."""
     import torch
 
-    from aerun.device import choose_device
-    from aerun.trained import of_shape
+    from aerun.base.device import choose_device
+    from aerun.runs.reopen import of_shape
 
     with torch.random.fork_rng(()):
         model = of_shape(parse(config), {"input_shape": shape, "output_shape": shape})

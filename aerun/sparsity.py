@@ -14,9 +14,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from aerun.activation import activation
-from aerun.spec import Activation, Count, Fraction, NonNegative, OpenProbability
-from aerun.terms import Penalty
+from aerun.base.activation import activation
+from aerun.config.schema import Activation, Count, Fraction, NonNegative, OpenProbability
+from aerun.contracts import Penalty
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,4 +1,4 @@
-"""How a run trains: the settings; ``aerun.loop`` does it."""
+"""How a run trains: the settings; ``aerun.training.loop`` does it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from aerun.spec import Count, NonNegative, NonNegativeInt, Positive, Range
+from aerun.config.schema import Count, NonNegative, NonNegativeInt, Positive, Range
 
 if TYPE_CHECKING:
-    from aerun.checkpoint import Checkpointer, Progress
-    from aerun.report import Report
-    from aerun.signals import StopSignals
-    from aerun.step import Parts
-    from aerun.tracking import Tracker
+    from aerun.base.signals import StopSignals
+    from aerun.runs.pictures import Report
+    from aerun.runs.tracking import Tracker
+    from aerun.training.checkpoint import Checkpointer
+    from aerun.training.parts import Parts
+    from aerun.training.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +67,8 @@ class Joint:
         stop: StopSignals,
         watch: Callable[[int, Mapping[str, float]], None] | None = None,
     ) -> Progress:
-        """Train from where ``progress`` stands to the end; see ``aerun.loop.Loop.run``."""
-        from aerun.loop import Loop
+        """Train from where ``progress`` stands to the end; see ``aerun.training.loop.Loop.run``."""
+        from aerun.training.loop import Loop
 
         return Loop(self, parts, progress, tracker, report, checkpoints, stop, watch).run()
 
@@ -78,7 +79,7 @@ class Joint:
 
 @dataclass(frozen=True, kw_only=True)
 class Greedy(Joint):
-    """One layer pair after the other, outermost first, then all of them: ``aerun.greedy``.
+    """One layer pair after the other, outermost first, then all of them: ``aerun.training.greedy``.
 
     Stage i trains the autoencoder of the outermost i pairs for ``stage_epochs`` (a number, or one a stage), with the
     earlier pairs held fast where ``freeze_earlier``, and with a new optimizer: the run's, but for what
@@ -110,8 +111,8 @@ class Greedy(Joint):
         stop: StopSignals,
         watch: Callable[[int, Mapping[str, float]], None] | None = None,
     ) -> Progress:
-        """Train the stages, from where ``progress`` stands to the end; see ``aerun.greedy.LayerByLayer.run``."""
-        from aerun.greedy import LayerByLayer
+        """Train the remaining stages; see ``aerun.training.greedy.LayerByLayer.run``."""
+        from aerun.training.greedy import LayerByLayer
 
         assert parts.stages is not None
         return LayerByLayer(self, parts.stages, progress, tracker, report, checkpoints, stop, watch).run()

@@ -64,9 +64,9 @@ def filtered(config: dict[str, Any]) -> dict[str, tuple[str, float]]:
     """Setting and test PSNR of each filter on the very images that the run was tested on."""
     import torch
 
-    from aerun.dataset.base import Split
-    from aerun.evaluation import corrupted_batches
-    from aerun.settings import parse
+    from aerun.config.parse import parse
+    from aerun.dataset.data import Split
+    from aerun.metrics.evaluation import corrupted_batches
 
     settings = parse(config)
     data = settings.dataset.load(torch.device("cpu"))

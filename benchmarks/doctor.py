@@ -18,8 +18,8 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from aerun.doctor.folder import Diagnosis, diagnose  # noqa: E402
-from aerun.runfolder import read_overrides, read_status  # noqa: E402
+from aerun.runs.diagnose import Diagnosis, diagnose  # noqa: E402
+from aerun.runs.folder import read_overrides, read_status  # noqa: E402
 from benchmarks.doctor_runs import COMMON, HEALTHY, SICK, Case  # noqa: E402
 from benchmarks.machine import processor  # noqa: E402
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from aerun.dataset.base import Arrays, Data, Split
+    from aerun.dataset.data import Arrays, Data, Split
     from aerun.model.spec import Codec, Shape
 
 
@@ -34,7 +34,7 @@ class Averaged(FashionMNISTMini):
     """Each target is the mean of all of them."""
 
     def load(self, device: torch.device) -> Data:
-        from aerun.dataset.base import as_float
+        from aerun.dataset.data import as_float
 
         return _with_targets(
             super().load(device),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from aerun.conf import conf_dir
+from aerun.base.conf import conf_dir
 
 
 def composed(commands: Iterable[Sequence[str]]) -> list[dict[str, Any]]:
@@ -14,7 +14,7 @@ def composed(commands: Iterable[Sequence[str]]) -> list[dict[str, Any]]:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
-    from aerun.compose import run_config
+    from aerun.config.compose import run_config
 
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -23,8 +23,8 @@ def composed(commands: Iterable[Sequence[str]]) -> list[dict[str, Any]]:
 
 def finished(sweep: Path, configs: Iterable[dict[str, Any]]) -> list[tuple[Path, dict[str, Any]] | None]:
     """Of each configuration the run folder and summary in the sweep's folder; None where it has not finished there."""
-    from aerun.identity import identity
-    from aerun.runfolder import read_summary
+    from aerun.config.identity import identity
+    from aerun.runs.folder import read_summary
     from aerun.sweep.index import read_index
 
     index = read_index(sweep)

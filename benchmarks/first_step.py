@@ -11,7 +11,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from aerun.cli import main
+from aerun.cli.train import main
 from aerun.trainer import Joint
 
 fit = Joint.fit
@@ -19,7 +19,7 @@ fit = Joint.fit
 
 def watched(*given: Any, **named: Any) -> Any:
     """Joint.fit, by which time torch has been imported, with a loop whose step is the only one."""
-    from aerun import loop
+    from aerun.training import loop
 
     made = loop.make_step
 

@@ -24,7 +24,7 @@ def mark(out: Path, places: Mapping[str, str]) -> None:
     """Test pictures of the run of scans: as they are in out/clean, with its own marks in out/dirty."""
     import torch
 
-    from aerun.settings import parse
+    from aerun.config.parse import parse
     from aerun.use.denoising.scans import read_scan
     from aerun.use.opened import open_run
     from aerun.use.pictures import as_bytes, write_picture

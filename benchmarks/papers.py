@@ -95,7 +95,7 @@ def configurations(row: Row, seeds: int) -> list[dict[str, Any]]:
 
 def absent(config: dict[str, Any]) -> str | None:
     """How to get the data set, where its files are not here."""
-    from aerun.settings import parse
+    from aerun.config.parse import parse
 
     dataset = parse(config).dataset
     folder = getattr(dataset, "folder", "")
@@ -104,7 +104,7 @@ def absent(config: dict[str, Any]) -> str | None:
 
 def measured(row: Row, configs: Sequence[dict[str, Any]], outputs: Path) -> Measured | None:
     """The finished runs of just these configurations; None where there is none."""
-    from aerun.runfolder import SUMMARY
+    from aerun.runs.folder import SUMMARY
 
     found = dict(pair for pair in finished(outputs / f"papers_{row.name}", configs) if pair is not None)
     if not found:
@@ -116,7 +116,7 @@ def measured(row: Row, configs: Sequence[dict[str, Any]], outputs: Path) -> Meas
 
 def device(folder: Path) -> str:
     """What a run was computed on, and how much of it it had."""
-    from aerun.runfolder import ENVIRONMENT
+    from aerun.runs.folder import ENVIRONMENT
 
     try:
         about = json.loads((folder / ENVIRONMENT).read_text())
@@ -202,7 +202,7 @@ def _shown(docs: Path) -> list[str]:
 
 def keep_pictures(row: Row, found: Measured, docs: Path = PAGE.parent) -> None:
     """Copy the figures that the page shows from the first run's folder."""
-    from aerun.runfolder import FIGURES
+    from aerun.runs.folder import FIGURES
 
     for figure, _ in row.pictures:
         source = (found.folder or Path()) / FIGURES / f"{figure}.png"

@@ -24,8 +24,7 @@ import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from aerun.lean import eager_step  # noqa: E402
-from aerun.memory import keep_freed_memory  # noqa: E402
+from aerun.base.speed import eager_step, keep_freed_memory  # noqa: E402
 from benchmarks.machine import circumstances, last_core  # noqa: E402
 from benchmarks.page import write_section  # noqa: E402
 from benchmarks.rounds import interleave, paired, spread, table  # noqa: E402

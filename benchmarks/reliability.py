@@ -32,8 +32,8 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     import hydra
     from hydra import initialize_config_dir
 
-    from aerun.compose import run_config
-    from aerun.conf import conf_dir
+    from aerun.base.conf import conf_dir
+    from aerun.config.compose import run_config
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return run_config(hydra.compose("train", overrides=list(overrides)))

@@ -65,8 +65,8 @@ def main() -> int:
     arguments = parser.parse_args()
     import torch
 
-    from aerun.progress import counting
-    from aerun.settings import parse
+    from aerun.base.progress_bar import counting
+    from aerun.config.parse import parse
     from aerun.use.denoising.clean import denoise
     from aerun.use.denoising.rivals import Scores, add_all, filters
     from aerun.use.denoising.scans import read_scan

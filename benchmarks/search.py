@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from aerun.arguments import Parser, count
-from aerun.use.command import run_command
+from aerun.base.arguments import Parser, count
+from aerun.cli.command import run_command
 from benchmarks.machine import circumstances
 from benchmarks.page import write_section
 

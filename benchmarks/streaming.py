@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from aerun.batches import Batch
+    from aerun.dataset.data import Batch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -84,12 +84,12 @@ def prepared(folder: Path, model: str, limit: int | None) -> tuple[Any, Iterator
     import torch
     from hydra.core.global_hydra import GlobalHydra
 
-    from aerun.build import build_parts, prepare
-    from aerun.compose import run_config
-    from aerun.conf import conf_dir
-    from aerun.settings import parse
-    from aerun.step import make_step
-    from aerun.streaming import batches
+    from aerun.base.conf import conf_dir
+    from aerun.config.compose import run_config
+    from aerun.config.parse import parse
+    from aerun.training.build import build_parts, prepare
+    from aerun.training.step import make_step
+    from aerun.training.streaming import batches
 
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):

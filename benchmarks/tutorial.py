@@ -23,8 +23,8 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from aerun.conf import conf_dir  # noqa: E402
-from aerun.runfolder import ENVIRONMENT, FIGURES, PROBES  # noqa: E402
+from aerun.base.conf import conf_dir  # noqa: E402
+from aerun.runs.folder import ENVIRONMENT, FIGURES, PROBES  # noqa: E402
 from benchmarks.finished import composed, finished  # noqa: E402
 from benchmarks.machine import processor  # noqa: E402
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from aerun.cli import compare_main
+from aerun.cli.compare import compare_main
 
 if __name__ == "__main__":
     compare_main()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from aerun.use.commands.denoise import main
+from aerun.cli.denoise import main
 
 if __name__ == "__main__":
     main()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from aerun.cli import evaluate_main
+from aerun.cli.evaluate import evaluate_main
 
 if __name__ == "__main__":
     evaluate_main()

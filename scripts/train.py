@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from aerun.cli import main
+from aerun.cli.train import main
 
 # Hydra's tab completion looks for the text @hydra.main in this file; the decorated function is aerun.cli.train.
 if __name__ == "__main__":

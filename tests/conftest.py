@@ -30,8 +30,8 @@ def compose() -> Callable[[Sequence[str]], dict[str, Any]]:
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    from aerun.compose import run_config
-    from aerun.conf import conf_dir
+    from aerun.base.conf import conf_dir
+    from aerun.config.compose import run_config
 
     def composed(overrides: Sequence[str]) -> dict[str, Any]:
         GlobalHydra.instance().clear()

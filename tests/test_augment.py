@@ -11,11 +11,11 @@ import pytest
 import torch
 import yaml
 
+from aerun.base.images import zoomed
+from aerun.config.parse import parse
 from aerun.dataset.augment import Augment
 from aerun.errors import ConfigError
-from aerun.experiment import run
-from aerun.geometry import zoomed
-from aerun.settings import parse
+from aerun.runs.run import run
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 
@@ -82,7 +82,7 @@ def test_a_run_sees_other_images_in_every_epoch_and_is_evaluated_on_the_same(com
 
 
 def test_a_run_that_began_before_there_were_these_keys_is_the_same(compose: Compose, tmp_path: Path) -> None:
-    from aerun.experiment import claim
+    from aerun.runs.run import claim
 
     config = compose(["dataset=random"])
     (tmp_path / "config.yaml").write_text(

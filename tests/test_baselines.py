@@ -14,10 +14,10 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression
 from torch import Tensor
 
-from aerun import baselines as module
-from aerun.baselines import baselines, linear_filter, principal_components
 from aerun.dataset import MNIST, Data, FashionMNIST, FashionMNISTMini, Split
-from aerun.evaluation import corrupted_batches
+from aerun.metrics import baselines as module
+from aerun.metrics.baselines import baselines, linear_filter, principal_components
+from aerun.metrics.evaluation import corrupted_batches
 from aerun.noise import Gaussian, Masking, NoNoise, SaltPepper
 from tests.keys import PLAIN
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from aerun.build import build_parts
-from aerun.dataset.base import Data, Split
-from aerun.objective import objective
-from aerun.settings import parse
+from aerun.config.parse import parse
+from aerun.core.objective import objective
+from aerun.dataset.data import Data, Split
+from aerun.training.build import build_parts
 from benchmarks.contestants.bound import step_flops
 from benchmarks.contestants.nets import MODELS, build
 from benchmarks.contestants.task import read_images

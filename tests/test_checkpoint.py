@@ -17,9 +17,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, NAdam, Optimizer, RMSprop
 
-from aerun.checkpoint import Progress, load, load_model, save
 from aerun.errors import DataError, StorageError
 from aerun.model import FullyConnected
+from aerun.training.checkpoint import load, load_model, save
+from aerun.training.progress import Progress
 
 
 class Halving(Optimizer):

@@ -147,7 +147,7 @@ def test_a_grid_runs_each_job_in_a_folder_of_its_own(train: Train, tmp_path: Pat
     ],
 )
 def test_flags_may_stand_anywhere(words: str, expected: str) -> None:
-    from aerun.console import flags_first
+    from aerun.cli.console import flags_first
 
     assert flags_first(words.split()) == expected.split()
 

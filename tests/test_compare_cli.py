@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aerun.compare.cli import compare_runs
+from aerun.cli.compare import compare_runs
 from tests.runs import write_run, write_sweep
 
 Train = Callable[..., subprocess.CompletedProcess[str]]
@@ -151,8 +151,8 @@ def test_damage_is_a_warning_beside_the_table(grid: Path) -> None:
 @pytest.fixture(scope="module")
 def real(compose: Callable[[Sequence[str]], dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One real run's folder."""
-    from aerun.experiment import run
-    from aerun.settings import parse
+    from aerun.config.parse import parse
+    from aerun.runs.run import run
 
     folder = tmp_path_factory.mktemp("real") / "run"
     config = compose([*TINY, "trainer.device=cpu", "trainer.threads=1"])
@@ -177,7 +177,7 @@ def test_a_thousand_runs_in_less_than_five_seconds_without_torch(real: Path, tmp
         summary["test"]["mse"] = 0.01 + number / 1e5
         (folder / "summary.json").write_text(json.dumps(summary))
     code = (
-        "import sys; sys.argv = ['compare', sys.argv[1]]; from aerun.cli import compare_main; compare_main()\n"
+        "import sys; sys.argv = ['compare', sys.argv[1]]; from aerun.cli.train import compare_main; compare_main()\n"
         "print(*[name for name in ('torch', 'numpy', 'matplotlib', 'PIL') if name in sys.modules], file=sys.stderr)"
     )
     began = time.perf_counter()
@@ -228,7 +228,7 @@ def test_the_probes_are_what_the_trained_model_makes_of_the_first_test_images(re
 def test_the_probes_file_depends_on_nothing_but_the_images(
     real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aerun.tracking import Tracker
+    from aerun.runs.tracking import Tracker
 
     with np.load(real / "probes.npz") as probes:
         arrays = {name: probes[name] for name in ("inputs", "noisy", "targets", "reconstructions")}

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from aerun.base.lock import FolderLock
 from aerun.compare import Run, collect
 from aerun.errors import ConfigError, DataError
-from aerun.lock import FolderLock
 from tests.runs import write_run, write_sweep
 
 
@@ -84,7 +84,7 @@ def test_a_running_run_is_interrupted_once_nobody_holds_it(tmp_path: Path) -> No
 def test_a_run_whose_process_was_killed_is_interrupted(tmp_path: Path) -> None:
     write_run(tmp_path / "a", state="running")
     code = (
-        "import sys, time; from pathlib import Path; from aerun.lock import FolderLock\n"
+        "import sys, time; from pathlib import Path; from aerun.base.lock import FolderLock\n"
         "with FolderLock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "a")], stdout=subprocess.PIPE)

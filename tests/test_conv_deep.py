@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aerun.batches import Batch
-from aerun.build import build_parts
-from aerun.dataset.base import Data, Split
+from aerun.config.parse import parse
+from aerun.core.nested import nested
+from aerun.dataset.data import Batch, Data, Split
 from aerun.errors import ConfigError
-from aerun.layerwise import nested
 from aerun.model import DeepConvolutional
-from aerun.settings import parse
-from aerun.step import make_step
+from aerun.training.build import build_parts
+from aerun.training.step import make_step
 
 COMMON: dict[str, Any] = {
     "activation": "relu",

@@ -11,19 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from aerun.autoencoder import Result
-from aerun.baselines import baselines
-from aerun.batches import first
-from aerun.build import build_parts
-from aerun.dataset.base import Data
+from aerun.config.parse import parse
+from aerun.core.autoencoder import Result
 from aerun.dataset.binary import binarised, drawn
+from aerun.dataset.data import Data, first
 from aerun.dataset.rows import Rows
 from aerun.errors import ConfigError
-from aerun.evaluation import corrupted_batches
+from aerun.metrics.baselines import baselines
+from aerun.metrics.evaluation import corrupted_batches
 from aerun.noise import NoNoise
-from aerun.settings import parse
-from aerun.step import make_step
 from aerun.sweep.share import mapped, share
+from aerun.training.build import build_parts
+from aerun.training.step import make_step
 from tests.test_dataset_parts import load
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from aerun.dataset import Data, Dataset, as_float, memory
-from aerun.dataset.base import Arrays
+from aerun.dataset.data import Arrays
 from aerun.errors import ConfigError, DataError
 from tests.keys import PLAIN
 

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from aerun import build, precision
-from aerun.batches import first
-from aerun.device import default_threads, physical_cores, processor_quota
+from aerun.base import precision
+from aerun.base.device import default_threads, physical_cores, processor_quota
+from aerun.config.parse import parse
+from aerun.dataset.data import first
 from aerun.errors import ConfigError
-from aerun.settings import parse
+from aerun.training import build
 
 Compose = Callable[..., dict[str, Any]]
 
@@ -68,9 +69,9 @@ def test_without_a_quota_there_is_no_limit(tmp_path: Path) -> None:
 
 def test_threads_are_no_more_than_the_quota_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("aerun.device.physical_cores", lambda: 8)
+    monkeypatch.setattr("aerun.base.device.physical_cores", lambda: 8)
     for quota, threads in ((2.5, 2), (0.5, 1), (math.inf, 8)):
-        monkeypatch.setattr("aerun.device.processor_quota", lambda quota=quota: quota)
+        monkeypatch.setattr("aerun.base.device.processor_quota", lambda quota=quota: quota)
         assert default_threads() == threads
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert default_threads() == 3

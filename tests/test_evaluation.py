@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aerun.autoencoder import Autoencoder
+from aerun.core.autoencoder import Autoencoder
 from aerun.dataset import Split, as_float
-from aerun.evaluation import corrupted_batches, evaluate
 from aerun.latent import Deterministic
 from aerun.latent import Gaussian as GaussianLatent
 from aerun.loss import MAE, MSE
+from aerun.metrics.evaluation import corrupted_batches, evaluate
 from aerun.noise import Gaussian, Masking, NoNoise
 from aerun.sparsity import L1, NoSparsity
 

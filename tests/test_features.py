@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from aerun import figures
-from aerun.autoencoder import Autoencoder
-from aerun.build import build_autoencoder
-from aerun.dataset.base import Data, Split
-from aerun.features import features
+from aerun.config.parse import parse
+from aerun.core.autoencoder import Autoencoder
+from aerun.core.features import features
+from aerun.dataset.data import Data, Split
 from aerun.noise import Masking
-from aerun.report import Report
-from aerun.settings import parse
-from aerun.tracking import Tracker
+from aerun.runs.pictures import Report
+from aerun.runs.tracking import Tracker
+from aerun.training.build import build_autoencoder
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 

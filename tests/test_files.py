@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from aerun.base.files import replacing, write_text
 from aerun.errors import StorageError
-from aerun.files import replacing, write_text
 
 
 def names(folder: Path) -> list[str]:

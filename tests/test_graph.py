@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from aerun import build
-from aerun.batches import Resident
+from aerun.config.parse import parse
 from aerun.errors import ConfigError
-from aerun.graph import WARM, Recorded, record_on_cuda, wants_recording
-from aerun.settings import parse
-from aerun.step import Parts, Rates, Update, make_step
+from aerun.training import build
+from aerun.training.batches import Resident
+from aerun.training.cuda_graph import WARM, Recorded, record_on_cuda, wants_recording
+from aerun.training.parts import Parts, Update
+from aerun.training.step import Rates, make_step
 
 Compose = Callable[..., dict[str, Any]]
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -118,7 +119,7 @@ def test_copies_into_and_out_of_recorded_memory_change_nothing(
     settings, recorded = make_parts(compose, words, "cpu")
     run_again.parameters = list(recorded.autoencoder.parameters())  # type: ignore[attr-defined]
     run_again.optimizer = recorded.optimizer  # type: ignore[attr-defined]
-    monkeypatch.setattr("aerun.step.record_on_cuda", run_again)
+    monkeypatch.setattr("aerun.training.step.record_on_cuda", run_again)
     told, _ = train(settings, recorded, graph="auto")
     assert told == expected
     if "optimizer=sgd" not in words:  # whose update is not recorded

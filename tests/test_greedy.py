@@ -15,15 +15,16 @@ from safetensors.torch import load_file
 from torch import nn
 
 import aerun
-from aerun import build
-from aerun.autoencoder import untie
 from aerun.compare import Question, collect, compare
+from aerun.config.parse import parse
+from aerun.core.autoencoder import untie
+from aerun.core.nested import freeze, hold, nested
 from aerun.errors import AerunError
-from aerun.experiment import run
-from aerun.layerwise import freeze, hold, nested, take_over
-from aerun.settings import parse
-from aerun.step import Parts
-from aerun.trained import reevaluate
+from aerun.runs.init_from import take_over
+from aerun.runs.reopen import reevaluate
+from aerun.runs.run import run
+from aerun.training import build
+from aerun.training.parts import Parts
 from tests.faults.kills import contents, differences, finish, start
 from tests.runs import write_run
 
@@ -299,7 +300,7 @@ def test_a_run_killed_as_it_renames_a_file_ends_as_the_undisturbed_one(
     compose: Compose, tmp_path: Path, kind: str, points: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every renaming commits something: checkpoints amid stages, at their ends and beginnings, and what stages keep."""
-    monkeypatch.setattr("aerun.checkpoint.SOON", 0.0)
+    monkeypatch.setattr("aerun.training.checkpoint.SOON", 0.0)
     config = compose([*SMALL, *KILLED[kind], "checkpoint.every_minutes=0.000001"])
     assert finish(start(config, tmp_path / "reference")) == 0
     expected, failed = contents(tmp_path / "reference"), []
@@ -321,7 +322,7 @@ def test_layers_of_a_finished_run_are_taken_over_as_far_as_they_correspond(
     parts = parts_of(compose)
     own = {name: value.detach().clone() for name, value in parts.autoencoder.named_parameters()}
     caplog.clear()
-    with caplog.at_level("INFO", "aerun.layerwise"):
+    with caplog.at_level("INFO", "aerun.core.nested"):
         take_over(source, parts.autoencoder)
     assert caplog.messages == [
         f"from {source}: encoder.1, decoder.4; initialised: encoder.3, encoder.5, decoder.2, decoder.0"

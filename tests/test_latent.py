@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Laplace, Normal, kl_divergence
 
-from aerun.autoencoder import Autoencoder
+from aerun.core.autoencoder import Autoencoder
+from aerun.core.objective import objective
 from aerun.latent import Deterministic, Gaussian, ImportanceWeighted
 from aerun.loss import BCE, MAE, MSE
-from aerun.objective import objective
 from aerun.sparsity import L1, NoSparsity
 
 SHAPE, CODE, BATCH = (1, 6, 5), 4, 7

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from aerun.lean import eager_step, spare_compiler
+from aerun.base.speed import eager_step, spare_compiler
 from tests.test_optimizer import model, optimizers, settings, torch_class
 
 HEAVY = ("torch._dynamo", "torch._inductor", "torchvision", "matplotlib", "sklearn", "scipy", "sympy")
@@ -68,8 +68,8 @@ def test_the_compilers_mark_can_be_taken_off_again() -> None:
 def test_the_first_step_needs_neither_the_compiler_nor_torchvision_nor_matplotlib(tmp_path: Path) -> None:
     code = f"""
 import os, sys
-import aerun.step
-made = aerun.step.make_step
+import aerun.training.step
+made = aerun.training.step.make_step
 def make_step(*arguments, **keywords):
     step = made(*arguments, **keywords)
     def first(batch, number):
@@ -77,8 +77,8 @@ def make_step(*arguments, **keywords):
         print([name for name in {HEAVY!r} if name in sys.modules], flush=True)
         os._exit(0)
     return first
-aerun.step.make_step = make_step
-from aerun.cli import main
+aerun.training.step.make_step = make_step
+from aerun.cli.train import main
 main()
 """
     output = python(code, f"hydra.run.dir={tmp_path}/run", "trainer.device=cpu", "trainer.threads=1")
@@ -89,7 +89,7 @@ main()
 def test_memory_that_a_step_frees_is_there_for_the_next() -> None:
     code = """
 import resource, sys, torch
-from aerun.memory import keep_freed_memory
+from aerun.base.speed import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 def pages():

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_divergence
 
-from aerun.autoencoder import Autoencoder
-from aerun.dataset.base import Data, Split
+from aerun.core.autoencoder import Autoencoder
+from aerun.dataset.data import Data, Split
 from aerun.latent import Gaussian
 from aerun.loss import BCE, MSE
 from aerun.noise import NoNoise

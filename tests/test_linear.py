@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from aerun import build
-from aerun.baselines import baselines
-from aerun.dataset.base import Data
-from aerun.evaluation import evaluate
-from aerun.experiment import run
-from aerun.settings import parse
-from aerun.trained import load
+from aerun.config.parse import parse
+from aerun.dataset.data import Data
+from aerun.metrics.baselines import baselines
+from aerun.metrics.evaluation import evaluate
+from aerun.runs.reopen import load
+from aerun.runs.run import run
+from aerun.training import build
 
 COMMON = [
     "dataset.train_limit=1000",

@@ -141,7 +141,7 @@ class TestCrossEntropyThenSquaredError:
             assert BCE("mean")(row, wanted) >= 2 * loss(row, wanted)
 
     def test_the_switch_is_a_share_of_the_steps(self) -> None:
-        from aerun.step import Criterion
+        from aerun.training.step import Criterion
 
         criterion = Criterion(BCEThenMSE("mean", switch=0.6), torch.device("cpu"), total_steps=20)
         shares = []

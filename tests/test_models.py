@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aerun.autoencoder import Autoencoder
-from aerun.build import build_autoencoder, build_parts
-from aerun.conf import conf_dir
-from aerun.dataset.base import Data, Split
+from aerun.base.conf import conf_dir
+from aerun.config.parse import parse
+from aerun.core.autoencoder import Autoencoder
+from aerun.core.objective import objective
+from aerun.dataset.data import Data, Split
 from aerun.errors import ConfigError
 from aerun.loss import MSE
 from aerun.model import Convolutional, FullyConnected
-from aerun.objective import objective
-from aerun.settings import parse
+from aerun.training.build import build_autoencoder, build_parts
 
 Shape = tuple[int, ...]
 Build = Callable[..., Autoencoder]
@@ -295,7 +295,7 @@ class TestUnits:
         images = uniform(7, 1, 28, 28)
         whole = autoencoder.reconstruct(images)
         alone = torch.cat([autoencoder.reconstruct(image) for image in images.split(1)])
-        monkeypatch.setattr("aerun.autoencoder.BATCH", 3)
+        monkeypatch.setattr("aerun.core.autoencoder.BATCH", 3)
         torch.testing.assert_close(whole, alone)
         torch.testing.assert_close(whole, autoencoder.reconstruct(images))
         torch.testing.assert_close(whole, autoencoder.reconstruct(images.double().numpy()))

@@ -248,8 +248,8 @@ class TestCrop:
         assert images.equal(before) and first.shape == images.shape and not first.equal(images)
 
     def test_evaluation_is_of_whole_images_unless_asked_otherwise(self) -> None:
-        from aerun.dataset.base import Split
-        from aerun.evaluation import corrupted_batches
+        from aerun.dataset.data import Split
+        from aerun.metrics.evaluation import corrupted_batches
 
         images = grey(4, 3, 9, 8)
         for noise, same in ((Crop(0.2), True), (Crop(0.2, training_only=False), False)):
@@ -265,9 +265,9 @@ class TestCrop:
         assert for_evaluation(kept) == kept
 
     def test_vectors_are_refused_by_name(self, compose: Any) -> None:
-        from aerun.build import build_parts
+        from aerun.config.parse import parse
         from aerun.errors import ConfigError
-        from aerun.settings import parse
+        from aerun.training.build import build_parts
 
         words = ["dataset=random", "dataset.images=20", "dataset.shape=[30]", "noise=crop", "trainer.device=cpu"]
         settings = parse(compose(words), {"noise": "crop", "dataset": "random"})

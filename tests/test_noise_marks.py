@@ -15,13 +15,13 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from aerun.baselines import baselines, linear_filter, regression
-from aerun.build import check_data
-from aerun.dataset.base import Data, Split
+from aerun.config.parse import parse
+from aerun.dataset.data import Data, Split
 from aerun.errors import ConfigError
+from aerun.metrics.baselines import baselines, linear_filter, regression
 from aerun.noise import BlurSpots, Dust, Gaussian, Masking, NoNoise, Scratches, Several
 from aerun.noise.marks import blur
-from aerun.settings import parse
+from aerun.training.build import check_data
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 FULL = [1.0, 1.0]
@@ -169,7 +169,7 @@ def test_several_corruptions_come_one_after_another() -> None:
 
 
 def test_a_list_of_the_command_line_is_several_parts_in_order(compose: Compose) -> None:
-    from aerun.cli import several
+    from aerun.cli.train import several
 
     words = [*several("noise=[gaussian, dust]"), *several("noise.parts.gaussian.variance=0.5"), *several("noise=dust")]
     assert words == ["noise=several", "noise/parts=[gaussian, dust]", "noise.parts.gaussian.variance=0.5", "noise=dust"]

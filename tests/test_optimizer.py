@@ -12,9 +12,9 @@ import torch
 import yaml
 from torch import nn
 
-from aerun.conf import conf_dir
+from aerun.base.conf import conf_dir
+from aerun.config.parse import build_part
 from aerun.errors import ConfigError
-from aerun.settings import build_part
 
 NODES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(Path(conf_dir(), "optimizer").glob("*.yaml"))}
 optimizers = pytest.mark.parametrize("name", NODES)

@@ -12,14 +12,15 @@ import pytest
 import torch
 import yaml
 
-from aerun import build
-from aerun.batches import first
-from aerun.conf import conf_dir
+from aerun.base.conf import conf_dir
+from aerun.config.parse import parse
+from aerun.config.schema import locate
+from aerun.config.settings import GROUPS, SEVERAL
+from aerun.dataset.data import first
 from aerun.errors import AerunError
-from aerun.evaluation import evaluate
-from aerun.settings import GROUPS, SEVERAL, parse
-from aerun.spec import locate
-from aerun.step import make_step
+from aerun.metrics.evaluation import evaluate
+from aerun.training import build
+from aerun.training.step import make_step
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 
@@ -65,7 +66,7 @@ def test_every_data_set_builds_and_takes_two_steps(
     import numpy as np
     from PIL import Image
 
-    from aerun.dataset.base import Arrays
+    from aerun.dataset.data import Arrays
     from aerun.dataset.idx import _Downloaded
     from aerun.dataset.vision import _Torchvision
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aerun.identity import identity
+from aerun.config.identity import identity
 from aerun.sweep.index import Index
 from benchmarks.paper_rows import ROWS, Row
 from benchmarks.papers import (

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aerun.conf import conf_dir
-from aerun.dataset.base import Arrays
+from aerun.base.conf import conf_dir
+from aerun.config.parse import parse
+from aerun.dataset.data import Arrays
 from aerun.dataset.idx import FashionMNISTMini, _Downloaded
 from aerun.errors import ConfigError
-from aerun.experiment import run
-from aerun.report import Report
-from aerun.settings import parse
+from aerun.runs.pictures import Report
+from aerun.runs.run import run
 from benchmarks.paper_rows import ROWS
 from tests.keys import PLAIN
 
@@ -50,8 +50,8 @@ def small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     few = Arrays(found.train[:800], found.test[:100], found.train_labels[:800], found.test_labels[:100], found.classes)
     monkeypatch.setattr(_Downloaded, "read", lambda self: few)
     monkeypatch.setattr(FashionMNISTMini, "read", lambda self: few)
-    monkeypatch.setattr("aerun.summary.baselines", lambda *_: {})
-    monkeypatch.setattr("aerun.experiment.draw_curves", lambda *_: None)
+    monkeypatch.setattr("aerun.runs.summary.baselines", lambda *_: {})
+    monkeypatch.setattr("aerun.runs.run.draw_curves", lambda *_: None)
     for moment in ("start", "epoch", "final"):
         monkeypatch.setattr(Report, moment, lambda *_: None)
 

@@ -15,11 +15,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from torch import nn
 
-from aerun.autoencoder import Autoencoder
+from aerun.cli.console import print_protocols
 from aerun.compare import Question, compare
 from aerun.compare.records import read_run
-from aerun.console import print_protocols
-from aerun.dataset.base import Data, Split
+from aerun.config.parse import parse
+from aerun.core.autoencoder import Autoencoder
+from aerun.dataset.data import Data, Split
 from aerun.dataset.random import Random
 from aerun.errors import ConfigError, DataError
 from aerun.latent import Deterministic
@@ -28,7 +29,6 @@ from aerun.protocol.ask import ask, refuse
 from aerun.protocol.coding import Coding, Labelled
 from aerun.protocol.labels import balanced_draws
 from aerun.protocol.linear import root_mean_square
-from aerun.settings import parse
 from aerun.sparsity import KL, Lifetime, NoSparsity, TopK
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
@@ -316,8 +316,8 @@ def test_fine_tuning_starts_from_the_encoder_and_leaves_it_as_it_was() -> None:
 
 
 def test_a_run_ends_with_its_protocols(compose: Compose, tmp_path: Path) -> None:
-    from aerun.experiment import run
-    from aerun.trained import reevaluate
+    from aerun.runs.reopen import reevaluate
+    from aerun.runs.run import run
 
     words = ["protocol=[linear_svm,knn]", "protocol.knn.k=3", "protocol.linear_svm.strengths=[1e-3]"]
     words += ["dataset.train_limit=500", "dataset.validation=100", "trainer.epochs=1", "trainer.device=cpu"]

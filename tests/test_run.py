@@ -17,9 +17,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import aerun
-from aerun.experiment import run
-from aerun.settings import parse
-from aerun.trained import reevaluate
+from aerun.config.parse import parse
+from aerun.runs.reopen import reevaluate
+from aerun.runs.run import run
 
 Compose = Callable[..., dict[str, Any]]
 Train = Callable[..., subprocess.CompletedProcess[str]]
@@ -181,7 +181,7 @@ def test_training_and_validation_of_a_term_share_a_chart(go: Callable[..., Path]
 
 
 def test_hyperparameters_have_one_type_a_key_whatever_the_run(compose: Compose) -> None:
-    from aerun.runfolder import flat
+    from aerun.runs.folder import flat
 
     runs = ["model=fc", "model=conv", "sparsity=kl", "optimizer.lr=1", "dataset.validation=100", "trainer.clip_norm=1"]
     tables = [flat(compose([override]), {"model": "fc"}) for override in runs]
@@ -222,7 +222,8 @@ def test_runs_of_different_seeds_are_measured_on_the_same_images_and_noise(go: C
 def test_a_run_cut_off_and_continued_is_the_undisturbed_run(
     go: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, overrides: list[str]
 ) -> None:
-    from aerun.checkpoint import Checkpointer, Progress
+    from aerun.training.checkpoint import Checkpointer
+    from aerun.training.progress import Progress
 
     whole = go(*overrides, folder="whole")
     save = Checkpointer.save
@@ -232,7 +233,7 @@ def test_a_run_cut_off_and_continued_is_the_undisturbed_run(
         if progress.epoch == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("aerun.checkpoint.SOON", 0.0)  # a checkpoint after every epoch, short as they are
+    monkeypatch.setattr("aerun.training.checkpoint.SOON", 0.0)  # a checkpoint after every epoch, short as they are
     monkeypatch.setattr(Checkpointer, "save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
         go(*overrides, folder="cut")
@@ -284,7 +285,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
         return original(self, prediction, target) * (float("inf") if calls["count"] == 8 else 1.0)
 
     monkeypatch.setattr(MSE, "__call__", poisoned)
-    monkeypatch.setattr("aerun.checkpoint.SOON", 0.0)
+    monkeypatch.setattr("aerun.training.checkpoint.SOON", 0.0)
     # 600 images in batches of 128 are 5 steps an epoch: step 8 is the third of epoch 2.
     with pytest.raises(aerun.DivergedError, match=r"epoch 2, step 8: reconstruction is inf \(gradient norm"):
         go()

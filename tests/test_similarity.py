@@ -11,15 +11,15 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from aerun import similarity
-from aerun.build import build_parts
-from aerun.dataset.base import Data, Split, as_float
+from aerun.base import ssim as similarity
+from aerun.base.ssim import ms_ssim, scales, ssim
+from aerun.config.parse import parse
+from aerun.dataset.data import Data, Split, as_float
 from aerun.errors import ConfigError
 from aerun.loss import MSEWithSSIM
 from aerun.noise import Masking
 from aerun.protocol import StructuralSimilarity, Subject
-from aerun.settings import parse
-from aerun.similarity import ms_ssim, scales, ssim
+from aerun.training.build import build_parts
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 CPU = torch.device("cpu")

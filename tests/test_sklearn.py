@@ -20,10 +20,10 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import aerun
-from aerun.checkpoint import BEST, load_model
 from aerun.errors import DivergedError
-from aerun.runfolder import read_metrics, read_status
+from aerun.runs.folder import read_metrics, read_status
 from aerun.sklearn import Autoencoder
+from aerun.training.checkpoint import BEST, load_model
 
 TINY: dict[str, Any] = {"code_size": 4, "epochs": 2, "batch_size": 50, "device": "cpu", "threads": 1, "random_state": 3}
 # Names of scikit-learn's checks that this estimator cannot pass, each with its reason.
@@ -50,11 +50,11 @@ def test_it_passes_the_checks_of_scikit_learn() -> None:
 
 
 def test_it_has_the_weights_of_a_run_of_the_same_configuration(digits: np.ndarray, tmp_path: Path) -> None:
-    """The run goes through the whole of aerun.experiment, in a folder; noise and sparsity draw and select in both."""
-    from aerun.dataset.base import Arrays
+    """The run goes through the whole of aerun.runs.run, in a folder; noise and sparsity draw and select in both."""
+    from aerun.config.parse import parse
+    from aerun.dataset.data import Arrays
     from aerun.dataset.given import Given
-    from aerun.experiment import run
-    from aerun.settings import parse
+    from aerun.runs.run import run
 
     estimator = Autoencoder(**TINY, noise="masking", sparsity={"name": "topk", "k": 2}, hidden=[20], lr=0.01).fit(
         digits

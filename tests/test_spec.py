@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import pytest
 
+from aerun.config.schema import Count, Finite, NonNegativeInt, OpenProbability, Positive, Probability, check, construct
 from aerun.errors import ConfigError
-from aerun.spec import Count, Finite, NonNegativeInt, OpenProbability, Positive, Probability, check, construct
 
 
 @pytest.mark.parametrize(

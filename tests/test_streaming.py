@@ -16,18 +16,17 @@ import numpy as np
 import pytest
 import torch
 
-from aerun.baselines import baselines
-from aerun.batches import Batch
-from aerun.build import build_parts
+from aerun.config.parse import parse
 from aerun.dataset import Data
-from aerun.dataset.base import Arrays
+from aerun.dataset.data import Arrays, Batch
 from aerun.dataset.rows import Rows
 from aerun.dataset.store import RowFile
 from aerun.errors import ConfigError, DataError
-from aerun.evaluation import evaluate
-from aerun.experiment import run
-from aerun.settings import parse
-from aerun.streaming import Streamed, batches
+from aerun.metrics.baselines import baselines
+from aerun.metrics.evaluation import evaluate
+from aerun.runs.run import run
+from aerun.training.build import build_parts
+from aerun.training.streaming import Streamed, batches
 from tests.conftest import ROOT
 from tests.faults.kills import SMALL, Compose, contents, differences, finish, start, wait_for
 from tests.keys import PLAIN
@@ -301,7 +300,7 @@ PROBE = """
 import sys, torch
 from pathlib import Path
 from aerun.dataset import KMNIST
-from aerun.streaming import batches
+from aerun.training.streaming import batches
 from tests.keys import PLAIN
 
 def anonymous():

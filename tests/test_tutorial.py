@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from aerun.conf import conf_dir
+from aerun.base.conf import conf_dir
+from aerun.config.parse import parse
 from aerun.optimizer import Adam
 from aerun.scheduler import Plateau
-from aerun.settings import parse
 from benchmarks.tutorial import NAMES
 from tests.test_options import two_steps
 

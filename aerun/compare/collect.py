@@ -13,7 +13,7 @@ from typing import Any
 
 from aerun.compare.records import DAMAGED, Run, Value, read_job, read_run
 from aerun.errors import ConfigError, DataError
-from aerun.runfolder import CONFIG, flat
+from aerun.runs.folder import CONFIG, flat
 
 log = logging.getLogger(__name__)
 SWEEP = "sweep.json"

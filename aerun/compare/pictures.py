@@ -28,7 +28,7 @@ from aerun.figures.comparison import (
     parallel_coordinates,
 )
 from aerun.figures.montage import montage
-from aerun.runfolder import PROBES
+from aerun.runs.folder import PROBES
 
 log = logging.getLogger(__name__)
 MONTAGE_ROWS, LABEL = 12, 44

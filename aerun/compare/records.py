@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from aerun.base.lock import is_held
 from aerun.errors import DataError
-from aerun.lock import is_held
-from aerun.runfolder import (
+from aerun.runs.folder import (
     METRICS,
     SUMMARY,
     flat,

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from aerun.compare.records import STATES, Run, Value
+from aerun.config.schema import nearest
+from aerun.config.settings import GROUPS
 from aerun.errors import ConfigError
-from aerun.settings import GROUPS
-from aerun.spec import nearest
 
 DEFAULT_METRICS = ("test/mse", "test/psnr", "train_seconds")
 HIGHER_IS_BETTER = ("psnr", "ssim", "accuracy", "knn", "f1", "auc", "r2", "images_per_second", "likelihood", "elbo")

@@ -21,8 +21,8 @@ from aerun.compare.select import (
     shown,
     varied,
 )
+from aerun.config.schema import nearest
 from aerun.errors import ConfigError
-from aerun.spec import nearest
 
 BASELINES = {"mean_image": "mean image", "pca": "PCA", "linear": "best linear map"}
 

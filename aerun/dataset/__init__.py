@@ -1,7 +1,8 @@
 """Data sets. Each reads arrays; what happens to them next (splits, transforms, device) is the same for all."""
 
 from aerun.dataset.array import Array
-from aerun.dataset.base import Data, Dataset, Split, as_float
+from aerun.dataset.base import Dataset
+from aerun.dataset.data import Data, Split, as_float
 from aerun.dataset.folder import ImageFolder
 from aerun.dataset.given import Given
 from aerun.dataset.idx import KMNIST, MNIST, FashionMNIST, FashionMNISTMini

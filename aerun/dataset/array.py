@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from aerun.dataset.base import Arrays, Dataset
-from aerun.dataset.parts import holdout
+from aerun.config.schema import Range
+from aerun.dataset.base import Dataset
+from aerun.dataset.data import Arrays
 from aerun.dataset.places import existing
+from aerun.dataset.splitting import holdout
 from aerun.errors import DataError
-from aerun.spec import Range
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -31,7 +31,7 @@ class Augment:
 
     def __call__(self, inputs: Tensor, targets: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """inputs, targets [B,...], as stored -> float, both changed by the same draws; one tensor if they are one."""
-        from aerun.dataset.base import as_float
+        from aerun.dataset.data import as_float
 
         draws = as_float(inputs).new_empty(len(inputs), 4).uniform_(generator=generator)
         changed = self._changed(as_float(inputs), draws)
@@ -41,7 +41,7 @@ class Augment:
         if self.flip:
             images = images.flip(-1).where((draws[:, 3] < 0.5).view(-1, 1, 1, 1), images)
         if self.zoom:
-            from aerun.geometry import zoomed
+            from aerun.base.images import zoomed
 
             images = zoomed(images, self.zoom, draws[:, :3])
         return images

@@ -24,7 +24,7 @@ def drawn(images: Tensor, generator: Generator) -> Tensor:
     """images[B,...], uint8 or in [0,1] -> one draw of them, float, 0 or 1; on the images' device, as the generator."""
     import torch
 
-    from aerun.dataset.base import as_float
+    from aerun.dataset.data import as_float
 
     probabilities = as_float(images)
     uniform = torch.rand(probabilities.shape, generator=generator, device=probabilities.device)
@@ -62,7 +62,7 @@ def _chunks(images: Tensor | Rows, seed: int) -> Iterator[np.ndarray]:
     """One generator for all, so that the size of a chunk makes no difference."""
     import numpy as np
 
-    from aerun.dataset.base import as_float
+    from aerun.dataset.data import as_float
 
     random = np.random.default_rng(seed)
     for chunk in images.split(CHUNK):

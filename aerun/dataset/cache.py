@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aerun.base.files import leftovers, storage_error, write_text
+from aerun.base.lock import waiting_for
 from aerun.dataset.places import cache_root
 from aerun.dataset.store import DamagedError, RowFile, write_rows
 from aerun.errors import StorageError
-from aerun.files import leftovers, storage_error, write_text
-from aerun.lock import waiting_for
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,7 @@ from aerun.dataset.rows import Rows
 from aerun.errors import DataError
 
 if TYPE_CHECKING:
-    from aerun.dataset.base import Arrays
+    from aerun.dataset.data import Arrays
 
 
 def check_finite(arrays: Arrays) -> None:

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from aerun.dataset.base import Arrays, Dataset
+from aerun.config.schema import Range, Size
+from aerun.dataset.base import Dataset
 from aerun.dataset.cache import cached_rows, files_key
+from aerun.dataset.data import Arrays
 from aerun.dataset.memory import check_room
-from aerun.dataset.parts import holdout
 from aerun.dataset.pictures import ENDINGS, Decoder, list_pictures
 from aerun.dataset.places import existing
 from aerun.dataset.rows import Rows
+from aerun.dataset.splitting import holdout
 from aerun.errors import DataError
-from aerun.spec import Range, Size
 
 if TYPE_CHECKING:
     import numpy as np

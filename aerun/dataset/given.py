@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from aerun.dataset.base import Arrays, Dataset
+from aerun.dataset.base import Dataset
+from aerun.dataset.data import Arrays
 from aerun.errors import ConfigError, DataError
 
 

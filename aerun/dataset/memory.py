@@ -13,7 +13,7 @@ from aerun.errors import DataError
 if TYPE_CHECKING:
     import torch
 
-    from aerun.dataset.base import Split
+    from aerun.dataset.data import Split
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from aerun.dataset.base import Arrays, Dataset
+from aerun.config.schema import Count, Range
+from aerun.dataset.base import Dataset
+from aerun.dataset.data import Arrays
 from aerun.dataset.pictures import any_size, list_pictures, over_white, reason
 from aerun.dataset.places import existing
 from aerun.errors import DataError
-from aerun.spec import Count, Range
 
 if TYPE_CHECKING:
     import numpy as np

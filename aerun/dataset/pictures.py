@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from aerun.base.progress_bar import counting
 from aerun.dataset.store import CHUNK
-from aerun.progress import counting
 
 if TYPE_CHECKING:
     import numpy as np

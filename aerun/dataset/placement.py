@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from aerun.base.progress_bar import counting
 from aerun.dataset.cache import cached_rows
 from aerun.dataset.memory import check_room, free_memory, shapes_of
 from aerun.dataset.rows import Rows
 from aerun.dataset.store import CHUNK
 from aerun.errors import DataError
-from aerun.progress import counting
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from torch import Tensor
 
-    from aerun.dataset.base import Arrays, Images, Split
+    from aerun.dataset.data import Arrays, Images, Split
 
 
 def kept_arrays(key: str, read: Callable[[], Arrays]) -> Arrays | None:
     """Both parts and their labels from the cache, which is built from what ``read`` gives. None if it cannot be."""
     import numpy as np
 
-    from aerun.dataset.base import Arrays
+    from aerun.dataset.data import Arrays
 
     about: dict[str, Any] = {}
 
@@ -47,7 +47,7 @@ def kept_arrays(key: str, read: Callable[[], Arrays]) -> Arrays | None:
 
 def on_device(split: Split, rows: Tensor | None, device: torch.device) -> Split:
     """Those rows of a part (None: all), in the device's memory."""
-    from aerun.dataset.base import Split
+    from aerun.dataset.data import Split
 
     def place(images: Images) -> Tensor:
         every = rows is None or len(rows) == len(images)
@@ -64,7 +64,7 @@ def on_device(split: Split, rows: Tensor | None, device: torch.device) -> Split:
 
 def in_file(split: Split, rows: Tensor | None, device: torch.device) -> Split:
     """Those rows of a part that lies in a file (None: all), brought to the device as they are needed."""
-    from aerun.dataset.base import Split
+    from aerun.dataset.data import Split
 
     def choose(images: Images) -> Rows:
         assert isinstance(images, Rows)
@@ -81,7 +81,7 @@ def moved_to_file(split: Split, key: str, device: torch.device) -> Split:
 
     ``key`` tells its content.
     """
-    from aerun.dataset.base import Split
+    from aerun.dataset.data import Split
 
     def move(images: Images, name: str) -> Rows:
         if isinstance(images, Rows):

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
-from aerun.dataset.base import Arrays, Dataset
-from aerun.spec import Range, Seed, Size
+from aerun.config.schema import Range, Seed, Size
+from aerun.dataset.base import Dataset
+from aerun.dataset.data import Arrays
 
 
 @dataclass(frozen=True, kw_only=True)

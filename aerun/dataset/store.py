@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aerun.base.files import replacing, write_text
 from aerun.errors import DataError
-from aerun.files import replacing, write_text
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aerun.config.schema import nearest
 from aerun.errors import ConfigError
-from aerun.spec import nearest
 
 
 def apply_transforms(images: Tensor, names: list[Any], key: str) -> Tensor:

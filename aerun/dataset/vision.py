@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from aerun.dataset.base import Arrays, Dataset
+from aerun.dataset.base import Dataset
+from aerun.dataset.data import Arrays
 from aerun.dataset.places import root_folder
 from aerun.errors import DataError
 

@@ -10,16 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aerun.autoencoder import Autoencoder
-from aerun.dataset.base import Split
+from aerun.core.autoencoder import Autoencoder
+from aerun.dataset.data import Split, head
 from aerun.doctor.curve import curve_of
 from aerun.doctor.examination import Examination, Held, Options, Outputs
 from aerun.doctor.images import count_of, fit_of, latent_of, outputs_of, pairing_of
 from aerun.doctor.layers import layers_of
 from aerun.doctor.recorded import pca_explained, penalty_of
-from aerun.evaluation import corrupted_batches
-from aerun.report import head
-from aerun.step import Parts
+from aerun.metrics.evaluation import corrupted_batches
+from aerun.training.parts import Parts
 
 
 def examine(
@@ -34,7 +33,7 @@ def examine(
     options: Options | None = None,
     pca: float | None = None,
 ) -> Examination:
-    """The evidence of a model, an ``aerun.autoencoder.Autoencoder`` or any module from images to images, of
+    """The evidence of a model, an ``aerun.core.autoencoder.Autoencoder`` or any module from images to images, of
     inputs[N,...] as the model sees them and targets[N,...] (the inputs, if none are given).
 
     ``clean``: the inputs before any noise. ``train``: inputs and targets that were trained on, to look for

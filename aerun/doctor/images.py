@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aerun.autoencoder import Autoencoder
+from aerun.base.seeding import Randomness
+from aerun.core.autoencoder import Autoencoder
 from aerun.doctor.examination import Fit, Latent, Outputs, Pairing
-from aerun.seeding import Randomness
 
 MOST, VALUES = 256, 2**22  # images that are looked at, and values of all of them together
 NEIGHBOURS = 5

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from aerun.autoencoder import Autoencoder
-from aerun.dataset.base import Split
+from aerun.core.autoencoder import Autoencoder
+from aerun.dataset.data import Split, head
 from aerun.doctor.curve import DEAD_UNITS, Line, curve_of
 from aerun.doctor.examination import Examination, Fit
 from aerun.doctor.examine import examine_run, options_of
@@ -17,9 +17,8 @@ from aerun.doctor.judge import judge
 from aerun.doctor.layers import can_die, layers_of
 from aerun.doctor.recorded import layers_of_line, penalty_of
 from aerun.doctor.verdict import Verdict
-from aerun.evaluation import corrupted_batches
-from aerun.report import head
-from aerun.step import Parts
+from aerun.metrics.evaluation import corrupted_batches
+from aerun.training.parts import Parts
 
 log = logging.getLogger(__name__)
 IMAGES = 128  # on which units are looked at

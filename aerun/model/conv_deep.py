@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from aerun.config.schema import Range, Size
 from aerun.model.spec import Codec, ModelSpec, Shape, check_image_shape
-from aerun.spec import Range, Size
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aerun.config.schema import Size
 from aerun.model.spec import Codec, ModelSpec, Shape, check_image_shape
-from aerun.spec import Size
 
 if TYPE_CHECKING:
     from torch import nn

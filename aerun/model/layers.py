@@ -9,7 +9,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aerun.activation import activation
+from aerun.base.activation import activation
 
 
 class Activate(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from aerun.spec import Activation, Positive
+from aerun.config.schema import Activation, Positive
 
 if TYPE_CHECKING:
     from torch import nn

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
+from aerun.config.schema import Size
 from aerun.model.spec import Codec, ModelSpec, Shape, check_image_shape
-from aerun.spec import Size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aerun.config.schema import OpenProbability
 from aerun.noise.pixels import NoNoise
-from aerun.spec import OpenProbability
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -38,6 +38,6 @@ class Crop:
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """images[B,C,H,W] float -> crops of the same shape, read between pixels by bilinear interpolation."""
-        from aerun.geometry import zoomed
+        from aerun.base.images import zoomed
 
         return zoomed(images, self.amount, images.new_empty(len(images), 3).uniform_(generator=generator))

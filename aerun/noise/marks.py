@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from aerun.spec import Positive, Probability, Range
+from aerun.config.schema import Positive, Probability, Range
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

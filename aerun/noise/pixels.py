@@ -1,7 +1,7 @@
 """Corruptions of single positions or values.
 
 Each also tells the moments of what it does to a clean image (``Moments``): from them the best linear
-denoiser follows in closed form (see ``aerun.baselines``). "Pixel" below means a position; where one
+denoiser follows in closed form (see ``aerun.metrics.baselines``). "Pixel" below means a position; where one
 replaces a pixel it replaces all of its channels. A vector is an image of one channel and one row.
 """
 
@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aerun.spec import Finite, NonNegative, Probability
+from aerun.config.schema import Finite, NonNegative, Probability
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

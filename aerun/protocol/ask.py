@@ -13,8 +13,8 @@ from aerun.protocol.subject import Answer, Subject
 if TYPE_CHECKING:
     import numpy as np
 
-    from aerun.autoencoder import Autoencoder
-    from aerun.dataset.base import Data
+    from aerun.core.autoencoder import Autoencoder
+    from aerun.dataset.data import Data
 
 log = logging.getLogger(__name__)
 

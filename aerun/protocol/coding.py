@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from aerun.config.schema import Count, NonNegativeInt, Positive
 from aerun.errors import ConfigError, DataError
-from aerun.spec import Count, NonNegativeInt, Positive
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from aerun.autoencoder import Autoencoder
-    from aerun.dataset.base import Data, Images, Split
+    from aerun.core.autoencoder import Autoencoder
+    from aerun.dataset.data import Data, Images, Split
     from aerun.protocol.subject import Subject
 
 CHUNK = 1000
@@ -57,7 +57,7 @@ class Labelled(NamedTuple):
         return np.concatenate(pieces) if dense else sparse.vstack(pieces, format="csr")
 
     def _batches(self) -> Iterator[Tensor]:
-        from aerun.dataset.base import as_float
+        from aerun.dataset.data import as_float
 
         for piece in self.images:
             for chunk in piece.split(CHUNK):
@@ -163,7 +163,7 @@ def _joined(splits: list[Split], numbers: Tensor) -> Labelled:
     import torch
 
     from aerun.dataset.binary import binarised
-    from aerun.evaluation import EVALUATION_SEED
+    from aerun.metrics.evaluation import EVALUATION_SEED
 
     labels = torch.cat([_labels(split) for split in splits])
     # Of images that are drawn anew for every minibatch one draw: those of the test are binary, too.

@@ -7,16 +7,16 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from aerun.config.schema import Count, NonNegative, NonNegativeInt, Positive, Seed
 from aerun.errors import DataError
 from aerun.protocol.coding import Coding, Labelled
 from aerun.protocol.labels import balanced_draws, mean_and_deviation
 from aerun.protocol.subject import Subject
-from aerun.spec import Count, NonNegative, NonNegativeInt, Positive, Seed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from aerun.autoencoder import Autoencoder
+    from aerun.core.autoencoder import Autoencoder
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class SemiSupervised(Coding):
         import torch
         from torch.nn.functional import cross_entropy
 
-        from aerun.dataset.base import as_float
+        from aerun.dataset.data import as_float
 
         drawn = part.chosen(torch.from_numpy(rows))
         images = torch.cat([piece[:] for piece in drawn.images])

@@ -6,11 +6,11 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from aerun.config.schema import Count, Positive, Seed
 from aerun.errors import DataError
 from aerun.protocol.coding import Coding, Labelled
 from aerun.protocol.linear import Logistic, error, root_mean_square
 from aerun.protocol.subject import Answer, Subject
-from aerun.spec import Count, Positive, Seed
 
 log = logging.getLogger(__name__)
 FOLDS = 3

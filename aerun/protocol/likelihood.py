@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from aerun.config.schema import Count
 from aerun.errors import ConfigError
 from aerun.latent import Gaussian, ImportanceWeighted, divergences
-from aerun.spec import Count
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from aerun.base.seeding import Randomness
+    from aerun.config.settings import Settings
     from aerun.protocol.subject import Subject
-    from aerun.seeding import Randomness
-    from aerun.settings import Settings
 
 ACTIVE = 0.01  # variance of the posterior means from which a dimension counts as active (Burda et al. 2016)
 LISTED = 128  # dimensions of which each one's KL divergence is told
@@ -85,8 +85,8 @@ class Likelihood:
     def _numbers(self, subject: Subject) -> dict[str, float]:
         import torch
 
-        from aerun.evaluation import EVALUATION_SEED
-        from aerun.seeding import Randomness
+        from aerun.base.seeding import Randomness
+        from aerun.metrics.evaluation import EVALUATION_SEED
 
         total = len(subject.data.test)
         counts = torch.full((total,), self.samples)
@@ -172,8 +172,8 @@ def _posteriors(subject: Subject) -> Iterator[_Posterior]:
     """Of all test images, as the model is given them."""
     import torch
 
-    from aerun.evaluation import EVALUATION_SEED, corrupted_batches
-    from aerun.seeding import Randomness
+    from aerun.base.seeding import Randomness
+    from aerun.metrics.evaluation import EVALUATION_SEED, corrupted_batches
 
     autoencoder, start = subject.autoencoder, 0
     random = Randomness(EVALUATION_SEED, subject.device)

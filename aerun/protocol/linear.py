@@ -6,10 +6,10 @@ import logging
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from aerun.config.schema import OpenProbability, Positive
 from aerun.errors import DataError
 from aerun.protocol.coding import Coding
 from aerun.protocol.subject import Subject
-from aerun.spec import OpenProbability, Positive
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from aerun.config.schema import Count
 from aerun.errors import DataError
 from aerun.protocol.coding import Coding
 from aerun.protocol.subject import Subject
-from aerun.spec import Count
 
 
 @dataclass(frozen=True, kw_only=True)

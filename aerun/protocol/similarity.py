@@ -11,8 +11,8 @@ from aerun.protocol.subject import Subject
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from aerun.autoencoder import Autoencoder
-    from aerun.dataset.base import Data
+    from aerun.core.autoencoder import Autoencoder
+    from aerun.dataset.data import Data
 
 BATCH = 250
 
@@ -25,8 +25,8 @@ class StructuralSimilarity:
         """ConfigError for what are no images in [0,1] of at least the window's size."""
         import torch
 
-        from aerun.evaluation import in_unit_range
-        from aerun.similarity import check_size
+        from aerun.base.ssim import check_size
+        from aerun.metrics.evaluation import in_unit_range
 
         try:
             check_size(data.output_shape)
@@ -39,8 +39,8 @@ class StructuralSimilarity:
         """``ssim`` and ``ms_ssim``, means over the test images; where the input is corrupted, ``input_ssim`` of it."""
         import torch
 
-        from aerun.evaluation import corrupted_batches
-        from aerun.similarity import ms_ssim, ssim
+        from aerun.base.ssim import ms_ssim, ssim
+        from aerun.metrics.evaluation import corrupted_batches
 
         found: dict[str, list[Tensor]] = {}
 

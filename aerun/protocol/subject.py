@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from aerun.autoencoder import Autoencoder
-    from aerun.dataset.base import Data
+    from aerun.core.autoencoder import Autoencoder
+    from aerun.dataset.data import Data
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from aerun.autoencoder import Autoencoder, Sparsity
-from aerun.ranks.alone import Alone, T
-from aerun.seeding import Randomness
-from aerun.terms import Penalty
+from aerun.base.seeding import Randomness
+from aerun.contracts import Penalty
+from aerun.core.autoencoder import Autoencoder, Sparsity
+from aerun.training.single import Alone, T
 
 # A rank waits while the first one evaluates and draws. Those that wait for the dead are ended from outside.
 TIMEOUT = timedelta(days=7)

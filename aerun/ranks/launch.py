@@ -21,43 +21,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from aerun.device import choose_device, default_threads
+from aerun.base.device import default_threads, nodes, on_each
+from aerun.base.signals import Stopped, StopSignals
 from aerun.errors import ConfigError, KilledError
 from aerun.ranks.outcome import FINISHED, error_of, recorded
-from aerun.runfolder import read_summary
-from aerun.signals import Stopped, StopSignals
+from aerun.runs.folder import read_summary
 
 POLL = 0.1  # seconds; Python handles signals between waits
 GRACE = 15.0  # seconds for the other ranks to end after one has failed
 AGENT, WORKER = "aerun.ranks.agent", "aerun.ranks.worker"
-
-
-def nodes(environment: Mapping[str, str]) -> int:
-    """How many machines the job has: those of the Slurm step or job that it is in, else this one."""
-    return int(environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_JOB_NUM_NODES") or 1)
-
-
-def on_each(processes: int, environment: Mapping[str, str]) -> int:
-    """How many ranks each machine gets. ConfigError if they cannot be shared out evenly."""
-    machines = nodes(environment) if processes > 1 else 1
-    if processes % machines:
-        raise ConfigError(f"trainer.processes={processes}: must be a multiple of the Slurm job's {machines} nodes")
-    return processes // machines
-
-
-def device_of_each(name: str, processes: int, environment: Mapping[str, str]) -> torch.device:
-    """As ``choose_device``, for so many ranks. ConfigError where not every one can have a device of its own."""
-    device, local = choose_device(name), on_each(processes, environment)
-    if processes > 1 and device.type != "cpu":
-        there = torch.cuda.device_count()
-        if device.type != "cuda" or local > there:
-            raise ConfigError(
-                f"trainer.processes={processes}: each takes a CUDA device of its own, and this machine has {there}; "
-                "trainer.device=cpu needs none"
-            )
-    return device
 
 
 def first_host(nodelist: str) -> str:

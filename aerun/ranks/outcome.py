@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from aerun import errors
+from aerun.base.files import write_text
+from aerun.base.signals import Stopped
 from aerun.errors import AerunError, KilledError
-from aerun.files import write_text
-from aerun.signals import Stopped
 
 FINISHED = "finished"
 

@@ -8,10 +8,10 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from aerun.checkpoint import Checkpointer, Progress
-from aerun.report import Report
-from aerun.signals import StopSignals
-from aerun.tracking import Tracker
+from aerun.runs.pictures import Report
+from aerun.runs.tracking import Tracker
+from aerun.training.checkpoint import Checkpointer
+from aerun.training.progress import Progress
 
 
 class SilentTracker(Tracker):
@@ -52,13 +52,3 @@ class Reader(Checkpointer):
 
     def _check_best(self, progress: Progress) -> None:
         """The first rank does."""
-
-
-class Wishes(StopSignals):
-    """Signals to a rank, which heeds them only when all have agreed to."""
-
-    def interruptible(self) -> Any:
-        """Nothing is: the other ranks would wait for ever."""
-        import contextlib
-
-        return contextlib.nullcontext()

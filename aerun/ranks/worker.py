@@ -6,6 +6,7 @@ The run folder says what is trained, the order (JSON) what else the job knows: `
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -15,12 +16,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from aerun.base.signals import Stopped, StopSignals
 from aerun.errors import DivergedError
 from aerun.ranks.outcome import record
-from aerun.ranks.silent import Wishes
-from aerun.signals import Stopped
 
 LINE = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
+
+
+class Wishes(StopSignals):
+    """Signals to a rank, which heeds them only when all have agreed to."""
+
+    def interruptible(self) -> Any:
+        """Nothing is: the other ranks would wait for ever."""
+        return contextlib.nullcontext()
 
 
 def main() -> None:
@@ -73,12 +81,12 @@ def _set_up_output(folder: Path, rank: int, console: bool) -> None:
 
 def _train(folder: Path, rank: int, order: Mapping[str, Any], stop: Wishes) -> None:
     """Build what the job has checked, and train a part of every minibatch."""
-    from aerun.build import build_parts, prepare
-    from aerun.experiment import explained, follow, lead, start_weights
+    from aerun.config.parse import parse
     from aerun.ranks.group import Group, WholeBatch
-    from aerun.runfolder import read_choices, read_config
-    from aerun.settings import parse
+    from aerun.runs.folder import read_choices, read_config
+    from aerun.runs.run import explained, follow, lead, start_weights
     from aerun.sweep.share import Loader
+    from aerun.training.build import build_parts, prepare
 
     config = read_config(folder)
     settings = parse(config, read_choices(folder))

@@ -12,17 +12,17 @@ from typing import Any, cast
 import torch
 from safetensors import SafetensorError
 
-from aerun.build import build_autoencoder, build_stages, check_data
-from aerun.dataset.base import Data
+from aerun.base.device import device_of_each
+from aerun.config.parse import parse
+from aerun.dataset.data import Data
 from aerun.errors import AerunError
-from aerun.layerwise import take_over
 from aerun.protocol.ask import refuse
-from aerun.ranks.launch import device_of_each
-from aerun.settings import parse
-from aerun.step import Parts
+from aerun.runs.init_from import take_over
 from aerun.sweep.remote import Finding
 from aerun.sweep.share import mapped, share, shared_path
 from aerun.trainer import Greedy
+from aerun.training.build import build_autoencoder, build_stages, check_data
+from aerun.training.parts import Parts
 
 log = logging.getLogger(__name__)
 SHAPING = ("dataset", "model", "latent", "sparsity", "loss")

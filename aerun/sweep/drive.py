@@ -16,9 +16,9 @@ from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
+from aerun.base.signals import Stopped
 from aerun.errors import AerunError, DataError, StorageError
-from aerun.runfolder import STATUS, read_status, read_summary, record_status
-from aerun.signals import Stopped
+from aerun.runs.folder import STATUS, read_status, read_summary, record_status
 from aerun.sweep.index import ENDED, FAILED, state
 from aerun.sweep.job import STOP, Job
 from aerun.sweep.launcher import Launcher

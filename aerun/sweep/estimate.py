@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from aerun.batches import first
-from aerun.build import build_parts, prepare
-from aerun.dataset.base import Data
-from aerun.device import wait
-from aerun.evaluation import evaluate
-from aerun.settings import Settings, parse
-from aerun.step import make_step
+from aerun.base.device import wait
+from aerun.config.parse import parse
+from aerun.config.settings import Settings
+from aerun.dataset.data import Data, first
+from aerun.metrics.evaluation import evaluate
 from aerun.sweep.preview import Estimate
+from aerun.training.build import build_parts, prepare
+from aerun.training.step import make_step
 
 BUDGET = 0.3  # seconds of steps for each shape
 AROUND = 1.5  # seconds for pictures, checkpoints and the final evaluation, on small images

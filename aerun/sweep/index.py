@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aerun.base.files import write_text
 from aerun.errors import DataError
-from aerun.files import write_text
-from aerun.runfolder import SUMMARY, read_status
+from aerun.runs.folder import SUMMARY, read_status
 from aerun.sweep.job import Job
 
 INDEX = "sweep.json"

@@ -14,11 +14,12 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from aerun.compose import group_choices, run_config
-from aerun.console import explain
+from aerun.config.compose import group_choices, run_config
+from aerun.config.explain import explain
+from aerun.config.identity import identity
+from aerun.config.parse import parse
+from aerun.config.settings import Settings
 from aerun.errors import AerunError, ConfigError
-from aerun.identity import identity
-from aerun.settings import Settings, parse
 from aerun.sweep.index import Index
 from aerun.sweep.job import Job, names
 from aerun.sweep.points import Point

@@ -20,11 +20,11 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from aerun.base.lock import FolderLock
+from aerun.config.identity import identity
+from aerun.config.schema import construct
 from aerun.errors import ConfigError
-from aerun.identity import identity
-from aerun.lock import FolderLock
-from aerun.runfolder import CONFIG, read_config
-from aerun.spec import construct
+from aerun.runs.folder import CONFIG, read_config
 from aerun.sweep import points
 from aerun.sweep.drive import Drive, number_of, table
 from aerun.sweep.index import ENDED, FAILED, Index, read_index, state

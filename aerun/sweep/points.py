@@ -16,8 +16,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 
+from aerun.config.schema import Count, Seed
 from aerun.errors import ConfigError
-from aerun.spec import Count, Seed
 
 Point = list[str]  # the overrides of one run
 

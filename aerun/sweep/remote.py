@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from aerun.spec import locate
+from aerun.config.schema import locate
 
 WORK, CHECK = "aerun.sweep.work.work", "aerun.sweep.check.check"
 ESTIMATE = "aerun.sweep.estimate.estimate"

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from aerun.config.schema import Count, NonNegativeInt, Seed
 from aerun.errors import ConfigError
-from aerun.runfolder import read_metrics, read_status, read_summary
-from aerun.spec import Count, NonNegativeInt, Seed
+from aerun.runs.folder import read_metrics, read_status, read_summary
 from aerun.sweep.index import ENDED, FAILED, Index, state
 from aerun.sweep.job import Job
 from aerun.sweep.plan import Composed, Composer, jobs_of

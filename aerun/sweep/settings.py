@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from aerun.config.schema import Count, NonNegativeInt, construct
 from aerun.errors import ConfigError
-from aerun.spec import Count, NonNegativeInt, construct
 
 
 @dataclass(frozen=True)

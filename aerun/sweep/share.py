@@ -14,9 +14,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from aerun.base.files import replacing
 from aerun.dataset.augment import Augment
-from aerun.dataset.base import Data, Split
-from aerun.files import replacing
+from aerun.dataset.data import Data, Split
 from aerun.sweep.job import SHARED
 
 _latest: tuple[str, Data] | None = None  # of this process: a sweep's jobs mostly share one data set

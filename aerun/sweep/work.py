@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 
+from aerun.base.signals import StopSignals
+from aerun.base.speed import release_freed_memory
+from aerun.config.parse import parse
 from aerun.errors import AerunError, BusyError
-from aerun.experiment import run
-from aerun.memory import release_freed_memory
-from aerun.runfolder import read_status, record_status, state_after
-from aerun.settings import parse
-from aerun.signals import StopSignals
+from aerun.runs.folder import read_status, record_status, state_after
+from aerun.runs.run import run
 from aerun.sweep.job import STOP, Job
 from aerun.sweep.share import Loader, shared_path
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from aerun.autoencoder import Autoencoder
+from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.pictures import Decoder
 from aerun.errors import DataError
-from aerun.runfolder import read_choices, read_config, read_summary
-from aerun.trained import load, load_data, weights_of
+from aerun.runs.folder import read_choices, read_config, read_summary
+from aerun.runs.reopen import load, load_data, weights_of
 
 if TYPE_CHECKING:
-    from aerun.dataset.base import Data
+    from aerun.dataset.data import Data
 
 BLOCK = 64
 MODEL = Path("the model")  # said in place of a folder, of a model that is given without one

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aerun.arguments import Parser
+from aerun.base.arguments import Parser
+from aerun.base.files import make_folder, storage_error
 from aerun.errors import ConfigError
-from aerun.files import make_folder, storage_error
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aerun.base.files import make_folder, write_bytes
 from aerun.dataset.cache import cached_rows, known_rows
 from aerun.dataset.folder import pictures_key
 from aerun.dataset.pictures import ENDINGS, list_pictures
 from aerun.errors import DataError
-from aerun.files import make_folder, write_bytes
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,13 +12,14 @@ import torch
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from aerun.build import build_parts
-from aerun.compose import group_choices, run_config
-from aerun.conf import conf_dir
-from aerun.dataset.base import Data, Split
-from aerun.evaluation import evaluate
-from aerun.experiment import run
-from aerun.settings import Settings, parse
+from aerun.base.conf import conf_dir
+from aerun.config.compose import group_choices, run_config
+from aerun.config.parse import parse
+from aerun.config.settings import Settings
+from aerun.dataset.data import Data, Split
+from aerun.metrics.evaluation import evaluate
+from aerun.runs.run import run
+from aerun.training.build import build_parts
 from benchmarks.contestants.nets import MODELS
 from benchmarks.contestants.task import EVALUATED, Round, Task, Train, now
 from benchmarks.images import EMBEDDED

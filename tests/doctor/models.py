@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from aerun.autoencoder import Autoencoder
+from aerun.core.autoencoder import Autoencoder
 from aerun.latent import Deterministic, Gaussian
 from aerun.sparsity import NoSparsity
 

@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 
 import aerun
+from aerun.cli.doctor import begun, main
 from aerun.compare import collect, compare
 from aerun.compare.sheet import sheet
+from aerun.config.parse import parse
 from aerun.doctor import names
 from aerun.doctor.curve import curve_of
 from aerun.doctor.monitor import is_looked_at
 from aerun.errors import ConfigError, DivergedError
-from aerun.experiment import run
-from aerun.runfolder import read_metrics, read_summary
-from aerun.settings import parse
-from aerun.use.commands.doctor import begun, main
+from aerun.runs.folder import read_metrics, read_summary
+from aerun.runs.run import run
 from benchmarks.doctor import overrides
 from benchmarks.doctor_runs import HEALTHY, SICK, Case
 
@@ -155,7 +155,7 @@ def test_a_comparison_has_a_column_for_it(grid: Path) -> None:
     assert "verdict" not in [column.name for column in sheet(healthy).columns]
 
 
-def judged(compose: Compose, folder: Path, typed: list[str]) -> aerun.doctor.folder.Diagnosis:
+def judged(compose: Compose, folder: Path, typed: list[str]) -> aerun.runs.diagnose.Diagnosis:
     config = compose(typed)
     with contextlib.suppress(DivergedError):
         run(parse(config), config, folder, overrides=typed)

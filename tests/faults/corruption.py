@@ -21,8 +21,8 @@ def damaged_checkpoints(compose: Compose, folder: Path, count: int, continued: i
 
     ``continued`` of them are put in the place of a stopped run's last checkpoint, and the run goes on.
     """
-    from aerun.checkpoint import read
     from aerun.errors import DataError
+    from aerun.training.checkpoint import read
 
     draw = random.Random(seed)
     config = compose([*SMALL, "noise=gaussian", "checkpoint.every_minutes=0.00001"])
@@ -74,7 +74,7 @@ def small_disk(megabytes: float) -> Iterator[Path]:
 
 def full_disks(compose: Compose, folder: Path, count: int, seed: int = 0) -> dict[str, Any]:
     """Fill the disk under a run at a random moment, then free it and continue."""
-    from aerun.checkpoint import read
+    from aerun.training.checkpoint import read
 
     draw = random.Random(seed)
     config = compose([*SMALL, "noise=gaussian"])

@@ -49,8 +49,8 @@ def start(config: dict[str, Any], folder: Path, errors: Path | None = None, die_
 
     ``die_at``: it dies as it renames a file for that time, before the renaming if odd and after it if even.
     """
-    from aerun.experiment import run
-    from aerun.settings import parse
+    from aerun.config.parse import parse
+    from aerun.runs.run import run
 
     child = os.fork()
     if child:

@@ -19,8 +19,8 @@ def options(compose: Compose, folder: Path) -> Iterator[tuple[str, dict[str, Any
     import numpy as np
     from PIL import Image
 
-    from aerun.conf import conf_dir
-    from aerun.settings import GROUPS
+    from aerun.base.conf import conf_dir
+    from aerun.config.settings import GROUPS
 
     random = np.random.default_rng(0)
     np.save(folder / "x.npy", random.random((40, 3, 24, 24), np.float32))
@@ -52,10 +52,10 @@ def leaves(node: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[s
 
 def attempt(config: dict[str, Any]) -> None:
     """Check, build and take one step, as a run would."""
-    from aerun.batches import first
-    from aerun.build import build_parts, prepare
-    from aerun.settings import parse
-    from aerun.step import make_step
+    from aerun.config.parse import parse
+    from aerun.dataset.data import first
+    from aerun.training.build import build_parts, prepare
+    from aerun.training.step import make_step
 
     settings = parse(config)
     settings.dataset.check()

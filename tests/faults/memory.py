@@ -20,8 +20,8 @@ def resident() -> int:
 
 def campaign(compose: Compose, folder: Path, count: int) -> dict[str, Any]:
     """So many short runs one after the other; memory, open files and threads after the tenth and at the end."""
-    from aerun.experiment import run
-    from aerun.settings import parse
+    from aerun.config.parse import parse
+    from aerun.runs.run import run
 
     readings = []
     for number in range(count):

@@ -24,12 +24,12 @@ def readers(folder: Path) -> dict[str, tuple[Reader, list[bytes]]]:
     import torch
     from PIL import Image
 
-    from aerun import checkpoint
     from aerun.dataset.array import _load
     from aerun.dataset.folder import ImageFolder
     from aerun.dataset.idx import read_idx_bytes, write_idx
     from aerun.dataset.store import RowFile, write_rows
-    from aerun.runfolder import read_config, read_metrics, read_summary
+    from aerun.runs.folder import read_config, read_metrics, read_summary
+    from aerun.training import checkpoint
 
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (9, 7, 3), np.uint8)

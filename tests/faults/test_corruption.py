@@ -58,8 +58,8 @@ def test_a_folder_that_cannot_be_written_is_named(compose: Any, tmp_path: Path) 
 def test_a_pickle_in_place_of_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     import pickle
 
-    from aerun.checkpoint import read
     from aerun.errors import DataError
+    from aerun.training.checkpoint import read
 
     class Malicious:
         def __reduce__(self) -> tuple[Any, tuple[str]]:

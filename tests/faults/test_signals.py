@@ -47,7 +47,7 @@ def test_a_signal_ends_the_run_within_seconds_with_its_exit_code(tmp_path: Path,
 def test_a_second_ctrl_c_ends_it_at_once() -> None:
     """The first comes where a signal only makes a note, as amid a step that takes for ever."""
     code = (
-        "import os, signal, time\nfrom aerun.signals import StopSignals\n"
+        "import os, signal, time\nfrom aerun.base.signals import StopSignals\n"
         "with StopSignals():\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n    print('noted', flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(60)\n"

@@ -12,14 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from aerun.batches import Resident
-from aerun.build import build_parts
-from aerun.dataset.base import Split
+from aerun.base.seeding import seed_everything
+from aerun.config.parse import parse
+from aerun.dataset.data import Split
 from aerun.errors import ConfigError
 from aerun.ranks.group import Group, WholeBatch, gathered
-from aerun.seeding import seed_everything
-from aerun.settings import parse
-from aerun.step import Parts, make_step
+from aerun.training.batches import Resident
+from aerun.training.build import build_parts
+from aerun.training.parts import Parts
+from aerun.training.step import make_step
 from tests.ranks.forks import forked
 
 CPU = torch.device("cpu")
@@ -162,7 +163,7 @@ class Half(torch.nn.Module):
 
 
 def test_weights_that_nothing_uses_are_left_alone(tmp_path: Path, compose: Any) -> None:
-    from aerun.autoencoder import Autoencoder
+    from aerun.core.autoencoder import Autoencoder
 
     settings = parse(compose([]))
 
@@ -181,7 +182,7 @@ def test_weights_that_nothing_uses_are_left_alone(tmp_path: Path, compose: Any) 
 
 @pytest.mark.parametrize("layer", [torch.nn.BatchNorm2d(1), torch.nn.InstanceNorm2d(1, track_running_stats=True)])
 def test_statistics_of_a_minibatch_are_refused(compose: Any, layer: torch.nn.Module) -> None:
-    from aerun.build import _refuse_batch_statistics
+    from aerun.training.build import _refuse_batch_statistics
 
     encoder = torch.nn.Sequential(layer, torch.nn.GroupNorm(1, 1), torch.nn.InstanceNorm2d(1))
     _refuse_batch_statistics(parse(compose([])), encoder)

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 
+from aerun.base.device import device_of_each, on_each
+from aerun.base.signals import Stopped
 from aerun.errors import ConfigError, DivergedError, KilledError
-from aerun.ranks.launch import command, device_of_each, first_host, on_each
+from aerun.ranks.launch import command, first_host
 from aerun.ranks.outcome import RankError, error_of, record, recorded
-from aerun.signals import Stopped
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SLURM = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NUM_NODES": "4", "SLURM_JOB_NODELIST": "gpu[007-009,12],spare"}
@@ -117,7 +118,7 @@ def test_a_killed_rank_is_the_cause_of_what_it_broke(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_is_refused(compose: Any, overrides: str, says: str) -> None:
-    from aerun.settings import parse
+    from aerun.config.parse import parse
 
     with pytest.raises(ConfigError, match=says):
         parse(compose(overrides.split()))

@@ -10,7 +10,7 @@ from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 
-from aerun.conf import conf_dir
+from aerun.base.conf import conf_dir
 from aerun.sweep.plan import Composer
 
 MakeComposer = Callable[[Sequence[str]], Composer]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from aerun.config.parse import parse
 from aerun.errors import ConfigError
-from aerun.settings import parse
 from aerun.sweep.check import check
 from aerun.sweep.drive import _result, _unanswered
 

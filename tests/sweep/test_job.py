@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aerun.identity import identity
+from aerun.config.identity import identity
 from aerun.sweep.job import LONGEST, SHOWN, Job, names
 
 KEYS = ["model", "seed", "optimizer.lr", "sparsity.k", "+trainer.new", "dataset.root", "model.hidden", "trainer.tsne"]

@@ -62,7 +62,7 @@ def test_a_launcher_that_is_not_ours_is_refused() -> None:
 def test_the_launching_process_never_imports_torch(tmp_path: Path) -> None:
     """It waits for the workers' import at the start; one of its own would come on top."""
     words = ["-m", "seed=0,1", "trainer.steps=2", "dataset=random", "dataset.images=200", "sweep.name=lean"]
-    code = "import sys; from aerun.cli import main; main(); print('torch' in sys.modules)"
+    code = "import sys; from aerun.cli.train import main; main(); print('torch' in sys.modules)"
     command = [sys.executable, "-c", code, *words, "trainer.device=cpu", "hydra/launcher=joblib"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aerun.identity import identity
+from aerun.config.identity import identity
 from aerun.sweep.index import Index
 from aerun.sweep.job import Job
 from aerun.sweep.plan import Composer, jobs_of

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from aerun.dataset.base import Data, Split
-from aerun.experiment import run
-from aerun.settings import parse
+from aerun.config.parse import parse
+from aerun.dataset.data import Data, Split
+from aerun.runs.run import run
 from aerun.sweep import share as sharing
 from aerun.sweep.share import Loader, mapped, share, shared_path
 from tests.faults.kills import contents, differences

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aerun.experiment import run
-from aerun.settings import parse
+from aerun.config.parse import parse
+from aerun.runs.run import run
 
 SMALL = ("dataset.train_limit=512", "trainer.epochs=2", "trainer.pictures=1")
 

@@ -18,6 +18,7 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import adjusted_rand_score
 
 import aerun
+from aerun.cli import embed, organise, search
 from aerun.errors import AerunError, ConfigError, DataError
 from aerun.use.clusters.organise import METHODS
 from aerun.use.collection import compression as comparing
@@ -25,7 +26,6 @@ from aerun.use.collection.embed import PARTS, embed_split, own_data
 from aerun.use.collection.fingerprints import Fingerprints, load, save
 from aerun.use.collection.thumbnails import Thumbnails
 from aerun.use.collection.views import crops
-from aerun.use.commands import embed, organise, search
 from aerun.use.opened import Opened, open_run
 from aerun.use.pictures import as_inputs, find
 from aerun.use.search import cropped, near

@@ -20,12 +20,12 @@ from PIL import Image
 from torch import Tensor
 
 import aerun
-from aerun.build import build_autoencoder
-from aerun.dataset.base import Data, Split
+from aerun.cli.denoise import parser, work
+from aerun.config.parse import parse
+from aerun.dataset.data import Data, Split
 from aerun.dataset.pictures import Decoder
 from aerun.errors import AerunError, DataError
-from aerun.settings import parse
-from aerun.use.commands.denoise import parser, work
+from aerun.training.build import build_autoencoder
 from aerun.use.denoising import clean
 from aerun.use.denoising.clean import denoise
 from aerun.use.denoising.rivals import INPUT, RUN, Score, Scores

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 import aerun
+from aerun.cli import embed, organise, search
 from aerun.errors import AerunError, ConfigError, DataError
 from aerun.use.collection import compression as comparing
 from aerun.use.collection.fingerprints import Fingerprints, save
-from aerun.use.commands import embed, organise, search
 from aerun.use.generation.sampling import fit_mixture, sample_codes
+from aerun.use.inputs import test_images as images_of_test
 from aerun.use.opened import open_run
-from aerun.use.own import test_images as images_of_test
 
 Trained = Callable[..., Path]
 VAE = ("model=fc_vae", "model.hidden=[32]", "model.code_size=3", "loss=bce")

@@ -16,13 +16,13 @@ import torch
 from PIL import Image
 
 import aerun
-from aerun.conf import conf_dir
+from aerun.base.conf import conf_dir
+from aerun.cli.export import main
+from aerun.config.parse import parse
 from aerun.errors import AerunError, ConfigError, DataError
-from aerun.settings import parse
-from aerun.trained import of_shape
-from aerun.use.commands.export import main
-from aerun.use.elsewhere import export, formats
-from aerun.use.elsewhere.card import without_paths, write_card, write_run
+from aerun.runs.reopen import of_shape
+from aerun.use.export import export, formats
+from aerun.use.export.card import without_paths, write_card, write_run
 from aerun.use.opened import Opened, open_run
 
 Trained = Callable[..., Path]
@@ -34,7 +34,7 @@ GRAPHS = ["torch", *(["onnx"] if HERE else [])]
 TOPK = ("sparsity=topk", "sparsity.k=8")
 
 
-def model_of(config: dict[str, Any], shape: list[int]) -> aerun.autoencoder.Autoencoder:
+def model_of(config: dict[str, Any], shape: list[int]) -> aerun.core.autoencoder.Autoencoder:
     """An untrained model whose biases are not zero, as trained ones are not."""
     torch.manual_seed(0)
     autoencoder = of_shape(parse(config), {"input_shape": shape, "output_shape": shape})

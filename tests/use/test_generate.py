@@ -13,18 +13,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from aerun.arguments import Parser
+from aerun.base.arguments import Parser
+from aerun.cli.generate import main, parser, signed
+from aerun.core.interpolation import linear, spherical
 from aerun.errors import ConfigError, DataError
-from aerun.interpolation import linear, spherical
-from aerun.use.commands.generate import main, parser, signed
 from aerun.use.generation.animation import there_and_back, write_frames, write_gif
 from aerun.use.generation.emptiness import emptiest_points, look_for_empty, nearest_errors
 from aerun.use.generation.generate import arithmetic, interpolate, samples, traverse
 from aerun.use.generation.sampling import fit_mixture, like_codes, sample_codes
+from aerun.use.inputs import picture
+from aerun.use.inputs import test_images as images_of_test
 from aerun.use.maps.units import units
 from aerun.use.opened import open_run
-from aerun.use.own import picture
-from aerun.use.own import test_images as images_of_test
 
 Trained = Callable[..., Path]
 VAE = ("model=fc_vae", "model.hidden=[32]", "model.code_size=3", "loss=bce")
@@ -245,7 +245,7 @@ def test_the_given_images_stand_above_the_ends(
 ) -> None:
     rows: list[tuple[str, torch.Tensor]] = []
     monkeypatch.setattr(
-        "aerun.use.commands.generate._montage", lambda drawn, _: rows.extend(drawn) or np.zeros((9, 9, 3), np.uint8)
+        "aerun.cli.generate._montage", lambda drawn, _: rows.extend(drawn) or np.zeros((9, 9, 3), np.uint8)
     )
     words = ["interpolate", str(trained()), "3", "4", "--steps", "5", "-o", str(tmp_path)]
     assert command(words, monkeypatch) == 0

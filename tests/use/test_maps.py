@@ -14,18 +14,18 @@ from scipy.stats import norm
 from torch import Tensor
 
 import aerun
+from aerun.cli.map import main
 from aerun.errors import ConfigError, DataError
 from aerun.figures import maps as figures
 from aerun.figures.montage import HEAD, montage
-from aerun.plane import plane_of, project
+from aerun.figures.plane import plane_of, project
 from aerun.use.collection.fingerprints import save
-from aerun.use.commands.map import main
+from aerun.use.inputs import pictures
+from aerun.use.inputs import test_images as images_of_test
 from aerun.use.maps.latent import active_units, dictionary, latent_map, manifold, manifold_codes
 from aerun.use.maps.units import dictionary as found_units
 from aerun.use.maps.units import units
 from aerun.use.opened import open_run
-from aerun.use.own import pictures
-from aerun.use.own import test_images as images_of_test
 from tests.use.test_generate import MAPS, PLANE, SPARSE, normals
 
 Trained = Callable[..., Path]

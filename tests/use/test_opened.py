@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 import aerun
-from aerun.arguments import Parser
+from aerun.base.arguments import Parser
+from aerun.cli.command import run_command, takes_run
 from aerun.errors import ConfigError, DataError
-from aerun.use.command import run_command, takes_run
 from aerun.use.opened import BLOCK, Opened, open_run
 from aerun.use.pictures import as_bytes, as_inputs, find, write_picture
 from aerun.use.sheet import Tile, contact_sheet

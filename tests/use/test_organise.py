@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
+from aerun.cli.organise import text
 from aerun.errors import ConfigError
 from aerun.use.clusters.organise import (
     METHODS,
@@ -19,7 +20,6 @@ from aerun.use.clusters.organise import (
 )
 from aerun.use.clusters.shelves import spread
 from aerun.use.collection.fingerprints import Fingerprints
-from aerun.use.commands.organise import text
 
 RANDOM = np.random.default_rng(0)
 SIZES = (40, 90, 60, 30)

@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 
 import aerun
+from aerun.cli import denoise, doctor, embed, export, generate, organise, search
+from aerun.cli import map as map_command
 from aerun.errors import ConfigError, StorageError
 from aerun.use.clusters import shelves
 from aerun.use.clusters.organise import Clusters
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.collection.thumbnails import Thumbnails
-from aerun.use.commands import denoise, doctor, embed, export, generate, organise, search
-from aerun.use.commands import map as map_command
-from aerun.use.elsewhere import formats
+from aerun.use.export import formats
 from aerun.use.opened import open_run
 from aerun.use.outputs import Result, refuse_existing, refuse_folder, whole_folder
 
@@ -184,8 +184,8 @@ def test_an_export_is_replaced_as_a_whole_and_nothing_else_is(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, place = trained(), tmp_path / "exported"
-    monkeypatch.setattr("aerun.use.elsewhere.export.write_graphs", lambda model, place, names: {})
-    monkeypatch.setattr("aerun.use.elsewhere.export.write_card", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("aerun.use.export.export.write_graphs", lambda model, place, names: {})
+    monkeypatch.setattr("aerun.use.export.export.write_card", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         aerun.export(run, place, ["safetensors"])
     assert list(tmp_path.iterdir()) == []

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from aerun.cli import embed as command
 from aerun.errors import DataError
 from aerun.use.collection.packing import FORMS, from_bits, pack, to_bits
-from aerun.use.commands import embed as command
 
 RANDOM = np.random.default_rng(0)
 DENSE = RANDOM.normal(2, 3, (60, 17)).astype(np.float32)

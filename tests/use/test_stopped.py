@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aerun.use.commands import denoise
+from aerun.cli import denoise
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from aerun.config.schema import construct, locate
 from aerun.errors import ConfigError
-from aerun.spec import construct, locate
 from aerun.sweep.job import Job
 
 Ended = tuple[Job, str | None]  # a job, and what killed it

@@ -19,8 +19,8 @@ from typing import Any, Self
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
+from aerun.config.schema import Count
 from aerun.errors import AerunError
-from aerun.spec import Count
 from aerun.sweep.job import Job
 from aerun.sweep.launcher import Ended, device, raised
 from aerun.sweep.remote import WORK, all_ready, call, ready

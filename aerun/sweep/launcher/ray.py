@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import aerun
+from aerun.config.schema import NonNegative, Positive
 from aerun.errors import ConfigError
-from aerun.spec import NonNegative, Positive
 from aerun.sweep.job import Job
 from aerun.sweep.launcher import Ended, raised
 from aerun.sweep.remote import WORK, call

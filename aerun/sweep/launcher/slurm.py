@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import aerun
+from aerun.base.files import write_text
+from aerun.config.schema import Count, NonNegativeInt, Positive
 from aerun.errors import ConfigError
-from aerun.files import write_text
-from aerun.spec import Count, NonNegativeInt, Positive
 from aerun.sweep.index import ENDED, FAILED, state
 from aerun.sweep.job import Job
 from aerun.sweep.launcher import Ended

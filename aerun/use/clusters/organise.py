@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from aerun.base.progress_bar import counting
 from aerun.errors import ConfigError
-from aerun.progress import counting
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.search.index import METRICS, Metric
 

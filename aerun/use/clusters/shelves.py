@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from aerun.base.files import make_folder, storage_error, write_text
 from aerun.errors import DataError
-from aerun.files import make_folder, storage_error, write_text
 from aerun.use.clusters.organise import Clusters, table
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.collection.thumbnails import Thumbnails

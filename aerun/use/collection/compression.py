@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aerun.base.progress_bar import counting
 from aerun.errors import DataError
-from aerun.progress import counting
 from aerun.use.collection.embed import embed
 from aerun.use.collection.packing import FORMS, Form, pack
 from aerun.use.pictures import as_bytes

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from aerun.base.progress_bar import counting
 from aerun.errors import DataError
-from aerun.progress import counting
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.pictures import as_inputs, find, folder_inputs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from aerun.dataset.base import Split
+    from aerun.dataset.data import Split
     from aerun.use.opened import Opened, Run
 
 Part = Literal["train", "validation", "test"]
@@ -76,7 +76,7 @@ def own_data(run: Opened, part: Part) -> tuple[Split, list[str]]:
     DataError if they are not there, or have changed since.
     """
     from aerun.dataset.binary import binarised
-    from aerun.evaluation import EVALUATION_SEED
+    from aerun.metrics.evaluation import EVALUATION_SEED
 
     split: Split | None = getattr(run.data, part)
     if split is None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aerun.base.files import make_folder, write_bytes
 from aerun.errors import ConfigError, DataError
-from aerun.files import make_folder, write_bytes
 from aerun.use.collection.packing import Form, Packed, pack
 from aerun.use.outputs import refuse_existing
 

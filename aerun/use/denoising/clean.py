@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aerun.base.progress_bar import counting
 from aerun.errors import DataError
-from aerun.progress import counting
 from aerun.use.opened import Opened, Run
 from aerun.use.opened import opened as opened_run
 

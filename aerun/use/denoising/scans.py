@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from aerun.base.files import make_folder, write_bytes
 from aerun.dataset.pictures import DEEP, any_size, check_depth, has_pages, upright
-from aerun.files import make_folder, write_bytes
 
 log = logging.getLogger(__name__)
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the tag of EXIF, and its values that exchange width and height

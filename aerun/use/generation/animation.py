@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from aerun.files import make_folder, write_bytes
+from aerun.base.files import make_folder, write_bytes
 from aerun.use.pictures import write_picture
 
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aerun.core.interpolation import linear, spherical
 from aerun.errors import ConfigError, DataError
-from aerun.interpolation import linear, spherical
 from aerun.use.generation.sampling import COMPONENTS, Source, in_range, like_codes, sample_codes
+from aerun.use.inputs import images_or_own, training_images
 from aerun.use.maps.units import Units, units
 from aerun.use.opened import Opened, Run, opened
-from aerun.use.own import images_or_own, training_images
 
 FITTED = 5000  # training images to whose codes a mixture is fitted
 

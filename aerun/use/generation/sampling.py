@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aerun.activation import activation
+from aerun.base.activation import activation
+from aerun.base.progress_bar import counting
+from aerun.base.seeding import Randomness
 from aerun.errors import ConfigError
-from aerun.progress import counting
-from aerun.seeding import Randomness
 from aerun.sparsity import keep_largest
 from aerun.use.opened import Opened
 

@@ -12,11 +12,11 @@ from aerun.errors import ConfigError
 from aerun.figures import as_bytes
 from aerun.figures import maps as figures
 from aerun.figures.canvas import Pixels
-from aerun.plane import NAMES, Method, project
+from aerun.figures.plane import NAMES, Method, project
 from aerun.use.generation.emptiness import Emptiness, look_for_empty, nearest_errors
+from aerun.use.inputs import SHOWN, Some, images_or_own, test_images
 from aerun.use.maps import units as _units
 from aerun.use.opened import Opened, Run, opened
-from aerun.use.own import SHOWN, Some, images_or_own, test_images
 
 MIDDLE = 0.05  # share of codes, or of the prior, that the decoded grid leaves out on each side
 

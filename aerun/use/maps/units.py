@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aerun.features import features
+from aerun.core.features import features
 from aerun.latent import divergences
 from aerun.protocol.likelihood import ACTIVE
 from aerun.use.opened import Opened

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from aerun.base.files import write_bytes
 from aerun.errors import ConfigError
-from aerun.files import write_bytes
 from aerun.use.search.index import SPARE, Index, Metric
 
 LINKS, BUILD_BREADTH, SEARCH_BREADTH = 32, 100, 128  # the paper's M, efConstruction, ef

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
+from aerun.base.progress_bar import counting
 from aerun.errors import ConfigError, DataError
-from aerun.progress import counting
 from aerun.use.collection.fingerprints import Fingerprints, load
 
 Metric = Literal["cosine", "euclidean"]

@@ -1,0 +1,107 @@
+"""Where a run computes."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from aerun.errors import ConfigError
+
+
+def choose_device(name: str, key: str = "trainer.device") -> torch.device:
+    """The device that ``key`` names, ``auto`` being the fastest there is.
+
+    ConfigError for one that this machine does not have, and for what is no device.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, here in available.items() if here))
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"{key}={name}: is no device; allowed are auto, {', '.join(available)}") from error
+    missing_card = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    if not available.get(device.type) or missing_card:
+        here = ", ".join(kind for kind, is_here in available.items() if is_here)
+        raise ConfigError(f"{key}={name}: is not there; this machine has {here} (torch {torch.__version__})")
+    return device
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done all that it was given."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def default_threads() -> int:
+    """How many CPU threads a run takes unless told: $OMP_NUM_THREADS, else the cores that the process may use.
+
+    Two hardware threads of one core share its arithmetic units, so cores are counted; what a container's quota
+    allows is the limit.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    return max(1, int(min(physical_cores(), processor_quota())))
+
+
+def physical_cores(topology: Path = Path("/sys/devices/system/cpu")) -> int:
+    """Cores that the process may use; where the system does not tell which hardware threads share one, the threads."""
+    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    cores = set()
+    for number in usable:
+        try:
+            cores.add((topology / f"cpu{number}" / "topology" / "thread_siblings_list").read_text())
+        except OSError:
+            return len(usable)
+    return len(cores)
+
+
+def processor_quota(groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float:
+    """How many processors' time the process's control group (version 2), or one around it, allows; else infinity."""
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return math.inf
+    own = next((line[3:] for line in lines if line.startswith("0::")), "/")
+    folder = groups / own.lstrip("/")
+    quota = math.inf
+    for place in (folder, *folder.parents):
+        try:
+            allowed, period = (place / "cpu.max").read_text().split()
+            quota = min(quota, math.inf if allowed == "max" else float(allowed) / float(period))
+        except (OSError, ValueError):
+            pass
+        if place == groups:
+            break
+    return quota
+
+
+def nodes(environment: Mapping[str, str]) -> int:
+    """How many machines the job has: those of the Slurm step or job that it is in, else this one."""
+    return int(environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_JOB_NUM_NODES") or 1)
+
+
+def on_each(processes: int, environment: Mapping[str, str]) -> int:
+    """How many ranks each machine gets. ConfigError if they cannot be shared out evenly."""
+    machines = nodes(environment) if processes > 1 else 1
+    if processes % machines:
+        raise ConfigError(f"trainer.processes={processes}: must be a multiple of the Slurm job's {machines} nodes")
+    return processes // machines
+
+
+def device_of_each(name: str, processes: int, environment: Mapping[str, str]) -> torch.device:
+    """As ``choose_device``, for so many ranks. ConfigError where not every one can have a device of its own."""
+    device, local = choose_device(name), on_each(processes, environment)
+    if processes > 1 and device.type != "cpu":
+        there = torch.cuda.device_count()
+        if device.type != "cuda" or local > there:
+            raise ConfigError(
+                f"trainer.processes={processes}: each takes a CUDA device of its own, and this machine has {there}; "
+                "trainer.device=cpu needs none"
+            )
+    return device

@@ -1,0 +1,93 @@
+"""Arithmetic of less than 32 bits: where there is hardware for it, and what it changes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from aerun.errors import ConfigError
+from aerun.training.single import Alone
+
+if TYPE_CHECKING:
+    from aerun.dataset.data import Batch
+    from aerun.training.parts import Parts
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+TINY = 1e-30  # in place of nothing at all to compare with
+log = logging.getLogger(__name__)
+
+
+def choose_precision(precision: Precision, device: torch.device) -> None:
+    """Put torch's process-wide switches where this run wants them. ConfigError for what the device does not have."""
+    if precision == "tf32" and not (device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)):
+        raise ConfigError(f"trainer.precision=tf32: needs a CUDA device of Ampere or later, the device is {device}")
+    if precision == "bfloat16" and device.type == "cpu" and not _computes_bfloat16():
+        log.warning("trainer.precision=bfloat16: this processor has no such arithmetic, float32 is faster here")
+    _allow_tf32(precision == "tf32")
+
+
+def autocast(precision: Precision, device: torch.device, cached: bool = True) -> contextlib.AbstractContextManager[Any]:
+    """The context of a forward pass; ``cached=False`` in a recording, which must not keep casts of old weights."""
+    if precision != "bfloat16":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=cached)
+
+
+def difference(parts: Parts, batch: Batch, precision: Precision) -> dict[str, float]:
+    """What ``precision`` changes on one batch with the present weights, against float32, in evaluation mode: the
+    loss's relative difference, and the Euclidean norm of the gradient's difference over the gradient's norm."""
+    from aerun.training.step import gradients_of
+
+    parts = replace(parts, ranks=Alone())
+    was_training = parts.autoencoder.training
+    parts.autoencoder.eval()
+    results = []
+    draw = parts.autoencoder.draw(len(batch), torch.Generator(parts.device).manual_seed(parts.seed))
+    kept = [parameter.grad for parameter in parts.autoencoder.parameters()]
+    try:
+        for each in ("float32", precision):
+            _allow_tf32(each == "tf32")
+            update = gradients_of(parts, each, False, None, None, cached=True)(batch.inputs, batch.targets, draw)
+            parameters = parts.autoencoder.parameters()
+            gradient = torch.cat([p.grad.detach().flatten().double().cpu() for p in parameters if p.grad is not None])
+            results.append((float(update.terms["loss"]), gradient))
+    finally:
+        parts.autoencoder.train(was_training)
+        _allow_tf32(precision == "tf32")
+        for parameter, before in zip(parts.autoencoder.parameters(), kept, strict=True):
+            parameter.grad = before
+    (loss, exact), (other, changed) = results
+    size = exact.norm().clamp_min(TINY)
+    return {"loss": abs(other - loss) / max(abs(loss), TINY), "gradient": float((changed - exact).norm() / size)}
+
+
+@contextlib.contextmanager
+def restored_precision() -> Iterator[None]:
+    """A block after which torch's switches are what they were."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        yield
+    finally:
+        if torch.cuda.is_available():
+            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def _allow_tf32(allowed: bool) -> None:
+    if torch.cuda.is_available():
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+        torch.backends.cudnn.allow_tf32 = allowed
+
+
+def _computes_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 by itself; True where it cannot be asked."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return True
+    return any(flag in text for flag in ("avx512_bf16", "amx_bf16", " bf16"))

@@ -1,0 +1,138 @@
+"""Errors of the configuration in one or two lines."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from aerun.base.conf import conf_dir
+from aerun.config.schema import nearest
+from aerun.config.settings import GROUPS, SEVERAL
+from aerun.errors import AerunError, ConfigError
+
+
+def known_keys(config: Mapping[str, Any], path: str = "") -> list[str]:
+    """All dotted keys of a configuration, inner ones included."""
+    keys = []
+    for key, value in config.items():
+        dotted = f"{path}.{key}" if path else str(key)
+        keys.append(dotted)
+        if isinstance(value, Mapping):
+            keys += known_keys(value, dotted)
+    return keys
+
+
+def unknown_key(key: str, config: Mapping[str, Any], options: Mapping[str, Mapping[str, Sequence[str]]]) -> ConfigError:
+    """The error for a key that the configuration does not have.
+
+    ``options`` gives the keys of every option by group. Names other options of the group that have the key, or
+    else the nearest key that there is.
+    """
+    group, _, leaf = key.partition(".")
+    having = [f"{group}={option}" for option, keys in options.get(group, {}).items() if leaf in keys]
+    if having:
+        return ConfigError(f"{key}: the option chosen of {group} has no such key; {', '.join(having)} have it")
+    keys = [known for known in known_keys(config) if not known.endswith("_target_")]
+    same_leaf = [known for known in keys if known.rpartition(".")[2] == key]
+    parent = key.rpartition(".")[0]
+    siblings = [known for known in keys if known.rpartition(".")[0] == parent]
+    hint = f" Did you mean '{same_leaf[0]}'?" if same_leaf else nearest(key, siblings) or nearest(key, keys)
+    allowed = ", ".join(known.removeprefix(f"{parent}.") for known in siblings)
+    return ConfigError(f"{key}: there is no such key.{hint} Allowed{f' in {parent}' if parent else ''}: {allowed}")
+
+
+def explain(error: Exception, words: list[str] | None = None) -> str | None:
+    """The error in one or two lines; None for one that is not the user's to mend. ``words``: what was asked for, if not
+    by the command line."""
+    if isinstance(error, AerunError):
+        return str(error)
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, option = (error.missing_cfg_file or "").rpartition("/")
+        return _no_option(group, option, list(error.options))
+    inner = re.search(r"Could not load '(noise/parts)/([^']+)'", str(error))
+    if inner:
+        return _no_option(inner[1], inner[2], sorted(path.stem for path in (conf_dir() / inner[1]).glob("*.yaml")))
+    if isinstance(error, ConfigCompositionException):
+        match = re.search(r"Could not override '([^']+)'", str(error))
+        if match and "/" in match.group(1):
+            group = match.group(1).partition("/")[0]
+            return f"{match.group(1)}: goes with {group}=several"
+        if match and match.group(1).startswith("hydra."):
+            return _no_hydra_key(match.group(1))
+        if match:
+            return str(unknown_key(match.group(1).partition("@")[0], composed(words), option_keys()))
+    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read as key=value (no spaces around =, and quotes around brackets)"
+    if "Config group override must be a string" in text:
+        for word in sys.argv[1:]:
+            group, _, option = word.partition("=")
+            if group in GROUPS and re.fullmatch(r"[-\d.eE]+|true|false|null", option, re.IGNORECASE):
+                return _no_option(group, option, sorted(option_keys()[group]))
+        return text
+    resolving = re.match(r"ConfigError raised while resolving interpolation: (.*?) full_key:", text)
+    if resolving:
+        return resolving.group(1)
+    if "Only one of --run" in text:
+        return text
+    if isinstance(error, yaml.YAMLError):
+        return f"a YAML file of the configuration cannot be read: {text}"
+    return text if isinstance(error, HydraException | OmegaConfBaseException | OSError) else None
+
+
+def _no_hydra_key(key: str) -> str:
+    """Of a launcher's or sweeper's key, by the options that were typed."""
+    parent, _, leaf = key.rpartition(".")
+    group = parent.replace(".", "/")
+    typed = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
+    options = {path.stem: list(yaml.safe_load(path.read_text())) for path in (conf_dir() / group).glob("*.yaml")}
+    having = sorted(f"{group}={option}" for option, keys in options.items() if leaf in keys)
+    if having:
+        return (
+            f"{key}: the option chosen has no such key; {', '.join(having)} {'has' if len(having) == 1 else 'have'} it"
+        )
+    keys = [known for known in options.get(typed.get(group, "grid"), []) if known != "_target_"]
+    allowed = f" Allowed in {parent}: {', '.join(keys)}" if keys else " --hydra-help lists Hydra's own"
+    return f"{key}: there is no such key.{nearest(leaf, keys)}{allowed}"
+
+
+def _no_option(group: str, option: str, options: list[str]) -> str:
+    hint = nearest(option, options)
+    return f"{group}={option}: there is no such option.{hint} Allowed: {', '.join(options) or 'none yet'}"
+
+
+def composed(words: list[str] | None = None) -> dict[str, Any]:
+    """The configuration with nothing but the options that the user chose, to look for the nearest key in."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    words = sys.argv[1:] if words is None else words
+    groups = (*GROUPS, SEVERAL, "hydra/launcher", "hydra/sweeper")
+    choices = [word for word in words if word.partition("=")[0] in groups and "," not in word]
+    more = re.search(r"(?:--config-dir|-cd)[ =](\S+)", " ".join(words))
+    if more:
+        choices.append(f"hydra.searchpath=[file://{Path(more.group(1)).expanduser().absolute()}]")
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        try:
+            config = compose("train", overrides=choices)
+        except (HydraException, OmegaConfBaseException):  # an option of the user's own
+            config = compose("train")
+    plain = OmegaConf.to_container(config, resolve=False)
+    return {str(key): value for key, value in plain.items()} if isinstance(plain, dict) else {}
+
+
+def option_keys() -> dict[str, dict[str, list[str]]]:
+    """The keys that each shipped option of each group adds to those that its group shares."""
+    return {
+        group: {path.stem: list(yaml.safe_load(path.read_text()) or {}) for path in (conf_dir() / group).glob("*.yaml")}
+        for group in GROUPS
+    }

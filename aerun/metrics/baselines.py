@@ -1,0 +1,258 @@
+"""What an autoencoder's error must be read against: exact linear answers on the same data.
+
+The mean image is the best constant, principal components the best linear autoencoder of a code size, and the
+linear minimum-mean-square-error filter the best linear (affine) denoiser for a corruption. All are fitted on the
+training part, in closed form (but for the filter of corruptions that do not tell their moments: see ``regression``),
+in float64, and measured on the test part. Of images that are binarised for every minibatch one draw is taken to fit
+them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aerun.base.files import write_text
+from aerun.base.seeding import Randomness
+from aerun.dataset.binary import binarised
+from aerun.dataset.data import CHUNK, Data, Split, as_float
+from aerun.dataset.rows import Rows
+from aerun.errors import StorageError
+from aerun.metrics.evaluation import EVALUATION_SEED, corrupted_batches, in_unit_range, psnrs, squared_errors
+from aerun.noise import Moments, for_evaluation
+
+EXACT_LIMIT = 4096  # values per image up to which full covariance matrices are decomposed
+SMALL = 1024  # up to which finding all components costs no more than importing what finds some
+REGRESSION_ROWS = 100_000  # corrupted images, about, that the filter of a corruption without moments is estimated from
+ITERATIVE_LIMIT = 256  # components that are iterated beyond it
+SETTLED, MOST_PASSES = 1e-13, 60  # change of their variance that ends the iteration
+PASS_CHUNK = 512
+
+
+def baselines(data: Data, noise: Any, code_size: int, cache: Path | None = None) -> dict[str, float]:
+    """Test errors by name: ``mean_image``, ``pca`` (of ``code_size`` components, on clean images) and ``linear``
+    (the best linear map from the input, corrupted or not, where that is not the target); each as ``.../mse`` per value,
+    ``.../sse`` per image and, for targets in [0,1], ``.../psnr`` and ``.../psnr_pooled`` (see ``evaluation.evaluate``).
+    Nothing but PSNR clips. What would take too long is left out.
+
+    The linear filter is exact where the corruption tells its moments (``noise.moments``). That of another is a
+    regression on corrupted training images, for images of up to SMALL values: ``linear/draws`` says that it is one, and
+    how many corrupted copies of each image it saw.
+    Results are kept in ``cache``, under the data's checksum and everything else that they depend on.
+    """
+    noise = for_evaluation(noise)
+    key = f"{data.checksum}/{len(data.train)}/{_rows_digest(data.train)}/{noise!r}/{code_size}/3"
+    key += "/binarise" if data.train.binarise else ""
+    key += "" if noise.is_identity or hasattr(noise, "moments") else f"/{REGRESSION_ROWS}"
+    # An object of somebody's own class may show its address: then there is nothing to know it by.
+    known = cache is not None and " at 0x" not in key
+    stored = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json" if cache and known else None
+    if stored is not None and stored.is_file():
+        try:
+            return {str(name): float(value) for name, value in json.loads(stored.read_text()).items()}
+        except (ValueError, AttributeError, TypeError):
+            stored.unlink()
+    train, test = _on_host(data.train), _on_host(data.test)
+    result = _linear_answers(train, test, data.same, noise, code_size)
+    if stored is not None:
+        with contextlib.suppress(OSError, StorageError):  # only time is lost
+            stored.parent.mkdir(parents=True, exist_ok=True)
+            write_text(stored, json.dumps(result))
+    return result
+
+
+def cache_folder() -> Path:
+    """Where baselines are kept: below $AERUN_DATA or ~/.cache/aerun."""
+    return Path(os.environ.get("AERUN_DATA") or Path.home() / ".cache" / "aerun") / "baselines"
+
+
+def _linear_answers(train: Split, test: Split, same: bool, noise: Any, code_size: int) -> dict[str, float]:
+    mean = _mean(train.targets)
+    result = _scores("mean_image", test, [mean.expand(len(chunk), -1) for chunk in test.targets.split(CHUNK)])
+    if same:
+        components = principal_components(train.targets, mean, code_size)
+        if components is not None:
+            projections = (
+                (rows - mean) @ components @ components.T + mean for rows in map(_rows, test.targets.split(CHUNK))
+            )
+            result |= _scores("pca", test, projections)
+    values = math.prod(train.inputs.shape[1:])
+    exact = hasattr(noise, "moments") or noise.is_identity
+    if (values <= EXACT_LIMIT if exact else values <= SMALL) and not (noise.is_identity and same):
+        if not exact:
+            result["linear/draws"] = draws = max(1, round(REGRESSION_ROWS / len(train)))
+        weight, offset = linear_filter(train, noise) if exact else regression(train, noise, draws)
+        corrupted = (_rows(noisy) @ weight + offset for _, noisy, _ in corrupted_batches(test, noise))
+        result |= _scores("linear", test, corrupted)
+    return result
+
+
+def principal_components(images: Tensor | Rows, mean: Tensor, count: int) -> Tensor | None:
+    """images[N,...], their mean[P] -> orthonormal columns [P, count], the leading ones first.
+
+    The covariance of at most EXACT_LIMIT values, or the products of at most so many images, are decomposed in full;
+    beyond, up to ITERATIVE_LIMIT components are iterated to convergence. None where none of it is affordable.
+    """
+    values = math.prod(images.shape[1:])
+    count = min(count, values)
+    if values <= EXACT_LIMIT and (values <= SMALL or len(images) >= values):
+        covariance = torch.zeros(values, values, dtype=torch.float64)
+        for chunk in images.split(CHUNK):
+            rows = _rows(chunk) - mean
+            covariance += rows.T @ rows
+        if values <= SMALL:
+            return torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :count]
+        from scipy.linalg import eigh
+
+        # Only the vectors that are wanted: all of them would take much longer.
+        leading = eigh(covariance.numpy(), subset_by_index=[values - count, values - 1], overwrite_a=True)[1]
+        return torch.from_numpy(leading[:, ::-1].copy())
+    if len(images) <= EXACT_LIMIT:
+        centred = torch.cat([_rows(chunk) - mean for chunk in images.split(CHUNK)])
+        squares, vectors = torch.linalg.eigh(centred @ centred.T)
+        kept = squares.flip(0)[:count] > 1e-10 * squares[-1]
+        return (centred.T @ vectors.flip(1)[:, :count][:, kept]) / squares.flip(0)[:count][kept].sqrt()
+    if count > ITERATIVE_LIMIT or count >= min(len(images), values):
+        return None
+    return _iterated(images, mean, count)
+
+
+def _iterated(images: Tensor | Rows, mean: Tensor, count: int) -> Tensor:
+    """Subspace iteration by the covariance, on a block of more than twice the columns, until their variance stands.
+
+    The error falls by the ratio of the variances at the block's end and at ``count`` with every pass over the images.
+    """
+    width = min(2 * count + 10, len(images), len(mean))
+    block = torch.randn(len(mean), width, generator=torch.Generator().manual_seed(0)).double()
+    found = torch.zeros(())
+    for _ in range(MOST_PASSES):
+        block = torch.linalg.qr(block)[0]
+        product = torch.zeros_like(block)
+        for chunk in images.split(PASS_CHUNK):
+            rows = _rows(chunk) - mean
+            product += rows.T @ (rows @ block)
+        turn, variances, _ = torch.linalg.svd(block.T @ product)
+        before, found = found, variances[:count].sum()
+        turned = block @ turn[:, :count]
+        if (found - before).abs() <= SETTLED * found:
+            break
+        block = product
+    return turned
+
+
+def linear_filter(train: Split, noise: Any) -> tuple[Tensor, Tensor]:
+    """The matrix W[P,Q] and offset[Q] that minimise E |target - (x~ W + offset)|^2 over images and corruption.
+
+    W = Cov(x~)^-1 Cov(x~, target), the expectation over the corruption taken exactly from its moments.
+    """
+    shape = tuple(train.inputs.shape[1:])
+    channels = shape[0] if len(shape) == 3 else 1
+    values, positions = math.prod(shape), math.prod(shape) // channels
+    moments = _identity_moments() if noise.is_identity else noise.moments(positions)
+    target_mean = _mean(train.targets)
+    second = torch.zeros(values, values, dtype=torch.float64)
+    within = torch.zeros(channels, channels, positions, dtype=torch.float64)
+    first = torch.zeros(values, dtype=torch.float64)
+    cross = torch.zeros(values, len(target_mean), dtype=torch.float64)
+    shift = moments.shift
+    for inputs, targets in zip(train.inputs.split(CHUNK), train.targets.split(CHUNK), strict=True):
+        clean = _rows(inputs)
+        expected = moments.mean(clean) - shift
+        first += expected.sum(0)
+        second += expected.T @ expected
+        cross += expected.T @ (_rows(targets) - target_mean)
+        planes = clean.view(-1, channels, positions)
+        shifted = expected.view(-1, channels, positions)
+        for a in range(channels):
+            for b in range(channels):
+                product = moments.pixel(planes[:, a], planes[:, b], a == b)
+                within[a, b] += (product - shift * (shifted[:, a] + shifted[:, b]) - shift**2).sum(0)
+    count = len(train)
+    first, cross = first / count, cross / count
+    second *= moments.pair / count
+    blocks = second.view(channels, positions, channels, positions)
+    diagonal = torch.arange(positions)
+    for a in range(channels):
+        for b in range(channels):
+            blocks[a, diagonal, b, diagonal] = within[a, b] / count
+    covariance = second - first.outer(first)
+    weight = torch.linalg.pinv(covariance, rtol=1e-10, hermitian=True) @ cross
+    return weight, target_mean - (first + shift) @ weight
+
+
+def regression(train: Split, noise: Any, draws: int) -> tuple[Tensor, Tensor]:
+    """As ``linear_filter``, with ``draws`` corrupted copies of every image in place of the expectation: least squares.
+
+    Its error on new images is above the exact filter's by about the number of values over that of images and draws.
+    """
+    random = Randomness(EVALUATION_SEED, train.inputs.device)
+    pairs = (
+        (i, *pair) for i, pair in enumerate(zip(train.inputs.split(CHUNK), train.targets.split(CHUNK), strict=True))
+    )
+    values = math.prod(train.inputs.shape[1:])
+    first, target_mean = torch.zeros(values, dtype=torch.float64), _mean(train.targets)
+    second = torch.zeros(values, values, dtype=torch.float64)
+    cross = torch.zeros(values, len(target_mean), dtype=torch.float64)
+    for index, inputs, targets in pairs:
+        wanted = _rows(targets) - target_mean
+        for draw in range(draws):
+            rows = _rows(noise(as_float(inputs), random.at(f"linear-filter-{draw}", index)))
+            first += rows.sum(0)
+            second += rows.T @ rows
+            cross += rows.T @ wanted
+    count = len(train) * draws
+    first, second, cross = first / count, second / count, cross / count
+    weight = torch.linalg.pinv(second - first.outer(first), rtol=1e-10, hermitian=True) @ cross
+    return weight, target_mean - first @ weight
+
+
+def _identity_moments() -> Moments:
+    return Moments(mean=lambda x: x, pixel=lambda x, y, same: x * y)
+
+
+def _scores(name: str, test: Split, rows: Any) -> dict[str, float]:
+    """Mean errors of predictions, given as rows[B,Q] chunk by chunk in the test part's order."""
+    errors, clipped, start = [], [], 0
+    for predicted in rows:
+        targets = _rows(test.targets[start : start + len(predicted)])
+        start += len(predicted)
+        errors.append(squared_errors(predicted, targets))
+        clipped.append(squared_errors(predicted.clamp(0, 1), targets))
+    sse, values = float(torch.cat(errors).mean()), math.prod(test.targets.shape[1:])
+    result = {f"{name}/mse": sse / values, f"{name}/sse": sse}
+    if test.targets.dtype == torch.uint8 or in_unit_range(test.targets):
+        result |= {f"{name}/{key}": value for key, value in psnrs("psnr", clipped, values).items()}
+    return result
+
+
+def _rows(images: Tensor) -> Tensor:
+    return as_float(images).flatten(1).double()
+
+
+def _mean(images: Tensor | Rows) -> Tensor:
+    # One sum that grows: small results between large temporaries would keep the memory from being used again.
+    total = torch.zeros(math.prod(images.shape[1:]), dtype=torch.float64)
+    for chunk in images.split(CHUNK):
+        total += _rows(chunk).sum(0)
+    return total / len(images)
+
+
+def _on_host(split: Split) -> Split:
+    inputs = binarised(split.inputs.cpu(), EVALUATION_SEED) if split.binarise else split.inputs.cpu()
+    return Split(inputs, inputs if split.targets is split.inputs else split.targets.cpu(), None)
+
+
+def _rows_digest(split: Split) -> str:
+    """Tells apart different choices of training images from the same data set."""
+    digest = hashlib.sha256()
+    for chunk in split.inputs.split(CHUNK):
+        digest.update(chunk.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,203 @@
+"""Numbers on fixed images: the same images, in the same order, with the same noise draw, in every epoch and run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aerun.base.seeding import Randomness
+from aerun.core.autoencoder import Autoencoder
+from aerun.core.objective import objective
+from aerun.dataset.binary import drawn
+from aerun.dataset.data import Split, as_float
+from aerun.dataset.rows import Rows
+from aerun.noise import NoNoise, for_evaluation
+
+BATCH = 1000
+EVALUATION_SEED = 0
+
+
+def corrupted_batches(split: Split, noise: Any) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """(clean inputs, corrupted inputs, targets), float, in order; what is random is drawn by position only.
+
+    What of the corruption is for training only leaves the inputs as they are.
+    """
+    noise = for_evaluation(noise)
+    random = Randomness(EVALUATION_SEED, split.inputs.device)
+    for index, (inputs, targets) in enumerate(zip(split.inputs.split(BATCH), split.targets.split(BATCH), strict=True)):
+        clean = drawn(inputs, random.at("evaluation-binarise", index)) if split.binarise else as_float(inputs)
+        wanted = clean if split.targets is split.inputs else as_float(targets)
+        yield clean, noise(clean, random.at("evaluation-noise", index)), wanted
+
+
+def evaluate(autoencoder: Autoencoder, split: Split, noise: Any, loss: Any) -> dict[str, float]:
+    """Metrics of the autoencoder on one part, in evaluation mode.
+
+    ``loss``, ``reconstruction`` and penalties as in training (a stochastic code is drawn once, by position).
+    From the deterministic pass: ``mse`` per value, ``sse`` per image, ``psnr`` in dB, ``active_units`` (mean number
+    of nonzero code values of an image), ``dead_units`` (share of code units with one value for all images) and
+    ``output_spread`` (variance of the reconstructions over that of the targets, both summed over pixels).
+    PSNR is the mean of the images' own PSNRs, with reconstructions clipped to [0,1] and a peak of 1; ``psnr_pooled``
+    is that of the mean of their squared errors. Both are left out where targets leave [0,1].
+    Where the input is corrupted, ``input_psnr`` and ``input_psnr_pooled`` are those of the corrupted input.
+    """
+    return Evaluation(split, noise, loss)(autoencoder)
+
+
+class Evaluation:
+    """``evaluate`` on one part, again and again: what the part alone decides is found at the first time."""
+
+    def __init__(self, split: Split, noise: Any, loss: Any) -> None:
+        self._split, self._noise, self._loss = split, noise, loss
+        self._random = Randomness(EVALUATION_SEED, split.inputs.device)
+        self._of_targets: tuple[bool, float] | None = None  # whether all lie in [0,1], and their spread
+
+    @property
+    def target_spread(self) -> float:
+        """The variance of the targets over images, summed over values; known once there were metrics."""
+        return 0.0 if self._of_targets is None else self._of_targets[1]
+
+    @torch.no_grad()
+    def __call__(self, autoencoder: Autoencoder) -> dict[str, float]:
+        """The metrics. The device is waited for once, at the end."""
+        if self._of_targets is None:
+            self._of_targets = self._look_at_targets()
+        was_training = autoencoder.training
+        autoencoder.eval()
+        collect = _Collector(*self._of_targets)
+        try:
+            for index, (clean, noisy, targets) in enumerate(corrupted_batches(self._split, self._noise)):
+                draw = autoencoder.draw(len(noisy), self._random.at("evaluation-latent", index))
+                result = autoencoder(noisy, draw)
+                collect.terms(objective(result, targets, autoencoder, self._loss), len(noisy))
+                if draw is not None:
+                    result = autoencoder(noisy)
+                collect.images(result.reconstruction, targets)
+                collect.codes(result.code)
+                if noisy is not clean and noisy.shape == targets.shape:
+                    collect.inputs(noisy, targets)
+        finally:
+            autoencoder.train(was_training)
+        return collect.metrics()
+
+    def _look_at_targets(self) -> tuple[bool, float]:
+        spread, inside = _Spread(), True
+        for _, _, batch in corrupted_batches(self._split, NoNoise()):
+            inside = inside and (self._split.targets.dtype == torch.uint8 or in_unit_range(batch))
+            spread.add(batch)
+        return inside, spread.total()
+
+
+def squared_errors(images: Tensor, targets: Tensor) -> Tensor:
+    """Squared error of each image, summed over its values: [B,...] -> [B]."""
+    return (images - targets).square().flatten(1).sum(1)
+
+
+def psnrs(name: str, errors: list[Tensor], values: int) -> dict[str, float]:
+    """``name``, the mean of the images' own PSNRs, and ``name_pooled``, the PSNR of all their values together, from
+    each image's squared error (clipped to [0,1], summed over its ``values`` values), in parts of any size. In dB,
+    against a peak of 1; an exact image counts as 100 dB."""
+    mse = torch.cat(errors) / values
+    return {name: _mean([_decibels(mse)]), f"{name}_pooled": float(_decibels(mse.cpu().double().mean()))}
+
+
+def _decibels(mse: Tensor) -> Tensor:
+    return -10 * mse.clamp_min(1e-10).log10()
+
+
+def in_unit_range(values: Tensor | Rows) -> bool:
+    """Whether all values lie in [0,1]."""
+    if isinstance(values, Rows):
+        return all(in_unit_range(chunk) for chunk in values.split(BATCH))
+    return bool(values.min() >= 0) and bool(values.max() <= 1)
+
+
+class _Collector:
+    """What batches give, on their device; brought to the host once, and added there in float64."""
+
+    def __init__(self, in_range: bool, target_spread: float) -> None:
+        self._in_range, self._target_spread = in_range, target_spread
+        self._names: list[str] = []
+        self._terms: list[Tensor] = []
+        self._counts: list[int] = []
+        self._sse: list[Tensor] = []
+        self._clipped: list[Tensor] = []
+        self._input: list[Tensor] = []
+        self._active: list[Tensor] = []
+        self._low: Tensor | None = None
+        self._high: Tensor | None = None
+        self._spread = _Spread()
+        self._values = 1
+
+    def terms(self, terms: dict[str, Tensor], count: int) -> None:
+        self._names = list(terms)
+        self._terms.append(torch.stack(list(terms.values())))
+        self._counts.append(count)
+
+    def images(self, images: Tensor, targets: Tensor) -> None:
+        self._values = targets[0].numel()
+        self._sse.append(squared_errors(images, targets))
+        if self._in_range:
+            self._clipped.append(squared_errors(images.clamp(0, 1), targets))
+        self._spread.add(images)
+
+    def inputs(self, noisy: Tensor, targets: Tensor) -> None:
+        if self._in_range:
+            self._input.append(squared_errors(noisy.clamp(0, 1), targets))
+
+    def codes(self, codes: Tensor) -> None:
+        self._active.append((codes != 0).flatten(1).sum(1))
+        units = codes.transpose(0, 1).flatten(1)
+        low, high = units.amin(1), units.amax(1)
+        self._low = low if self._low is None else torch.minimum(self._low, low)
+        self._high = high if self._high is None else torch.maximum(self._high, high)
+
+    def metrics(self) -> dict[str, float]:
+        assert self._low is not None and self._high is not None
+        terms = torch.stack(self._terms).cpu().double()
+        weights = torch.tensor(self._counts, dtype=torch.float64)
+        result = dict(zip(self._names, (weights @ terms / weights.sum()).tolist(), strict=True))
+        sse = _mean(self._sse)
+        result |= {"mse": sse / self._values, "sse": sse}
+        if self._clipped:
+            result |= psnrs("psnr", self._clipped, self._values)
+        if self._input:
+            result |= psnrs("input_psnr", self._input, self._values)
+        still = self._high - self._low <= 1e-6 * self._high.abs().clamp_min(1e-6)
+        result |= {"active_units": _mean(self._active), "dead_units": float(still.cpu().double().mean())}
+        # One image, or many that are the same, have no spread to compare with.
+        return result | {"output_spread": self._spread.total() / self._target_spread} if self._target_spread else result
+
+
+class _Spread:
+    """The variance over images of each value, summed over values, from shifted sums."""
+
+    def __init__(self) -> None:
+        self._shift: Tensor | None = None
+        self._count = 0
+        self._sums: list[Tensor] = []
+        self._squares: list[Tensor] = []
+
+    def add(self, batch: Tensor) -> None:
+        rows = batch.flatten(1)
+        if self._shift is None:
+            self._shift = rows.mean(0)
+        rows = rows - self._shift
+        self._count += len(rows)
+        self._sums.append(rows.sum(0))
+        self._squares.append(rows.square_().sum(0))
+
+    def total(self) -> float:
+        mean, square = (_total(sums) / self._count for sums in (self._sums, self._squares))
+        return float((square - mean.square()).clamp_min(0).sum())
+
+
+def _total(parts: list[Tensor]) -> Tensor:
+    return torch.stack(parts).cpu().double().sum(0)
+
+
+def _mean(parts: list[Tensor]) -> float:
+    return float(torch.cat(parts).cpu().double().mean())

@@ -1,0 +1,58 @@
+"""Files for TensorBoard's embedding projector.
+
+As its own writer makes them, in a sixth of the time: numbers with six digits, and a sprite that is grey where the
+images are.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from aerun.base.files import write_bytes, write_text
+
+CONFIG, FOLDER = "projector_config.pbtxt", "00000"
+PNG_EFFORT = 1
+
+
+def write_embedding(folder: Path, codes: np.ndarray, labels: list[str] | None, thumbnails: np.ndarray | None) -> None:
+    """Codes [N,D] with a label and a thumbnail (uint8 [N,C,H,W]) each, instead of what the folder had before."""
+    from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+
+    (folder / CONFIG).unlink(missing_ok=True)
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    place = folder / FOLDER / "code"
+    place.mkdir(parents=True)
+    config = ProjectorConfig()
+    about = config.embeddings.add()
+    about.tensor_name = "code"
+    row = "\t".join(["%.6g"] * codes.shape[1]) + "\n"
+    write_text(place / "tensors.tsv", "".join(row % tuple(code) for code in codes.tolist()))
+    about.tensor_path = f"{FOLDER}/code/tensors.tsv"
+    if labels is not None:
+        write_text(place / "metadata.tsv", "\n".join(labels) + "\n")
+        about.metadata_path = f"{FOLDER}/code/metadata.tsv"
+    if thumbnails is not None:
+        write_bytes(place / "sprite.png", _sprite(thumbnails))
+        about.sprite.image_path = f"{FOLDER}/code/sprite.png"
+        about.sprite.single_image_dim.extend([thumbnails.shape[3], thumbnails.shape[2]])
+    write_text(folder / CONFIG, str(config))
+
+
+def _sprite(images: np.ndarray) -> bytes:
+    """Images [N,C,H,W] row by row in a square of as many columns as rows, a PNG."""
+    from PIL import Image
+
+    count, channels, height, width = images.shape
+    side = math.ceil(math.sqrt(count))
+    square = np.zeros((side * side, channels, height, width), np.uint8)
+    square[:count] = images
+    tiles = square.reshape(side, side, channels, height, width).transpose(0, 3, 1, 4, 2)
+    pixels = tiles.reshape(side * height, side * width, channels)
+    encoded = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels).save(encoded, "PNG", compress_level=PNG_EFFORT)
+    return encoded.getvalue()

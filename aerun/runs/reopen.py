@@ -1,0 +1,159 @@
+"""From a run folder back to the trained model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aerun.base.device import choose_device
+from aerun.base.files import write_text
+from aerun.config.parse import parse
+from aerun.config.settings import Settings
+from aerun.core.autoencoder import Autoencoder
+from aerun.dataset.data import Data, Split, statistics
+from aerun.errors import DataError
+from aerun.protocol.ask import ask, refuse
+from aerun.runs.folder import CHECKPOINTS, CONFIG, ENVIRONMENT, WEIGHTS, read_config, read_summary
+from aerun.runs.pictures import Report
+from aerun.runs.summary import draw_curves, draw_stages, subject_of, summarise
+from aerun.runs.tracking import Tracker
+from aerun.trainer import Joint
+from aerun.training.build import build_autoencoder, build_parts, prepare
+from aerun.training.checkpoint import BEST, load_model
+from aerun.training.parts import Parts
+
+
+def weights_of(folder: Path) -> Path:
+    """Where the trained weights of a run folder, or of one that was exported, are."""
+    exported = folder / WEIGHTS
+    return exported if exported.exists() else folder / CHECKPOINTS / BEST
+
+
+def load(folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: Sequence[str] = ()) -> Autoencoder:
+    """The trained model of a run folder, with its best weights, in evaluation mode.
+
+    The data are not needed: their shapes stand in the folder. Classes of other packages than aerun, torch and
+    torchvision are used only if the caller trusts them, whatever the folder says. DataError if the folder is
+    not that of a run, ConfigError for a class that is not trusted.
+    """
+    folder = Path(folder)
+    if (folder / CONFIG).is_file() and not (weights := weights_of(folder)).exists():
+        raise DataError(f"{folder}: has no trained weights yet ({weights.relative_to(folder)})")
+    settings = parse(read_config(folder) | {"trusted_packages": list(trusted_packages)})
+    try:
+        shapes = json.loads((folder / ENVIRONMENT).read_text())["dataset"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{folder}: has no readable {ENVIRONMENT}, which says the data's shape ({error})") from error
+    autoencoder = of_shape(settings, shapes)
+    load_model(weights_of(folder), autoencoder)
+    return autoencoder.to(choose_device(device, "device")).eval()
+
+
+def of_shape(settings: Settings, shapes: Mapping[str, Any]) -> Autoencoder:
+    """The model for images of ``input_shape`` and targets of ``output_shape``, with fresh weights, without any data."""
+    return build_autoencoder(settings, _shape_only(settings, shapes))
+
+
+def load_data(folder: Path, trusted_packages: Sequence[str] = ()) -> Data:
+    """What a run was trained on, on the CPU. DataError if that is not there, or is no longer the same."""
+    settings = parse(read_config(folder) | {"trusted_packages": list(trusted_packages)})
+    checksum = json.loads((folder / ENVIRONMENT).read_text())["dataset"]["checksum"]
+    return _same_data(settings, folder, torch.device("cpu"), checksum)
+
+
+def _same_data(settings: Settings, folder: Path, device: torch.device, checksum: str) -> Data:
+    data: Data = settings.dataset.load(device)
+    if data.checksum != checksum:
+        raise DataError(f"{folder}: its data have changed, {checksum} then, {data.checksum} now")
+    return data
+
+
+def _shape_only(settings: Settings, shapes: Mapping[str, Any]) -> Data:
+    """Data of the right shape without images; statistics, where the run has them, come with the weights."""
+    inputs, targets = (torch.zeros(1, *shapes[name]) for name in ("input_shape", "output_shape"))
+    if shapes["input_shape"] == shapes["output_shape"]:
+        targets = inputs
+    split = Split(inputs, targets, None)
+    standardised = getattr(settings.dataset, "normalize", "none") == "standardise"
+    both = (statistics(inputs), statistics(targets)) if standardised else (None, None)
+    return Data(split, None, split, None, "", *both)
+
+
+def _for_evaluation(settings: Settings, device: str | None = None) -> Settings:
+    """Without what only training needs, which this machine may not have; on another device, if one is named."""
+    if not isinstance(settings.trainer, Joint):
+        return settings
+    place = settings.trainer.device if device is None else str(choose_device(device, "device"))
+    trainer = dataclasses.replace(settings.trainer, device=place, graph="auto", precision="float32", processes=1)
+    return dataclasses.replace(settings, trainer=trainer)
+
+
+def reopened(folder: Path, config: Mapping[str, Any], summary: Mapping[str, Any] | None, device: str = "auto") -> Parts:
+    """What a run trained and with what, with its best weights, and its data loaded again; on ``device``, wherever it
+    was trained.
+
+    ConfigError for a device that is not there, DataError if the data are not those that its summary names.
+    """
+    settings = _for_evaluation(parse(config), device)
+    place = prepare(settings)
+    data = settings.dataset.load(place)
+    if summary is not None and data.checksum != summary["dataset_checksum"]:
+        raise DataError(f"{folder}: its data have changed, {summary['dataset_checksum']} then, {data.checksum} now")
+    parts = build_parts(settings, data, place)
+    load_model(weights_of(folder), parts.autoencoder)
+    return parts
+
+
+def reevaluate(
+    folder: Path, trusted_packages: Sequence[str] = (), protocols: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Compute the test metrics, baselines and figures of a finished run again, from its weights and its data.
+
+    ``protocols``: nodes of that group, asked instead of the run's own; their numbers stand apart, in ``further``.
+    Raises DataError if the run has not finished, or its data have changed.
+    """
+    config = read_config(folder) | {"trusted_packages": list(trusted_packages)}
+    settings = _for_evaluation(parse(config if protocols is None else config | {"protocol": dict(protocols)}))
+    further, settings = settings.protocol, dataclasses.replace(settings, protocol={}) if protocols else settings
+    before = read_summary(folder)
+    if before is None:
+        raise DataError(f"{folder}: has not finished; continue it with resume={folder}")
+    device = prepare(settings)
+    data = _same_data(settings, folder, device, before["dataset_checksum"])
+    parts = build_parts(settings, data, device)
+    refuse(further, data, parts.autoencoder)
+    progress = load_model(weights_of(folder), parts.autoencoder)
+    final = before["steps"] + 1
+    with Tracker(folder, events=False) as tracker:
+        after = summarise(settings, parts, progress, lambda tag, pixels: tracker.picture(tag, pixels, final))
+        answers = ask(further if protocols else {}, subject_of(settings, parts))
+        for tag, pixels in answers.pictures.items():
+            tracker.picture(tag, pixels, final)
+        Report(parts.autoencoder, data, settings.noise, tracker).final(final, settings.trainer.tsne)
+        draw_curves(folder, tracker, final)
+        draw_stages(settings, parts, folder, tracker, final)
+    result = {
+        "test": after["test"],
+        "baselines": after["baselines"],
+        "further": answers.numbers,
+        "differs_from_summary": _differing(before, after, skipped=protocols is not None),
+    }
+    write_text(folder / "evaluation.json", json.dumps(result, indent=2) + "\n")
+    return {**after, **result, "unanswered": after["unanswered"] | answers.unanswered}
+
+
+def _differing(before: Mapping[str, Any], after: Mapping[str, Any], skipped: bool) -> list[str]:
+    """Names of numbers that are not what they were; ``skipped``: the run's own protocols were not asked again."""
+    apart = {name for names in before.get("protocols", {}).values() for name in names} if skipped else set()
+    return [
+        f"{kind}/{name}"
+        for kind in ("test", "baselines")
+        for name in before[kind]
+        if before[kind][name] != after[kind].get(name) and not (kind == "test" and name in apart)
+    ]

@@ -1,0 +1,230 @@
+"""One run, from its settings to its folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aerun.base.device import device_of_each
+from aerun.base.files import leftovers, storage_error, write_text
+from aerun.base.lock import NAME as LOCK
+from aerun.base.lock import FolderLock
+from aerun.base.signals import StopSignals
+from aerun.config.identity import identity
+from aerun.config.settings import Settings
+from aerun.dataset.data import Data
+from aerun.doctor.monitor import conclusion
+from aerun.errors import ConfigError, DataError, DivergedError
+from aerun.ranks import launch
+from aerun.ranks.silent import Reader, SilentReport, SilentTracker
+from aerun.runs.folder import (
+    CHECKPOINTS,
+    CONFIG,
+    FIGURES,
+    METRICS,
+    STATUS,
+    SUMMARY,
+    describe,
+    flat,
+    read_config,
+    read_status,
+    read_summary,
+    record_status,
+    recorded_status,
+)
+from aerun.runs.init_from import take_over
+from aerun.runs.pictures import Report
+from aerun.runs.summary import draw_curves, draw_stages, summarise
+from aerun.runs.tracking import Tracker
+from aerun.training.build import build_parts, prepare
+from aerun.training.checkpoint import BEST, LAST, PREVIOUS, Checkpointer, load_model
+from aerun.training.parts import Parts
+from aerun.training.progress import Progress
+
+log = logging.getLogger(__name__)
+Watch = Callable[[int, Mapping[str, float]], None]
+
+
+def run(
+    settings: Settings,
+    config: Mapping[str, Any],
+    folder: Path,
+    *,
+    overrides: Sequence[str] = (),
+    load: Callable[[torch.device], Data] | None = None,
+    signals: StopSignals | None = None,
+    watch: Watch | None = None,
+) -> dict[str, Any]:
+    """Train, evaluate, and leave everything in ``folder``; returns the summary.
+
+    ``config`` is what ``settings`` were parsed from, ``overrides`` what the user typed to get it. A folder that
+    holds an unfinished run of the very same configuration is continued, a finished one is left as it is, and
+    one with any other run is refused. ``load`` brings the data in another way than the data set's own,
+    ``signals`` may ask for a stop from another thread, and ``watch`` is told the numbers of every evaluated
+    epoch, and may end the run by PrunedError. Raises StorageError when the folder cannot be written (any more), Stopped
+    after a signal; either way the last checkpoint is whole.
+    """
+    config = {**config, "resume": None}
+    with explained(settings, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        known = {LOCK, STATUS, ".hydra", "aerun.log", *(path.name for path in leftovers(folder))}
+        strange = sorted({path.name for path in folder.iterdir()} - known)
+        if strange and not (folder / CONFIG).exists():
+            raise ConfigError(f"{folder}: holds {strange[0]} but no run; choose an empty or new hydra.run.dir")
+        with FolderLock(folder), signals or StopSignals() as stop:
+            for path in (path for place in ("", CHECKPOINTS, FIGURES) for path in leftovers(folder / place)):
+                path.unlink()  # of a run that was killed as it wrote; nobody else writes here
+            finished = claim(folder, settings, config)
+            if finished is not None:
+                log.info("%s has finished already", folder)
+                status = read_status(folder)
+                if status is not None and status["state"] != "finished":  # it was killed before it could say so
+                    record_status(folder, "finished", began=status.get("began"))
+                return finished
+            with stop.interruptible():
+                device, processes = prepare(settings), settings.trainer.processes
+                device_of_each(settings.trainer.device, processes, os.environ)
+                place = device if processes == 1 else torch.device("cpu")  # others train
+                parts = build_parts(settings, (load or settings.dataset.load)(place), place)
+                start_weights(settings, parts, folder)
+            # Only now: what cannot work should leave no folder behind that looks like a run.
+            describe(folder, config, settings.choices, overrides, parts.data, device)
+            log.info("%s", _about(settings, parts, folder))
+            with recorded_status(folder):
+                if processes == 1:
+                    summary = lead(settings, config, folder, parts, stop, watch)
+                else:
+                    del parts
+                    summary = launch.train(processes, folder, stop, load, watch)
+            stop.check()  # a signal that came at the very end: the run is whole, but a sweep should stop
+            return summary
+
+
+@contextlib.contextmanager
+def explained(settings: Settings, folder: Path) -> Iterator[None]:
+    """Errors of the machine as those of aerun's that say what may help."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        what = f"{settings.name('model')} and trainer.batch_size={settings.trainer.batch_size}"
+        raise ConfigError(f"{what}: out of memory ({' '.join(str(error).split()) or 'on the host'})") from error
+    except OSError as error:
+        raise storage_error(error, Path(os.fsdecode(error.filename or folder))) from error
+
+
+def claim(folder: Path, settings: Settings, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Make sure that the run in the folder, if any, is this one; its summary if it has nothing left to do.
+
+    ConfigError for a folder with another run.
+    """
+    if not (folder / CONFIG).exists():
+        return None
+    stored = read_config(folder)
+    if settings.resume is None and identity(stored) != identity(config):
+        raise ConfigError(f"{folder}: holds a run of another configuration; choose another hydra.run.dir")
+    epochs, before = settings.trainer.epochs, stored["trainer"].get("epochs", settings.trainer.epochs)
+    if epochs < before:
+        raise ConfigError(f"trainer.epochs={epochs}: the run has {before}; a resumed run can only be made longer")
+    try:
+        return None if epochs > before else read_summary(folder)
+    except DataError as error:
+        log.warning("%s; the final evaluation is done again", error)
+        return None
+
+
+def lead(
+    settings: Settings,
+    config: Mapping[str, Any],
+    folder: Path,
+    parts: Parts,
+    stop: StopSignals,
+    watch: Watch | None,
+) -> dict[str, Any]:
+    """The run itself, in a folder that is the job's own; of several processes, the one that writes."""
+    (folder / CHECKPOINTS).mkdir(exist_ok=True)
+    every = settings.checkpoint.every_minutes
+    checkpoints = Checkpointer(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer, every)
+    restored = _restored(parts, checkpoints)
+    if restored is None and settings.init_from is not None and parts.stages is None:
+        # From here on the other run is not needed any more.
+        checkpoints.save(Progress(scheduler=parts.scheduler.state()))
+    begun = restored is not None or (folder / METRICS).exists()
+    progress = restored or Progress()
+    if restored is not None:
+        log.info("continuing %s after step %d", folder, progress.step)
+    (folder / SUMMARY).unlink(missing_ok=True)
+    # What the partial epoch logged last stands at this step; it is logged again, all that came after it dropped.
+    again = progress.step if progress.partial.get("last_step") == progress.step else progress.step + 1
+    purge_from = (again if progress.step else 0) if begun else None
+    with Tracker(folder, epoch=progress.epoch, purge_from=purge_from) as tracker:
+        tracker.hyperparameters(flat(config, settings.choices))
+        report = Report(parts.autoencoder, parts.data, parts.noise, tracker)
+        if progress.step == 0:
+            report.start()
+        progress = settings.trainer.fit(parts, progress, tracker, report, checkpoints, stop, watch)
+        with stop.interruptible():
+            load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
+            # One beyond the last step: whoever continues the run drops it, as everything after the checkpoint.
+            final = progress.step + 1
+            summary = summarise(settings, parts, progress, lambda tag, pixels: tracker.picture(tag, pixels, final))
+            if not math.isfinite(summary["test"]["loss"]):
+                raise DivergedError(f"the test loss is {summary['test']['loss']}; lower optimizer.lr, in a new run")
+            summary["verdicts"] = conclusion(parts, tracker.logged(), summary)
+            tracker.scalars({f"test/{name}": value for name, value in summary["test"].items()}, final)
+            tracker.scalars({f"baseline/{name}": value for name, value in summary["baselines"].items()}, final)
+            report.final(final, settings.trainer.tsne)
+            draw_curves(folder, tracker, final)
+            draw_stages(settings, parts, folder, tracker, final)
+        tracker.finished()
+    summary["wall_seconds"] = checkpoints.wall_seconds(progress)
+    write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def follow(settings: Settings, folder: Path, parts: Parts, stop: StopSignals) -> None:
+    """Another of several processes: the same training, and nothing written."""
+    checkpoints = Reader(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer)
+    progress = _restored(parts, checkpoints) or Progress()
+    tracker = SilentTracker()
+    report = SilentReport(parts.autoencoder, parts.data, parts.noise, tracker)
+    settings.trainer.fit(parts, progress, tracker, report, checkpoints, stop)
+
+
+def _restored(parts: Parts, checkpoints: Checkpointer) -> Progress | None:
+    """Everything as the last checkpoint has it, if there is one."""
+    stages = parts.stages
+    if stages is not None:
+        return checkpoints.restore(stages.resume)
+    progress = checkpoints.restore()
+    if progress is not None:
+        parts.scheduler.restore(progress.scheduler)
+    return progress
+
+
+def start_weights(settings: Settings, parts: Parts, folder: Path) -> None:
+    """Those of another run, where the run wants them and has not begun. ConfigError for what does not fit."""
+    if settings.init_from is not None and not any((folder / CHECKPOINTS / name).exists() for name in (LAST, PREVIOUS)):
+        take_over(Path(settings.init_from), parts.autoencoder)
+
+
+def _about(settings: Settings, parts: Parts, folder: Path) -> str:
+    """What is about to be trained, on what, and where."""
+    data, batch = parts.data, settings.trainer.batch_size
+    counts = f"{len(data.train):,} training, {len(data.validation or ()):,} validation, {len(data.test):,} test"
+    shape = "x".join(map(str, data.input_shape))
+    parameters = sum(p.numel() for p in parts.autoencoder.parameters())
+    text = f"{counts} images of {shape}; {parameters:,} parameters; {folder}"
+    updates = math.ceil(len(data.train) / batch)
+    if updates < 5:
+        text += (
+            f"\n{updates} updates an epoch: a smaller trainer.batch_size than {batch}, or more epochs, may be needed"
+        )
+    return text

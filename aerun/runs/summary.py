@@ -1,0 +1,125 @@
+"""A run's final numbers and its curves."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aerun import figures
+from aerun.base.precision import difference
+from aerun.config.settings import Settings
+from aerun.core.nested import nested
+from aerun.dataset.data import first, head
+from aerun.figures.montage import montage
+from aerun.metrics.baselines import baselines, cache_folder
+from aerun.metrics.evaluation import corrupted_batches, evaluate
+from aerun.protocol import Subject
+from aerun.protocol.ask import ask
+from aerun.runs.folder import CHECKPOINTS, read_metrics
+from aerun.runs.pictures import PROBES
+from aerun.runs.tracking import Tracker
+from aerun.training.build import build_autoencoder
+from aerun.training.checkpoint import load_model
+from aerun.training.parts import Parts
+from aerun.training.progress import Progress
+from aerun.training.stages import WEIGHTS
+
+log = logging.getLogger(__name__)
+
+
+def summarise(
+    settings: Settings, parts: Parts, progress: Progress, picture: Callable[[str, np.ndarray], None] | None = None
+) -> dict[str, Any]:
+    """The run's final numbers, from the weights that the model holds now; ``picture`` files what protocols draw.
+
+    Protocols' numbers stand among the test metrics; ``protocols`` says whose they are, ``unanswered`` why one has none.
+    """
+    autoencoder, data = parts.autoencoder, parts.data
+    code_size = math.prod(autoencoder.code_shape)
+    test = evaluate(autoencoder, data.test, parts.noise, parts.loss)
+    answers = ask(settings.protocol if math.isfinite(test["loss"]) else {}, subject_of(settings, parts))
+    if picture is not None:
+        for tag, pixels in answers.pictures.items():
+            picture(tag, pixels)
+    precision = settings.trainer.precision
+    changed = {}
+    if precision != "float32":
+        changed = difference(
+            parts, first(data.train, math.ceil(settings.trainer.batch_size / settings.trainer.processes)), precision
+        )
+        log.info("%s changes the loss by %.2g of itself, its gradient by %.2g", precision, *changed.values())
+    return {
+        "test": test | answers.flat,
+        "protocols": {name: list(numbers) for name, numbers in answers.numbers.items()},
+        "unanswered": answers.unanswered,
+        "baselines": baselines(data, parts.noise, code_size, cache_folder()),
+        "best_epoch": progress.best_epoch,
+        "best_loss": progress.best_loss,
+        "monitored": "validation/loss" if data.validation is not None else "train/loss",
+        "epochs": progress.epoch,
+        "steps": progress.step,
+        "code_size": code_size,
+        "parameters": sum(p.numel() for p in autoencoder.parameters()),
+        "train_seconds": progress.train_seconds,
+        "compile_seconds": progress.compile_seconds,
+        "images_per_second": progress.train_images / progress.train_seconds if progress.train_seconds else None,
+        "precision_difference": changed,
+        "dataset_checksum": data.checksum,
+    }
+
+
+def subject_of(settings: Settings, parts: Parts) -> Subject:
+    """What protocols are asked of."""
+    return Subject(parts.autoencoder, parts.data, parts.noise, parts.loss, settings.dataset, settings.seed)
+
+
+def draw_stages(settings: Settings, parts: Parts, folder: Path, tracker: Tracker, step: int) -> None:
+    """Test images as the stages of a greedy run reconstruct them, a row each, and as the present weights do."""
+    data = parts.data
+    if parts.stages is None or not data.is_image:
+        return
+    pretrained = build_autoencoder(settings, data).to(parts.device)  # weights that were untied later are tied there
+    clean, noisy, targets = next(corrupted_batches(head(data.test, PROBES), parts.noise))
+    rows = [("input", clean)] if clean.shape == targets.shape else []
+    rows += [("corrupted", noisy)] if rows and noisy is not clean else []
+    rows += [("target", targets)] if targets is not clean else []
+    for number in range(1, len(parts.stages.epochs) + 1):
+        path = folder / CHECKPOINTS / WEIGHTS.format(number)
+        if path.exists():
+            load_model(path, pretrained)
+            stage = nested(pretrained, number)
+            shape = "x".join(map(str, stage.code_shape))
+            rows.append((f"stage {number}\ncode of {shape}", stage.reconstruct(noisy)))
+    shape = "x".join(map(str, parts.autoencoder.code_shape))
+    done = "fine-tuned" if settings.trainer.epochs else f"stage {len(parts.stages.epochs)}"
+    rows.append((f"{done}\ncode of {shape}", parts.autoencoder.reconstruct(noisy)))
+    pixels = montage([(label, figures.as_bytes(images).numpy()) for label, images in rows])
+    tracker.picture("reconstructions/stages", pixels, step)
+
+
+def draw_curves(folder: Path, tracker: Tracker, step: int) -> None:
+    """The curve of the loss from metrics.jsonl, and that of the learning rate where it changes."""
+    lines = read_metrics(folder)
+
+    def series(name: str) -> tuple[list[float], list[float]]:
+        points = [(line["epoch"], line[name]) for line in lines if name in line]
+        return [x for x, _ in points], [y for _, y in points]
+
+    stages = sorted(
+        {name.partition("/")[0] + "/" for line in lines for name in line if name.startswith("stage")} - {"stage/"}
+    )
+    losses = {
+        f"{stage}{name}": series(f"{stage}{name}/loss") for stage in (*stages, "") for name in ("train", "validation")
+    }
+    losses = {name: points for name, points in losses.items() if points[0]}
+    rates = {stage: series(f"{stage}train/learning_rate") for stage in (*stages, "")}
+    rates = {name.rstrip("/"): points for name, points in rates.items() if points[0]}
+    tracker.picture("curves/loss", figures.curves(losses, "loss"), step)
+    if any(len(set(values)) > 1 for _, values in rates.values()):
+        pixels = figures.curves(rates, "learning rate", logarithmic=False)
+        tracker.picture("curves/learning_rate", pixels, step)
