@@ -15,14 +15,14 @@ from aerun.errors import AerunError, ConfigError, DataError, DivergedError
 if TYPE_CHECKING:
     from aerun.runs.diagnose import diagnose, diagnose_model
     from aerun.runs.reopen import load
-    from aerun.use.clusters.organise import organise
-    from aerun.use.collection.embed import embed
-    from aerun.use.denoising.clean import denoise
-    from aerun.use.export.export import export
-    from aerun.use.generation.generate import arithmetic, interpolate, samples, traverse
-    from aerun.use.maps.latent import active_units, dictionary, empty_regions, latent_map, manifold
-    from aerun.use.search.cropped import search_cropped
-    from aerun.use.search.index import search
+    from aerun.use.clusters.clustering import organise
+    from aerun.use.collection.embedding import embed
+    from aerun.use.denoising.tiling import denoise
+    from aerun.use.export.export_run import export
+    from aerun.use.generation.new_images import arithmetic, interpolate, samples, traverse
+    from aerun.use.maps.code_maps import active_units, dictionary, empty_regions, latent_map, manifold
+    from aerun.use.search.crop_search import search_cropped
+    from aerun.use.search.vector_index import search
 
 __all__ = [
     "AerunError",
@@ -51,24 +51,24 @@ __all__ = [
 
 # Functions that need torch, and the module of each: imported when they are first asked for.
 FUNCTIONS = {
-    "active_units": "aerun.use.maps.latent",
-    "arithmetic": "aerun.use.generation.generate",
-    "denoise": "aerun.use.denoising.clean",
+    "active_units": "aerun.use.maps.code_maps",
+    "arithmetic": "aerun.use.generation.new_images",
+    "denoise": "aerun.use.denoising.tiling",
     "diagnose": "aerun.runs.diagnose",
     "diagnose_model": "aerun.runs.diagnose",
-    "dictionary": "aerun.use.maps.latent",
-    "embed": "aerun.use.collection.embed",
-    "empty_regions": "aerun.use.maps.latent",
-    "export": "aerun.use.export.export",
-    "interpolate": "aerun.use.generation.generate",
-    "latent_map": "aerun.use.maps.latent",
+    "dictionary": "aerun.use.maps.code_maps",
+    "embed": "aerun.use.collection.embedding",
+    "empty_regions": "aerun.use.maps.code_maps",
+    "export": "aerun.use.export.export_run",
+    "interpolate": "aerun.use.generation.new_images",
+    "latent_map": "aerun.use.maps.code_maps",
     "load": "aerun.runs.reopen",
-    "manifold": "aerun.use.maps.latent",
-    "organise": "aerun.use.clusters.organise",
-    "samples": "aerun.use.generation.generate",
-    "search": "aerun.use.search.index",
-    "search_cropped": "aerun.use.search.cropped",
-    "traverse": "aerun.use.generation.generate",
+    "manifold": "aerun.use.maps.code_maps",
+    "organise": "aerun.use.clusters.clustering",
+    "samples": "aerun.use.generation.new_images",
+    "search": "aerun.use.search.vector_index",
+    "search_cropped": "aerun.use.search.crop_search",
+    "traverse": "aerun.use.generation.new_images",
 }
 
 

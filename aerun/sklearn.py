@@ -158,9 +158,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """In blocks of one size: what comes out for a row depends on no other row."""
         import torch
 
-        from aerun.use.opened import in_blocks
+        from aerun.use.opened_run import apply_in_blocks
 
-        flat: np.ndarray = in_blocks(function, torch.tensor(batch)).flatten(1).numpy()
+        flat: np.ndarray = apply_in_blocks(function, torch.tensor(batch)).flatten(1).numpy()
         return flat
 
     def _shape(self, features: int) -> tuple[int, ...]:

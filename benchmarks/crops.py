@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from aerun.base.arguments import Parser, count
-from aerun.cli.command import run_command, takes_run
+from aerun.cli.command import add_run_arguments, run_command
 from benchmarks.machine import circumstances
 from benchmarks.page import write_section
 
@@ -64,9 +64,9 @@ def pictures(run, folder: Path):
     """The names of all pictures of the folder, and they [N,C,H,W], uint8."""
     import torch
 
-    from aerun.use.pictures import folder_inputs
+    from aerun.use.image_files import read_folder_inputs
 
-    chunks = list(folder_inputs(run, folder))
+    chunks = list(read_folder_inputs(run, folder))
     return [name for part, _ in chunks for name in part], torch.cat([part for _, part in chunks])
 
 
@@ -90,17 +90,17 @@ def parts_of(run, folder: Path, names: list[str], cut: float, random: np.random.
 
 def described(describe, images, views: int = 1, share: float = SHARE) -> np.ndarray:
     """``describe`` [n,C,H,W] -> [n,D] of all images, in chunks: [N,D], or of several views of each [N,V,D]."""
-    from aerun.use.collection.views import codes_of_views
+    from aerun.use.collection.views import encode_views
 
-    found = np.concatenate([codes_of_views(describe, chunk, views, share) for chunk in images.split(1024)])
+    found = np.concatenate([encode_views(describe, chunk, views, share) for chunk in images.split(1024)])
     return found[:, 0] if views == 1 else found
 
 
 def with_margins(describe, images, views: int) -> np.ndarray:
     """As ``--cropped`` describes its queries: [N,V,D]."""
-    from aerun.use.search.cropped import codes_with_margins
+    from aerun.use.search.crop_search import encode_with_margins
 
-    return np.concatenate([codes_with_margins(describe, chunk, views) for chunk in images.split(1024)])
+    return np.concatenate([encode_with_margins(describe, chunk, views) for chunk in images.split(1024)])
 
 
 def as_pixels(images) -> np.ndarray:
@@ -123,32 +123,30 @@ def describers(run, images):
 
 def ways(describe, images, parts, views: int):
     """What is compared: a name, numbers kept of a picture, a metric, and what is found [Q,n]."""
-    from aerun.use.search.cropped import AMONG as CANDIDATES
-    from aerun.use.search.cropped import reordered
-    from aerun.use.search.index import METRICS, Index
+    from aerun.use.search.crop_search import CANDIDATES, rank_by_pixels
+    from aerun.use.search.vector_index import METRICS, ExactIndex
 
     whole, asked = described(describe, images), described(describe, parts)
     shown = with_margins(describe, parts, views)
     size = whole.shape[1]
     for metric in METRICS:
-        index = Index(whole, metric)
+        index = ExactIndex(whole, metric)
         yield "", size, metric, index.query(asked, CANDIDATES).rows
         if metric == "cosine" and size > LARGEST:
             continue
         near = index.query(shown, CANDIDATES).rows
         yield ", with margins", size, metric, near
-    ordered = reordered(lambda rows: (rows, images[rows]), parts, near, CANDIDATES).rows
+    ordered = rank_by_pixels(lambda rows: (rows, images[rows]), parts, near, CANDIDATES).rows
     yield ", with margins, then pixels", size, metric, ordered
     if size <= LARGEST:
-        several = Index(described(describe, images, views), metric)
+        several = ExactIndex(described(describe, images, views), metric)
         yield f", {views} views of the collection", size * views, metric, several.query(asked, CANDIDATES).rows
 
 
 def other_cuts(run, images, folder: Path, names: list[str], rows: np.ndarray, same: np.ndarray) -> list[str]:
     """Lines of a table: what is found by default and with --cropped if less or more was cut off."""
-    from aerun.use.search.cropped import AMONG as CANDIDATES
-    from aerun.use.search.cropped import reordered
-    from aerun.use.search.index import Index
+    from aerun.use.search.crop_search import CANDIDATES, rank_by_pixels
+    from aerun.use.search.vector_index import ExactIndex
 
     codes, lines = (
         described(run.encode, images),
@@ -156,10 +154,10 @@ def other_cuts(run, images, folder: Path, names: list[str], rows: np.ndarray, sa
     )
     for cut in CUTS:
         parts = parts_of(run, folder, names, cut, np.random.default_rng(0))
-        plain = recall(Index(codes).query(described(run.encode, parts), AMONG).rows, rows, same)
+        plain = recall(ExactIndex(codes).query(described(run.encode, parts), AMONG).rows, rows, same)
         shown = with_margins(run.encode, parts, 10)
-        near = Index(codes, "euclidean").query(shown, CANDIDATES).rows
-        best = recall(reordered(lambda rows: (rows, images[rows]), parts, near, AMONG).rows, rows, same)
+        near = ExactIndex(codes, "euclidean").query(shown, CANDIDATES).rows
+        best = recall(rank_by_pixels(lambda rows: (rows, images[rows]), parts, near, AMONG).rows, rows, same)
         lines.append(f"| {cut:.0%} | {plain[0]:.1%} | {plain[1]:.1%} | {best[0]:.1%} | {best[1]:.1%} |")
         print(lines[-1], flush=True)
     return lines
@@ -167,7 +165,7 @@ def other_cuts(run, images, folder: Path, names: list[str], rows: np.ndarray, sa
 
 def parser() -> Parser:
     result = Parser("Search a collection for cropped pictures of it.", "  python %(prog)s outputs/RUN --views 10")
-    takes_run(result)
+    add_run_arguments(result)
     result.add_argument("--queries", type=count, default=500, help="how many (500)")
     result.add_argument(
         "--queries-seed", type=int, default=0, help="which, and cropped where; settings are for 1 … (0)"
@@ -179,7 +177,7 @@ def parser() -> Parser:
 
 
 def work(asked) -> None:
-    from aerun.use.opened import open_run
+    from aerun.use.opened_run import open_run
 
     run = open_run(asked.run, asked.device, asked.trust)
     names, images = pictures(run, asked.folder)

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from aerun.base.arguments import Parser, count
-from aerun.cli.command import run_command, takes_run
+from aerun.cli.command import add_run_arguments, run_command
 from benchmarks.crops import FOLDER, PAGE, as_pixels, chosen, cropped, pictures
 from benchmarks.machine import circumstances
 from benchmarks.page import write_section
@@ -44,20 +44,20 @@ def copies(run, folder: Path, names: list[str], random: np.random.Generator):
     from PIL import Image, ImageOps
 
     from aerun.dataset.pictures import any_size, over_white
-    from aerun.use.search.near import as_jpeg
+    from aerun.use.search.duplicate_threshold import recompress_jpeg
 
     poorer, less, decoder = [], [], run.decoder()
     for name in names:
         with any_size(), Image.open(folder / name) as opened:
             whole = over_white(ImageOps.exif_transpose(opened)).convert("RGB")
-        poorer.append(decoder.fitted(as_jpeg(whole.reduce(2) if min(whole.size) > 1 else whole)))
+        poorer.append(decoder.fitted(recompress_jpeg(whole.reduce(2) if min(whole.size) > 1 else whole)))
         less.append(cropped(folder / name, decoder, random, CUT))
     return torch.from_numpy(np.stack(poorer)), torch.from_numpy(np.stack(less))
 
 
 def measured(codes: np.ndarray, planted: np.ndarray, rows: np.ndarray, threshold: float, metric: str):
     """The share of planted copies [n,D] of ``rows`` that are found, and of what is found that is one of them."""
-    from aerun.use.search.index import duplicates
+    from aerun.use.search.vector_index import duplicates
 
     found = duplicates(np.concatenate([codes, planted]), threshold, metric=metric).rows
     true = {(int(row), len(codes) + number) for number, row in enumerate(rows)}
@@ -77,14 +77,14 @@ def planted(run, folder: Path, wanted: int):
 def lines_of(run, label: str, folder: Path, drawings):
     from aerun.errors import ConfigError
     from aerun.use.collection.fingerprints import Fingerprints
-    from aerun.use.search.index import METRICS
-    from aerun.use.search.near import nearness
+    from aerun.use.search.duplicate_threshold import estimate_threshold
+    from aerun.use.search.vector_index import METRICS
 
     names, images, rows, both = drawings
     codes, coded = (run.encode(images).flatten(1).numpy(), [run.encode(kind).flatten(1).numpy() for kind in both])
     made = Fingerprints(names, codes, run.fingerprint, root=str(folder))
     for metric in METRICS:
-        near = nearness(run, made, metric)
+        near = estimate_threshold(run, made, metric)
         for what, threshold in (("auto", near.threshold), ("nine of ten copies", near.wanted)):
             shares = []
             for kind in coded:
@@ -99,7 +99,7 @@ def lines_of(run, label: str, folder: Path, drawings):
 
 def parser() -> Parser:
     result = Parser("Look for planted copies.", "  python %(prog)s outputs/RUN --others outputs/POOR_RUN")
-    takes_run(result)
+    add_run_arguments(result)
     result.add_argument("--others", type=Path, nargs="+", default=[], metavar="RUN", help="measured as well")
     result.add_argument("--queries", type=count, default=500, help="how many copies of each kind (500)")
     result.add_argument("--folder", type=Path, default=FOLDER, help=f"the collection ({FOLDER})")
@@ -108,7 +108,7 @@ def parser() -> Parser:
 
 
 def work(asked) -> None:
-    from aerun.use.opened import open_run
+    from aerun.use.opened_run import open_run
 
     head = [
         "run",

@@ -14,9 +14,9 @@ MARKED = 6  # pictures to be cleaned
 
 def queries(folder: Path, count: int = 3) -> list[str]:
     """Names of pictures of the collection, spread over its folders."""
-    from aerun.use.pictures import find
+    from aerun.use.image_files import find_images
 
-    names = [name for name, _ in find(folder)]
+    names = [name for name, _ in find_images(folder)]
     return [names[len(names) * (2 * i + 1) // (2 * count)] for i in range(count)]
 
 
@@ -25,9 +25,9 @@ def mark(out: Path, places: Mapping[str, str]) -> None:
     import torch
 
     from aerun.config.parse import parse
-    from aerun.use.denoising.scans import read_scan
-    from aerun.use.opened import open_run
-    from aerun.use.pictures import as_bytes, write_picture
+    from aerun.use.denoising.scan_files import read_scan
+    from aerun.use.image_files import to_uint8, write_png
+    from aerun.use.opened_run import open_run
 
     run = open_run(places["scans"])
     settings = parse(run.config)
@@ -36,18 +36,18 @@ def mark(out: Path, places: Mapping[str, str]) -> None:
         noise = at_size(settings.noise, run.shape[1], *clean.shape[1:])
         dirty = noise(clean[None], torch.Generator().manual_seed(number))[0]
         for name, image in (("clean", clean), ("dirty", dirty)):
-            write_picture(out / name / f"{path.stem}.png", as_bytes(image).transpose(1, 2, 0))
+            write_png(out / name / f"{path.stem}.png", to_uint8(image).transpose(1, 2, 0))
 
 
 def beside(out: Path) -> None:
     """A sheet of the pictures with marks and, below, what became of them."""
-    from aerun.use.collection.thumbnails import thumbnail
-    from aerun.use.pictures import write_picture
-    from aerun.use.sheet import Tile, contact_sheet
+    from aerun.use.collection.thumbnails import read_thumbnail
+    from aerun.use.contact_sheet import Tile, draw_contact_sheet
+    from aerun.use.image_files import write_png
 
     names = sorted(path.name for path in (out / "cleaned").iterdir())
-    tiles = [Tile(thumbnail(out / row / name), row) for row in ("dirty", "cleaned") for name in names]
-    write_picture(out / "cleaned.png", contact_sheet(tiles, columns=len(names)))
+    tiles = [Tile(read_thumbnail(out / row / name), row) for row in ("dirty", "cleaned") for name in names]
+    write_png(out / "cleaned.png", draw_contact_sheet(tiles, columns=len(names)))
 
 
 def crop(out: Path, places: Mapping[str, str]) -> None:

@@ -67,16 +67,16 @@ def main() -> int:
 
     from aerun.base.progress_bar import counting
     from aerun.config.parse import parse
-    from aerun.use.denoising.clean import denoise
-    from aerun.use.denoising.rivals import Scores, add_all, filters
-    from aerun.use.denoising.scans import read_scan
-    from aerun.use.opened import open_run
-    from aerun.use.pictures import write_picture
-    from aerun.use.sheet import contact_sheet
+    from aerun.use.contact_sheet import draw_contact_sheet
+    from aerun.use.denoising.filter_baselines import Scores, make_filters, score_all
+    from aerun.use.denoising.scan_files import read_scan
+    from aerun.use.denoising.tiling import denoise
+    from aerun.use.image_files import write_png
+    from aerun.use.opened_run import open_run
 
     run = open_run(arguments.run)
     settings = parse(run.config)
-    scores, ways, tiles = Scores(), filters(), []
+    scores, ways, tiles = Scores(), make_filters(), []
     paths = unseen(settings.dataset, arguments.pictures)
     with counting("pictures", len(paths)) as bar:
         for number, path in enumerate(paths):
@@ -86,11 +86,11 @@ def main() -> int:
             noise = at_size(settings.noise, run.shape[1], *clean.shape[1:])
             dirty = noise(clean[None], torch.Generator().manual_seed(number))[0]
             cleaned = denoise(run, dirty)
-            add_all(scores, path.stem, dirty.numpy(), cleaned.numpy(), clean.numpy(), ways)
+            score_all(scores, path.stem, dirty.numpy(), cleaned.numpy(), clean.numpy(), ways)
             if number < SHOWN:
                 tiles.append((dirty, cleaned, clean))
             bar.update()
-    write_picture(arguments.figure, contact_sheet(rows_of(tiles, ways, scores), columns=len(tiles), side=CUT))
+    write_png(arguments.figure, draw_contact_sheet(rows_of(tiles, ways, scores), columns=len(tiles), side=CUT))
     print(f"{scores.table()}\n\n{scores.verdict()}")
     text = section(scores, run, len(paths))
     write_section("scans", text, arguments.page, PAGE_HEAD)
@@ -99,7 +99,7 @@ def main() -> int:
 
 def rows_of(pictures: list[Any], ways: dict[str, Any], scores: Any) -> list[Any]:
     """The same part of every picture: dirty, cleaned by the run, by the best filter, and clean."""
-    from aerun.use.sheet import Tile
+    from aerun.use.contact_sheet import Tile
 
     name = max(ways, key=lambda way: scores.means(way).psnr)
     setting, _ = scores.best(name)
@@ -116,7 +116,7 @@ def rows_of(pictures: list[Any], ways: dict[str, Any], scores: Any) -> list[Any]
 
 def section(scores: Any, run: Any, count: int) -> str:
     """Of docs/denoising.md."""
-    from aerun.use.denoising.rivals import INPUT
+    from aerun.use.denoising.filter_baselines import INPUT
 
     lines = ["| mean over pictures | PSNR (dB) | SSIM | setting |", "|---|---|---|---|"]
     for way in scores.of:

@@ -76,7 +76,7 @@ ROOMS = (
         ("joblib", {"sweep/launcher/joblib.py"}),
         ("submitit", {"sweep/launcher/slurm.py"}),
         ("ray", {"sweep/launcher/ray.py"}),
-        ("onnxruntime", {"use/export/export.py"}),
+        ("onnxruntime", {"use/export/export_run.py"}),
         ("tqdm", {"base/progress_bar.py"}),
     ],
 )

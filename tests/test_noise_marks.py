@@ -169,9 +169,13 @@ def test_several_corruptions_come_one_after_another() -> None:
 
 
 def test_a_list_of_the_command_line_is_several_parts_in_order(compose: Compose) -> None:
-    from aerun.cli.train import several
+    from aerun.cli.train import expand_noise_list
 
-    words = [*several("noise=[gaussian, dust]"), *several("noise.parts.gaussian.variance=0.5"), *several("noise=dust")]
+    words = [
+        *expand_noise_list("noise=[gaussian, dust]"),
+        *expand_noise_list("noise.parts.gaussian.variance=0.5"),
+        *expand_noise_list("noise=dust"),
+    ]
     assert words == ["noise=several", "noise/parts=[gaussian, dust]", "noise.parts.gaussian.variance=0.5", "noise=dust"]
     noise = parse(compose(words[:3])).noise
     assert list(noise.parts.items()) == [

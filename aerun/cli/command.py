@@ -15,13 +15,13 @@ from aerun.errors import AerunError
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
-def takes_run(parser: Parser) -> None:
+def add_run_arguments(parser: Parser) -> None:
     """The arguments of a command that opens a run: RUN, ``--device``, ``--trust``."""
     parser.add_argument("run", metavar="RUN", help="folder of a run that has trained")
-    takes_device(parser)
+    add_device_options(parser)
 
 
-def takes_device(parser: Parser) -> None:
+def add_device_options(parser: Parser) -> None:
     """``--device`` and ``--trust``, where runs are named otherwise."""
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps; the fastest there is by default")
     parser.add_argument(

@@ -43,16 +43,16 @@ def flags_first(words: list[str]) -> list[str]:
     return flags + others
 
 
-def refuse_foreign_flags(words: list[str]) -> None:
+def reject_unknown_flags(words: list[str]) -> None:
     """ConfigError for a flag that is none of Hydra's: people of other tools try ``--epochs 5``."""
     for word in words:
         flag = word.partition("=")[0]
         if re.fullmatch(r"--?[a-z][\w-]*", flag) and flag not in FLAGS:
             name = flag.lstrip("-").replace("-", "_")
-            raise ConfigError(f"{flag}: is no flag; settings are written key=value, such as {guess(name)}")
+            raise ConfigError(f"{flag}: is no flag; settings are written key=value, such as {suggest_override(name)}")
 
 
-def guess(name: str) -> str:
+def suggest_override(name: str) -> str:
     """An override that whoever typed the flag ``--name`` may have meant."""
     config = composed([])
     inner = (f"{group}.{key}=…" for group in GROUPS for key in config[group] if key == name)

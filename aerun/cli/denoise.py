@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerun.base.arguments import Parser
-from aerun.cli.command import run_command, takes_run
+from aerun.cli.command import add_run_arguments, run_command
 from aerun.errors import ConfigError, DataError
-from aerun.use.outputs import takes_overwrite
+from aerun.use.outputs import add_overwrite_option
 
 if TYPE_CHECKING:
-    from aerun.use.denoising.plan import Plan
-    from aerun.use.denoising.rivals import Scores
-    from aerun.use.denoising.scans import Scan
-    from aerun.use.opened import Opened
+    from aerun.use.denoising.denoise_plan import Plan
+    from aerun.use.denoising.filter_baselines import Scores
+    from aerun.use.denoising.scan_files import Scan
+    from aerun.use.opened_run import OpenedRun
 
 log = logging.getLogger(__name__)
 EXAMPLES = """  aerun-denoise outputs/RUN_FOLDER scan.png clean.png
@@ -34,12 +34,12 @@ def parser() -> Parser:
         "PNG. Originals are never replaced. Train a run for it by experiment=denoise_scans.",
         EXAMPLES,
     )
-    takes_run(arguments)
+    add_run_arguments(arguments)
     arguments.add_argument("source", metavar="IN", type=Path, help="a picture, or a folder of pictures")
     arguments.add_argument(
         "target", metavar="OUT", type=Path, help="where the cleaned ones go: another file, or folder"
     )
-    takes_overwrite(arguments)
+    add_overwrite_option(arguments)
     arguments.add_argument(
         "--resume", action="store_true", help="leave out the pictures whose cleaned files are there: they are whole"
     )
@@ -62,22 +62,22 @@ def main() -> None:
 def work(arguments: argparse.Namespace) -> None:
     """Check what can be checked without torch, clean, and say what came of it."""
     from aerun.runs.folder import read_config
-    from aerun.use.denoising.plan import planned
-    from aerun.use.denoising.rivals import Scores, need_filters
+    from aerun.use.denoising.denoise_plan import make_plan
+    from aerun.use.denoising.filter_baselines import Scores, require_skimage
 
     read_config(Path(arguments.run).expanduser())
     overwrite, resume = arguments.overwrite, arguments.resume
     if overwrite and resume:
         raise ConfigError("--overwrite --resume: the one cleans again what the other leaves out; use one of them")
-    plan = planned(arguments.source, arguments.target, arguments.clean, overwrite=overwrite, resume=resume)
+    plan = make_plan(arguments.source, arguments.target, arguments.clean, overwrite=overwrite, resume=resume)
     if plan.originals:
-        need_filters()
+        require_skimage()
 
-    from aerun.use.denoising.clean import check_run
-    from aerun.use.opened import open_run
+    from aerun.use.denoising.tiling import check_denoiser
+    from aerun.use.opened_run import open_run
 
     run = open_run(arguments.run, arguments.device, arguments.trust)
-    check_run(run)
+    check_denoiser(run)
     if str(run.config["noise"].get("_target_")).endswith(".NoNoise"):
         log.warning("%s was trained without noise: it has not learned to clean anything", run.folder)
     scores = Scores()
@@ -106,13 +106,13 @@ def text(plan: Plan, done: list[str], scores: Scores, target: Path) -> str:
     return f"{said}\n\n{scores.by_picture()}\n\n{scores.table()}\n\n{scores.verdict()}" if scores.of else said
 
 
-def clean_files(run: Opened, plan: Plan, scores: Scores) -> list[str]:
+def clean_files(run: OpenedRun, plan: Plan, scores: Scores) -> list[str]:
     """Clean and write each picture; the names of those that could be decoded. DataError if none could, and none was
     there."""
     from aerun.base.progress_bar import counting
     from aerun.dataset.pictures import reason
-    from aerun.use.denoising.clean import denoise
-    from aerun.use.denoising.scans import read_scan, write_scan
+    from aerun.use.denoising.scan_files import read_scan, write_scan
+    from aerun.use.denoising.tiling import denoise
 
     done, last, only = list[str](), "", len(plan.pairs) == 1
     with counting("pictures", len(plan.pairs)) as bar:
@@ -126,7 +126,7 @@ def clean_files(run: Opened, plan: Plan, scores: Scores) -> list[str]:
                     if not only:  # it is the command's error
                         log.warning("%s; left out", last)
             if scan is not None and name not in plan.there:
-                write_scan(target, scan.with_values(denoise(run, scan.seen())))
+                write_scan(target, scan.with_values(denoise(run, scan.visible_values())))
                 done.append(name)
             if scan is not None and name in plan.originals:  # what counts is what is in the file
                 compare(scores, name, scan, read_scan(target), read_scan(plan.originals[name]))
@@ -138,11 +138,11 @@ def clean_files(run: Opened, plan: Plan, scores: Scores) -> list[str]:
 
 def compare(scores: Scores, name: str, dirty: Scan, cleaned: Scan, clean: Scan) -> None:
     """Add what is reached on one picture, as it looks over white. DataError if the sizes differ."""
-    from aerun.use.denoising.rivals import add_all, filters, same_channels
+    from aerun.use.denoising.filter_baselines import make_filters, match_channels, score_all
 
     images = [scan.over_white() for scan in (dirty, cleaned, clean)]
     if images[0].shape[1:] != images[2].shape[1:]:
         sizes = " and ".join(f"{image.shape[2]}x{image.shape[1]}" for image in (images[0], images[2]))
         raise DataError(f"{name}: the picture and its clean original differ in size, {sizes}")
-    before, after, wanted = same_channels(images)
-    add_all(scores, name, before, after, wanted, filters())
+    before, after, wanted = match_channels(images)
+    score_all(scores, name, before, after, wanted, make_filters())

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from aerun.base.arguments import Parser
 from aerun.base.files import write_text
 from aerun.base.progress_bar import counting
-from aerun.cli.command import run_command, takes_device
+from aerun.cli.command import add_device_options, run_command
 from aerun.compare.collect import collect
 from aerun.doctor.seen import seen
 from aerun.errors import AerunError, DataError
 from aerun.runs.folder import CONFIG, WEIGHTS
-from aerun.use.outputs import refuse_existing, takes_overwrite
+from aerun.use.outputs import add_overwrite_option, require_absent
 
 if TYPE_CHECKING:
     from aerun.runs.diagnose import Diagnosis
@@ -42,8 +42,8 @@ def parser() -> Parser:
     words.add_argument("--no-data", action="store_true", help="from logs and summary alone; says what is left out")
     words.add_argument("--json", action="store_true", help="verdicts and all evidence, for other programs")
     words.add_argument("--save", action="store_true", help=f"also write {FILE} into each run folder")
-    takes_overwrite(words)
-    takes_device(words)
+    add_overwrite_option(words)
+    add_device_options(words)
     return words
 
 
@@ -58,7 +58,7 @@ def work(asked: argparse.Namespace) -> int:
     if not folders:
         raise DataError(f"{', '.join(asked.runs)}: no run there has begun")
     if asked.save:
-        refuse_existing([folder / FILE for folder in folders], asked.overwrite)
+        require_absent([folder / FILE for folder in folders], asked.overwrite)
     rows = []
     with counting("runs", len(folders)) as bar:
         for folder in folders:

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 from aerun.base.arguments import Parser
-from aerun.cli.command import run_command, takes_run
+from aerun.cli.command import add_run_arguments, run_command
 from aerun.errors import ConfigError
-from aerun.use.outputs import refuse_existing, takes_overwrite
-from aerun.use.words import counted
+from aerun.use.outputs import add_overwrite_option, require_absent
+from aerun.use.words import plural
 
 EXAMPLES = """\
   %(prog)s outputs/RUN ~/art -o fingerprints.npz
@@ -29,11 +29,11 @@ def parser() -> Parser:
         "and keep names and codes in a file.",
         EXAMPLES,
     )
-    takes_run(result)
+    add_run_arguments(result)
     result.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, help="pictures, in it and below")
     result.add_argument("--split", choices=PARTS, help="in place of a folder: a part of the run's own data")
     result.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help=".npz or .parquet")
-    takes_overwrite(result)
+    add_overwrite_option(result)
     result.add_argument(
         "--as", dest="form", choices=FORMS, default="float32", help="what the codes are kept as (default: float32)"
     )
@@ -58,16 +58,16 @@ def work(asked: argparse.Namespace) -> None:
     """Embed, write, say what is in the file."""
     if (asked.folder is None) == (asked.split is None):
         raise ConfigError("name a FOLDER of pictures, or --split for a part of the run's own data")
-    from aerun.use.collection.embed import embed, embed_split
-    from aerun.use.collection.fingerprints import check_ending, save
-    from aerun.use.pictures import find
+    from aerun.use.collection.embedding import embed, embed_split
+    from aerun.use.collection.fingerprints import check_suffix, save_fingerprints
+    from aerun.use.image_files import find_images
 
-    check_ending(asked.output, asked.form)
-    refuse_existing([asked.output], asked.overwrite)
+    check_suffix(asked.output, asked.form)
+    require_absent([asked.output], asked.overwrite)
     if asked.folder is not None:
-        find(asked.folder)
+        find_images(asked.folder)
 
-    from aerun.use.opened import open_run
+    from aerun.use.opened_run import open_run
 
     run = open_run(asked.run, asked.device, asked.trust)
     made = (
@@ -76,12 +76,12 @@ def work(asked: argparse.Namespace) -> None:
         else embed_split(run, asked.split, views=asked.views)
     )
     packed = made.packed(asked.form, asked.value_bits)
-    save(made, asked.output, packed, overwrite=asked.overwrite)
+    save_fingerprints(made, asked.output, packed, overwrite=asked.overwrite)
     zeros, spread = made.statistics()["zeros"], made.statistics()["deviation"]
     views = f", {made.views} views" if made.views > 1 else ""
     print(
-        f"{counted(len(made), 'picture')}{views}, {counted(len(zeros), 'unit')}: {zeros.mean():.0%} zeros, "
-        f"{counted(int((spread == 0).sum()), 'unit')} the same for all"
+        f"{plural(len(made), 'picture')}{views}, {plural(len(zeros), 'unit')}: {zeros.mean():.0%} zeros, "
+        f"{plural(int((spread == 0).sum()), 'unit')} the same for all"
     )
     print(
         f"{asked.output}: {asked.output.stat().st_size:,} bytes; {asked.form}: "
@@ -89,12 +89,12 @@ def work(asked: argparse.Namespace) -> None:
         f"for the code of a picture, {packed.shared_bytes:,} for all together"
     )
     if asked.compare:
-        from aerun.use.collection.compression import compression, table
-        from aerun.use.collection.thumbnails import collection_inputs
+        from aerun.use.collection.compression import compare_compression, format_table
+        from aerun.use.collection.thumbnails import sample_inputs
 
-        _, images = collection_inputs(run, made, 1000)
+        _, images = sample_inputs(run, made, 1000)
         print()
-        print(table(compression(run, images, value_bits=asked.value_bits)))
+        print(format_table(compare_compression(run, images, value_bits=asked.value_bits)))
 
 
 def main() -> None:

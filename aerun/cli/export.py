@@ -7,8 +7,8 @@ from pathlib import Path
 
 from aerun.base.arguments import Parser
 from aerun.cli.command import run_command
-from aerun.use.export.formats import FORMATS, check
-from aerun.use.outputs import takes_overwrite
+from aerun.use.export.export_formats import FORMATS, check_export
+from aerun.use.outputs import add_overwrite_option
 
 
 def parser() -> Parser:
@@ -23,7 +23,7 @@ def parser() -> Parser:
     )
     result.add_argument("run", metavar="RUN", help="folder of a run that has trained")
     result.add_argument("out", metavar="OUT", help="an empty or new folder")
-    takes_overwrite(result)
+    add_overwrite_option(result)
     result.add_argument(
         "--format",
         nargs="+",
@@ -40,9 +40,9 @@ def parser() -> Parser:
 
 def work(asked: argparse.Namespace) -> None:
     """Check, export, and say what there is."""
-    check(Path(asked.run).expanduser(), Path(asked.out).expanduser(), asked.format, asked.overwrite)
+    check_export(Path(asked.run).expanduser(), Path(asked.out).expanduser(), asked.format, asked.overwrite)
 
-    from aerun.use.export.export import export
+    from aerun.use.export.export_run import export
 
     done = export(asked.run, asked.out, asked.format, asked.trust, asked.overwrite)
     print(f"exported     {done.folder}: {', '.join(sorted(path.name for path in done.folder.iterdir()))}")

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aerun.base.arguments import Parser, count, positive, seed
-from aerun.cli.command import run_command, takes_device
+from aerun.cli.command import add_device_options, run_command
 from aerun.errors import ConfigError
-from aerun.use.outputs import more, refuse_existing, takes_overwrite
+from aerun.use.outputs import add_overwrite_option, and_more, require_absent
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from aerun.use.opened import Opened
+    from aerun.use.opened_run import OpenedRun
 
 EXAMPLES = """\
   %(prog)s samples RUN -o made                      64 new images: made/samples.png
@@ -69,9 +69,9 @@ def parser() -> Parser:
     compare.add_argument("runs", metavar="RUN", nargs="+", help="folders of runs, an autoencoder and a VAE, say")
     for part in (samples, between, traverse, arithmetic, compare):
         part.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the pictures go")
-        takes_overwrite(part)
+        add_overwrite_option(part)
         part.add_argument("--seed", type=seed, default=0, help="of all that is drawn (0)")
-        takes_device(part)
+        add_device_options(part)
         if part is not compare:
             part.add_argument("--frames", action="store_true", help="each step as a PNG of its own, too")
             part.add_argument("--gif", action="store_true", help="the steps as an animated GIF, too")
@@ -90,17 +90,17 @@ def work(asked: argparse.Namespace) -> None:
     if getattr(asked, "steps", 2) < 2:
         raise ConfigError(f"--steps {asked.steps}: must be 2 at least")
     terms = signed(asked.terms) if asked.kind == "arithmetic" else []
-    refuse_existing(list(outputs(asked)), asked.overwrite)
+    require_absent(list(outputs(asked)), asked.overwrite)
 
-    from aerun.use.opened import open_run
+    from aerun.use.opened_run import open_run
 
     if asked.kind == "compare":
         _compare(asked)
         return
-    from aerun.use.generation.generate import need_images
+    from aerun.use.generation.new_images import require_images
 
     run = open_run(asked.run, asked.device, asked.trust)
-    need_images(run)
+    require_images(run)
     if asked.kind == "arithmetic":
         _arithmetic(run, asked, terms)
     else:
@@ -109,7 +109,7 @@ def work(asked: argparse.Namespace) -> None:
 
 def outputs(asked: argparse.Namespace) -> Iterator[Path]:
     """All files that will be written."""
-    from aerun.use.generation.animation import frame_name
+    from aerun.use.generation.frames import frame_name
 
     name = NAMES.get(asked.kind, asked.kind)
     yield asked.output / f"{name}.png"
@@ -131,25 +131,27 @@ def signed(words: list[str]) -> list[tuple[int, str]]:
     return found
 
 
-def _samples(run: Opened, asked: argparse.Namespace) -> None:
+def _samples(run: OpenedRun, asked: argparse.Namespace) -> None:
     from aerun import figures
-    from aerun.use.generation.generate import samples
-    from aerun.use.generation.sampling import COMPONENTS
+    from aerun.use.generation.new_images import samples
+    from aerun.use.generation.sampling import COMPONENT_COUNTS
 
     if asked.components is not None and (asked.source or ("prior" if run.is_gaussian else "mixture")) == "prior":
         raise ConfigError("--components: is of the mixture; use --from mixture")
-    images = samples(run, asked.count, source=asked.source, components=asked.components or COMPONENTS, seed=asked.seed)
+    images = samples(
+        run, asked.count, source=asked.source, components=asked.components or COMPONENT_COUNTS, seed=asked.seed
+    )
     grid = figures.image_rows(figures.wrap(images, min(16, max(1, round((2 * len(images)) ** 0.5)))))
     _write(asked, grid, [figures.image_rows([image[None]]) for image in images], returns=False)
 
 
-def _interpolate(run: Opened, asked: argparse.Namespace) -> None:
+def _interpolate(run: OpenedRun, asked: argparse.Namespace) -> None:
     import torch
 
-    from aerun.use.generation.generate import interpolate
-    from aerun.use.inputs import picture
+    from aerun.use.generation.new_images import interpolate
+    from aerun.use.inputs import read_image
 
-    ends = picture(run, asked.first), picture(run, asked.last)
+    ends = read_image(run, asked.first), read_image(run, asked.last)
     kinds = ["linear", "spherical"] if asked.path == "both" else [asked.path]
     ways = torch.stack([interpolate(run, *ends, asked.steps, is_spherical=kind == "spherical")[:, 0] for kind in kinds])
     rows = [(kind, way) for kind, way in zip(kinds, ways, strict=True)]
@@ -159,12 +161,12 @@ def _interpolate(run: Opened, asked: argparse.Namespace) -> None:
     _write(asked, _montage(rows, shares), _steps(ways))
 
 
-def _traverse(run: Opened, asked: argparse.Namespace) -> None:
-    from aerun.use.generation.generate import FITTED, traverse
-    from aerun.use.inputs import picture, test_images
+def _traverse(run: OpenedRun, asked: argparse.Namespace) -> None:
+    from aerun.use.generation.new_images import DEFAULT_TRAINING_IMAGES, traverse
+    from aerun.use.inputs import read_image, sample_test_images
 
-    start = None if asked.image is None else picture(run, asked.image)
-    images = test_images(run, FITTED).images
+    start = None if asked.image is None else read_image(run, asked.image)
+    images = sample_test_images(run, DEFAULT_TRAINING_IMAGES).images
     found = traverse(run, images, start, rows=asked.rows, steps=asked.steps, deviations=asked.deviations)
     by = found.units.deviation if found.units.kl is None else found.units.kl
     what = "deviation {:.3g}" if found.units.kl is None else "KL {:.2f} nats"
@@ -174,13 +176,13 @@ def _traverse(run: Opened, asked: argparse.Namespace) -> None:
     _write(asked, _montage(list(zip(labels, found.images, strict=True)), heads), _steps(found.images))
 
 
-def _arithmetic(run: Opened, asked: argparse.Namespace, terms: list[tuple[int, str]]) -> None:
+def _arithmetic(run: OpenedRun, asked: argparse.Namespace, terms: list[tuple[int, str]]) -> None:
     import torch
 
-    from aerun.use.generation.generate import arithmetic
-    from aerun.use.inputs import picture
+    from aerun.use.generation.new_images import arithmetic
+    from aerun.use.inputs import read_image
 
-    images = [(sign, picture(run, name)) for sign, name in terms]
+    images = [(sign, read_image(run, name)) for sign, name in terms]
     way = arithmetic(run, images, asked.steps)
     text = " ".join(("+ " if sign > 0 else "- ") + Path(name).name for sign, name in terms).removeprefix("+ ")
     codes = run.reconstruct(torch.cat([image for _, image in images]))
@@ -189,26 +191,26 @@ def _arithmetic(run: Opened, asked: argparse.Namespace, terms: list[tuple[int, s
 
 
 def _compare(asked: argparse.Namespace) -> None:
-    from aerun.use.generation.generate import need_images
-    from aerun.use.inputs import test_images
-    from aerun.use.maps.latent import empty_regions
-    from aerun.use.opened import open_run
-    from aerun.use.pictures import write_picture
+    from aerun.use.generation.new_images import require_images
+    from aerun.use.image_files import write_png
+    from aerun.use.inputs import sample_test_images
+    from aerun.use.maps.code_maps import empty_regions
+    from aerun.use.opened_run import open_run
 
     runs = [open_run(folder, asked.device, asked.trust) for folder in asked.runs]
     for run in runs:
-        need_images(run)
+        require_images(run)
     others = [run.folder for run in runs if run.data.checksum != runs[0].data.checksum]
     if others:
-        log.warning("%s: was trained on other data than %s%s", others[0], runs[0].folder, more(others))
-    pixels, found = empty_regions(runs, [test_images(run, 2000) for run in runs], asked.seed)
+        log.warning("%s: was trained on other data than %s%s", others[0], runs[0].folder, and_more(others))
+    pixels, found = empty_regions(runs, [sample_test_images(run, 2000) for run in runs], asked.seed)
     for run, empty in zip(runs, found, strict=True):
         where = ", ".join(f"{value:.3g}" for value in empty.empty[0])
         times = empty.distances[0] / empty.usual
         print(
             f"{run.folder}: emptiest at ({where}), {times:.0f} times as far from the nearest code as codes usually are"
         )
-    write_picture(asked.output / "compare.png", pixels)
+    write_png(asked.output / "compare.png", pixels)
     print(f"aerun: wrote {asked.output / 'compare.png'}", file=sys.stderr)
 
 
@@ -228,19 +230,19 @@ def _steps(ways: Tensor) -> list[np.ndarray]:
 
 
 def _write(asked: argparse.Namespace, grid: np.ndarray, frames: list[np.ndarray], returns: bool = True) -> None:
-    from aerun.use.generation.animation import frame_name, there_and_back, write_frames, write_gif
-    from aerun.use.pictures import write_picture
+    from aerun.use.generation.frames import frame_name, there_and_back, write_frames, write_gif
+    from aerun.use.image_files import write_png
 
     name = NAMES.get(asked.kind, asked.kind)
     made = [asked.output / f"{name}.png"]
-    write_picture(made[0], grid if grid.ndim == 3 else grid[..., None])
+    write_png(made[0], grid if grid.ndim == 3 else grid[..., None])
     if asked.frames:
         made.append(asked.output / name)
         write_frames(made[-1], frames)
         ours = {frame_name(number, len(frames)) for number in range(len(frames))}
         others = sorted({path.name for path in made[-1].iterdir()} - ours)
         if others:
-            log.warning("%s: was there before, and is not of these frames%s", made[-1] / others[0], more(others))
+            log.warning("%s: was there before, and is not of these frames%s", made[-1] / others[0], and_more(others))
     if asked.gif:
         made.append(asked.output / f"{name}.gif")
         write_gif(made[-1], there_and_back(frames) if returns else frames)

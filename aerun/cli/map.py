@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aerun.base.arguments import Parser, count, seed
-from aerun.cli.command import run_command, takes_run
+from aerun.cli.command import add_run_arguments, run_command
 from aerun.errors import ConfigError
-from aerun.use.outputs import refuse_existing, takes_overwrite
+from aerun.use.outputs import add_overwrite_option, require_absent
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from aerun.use.inputs import Some
-    from aerun.use.opened import Opened
+    from aerun.use.inputs import Sample
+    from aerun.use.opened_run import OpenedRun
 
 METHODS = ("pca", "tsne", "umap")
 EXAMPLES = """\
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 def parser() -> Parser:
     """All options."""
     result = Parser(ABOUT, EXAMPLES)
-    takes_run(result)
+    add_run_arguments(result)
     add = result.add_argument
     add(
         "pictures",
@@ -49,7 +49,7 @@ def parser() -> Parser:
         help="a folder, or fingerprints (else the run's test images)",
     )
     add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the pictures go")
-    takes_overwrite(result)
+    add_overwrite_option(result)
     add("--method", default="pca", metavar="NAME,…", help=f"of {', '.join(METHODS)}")
     add("--images", type=count, default=2000, help="so many of them, spread evenly (2000)")
     add("--thumbnails", action="store_true", help="the images in place of dots")
@@ -75,16 +75,16 @@ def work(asked: argparse.Namespace) -> None:
             raise ConfigError(f"--method {name}: allowed are {', '.join(METHODS)}")
     if "umap" in methods:
         need_umap()
-    from aerun.use.inputs import pictures, test_images
-    from aerun.use.opened import open_run
+    from aerun.use.inputs import sample_collection, sample_test_images
+    from aerun.use.opened_run import open_run
 
     run = open_run(asked.run, asked.device, asked.trust)
     if run.code_size == 2:
         methods = ["codes", *(name for name in methods if name != "pca")]
     others = _others(run, asked)
-    refuse_existing([_file(asked, name) for name in (*map("map_{}".format, methods), *others)], asked.overwrite)
+    require_absent([_file(asked, name) for name in (*map("map_{}".format, methods), *others)], asked.overwrite)
     of_data = asked.pictures is None
-    shown = test_images(run, asked.images) if of_data else pictures(run, asked.pictures, asked.images)
+    shown = sample_test_images(run, asked.images) if of_data else sample_collection(run, asked.pictures, asked.images)
     drawn = _drawn(run, asked, shown)
     if len(run.autoencoder.code_shape) > 1:
         print(f"aerun: codes of shape {list(run.autoencoder.code_shape)} are mapped as {run.code_size} values")
@@ -100,8 +100,8 @@ def need_umap() -> None:
         raise ConfigError("--method umap needs a package: pip install 'aerun[maps]'")
 
 
-def _map(run: Opened, asked: argparse.Namespace, shown: Some, method: str, drawn: Tensor | None) -> np.ndarray:
-    from aerun.use.maps.latent import latent_map
+def _map(run: OpenedRun, asked: argparse.Namespace, shown: Sample, method: str, drawn: Tensor | None) -> np.ndarray:
+    from aerun.use.maps.code_maps import latent_map
 
     return latent_map(
         run,
@@ -115,7 +115,7 @@ def _map(run: Opened, asked: argparse.Namespace, shown: Some, method: str, drawn
     )
 
 
-def _drawn(run: Opened, asked: argparse.Namespace, shown: Some) -> Tensor | None:
+def _drawn(run: OpenedRun, asked: argparse.Namespace, shown: Sample) -> Tensor | None:
     from aerun.use.generation.sampling import sample_codes
 
     if asked.drawn <= 0 or not run.is_image:
@@ -125,7 +125,7 @@ def _drawn(run: Opened, asked: argparse.Namespace, shown: Some) -> Tensor | None
     return sample_codes(run, asked.drawn, images=shown.images, seed=asked.seed)
 
 
-def _others(run: Opened, asked: argparse.Namespace) -> list[str]:
+def _others(run: OpenedRun, asked: argparse.Namespace) -> list[str]:
     """What only some runs have."""
     is_sparse = getattr(run.autoencoder.sparsity, "constrains_code", True)
     found = {
@@ -136,8 +136,8 @@ def _others(run: Opened, asked: argparse.Namespace) -> list[str]:
     return [name for name, is_there in found.items() if is_there]
 
 
-def _other(run: Opened, asked: argparse.Namespace, shown: Some, name: str) -> np.ndarray:
-    from aerun.use.maps.latent import active_units, dictionary, manifold
+def _other(run: OpenedRun, asked: argparse.Namespace, shown: Sample, name: str) -> np.ndarray:
+    from aerun.use.maps.code_maps import active_units, dictionary, manifold
 
     if name == "manifold":
         return manifold(run, shown.images, asked.side)
@@ -150,8 +150,8 @@ def _file(asked: argparse.Namespace, name: str) -> Path:
 
 
 def _write(asked: argparse.Namespace, name: str, pixels: np.ndarray) -> None:
-    from aerun.use.pictures import write_picture
+    from aerun.use.image_files import write_png
 
     path = _file(asked, name)
-    write_picture(path, pixels if pixels.ndim == 3 else pixels[..., None])
+    write_png(path, pixels if pixels.ndim == 3 else pixels[..., None])
     print(f"aerun: wrote {path}", file=sys.stderr)

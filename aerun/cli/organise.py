@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aerun.base.arguments import Parser, count, seed
-from aerun.cli.command import run_command, takes_run
+from aerun.cli.command import add_run_arguments, run_command
 from aerun.errors import ConfigError
-from aerun.use.outputs import refuse_folder, takes_overwrite
-from aerun.use.words import counted
+from aerun.use.outputs import add_overwrite_option, check_output_folder
+from aerun.use.words import plural
 
 if TYPE_CHECKING:
-    from aerun.use.clusters.organise import Clusters
+    from aerun.use.clusters.clustering import Clusters
     from aerun.use.collection.fingerprints import Fingerprints
 
 EXAMPLES = """\
@@ -39,10 +39,10 @@ def number_or_range(text: str) -> int | tuple[int, int]:
 def parser() -> Parser:
     """Its arguments."""
     result = Parser("Sort a collection into clusters of pictures that are alike. No picture is moved.", EXAMPLES)
-    takes_run(result)
+    add_run_arguments(result)
     result.add_argument("fingerprints", metavar="FILE", type=Path, help="what aerun-embed made with this run")
     result.add_argument("-o", "--output", metavar="FOLDER", type=Path, required=True, help="a new or empty folder")
-    takes_overwrite(result)
+    add_overwrite_option(result)
     result.add_argument("--clusters", type=number_or_range, metavar="N", help="so many, or the best of A-B (2-32)")
     result.add_argument("--method", choices=METHODS, default="kmeans", help="hdbscan finds the number itself (kmeans)")
     result.add_argument("--metric", choices=METRICS, default="cosine", help="cosine: codes of length 1 (cosine)")
@@ -54,24 +54,24 @@ def parser() -> Parser:
 
 def work(asked: argparse.Namespace) -> None:
     """Cluster, write, say what was found."""
-    from aerun.use.clusters.shelves import RESULT, check_linkable, write_clusters
-    from aerun.use.collection.fingerprints import load
+    from aerun.use.clusters.cluster_files import CLUSTER_FOLDER, require_files, write_clusters
+    from aerun.use.collection.fingerprints import load_fingerprints
 
     if asked.method == "hdbscan" and asked.clusters is not None:
         raise ConfigError("--clusters: hdbscan finds the number itself; leave it out, or take --method kmeans")
     if asked.method == "kmeans" and asked.smallest is not None:
         raise ConfigError("--smallest: is of --method hdbscan; leave it out, or take that")
-    refuse_folder(asked.output, RESULT, asked.overwrite)
-    fingerprints = load(asked.fingerprints)
+    check_output_folder(asked.output, CLUSTER_FOLDER, asked.overwrite)
+    fingerprints = load_fingerprints(asked.fingerprints)
     if asked.links:
-        check_linkable(fingerprints)
+        require_files(fingerprints)
 
-    from aerun.use.clusters.organise import organise
+    from aerun.use.clusters.clustering import organise
     from aerun.use.collection.thumbnails import Thumbnails
-    from aerun.use.opened import open_run
+    from aerun.use.opened_run import open_run
 
     run = open_run(asked.run, asked.device, asked.trust)
-    fingerprints.refuse_other(run)
+    fingerprints.require_same_run(run)
     found = organise(
         fingerprints,
         asked.clusters,
@@ -88,26 +88,30 @@ def work(asked: argparse.Namespace) -> None:
 
 def text(fingerprints: Fingerprints, found: Clusters) -> str:
     """What was found, in a few lines."""
-    from aerun.use.clusters.organise import agreement
-    from aerun.use.clusters.shelves import cluster_name, numbers
+    from aerun.use.clusters.cluster_files import cluster_name, cluster_numbers
+    from aerun.use.clusters.clustering import label_agreement
 
     lines = []
     if found.silhouettes:
         best = sorted(found.silhouettes, key=lambda number: -found.silhouettes[number])[:5]
         lines.append("mean silhouette: " + ", ".join(f"{found.silhouettes[number]:.3f} of {number}" for number in best))
-        if found.beyond is not None:
-            height = found.silhouettes[found.beyond]
-            lines.append(f"a local maximum: {found.beyond} clusters, {height:.3f}; --clusters {found.beyond}")
-    sizes = [f"{cluster_name(number, found.count)}: {(found.assigned == number).sum()}" for number in numbers(found)]
-    of = f"{counted(len(fingerprints), 'picture')} in {counted(found.count, 'cluster')}"
+        if found.local_maximum is not None:
+            height = found.silhouettes[found.local_maximum]
+            lines.append(
+                f"a local maximum: {found.local_maximum} clusters, {height:.3f}; --clusters {found.local_maximum}"
+            )
+    sizes = [
+        f"{cluster_name(number, found.count)}: {(found.assigned == number).sum()}" for number in cluster_numbers(found)
+    ]
+    of = f"{plural(len(fingerprints), 'picture')} in {plural(found.count, 'cluster')}"
     lines.append(f"{of} ({', '.join(sizes)})")
     if found.count == 0:
         lines.append("no region is dense enough to be a cluster: try a smaller --smallest, or --method kmeans")
     if fingerprints.labels is not None:
-        agreed = agreement(found.assigned, fingerprints.labels)
+        agreed = label_agreement(found.assigned, fingerprints.labels)
         count = len(fingerprints.classes) or len(set(fingerprints.labels.tolist()))
         lines.append(
-            f"with the {counted(count, 'label')}: adjusted Rand index "
+            f"with the {plural(count, 'label')}: adjusted Rand index "
             f"{agreed['ari']:.3f}, normalised mutual information {agreed['nmi']:.3f}"
         )
     return "\n".join(lines)

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerun.base.arguments import Parser, count
-from aerun.cli.command import run_command, takes_run
+from aerun.cli.command import add_run_arguments, run_command
 from aerun.errors import ConfigError
-from aerun.use.outputs import refuse_existing, takes_overwrite
+from aerun.use.outputs import add_overwrite_option, require_absent
 
 if TYPE_CHECKING:
     import numpy as np
 
     from aerun.use.collection.fingerprints import Fingerprints
-    from aerun.use.opened import Opened
-    from aerun.use.search.index import Index, Metric, Neighbours, Pairs
+    from aerun.use.opened_run import OpenedRun
     from aerun.use.search.queries import Query
+    from aerun.use.search.vector_index import ExactIndex, Metric, Neighbors, Pairs
 
 EXAMPLES = """\
   %(prog)s outputs/RUN fingerprints.npz sketch.png                        # the 12 nearest
@@ -61,7 +61,7 @@ def picture_file(text: str) -> Path:
 def parser() -> Parser:
     """Its arguments."""
     result = Parser("Find the pictures of a collection that are most like given ones.", EXAMPLES)
-    takes_run(result)
+    add_run_arguments(result)
     result.add_argument("fingerprints", metavar="FILE", type=Path, help="what aerun-embed made with this run")
     result.add_argument("images", metavar="IMAGE", nargs="*", help="a name in the collection, a picture, or a folder")
     result.add_argument("-k", type=count, default=12, help="how many neighbours (12)")
@@ -89,7 +89,7 @@ def parser() -> Parser:
     )
     result.add_argument("--json", action="store_true", help="print JSON in place of a table")
     result.add_argument("--sheet", metavar="PNG", type=picture_file, help="draw what was found")
-    takes_overwrite(result)
+    add_overwrite_option(result)
     return result
 
 
@@ -98,20 +98,20 @@ def work(asked: argparse.Namespace) -> None:
     if not asked.images and asked.duplicates is None:
         raise ConfigError("name an IMAGE, or --duplicates auto")
     if asked.sheet is not None:
-        refuse_existing([asked.sheet], asked.overwrite)
-    from aerun.use.collection.fingerprints import load
+        require_absent([asked.sheet], asked.overwrite)
+    from aerun.use.collection.fingerprints import load_fingerprints
 
-    fingerprints = load(asked.fingerprints)
+    fingerprints = load_fingerprints(asked.fingerprints)
 
-    from aerun.use.opened import open_run
-    from aerun.use.search.queries import queries
-    from aerun.use.search.told import plain, text
+    from aerun.use.opened_run import open_run
+    from aerun.use.search.queries import find_queries
+    from aerun.use.search.told import format_answer, neighbors_as_json
 
     run = open_run(asked.run, asked.device, asked.trust)
-    fingerprints.refuse_other(run)
+    fingerprints.require_same_run(run)
     metric: Metric = asked.metric or ("euclidean" if asked.cropped else "cosine")
     views = asked.views or (MOST_VIEWS if asked.cropped else 1)
-    wanted = queries(run, fingerprints, asked.images, 1 if asked.cropped else views)
+    wanted = find_queries(run, fingerprints, asked.images, 1 if asked.cropped else views)
     answer: dict[str, Any] = {"collection": len(fingerprints), "metric": metric, "index": asked.index}
     found, pairs = None, None
     if wanted and asked.cropped:
@@ -120,7 +120,7 @@ def work(asked: argparse.Namespace) -> None:
     elif wanted:
         found, answer["seconds"] = _searched(asked, fingerprints, wanted, metric)
     if found is not None:
-        answer["queries"] = plain(fingerprints, wanted, found)
+        answer["queries"] = neighbors_as_json(fingerprints, wanted, found)
     if asked.duplicates is not None:
         pairs = _doubled(asked, run, fingerprints, metric, answer)
         answer["duplicates"] = [
@@ -128,13 +128,13 @@ def work(asked: argparse.Namespace) -> None:
             for rows, distance in zip(pairs.rows.tolist(), pairs.distances, strict=True)
         ]
         answer["groups"] = [[fingerprints.names[row] for row in rows] for rows in pairs.groups()]
-    print(json.dumps(answer, indent=2, ensure_ascii=False) if asked.json else text(answer, asked.k))
+    print(json.dumps(answer, indent=2, ensure_ascii=False) if asked.json else format_answer(answer, asked.k))
     if asked.sheet is not None:
         _drawn(asked, run, fingerprints, wanted, found, pairs)
 
 
-def _index(asked: argparse.Namespace, fingerprints: Fingerprints, metric: Metric) -> Index:
-    from aerun.use.search.index import open_index
+def _index(asked: argparse.Namespace, fingerprints: Fingerprints, metric: Metric) -> ExactIndex:
+    from aerun.use.search.vector_index import open_index
 
     keep = asked.fingerprints.with_name(f"{asked.fingerprints.name}.{metric}.hnsw")
     return open_index(fingerprints, metric, asked.index, keep)
@@ -142,7 +142,7 @@ def _index(asked: argparse.Namespace, fingerprints: Fingerprints, metric: Metric
 
 def _searched(
     asked: argparse.Namespace, fingerprints: Fingerprints, wanted: list[Query], metric: Metric
-) -> tuple[Neighbours, float]:
+) -> tuple[Neighbors, float]:
     """The neighbours, and how long the search itself took."""
     import numpy as np
 
@@ -153,29 +153,34 @@ def _searched(
 
 
 def _cropped(
-    asked: argparse.Namespace, run: Opened, fingerprints: Fingerprints, wanted: list[Query], metric: Metric, views: int
-) -> tuple[list[Query], Neighbours, float]:
+    asked: argparse.Namespace,
+    run: OpenedRun,
+    fingerprints: Fingerprints,
+    wanted: list[Query],
+    metric: Metric,
+    views: int,
+) -> tuple[list[Query], Neighbors, float]:
     """The queries whose pictures can be read, what they were cropped from, and how long that took."""
-    from aerun.use.search.cropped import query_images, search_cropped
+    from aerun.use.search.crop_search import read_query_images, search_cropped
 
     index = _index(asked, fingerprints, metric)
     start = time.perf_counter()
-    wanted, images = query_images(run, fingerprints, wanted)
+    wanted, images = read_query_images(run, fingerprints, wanted)
     leave = [query.excluded for query in wanted]
     found = search_cropped(run, fingerprints, images, asked.k, views=views, index=index, excluded=leave)
     return wanted, found, time.perf_counter() - start
 
 
 def _doubled(
-    asked: argparse.Namespace, run: Opened, fingerprints: Fingerprints, metric: Metric, answer: dict[str, Any]
+    asked: argparse.Namespace, run: OpenedRun, fingerprints: Fingerprints, metric: Metric, answer: dict[str, Any]
 ) -> Pairs:
     """The pairs; how near they are goes into ``answer``, and how well that tells copies, if it was measured."""
-    from aerun.use.search.index import duplicates
-    from aerun.use.search.near import nearness
+    from aerun.use.search.duplicate_threshold import estimate_threshold
+    from aerun.use.search.vector_index import duplicates
 
     answer["threshold"] = asked.duplicates
     if asked.duplicates == "auto":
-        measured = nearness(run, fingerprints, metric)
+        measured = estimate_threshold(run, fingerprints, metric)
         answer |= {"threshold": measured.threshold, "copies_within": measured.copies}
         if measured.warning:
             log.warning("%s", measured.warning)
@@ -184,23 +189,23 @@ def _doubled(
 
 def _drawn(
     asked: argparse.Namespace,
-    run: Opened,
+    run: OpenedRun,
     fingerprints: Fingerprints,
     wanted: list[Query],
-    found: Neighbours | None,
+    found: Neighbors | None,
     pairs: Pairs | None,
 ) -> None:
     from aerun.use.collection.thumbnails import Thumbnails
-    from aerun.use.pictures import write_picture
-    from aerun.use.search.found import below, found_sheet, groups_sheet
+    from aerun.use.image_files import write_png
+    from aerun.use.search.search_results import draw_groups, draw_neighbors, stack_sheets
 
     thumbnails = Thumbnails(run, fingerprints)
     sheets: list[np.ndarray] = []
     if found is not None:
-        sheets.append(found_sheet(thumbnails, wanted, found))
+        sheets.append(draw_neighbors(thumbnails, wanted, found))
     if pairs is not None:
-        sheets.append(groups_sheet(thumbnails, pairs, SHEET_GROUPS))
-    write_picture(asked.sheet, below(sheets))
+        sheets.append(draw_groups(thumbnails, pairs, SHEET_GROUPS))
+    write_png(asked.sheet, stack_sheets(sheets))
 
 
 def main() -> None:

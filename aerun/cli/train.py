@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from aerun.base.conf import conf_dir
 from aerun.cli.command import guarded, raising
-from aerun.cli.console import flags_first, print_summary, refuse_foreign_flags
+from aerun.cli.console import flags_first, print_summary, reject_unknown_flags
 from aerun.config.compose import group_choices, run_config
 from aerun.config.parse import parse
 from aerun.config.settings import GROUPS
@@ -75,7 +75,7 @@ def _job(config: DictConfig) -> float | None:
         if plain.get("resume") is not None:
             folder = Path(run_folder(plain["resume"], ""))  # under -m Hydra's folder is another
         if plain.get("resume") is not None:
-            plain, choices = continued(folder, plain, overrides)
+            plain, choices = resume_config(folder, plain, overrides)
         settings = parse(plain, choices, overrides)
         if hasattr(settings.dataset, "check"):
             settings.dataset.check()
@@ -98,7 +98,7 @@ def _job(config: DictConfig) -> float | None:
     return loss
 
 
-def continued(folder: Path, plain: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
+def resume_config(folder: Path, plain: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
     """The configuration to continue the run in ``folder`` with, and the options chosen in it.
 
     Beside ``resume`` only a number of epochs may be asked for. Whose classes the run may use is said anew: a
@@ -124,7 +124,7 @@ def remove_if_empty(folder: Path) -> None:
             path.rmdir()
 
 
-def refuse_torchrun() -> None:
+def reject_torchrun() -> None:
     """Many processes of one run would be many runs: say, from one of them, what starts them as one."""
     if not {"LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys():
         return
@@ -139,13 +139,13 @@ def refuse_torchrun() -> None:
 
 def main() -> None:
     """``aerun-train`` and scripts/train.py."""
-    refuse_torchrun()
+    reject_torchrun()
     # A shell expands ~ only at the start of a word, and Hydra's grammar has no use for it.
     sys.argv[1:] = [re.sub(r"^([\w.+/]+=)~(?=/|$)", rf"\1{Path.home()}", word) for word in sys.argv[1:]]
-    sys.argv[1:] = [part for word in sys.argv[1:] for part in several(word)]
+    sys.argv[1:] = [part for word in sys.argv[1:] for part in expand_noise_list(word)]
 
     def start() -> None:
-        refuse_foreign_flags(sys.argv[1:])
+        reject_unknown_flags(sys.argv[1:])
         sys.argv[1:] = flags_first(sys.argv[1:])
         if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv):
             from aerun.sweep.plugin import register
@@ -160,7 +160,7 @@ def main() -> None:
     guarded(start)
 
 
-def several(word: str) -> list[str]:
+def expand_noise_list(word: str) -> list[str]:
     """``noise=[a,b]`` as what Hydra can compose: options of one group that stand beside each other need names there."""
     listed = re.fullmatch(r"noise=(\[[\w\s,-]*\])", word)
     return ["noise=several", f"noise/parts={listed[1]}"] if listed else [word]

@@ -16,7 +16,7 @@ from aerun.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Result:
+class OutputFolder:
     """A folder that is written as a whole: ``maker`` is what makes it, ``foreign`` names what is in a folder that is no
     part of one."""
 
@@ -24,25 +24,25 @@ class Result:
     foreign: Callable[[Path], list[str]]
 
 
-def takes_overwrite(parser: Parser) -> None:
+def add_overwrite_option(parser: Parser) -> None:
     """``--overwrite``, of every command that writes."""
     parser.add_argument("--overwrite", action="store_true", help="replace what it writes, where that is there already")
 
 
-def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
+def require_absent(paths: Sequence[Path], overwrite: bool) -> None:
     """ConfigError if one of these files is there, unless it may be replaced; if it cannot be a file there, always."""
     for path in paths:
         if path.is_dir():
             raise ConfigError(f"{path}: is a folder, and a file is to be written")
-        _refuse_below_file(path)
+        _check_parents(path)
     there = [path for path in paths if os.path.lexists(path)]
     if there and not overwrite:
-        raise ConfigError(f"{there[0]}: is there already{more(there)}; --overwrite replaces it")
+        raise ConfigError(f"{there[0]}: is there already{and_more(there)}; --overwrite replaces it")
 
 
-def refuse_folder(folder: Path, result: Result, overwrite: bool) -> None:
+def check_output_folder(folder: Path, result: OutputFolder, overwrite: bool) -> None:
     """ConfigError unless the folder is new or empty; with ``overwrite`` it may hold an older result, no more."""
-    _refuse_below_file(folder)
+    _check_parents(folder)
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
@@ -53,36 +53,36 @@ def refuse_folder(folder: Path, result: Result, overwrite: bool) -> None:
     foreign = result.foreign(folder)
     if foreign:
         raise ConfigError(
-            f"{folder}: is not empty, and {foreign[0]}{more(foreign)} is nothing that {result.maker} wrote; "
+            f"{folder}: is not empty, and {foreign[0]}{and_more(foreign)} is nothing that {result.maker} wrote; "
             "name another folder"
         )
     if not overwrite:
-        raise ConfigError(f"{there[0]}: is there already{more(there)}; --overwrite replaces it")
+        raise ConfigError(f"{there[0]}: is there already{and_more(there)}; --overwrite replaces it")
 
 
 @contextlib.contextmanager
-def whole_folder(folder: Path, result: Result, overwrite: bool = False) -> Iterator[Path]:
+def replacing_folder(folder: Path, result: OutputFolder, overwrite: bool = False) -> Iterator[Path]:
     """A hidden folder beside ``folder`` to write into; what it holds takes its place when the block ends well.
 
     An older result is replaced, if that is allowed; what ``refuse_folder`` refuses is refused before and after the
     block. A block that does not end well leaves all as it was.
     """
-    refuse_folder(folder, result, overwrite)
+    check_output_folder(folder, result, overwrite)
     place = folder.resolve()
     building = place.with_name(f".{place.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         make_folder(building)
         yield building
-        refuse_folder(folder, result, overwrite)
+        check_output_folder(folder, result, overwrite)
         try:
-            _exchange(place, building)
+            _swap_contents(place, building)
         except OSError as error:
             raise storage_error(error, folder) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _exchange(place: Path, building: Path) -> None:
+def _swap_contents(place: Path, building: Path) -> None:
     """What is in ``building`` into the place of what is in ``place``."""
     if not place.exists():
         building.rename(place)
@@ -102,12 +102,12 @@ def _exchange(place: Path, building: Path) -> None:
         raise
 
 
-def _refuse_below_file(path: Path) -> None:
+def _check_parents(path: Path) -> None:
     above = next((parent for parent in path.parents if os.path.lexists(parent)), None)
     if above is not None and not above.is_dir():
         raise ConfigError(f"{above}: is no folder, and {path} is to be written")
 
 
-def more(things: Sequence[object]) -> str:
+def and_more(things: Sequence[object]) -> str:
     """Said after the first of them: how many there are beside it."""
     return f", and {len(things) - 1} more" if len(things) > 1 else ""

@@ -20,21 +20,21 @@ from sklearn.metrics import adjusted_rand_score
 import aerun
 from aerun.cli import embed, organise, search
 from aerun.errors import AerunError, ConfigError, DataError
-from aerun.use.clusters.organise import METHODS
+from aerun.use.clusters.clustering import METHODS
 from aerun.use.collection import compression as comparing
-from aerun.use.collection.embed import PARTS, embed_split, own_data
-from aerun.use.collection.fingerprints import Fingerprints, load, save
+from aerun.use.collection.embedding import PARTS, embed_split, load_split
+from aerun.use.collection.fingerprints import Fingerprints, load_fingerprints, save_fingerprints
 from aerun.use.collection.thumbnails import Thumbnails
-from aerun.use.collection.views import crops
-from aerun.use.opened import Opened, open_run
-from aerun.use.pictures import as_inputs, find
-from aerun.use.search import cropped, near
-from aerun.use.search import found as found_sheets
-from aerun.use.search.cropped import pixel_distances
-from aerun.use.search.index import KINDS, METRICS, Pairs, exact_distances
-from aerun.use.search.near import nearness
-from aerun.use.search.queries import queries
-from aerun.use.sheet import Tile
+from aerun.use.collection.views import make_views
+from aerun.use.contact_sheet import Tile
+from aerun.use.image_files import find_images, read_inputs
+from aerun.use.opened_run import OpenedRun, open_run
+from aerun.use.search import crop_search, duplicate_threshold
+from aerun.use.search import search_results as found_sheets
+from aerun.use.search.crop_search import pixel_distances
+from aerun.use.search.duplicate_threshold import estimate_threshold
+from aerun.use.search.queries import find_queries
+from aerun.use.search.vector_index import KINDS, METRICS, Pairs, exact_distances
 
 Trained = Callable[..., Path]
 SPARSE = ("sparsity=topk", "sparsity.k=8")
@@ -46,15 +46,15 @@ def folder(trained: Trained) -> Path:
 
 
 @pytest.fixture
-def run(folder: Path) -> Opened:
+def run(folder: Path) -> OpenedRun:
     return open_run(folder)
 
 
 @pytest.fixture
-def collection(run: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def collection(run: OpenedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Twelve garments in two folders, one of them twice; nothing of other tests in the cache."""
     monkeypatch.setenv("AERUN_DATA", str(tmp_path / "cache"))
-    images = own_data(run, "test")[0].inputs[:12]
+    images = load_split(run, "test")[0].inputs[:12]
     root = tmp_path / "pictures"
     for number, image in enumerate(images.numpy()):
         place = root / ("even" if number % 2 == 0 else "odd") / f"{number}.png"
@@ -77,9 +77,9 @@ def call(command: object, *words: object) -> None:
     command.work(asked)  # type: ignore[attr-defined]
 
 
-def test_codes_names_and_labels_of_a_folder(run: Opened, collection: Path, fingerprints: Path) -> None:
-    made = load(fingerprints)
-    (chunk,) = as_inputs(run, find(collection))
+def test_codes_names_and_labels_of_a_folder(run: OpenedRun, collection: Path, fingerprints: Path) -> None:
+    made = load_fingerprints(fingerprints)
+    (chunk,) = read_inputs(run, find_images(collection))
     assert made.names == chunk[0] and len(made) == 13 and made.names[0] == "even/0.png"
     assert np.array_equal(made.codes, run.encode(chunk[1]).numpy())
     assert made.labels is not None and made.labels.tolist() == [0] * 6 + [1] * 7 and made.classes == ["even", "odd"]
@@ -94,13 +94,13 @@ def test_codes_names_and_labels_of_a_folder(run: Opened, collection: Path, finge
 
 
 @pytest.mark.parametrize("form", ["float16", "int8", "bits"])
-def test_files_give_back_what_the_form_keeps(run: Opened, fingerprints: Path, tmp_path: Path, form: str) -> None:
-    made = load(fingerprints)
+def test_files_give_back_what_the_form_keeps(run: OpenedRun, fingerprints: Path, tmp_path: Path, form: str) -> None:
+    made = load_fingerprints(fingerprints)
     packed = made.packed(form)  # type: ignore[arg-type]
-    save(made, tmp_path / "small.npz", packed)
-    back = load(tmp_path / "small.npz")
+    save_fingerprints(made, tmp_path / "small.npz", packed)
+    back = load_fingerprints(tmp_path / "small.npz")
     assert np.array_equal(back.codes, packed.unpack()) and back.names == made.names
-    back.refuse_other(run)
+    back.require_same_run(run)
 
 
 @pytest.mark.parametrize("form", ["float32", "float16", "int8"])
@@ -108,7 +108,7 @@ def test_parquet(folder: Path, collection: Path, fingerprints: Path, tmp_path: P
     parquet = pytest.importorskip("pyarrow.parquet", reason="the extra 'parquet' is not installed")
     path = tmp_path / "prints.parquet"
     call(embed, folder, collection, "-o", path, "--as", form)
-    made, back = load(fingerprints), load(path)
+    made, back = load_fingerprints(fingerprints), load_fingerprints(path)
     assert np.array_equal(back.codes, made.packed(form).unpack())  # type: ignore[arg-type]
     assert dataclasses.replace(back, codes=0, labels=0, file="") == dataclasses.replace(
         made, codes=0, labels=0, file=""
@@ -117,18 +117,18 @@ def test_parquet(folder: Path, collection: Path, fingerprints: Path, tmp_path: P
     assert [row["name"] for row in rows] == made.names and len(rows[0]["code"]) == 64
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(DataError, match="is damaged, or not a file of aerun-embed"):
-        load(path)
+        load_fingerprints(path)
     with pytest.raises(ConfigError, match=r"holds float32, float16 or int8; bits need \.npz"):
         call(embed, folder, collection, "-o", path, "--as", "bits")
 
 
-def test_the_runs_own_images(run: Opened, tmp_path: Path) -> None:
+def test_the_runs_own_images(run: OpenedRun, tmp_path: Path) -> None:
     call(embed, run.folder, "--split", "test", "-o", tmp_path / "test.npz")
-    made, (split, classes) = load(tmp_path / "test.npz"), own_data(run, "test")
+    made, (split, classes) = load_fingerprints(tmp_path / "test.npz"), load_split(run, "test")
     assert made.names[1] == "test/000001" and made.split == "test" and made.classes == classes
     assert split.labels is not None and made.labels is not None and made.labels.tolist() == split.labels.tolist()
     assert np.array_equal(made.codes[:70], run.encode(split.inputs[:70]).numpy())
-    assert len(embed_split(run, "validation")) == len(own_data(run, "validation")[0])
+    assert len(embed_split(run, "validation")) == len(load_split(run, "validation")[0])
 
 
 def test_searching_by_name_and_by_file(
@@ -158,13 +158,13 @@ def test_searching_by_name_and_by_file(
 
 
 def test_a_part_of_a_picture_finds_it_in_several_views(
-    run: Opened, collection: Path, fingerprints: Path, tmp_path: Path
+    run: OpenedRun, collection: Path, fingerprints: Path, tmp_path: Path
 ) -> None:
     part = tmp_path / "part.png"
     with Image.open(collection / "odd" / "5.png") as whole:
         whole.resize((280, 280)).crop((0, 0, 252, 252)).save(part)  # the upper left nine tenths
-    made = load(fingerprints)
-    plain, shown = (queries(run, made, [str(part), "even/4.png"], views) for views in (1, 10))
+    made = load_fingerprints(fingerprints)
+    plain, shown = (find_queries(run, made, [str(part), "even/4.png"], views) for views in (1, 10))
     assert plain[0].code.shape == (64,) and shown[0].code.shape == (10, 64) and shown[0].row == -1
     assert np.array_equal(plain[0].code, shown[0].code[0]) and np.array_equal(plain[1].code, shown[1].code[0])
     near = [aerun.search(made, query[0].code[None], 13) for query in (plain, shown)]
@@ -175,7 +175,7 @@ def test_a_part_of_a_picture_finds_it_in_several_views(
 
 
 def test_what_a_picture_was_cropped_from(
-    run: Opened, collection: Path, fingerprints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: OpenedRun, collection: Path, fingerprints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     part = tmp_path / "part.png"
     with Image.open(collection / "odd" / "5.png") as whole:
@@ -218,13 +218,13 @@ def test_the_order_by_pixels_against_a_loop(monkeypatch: pytest.MonkeyPatch) -> 
     images = pictures[:5] + torch.from_numpy(random.random((5, 1, 10, 10), np.float32)) / 5
     near = np.stack([random.permutation(30)[:9] for _ in images])
     gone = int(near[0, 0])
-    monkeypatch.setattr(cropped, "TOGETHER", 2)
+    monkeypatch.setattr(crop_search, "QUERIES_PER_CHUNK", 2)
 
     def read(rows: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
         there = rows[rows != gone][::-1]  # in any order
         return there, pictures[there.copy()]
 
-    found = cropped.reordered(read, images, near, 9)
+    found = crop_search.rank_by_pixels(read, images, near, 9)
     for image, candidates, rows, distances in zip(images, near, found.rows, found.distances, strict=True):
         each = {int(r): 1.0 if r == gone else float(pixel_distances(image, pictures[r][None])[0]) for r in candidates}
         assert rows.tolist() == sorted(each, key=lambda row: each[row])
@@ -232,14 +232,14 @@ def test_the_order_by_pixels_against_a_loop(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_is_there_twice(
-    run: Opened, fingerprints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: OpenedRun, fingerprints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
     words = (run.folder, fingerprints, "--duplicates", "auto", "--json", "--sheet", tmp_path / "pairs.png")
     call(search, *words)
     answer = json.loads(capsys.readouterr().out)
     assert answer["duplicates"][0]["files"] == ["even/4.png", "odd/again.png"]
-    assert answer["threshold"] == nearness(run, load(fingerprints)).threshold > 0
+    assert answer["threshold"] == estimate_threshold(run, load_fingerprints(fingerprints)).threshold > 0
     call(search, run.folder, fingerprints, "--duplicates", "1e-9", "--metric", "euclidean")
     assert "1 pair within euclidean distance 1e-09, 2 pictures in 1 group" in capsys.readouterr().out
 
@@ -247,14 +247,16 @@ def test_what_is_there_twice(
 def test_a_sheet_of_groups_has_a_row_for_each_below_what_was_found(
     folder: Path, collection: Path, fingerprints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = load(fingerprints)
+    made = load_fingerprints(fingerprints)
     pairs = Pairs(np.array([[0, 1], [1, 2], [2, 3], [1, 3], [5, 6]]), np.array([0.1, 0.2, 0.3, 0.4, 0.5]))
     drawn: list[tuple[list[Tile], int, str]] = []
-    monkeypatch.setattr(found_sheets, "contact_sheet", lambda t, c, title="": drawn.append((list(t), c, title)) or t)
+    monkeypatch.setattr(
+        found_sheets, "draw_contact_sheet", lambda t, c, title="": drawn.append((list(t), c, title)) or t
+    )
     thumbnails, names = Thumbnails(open_run(folder), made), [Path(name).name for name in made.names]
-    found_sheets.groups_sheet(thumbnails, pairs, 40)
-    monkeypatch.setattr(found_sheets, "WIDEST", 3)
-    found_sheets.groups_sheet(thumbnails, pairs, 1)
+    found_sheets.draw_groups(thumbnails, pairs, 40)
+    monkeypatch.setattr(found_sheets, "MAX_COLUMNS", 3)
+    found_sheets.draw_groups(thumbnails, pairs, 1)
     assert [(columns, title) for _, columns, title in drawn] == [
         (4, "6 near-duplicates in 2 groups"),
         (3, "6 near-duplicates in 2 groups, 1 shown"),
@@ -277,21 +279,21 @@ def test_a_sheet_of_groups_has_a_row_for_each_below_what_was_found(
     )
 
 
-def test_crops_are_views_of_a_picture(run: Opened, collection: Path, tmp_path: Path) -> None:
+def test_crops_are_views_of_a_picture(run: OpenedRun, collection: Path, tmp_path: Path) -> None:
     ramp = torch.linspace(0, 1, 40)[None, None, None, :].expand(1, 1, 40, 40)
-    seen = crops(ramp, 3)
+    seen = make_views(ramp, 3)
     assert seen.shape == (3, 1, 1, 40, 40) and torch.equal(seen[0], ramp)
     # The middle and the upper left nine tenths: pixel i of 40 shows position (i + 0.5) * 0.9 + left of the original.
     for view, left in ((1, 2.0), (2, 0.0)):
         wanted = ((torch.arange(40) + 0.5) * 0.9 + left - 0.5) / 39
         # torch's cubic (a = -0.75) leaves a straight line by up to 2 (a + 1/2) t (1 - t) (1 - 2t) of a pixel's step.
         torch.testing.assert_close(seen[view, 0, 0, 20, 3:-3], wanted[3:-3], atol=0.05 / 39, rtol=0)
-    margin = crops(ramp, 3, 1 / 0.9)  # the ramp takes nine tenths, in the middle and on the left
+    margin = make_views(ramp, 3, 1 / 0.9)  # the ramp takes nine tenths, in the middle and on the left
     for view, left in ((1, 2.0), (2, 0.0)):
         wanted = (((torch.arange(40) + 0.5 - left) / 0.9 - 0.5) / 39).clamp(0, 1)
         torch.testing.assert_close(margin[view, 0, 0, 20, 5:-6], wanted[5:-6], atol=0.06 / 39, rtol=0)
     call(embed, run.folder, collection, "--views", 4, "-o", tmp_path / "views.npz")
-    made = load(tmp_path / "views.npz")
+    made = load_fingerprints(tmp_path / "views.npz")
     assert made.codes.shape == (13, 4, 64)
     found = aerun.search(made, made.codes[5, 2:3], 3)
     assert found.rows[0, 0] == 5 and found.distances[0, 0] < 1e-9
@@ -305,7 +307,10 @@ def test_clusters_on_disk(
     call(organise, folder, fingerprints, "-o", place, "--clusters", 3, "--links")
     text = capsys.readouterr().out
     rows = list(csv.DictReader((place / "clusters.csv").open()))
-    assert [row["file"] for row in rows] == load(fingerprints).names and set(rows[0]) >= {"cluster", "distance"}
+    assert [row["file"] for row in rows] == load_fingerprints(fingerprints).names and set(rows[0]) >= {
+        "cluster",
+        "distance",
+    }
     ari = adjusted_rand_score([row["label"] for row in rows], [row["cluster"] for row in rows])
     assert f"with the 2 labels: adjusted Rand index {ari:.3f}" in text
     assert sorted(path.name for path in (place / "sheets").iterdir()) == ["0.png", "1.png", "2.png"]
@@ -330,23 +335,23 @@ def test_clusters_on_disk(
 def test_jpeg_and_webp_in_as_many_bytes(shape: tuple[int, ...]) -> None:
     smooth = np.random.default_rng(0).normal(0, 1, (2, *shape)).cumsum(-1).cumsum(-2)
     pixels = (255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
-    for title, coder in (("JPEG", comparing.jpeg), ("WebP", comparing.webp)):
+    for title, coder in (("JPEG", comparing.code_jpeg), ("WebP", comparing.code_webp)):
         sizes = [np.mean([coder(picture, quality)[0] for picture in pixels]) for quality in range(1, 96)]
         for wanted in (sizes[0] - 1, sizes[40] + 0.5, 1e9):
-            row = comparing.nearest_below(title, coder, pixels, wanted, {})
+            row = comparing.best_quality_within_bytes(title, coder, pixels, wanted, {})
             below = [quality for quality, size in enumerate(sizes, 1) if size <= wanted]
             assert row.size == sizes[(max(below) if below else 1) - 1]
             assert ("larger than the codes" in row.note) == (not below)
-    whole = len(comparing._saved(pixels[0], "jpeg", quality=50))
-    assert 100 < whole - comparing.jpeg(pixels[0], 50)[0] < 700  # the tables
+    whole = len(comparing._encode_image(pixels[0], "jpeg", quality=50))
+    assert 100 < whole - comparing.code_jpeg(pixels[0], 50)[0] < 700  # the tables
     assert comparing.psnr(pixels, pixels) == (100, 100)
     off = np.clip(pixels.astype(int) + np.where(pixels < 128, 2, -2), 0, 255).astype(np.uint8)
     assert comparing.psnr(pixels, off) == pytest.approx((20 * np.log10(255 / 2),) * 2)
 
 
-def test_compression_as_a_number(run: Opened) -> None:
-    images = own_data(run, "test")[0].inputs[:40]
-    found = comparing.compression(run, images)
+def test_compression_as_a_number(run: OpenedRun) -> None:
+    images = load_split(run, "test")[0].inputs[:40]
+    found = comparing.compare_compression(run, images)
     rows = {row.name: row for row in found.rows if row.name.startswith("codes")}
     assert [row.size for row in rows.values()][:3] == [256, 128, 64] and found.images == 40
     assert rows["codes, bits (8 a value)"].size < 8 + 8 + 0.2
@@ -356,7 +361,7 @@ def test_compression_as_a_number(run: Opened) -> None:
     assert rows["codes, float32"].pooled == pytest.approx(float(-10 * error.mean().log10()))
     weights = sum(value.numel() for value in run.autoencoder.decoder.parameters())
     assert found.decoder == 4 * weights
-    text = comparing.table(found)
+    text = comparing.format_table(found)
     assert "larger than the codes" in text and f"the decoder, {4 * weights:,} bytes" in text
 
 
@@ -370,14 +375,14 @@ def test_codes_of_another_run_are_refused(trained: Trained, fingerprints: Path, 
 
 def damaged(place: Path, good: Path) -> dict[str, Path]:
     content = good.read_bytes()
-    made = load(good)
+    made = load_fingerprints(good)
     files = {name: place / f"{name}.npz" for name in ("cut", "flipped", "foreign", "text", "short")}
     files["cut"].write_bytes(content[: len(content) // 2])
     middle = len(content) // 3
     files["flipped"].write_bytes(content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :])
     np.savez(files["foreign"], images=np.zeros(3))
     files["text"].write_text("nothing of the kind")
-    save(dataclasses.replace(made, names=made.names[:-1]), files["short"], made.packed())
+    save_fingerprints(dataclasses.replace(made, names=made.names[:-1]), files["short"], made.packed())
     return files
 
 
@@ -434,41 +439,41 @@ def test_data_that_have_changed_since_are_refused(folder: Path, tmp_path: Path) 
 def test_a_link_to_nothing_is_left_out(folder: Path, collection: Path, tmp_path: Path) -> None:
     (collection / "even" / "link.png").symlink_to(tmp_path / "gone.png")
     call(embed, folder, collection, "-o", tmp_path / "a.npz")
-    assert "even/link.png" not in load(tmp_path / "a.npz").names
+    assert "even/link.png" not in load_fingerprints(tmp_path / "a.npz").names
 
 
-def test_links_need_files(run: Opened, tmp_path: Path) -> None:
-    images = own_data(run, "test")[0].inputs[:20]
+def test_links_need_files(run: OpenedRun, tmp_path: Path) -> None:
+    images = load_split(run, "test")[0].inputs[:20]
     made: Fingerprints = aerun.embed(run, images)
-    save(made, tmp_path / "loose.npz", made.packed())
+    save_fingerprints(made, tmp_path / "loose.npz", made.packed())
     with pytest.raises(DataError, match="links need the files of a folder"):
         call(organise, run.folder, tmp_path / "loose.npz", "-o", tmp_path / "c", "--links")
     with pytest.raises(DataError, match="no folder is known where their pictures are"):
-        nearness(run, made)
+        estimate_threshold(run, made)
 
 
-def test_a_near_duplicate_is_as_near_as_a_copy(run: Opened, tmp_path: Path) -> None:
+def test_a_near_duplicate_is_as_near_as_a_copy(run: OpenedRun, tmp_path: Path) -> None:
     made = embed_split(run, "test")
-    apart = nearness(run, made).threshold
+    apart = estimate_threshold(run, made).threshold
     random = np.random.default_rng(1).integers(0, len(made), (2, 5000))
     others = exact_distances(made.codes[random[0]], made.codes[random[1]], "cosine")
     assert 0 < apart < np.quantile(others, 0.01)
 
 
-def test_what_is_near_against_a_loop_over_all(run: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(near, "SAMPLE", 60)
-    monkeypatch.setattr(near, "LOOKED", 10_000)
-    monkeypatch.setattr(near, "OTHERS", 10_000)
+def test_what_is_near_against_a_loop_over_all(run: OpenedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicate_threshold, "SAMPLED_PICTURES", 60)
+    monkeypatch.setattr(duplicate_threshold, "NEIGHBORS_COMPARED", 10_000)
+    monkeypatch.setattr(duplicate_threshold, "NEIGHBORS_FETCHED", 10_000)
     made = embed_split(run, "test")
-    _, copies, rows = near.copied(run, made)
+    _, copies, rows = duplicate_threshold.make_copies(run, made)
     copied = run.encode(copies).flatten(1).double().numpy()
-    codes, pixels = made.codes.astype(float), own_data(run, "test")[0].inputs[:].numpy() / 255
+    codes, pixels = made.codes.astype(float), load_split(run, "test")[0].inputs[:].numpy() / 255
     own = np.array([np.sqrt(((pixels[r] - c.numpy() / 255) ** 2).mean()) for r, c in zip(rows, copies, strict=True)])
     apart, others = cdist(codes[rows], copied, "cosine").diagonal(), []
     for row, unlike in zip(rows, np.maximum(own, np.median(own)) * 2, strict=True):
         differs = np.sqrt(((pixels - pixels[row]) ** 2).mean((1, 2, 3))) > unlike
         others.append(cdist(codes[[row]], codes[differs], "cosine").min())
-    measured = near.nearness(run, made)
+    measured = duplicate_threshold.estimate_threshold(run, made)
     assert measured.wanted == pytest.approx(np.quantile(apart, 0.9), rel=1e-6)
     assert measured.others == np.mean(np.array(others) <= measured.wanted)
     assert measured.threshold == pytest.approx(min(measured.wanted, sorted(others)[1]), rel=1e-6)  # 1 of 60 is within
@@ -476,8 +481,11 @@ def test_what_is_near_against_a_loop_over_all(run: Opened, monkeypatch: pytest.M
 
 
 def test_a_model_that_tells_copies_poorly_apart_says_so() -> None:
-    good, poor = near.Nearness(0.01, 0.8, 0.02, 0.05, 256), near.Nearness(0.01, 0.3, 0.2, 0.45, 256)
-    assert good.warning == "" != near.Nearness(0.01, 0.8, 0.02, 0.06, 256).warning
+    good, poor = (
+        duplicate_threshold.ThresholdEstimate(0.01, 0.8, 0.02, 0.05, 256),
+        duplicate_threshold.ThresholdEstimate(0.01, 0.3, 0.2, 0.45, 256),
+    )
+    assert good.warning == "" != duplicate_threshold.ThresholdEstimate(0.01, 0.8, 0.02, 0.06, 256).warning
     assert "within 0.2, where 45% of the pictures have another one" in poor.warning
     assert "within 0.01 are only 30% of the copies" in poor.warning
 

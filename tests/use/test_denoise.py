@@ -26,37 +26,37 @@ from aerun.dataset.data import Data, Split
 from aerun.dataset.pictures import Decoder
 from aerun.errors import AerunError, DataError
 from aerun.training.build import build_autoencoder
-from aerun.use.denoising import clean
-from aerun.use.denoising.clean import denoise
-from aerun.use.denoising.rivals import INPUT, RUN, Score, Scores
-from aerun.use.denoising.scans import read_scan, size_of, write_scan
-from aerun.use.opened import Opened
+from aerun.use.denoising import tiling
+from aerun.use.denoising.filter_baselines import INPUT, RUN, Score, Scores
+from aerun.use.denoising.scan_files import read_scan, size_of, write_scan
+from aerun.use.denoising.tiling import denoise
+from aerun.use.opened_run import OpenedRun
 
 Compose = Callable[..., dict[str, Any]]
 
 
-def opened(compose: Compose, shape: tuple[int, ...], *overrides: str) -> Opened:
+def opened(compose: Compose, shape: tuple[int, ...], *overrides: str) -> OpenedRun:
     """A run that has not trained."""
     config = compose([f"dataset.split_seed={len(shape)}", *overrides])
     images = torch.zeros(1, *shape)
     split = Split(images, images, None)
     torch.manual_seed(0)
     autoencoder = build_autoencoder(parse(config), Data(split, None, split, None, "")).eval()
-    return Opened(Path("run"), autoencoder, config)
+    return OpenedRun(Path("run"), autoencoder, config)
 
 
 @pytest.fixture(scope="module")
-def colour(compose: Compose) -> Opened:
+def colour(compose: Compose) -> OpenedRun:
     return opened(compose, (3, 12, 10), "model=unet", "model.hidden=[4,8]")
 
 
 @pytest.fixture(scope="module")
-def grey(compose: Compose) -> Opened:
+def grey(compose: Compose) -> OpenedRun:
     return opened(compose, (1, 12, 10), "model=fc")
 
 
 @pytest.fixture(scope="module")
-def unchanging(compose: Compose) -> Opened:
+def unchanging(compose: Compose) -> OpenedRun:
     """It gives back what it gets."""
     run = opened(compose, (3, 12, 10), "model=unet", "model.hidden=[4,8]")
     for parameter in run.autoencoder.decoder.parameters():
@@ -69,13 +69,13 @@ def uniform(*shape: int, seed: int = 1) -> Tensor:
 
 
 @pytest.mark.parametrize("size", [(12, 10), (12, 11), (13, 10), (40, 33), (5, 7), (1, 1), (3, 50)])
-def test_a_run_that_changes_nothing_changes_nothing_at_any_size(unchanging: Opened, size: tuple[int, int]) -> None:
+def test_a_run_that_changes_nothing_changes_nothing_at_any_size(unchanging: OpenedRun, size: tuple[int, int]) -> None:
     images = uniform(2, 3, *size)
     torch.testing.assert_close(denoise(unchanging, images), images, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(12, 10), (31, 26), (5, 23)])
-def test_tiles_are_blended_as_a_loop_over_pixels_would(colour: Opened, size: tuple[int, int]) -> None:
+def test_tiles_are_blended_as_a_loop_over_pixels_would(colour: OpenedRun, size: tuple[int, int]) -> None:
     image = uniform(3, *size)
     padded = np.pad(image.numpy(), [(0, 0), (0, max(0, 12 - size[0])), (0, max(0, 10 - size[1]))], mode="reflect")
     total, weight = np.zeros(padded.shape), np.zeros(padded.shape[1:])
@@ -97,20 +97,20 @@ def test_tiles_are_blended_as_a_loop_over_pixels_would(colour: Opened, size: tup
     np.testing.assert_allclose(denoise(colour, image).numpy(), expected, atol=2e-5)
 
 
-def test_an_image_of_the_runs_own_size_is_its_reconstruction(grey: Opened) -> None:
+def test_an_image_of_the_runs_own_size_is_its_reconstruction(grey: OpenedRun) -> None:
     images = uniform(5, 1, 12, 10)
     torch.testing.assert_close(denoise(grey, images), grey.reconstruct(images).clamp(0, 1), rtol=0, atol=1e-5)
 
 
-def test_what_comes_out_does_not_depend_on_how_much_goes_in(colour: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_comes_out_does_not_depend_on_how_much_goes_in(colour: OpenedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     images = uniform(5, 3, 30, 30)
     whole = denoise(colour, images)
     assert whole.equal(torch.stack([denoise(colour, image) for image in images]))
-    monkeypatch.setattr(clean, "TILES", 7)
+    monkeypatch.setattr(tiling, "TILES_PER_BATCH", 7)
     assert whole.equal(denoise(colour, images))
 
 
-def test_channels_that_a_run_does_not_take(colour: Opened, grey: Opened) -> None:
+def test_channels_that_a_run_does_not_take(colour: OpenedRun, grey: OpenedRun) -> None:
     image = uniform(3, 20, 21)
     torch.testing.assert_close(denoise(grey, image), torch.stack([denoise(grey, plane) for plane in image]))
     middle = 0.3 + 0.4 * image[:1]  # nothing is clipped
@@ -121,7 +121,7 @@ def test_channels_that_a_run_does_not_take(colour: Opened, grey: Opened) -> None
         denoise(colour, uniform(4, 20, 20))
 
 
-def test_runs_that_are_no_denoisers_of_images_are_refused(compose: Compose, grey: Opened) -> None:
+def test_runs_that_are_no_denoisers_of_images_are_refused(compose: Compose, grey: OpenedRun) -> None:
     with pytest.raises(DataError, match="inputs of shape 30, which are no grey or colour images"):
         denoise(opened(compose, (30,), "model=fc"), uniform(20, 20))
     other = dataclasses.replace(grey)
@@ -133,7 +133,7 @@ def test_runs_that_are_no_denoisers_of_images_are_refused(compose: Compose, grey
         grey.autoencoder.output_shape = (1, 12, 10)
 
 
-def test_arrays_come_back_as_arrays_and_bytes_as_shares(colour: Opened) -> None:
+def test_arrays_come_back_as_arrays_and_bytes_as_shares(colour: OpenedRun) -> None:
     image = (uniform(3, 20, 21) * 255).byte()
     shares = denoise(colour, image.float() / 255)
     assert denoise(colour, image).equal(shares)
@@ -167,8 +167,8 @@ MODES: dict[str, Image.Image] = {
 def test_a_picture_that_is_not_changed_is_written_as_it_was(tmp_path: Path, name: str) -> None:
     MODES[name].save(tmp_path / name)
     scan = read_scan(tmp_path / name)
-    assert scan.values.dtype == np.float32 and scan.values.max() <= 1 and scan.seen().min() >= 0
-    write_scan(tmp_path / "below" / name, scan.with_values(scan.seen()))
+    assert scan.values.dtype == np.float32 and scan.values.max() <= 1 and scan.visible_values().min() >= 0
+    write_scan(tmp_path / "below" / name, scan.with_values(scan.visible_values()))
     with Image.open(tmp_path / name) as before, Image.open(tmp_path / "below" / name) as after:
         assert after.mode == ("L" if before.mode == "1" else before.mode)
         np.testing.assert_array_equal(np.asarray(after), np.asarray(before.convert(after.mode)))
@@ -214,7 +214,7 @@ def test_other_modes_become_those_that_can_be_cleaned(tmp_path: Path) -> None:
     np.testing.assert_array_equal(scan.alpha == 0, np.asarray(picture) == 3)
     shown = (scan.values * 255).round().astype(np.uint8).transpose(1, 2, 0)
     np.testing.assert_array_equal(shown, np.asarray(picture.convert("RGB")))
-    assert (scan.seen()[:, scan.alpha == 0] == 1).all() and (scan.over_white()[:, scan.alpha == 0] == 1).all()
+    assert (scan.visible_values()[:, scan.alpha == 0] == 1).all() and (scan.over_white()[:, scan.alpha == 0] == 1).all()
     Image.new("CMYK", (8, 6), (0, 255, 255, 0)).save(tmp_path / "print.jpg")
     assert read_scan(tmp_path / "print.jpg").values[:, 0, 0] == pytest.approx([1, 0, 0], abs=0.02)
 

@@ -15,10 +15,10 @@ import aerun
 from aerun.cli import embed, organise, search
 from aerun.errors import AerunError, ConfigError, DataError
 from aerun.use.collection import compression as comparing
-from aerun.use.collection.fingerprints import Fingerprints, save
+from aerun.use.collection.fingerprints import Fingerprints, save_fingerprints
 from aerun.use.generation.sampling import fit_mixture, sample_codes
-from aerun.use.inputs import test_images as images_of_test
-from aerun.use.opened import open_run
+from aerun.use.inputs import sample_test_images as images_of_test
+from aerun.use.opened_run import open_run
 
 Trained = Callable[..., Path]
 VAE = ("model=fc_vae", "model.hidden=[32]", "model.code_size=3", "loss=bce")
@@ -94,7 +94,7 @@ def test_searches_that_cannot_be(
 
 def test_a_search_takes_a_file(tmp_path: Path) -> None:
     prints = Fingerprints([str(number) for number in range(50)], CODES, "")
-    save(prints, tmp_path / "a.npz", prints.packed())
+    save_fingerprints(prints, tmp_path / "a.npz", prints.packed())
     for file in (tmp_path / "a.npz", str(tmp_path / "a.npz")):
         assert np.array_equal(aerun.search(file, CODES[:4], 3).rows, aerun.search(CODES, CODES[:4], 3).rows)
     with pytest.raises(DataError, match="there is no such file"):
@@ -164,8 +164,8 @@ def test_the_runs_own_test_images_where_none_are_given(trained: Trained) -> None
 def test_smaller_pictures_where_the_poorest_quality_is_larger_than_the_codes(shape: tuple[int, ...]) -> None:
     smooth = np.random.default_rng(0).normal(0, 1, (2, *shape)).cumsum(-1).cumsum(-2)
     pixels = (255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
-    whole = comparing.nearest_below("WebP", comparing.webp, pixels, 1, {})
-    found = comparing.best_below("WebP", comparing.webp, pixels, whole.size - 1, {})
+    whole = comparing.best_quality_within_bytes("WebP", comparing.code_webp, pixels, 1, {})
+    found = comparing.best_within_bytes("WebP", comparing.code_webp, pixels, whole.size - 1, {})
     best = (-1.0, "")
     for part in (2, 4, 8):
         for quality in range(1, 96):
@@ -182,9 +182,11 @@ def test_smaller_pictures_where_the_poorest_quality_is_larger_than_the_codes(sha
                 latest = comparing.psnr(pixels, np.stack(back))[0], f"1/{part} size, quality {quality}"
         best = max(best, latest)  # of each size its best quality that fits
     assert (found.psnr, found.note) == best and found.size < whole.size and found.name == "WebP"
-    assert comparing.best_below("WebP", comparing.webp, pixels, whole.size, {}) == whole_row(pixels, whole.size)
-    assert "larger than the codes" in comparing.best_below("WebP", comparing.webp, pixels, 1, {}).note
+    assert comparing.best_within_bytes("WebP", comparing.code_webp, pixels, whole.size, {}) == whole_row(
+        pixels, whole.size
+    )
+    assert "larger than the codes" in comparing.best_within_bytes("WebP", comparing.code_webp, pixels, 1, {}).note
 
 
-def whole_row(pixels: np.ndarray, size: float) -> comparing.Row:
-    return comparing.nearest_below("WebP", comparing.webp, pixels, size, {})
+def whole_row(pixels: np.ndarray, size: float) -> comparing.CompressionRow:
+    return comparing.best_quality_within_bytes("WebP", comparing.code_webp, pixels, size, {})

@@ -21,14 +21,14 @@ from aerun.cli.export import main
 from aerun.config.parse import parse
 from aerun.errors import AerunError, ConfigError, DataError
 from aerun.runs.reopen import of_shape
-from aerun.use.export import export, formats
-from aerun.use.export.card import without_paths, write_card, write_run
-from aerun.use.opened import Opened, open_run
+from aerun.use.export import export_formats, export_run
+from aerun.use.export.model_card import without_paths, write_card, write_run
+from aerun.use.opened_run import OpenedRun, open_run
 
 Trained = Callable[..., Path]
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 ROOT = Path(__file__).resolve().parent.parent.parent
-HERE = all(importlib.util.find_spec(name) for name in formats.NEEDED["onnx"])
+HERE = all(importlib.util.find_spec(name) for name in export_formats.NEEDED_PACKAGES["onnx"])
 needs_onnx = pytest.mark.skipif(not HERE, reason="needs onnx, onnxscript and onnxruntime: pip install -e '.[export]'")
 GRAPHS = ["torch", *(["onnx"] if HERE else [])]
 TOPK = ("sparsity=topk", "sparsity.k=8")
@@ -111,7 +111,7 @@ def test_nothing_of_the_machine_goes_along(exported: Path, trained: Trained, tmp
 
     run = open_run(trained(*TOPK))
     secret = {"_target_": "aerun.dataset.ImageFolder", "root": "/home/somebody/art", "size": 28}
-    moved = Opened(run.folder, run.autoencoder, run.config | {"dataset": secret, "init_from": "/home/somebody/run"})
+    moved = OpenedRun(run.folder, run.autoencoder, run.config | {"dataset": secret, "init_from": "/home/somebody/run"})
     write_run(moved, tmp_path)
     write_card(moved, tmp_path, {})
     assert not [path for path in tmp_path.iterdir() if b"somebody" in path.read_bytes()]
@@ -121,15 +121,15 @@ def test_nothing_of_the_machine_goes_along(exported: Path, trained: Trained, tmp
 def test_a_file_that_computes_something_else_is_an_error_and_not_written(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = export._as_torch
+    right = export_run._write_torch
 
     def wrong(program: Any, path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
         module = right(program, path)
         return lambda batch: module(batch) * (1 + 3e-5 * (path.stem == "decoder"))
 
-    monkeypatch.setattr(export, "_as_torch", wrong)
+    monkeypatch.setattr(export_run, "_write_torch", wrong)
     with pytest.raises(AerunError, match=r"not equal to PyTorch: decoder\.pt2 by 3e-05 of the largest output; nothing"):
-        export.export(trained(*TOPK), tmp_path / "out", ["torch"])
+        export_run.export(trained(*TOPK), tmp_path / "out", ["torch"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -144,8 +144,8 @@ def test_maps_tied_weights_vectors_and_gaussian_codes_are_exported(
     compose: Compose, options: tuple[str, ...], tmp_path: Path
 ) -> None:
     config = compose(["dataset=random", *options])
-    found = export.write_graphs(model_of(config, config["dataset"]["shape"]), tmp_path, ["torch"])
-    assert len(found) == 3 and max(found.values()) <= export.TOLERANCE
+    found = export_run.write_graphs(model_of(config, config["dataset"]["shape"]), tmp_path, ["torch"])
+    assert len(found) == 3 and max(found.values()) <= export_run.RELATIVE_TOLERANCE
 
 
 def test_vectors_are_standardised_inside(compose: Compose, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_vectors_are_standardised_inside(compose: Compose, tmp_path: Path) -> No
         assert part.mean is not None and part.deviation is not None
         part.mean.fill_(1000.0)
         part.deviation.fill_(3.0)
-    assert max(export.write_graphs(autoencoder, tmp_path, ["torch"]).values()) <= export.TOLERANCE
+    assert max(export_run.write_graphs(autoencoder, tmp_path, ["torch"]).values()) <= export_run.RELATIVE_TOLERANCE
     rows = 1000 + 3 * torch.randn(4, 20)
     found = torch.export.load(tmp_path / "autoencoder.pt2").module()(rows)
     assert torch.allclose(found, autoencoder.reconstruct(rows)) and float(found.mean()) > 900
@@ -176,8 +176,8 @@ def test_every_model_is_exported_with_every_code(
     k = ["sparsity.k=2"] if "topk" in sparsity else []
     config = compose(["dataset=random", f"model={model}", f"latent={latent}", f"sparsity={sparsity}", *k])
     shape = [3, 32, 32] if model == "conv_deep" else [1, 28, 28]
-    found = export.write_graphs(model_of(config, shape), tmp_path, ["torch", "onnx"])
-    assert len(found) == 6 and max(found.values()) <= export.TOLERANCE, found
+    found = export_run.write_graphs(model_of(config, shape), tmp_path, ["torch", "onnx"])
+    assert len(found) == 6 and max(found.values()) <= export_run.RELATIVE_TOLERANCE, found
 
 
 @needs_onnx

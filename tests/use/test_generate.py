@@ -17,14 +17,14 @@ from aerun.base.arguments import Parser
 from aerun.cli.generate import main, parser, signed
 from aerun.core.interpolation import linear, spherical
 from aerun.errors import ConfigError, DataError
-from aerun.use.generation.animation import there_and_back, write_frames, write_gif
-from aerun.use.generation.emptiness import emptiest_points, look_for_empty, nearest_errors
-from aerun.use.generation.generate import arithmetic, interpolate, samples, traverse
-from aerun.use.generation.sampling import fit_mixture, like_codes, sample_codes
-from aerun.use.inputs import picture
-from aerun.use.inputs import test_images as images_of_test
-from aerun.use.maps.units import units
-from aerun.use.opened import open_run
+from aerun.use.generation.empty_points import emptiest_points, find_empty_points, nearest_errors
+from aerun.use.generation.frames import there_and_back, write_frames, write_gif
+from aerun.use.generation.new_images import arithmetic, interpolate, samples, traverse
+from aerun.use.generation.sampling import fit_mixture, nearest_valid_codes, sample_codes
+from aerun.use.inputs import read_image
+from aerun.use.inputs import sample_test_images as images_of_test
+from aerun.use.maps.code_units import measure_units
+from aerun.use.opened_run import open_run
 
 Trained = Callable[..., Path]
 VAE = ("model=fc_vae", "model.hidden=[32]", "model.code_size=3", "loss=bce")
@@ -98,11 +98,11 @@ def test_made_up_codes_are_such_as_the_model_has(trained: Trained) -> None:
     codes = sample_codes(run, 20, images=images_of_test(run, 200).images)
     assert codes.shape == (20, 64) and int((codes != 0).sum(1).max()) <= 8
     dense = normals(6, 64)
-    kept = like_codes(run, dense)
+    kept = nearest_valid_codes(run, dense)
     threshold = dense.sort(dim=1, descending=True).values[:, 7:8]
     assert torch.equal(kept, torch.where(dense >= threshold, dense, 0))
     sigmoid = open_run(trained("sparsity=kl"))
-    assert torch.equal(like_codes(sigmoid, 5 * dense), (5 * dense).clamp(0, 1))
+    assert torch.equal(nearest_valid_codes(sigmoid, 5 * dense), (5 * dense).clamp(0, 1))
     maps = open_run(trained(*MAPS))
     assert samples(maps, 3, images=images_of_test(maps, 64).images).shape == (3, 1, 28, 28)
 
@@ -110,7 +110,7 @@ def test_made_up_codes_are_such_as_the_model_has(trained: Trained) -> None:
 def test_interpolations_end_at_the_reconstructions(trained: Trained) -> None:
     for options in (VAE, SPARSE, MAPS):
         run = open_run(trained(*options))
-        first, last = picture(run, "0"), picture(run, "9")
+        first, last = read_image(run, "0"), read_image(run, "9")
         for is_spherical in (False, True):
             way = interpolate(run, first, last, 5, is_spherical=is_spherical)
             assert way.shape == (5, 1, 1, 28, 28)
@@ -140,13 +140,13 @@ def test_traversals_turn_one_value_and_start_with_the_largest_divergence(trained
         torch.testing.assert_close(found.images[row, 1], run.decode(code)[0])
     plain = open_run(trained())
     codes = plain.encode(images)
-    assert units(plain, images).order[0] == int(codes.var(0).argmax())
+    assert measure_units(plain, images).order[0] == int(codes.var(0).argmax())
     torch.testing.assert_close(traverse(plain, images, steps=3).images[4, 1], plain.decode(codes.mean(0)[None])[0])
 
 
 def test_sums_are_of_codes(trained: Trained) -> None:
     run = open_run(trained())
-    a, b, c = (picture(run, str(number)) for number in (1, 2, 3))
+    a, b, c = (read_image(run, str(number)) for number in (1, 2, 3))
     total = run.decode(run.encode(a) - run.encode(b) + run.encode(c))
     torch.testing.assert_close(arithmetic(run, [(1, a), (-1, b), (1, c)]), total)
     way = arithmetic(run, [(1, a), (-1, b), (1, c)], 4)
@@ -180,7 +180,7 @@ def test_empty_places_of_a_run(trained: Trained) -> None:
     for options in (PLANE, MAPS):
         run = open_run(trained(*options))
         images = images_of_test(run, 150).images
-        found = look_for_empty(run, images, empty=2, random=3)
+        found = find_empty_points(run, images, empty=2, random=3)
         codes = run.encode(images).flatten(1)
         assert found.images.shape == (5, 1, 28, 28) and found.distances.argmax() == 0
         if options == PLANE:
@@ -253,8 +253,8 @@ def test_the_given_images_stand_above_the_ends(
     (label, given), (_, way), _ = rows
     assert label == "given" and len(given) == len(way) == 5
     for number, place in ((3, 0), (4, -1)):
-        assert torch.equal(given[place][None], picture(run, str(number)))
-        torch.testing.assert_close(way[place], run.reconstruct(picture(run, str(number)))[0])
+        assert torch.equal(given[place][None], read_image(run, str(number)))
+        torch.testing.assert_close(way[place], run.reconstruct(read_image(run, str(number)))[0])
     assert (given[1:-1] == 1).all()
 
 
@@ -287,7 +287,7 @@ def test_runs_of_other_data_are_compared_with_a_warning(
     def enough(*_: object) -> None:
         raise ConfigError("enough")
 
-    monkeypatch.setattr("aerun.use.maps.latent.empty_regions", enough)
+    monkeypatch.setattr("aerun.use.maps.code_maps.empty_regions", enough)
     runs = [str(trained(*PLANE)), str(trained("dataset=random", "dataset.shape=[1,28,28]"))]
     for words, warned in ((runs[:1] * 2, False), (runs, True)):
         assert command(["compare", *words, "-o", str(tmp_path / "out")], monkeypatch) == 1

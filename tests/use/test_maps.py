@@ -19,13 +19,13 @@ from aerun.errors import ConfigError, DataError
 from aerun.figures import maps as figures
 from aerun.figures.montage import HEAD, montage
 from aerun.figures.plane import plane_of, project
-from aerun.use.collection.fingerprints import save
-from aerun.use.inputs import pictures
-from aerun.use.inputs import test_images as images_of_test
-from aerun.use.maps.latent import active_units, dictionary, latent_map, manifold, manifold_codes
-from aerun.use.maps.units import dictionary as found_units
-from aerun.use.maps.units import units
-from aerun.use.opened import open_run
+from aerun.use.collection.fingerprints import save_fingerprints
+from aerun.use.inputs import sample_collection
+from aerun.use.inputs import sample_test_images as images_of_test
+from aerun.use.maps.code_maps import active_units, dictionary, latent_map, manifold, manifold_codes
+from aerun.use.maps.code_units import find_dictionary as found_units
+from aerun.use.maps.code_units import measure_units
+from aerun.use.opened_run import open_run
 from tests.use.test_generate import MAPS, PLANE, SPARSE, normals
 
 Trained = Callable[..., Path]
@@ -148,7 +148,7 @@ def test_maps_of_every_kind_of_run(trained: Trained) -> None:
         assert plain.shape == pixels.shape == (800, 900, 3) and not np.array_equal(plain, pixels)
         yellow = (pixels == [255, 224, 0]).all(2)
         assert yellow.sum() > 100 > (plain == [255, 224, 0]).all(2).sum()
-    assert active_units(run, shown.images).shape[2] == 3 and units(run, shown.images).kl is not None
+    assert active_units(run, shown.images).shape[2] == 3 and measure_units(run, shown.images).kl is not None
     with pytest.raises(ConfigError, match="no unit has a KL divergence"):
         active_units(trained(), shown.images)
     assert aerun.latent_map is latent_map and "samples" in aerun.__all__
@@ -160,22 +160,22 @@ def test_pictures_come_from_folders_and_fingerprints(tmp_path: Path, trained: Tr
     run = open_run(trained(*SPARSE))
     prints = aerun.embed(run, drawings)
     assert prints.labels is None and len(prints) == 5
-    every = pictures(run, drawings, 100)
-    assert every.labels is None and np.array_equal(run.encode(every.images).numpy(), prints.main)
+    every = sample_collection(run, drawings, 100)
+    assert every.labels is None and np.array_equal(run.encode(every.images).numpy(), prints.whole_codes)
     file = tmp_path / "prints.npz"
     labelled = dataclasses.replace(prints, labels=np.array([1, 0, -1, 0, 0]), classes=["scan", "sketch"])
-    save(labelled, file, labelled.packed())
-    some = pictures(run, file, 3)
-    assert np.array_equal(run.encode(some.images).numpy(), prints.main[[0, 2, 4]])
+    save_fingerprints(labelled, file, labelled.packed())
+    some = sample_collection(run, file, 3)
+    assert np.array_equal(run.encode(some.images).numpy(), prints.whole_codes[[0, 2, 4]])
     assert some.labels is not None and some.labels.tolist() == [1, 2, 0]
     assert some.classes == ["scan", "sketch", "no label"]
     with pytest.raises(DataError, match="of another run"):
-        pictures(open_run(trained()), file, 3)
+        sample_collection(open_run(trained()), file, 3)
     for path in list(drawings.glob("*.png")):
         path.rename(drawings / "below" / path.name)
     (drawings / "beside").mkdir()
     (drawings / "below" / "grey.png").rename(drawings / "beside" / "grey.png")
-    by_folder = pictures(run, drawings, 100)
+    by_folder = sample_collection(run, drawings, 100)
     assert by_folder.classes == ["below", "beside"] and by_folder.labels is not None
     assert by_folder.labels.tolist() == [0, 0, 0, 0, 1]
 

@@ -14,11 +14,11 @@ from PIL import Image
 
 import aerun
 from aerun.base.arguments import Parser
-from aerun.cli.command import run_command, takes_run
+from aerun.cli.command import add_run_arguments, run_command
 from aerun.errors import ConfigError, DataError
-from aerun.use.opened import BLOCK, Opened, open_run
-from aerun.use.pictures import as_bytes, as_inputs, find, write_picture
-from aerun.use.sheet import Tile, contact_sheet
+from aerun.use.contact_sheet import Tile, draw_contact_sheet
+from aerun.use.image_files import find_images, read_inputs, to_uint8, write_png
+from aerun.use.opened_run import ROWS_PER_BLOCK, OpenedRun, open_run
 
 Trained = Callable[..., Path]
 
@@ -26,9 +26,9 @@ Trained = Callable[..., Path]
 @pytest.mark.parametrize("options", [("sparsity=topk", "sparsity.k=8"), ("model=conv",)])
 def test_an_image_gives_the_same_bits_in_any_company(trained: Trained, options: tuple[str, ...]) -> None:
     run = open_run(trained(*options))
-    images = torch.rand(2 * BLOCK + 7, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(2 * ROWS_PER_BLOCK + 7, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     codes, outputs = run.encode(images), run.reconstruct(images)
-    for count in (1, 2, BLOCK - 1, BLOCK, BLOCK + 1):
+    for count in (1, 2, ROWS_PER_BLOCK - 1, ROWS_PER_BLOCK, ROWS_PER_BLOCK + 1):
         assert torch.equal(run.encode(images[:count]), codes[:count])
         assert torch.equal(run.reconstruct(images[:count]), outputs[:count])
         assert torch.equal(run.decode(codes[:count]), outputs[:count])
@@ -74,7 +74,7 @@ def test_pictures_come_as_the_run_takes_them(
     trained: Trained, drawings: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = open_run(trained())
-    chunks = list(as_inputs(run, find(drawings)))
+    chunks = list(read_inputs(run, find_images(drawings)))
     names = [name for part, _ in chunks for name in part]
     assert names == ["0.png", "1.png", "2.png", "3.png", "below/grey.png"]
     images = torch.cat([part for _, part in chunks])
@@ -84,21 +84,21 @@ def test_pictures_come_as_the_run_takes_them(
     middle = Image.open(drawings / "1.png").convert("L").crop((0, 6, 28, 34))  # of 40 rows the middle 28
     assert np.array_equal(images[1, 0].numpy(), np.asarray(middle))
     assert "broken.png: cannot be decoded" in caplog.text
-    (only,) = as_inputs(run, find(drawings / "0.png"))
+    (only,) = read_inputs(run, find_images(drawings / "0.png"))
     assert only[0] == ["0.png"] and torch.equal(only[1][0], images[0])
 
 
 def test_places_without_pictures(tmp_path: Path, trained: Trained) -> None:
     with pytest.raises(DataError, match=r"nowhere: there is no such file or folder"):
-        find(tmp_path / "nowhere")
+        find_images(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"has no picture \(\.bmp, "):
-        find(tmp_path)
+        find_images(tmp_path)
     (tmp_path / "notes.txt").write_text("text")
     with pytest.raises(DataError, match=r"notes\.txt: is no picture"):
-        find(tmp_path / "notes.txt")
+        find_images(tmp_path / "notes.txt")
     (tmp_path / "bad.png").write_bytes(b"")
     with pytest.raises(DataError, match="none of the 1 pictures can be decoded"):
-        list(as_inputs(open_run(trained()), find(tmp_path)))
+        list(read_inputs(open_run(trained()), find_images(tmp_path)))
     vectors = ("dataset=random", "dataset.shape=[6]", "model.code_size=3")
     with pytest.raises(DataError, match="was trained on inputs of shape 6, which are no grey or colour images"):
         open_run(trained(*vectors)).decoder()
@@ -106,7 +106,7 @@ def test_places_without_pictures(tmp_path: Path, trained: Trained) -> None:
 
 def test_written_pictures_are_read_back(tmp_path: Path) -> None:
     images = torch.tensor([[-0.2, 0.0, 0.5], [0.25, 1.0, 1.7]]).expand(3, 2, 3)
-    write_picture(tmp_path / "new" / "a.png", as_bytes(images).transpose(1, 2, 0))
+    write_png(tmp_path / "new" / "a.png", to_uint8(images).transpose(1, 2, 0))
     back = np.asarray(Image.open(tmp_path / "new" / "a.png"))
     assert back.shape == (2, 3, 3) and back[..., 0].tolist() == [[0, 0, 128], [64, 255, 255]]
 
@@ -114,18 +114,18 @@ def test_written_pictures_are_read_back(tmp_path: Path) -> None:
 def test_a_sheet_has_every_tile_in_its_place() -> None:
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
     tiles = [Tile(np.broadcast_to(np.array(c, np.uint8)[:, None, None], (3, 8, 8)), "a caption\nmore") for c in colours]
-    sheet = contact_sheet(tiles, columns=2, side=32, title="three")
+    sheet = draw_contact_sheet(tiles, columns=2, side=32, title="three")
     assert sheet.shape[2] == 3
     centres = [sheet[21 + 8 + 16 + (i // 2) * (32 + 26 + 8), 8 + 16 + (i % 2) * 40] for i in range(3)]
     assert [tuple(map(int, pixel)) for pixel in centres] == colours
 
 
 def run_words(
-    words: list[str], monkeypatch: pytest.MonkeyPatch, work: Callable[[Opened], int | None] = lambda _: None
+    words: list[str], monkeypatch: pytest.MonkeyPatch, work: Callable[[OpenedRun], int | None] = lambda _: None
 ) -> int:
     def parser() -> Parser:
         result = Parser("Does nothing.", "  %(prog)s RUN")
-        takes_run(result)
+        add_run_arguments(result)
         return result
 
     monkeypatch.setattr(sys, "argv", ["aerun-nothing", *words])

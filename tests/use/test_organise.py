@@ -8,17 +8,17 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from aerun.cli.organise import text
 from aerun.errors import ConfigError
-from aerun.use.clusters.organise import (
+from aerun.use.clusters.cluster_files import pick_evenly
+from aerun.use.clusters.clustering import (
     METHODS,
     Clusters,
     Method,
-    agreement,
-    candidates,
+    candidate_counts,
+    cluster_rows,
+    label_agreement,
     organise,
     silhouette,
-    table,
 )
-from aerun.use.clusters.shelves import spread
 from aerun.use.collection.fingerprints import Fingerprints
 
 RANDOM = np.random.default_rng(0)
@@ -61,7 +61,7 @@ def test_density_leaves_out_what_is_far_from_all() -> None:
 
 
 def test_large_collections_are_decided_by_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aerun.use.clusters.organise.LARGE", 150)
+    monkeypatch.setattr("aerun.use.clusters.clustering.MAX_FITTED_CODES", 150)
     for found in (
         organise(CODES, 4, metric="euclidean"),
         organise(CODES, method="hdbscan", metric="euclidean", smallest=8),
@@ -78,18 +78,18 @@ def test_the_silhouette_is_scikit_learns() -> None:
 
 def test_agreement_of_known_partitions() -> None:
     labels = np.array([0, 0, 0, 1, 1, 1])
-    assert agreement(np.array([1, 1, 1, 0, 0, 0]), labels) == {"ari": 1.0, "nmi": pytest.approx(1.0)}
+    assert label_agreement(np.array([1, 1, 1, 0, 0, 0]), labels) == {"ari": 1.0, "nmi": pytest.approx(1.0)}
     # Pairs together in both 2, in one 6 and 3, of 15: (2 - 18/15) / (4.5 - 18/15).
-    found = agreement(np.array([0, 0, 1, 1, 2, 2]), labels)
+    found = label_agreement(np.array([0, 0, 1, 1, 2, 2]), labels)
     assert found["ari"] == pytest.approx((2 - 18 / 15) / (4.5 - 18 / 15))
     # I = ln 2 - (1/3) ln 2, over the mean of ln 2 and ln 3.
     assert found["nmi"] == pytest.approx((2 / 3) * np.log(2) / ((np.log(2) + np.log(3)) / 2))
-    assert agreement(np.array([1, 1, 1, 0, 0, 0, 0]), np.array([*labels, -1]))["ari"] == 1
+    assert label_agreement(np.array([1, 1, 1, 0, 0, 0, 0]), np.array([*labels, -1]))["ari"] == 1
 
 
 def test_numbers_that_are_tried() -> None:
-    assert candidates(2, 12) == [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
-    assert candidates(20, 32) == [20, 22, 25, 28, 32]
+    assert candidate_counts(2, 12) == [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+    assert candidate_counts(20, 32) == [20, 22, 25, 28, 32]
 
 
 def test_numbers_that_cannot_be() -> None:
@@ -123,12 +123,12 @@ def test_options_of_the_other_method_are_refused() -> None:
     ],
 )
 def test_beyond_the_fewest_clusters_the_best_local_maximum(heights: list[float], beyond: int | None) -> None:
-    assert Clusters(np.zeros(1, int), np.zeros(1), 1, dict(enumerate(heights, 2))).beyond == beyond
+    assert Clusters(np.zeros(1, int), np.zeros(1), 1, dict(enumerate(heights, 2))).local_maximum == beyond
 
 
 def test_what_is_in_no_cluster_has_no_distance() -> None:
     prints = Fingerprints(["a", "b", "c"], CODES[:3], "")
-    rows = table(prints, Clusters(np.array([0, -1, 0]), np.array([0.5, 0, 0.25]), 1, {}))
+    rows = cluster_rows(prints, Clusters(np.array([0, -1, 0]), np.array([0.5, 0, 0.25]), 1, {}))
     assert [row["distance"] for row in rows] == [0.5, None, 0.25]
     assert "1 cluster (0: 2, none: 1)" in text(prints, Clusters(np.array([0, -1, 0]), np.zeros(3), 1, {}))
     assert "try a smaller --smallest" in text(prints, Clusters(np.full(3, -1), np.zeros(3), 0, {}))
@@ -140,7 +140,7 @@ def test_what_is_in_no_cluster_has_no_distance() -> None:
 @pytest.mark.parametrize(("count", "most"), [(1, 48), (48, 48), (49, 48), (1000, 48), (0, 12)])
 def test_a_sheet_is_spread_over_a_cluster(count: int, most: int) -> None:
     rows = np.arange(count) * 3 + 7
-    shown = spread(rows, most)
+    shown = pick_evenly(rows, most)
     assert len(shown) == len(set(shown)) == min(count, most) and set(shown) <= set(rows.tolist())
     if count > 1:
         assert (shown[0], shown[-1]) == (rows[0], rows[-1])

@@ -15,16 +15,16 @@ import aerun
 from aerun.cli import denoise, doctor, embed, export, generate, organise, search
 from aerun.cli import map as map_command
 from aerun.errors import ConfigError, StorageError
-from aerun.use.clusters import shelves
-from aerun.use.clusters.organise import Clusters
+from aerun.use.clusters import cluster_files
+from aerun.use.clusters.clustering import Clusters
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.collection.thumbnails import Thumbnails
-from aerun.use.export import formats
-from aerun.use.opened import open_run
-from aerun.use.outputs import Result, refuse_existing, refuse_folder, whole_folder
+from aerun.use.export import export_formats
+from aerun.use.opened_run import open_run
+from aerun.use.outputs import OutputFolder, check_output_folder, replacing_folder, require_absent
 
 Trained = Callable[..., Path]
-OLD = Result("this test", lambda folder: sorted(p.name for p in folder.iterdir() if not p.name.startswith("old")))
+OLD = OutputFolder("this test", lambda folder: sorted(p.name for p in folder.iterdir() if not p.name.startswith("old")))
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -33,21 +33,21 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def test_files_that_are_there_are_named_and_counted(tmp_path: Path) -> None:
     first, second, third = (tmp_path / name for name in ("a.png", "b.png", "c.png"))
-    refuse_existing([first, tmp_path / "new" / "a.png"], overwrite=False)
+    require_absent([first, tmp_path / "new" / "a.png"], overwrite=False)
     second.touch()
     with pytest.raises(ConfigError, match=r"b\.png: is there already; --overwrite replaces it$"):
-        refuse_existing([first, second, third], overwrite=False)
+        require_absent([first, second, third], overwrite=False)
     first.symlink_to("nowhere")
     with pytest.raises(ConfigError, match=r"a\.png: is there already, and 1 more; --overwrite replaces it$"):
-        refuse_existing([first, second, third], overwrite=False)
-    refuse_existing([first, second, third], overwrite=True)
+        require_absent([first, second, third], overwrite=False)
+    require_absent([first, second, third], overwrite=True)
     third.mkdir()
     with pytest.raises(ConfigError, match=r"c\.png: is a folder, and a file is to be written"):
-        refuse_existing([third], overwrite=True)
+        require_absent([third], overwrite=True)
     with pytest.raises(ConfigError, match=r"b\.png: is no folder, and .*b\.png/new/x is to be written"):
-        refuse_existing([second / "new" / "x"], overwrite=True)
+        require_absent([second / "new" / "x"], overwrite=True)
     with pytest.raises(ConfigError, match=r"b\.png: is no folder, and one is to be written"):
-        refuse_folder(second, OLD, overwrite=True)
+        check_output_folder(second, OLD, overwrite=True)
 
 
 @pytest.mark.parametrize("before", [None, [], ["old1", "old2"]])
@@ -60,14 +60,14 @@ def test_a_folder_is_written_as_a_whole(tmp_path: Path, before: list[str] | None
     was = tree(tmp_path)
     if before:
         with pytest.raises(ConfigError, match="old1: is there already, and 1 more; --overwrite replaces it"):
-            refuse_folder(place, OLD, overwrite=False)
-    with pytest.raises(KeyboardInterrupt), whole_folder(place, OLD, overwrite=True) as building:
+            check_output_folder(place, OLD, overwrite=False)
+    with pytest.raises(KeyboardInterrupt), replacing_folder(place, OLD, overwrite=True) as building:
         (building / "old1").write_text("half")
         raise KeyboardInterrupt
     assert tree(tmp_path) == was and sorted(path.name for path in (tmp_path / "above").iterdir()) == (
         [] if before is None else ["place"]
     )
-    with whole_folder(place, OLD, overwrite=bool(before)) as building:
+    with replacing_folder(place, OLD, overwrite=bool(before)) as building:
         (building / "sub").mkdir()
         (building / "sub" / "new").write_text("new")
         assert tree(tmp_path) != was and building.parent == place.parent
@@ -90,7 +90,7 @@ def test_an_older_result_comes_back_where_the_new_one_cannot_be_put(
         move(source, goal)
 
     monkeypatch.setattr(shutil, "move", full)
-    with pytest.raises(StorageError, match="No space left"), whole_folder(place, OLD, overwrite=True) as building:
+    with pytest.raises(StorageError, match="No space left"), replacing_folder(place, OLD, overwrite=True) as building:
         (building / "new1").touch()
         (building / "new2").touch()
     assert tree(tmp_path) == was and [path.name for path in tmp_path.iterdir()] == ["place"]
@@ -100,7 +100,7 @@ def test_what_comes_while_it_is_written_stays(tmp_path: Path) -> None:
     place = tmp_path / "place"
     with (
         pytest.raises(ConfigError, match=r"is not empty, and mine\.png is nothing that this test wrote"),
-        whole_folder(place, OLD, overwrite=True) as building,
+        replacing_folder(place, OLD, overwrite=True) as building,
     ):
         (building / "old1").touch()
         place.mkdir()
@@ -139,14 +139,14 @@ def test_a_file_of_somebody_elses_survives_organising(
     clusters: tuple[Thumbnails, Clusters], tmp_path: Path, mine: str
 ) -> None:
     place = tmp_path / "clusters"
-    shelves.write_clusters(place, *clusters, links=True)
-    assert shelves.foreign(place) == []
+    cluster_files.write_clusters(place, *clusters, links=True)
+    assert cluster_files.foreign_files(place) == []
     (place / mine).parent.mkdir(exist_ok=True)
     (place / mine).write_text("mine")
     before = tree(tmp_path)
     for overwrite in (False, True):
         with pytest.raises(ConfigError, match=r"is not empty, and .*; name another folder") as told:
-            shelves.write_clusters(place, *clusters, overwrite=overwrite)
+            cluster_files.write_clusters(place, *clusters, overwrite=overwrite)
         assert mine.startswith(str(told.value).partition(", and ")[2].partition(" is nothing")[0])
     assert tree(tmp_path) == before
     (place / mine).unlink()
@@ -156,36 +156,36 @@ def test_an_older_result_is_replaced_and_nothing_that_it_links_to(
     clusters: tuple[Thumbnails, Clusters], tmp_path: Path
 ) -> None:
     place = tmp_path / "clusters"
-    shelves.write_clusters(place, *clusters, links=True)
+    cluster_files.write_clusters(place, *clusters, links=True)
     before = tree(tmp_path / "pictures")
     assert (place / "links" / "1" / "below__c.png").resolve() == tmp_path / "pictures" / "below" / "c.png"
     one = Clusters(np.zeros(3, int), np.zeros(3), 1, {})
-    shelves.write_clusters(place, clusters[0], one, overwrite=True)
+    cluster_files.write_clusters(place, clusters[0], one, overwrite=True)
     assert sorted(tree(place)) == ["clusters.csv", "overview.png", "sheets/0.png"]
     assert tree(tmp_path / "pictures") == before
     # Without its table nothing tells whose the sheets are; nor does a table of somebody else's.
     (place / "clusters.csv").write_text("file,size\na,1\n")
     with pytest.raises(ConfigError, match=r"clusters\.csv, and 2 more is nothing that aerun-organise wrote"):
-        shelves.write_clusters(place, *clusters, overwrite=True)
+        cluster_files.write_clusters(place, *clusters, overwrite=True)
     # A folder that is a link is followed; one within a result is not.
-    shelves.write_clusters(tmp_path / "again", *clusters)
+    cluster_files.write_clusters(tmp_path / "again", *clusters)
     (tmp_path / "link").symlink_to("again")
-    shelves.write_clusters(tmp_path / "link", clusters[0], one, overwrite=True)
+    cluster_files.write_clusters(tmp_path / "link", clusters[0], one, overwrite=True)
     assert (tmp_path / "link").is_symlink() and sorted(tree(tmp_path / "again")) == [
         "clusters.csv",
         "overview.png",
         "sheets/0.png",
     ]
     (tmp_path / "again" / "links").symlink_to(tmp_path / "pictures")
-    assert shelves.foreign(tmp_path / "again") == ["links"]
+    assert cluster_files.foreign_files(tmp_path / "again") == ["links"]
 
 
 def test_an_export_is_replaced_as_a_whole_and_nothing_else_is(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, place = trained(), tmp_path / "exported"
-    monkeypatch.setattr("aerun.use.export.export.write_graphs", lambda model, place, names: {})
-    monkeypatch.setattr("aerun.use.export.export.write_card", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("aerun.use.export.export_run.write_graphs", lambda model, place, names: {})
+    monkeypatch.setattr("aerun.use.export.export_run.write_card", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         aerun.export(run, place, ["safetensors"])
     assert list(tmp_path.iterdir()) == []
@@ -204,7 +204,7 @@ def test_an_export_is_replaced_as_a_whole_and_nothing_else_is(
     project = tmp_path / "project"
     project.mkdir()
     (project / "README.md").write_text("# My project\n")
-    assert formats.foreign(project) == ["README.md"]
+    assert export_formats.foreign_files(project) == ["README.md"]
 
 
 def test_pictures_of_a_run_are_replaced_only_if_told(

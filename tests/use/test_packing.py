@@ -9,7 +9,7 @@ import pytest
 
 from aerun.cli import embed as command
 from aerun.errors import DataError
-from aerun.use.collection.packing import FORMS, from_bits, pack, to_bits
+from aerun.use.collection.packing import FORMS, pack, pack_bits, unpack_bits
 
 RANDOM = np.random.default_rng(0)
 DENSE = RANDOM.normal(2, 3, (60, 17)).astype(np.float32)
@@ -26,11 +26,11 @@ def top(count: int, size: int, k: int) -> np.ndarray:
 @pytest.mark.parametrize("bits", [1, 3, 6, 7, 8, 11])
 def test_numbers_come_back_from_their_bits(bits: int) -> None:
     numbers = RANDOM.integers(0, 2**bits, 101)
-    packed = to_bits(numbers, bits)
+    packed = pack_bits(numbers, bits)
     text = "".join(f"{number:0{bits}b}" for number in numbers)
     text += "0" * (-len(text) % 8)
     assert packed.tobytes() == int(text, 2).to_bytes(len(text) // 8, "big")
-    assert from_bits(packed, bits, 101).tolist() == numbers.tolist()
+    assert unpack_bits(packed, bits, 101).tolist() == numbers.tolist()
 
 
 def test_plain_forms() -> None:

@@ -10,8 +10,8 @@ from scipy.spatial.distance import pdist, squareform
 from sklearn.neighbors import NearestNeighbors
 
 from aerun.errors import ConfigError
-from aerun.use.search import index as module
-from aerun.use.search.index import METRICS, Index, Metric, Pairs, duplicates, open_index, search
+from aerun.use.search import vector_index as module
+from aerun.use.search.vector_index import METRICS, ExactIndex, Metric, Pairs, duplicates, open_index, search
 
 RANDOM = np.random.default_rng(0)
 CODES = RANDOM.normal(0, 1, (400, 24)).astype(np.float32)
@@ -26,7 +26,7 @@ def reference(codes: np.ndarray, queries: np.ndarray, k: int, metric: str) -> tu
 
 @pytest.mark.parametrize(("metric", "offset"), [("cosine", 0), ("euclidean", 0), ("euclidean", 1000)])
 def test_the_same_neighbours_as_scikit_learn(metric: Metric, offset: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BLOCK", 7 * len(CODES))  # several blocks of queries
+    monkeypatch.setattr(module, "DISTANCES_PER_BLOCK", 7 * len(CODES))  # several blocks of queries
     codes, queries = CODES + np.float32(offset), QUERIES + np.float32(offset)
     distances, rows = reference(codes, queries, 9, metric)
     found = search(codes, queries, 9, metric=metric)
@@ -80,7 +80,7 @@ def test_of_several_views_of_the_query_the_nearest_counts(metric: Metric) -> Non
 def test_near_duplicates_are_all_pairs_that_near(
     metric: Metric, threshold: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BLOCK", 50 * len(CODES))
+    monkeypatch.setattr(module, "DISTANCES_PER_BLOCK", 50 * len(CODES))
     codes = CODES.copy()
     codes[300] = codes[7]
     full = squareform(pdist(codes.astype(np.float64), metric))
@@ -100,7 +100,7 @@ def test_groups_are_what_pairs_connect() -> None:
 
 
 def test_a_threshold_that_calls_everything_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_PAIRS", 1000)
+    monkeypatch.setattr(module, "MAX_PAIRS", 1000)
     with pytest.raises(ConfigError, match="threshold 2: more than 1,000 pairs are that near"):
         duplicates(CODES, 2)
 
@@ -109,7 +109,7 @@ def test_what_there_is_no_index_for() -> None:
     with pytest.raises(ConfigError, match="index=tree: must be one of exact, hnsw"):
         open_index(CODES, "cosine", "tree")
     with pytest.raises(ConfigError, match="metric=l3: must be one of cosine, euclidean"):
-        Index(CODES, "l3")  # type: ignore[arg-type]
+        ExactIndex(CODES, "l3")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -11,22 +11,26 @@ import numpy as np
 
 from aerun.base.progress_bar import counting
 from aerun.errors import DataError
-from aerun.use.collection.embed import embed
+from aerun.use.collection.embedding import embed
 from aerun.use.collection.packing import FORMS, Form, pack
-from aerun.use.pictures import as_bytes
+from aerun.use.image_files import to_uint8
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from aerun.use.opened import Opened, Run
+    from aerun.use.opened_run import OpenedRun, Run
 
-EXACT = 100.0  # dB: of an image without any error, as everywhere here
-QUALITIES = (1, 95)
-PARTS = (2, 4, 8)  # of a picture's sides, in which it is kept where its poorest quality is larger than the codes
+EXACT_PSNR_DB = 100.0  # dB: of an image without any error, as everywhere here
+QUALITY_RANGE = (1, 95)
+SIZE_DIVISORS = (
+    2,
+    4,
+    8,
+)  # of a picture's sides, in which it is kept where its poorest quality is larger than the codes
 
 
 @dataclass(frozen=True)
-class Row:
+class CompressionRow:
     """A way to keep the images: ``size`` in bytes for each, ``shared`` bytes beside them; ``psnr`` in dB as the mean of
     the images' own, ``pooled`` of all their pixels together; ``note``: a quality, or why there is nothing."""
 
@@ -45,14 +49,14 @@ class Comparison:
     images: int
     shape: tuple[int, ...]
     decoder: int
-    rows: list[Row]
+    rows: list[CompressionRow]
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
 
 
-def compression(run: Run, images: Tensor, *, value_bits: int = 8, most: int = 1000) -> Comparison:
+def compare_compression(run: Run, images: Tensor, *, value_bits: int = 8, most: int = 1000) -> Comparison:
     """images[N,C,H,W], uint8 or in [0,1], of which at most ``most``, evenly spaced, are looked at.
 
     Reconstructions are rounded to bytes, as JPEG's and WebP's are. Both are given in one quality for all images: the
@@ -62,32 +66,32 @@ def compression(run: Run, images: Tensor, *, value_bits: int = 8, most: int = 10
     """
     from torch import from_numpy
 
-    from aerun.use.opened import opened
+    from aerun.use.opened_run import as_opened
 
-    run = opened(run)
+    run = as_opened(run)
     if tuple(images.shape[1:]) != run.autoencoder.output_shape:
         raise DataError("the outputs of this run have another shape than its inputs: there is no error to compare")
     images = images[np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int))]
-    pixels = images.numpy() if images.dtype.is_floating_point is False else as_bytes(images)
+    pixels = images.numpy() if images.dtype.is_floating_point is False else to_uint8(images)
     codes = embed(run, images).codes
-    rows = list[Row]()
-    coders: list[tuple[str, Coder]] = [("JPEG", jpeg), ("WebP", webp)]
+    rows = list[CompressionRow]()
+    coders: list[tuple[str, Coder]] = [("JPEG", code_jpeg), ("WebP", code_webp)]
     with counting("forms", len(FORMS) * (1 + len(coders))) as bar:
-        known: Known = {}
+        known: Measured = {}
         for form in FORMS:
             packed = pack(codes, form, value_bits)
-            name = _named(form, value_bits)
+            name = _form_title(form, value_bits)
             if form == "bits" and packed.bytes_per_image >= codes.shape[1]:
                 share = float((codes == 0).mean())
                 note = f"{packed.bytes_per_image:.0f} bytes, no less than int8: {share:.0%} of the codes are zero"
-                rows.append(Row(name, packed.bytes_per_image, 0, float("nan"), float("nan"), note))
+                rows.append(CompressionRow(name, packed.bytes_per_image, 0, float("nan"), float("nan"), note))
                 continue
             back = from_numpy(packed.unpack()).unflatten(1, run.autoencoder.code_shape)
-            quality = psnr(pixels, as_bytes(run.decode(back)))
-            rows.append(Row(name, packed.bytes_per_image, packed.shared_bytes, *quality))
+            quality = psnr(pixels, to_uint8(run.decode(back)))
+            rows.append(CompressionRow(name, packed.bytes_per_image, packed.shared_bytes, *quality))
             bar.update()
             for title, coder in coders:
-                row = best_below(title, coder, pixels, packed.bytes_per_image, known)
+                row = best_within_bytes(title, coder, pixels, packed.bytes_per_image, known)
                 rows.append(row)
                 bar.update()
     return Comparison(len(pixels), tuple(pixels.shape[1:]), decoder_bytes(run), rows)
@@ -96,20 +100,20 @@ def compression(run: Run, images: Tensor, *, value_bits: int = 8, most: int = 10
 Coder = Callable[[np.ndarray, int], tuple[int, np.ndarray]]
 
 
-Known = dict[tuple[str, int], tuple[float, float, float]]  # of a coder and its quality: bytes, PSNR, pooled PSNR
+Measured = dict[tuple[str, int], tuple[float, float, float]]  # of a coder and its quality: bytes, PSNR, pooled PSNR
 
 
-def best_below(title: str, coder: Coder, pixels: np.ndarray, size: float, known: Known) -> Row:
+def best_within_bytes(title: str, coder: Coder, pixels: np.ndarray, size: float, known: Measured) -> CompressionRow:
     """As ``nearest_below``; where nothing is as small as that, of smaller pictures the row with the best PSNR.
 
     If those are larger, too, the row says so.
     """
-    whole = nearest_below(title, coder, pixels, size, known)
+    whole = best_quality_within_bytes(title, coder, pixels, size, known)
     if whole.size <= size:
         return whole
     smaller = [
-        (part, nearest_below(f"{title} of 1/{part}", scaled(coder, part), pixels, size, known))
-        for part in PARTS
+        (part, best_quality_within_bytes(f"{title} of 1/{part}", downscaled(coder, part), pixels, size, known))
+        for part in SIZE_DIVISORS
         if part <= min(pixels.shape[2:])
     ]
     fitting = [(row.psnr, part, row) for part, row in smaller if row.size <= size]
@@ -119,18 +123,20 @@ def best_below(title: str, coder: Coder, pixels: np.ndarray, size: float, known:
     return replace(row, name=title, note=f"1/{part} size, {row.note}")
 
 
-def scaled(coder: Coder, part: int) -> Coder:
+def downscaled(coder: Coder, part: int) -> Coder:
     """The coder of a picture whose sides are divided by ``part``; what comes back is scaled up (both bicubic)."""
 
     def code(picture: np.ndarray, quality: int) -> tuple[int, np.ndarray]:
         height, width = picture.shape[1:]
-        count, back = coder(_resized(picture, round(width / part), round(height / part)), quality)
-        return count, _resized(back, width, height)
+        count, back = coder(_resize(picture, round(width / part), round(height / part)), quality)
+        return count, _resize(back, width, height)
 
     return code
 
 
-def nearest_below(title: str, coder: Coder, pixels: np.ndarray, size: float, known: Known) -> Row:
+def best_quality_within_bytes(
+    title: str, coder: Coder, pixels: np.ndarray, size: float, known: Measured
+) -> CompressionRow:
     """The best quality whose mean size is at most ``size``, by bisection; the poorest if that is larger."""
 
     def at(quality: int) -> tuple[float, float, float]:
@@ -140,29 +146,31 @@ def nearest_below(title: str, coder: Coder, pixels: np.ndarray, size: float, kno
             known[title, quality] = (float(np.mean([count for count, _ in coded])), *psnr(pixels, back))
         return known[title, quality]
 
-    low, high = QUALITIES
+    low, high = QUALITY_RANGE
     if at(low)[0] > size:
-        return Row(title, at(low)[0], 0, *at(low)[1:], f"quality {low}, the smallest there is: larger than the codes")
+        return CompressionRow(
+            title, at(low)[0], 0, *at(low)[1:], f"quality {low}, the smallest there is: larger than the codes"
+        )
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if at(middle)[0] <= size else (low, middle - 1)
-    return Row(title, at(low)[0], 0, *at(low)[1:], f"quality {low}")
+    return CompressionRow(title, at(low)[0], 0, *at(low)[1:], f"quality {low}")
 
 
-def jpeg(picture: np.ndarray, quality: int) -> tuple[int, np.ndarray]:
+def code_jpeg(picture: np.ndarray, quality: int) -> tuple[int, np.ndarray]:
     """uint8 [C,H,W] -> bytes without the tables, and the picture that comes back."""
-    return len(_saved(picture, "jpeg", quality=quality, streamtype=2)), _back(
-        _saved(picture, "jpeg", quality=quality), len(picture)
+    return len(_encode_image(picture, "jpeg", quality=quality, streamtype=2)), _decode_image(
+        _encode_image(picture, "jpeg", quality=quality), len(picture)
     )
 
 
-def webp(picture: np.ndarray, quality: int) -> tuple[int, np.ndarray]:
+def code_webp(picture: np.ndarray, quality: int) -> tuple[int, np.ndarray]:
     """uint8 [C,H,W] -> bytes, and the picture that comes back."""
-    content = _saved(picture, "webp", quality=quality)
-    return len(content), _back(content, len(picture))
+    content = _encode_image(picture, "webp", quality=quality)
+    return len(content), _decode_image(content, len(picture))
 
 
-def _resized(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+def _resize(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     """uint8 [C,H,W] in another size."""
     from PIL import Image
 
@@ -170,7 +178,7 @@ def _resized(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.stack([np.asarray(channel) for channel in channels])
 
 
-def _saved(picture: np.ndarray, format: str, **keys: int) -> bytes:
+def _encode_image(picture: np.ndarray, format: str, **keys: int) -> bytes:
     from PIL import Image
 
     content = io.BytesIO()
@@ -178,7 +186,7 @@ def _saved(picture: np.ndarray, format: str, **keys: int) -> bytes:
     return content.getvalue()
 
 
-def _back(content: bytes, channels: int) -> np.ndarray:
+def _decode_image(content: bytes, channels: int) -> np.ndarray:
     from PIL import Image
 
     pixels = np.asarray(Image.open(io.BytesIO(content)).convert("L" if channels == 1 else "RGB"))
@@ -188,22 +196,22 @@ def _back(content: bytes, channels: int) -> np.ndarray:
 def psnr(pixels: np.ndarray, others: np.ndarray) -> tuple[float, float]:
     """uint8 [N,C,H,W] both -> the mean of the images' PSNRs, exact ones counting as 100 dB, and that of all pixels."""
     error = np.array([np.square(a.astype(np.float64) - b).mean() for a, b in zip(pixels, others, strict=True)]) / 255**2
-    floor = 10 ** (-EXACT / 10)
+    floor = 10 ** (-EXACT_PSNR_DB / 10)
     return float((-10 * np.log10(error.clip(floor))).mean()), float(-10 * np.log10(error.mean().clip(floor)))
 
 
-def decoder_bytes(run: Opened) -> int:
+def decoder_bytes(run: OpenedRun) -> int:
     """Of what turns codes into images: parameters and buffers, each stored once."""
     model = run.autoencoder
     tensors = [*model.decoder.state_dict().values(), *model.standardise_target.state_dict().values()]
     return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
 
 
-def _named(form: Form, value_bits: int) -> str:
+def _form_title(form: Form, value_bits: int) -> str:
     return f"codes, {form}" + (f" ({value_bits} a value)" if form == "bits" else "")
 
 
-def table(comparison: Comparison) -> str:
+def format_table(comparison: Comparison) -> str:
     """As it is printed."""
     shape = "x".join(map(str, comparison.shape))
     lines = [f"{'':<26}{'bytes an image':>15}{'PSNR (dB)':>11}{'pooled':>9}   {comparison.images} images, {shape}"]

@@ -15,10 +15,10 @@ import numpy as np
 from aerun.base.files import make_folder, write_bytes
 from aerun.errors import ConfigError, DataError
 from aerun.use.collection.packing import Form, Packed, pack
-from aerun.use.outputs import refuse_existing
+from aerun.use.outputs import require_absent
 
 if TYPE_CHECKING:
-    from aerun.use.opened import Opened
+    from aerun.use.opened_run import OpenedRun
 
 FORMAT = "aerun fingerprints 1"
 INSTALL = "needs pyarrow: pip install 'aerun[parquet]'"
@@ -53,7 +53,7 @@ class Fingerprints:
         return 1 if self.codes.ndim == 2 else self.codes.shape[1]
 
     @property
-    def main(self) -> np.ndarray:
+    def whole_codes(self) -> np.ndarray:
         """The codes of the whole pictures, float32 [N,D]."""
         return self.codes if self.codes.ndim == 2 else np.ascontiguousarray(self.codes[:, 0])
 
@@ -66,11 +66,11 @@ class Fingerprints:
 
     def statistics(self) -> dict[str, np.ndarray]:
         """Of each unit over the collection [D]: ``mean``, ``deviation``, and ``zeros``, the share of zeros."""
-        codes = self.main.astype(np.float64)
+        codes = self.whole_codes.astype(np.float64)
         moments = {"mean": codes.mean(0), "deviation": codes.std(0), "zeros": (codes == 0).mean(0)}
         return {name: values.astype(np.float32) for name, values in moments.items()}
 
-    def refuse_other(self, run: Opened) -> None:
+    def require_same_run(self, run: OpenedRun) -> None:
         """DataError if another run, or this one with other weights, made these codes."""
         if self.weights != run.fingerprint:
             raise DataError(
@@ -83,7 +83,7 @@ class Fingerprints:
         return pack(self.codes.reshape(-1, self.codes.shape[-1]), form, value_bits)
 
 
-def check_ending(path: Path, form: Form = "float32") -> None:
+def check_suffix(path: Path, form: Form = "float32") -> None:
     """ConfigError if fingerprints cannot be written into a file of this name, in this form."""
     if path.suffix not in (".npz", ".parquet"):
         raise ConfigError(f"{path}: must end in .npz or .parquet")
@@ -96,10 +96,10 @@ def check_ending(path: Path, form: Form = "float32") -> None:
             raise ConfigError(f"{path}: {INSTALL}") from error
 
 
-def save(fingerprints: Fingerprints, path: Path, packed: Packed, *, overwrite: bool = False) -> None:
+def save_fingerprints(fingerprints: Fingerprints, path: Path, packed: Packed, *, overwrite: bool = False) -> None:
     """Write the file, .npz or .parquet, as a whole; its folder is made. ConfigError if it is there already, unless it
     may be replaced, StorageError if it cannot be written."""
-    refuse_existing([path], overwrite)
+    require_absent([path], overwrite)
     make_folder(path.parent)
     about = {
         "format": FORMAT,
@@ -124,7 +124,7 @@ def save(fingerprints: Fingerprints, path: Path, packed: Packed, *, overwrite: b
     write_bytes(path, content.getvalue())
 
 
-def load(path: Path) -> Fingerprints:
+def load_fingerprints(path: Path) -> Fingerprints:
     """The fingerprints in a file. DataError if it is missing, damaged, or something else."""
     path = path.expanduser()
     if not path.is_file():
@@ -136,8 +136,8 @@ def load(path: Path) -> Fingerprints:
     else:
         about, arrays = _from_npz(path)
     try:
-        packed = _packed(about, arrays)
-        return _assembled(about, arrays, packed.unpack(), path)
+        pack = _packed(about, arrays)
+        return _assembled(about, arrays, pack.unpack(), path)
     except (KeyError, ValueError, TypeError, DataError) as error:
         raise DataError(f"{path}: is damaged ({error})") from error
 

@@ -50,7 +50,7 @@ class Packed:
     def unpack(self) -> np.ndarray:
         """float32 [N,D]. DataError if the arrays do not fit each other."""
         try:
-            codes = _unpack[self.form](self)
+            codes = UNPACKERS[self.form](self)
         except (KeyError, ValueError, IndexError) as error:
             raise DataError(f"the codes are damaged ({type(error).__name__}: {error})") from error
         if codes.shape != self.shape:
@@ -70,28 +70,30 @@ def pack(codes: np.ndarray, form: Form = "float32", value_bits: int = 8) -> Pack
             raise DataError(f"float16 ends at 65504, and these codes reach {largest:.5g}; use int8 or float32")
         return Packed(form, codes.shape, {"codes": codes.astype(np.float16)})
     if form == "int8":
-        offset, scale = _range(codes, np.ones(codes.shape, bool), 8)
-        return Packed(form, codes.shape, {"codes": _steps(codes, offset, scale, 8)}, {"offset": offset, "scale": scale})
-    return _pack_bits(codes, value_bits)
+        offset, scale = _offset_and_scale(codes, np.ones(codes.shape, bool), 8)
+        return Packed(
+            form, codes.shape, {"codes": _quantize(codes, offset, scale, 8)}, {"offset": offset, "scale": scale}
+        )
+    return _pack_sparse(codes, value_bits)
 
 
-def _pack_bits(codes: np.ndarray, value_bits: int) -> Packed:
+def _pack_sparse(codes: np.ndarray, value_bits: int) -> Packed:
     active = codes != 0
-    images, layout = _pack_units(active)
+    images, layout = _pack_active_units(active)
     rows, units = np.nonzero(active)
-    offset, scale = _range(codes, active, value_bits)
+    offset, scale = _offset_and_scale(codes, active, value_bits)
     if value_bits:
-        steps = _steps(codes[rows, units], offset[units], scale[units], value_bits)
-        images["values"] = to_bits(steps, value_bits)
+        steps = _quantize(codes[rows, units], offset[units], scale[units], value_bits)
+        images["values"] = pack_bits(steps, value_bits)
     return Packed("bits", codes.shape, images, {"offset": offset, "scale": scale}, layout, value_bits)
 
 
-def _pack_units(active: np.ndarray) -> tuple[dict[str, np.ndarray], Literal["mask", "numbers"]]:
+def _pack_active_units(active: np.ndarray) -> tuple[dict[str, np.ndarray], Literal["mask", "numbers"]]:
     """Which units are not zero, in the shorter of both ways."""
     count, size = active.shape
     mask = np.packbits(active, axis=1)
     counts = active.sum(1)
-    numbers = {"units": to_bits(np.nonzero(active)[1], _bits_of(size))}
+    numbers = {"units": pack_bits(np.nonzero(active)[1], _bits_per_index(size))}
     if count and (counts != counts[0]).any():
         numbers["counts"] = counts.astype(np.uint8 if counts.max() < 256 else np.uint32)
     else:
@@ -101,7 +103,7 @@ def _pack_units(active: np.ndarray) -> tuple[dict[str, np.ndarray], Literal["mas
     return {"units": mask}, "mask"
 
 
-def _unpack_bits(packed: Packed) -> np.ndarray:
+def _unpack_sparse(packed: Packed) -> np.ndarray:
     count, size = packed.shape
     units = packed.images["units"]
     if packed.layout == "mask":
@@ -111,29 +113,29 @@ def _unpack_bits(packed: Packed) -> np.ndarray:
         counts = packed.images["counts"].astype(np.int64)
         counts = counts if len(counts) == count else np.repeat(counts, count)
         rows = np.repeat(np.arange(count), counts)
-        columns = from_bits(units, _bits_of(size), int(counts.sum()))
+        columns = unpack_bits(units, _bits_per_index(size), int(counts.sum()))
     offset, scale = packed.shared["offset"], packed.shared["scale"]
     values = offset[columns]
     if packed.value_bits:
-        values = values + scale[columns] * from_bits(packed.images["values"], packed.value_bits, len(columns))
+        values = values + scale[columns] * unpack_bits(packed.images["values"], packed.value_bits, len(columns))
     codes = np.zeros(packed.shape, np.float32)
     codes[rows, columns] = values
     return codes
 
 
-def _unpack_bytes(packed: Packed) -> np.ndarray:
+def _unpack_int8(packed: Packed) -> np.ndarray:
     return packed.shared["offset"] + packed.shared["scale"] * packed.images["codes"].astype(np.float32)
 
 
-_unpack: dict[Form, Callable[[Packed], np.ndarray]] = {
+UNPACKERS: dict[Form, Callable[[Packed], np.ndarray]] = {
     "float32": lambda packed: packed.images["codes"],
     "float16": lambda packed: packed.images["codes"],
-    "int8": _unpack_bytes,
-    "bits": _unpack_bits,
+    "int8": _unpack_int8,
+    "bits": _unpack_sparse,
 }
 
 
-def _range(codes: np.ndarray, counted: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+def _offset_and_scale(codes: np.ndarray, counted: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
     """Offset and scale [D] of each unit over the codes that are ``counted``; with 0 bits their mean, and nothing."""
     some = counted.any(0)
     if bits == 0:
@@ -144,23 +146,23 @@ def _range(codes: np.ndarray, counted: np.ndarray, bits: int) -> tuple[np.ndarra
     return low.astype(np.float32), ((high - low) / (2**bits - 1)).astype(np.float32)
 
 
-def _steps(codes: np.ndarray, offset: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:
+def _quantize(codes: np.ndarray, offset: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:
     divisor = np.where(scale > 0, scale, 1)
     return ((codes - offset) / divisor).round().clip(0, 2**bits - 1).astype(np.uint8)
 
 
-def _bits_of(size: int) -> int:
+def _bits_per_index(size: int) -> int:
     """How many the number of a unit takes."""
     return max(1, math.ceil(math.log2(size)))
 
 
-def to_bits(numbers: np.ndarray, bits: int) -> np.ndarray:
+def pack_bits(numbers: np.ndarray, bits: int) -> np.ndarray:
     """Whole numbers [n] below 2**bits, one after the other, highest bit first, as bytes."""
     shifts = np.arange(bits - 1, -1, -1)
     return np.packbits((numbers[:, None] >> shifts & 1).astype(np.uint8).reshape(-1))
 
 
-def from_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
+def unpack_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     """The ``count`` whole numbers that ``to_bits`` packed."""
     digits = np.unpackbits(packed, count=bits * count).reshape(count, bits)
     return digits @ (1 << np.arange(bits - 1, -1, -1))

@@ -9,46 +9,46 @@ import numpy as np
 
 from aerun.dataset.pictures import any_size, over_white, upright
 from aerun.errors import DataError
-from aerun.use.collection.embed import PARTS, own_data
+from aerun.use.collection.embedding import PARTS, load_split
 from aerun.use.collection.fingerprints import Fingerprints
-from aerun.use.pictures import as_bytes, as_inputs, kept_inputs
-from aerun.use.sheet import Tile
+from aerun.use.contact_sheet import Tile
+from aerun.use.image_files import read_cached_inputs, read_inputs, to_uint8
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from aerun.use.opened import Opened
+    from aerun.use.opened_run import OpenedRun
 
-SIDE = 96
+TILE_PIXELS = 96
 
 
 class Thumbnails:
     """Small pictures of the rows of a collection, read as they are asked for; grey where the file is gone."""
 
-    def __init__(self, run: Opened, fingerprints: Fingerprints) -> None:
+    def __init__(self, run: OpenedRun, fingerprints: Fingerprints) -> None:
         self.run, self.fingerprints = run, fingerprints
         self._data: Tensor | None = None
 
     def __call__(self, row: int) -> np.ndarray:
         """uint8 [C,H,W]."""
         if self.fingerprints.split:
-            return self._of_data(row)
+            return self._split_thumbnail(row)
         if not self.fingerprints.root:
-            return missing()
-        return thumbnail(Path(self.fingerprints.root) / self.fingerprints.names[row])
+            return placeholder()
+        return read_thumbnail(Path(self.fingerprints.root) / self.fingerprints.names[row])
 
-    def _of_data(self, row: int) -> np.ndarray:
+    def _split_thumbnail(self, row: int) -> np.ndarray:
         if self._data is None:
             try:
-                self._data = split_images(self.run, self.fingerprints)
+                self._data = load_split_images(self.run, self.fingerprints)
             except DataError:
                 import torch
 
                 self._data = torch.empty(0)
         if row >= len(self._data):
-            return missing()
+            return placeholder()
         image = self._data[row : row + 1][0]
-        return np.asarray(image.numpy() if image.dtype.is_floating_point is False else as_bytes(image))
+        return np.asarray(image.numpy() if image.dtype.is_floating_point is False else to_uint8(image))
 
     def tile(self, row: int, caption: str = "", marked: bool = False) -> Tile:
         """With a caption: the file's name, and what is given."""
@@ -56,46 +56,46 @@ class Thumbnails:
         return Tile(self(row), f"{caption}\n{name}" if caption else name, marked)
 
 
-def thumbnail(path: Path) -> np.ndarray:
+def read_thumbnail(path: Path) -> np.ndarray:
     """A picture file as uint8 [3,h,w], no larger than a tile; grey if it cannot be read."""
     from PIL import Image
 
     try:
         with any_size(), Image.open(path) as opened:
-            opened.draft("RGB", (2 * SIDE, 2 * SIDE))  # JPEG decodes small at once
+            opened.draft("RGB", (2 * TILE_PIXELS, 2 * TILE_PIXELS))  # JPEG decodes small at once
             picture = over_white(upright(opened)).convert("RGB")
-            picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+            picture.thumbnail((TILE_PIXELS, TILE_PIXELS), Image.Resampling.LANCZOS)
             return np.asarray(picture).transpose(2, 0, 1)
     except Exception:  # damaged files make Pillow raise nearly anything
-        return missing()
+        return placeholder()
 
 
-def missing() -> np.ndarray:
+def placeholder() -> np.ndarray:
     """A grey tile."""
-    return np.full((1, SIDE, SIDE), 200, np.uint8)
+    return np.full((1, TILE_PIXELS, TILE_PIXELS), 200, np.uint8)
 
 
-def split_images(run: Opened, fingerprints: Fingerprints) -> Tensor:
+def load_split_images(run: OpenedRun, fingerprints: Fingerprints) -> Tensor:
     """The images [N,C,H,W] of fingerprints of the run's own data. DataError if those have changed since."""
     part = next((name for name in PARTS if name == fingerprints.split), None)
     if part is None:
         raise DataError(f"{fingerprints.file}: '{fingerprints.split}' is no part of a run's data")
-    images = own_data(run, part)[0].inputs
+    images = load_split(run, part)[0].inputs
     if len(images) != len(fingerprints):
         raise DataError(f"{fingerprints.file}: has {len(fingerprints)} codes, the run's data now {len(images)} images")
     return images[:]
 
 
-def collection_inputs(run: Opened, fingerprints: Fingerprints, most: int) -> tuple[np.ndarray, Tensor]:
+def sample_inputs(run: OpenedRun, fingerprints: Fingerprints, most: int) -> tuple[np.ndarray, Tensor]:
     """Rows, at most ``most``, evenly spaced, and their images [n,C,H,W] as the run takes them.
 
     Files that are gone are left out with a warning; DataError if all are.
     """
     rows = np.unique(np.linspace(0, len(fingerprints) - 1, min(most, len(fingerprints))).round().astype(int))
-    return inputs_of(run, fingerprints, rows)
+    return read_rows(run, fingerprints, rows)
 
 
-def inputs_of(run: Opened, fingerprints: Fingerprints, rows: np.ndarray) -> tuple[np.ndarray, Tensor]:
+def read_rows(run: OpenedRun, fingerprints: Fingerprints, rows: np.ndarray) -> tuple[np.ndarray, Tensor]:
     """Those of ``rows`` [n], each once, whose pictures can be read, and their images [n,C,H,W] as the run takes them.
 
     Files that are gone are left out with a warning; DataError if all are.
@@ -103,15 +103,15 @@ def inputs_of(run: Opened, fingerprints: Fingerprints, rows: np.ndarray) -> tupl
     import torch
 
     if fingerprints.split:
-        return rows, split_images(run, fingerprints)[rows]
+        return rows, load_split_images(run, fingerprints)[rows]
     if not fingerprints.root:
         raise DataError(f"{fingerprints.file or 'these codes'}: no folder is known where their pictures are")
     root = Path(fingerprints.root)
-    kept = kept_inputs(run, root, [fingerprints.names[row] for row in rows])
+    kept = read_cached_inputs(run, root, [fingerprints.names[row] for row in rows])
     if kept is not None:
         number = {fingerprints.names[row]: row for row in rows}
         return np.array([number[name] for name in kept[0]]), kept[1]
     pictures = [(str(row), root / fingerprints.names[row]) for row in rows]
-    chunks = list(as_inputs(run, pictures))
+    chunks = list(read_inputs(run, pictures))
     found = np.array([int(name) for names, _ in chunks for name in names])
     return found, torch.cat([images for _, images in chunks])

@@ -14,17 +14,27 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-SHARE = 0.9
+CROP_SHARE = 0.9
 # Where the crops lie, as shares of the room: middle and corners first, then the middles of the sides.
-PLACES = ((0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.0, 0.5), (0.5, 0.0), (0.5, 1.0), (1.0, 0.5))
-MOST = 1 + len(PLACES)
+CROP_POSITIONS = (
+    (0.5, 0.5),
+    (0.0, 0.0),
+    (0.0, 1.0),
+    (1.0, 0.0),
+    (1.0, 1.0),
+    (0.0, 0.5),
+    (0.5, 0.0),
+    (0.5, 1.0),
+    (1.0, 0.5),
+)
+MAX_VIEWS = 1 + len(CROP_POSITIONS)
 
 
-def crops(
+def make_views(
     images: Tensor,
     views: int | None = None,
-    share: float = SHARE,
-    places: Sequence[tuple[float, float]] = PLACES,
+    share: float = CROP_SHARE,
+    places: Sequence[tuple[float, float]] = CROP_POSITIONS,
 ) -> Tensor:
     """images[N,C,H,W], uint8 or in [0,1] -> [views,N,C,H,W]: as they are, then ``views`` - 1 crops of them, at the
     first of ``places``; at all, unless told.
@@ -37,10 +47,10 @@ def crops(
         return images[None]
     values = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     wanted = places[: None if views is None else views - 1]
-    return torch.stack([values, *(each_cropped(values, [(share, place)] * len(values)) for place in wanted)])
+    return torch.stack([values, *(crop_each(values, [(share, place)] * len(values)) for place in wanted)])
 
 
-def each_cropped(images: Tensor, parts: Sequence[tuple[float, tuple[float, float]]]) -> Tensor:
+def crop_each(images: Tensor, parts: Sequence[tuple[float, tuple[float, float]]]) -> Tensor:
     """images[N,C,H,W] in [0,1] -> that part of each, (share, place), as large as the whole was: [N,C,H,W]."""
     import torch
     from torch.nn.functional import affine_grid, grid_sample
@@ -55,8 +65,10 @@ def each_cropped(images: Tensor, parts: Sequence[tuple[float, tuple[float, float
     return grid_sample(images, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
 
 
-def codes_of_views(encode: Callable[[Tensor], Tensor], images: Tensor, views: int, share: float = SHARE) -> np.ndarray:
+def encode_views(
+    encode: Callable[[Tensor], Tensor], images: Tensor, views: int, share: float = CROP_SHARE
+) -> np.ndarray:
     """images[N,C,H,W] -> float32 [N,views,D]."""
     import numpy as np
 
-    return np.stack([encode(view).flatten(1).numpy() for view in crops(images, views, share)], 1)
+    return np.stack([encode(view).flatten(1).numpy() for view in make_views(images, views, share)], 1)

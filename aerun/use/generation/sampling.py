@@ -18,15 +18,15 @@ from aerun.base.progress_bar import counting
 from aerun.base.seeding import Randomness
 from aerun.errors import ConfigError
 from aerun.sparsity import keep_largest
-from aerun.use.opened import Opened
+from aerun.use.opened_run import OpenedRun
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
 
 Source = Literal["prior", "mixture"]
-COMPONENTS = (1, 2, 5, 10, 20)  # of which the mixture's number is chosen
-ROWS = 16  # of normals are drawn together
-FULL = 64  # code values up to which components have full covariances
+COMPONENT_COUNTS = (1, 2, 5, 10, 20)  # of which the mixture's number is chosen
+RANDN_ROW_MULTIPLE = 16  # of normals are drawn together
+MAX_FULL_COVARIANCE_VALUES = 64  # code values up to which components have full covariances
 log = logging.getLogger(__name__)
 
 
@@ -64,7 +64,7 @@ class Mixture:
         return torch.from_numpy((values * self.deviation + self.mean).astype(np.float32))
 
 
-def fit_mixture(codes: Tensor, components: int | Sequence[int] = COMPONENTS, seed: int = 0) -> Mixture:
+def fit_mixture(codes: Tensor, components: int | Sequence[int] = COMPONENT_COUNTS, seed: int = 0) -> Mixture:
     """A Gaussian mixture of codes[N,D], by expectation-maximisation (scikit-learn).
 
     Of several numbers of ``components`` the one with the lowest Bayesian information criterion (Schwarz 1978) is taken,
@@ -78,7 +78,7 @@ def fit_mixture(codes: Tensor, components: int | Sequence[int] = COMPONENTS, see
     mean, deviation = values.mean(0), values.std(0)
     deviation[deviation <= 1e-9 * np.abs(mean)] = 0
     standard = (values - mean) / np.where(deviation > 0, deviation, 1)
-    kind = "full" if values.shape[1] <= FULL else "diag"
+    kind = "full" if values.shape[1] <= MAX_FULL_COVARIANCE_VALUES else "diag"
     if isinstance(components, int):
         if components > len(values):
             raise ConfigError(f"{components} components: there are only {len(values)} codes to fit them to")
@@ -88,7 +88,7 @@ def fit_mixture(codes: Tensor, components: int | Sequence[int] = COMPONENTS, see
     if len(values) < 2:
         raise ConfigError("a mixture needs two codes at least")
     best, lowest = None, math.inf
-    for number in _shown(tried):
+    for number in _with_progress(tried):
         model = GaussianMixture(number, covariance_type=kind, random_state=seed, max_iter=200)
         with warnings.catch_warnings():  # one that has not come to rest is judged as it stands
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -100,7 +100,7 @@ def fit_mixture(codes: Tensor, components: int | Sequence[int] = COMPONENTS, see
     return Mixture(best, mean, deviation)
 
 
-def _shown(numbers: Sequence[int]) -> Iterator[int]:
+def _with_progress(numbers: Sequence[int]) -> Iterator[int]:
     with counting("mixtures", len(numbers)) as bar:
         for number in numbers:
             yield number
@@ -108,12 +108,12 @@ def _shown(numbers: Sequence[int]) -> Iterator[int]:
 
 
 def sample_codes(
-    run: Opened,
+    run: OpenedRun,
     count: int,
     *,
     source: Source | None = None,
     images: Tensor | None = None,
-    components: int | Sequence[int] = COMPONENTS,
+    components: int | Sequence[int] = COMPONENT_COUNTS,
     seed: int = 0,
 ) -> Tensor:
     """Codes [N,*code_shape] from the prior (of a Gaussian latent, unless told otherwise), or from a mixture fitted to
@@ -129,25 +129,25 @@ def sample_codes(
         generator = Randomness(seed, torch.device("cpu")).at("samples", 0)  # seed 0: as in the run's own figure
         # Of sixteen rows or a multiple of them: torch fills small and ragged tensors in another way, and the first
         # samples would not be the first of more.
-        return torch.randn((-(-count // ROWS) * ROWS, *shape), generator=generator)[:count]
+        return torch.randn((-(-count // RANDN_ROW_MULTIPLE) * RANDN_ROW_MULTIPLE, *shape), generator=generator)[:count]
     if images is None:
         raise ConfigError("a mixture is fitted to codes of images: none are given")
     mixture = fit_mixture(run.encode(images), components, seed)
     kind = f"{mixture.fitted.covariance_type} covariances"
     log.info("mixture of %d Gaussians with %s, fitted to %d codes", mixture.components, kind, len(images))
-    return like_codes(run, mixture.sample(count, seed).view(count, *shape))
+    return nearest_valid_codes(run, mixture.sample(count, seed).view(count, *shape))
 
 
-def like_codes(run: Opened, codes: Tensor) -> Tensor:
+def nearest_valid_codes(run: OpenedRun, codes: Tensor) -> Tensor:
     """codes[N,*code_shape], the nearest such as the encoder can make: within the range of the code's nonlinearity, and
     of a k-sparse model only the k largest values of each (of each channel) others than 0."""
     sparsity = run.autoencoder.sparsity
-    codes = in_range(run, codes)
+    codes = clamp_to_range(run, codes)
     k = getattr(sparsity, "k", None)
     return keep_largest(codes, k) if k is not None else codes
 
 
-def in_range(run: Opened, codes: Tensor) -> Tensor:
+def clamp_to_range(run: OpenedRun, codes: Tensor) -> Tensor:
     """codes[...] within the range of the code's nonlinearity, [0,1] for a sigmoid."""
     function = activation(getattr(run.autoencoder.sparsity, "activation", "identity"))
     values = function(torch.cat([torch.tensor([-1e6, 1e6]), torch.linspace(-10, 10, 2001)]))

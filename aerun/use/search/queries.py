@@ -11,11 +11,11 @@ import numpy as np
 
 from aerun.errors import DataError
 from aerun.use.collection.fingerprints import Fingerprints
-from aerun.use.collection.views import SHARE, codes_of_views
-from aerun.use.pictures import as_inputs, find
+from aerun.use.collection.views import CROP_SHARE, encode_views
+from aerun.use.image_files import find_images, read_inputs
 
 if TYPE_CHECKING:
-    from aerun.use.opened import Opened
+    from aerun.use.opened_run import OpenedRun
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Query:
         return [self.row] if self.row >= 0 else []
 
 
-def queries(run: Opened, fingerprints: Fingerprints, words: Sequence[str], views: int = 1) -> list[Query]:
+def find_queries(run: OpenedRun, fingerprints: Fingerprints, words: Sequence[str], views: int = 1) -> list[Query]:
     """A query for each word: the name of a picture in the collection, else a file, or a folder with all below it.
 
     A file of the collection is its row, however its path is written; other files are decoded as the run decodes them.
@@ -49,39 +49,39 @@ def queries(run: Opened, fingerprints: Fingerprints, words: Sequence[str], views
             continue
         if not Path(word).expanduser().exists():
             raise DataError(f"{word}: is neither the name of a picture in the collection nor a file")
-        for _, path in find(Path(word)):
-            row = rows.get(_within(path, fingerprints.root), -1)
+        for _, path in find_images(Path(word)):
+            row = rows.get(_name_in_collection(path, fingerprints.root), -1)
             asked.append((fingerprints.names[row] if row >= 0 else str(path), row, path))
     pending = [
         (number, path)
         for number, (_, row, path) in enumerate(asked)
         if path is not None and (row < 0 or (views > 1 and path.is_file()))
     ]
-    codes = _encoded(run, pending, views)
+    codes = _encode_files(run, pending, views)
     return [
-        Query(name, codes[number] if number in codes else _stored(fingerprints, row, views), row, path)
+        Query(name, codes[number] if number in codes else _stored_code(fingerprints, row, views), row, path)
         for number, (name, row, path) in enumerate(asked)
         if number in codes or row >= 0
     ]
 
 
-def _encoded(run: Opened, files: list[tuple[int, Path]], views: int) -> dict[int, np.ndarray]:
+def _encode_files(run: OpenedRun, files: list[tuple[int, Path]], views: int) -> dict[int, np.ndarray]:
     """The codes of files, [D] or [V,D], by their numbers; without those that do not decode."""
     if not files:
         return {}
     return {
         int(name): codes if views > 1 else codes[0]
-        for names, images in as_inputs(run, [(str(number), path) for number, path in files])
-        for name, codes in zip(names, codes_of_views(run.encode, images, views, 1 / SHARE), strict=True)
+        for names, images in read_inputs(run, [(str(number), path) for number, path in files])
+        for name, codes in zip(names, encode_views(run.encode, images, views, 1 / CROP_SHARE), strict=True)
     }
 
 
-def _stored(fingerprints: Fingerprints, row: int, views: int) -> np.ndarray:
-    code = fingerprints.main[row]
+def _stored_code(fingerprints: Fingerprints, row: int, views: int) -> np.ndarray:
+    code = fingerprints.whole_codes[row]
     return code if views == 1 else np.repeat(code[None], views, 0)
 
 
-def _within(path: Path, root: str) -> str:
+def _name_in_collection(path: Path, root: str) -> str:
     """The path's name relative to the collection's folder; empty if it is not in it."""
     if not root:
         return ""

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aerun.use.words import counted
+from aerun.use.words import plural
 
 if TYPE_CHECKING:
     from aerun.use.collection.fingerprints import Fingerprints
-    from aerun.use.search.index import Neighbours
     from aerun.use.search.queries import Query
+    from aerun.use.search.vector_index import Neighbors
 
-SHOWN = 50  # pairs in the table
+MAX_PAIRS_LISTED = 50  # pairs in the table
 
 
-def plain(fingerprints: Fingerprints, wanted: list[Query], found: Neighbours) -> list[dict[str, Any]]:
+def neighbors_as_json(fingerprints: Fingerprints, wanted: list[Query], found: Neighbors) -> list[dict[str, Any]]:
     """For each query its neighbours: files, distances and, where there are any, labels."""
     result = []
     for query, rows, distances in zip(wanted, found.rows.tolist(), found.distances.tolist(), strict=True):
         neighbours = [
-            {"file": fingerprints.names[row], "distance": distance} | _labelled(fingerprints, row)
+            {"file": fingerprints.names[row], "distance": distance} | _label_entry(fingerprints, row)
             for row, distance in zip(rows, distances, strict=True)
         ]
         result.append({"query": query.name, "in_collection": query.row >= 0, "neighbours": neighbours})
     return result
 
 
-def _labelled(fingerprints: Fingerprints, row: int) -> dict[str, str]:
+def _label_entry(fingerprints: Fingerprints, row: int) -> dict[str, str]:
     label = fingerprints.label(row)
     return {"label": label} if label else {}
 
 
-def text(answer: dict[str, Any], k: int) -> str:
+def format_answer(answer: dict[str, Any], k: int) -> str:
     """What was found, as a table."""
     lines = list[str]()
     measure = answer.get("neighbours_by", answer["metric"])
@@ -49,10 +49,10 @@ def text(answer: dict[str, Any], k: int) -> str:
     if "duplicates" in answer:
         pairs = answer["duplicates"]
         lines.append(
-            f"{counted(len(pairs), 'pair')} within {answer['metric']} distance {answer['threshold']:.3g}, "
-            f"{counted(sum(map(len, answer['groups'])), 'picture')} in {counted(len(answer['groups']), 'group')}"
+            f"{plural(len(pairs), 'pair')} within {answer['metric']} distance {answer['threshold']:.3g}, "
+            f"{plural(sum(map(len, answer['groups'])), 'picture')} in {plural(len(answer['groups']), 'group')}"
         )
-        lines += [f"  {pair['distance']:>10.5f}  {'  '.join(pair['files'])}" for pair in pairs[:SHOWN]]
-        if len(pairs) > SHOWN:
-            lines.append(f"  and {len(pairs) - SHOWN:,} more: --json lists all, and the groups")
+        lines += [f"  {pair['distance']:>10.5f}  {'  '.join(pair['files'])}" for pair in pairs[:MAX_PAIRS_LISTED]]
+        if len(pairs) > MAX_PAIRS_LISTED:
+            lines.append(f"  and {len(pairs) - MAX_PAIRS_LISTED:,} more: --json lists all, and the groups")
     return "\n".join(lines)

@@ -13,17 +13,17 @@ import numpy as np
 from aerun.base.progress_bar import counting
 from aerun.errors import DataError
 from aerun.use.collection.fingerprints import Fingerprints
-from aerun.use.pictures import as_inputs, find, folder_inputs
+from aerun.use.image_files import find_images, read_folder_inputs, read_inputs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from aerun.dataset.data import Split
-    from aerun.use.opened import Opened, Run
+    from aerun.use.opened_run import OpenedRun, Run
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
-CHUNK = 1024
+IMAGES_PER_CHUNK = 1024
 
 
 def embed(run: Run, pictures: str | os.PathLike[str] | Tensor, *, views: int = 1) -> Fingerprints:
@@ -33,22 +33,25 @@ def embed(run: Run, pictures: str | os.PathLike[str] | Tensor, *, views: int = 1
     labels. ``views`` > 1: codes of so many crops beside that of the whole picture (see ``crops``). DataError for a run
     that takes no pictures, where there are none, and for images of another shape than the run's or not finite.
     """
-    from aerun.use.opened import opened
+    from aerun.use.opened_run import as_opened
 
-    run = opened(run)
+    run = as_opened(run)
     run.decoder()  # refuses what takes no pictures
     if isinstance(pictures, str | os.PathLike):
         root = Path(pictures).expanduser()
-        found = find(root)
-        inputs = folder_inputs(run, root) if root.is_dir() else as_inputs(run, found)
-        names, codes = _encoded(run, inputs, len(found), views)
-        labels, classes = top_folders(names)
+        found = find_images(root)
+        inputs = read_folder_inputs(run, root) if root.is_dir() else read_inputs(run, found)
+        names, codes = _encode_chunks(run, inputs, len(found), views)
+        labels, classes = labels_from_folders(names)
         place = {"root": str((root if root.is_dir() else root.parent).resolve())}
-        return _made(run, names, codes, labels, classes, **place)
-    run.checked(pictures)
+        return _make_fingerprints(run, names, codes, labels, classes, **place)
+    run.check_images(pictures)
     numbers = [f"{index:06d}" for index in range(len(pictures))]
-    chunks = ((numbers[i : i + CHUNK], pictures[i : i + CHUNK]) for i in range(0, len(pictures), CHUNK))
-    return _made(run, *_encoded(run, chunks, len(pictures), views), None, [])
+    chunks = (
+        (numbers[i : i + IMAGES_PER_CHUNK], pictures[i : i + IMAGES_PER_CHUNK])
+        for i in range(0, len(pictures), IMAGES_PER_CHUNK)
+    )
+    return _make_fingerprints(run, *_encode_chunks(run, chunks, len(pictures), views), None, [])
 
 
 def embed_split(run: Run, part: Part = "test", *, views: int = 1) -> Fingerprints:
@@ -56,21 +59,24 @@ def embed_split(run: Run, part: Part = "test", *, views: int = 1) -> Fingerprint
 
     DataError if the data are not there, or have no such part.
     """
-    from aerun.use.opened import opened
+    from aerun.use.opened_run import as_opened
 
-    run = opened(run)
+    run = as_opened(run)
     run.decoder()
-    split, classes = own_data(run, part)
+    split, classes = load_split(run, part)
     total = len(split)
     chunks = (
-        ([f"{part}/{row:06d}" for row in range(i, min(i + CHUNK, total))], split.inputs[i : i + CHUNK])
-        for i in range(0, total, CHUNK)
+        (
+            [f"{part}/{row:06d}" for row in range(i, min(i + IMAGES_PER_CHUNK, total))],
+            split.inputs[i : i + IMAGES_PER_CHUNK],
+        )
+        for i in range(0, total, IMAGES_PER_CHUNK)
     )
     labels = None if split.labels is None else split.labels.cpu().numpy()
-    return _made(run, *_encoded(run, chunks, total, views), labels, classes, split=part)
+    return _make_fingerprints(run, *_encode_chunks(run, chunks, total, views), labels, classes, split=part)
 
 
-def own_data(run: Opened, part: Part) -> tuple[Split, list[str]]:
+def load_split(run: OpenedRun, part: Part) -> tuple[Split, list[str]]:
     """A part of the data that the run was trained with, and the names of its classes, if it has any.
 
     DataError if they are not there, or have changed since.
@@ -86,7 +92,7 @@ def own_data(run: Opened, part: Part) -> tuple[Split, list[str]]:
     return split, run.data.classes or []
 
 
-def top_folders(names: Sequence[str]) -> tuple[np.ndarray | None, list[str]]:
+def labels_from_folders(names: Sequence[str]) -> tuple[np.ndarray | None, list[str]]:
     """The top-level folders as labels, if every picture is in one; else none."""
     if not all("/" in name for name in names):
         return None, []
@@ -96,16 +102,16 @@ def top_folders(names: Sequence[str]) -> tuple[np.ndarray | None, list[str]]:
     return np.array([number[top] for top in tops], np.int64), classes
 
 
-def _encoded(
-    run: Opened, chunks: Iterator[tuple[list[str], Tensor]], total: int, views: int
+def _encode_chunks(
+    run: OpenedRun, chunks: Iterator[tuple[list[str], Tensor]], total: int, views: int
 ) -> tuple[list[str], np.ndarray]:
     """Names [N] and codes [N,D], or [N,V,D]."""
-    from aerun.use.collection.views import codes_of_views
+    from aerun.use.collection.views import encode_views
 
     names, codes = list[str](), list[np.ndarray]()
     with counting("codes", total) as bar:
         for part, images in chunks:
-            coded = codes_of_views(run.encode, images, views)
+            coded = encode_views(run.encode, images, views)
             codes.append(coded[:, 0] if views == 1 else coded)
             names += part
             bar.update(len(part))
@@ -114,8 +120,8 @@ def _encoded(
     return names, np.concatenate(codes)
 
 
-def _made(
-    run: Opened,
+def _make_fingerprints(
+    run: OpenedRun,
     names: list[str],
     codes: np.ndarray,
     labels: np.ndarray | None,

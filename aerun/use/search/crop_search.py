@@ -15,87 +15,87 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aerun.use.collection.fingerprints import Fingerprints
-from aerun.use.collection.thumbnails import inputs_of
-from aerun.use.collection.views import MOST, codes_of_views, each_cropped
-from aerun.use.pictures import as_inputs
-from aerun.use.search.index import Index, Metric, Neighbours, open_index
+from aerun.use.collection.thumbnails import read_rows
+from aerun.use.collection.views import MAX_VIEWS, crop_each, encode_views
+from aerun.use.image_files import read_inputs
 from aerun.use.search.queries import Query
+from aerun.use.search.vector_index import ExactIndex, Metric, Neighbors, open_index
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from aerun.use.opened import Opened
+    from aerun.use.opened_run import OpenedRun
 
-AMONG = 50  # candidates
+CANDIDATES = 50  # candidates
 # Shares of the sides that may be left, and at how many places either way: steps of about a fortieth of the picture.
-SHARES = {0.95: 3, 0.9: 5, 0.8: 7}
-GONE = 1.0  # what cannot be compared is as far as pictures can be
-TOGETHER = 16  # queries whose candidates are in memory at once
+POSITIONS_PER_SHARE = {0.95: 3, 0.9: 5, 0.8: 7}
+MISSING_DISTANCE = 1.0  # what cannot be compared is as far as pictures can be
+QUERIES_PER_CHUNK = 16  # queries whose candidates are in memory at once
 CROPS = [
     (share, (i / (steps - 1), j / (steps - 1)))
-    for share, steps in SHARES.items()
+    for share, steps in POSITIONS_PER_SHARE.items()
     for i in range(steps)
     for j in range(steps)
 ]
-HALVED = 16  # pixels of the shorter side from which on crops are first compared at half the size
+HALVED_FROM_PIXELS = 16  # pixels of the shorter side from which on crops are first compared at half the size
 
 
 def search_cropped(
-    run: Opened | str | os.PathLike[str],
+    run: OpenedRun | str | os.PathLike[str],
     fingerprints: Fingerprints,
     images: Tensor,
     k: int = 12,
     *,
     metric: Metric = "euclidean",
-    views: int = MOST,
-    index: Index | None = None,
+    views: int = MAX_VIEWS,
+    index: ExactIndex | None = None,
     excluded: Sequence[Sequence[int]] | None = None,
-) -> Neighbours:
+) -> Neighbors:
     """The ``k`` pictures from which each of ``images`` [Q,C,H,W], as the run takes them, has most likely been cropped.
 
     Of the 50 nearest codes, or ``k`` if that is more, those are nearest whose pixels are: see ``pixel_distances``.
     Their pictures must still be there; one that is gone comes last, at distance 1. DataError if all are,
     nothing tells where they are, or the codes are of another run.
     """
-    from aerun.use.opened import opened
+    from aerun.use.opened_run import as_opened
 
-    run = opened(run)
-    fingerprints.refuse_other(run)
+    run = as_opened(run)
+    fingerprints.require_same_run(run)
     index = index or open_index(fingerprints, metric)
-    codes = codes_with_margins(run.encode, images, views)
-    near = index.query(codes if views > 1 else codes[:, 0], max(k, AMONG), excluded).rows
-    return reordered(lambda rows: inputs_of(run, fingerprints, rows), images, near, k)
+    codes = encode_with_margins(run.encode, images, views)
+    near = index.query(codes if views > 1 else codes[:, 0], max(k, CANDIDATES), excluded).rows
+    return rank_by_pixels(lambda rows: read_rows(run, fingerprints, rows), images, near, k)
 
 
-def codes_with_margins(encode: Callable[[Tensor], Tensor], images: Tensor, views: int = MOST) -> np.ndarray:
+def encode_with_margins(encode: Callable[[Tensor], Tensor], images: Tensor, views: int = MAX_VIEWS) -> np.ndarray:
     """The codes of images[N,C,H,W] as they are and with margins of each size at ``views`` - 1 places: [N,V,D]."""
-    parts = [codes_of_views(encode, images, views, 1 / share) for share in (SHARES if views > 1 else [1.0])]
+    parts = [encode_views(encode, images, views, 1 / share) for share in (POSITIONS_PER_SHARE if views > 1 else [1.0])]
     return np.concatenate([parts[0], *(part[:, 1:] for part in parts[1:])], 1)
 
 
-def reordered(
+def rank_by_pixels(
     read: Callable[[np.ndarray], tuple[np.ndarray, Tensor]], images: Tensor, near: np.ndarray, k: int
-) -> Neighbours:
+) -> Neighbors:
     """Of the rows ``near`` [Q,n] the ``k`` whose pixels are nearest to images[Q,C,H,W]; equal ones stay in order.
 
     ``read`` gives of sorted rows those that can be read, and their images.
     """
     k = min(k, near.shape[1])
     rows, distances = np.empty((len(near), k), np.int64), np.empty((len(near), k))
-    for start in range(0, len(near), TOGETHER):
-        found, pictures = read(np.unique(near[start : start + TOGETHER]))
+    for start in range(0, len(near), QUERIES_PER_CHUNK):
+        found, pictures = read(np.unique(near[start : start + QUERIES_PER_CHUNK]))
         place = {row: number for number, row in enumerate(found.tolist())}
         for number, (candidates, image) in enumerate(
-            zip(near[start : start + TOGETHER], images[start : start + TOGETHER], strict=True), start
+            zip(near[start : start + QUERIES_PER_CHUNK], images[start : start + QUERIES_PER_CHUNK], strict=True), start
         ):
             there = np.array([row in place for row in candidates.tolist()], bool)
-            apart = np.full(len(candidates), GONE)
+            apart = np.full(len(candidates), MISSING_DISTANCE)
             if there.any():
                 numbers = [place[row] for row in candidates[there].tolist()]
                 apart[there] = pixel_distances(image, pictures[numbers])
             order = np.argsort(apart, kind="stable")[:k]
             rows[number], distances[number] = candidates[order], apart[order]
-    return Neighbours(rows, distances)
+    return Neighbors(rows, distances)
 
 
 def pixel_distances(image: Tensor, pictures: Tensor) -> np.ndarray:
@@ -107,24 +107,26 @@ def pixel_distances(image: Tensor, pictures: Tensor) -> np.ndarray:
     import torch
     from torch.nn.functional import avg_pool2d
 
-    shown, wanted = _values(pictures), _values(image)
-    small, goal = (avg_pool2d(x, 2) if min(x.shape[-2:]) >= HALVED else x for x in (shown, wanted))
-    views = chain([small], (each_cropped(small, [part] * len(small)) for part in CROPS))  # one at a time in memory
-    best = torch.stack([_differences(view, goal) for view in views]).argmin(0).tolist()
-    whole = _differences(shown, wanted)
-    part = _differences(each_cropped(shown, [CROPS[max(0, number - 1)] for number in best]), wanted)
+    shown, wanted = _as_float(pictures), _as_float(image)
+    small, goal = (avg_pool2d(x, 2) if min(x.shape[-2:]) >= HALVED_FROM_PIXELS else x for x in (shown, wanted))
+    views = chain([small], (crop_each(small, [part] * len(small)) for part in CROPS))  # one at a time in memory
+    best = torch.stack([_mean_squares(view, goal) for view in views]).argmin(0).tolist()
+    whole = _mean_squares(shown, wanted)
+    part = _mean_squares(crop_each(shown, [CROPS[max(0, number - 1)] for number in best]), wanted)
     return np.asarray(torch.where(torch.tensor(best) == 0, whole, part).sqrt().numpy())
 
 
-def _differences(images: Tensor, wanted: Tensor) -> Tensor:
+def _mean_squares(images: Tensor, wanted: Tensor) -> Tensor:
     return (images - wanted).square().double().mean((1, 2, 3))
 
 
-def _values(images: Tensor) -> Tensor:
+def _as_float(images: Tensor) -> Tensor:
     return images.float() if images.dtype.is_floating_point else images.float() / 255
 
 
-def query_images(run: Opened, fingerprints: Fingerprints, queries: Sequence[Query]) -> tuple[list[Query], Tensor]:
+def read_query_images(
+    run: OpenedRun, fingerprints: Fingerprints, queries: Sequence[Query]
+) -> tuple[list[Query], Tensor]:
     """Those of the queries whose pictures can be read, and these as the run takes them [n,C,H,W].
 
     Others are named in a warning. DataError if none can be read.
@@ -135,10 +137,10 @@ def query_images(run: Opened, fingerprints: Fingerprints, queries: Sequence[Quer
     inside = {query.row for query in queries if query.path is None}
     images: dict[int, Tensor] = {}
     if files:
-        for names, chunk in as_inputs(run, [(name, Path(path)) for name, path in files]):
+        for names, chunk in read_inputs(run, [(name, Path(path)) for name, path in files]):
             images |= dict(zip(map(int, names), chunk, strict=True))
     if inside:
-        rows, chunk = inputs_of(run, fingerprints, np.array(sorted(inside)))
+        rows, chunk = read_rows(run, fingerprints, np.array(sorted(inside)))
         known = dict(zip(rows.tolist(), chunk, strict=True))
         images |= {n: known[query.row] for n, query in enumerate(queries) if query.path is None and query.row in known}
     numbers = sorted(images)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 RUN, INPUT = "the run", "input as it is"
-EXTRA = "--clean needs scikit-image: pip install 'aerun[denoise]'"
+MISSING_SKIMAGE = "--clean needs scikit-image: pip install 'aerun[denoise]'"
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,15 @@ class Scores:
 
     def best(self, way: str) -> tuple[str, dict[str, Score]]:
         """The setting of the highest mean PSNR over all pictures, and what it reached on each."""
-        return max(self.of[way].items(), key=lambda item: mean(score.psnr for score in item[1].values()))
+        return max(self.of[way].items(), key=lambda item: finite_mean(score.psnr for score in item[1].values()))
 
     def means(self, way: str) -> Score:
         """Over the pictures, by the best setting."""
         found = self.best(way)[1].values()
-        return Score(mean(score.psnr for score in found), mean(score.ssim for score in found))
+        return Score(
+            finite_mean(score.psnr for score in found),
+            finite_mean(score.ssim for score in found),
+        )
 
     def verdict(self) -> str:
         """In words, whether the run is worth its trouble."""
@@ -82,22 +85,22 @@ class Scores:
         found: dict[str, Any] = {}
         for way in self.of:
             setting, scores = self.best(way)
-            pictures = {name: _numbers(score) for name, score in scores.items()}
-            found[way] = {"setting": setting, **_numbers(self.means(way)), "pictures": pictures}
+            pictures = {name: _json_numbers(score) for name, score in scores.items()}
+            found[way] = {"setting": setting, **_json_numbers(self.means(way)), "pictures": pictures}
         return {"means": found, "verdict": self.verdict()}
 
 
-def _numbers(score: Score) -> dict[str, float | None]:
+def _json_numbers(score: Score) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in vars(score).items()}
 
 
-def mean(values: Any) -> float:
+def finite_mean(values: Any) -> float:
     """Of those that are numbers; NaN of none."""
     numbers = [value for value in values if not math.isnan(value)]
     return statistics.fmean(numbers) if numbers else math.nan
 
 
-def score(image: np.ndarray, clean: np.ndarray) -> Score:
+def score_image(image: np.ndarray, clean: np.ndarray) -> Score:
     """Of [C,H,W] in [0,1]. SSIM as Wang et al. 2004 have it: a Gaussian window of deviation 1.5, 11 pixels wide."""
     import numpy as np
     from skimage.metrics import structural_similarity
@@ -111,15 +114,15 @@ def score(image: np.ndarray, clean: np.ndarray) -> Score:
     return Score(psnr, float(found))
 
 
-def need_filters() -> None:
+def require_skimage() -> None:
     """ConfigError where what the filters come from is not installed."""
     from importlib.util import find_spec
 
     if find_spec("skimage") is None:
-        raise ConfigError(EXTRA)
+        raise ConfigError(MISSING_SKIMAGE)
 
 
-def filters() -> dict[str, dict[str, Callable[[np.ndarray], np.ndarray]]]:
+def make_filters() -> dict[str, dict[str, Callable[[np.ndarray], np.ndarray]]]:
     """Filters of [C,H,W] in [0,1], by name and setting: a small grid of each, of which the best counts."""
     import numpy as np
     from scipy.ndimage import median_filter
@@ -152,18 +155,18 @@ def filters() -> dict[str, dict[str, Callable[[np.ndarray], np.ndarray]]]:
     }
 
 
-def add_all(
+def score_all(
     scores: Scores, name: str, dirty: np.ndarray, cleaned: np.ndarray, clean: np.ndarray, ways: Mapping[str, Any]
 ) -> None:
     """What the run, the filters ``ways`` and doing nothing reach on one picture, all [C,H,W] in [0,1]."""
-    scores.add(RUN, "", name, score(cleaned, clean))
-    scores.add(INPUT, "", name, score(dirty, clean))
+    scores.add(RUN, "", name, score_image(cleaned, clean))
+    scores.add(INPUT, "", name, score_image(dirty, clean))
     for way, settings in ways.items():
         for setting, function in settings.items():
-            scores.add(way, setting, name, score(function(dirty).clip(0, 1), clean))
+            scores.add(way, setting, name, score_image(function(dirty).clip(0, 1), clean))
 
 
-def same_channels(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+def match_channels(images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """[C,H,W] of one channel or three, all of three where one is."""
     import numpy as np
 

@@ -19,10 +19,10 @@ from aerun.errors import DataError
 from aerun.runs.folder import CONFIG, ENVIRONMENT, OVERRIDES, SUMMARY, WEIGHTS
 from aerun.training.checkpoint import save
 from aerun.training.progress import Progress
-from aerun.use.export.formats import CARD, HEAD
-from aerun.use.opened import Opened
+from aerun.use.export.export_formats import CARD_FILE, CARD_HEAD
+from aerun.use.opened_run import OpenedRun
 
-LOADING = {
+USAGE = {
     "safetensors": (
         "import aerun\n\n"
         'model = aerun.load("FOLDER")  # this folder\n'
@@ -37,14 +37,14 @@ LOADING = {
 }
 
 
-def write_run(opened: Opened, folder: Path) -> None:
+def write_run(opened: OpenedRun, folder: Path) -> None:
     """Weights, configuration, shapes and numbers of a run, as ``aerun.load`` and other tools read them."""
     config = without_paths({**opened.config, "resume": None, "init_from": None})
     save(folder / WEIGHTS, opened.autoencoder, None, Progress())
     write_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
     told = {"overrides": [], "choices": without_paths(opened.choices)}
     write_text(folder / OVERRIDES, yaml.safe_dump(told, sort_keys=False))
-    write_text(folder / ENVIRONMENT, json.dumps(_environment(opened), indent=2) + "\n")
+    write_text(folder / ENVIRONMENT, json.dumps(_public_environment(opened), indent=2) + "\n")
     if opened.summary is not None:
         summary = {key: value for key, value in opened.summary.items() if key != "unanswered"}
         write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
@@ -63,7 +63,7 @@ def without_paths(value: Any) -> Any:
     return PureWindowsPath(value).name if PureWindowsPath(value).is_absolute() else value
 
 
-def _environment(opened: Opened) -> dict[str, Any]:
+def _public_environment(opened: OpenedRun) -> dict[str, Any]:
     """Of what a run notes of its surroundings: versions, and the data's shapes, counts and checksum."""
     path = opened.folder / ENVIRONMENT
     try:
@@ -75,47 +75,53 @@ def _environment(opened: Opened) -> dict[str, Any]:
     return {"versions": noted.get("versions", {}), "dataset": dataset}
 
 
-def write_card(opened: Opened, folder: Path, differences: Mapping[str, float]) -> None:
+def write_card(opened: OpenedRun, folder: Path, differences: Mapping[str, float]) -> None:
     """README.md: what the model is, what it learned from, how good it is, how to load it, and its limits."""
-    sections = [_head(opened), _data(opened), _numbers(opened), _loading(opened, folder, differences), _limits(opened)]
-    write_text(folder / CARD, "\n\n".join(sections) + "\n")
+    sections = [
+        _head_section(opened),
+        _data_section(opened),
+        _numbers_section(opened),
+        _usage_section(opened, folder, differences),
+        _limits_section(opened),
+    ]
+    write_text(folder / CARD_FILE, "\n\n".join(sections) + "\n")
 
 
-def _head(opened: Opened) -> str:
+def _head_section(opened: OpenedRun) -> str:
     autoencoder, config = opened.autoencoder, opened.config
     parameters = sum(parameter.numel() for parameter in autoencoder.parameters())
-    model = _option(opened, "model")
+    model = _option_name(opened, "model")
     others = ("sparsity", "latent", "noise", "loss", "optimizer")
-    told = ", ".join(f"{group} {_option(opened, group)}{_keys(opened, group)}" for group in others)
+    told = ", ".join(f"{group} {_option_name(opened, group)}{_format_keys(opened, group)}" for group in others)
     lines = [
-        f"{HEAD}tags: [autoencoder, pytorch]\n---\n",
-        f"# {model}, code of {shape(autoencoder.code_shape)}\n",
+        f"{CARD_HEAD}tags: [autoencoder, pytorch]\n---\n",
+        f"# {model}, code of {format_shape(autoencoder.code_shape)}\n",
         f"An autoencoder of {parameters:,} parameters, trained with aerun: model {model}, {told}; "
         f"seed {config.get('seed')}.\n",
-        f"- encoder: {layers(autoencoder.encoder)}\n- decoder: {layers(autoencoder.decoder)}",
+        f"- encoder: {format_layers(autoencoder.encoder)}\n- decoder: {format_layers(autoencoder.decoder)}",
     ]
     return "\n".join(lines)
 
 
-def _option(opened: Opened, group: str) -> str:
+def _option_name(opened: OpenedRun, group: str) -> str:
     """An option's name, or its class where that is not known."""
     known = opened.choices.get(group)
     return known or str(opened.config[group].get("_target_", "")).rpartition(".")[2]
 
 
-def _keys(opened: Opened, group: str) -> str:
+def _format_keys(opened: OpenedRun, group: str) -> str:
     """What an option was told, in brackets."""
     keys = {key: value for key, value in opened.config[group].items() if key != "_target_"}
     told = ", ".join(f"{key}={value}" for key, value in keys.items() if isinstance(value, int | float | str))
     return f" ({told})" if told else ""
 
 
-def shape(sizes: tuple[int, ...]) -> str:
+def format_shape(sizes: tuple[int, ...]) -> str:
     """``64x3x3``."""
     return "x".join(map(str, sizes))
 
 
-def layers(module: nn.Module) -> str:
+def format_layers(module: nn.Module) -> str:
     """A net in a line: its layers in order."""
     told = []
     for layer in (leaf for leaf in module.modules() if not any(leaf.children())):
@@ -125,24 +131,24 @@ def layers(module: nn.Module) -> str:
         if None not in sizes:
             name += f" {sizes[0]}-{sizes[1]}"
         elif None not in channels:
-            kernel = shape(getattr(layer, "kernel_size", ()))
+            kernel = format_shape(getattr(layer, "kernel_size", ()))
             name += f" {channels[0]}-{channels[1]} {kernel}"
         told.append(name)
     return ", ".join(told) or "nothing"
 
 
-def _data(opened: Opened) -> str:
-    data = _environment(opened)["dataset"]
+def _data_section(opened: OpenedRun) -> str:
+    data = _public_environment(opened)["dataset"]
     counts = ", ".join(f"{count:,} {part}" for part, count in data.get("images", {}).items() if count)
-    text = f"## Data\n\n{_option(opened, 'dataset')}: {shape(tuple(data['input_shape']))}, {counts}."
+    text = f"## Data\n\n{_option_name(opened, 'dataset')}: {format_shape(tuple(data['input_shape']))}, {counts}."
     return f"{text} Checksum `{data.get('checksum')}`."
 
 
-def _numbers(opened: Opened) -> str:
+def _numbers_section(opened: OpenedRun) -> str:
     summary = opened.summary
     if summary is None:
         return "## Numbers\n\nThe run has no summary: nothing was measured on test data."
-    noisy = _option(opened, "noise") not in ("none", "NoNoise")
+    noisy = _option_name(opened, "noise") not in ("none", "NoNoise")
     how = ", its inputs corrupted as in training" if noisy else ""
     rows = ["## Numbers\n", f"On the test part, which training never saw{how}:\n"]
     rows += ["| | MSE per value | PSNR (dB) |", "|---|---:|---:|"]
@@ -162,7 +168,7 @@ def _numbers(opened: Opened) -> str:
     return "\n".join(rows)
 
 
-def _loading(opened: Opened, folder: Path, differences: Mapping[str, float]) -> str:
+def _usage_section(opened: OpenedRun, folder: Path, differences: Mapping[str, float]) -> str:
     unit = "in [0,1]" if opened.is_image else "in the units of the data"
     given = f"[N,{','.join(map(str, opened.shape))}], float32, {unit}"
     there = {
@@ -172,15 +178,15 @@ def _loading(opened: Opened, folder: Path, differences: Mapping[str, float]) -> 
     }
     parts = ["## Use\n"]
     for name in (name for name, is_there in there.items() if is_there):
-        parts.append(f"```python\n{LOADING[name].format(input=given)}\n```\n")
+        parts.append(f"```python\n{USAGE[name].format(input=given)}\n```\n")
     if differences:
         parts += ["| file | largest difference from PyTorch, of the largest output |", "|---|---:|"]
         parts += [f"| `{name}` | {value:.1e} |" for name, value in differences.items()]
     return "\n".join(parts).rstrip()
 
 
-def _limits(opened: Opened) -> str:
-    fixed = shape(opened.shape)
+def _limits_section(opened: OpenedRun) -> str:
+    fixed = format_shape(opened.shape)
     lines = [
         f"- Inputs have the shape {fixed}, no other; images of another kind than the data above come out worse.",
         "- Numbers hold for the test part of the same data set.",

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from aerun.base.progress_bar import counting
 from aerun.errors import DataError
-from aerun.use.opened import Opened, Run
-from aerun.use.opened import opened as opened_run
+from aerun.use.opened_run import OpenedRun, Run
+from aerun.use.opened_run import as_opened as opened_run
 
-TILES = 256  # held at once: whole blocks of the run's
+TILES_PER_BATCH = 256  # held at once: whole blocks of the run's
 
 
 @overload
@@ -32,7 +32,7 @@ def denoise(run: Run, images: Tensor | np.ndarray) -> Tensor | np.ndarray:
     DataError for a run of vectors, and for channels that do not fit.
     """
     opened = opened_run(run)
-    check_run(opened)
+    check_denoiser(opened)
     given = torch.as_tensor(images)
     values = given.float() / 255 if given.dtype == torch.uint8 else given.float()
     if not 2 <= values.dim() <= 4:
@@ -40,16 +40,16 @@ def denoise(run: Run, images: Tensor | np.ndarray) -> Tensor | np.ndarray:
     batch = values.reshape(-1, *((1, 1, *values.shape)[-3:]))
     takes, has = opened.shape[0], batch.shape[1]
     if takes == has or takes == 1:
-        cleaned = torch.cat([_by_tiles(opened, part) for part in batch.split(takes, 1)], 1)
+        cleaned = torch.cat([_denoise_tiles(opened, part) for part in batch.split(takes, 1)], 1)
     elif has == 1:
-        cleaned = _by_tiles(opened, batch.expand(-1, takes, -1, -1)).mean(1, keepdim=True)
+        cleaned = _denoise_tiles(opened, batch.expand(-1, takes, -1, -1)).mean(1, keepdim=True)
     else:
         raise DataError(f"{opened.folder}: takes images of {takes} channels, or of 1, these have {has}")
     cleaned = cleaned.clamp(0, 1).reshape(values.shape)
     return cleaned.numpy() if isinstance(images, np.ndarray) else cleaned
 
 
-def check_run(run: Opened) -> None:
+def check_denoiser(run: OpenedRun) -> None:
     """DataError for a run whose outputs are not images like its inputs."""
     shapes = run.autoencoder.input_shape, run.autoencoder.output_shape
     if not run.is_image:
@@ -60,21 +60,21 @@ def check_run(run: Opened) -> None:
         raise DataError(f"{run.folder}: leads from {words}, a denoiser's outputs are of its inputs' shape")
 
 
-def _by_tiles(run: Opened, images: Tensor) -> Tensor:
+def _denoise_tiles(run: OpenedRun, images: Tensor) -> Tensor:
     """images[N,C,H,W] of the run's channels, through it."""
     _, *tile = run.shape
     height, width = images.shape[2:]
-    padded = _continued(images, tile)
-    starts = [_starts(size, side) for size, side in zip(padded.shape[2:], tile, strict=True)]
+    padded = _pad_to_tile(images, tile)
+    starts = [_tile_starts(size, side) for size, side in zip(padded.shape[2:], tile, strict=True)]
     places = [(n, y, x) for n in range(len(images)) for y in starts[0] for x in starts[1]]
-    window = _window(tile[0])[:, None] * _window(tile[1])
+    window = _blend_window(tile[0])[:, None] * _blend_window(tile[1])
     total, weight = torch.zeros(padded.shape), torch.zeros(padded.shape[2:])
     for y in starts[0]:
         for x in starts[1]:
             weight[y : y + tile[0], x : x + tile[1]] += window
     with counting("tiles", len(places)) as bar:
-        for first in range(0, len(places), TILES):
-            part = places[first : first + TILES]
+        for first in range(0, len(places), TILES_PER_BATCH):
+            part = places[first : first + TILES_PER_BATCH]
             tiles = torch.stack([padded[n, :, y : y + tile[0], x : x + tile[1]] for n, y, x in part])
             for (n, y, x), cleaned in zip(part, run.reconstruct(tiles) * window, strict=True):
                 total[n, :, y : y + tile[0], x : x + tile[1]] += cleaned
@@ -82,7 +82,7 @@ def _by_tiles(run: Opened, images: Tensor) -> Tensor:
     return (total / weight)[..., :height, :width]
 
 
-def _continued(images: Tensor, least: list[int]) -> Tensor:
+def _pad_to_tile(images: Tensor, least: list[int]) -> Tensor:
     """images[N,C,H,W], reflected below and at the right until they are as large as a tile."""
     more = [max(0, side - size) for size, side in zip(images.shape[2:], least, strict=True)]
     if not any(more):
@@ -91,11 +91,11 @@ def _continued(images: Tensor, least: list[int]) -> Tensor:
     return torch.from_numpy(np.pad(images.numpy(), ((0, 0), (0, 0), (0, more[0]), (0, more[1])), mode="reflect"))
 
 
-def _starts(size: int, side: int) -> list[int]:
+def _tile_starts(size: int, side: int) -> list[int]:
     """Where tiles begin that cover ``size``, each half of one after the last, and the last flush with the end."""
     return sorted({*range(0, size - side, max(1, side // 2)), size - side})
 
 
-def _window(side: int) -> Tensor:
+def _blend_window(side: int) -> Tensor:
     """Weights [side], a squared sine: those of tiles that overlap by half of an even side add up to 1."""
     return ((torch.arange(side, dtype=torch.float64) + 0.5) * math.pi / side).sin().square().float()

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from aerun.use.opened import Opened
+    from aerun.use.opened_run import OpenedRun
 
-NAMED = 20  # pictures that cannot be decoded are named up to so many
+MAX_WARNINGS = 20  # pictures that cannot be decoded are named up to so many
 log = logging.getLogger(__name__)
 
 
-def find(place: Path) -> list[tuple[str, Path]]:
+def find_images(place: Path) -> list[tuple[str, Path]]:
     """The picture file ``place``, or those in the folder and below, sorted, each with its name relative to the folder.
 
     DataError if there is nothing, or no picture.
@@ -43,7 +43,7 @@ def find(place: Path) -> list[tuple[str, Path]]:
     return found
 
 
-def as_inputs(run: Opened, pictures: Sequence[tuple[str, Path]]) -> Iterator[tuple[list[str], Tensor]]:
+def read_inputs(run: OpenedRun, pictures: Sequence[tuple[str, Path]]) -> Iterator[tuple[list[str], Tensor]]:
     """The pictures as the run's inputs, uint8 [n,C,H,W], in chunks, with their names.
 
     Those that do not decode are named in a warning and left out. DataError if none does.
@@ -51,35 +51,35 @@ def as_inputs(run: Opened, pictures: Sequence[tuple[str, Path]]) -> Iterator[tup
     paths, bad = [path for _, path in pictures], dict[int, str]()
     start = 0
     for chunk in run.decoder().chunks(paths, bad):
-        yield from _kept(pictures, bad, start, chunk)
+        yield from _select_decoded(pictures, bad, start, chunk)
         start += len(chunk)
-    _report(paths, bad)
+    _report_undecodable(paths, bad)
 
 
-def folder_inputs(run: Opened, root: Path) -> Iterator[tuple[list[str], Tensor]]:
+def read_folder_inputs(run: OpenedRun, root: Path) -> Iterator[tuple[list[str], Tensor]]:
     """As ``as_inputs`` of all pictures in a folder and below, whose decoded pixels are kept for the next time.
 
     They are those that a run over ``dataset=image_folder`` keeps, so links out of the folder count as not decoding.
     """
-    root, pictures, bad = root.expanduser(), find(root), dict[int, str]()
+    root, pictures, bad = root.expanduser(), find_images(root), dict[int, str]()
     paths, decoder = [path for _, path in pictures], run.decoder()
     size = len(paths) * math.prod(decoder.shape)
 
     def about() -> dict[str, Any]:
-        _report(paths, bad, warn=False)
+        _report_undecodable(paths, bad, warn=False)
         return {"bad": list(bad.items())}
 
     rows = cached_rows(pictures_key(root, paths, decoder), lambda: decoder.chunks(paths, bad, root), about, size)
     if rows is None:
-        yield from as_inputs(run, pictures)
+        yield from read_inputs(run, pictures)
         return
     bad = dict(rows.about["bad"])
     for start in range(0, len(rows), rows.block):
-        yield from _kept(pictures, bad, start, rows.read(start, min(start + rows.block, len(rows))))
-    _report(paths, bad)
+        yield from _select_decoded(pictures, bad, start, rows.read(start, min(start + rows.block, len(rows))))
+    _report_undecodable(paths, bad)
 
 
-def kept_inputs(run: Opened, root: Path, names: Sequence[str]) -> tuple[list[str], Tensor] | None:
+def read_cached_inputs(run: OpenedRun, root: Path, names: Sequence[str]) -> tuple[list[str], Tensor] | None:
     """Those of ``names`` that are in the folder and decode, as inputs, if all its decoded pictures have been kept."""
     import numpy as np
     import torch
@@ -98,7 +98,7 @@ def kept_inputs(run: Opened, root: Path, names: Sequence[str]) -> tuple[list[str
     return [pictures[index][0] for index in found], torch.from_numpy(images)
 
 
-def _kept(
+def _select_decoded(
     pictures: Sequence[tuple[str, Path]], bad: dict[int, str], start: int, chunk: np.ndarray
 ) -> Iterator[tuple[list[str], Tensor]]:
     """Names and images of a chunk's pictures that have been decoded, if there are any."""
@@ -109,23 +109,23 @@ def _kept(
         yield [pictures[start + index][0] for index in kept], torch.from_numpy(chunk[kept])
 
 
-def _report(paths: list[Path], bad: dict[int, str], warn: bool = True) -> None:
+def _report_undecodable(paths: list[Path], bad: dict[int, str], warn: bool = True) -> None:
     """Name the pictures that do not decode. DataError if none does."""
     if len(bad) == len(paths):
         raise DataError(f"none of the {len(paths)} pictures can be decoded: {paths[0]}: {bad[0]}")
-    for index, reason in list(bad.items())[:NAMED] if warn else []:
+    for index, reason in list(bad.items())[:MAX_WARNINGS] if warn else []:
         log.warning("%s: cannot be decoded (%s); left out", paths[index], reason)
-    if warn and len(bad) > NAMED:
-        log.warning("%d more pictures cannot be decoded and are left out", len(bad) - NAMED)
+    if warn and len(bad) > MAX_WARNINGS:
+        log.warning("%d more pictures cannot be decoded and are left out", len(bad) - MAX_WARNINGS)
 
 
-def as_bytes(images: Tensor) -> np.ndarray:
+def to_uint8(images: Tensor) -> np.ndarray:
     """images[N,C,H,W] or [C,H,W] in [0,1] -> uint8 of the same shape, rounded; what is outside is clipped."""
     pixels: np.ndarray = (images.detach().cpu().clamp(0, 1) * 255).round().byte().numpy()
     return pixels
 
 
-def write_picture(path: Path, pixels: np.ndarray) -> None:
+def write_png(path: Path, pixels: np.ndarray) -> None:
     """uint8 [H,W,C], of one channel to four, into a PNG file, whose folder is made. StorageError if it cannot be."""
     from PIL import Image
 

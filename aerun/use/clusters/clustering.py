@@ -10,14 +10,14 @@ import numpy as np
 from aerun.base.progress_bar import counting
 from aerun.errors import ConfigError
 from aerun.use.collection.fingerprints import Fingerprints
-from aerun.use.search.index import METRICS, Metric
+from aerun.use.search.vector_index import METRICS, Metric
 
 Method = Literal["kmeans", "hdbscan"]
 METHODS: tuple[Method, ...] = get_args(Method)
-LARGE = 10_000  # codes beyond which a sample decides
-SILHOUETTE = 2_000  # codes whose silhouettes are averaged
-DIMENSIONS = 10  # that HDBSCAN sees: densities mean little in many
-COUNTS = (2, 32)  # the numbers of clusters that k-means tries, unless told
+MAX_FITTED_CODES = 10_000  # codes beyond which a sample decides
+MAX_SILHOUETTE_CODES = 2_000  # codes whose silhouettes are averaged
+HDBSCAN_DIMENSIONS = 10  # that HDBSCAN sees: densities mean little in many
+DEFAULT_COUNTS = (2, 32)  # the numbers of clusters that k-means tries, unless told
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Clusters:
     silhouettes: dict[int, float]
 
     @property
-    def beyond(self) -> int | None:
+    def local_maximum(self) -> int | None:
         """Where the fewest clusters that were tried are the best: the best local maximum of the silhouettes beyond.
 
         Silhouettes favour few clusters. None if another number is the best, or there is no such maximum.
@@ -73,14 +73,14 @@ def organise(
     size of a cluster (N / 200, at least 5). Beyond 10,000 codes a sample decides, drawn by ``seed``; silhouettes are of
     at most 2,000. ConfigError for numbers that these codes do not allow.
     """
-    codes = collection.main if isinstance(collection, Fingerprints) else collection
+    codes = collection.whole_codes if isinstance(collection, Fingerprints) else collection
     if method not in METHODS:
         raise ConfigError(f"method={method}: must be one of {', '.join(METHODS)}")
     if metric not in METRICS:
         raise ConfigError(f"metric={metric}: must be one of {', '.join(METRICS)}")
     if method == "hdbscan" and clusters is not None:
         raise ConfigError(
-            f"clusters={_written(clusters)}: hdbscan finds the number itself; leave it out, or take kmeans"
+            f"clusters={_format_counts(clusters)}: hdbscan finds the number itself; leave it out, or take kmeans"
         )
     if method == "kmeans" and smallest is not None:
         raise ConfigError(f"smallest={smallest}: is of hdbscan; leave it out, or take method=hdbscan")
@@ -91,12 +91,12 @@ def organise(
         length = np.linalg.norm(points, axis=1, keepdims=True)
         points = points / np.where(length > 0, length, 1)
     if method == "hdbscan":
-        return _by_density(points, smallest, seed)
+        return _fit_hdbscan(points, smallest, seed)
     different = len(np.unique(points, axis=0))
     if isinstance(clusters, int):
         _check_count(clusters, different)
-        return _ordered(_kmeans(points, clusters, seed), points, {})
-    least, most = clusters or COUNTS
+        return _sort_by_size(_fit_kmeans(points, clusters, seed), points, {})
+    least, most = clusters or DEFAULT_COUNTS
     if different == 1:
         raise ConfigError(
             f"all {len(points):,} pictures have the same code: there are no clusters to find; clusters=1 takes them as "
@@ -104,20 +104,20 @@ def organise(
         )
     _check_count(least, different)
     silhouettes, best = dict[int, float](), None
-    counts = candidates(least, min(most, different - 1))
+    counts = candidate_counts(least, min(most, different - 1))
     with counting("numbers of clusters", len(counts)) as bar:
         for count in counts:
-            assigned = _kmeans(points, count, seed)
+            assigned = _fit_kmeans(points, count, seed)
             silhouettes[count] = silhouette(points, assigned, seed)
             if best is None or silhouettes[count] > max(list(silhouettes.values())[:-1]):
                 best = assigned
             bar.update()
     if best is None:
         raise ConfigError(f"clusters={least}-{most}: too many for {different} different codes; name a number")
-    return _ordered(best, points, silhouettes)
+    return _sort_by_size(best, points, silhouettes)
 
 
-def candidates(least: int, most: int) -> list[int]:
+def candidate_counts(least: int, most: int) -> list[int]:
     """Numbers of clusters that are tried: all up to 10, then each a seventh larger than the one before."""
     result, count = list[int](), least
     while count <= most:
@@ -130,14 +130,14 @@ def silhouette(points: np.ndarray, assigned: np.ndarray, seed: int = 0) -> float
     """The mean over a sample of points; -1 where all of it is in one cluster."""
     from sklearn.metrics import silhouette_score
 
-    rows = np.random.default_rng(seed).permutation(len(points))[:SILHOUETTE]
+    rows = np.random.default_rng(seed).permutation(len(points))[:MAX_SILHOUETTE_CODES]
     labels = assigned[rows]
     if not 2 <= len(np.unique(labels)) < len(labels):
         return -1.0
     return float(silhouette_score(points[rows], labels))
 
 
-def agreement(assigned: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def label_agreement(assigned: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Adjusted Rand index and normalised mutual information between clusters and labels; what is in no cluster is one
     of its own, and pictures without a label (-1) do not count."""
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
@@ -149,7 +149,7 @@ def agreement(assigned: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
-def _written(clusters: int | tuple[int, int]) -> str:
+def _format_counts(clusters: int | tuple[int, int]) -> str:
     return str(clusters) if isinstance(clusters, int) else "{}-{}".format(*clusters)
 
 
@@ -158,15 +158,19 @@ def _check_count(count: int, different: int) -> None:
         raise ConfigError(f"clusters={count}: must be between 1 and {different}, the number of different codes")
 
 
-def _kmeans(points: np.ndarray, count: int, seed: int) -> np.ndarray:
+def _fit_kmeans(points: np.ndarray, count: int, seed: int) -> np.ndarray:
     from sklearn.cluster import KMeans
 
-    rows = np.random.default_rng(seed).permutation(len(points))[:LARGE] if len(points) > LARGE else slice(None)
+    rows = (
+        np.random.default_rng(seed).permutation(len(points))[:MAX_FITTED_CODES]
+        if len(points) > MAX_FITTED_CODES
+        else slice(None)
+    )
     fitted = KMeans(count, n_init=4, random_state=seed).fit(points[rows])
     return np.asarray(fitted.predict(points))
 
 
-def _by_density(points: np.ndarray, smallest: int | None, seed: int) -> Clusters:
+def _fit_hdbscan(points: np.ndarray, smallest: int | None, seed: int) -> Clusters:
     from sklearn.cluster import HDBSCAN
     from sklearn.decomposition import PCA
     from sklearn.neighbors import KNeighborsClassifier
@@ -174,18 +178,20 @@ def _by_density(points: np.ndarray, smallest: int | None, seed: int) -> Clusters
     size = min(len(points), max(5, len(points) // 200)) if smallest is None else smallest
     if not 2 <= size <= len(points):
         raise ConfigError(f"smallest={size}: must be between 2 and {len(points)}, the number of pictures")
-    dimensions = min(DIMENSIONS, *points.shape)
+    dimensions = min(HDBSCAN_DIMENSIONS, *points.shape)
     reduced = PCA(dimensions, svd_solver="full").fit_transform(points) if dimensions < points.shape[1] else points
-    if len(points) <= LARGE:
+    if len(points) <= MAX_FITTED_CODES:
         assigned = HDBSCAN(min_cluster_size=size, copy=True).fit_predict(reduced)
     else:
-        rows = np.random.default_rng(seed).permutation(len(points))[:LARGE]
-        part = HDBSCAN(min_cluster_size=max(2, size * LARGE // len(points)), copy=True).fit_predict(reduced[rows])
+        rows = np.random.default_rng(seed).permutation(len(points))[:MAX_FITTED_CODES]
+        part = HDBSCAN(min_cluster_size=max(2, size * MAX_FITTED_CODES // len(points)), copy=True).fit_predict(
+            reduced[rows]
+        )
         assigned = KNeighborsClassifier(1).fit(reduced[rows], part).predict(reduced)
-    return _ordered(assigned, points, {})
+    return _sort_by_size(assigned, points, {})
 
 
-def _ordered(assigned: np.ndarray, points: np.ndarray, silhouettes: dict[int, float]) -> Clusters:
+def _sort_by_size(assigned: np.ndarray, points: np.ndarray, silhouettes: dict[int, float]) -> Clusters:
     """Renumbered by size, with distances from the mean of each cluster."""
     numbers, sizes = np.unique(assigned[assigned >= 0], return_counts=True)
     numbers = numbers[np.argsort(-sizes, kind="stable")]
@@ -197,7 +203,7 @@ def _ordered(assigned: np.ndarray, points: np.ndarray, silhouettes: dict[int, fl
     return Clusters(new, distances, len(numbers), silhouettes)
 
 
-def table(fingerprints: Fingerprints, found: Clusters) -> list[dict[str, Any]]:
+def cluster_rows(fingerprints: Fingerprints, found: Clusters) -> list[dict[str, Any]]:
     """A row for each picture: its file, cluster and distance (None in no cluster), and its label, where there are
     labels."""
     return [

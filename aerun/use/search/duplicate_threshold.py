@@ -12,24 +12,33 @@ from PIL import Image
 
 from aerun.dataset.pictures import any_size, over_white, upright
 from aerun.use.collection.fingerprints import Fingerprints
-from aerun.use.collection.thumbnails import collection_inputs, inputs_of
-from aerun.use.pictures import as_bytes
-from aerun.use.search.index import Index, Metric, exact_distances
+from aerun.use.collection.thumbnails import read_rows, sample_inputs
+from aerun.use.image_files import to_uint8
+from aerun.use.search.vector_index import ExactIndex, Metric, exact_distances
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from aerun.use.opened import Opened
+    from aerun.use.opened_run import OpenedRun
 
-SAMPLE, SHARE, QUALITY = 256, 0.9, 75
-SAME, OTHERS = 1e-9, 10  # of a code that is there several times the tenth other may be the first that differs
-LOOKED, UNLIKE = 3, 2.0  # of different codes; a picture is another if its pixels differ by twice as much as a copy's
-FALSE = 0.02  # of the sampled pictures may have another one within the threshold
-FEW, MANY = 0.75, 0.05  # fewer copies within the threshold, or others within the wanted one, are worth a warning
+SAMPLED_PICTURES, WANTED_COPIES_SHARE, JPEG_QUALITY = 256, 0.9, 75
+SAME_CODE_DISTANCE, NEIGHBORS_FETCHED = (
+    1e-9,
+    10,
+)  # of a code that is there several times the tenth other may be the first that differs
+NEIGHBORS_COMPARED, DIFFERENT_PIXELS_FACTOR = (
+    3,
+    2.0,
+)  # of different codes; a picture is another if its pixels differ by twice as much as a copy's
+FALSE_MATCH_SHARE = 0.02  # of the sampled pictures may have another one within the threshold
+MIN_COPIES_SHARE, MAX_OTHERS_SHARE = (
+    0.75,
+    0.05,
+)  # fewer copies within the threshold, or others within the wanted one, are worth a warning
 
 
 @dataclass(frozen=True)
-class Nearness:
+class ThresholdEstimate:
     """What is called near, and how well that tells copies from others: see ``nearness``.
 
     ``copies``: the share of copies within ``threshold``; ``wanted``: the distance within which nine of ten are, and
@@ -45,7 +54,7 @@ class Nearness:
     @property
     def warning(self) -> str:
         """A line if the codes tell copies and others poorly apart, else nothing."""
-        if self.copies >= FEW and self.others <= MANY:
+        if self.copies >= MIN_COPIES_SHARE and self.others <= MAX_OTHERS_SHARE:
             return ""
         return (
             "these codes tell copies and other pictures poorly apart: nine of ten copies are within "
@@ -55,28 +64,30 @@ class Nearness:
         )
 
 
-def nearness(run: Opened, fingerprints: Fingerprints, metric: Metric = "cosine") -> Nearness:
+def estimate_threshold(run: OpenedRun, fingerprints: Fingerprints, metric: Metric = "cosine") -> ThresholdEstimate:
     """The distance within which nine of ten pictures are from their own copy of half the size, kept as JPEG of quality
     75; over 256 of the collection. Of a run's own data, which are small already, the copy is not made smaller.
 
     It is never more than that within which one of fifty has another picture: one whose pixels differ from its own by
     more than twice as much as its copy's, or a usual copy's, do.
     """
-    originals, copies, rows = copied(run, fingerprints)
+    originals, copies, rows = make_copies(run, fingerprints)
     first, second = (run.encode(images).flatten(1).numpy() for images in (originals, copies))
     apart = exact_distances(first, second, metric)
-    own = _differences(originals, copies)
-    near = _another(run, fingerprints, metric, (rows, first, originals), UNLIKE * np.maximum(own, np.median(own)))
-    wanted = float(np.quantile(apart, SHARE))
+    own = _pixel_rms(originals, copies)
+    near = _distance_to_different_picture(
+        run, fingerprints, metric, (rows, first, originals), DIFFERENT_PIXELS_FACTOR * np.maximum(own, np.median(own))
+    )
+    wanted = float(np.quantile(apart, WANTED_COPIES_SHARE))
     # With "lower" no more than the share is within; the threshold itself is out, by the least that can be.
-    limit = float(np.quantile(near, FALSE, method="lower"))
+    limit = float(np.quantile(near, FALSE_MATCH_SHARE, method="lower"))
     threshold = wanted if wanted < limit else float(np.nextafter(limit, 0))
     within = float((apart <= threshold).mean())
-    return Nearness(max(0.0, threshold), within, wanted, float((near <= wanted).mean()), len(rows))
+    return ThresholdEstimate(max(0.0, threshold), within, wanted, float((near <= wanted).mean()), len(rows))
 
 
-def _another(
-    run: Opened,
+def _distance_to_different_picture(
+    run: OpenedRun,
     fingerprints: Fingerprints,
     metric: Metric,
     sample: tuple[np.ndarray, np.ndarray, Tensor],
@@ -87,50 +98,55 @@ def _another(
     ``sample``: rows [n], their codes and their images.
     """
     rows, codes, images = sample
-    found = Index(fingerprints.main, metric).query(codes, 1 + OTHERS, [[row] for row in rows.tolist()])
-    looked = [near[apart > SAME][:LOOKED] for near, apart in zip(found.rows, found.distances, strict=True)]
+    found = ExactIndex(fingerprints.whole_codes, metric).query(
+        codes, 1 + NEIGHBORS_FETCHED, [[row] for row in rows.tolist()]
+    )
+    looked = [
+        near[apart > SAME_CODE_DISTANCE][:NEIGHBORS_COMPARED]
+        for near, apart in zip(found.rows, found.distances, strict=True)
+    ]
     result = np.full(len(rows), np.inf)
     if not any(map(len, looked)):
         return result
-    there, pictures = inputs_of(run, fingerprints, np.unique(np.concatenate(looked)))
+    there, pictures = read_rows(run, fingerprints, np.unique(np.concatenate(looked)))
     place = {row: number for number, row in enumerate(there.tolist())}
     for number, candidates in enumerate(looked):
         for row in candidates.tolist():
             picture = place.get(row)
-            if picture is None or _differences(images[number][None], pictures[picture][None])[0] <= unlike[number]:
+            if picture is None or _pixel_rms(images[number][None], pictures[picture][None])[0] <= unlike[number]:
                 continue
             result[number] = found.distances[number][found.rows[number] == row][0]
             break
     return result
 
 
-def _differences(first: Tensor, second: Tensor) -> np.ndarray:
+def _pixel_rms(first: Tensor, second: Tensor) -> np.ndarray:
     """Roots of the mean squared differences of images[n,C,H,W], uint8 or in [0,1]."""
     values = [images.double() / (1 if images.dtype.is_floating_point else 255) for images in (first, second)]
     return np.asarray((values[0] - values[1]).square().flatten(1).mean(1).sqrt().numpy())
 
 
-def copied(run: Opened, fingerprints: Fingerprints) -> tuple[Tensor, Tensor, np.ndarray]:
+def make_copies(run: OpenedRun, fingerprints: Fingerprints) -> tuple[Tensor, Tensor, np.ndarray]:
     """Some pictures of the collection and poorer copies of them [n,C,H,W], and their rows; files that are gone are
     left out."""
     import torch
 
-    rows, images = collection_inputs(run, fingerprints, SAMPLE)
-    pixels = images.numpy() if images.dtype == torch.uint8 else as_bytes(images)
+    rows, images = sample_inputs(run, fingerprints, SAMPLED_PICTURES)
+    pixels = images.numpy() if images.dtype == torch.uint8 else to_uint8(images)
     decoder, copies = run.decoder(), list[np.ndarray]()
     for row, picture in zip(rows.tolist(), pixels, strict=True):
         if fingerprints.split:
             small = Image.fromarray(picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0))
-            copies.append(decoder.fitted(as_jpeg(small)))
+            copies.append(decoder.fitted(recompress_jpeg(small)))
         else:
             with any_size(), Image.open(Path(fingerprints.root) / fingerprints.names[row]) as opened:
                 whole = over_white(upright(opened)).convert("RGB")
-            copies.append(decoder.fitted(as_jpeg(whole.reduce(2) if min(whole.size) > 1 else whole)))
+            copies.append(decoder.fitted(recompress_jpeg(whole.reduce(2) if min(whole.size) > 1 else whole)))
     return torch.from_numpy(pixels), torch.from_numpy(np.stack(copies)), rows
 
 
-def as_jpeg(picture: Image.Image) -> Image.Image:
+def recompress_jpeg(picture: Image.Image) -> Image.Image:
     """What is left of a picture that was kept as JPEG."""
     content = io.BytesIO()
-    picture.save(content, "jpeg", quality=QUALITY)
+    picture.save(content, "jpeg", quality=JPEG_QUALITY)
     return Image.open(content)

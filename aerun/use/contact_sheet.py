@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import Image
 
-GAP, LINE = 8, 13
+GAP_PIXELS, LINE_PIXELS = 8, 13
 
 
 @dataclass(frozen=True)
@@ -25,30 +25,30 @@ class Tile:
     blank: bool = False
 
 
-def blank(caption: str = "") -> Tile:
+def blank_tile(caption: str = "") -> Tile:
     """A place where no picture is."""
     return Tile(np.full((1, 1, 1), 255, np.uint8), caption, blank=True)
 
 
-def contact_sheet(tiles: Sequence[Tile], columns: int = 8, side: int = 96, title: str = "") -> np.ndarray:
+def draw_contact_sheet(tiles: Sequence[Tile], columns: int = 8, side: int = 96, title: str = "") -> np.ndarray:
     """Pixels [H,W,3] uint8: the tiles from left to right and down, none larger than ``side``, small ones enlarged by
     whole factors. Captions are cut to the tile's width."""
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(size=10)
     lines = max((len(tile.caption.splitlines()) for tile in tiles), default=0)
-    head = LINE + GAP if title else 0
+    head = LINE_PIXELS + GAP_PIXELS if title else 0
     columns = max(1, min(columns, len(tiles)))
-    width, height = side + GAP, side + LINE * lines + GAP
+    width, height = side + GAP_PIXELS, side + LINE_PIXELS * lines + GAP_PIXELS
     rows = -(-len(tiles) // columns)
-    sheet = Image.new("RGB", (columns * width + GAP, head + rows * height + GAP), "white")
+    sheet = Image.new("RGB", (columns * width + GAP_PIXELS, head + rows * height + GAP_PIXELS), "white")
     draw = ImageDraw.Draw(sheet)
     if title:
-        draw.text((GAP, GAP // 2), title, "black", font=ImageFont.load_default(size=12))
+        draw.text((GAP_PIXELS, GAP_PIXELS // 2), title, "black", font=ImageFont.load_default(size=12))
     for number, tile in enumerate(tiles):
-        left, top = GAP + number % columns * width, head + GAP + number // columns * height
+        left, top = GAP_PIXELS + number % columns * width, head + GAP_PIXELS + number // columns * height
         if not tile.blank:
-            picture = _scaled(tile.pixels, side)
+            picture = _scale_to_tile(tile.pixels, side)
             place = left + (side - picture.width) // 2, top + (side - picture.height) // 2
             sheet.paste(picture, place)
             box = (place[0] - 1, place[1] - 1, place[0] + picture.width, place[1] + picture.height)
@@ -56,11 +56,11 @@ def contact_sheet(tiles: Sequence[Tile], columns: int = 8, side: int = 96, title
         for line, text in enumerate(tile.caption.splitlines()):
             while text and draw.textlength(text, font=font) > side:
                 text = text[:-2] + "…" if len(text) > 2 else ""
-            draw.text((left, top + side + 1 + line * LINE), text, "#404040", font=font)
+            draw.text((left, top + side + 1 + line * LINE_PIXELS), text, "#404040", font=font)
     return np.asarray(sheet)
 
 
-def _scaled(pixels: np.ndarray, side: int) -> Image.Image:
+def _scale_to_tile(pixels: np.ndarray, side: int) -> Image.Image:
     from PIL import Image
 
     picture = Image.fromarray(pixels[0] if pixels.shape[0] == 1 else pixels.transpose(1, 2, 0)).convert("RGB")

@@ -10,7 +10,7 @@ from torch import Tensor
 from aerun.core.features import features
 from aerun.latent import divergences
 from aerun.protocol.likelihood import ACTIVE
-from aerun.use.opened import Opened
+from aerun.use.opened_run import OpenedRun
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,16 @@ class Units:
         return self.spread > ACTIVE
 
 
-def units(run: Opened, images: Tensor) -> Units:
+def measure_units(run: OpenedRun, images: Tensor) -> Units:
     """The statistics of each value of the code over images[N,*shape]."""
     if not run.is_gaussian:
         codes = run.encode(images).flatten(1).double()
-        spread = codes.var(0, correction=0)
-        return Units(codes.mean(0), spread.sqrt(), spread)
+        mean_variance = codes.var(0, correction=0)
+        return Units(codes.mean(0), mean_variance.sqrt(), mean_variance)
     means, log_variances = (values.flatten(1).double() for values in run.posterior(images))
-    spread = means.var(0, correction=0)
-    deviation = (spread + log_variances.exp().mean(0)).sqrt()
-    return Units(means.mean(0), deviation, spread, divergences(means, log_variances).mean(0))
+    mean_variance = means.var(0, correction=0)
+    deviation = (mean_variance + log_variances.exp().mean(0)).sqrt()
+    return Units(means.mean(0), deviation, mean_variance, divergences(means, log_variances).mean(0))
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Dictionary:
     values: Tensor
 
 
-def dictionary(run: Opened, images: Tensor, most: int = 24, top: int = 8) -> Dictionary:
+def find_dictionary(run: OpenedRun, images: Tensor, most: int = 24, top: int = 8) -> Dictionary:
     """The ``most`` used code units over images[N,*shape], and the ``top`` images that excite each most. Units that are
     not used at all are left out (if any is used).
 
@@ -79,7 +79,7 @@ def dictionary(run: Opened, images: Tensor, most: int = 24, top: int = 8) -> Dic
     weights, use = found.get("dictionary", (None, None))
     if weights is None or use is None or codes.dim() > 2 or len(weights) != codes.shape[1]:
         heights = sizes / (by_unit != 0).float().mean((0, 2)).clamp_min(1e-12)
-        weights = effects(run, heights)
+        weights = unit_effects(run, heights)
         use = sizes * weights.flatten(1).norm(dim=1) / heights.clamp_min(1e-12)
     use = use.cpu()
     numbers = use.argsort(descending=True, stable=True)[: min(most, int((use > 0).sum()) or most)]
@@ -89,7 +89,7 @@ def dictionary(run: Opened, images: Tensor, most: int = 24, top: int = 8) -> Dic
     )
 
 
-def effects(run: Opened, heights: Tensor) -> Tensor:
+def unit_effects(run: OpenedRun, heights: Tensor) -> Tensor:
     """What each unit alone, at heights[U], adds to the decoded empty code: [U,*output_shape]."""
     shape = run.autoencoder.code_shape
     alone = torch.zeros(len(heights), *shape)

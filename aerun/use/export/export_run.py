@@ -20,13 +20,13 @@ from aerun.base.progress_bar import counting
 from aerun.core.autoencoder import Autoencoder, Standardise, untie
 from aerun.errors import AerunError, DataError
 from aerun.runs.reopen import load
-from aerun.use.export.card import write_card, write_run
-from aerun.use.export.formats import FORMATS, PIECES, RESULT, SUFFIXES, check
-from aerun.use.opened import Opened, open_run
-from aerun.use.outputs import whole_folder
+from aerun.use.export.export_formats import EXPORT_FOLDER, FORMATS, PIECES, SUFFIXES, check_export
+from aerun.use.export.model_card import write_card, write_run
+from aerun.use.opened_run import OpenedRun, open_run
+from aerun.use.outputs import replacing_folder
 
-TOLERANCE = 1e-5  # of the largest output
-EXAMPLE, TRIED = 3, (1, 7)  # rows to export with (one would be taken for a constant), and to compare with
+RELATIVE_TOLERANCE = 1e-5  # of the largest output
+EXPORT_ROWS, CHECKED_ROWS = 3, (1, 7)  # rows to export with (one would be taken for a constant), and to compare with
 log = logging.getLogger(__name__)
 
 
@@ -54,13 +54,13 @@ def export(
     ``overwrite`` anything, is refused. The run computes on the CPU.
     """
     place = Path(folder).expanduser()
-    check(Path(run).expanduser(), place, formats, overwrite)
+    check_export(Path(run).expanduser(), place, formats, overwrite)
     opened = open_run(run, "cpu", trusted_packages)
-    with whole_folder(place, RESULT, overwrite) as building:
+    with replacing_folder(place, EXPORT_FOLDER, overwrite) as building:
         found = write_graphs(opened.autoencoder, building, [name for name in formats if name != "safetensors"])
         if "safetensors" in formats:
             _write_weights(opened, building, trusted_packages)
-        wrong = {name: value for name, value in found.items() if not value <= TOLERANCE}
+        wrong = {name: value for name, value in found.items() if not value <= RELATIVE_TOLERANCE}
         if wrong:
             told = ", ".join(f"{name} by {value:.2g}" for name, value in wrong.items())
             raise AerunError(f"{place}: not equal to PyTorch: {told} of the largest output; nothing is written")
@@ -70,21 +70,21 @@ def export(
 
 def write_graphs(autoencoder: Autoencoder, place: Path, formats: Sequence[str]) -> dict[str, float]:
     """Each of ``PIECES`` as ``onnx`` or ``torch``, or both: by file, how far it is from PyTorch (see ``Exported``)."""
-    inputs, found = _inputs(autoencoder), {}
+    inputs, found = _random_inputs(autoencoder), {}
     with counting("export", len(PIECES) * len(formats)) as bar:
-        for piece in (Piece(autoencoder, name) for name in PIECES) if formats else ():
+        for piece in (ExportedModule(autoencoder, name) for name in PIECES) if formats else ():
             rows = [autoencoder.encode(batch) for batch in inputs] if piece.name == "decoder" else inputs
             program = piece.program(rows[0])
             for name in formats:
                 path = place / f"{piece.name}{SUFFIXES[name]}"
-                written = _as_onnx(piece, program, path) if name == "onnx" else _as_torch(program, path)
-                found[path.name] = max(_difference(piece(batch), written(batch)) for batch in rows[1:])
+                written = _write_onnx(piece, program, path) if name == "onnx" else _write_torch(program, path)
+                found[path.name] = max(_relative_difference(piece(batch), written(batch)) for batch in rows[1:])
                 log.info("%-20s differs from PyTorch by %.2g of the largest output", path.name, found[path.name])
                 bar.update(1)
     return found
 
 
-class Piece(nn.Module):
+class ExportedModule(nn.Module):
     """One of ``PIECES`` with no more weights than it needs, tied ones as weights of their own."""
 
     def __init__(self, autoencoder: Autoencoder, name: str) -> None:
@@ -113,11 +113,11 @@ class Piece(nn.Module):
         return program
 
 
-def _inputs(autoencoder: Autoencoder) -> list[Tensor]:
+def _random_inputs(autoencoder: Autoencoder) -> list[Tensor]:
     """Random images or vectors such as the run has seen, in the data's units: for the export and for each trial."""
     generator, standardise = torch.Generator().manual_seed(0), autoencoder.standardise_input
     batches = []
-    for count in (EXAMPLE, *TRIED):
+    for count in (EXPORT_ROWS, *CHECKED_ROWS):
         shape = (count, *autoencoder.input_shape)
         if standardise.mean is None:
             batches.append(torch.rand(shape, generator=generator))
@@ -126,7 +126,7 @@ def _inputs(autoencoder: Autoencoder) -> list[Tensor]:
     return batches
 
 
-def _as_onnx(piece: Piece, program: torch.export.ExportedProgram, path: Path) -> Callable[[Tensor], Tensor]:
+def _write_onnx(piece: ExportedModule, program: torch.export.ExportedProgram, path: Path) -> Callable[[Tensor], Tensor]:
     """Write the file; what onnxruntime computes with it."""
     import onnxruntime
 
@@ -149,21 +149,21 @@ def _as_onnx(piece: Piece, program: torch.export.ExportedProgram, path: Path) ->
     return lambda batch: torch.from_numpy(session.run([made], {given: batch.numpy()})[0])
 
 
-def _as_torch(program: torch.export.ExportedProgram, path: Path) -> Callable[[Tensor], Tensor]:
+def _write_torch(program: torch.export.ExportedProgram, path: Path) -> Callable[[Tensor], Tensor]:
     """Write the file; what torch computes with it."""
     torch.export.save(program, str(path))
     module = torch.export.load(str(path)).module()
     return lambda batch: module(batch).detach()
 
 
-def _difference(expected: Tensor, found: Tensor) -> float:
+def _relative_difference(expected: Tensor, found: Tensor) -> float:
     """The largest between two outputs, over the largest value expected; infinite for other shapes or no numbers."""
     if expected.shape != found.shape or not bool(found.isfinite().all()):
         return float("inf")
     return float((expected - found).abs().max() / expected.abs().max().clamp_min(1e-30))
 
 
-def _write_weights(opened: Opened, place: Path, trusted_packages: Sequence[str]) -> None:
+def _write_weights(opened: OpenedRun, place: Path, trusted_packages: Sequence[str]) -> None:
     """A small run folder; DataError if what is read from it is not what was written."""
     write_run(opened, place)
     again: Mapping[str, Tensor] = load(place, "cpu", trusted_packages).state_dict()

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from aerun.figures.plane import Plane, plane_of
-from aerun.use.opened import Run, opened
+from aerun.use.opened_run import Run, as_opened
 
 
 @dataclass(frozen=True)
-class Emptiness:
+class EmptyPoints:
     """A run's ``codes`` [N,2] in the ``plane``, points in the box around them, and the images decoded there.
 
     ``empty`` [P,2] are the emptiest points, each the farthest from all codes and from those before it, and ``random``
@@ -30,14 +30,14 @@ class Emptiness:
     images: Tensor
 
 
-def look_for_empty(run: Run, images: Tensor, empty: int = 3, random: int = 5, seed: int = 0) -> Emptiness:
+def find_empty_points(run: Run, images: Tensor, empty: int = 3, random: int = 5, seed: int = 0) -> EmptyPoints:
     """Decode points of a run's code space where no codes of images[N,*shape] are, and random ones in the same box.
 
     Of codes of more than two values the plane of their two leading principal axes is looked at, all else at the mean.
     """
     from scipy.spatial import cKDTree
 
-    run = opened(run)
+    run = as_opened(run)
     codes = run.encode(images).flatten(1)
     plane = plane_of(codes)
     flat = plane.points(codes)
@@ -48,7 +48,7 @@ def look_for_empty(run: Run, images: Tensor, empty: int = 3, random: int = 5, se
     usual = float(np.median(tree.query(flat, 2)[0][:, 1]))
     both = np.concatenate([emptiest, drawn])
     decoded = run.decode(plane.codes(both).view(-1, *run.autoencoder.code_shape))
-    return Emptiness(plane, flat, emptiest, drawn, tree.query(both)[0], usual, decoded)
+    return EmptyPoints(plane, flat, emptiest, drawn, tree.query(both)[0], usual, decoded)
 
 
 def emptiest_points(points: np.ndarray, count: int = 1) -> np.ndarray:

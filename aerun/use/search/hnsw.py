@@ -17,14 +17,14 @@ import numpy as np
 
 from aerun.base.files import write_bytes
 from aerun.errors import ConfigError
-from aerun.use.search.index import SPARE, Index, Metric
+from aerun.use.search.vector_index import SPARE_CANDIDATES, ExactIndex, Metric
 
 LINKS, BUILD_BREADTH, SEARCH_BREADTH = 32, 100, 128  # the paper's M, efConstruction, ef
 INSTALL = "index=hnsw needs FAISS: pip install 'aerun[search]'"
 log = logging.getLogger(__name__)
 
 
-class GraphIndex(Index):
+class HNSWIndex(ExactIndex):
     """As Index, but candidates come from a graph: a few true neighbours may be missed, distances are exact.
 
     It is built by one thread, so that it is the same every time. With ``keep`` it is written there and found again for
@@ -41,7 +41,7 @@ class GraphIndex(Index):
         self._faiss: Any = faiss
         digest = hashlib.sha256(self._ready.tobytes()).hexdigest()[:16]
         about = json.dumps({"codes": digest, "links": LINKS, "breadth": BUILD_BREADTH, "metric": metric}).encode()
-        self._graph: Any = _kept(faiss, keep, about) or self._built(keep, about)
+        self._graph: Any = _read_graph(faiss, keep, about) or self._built(keep, about)
         self._graph.hnsw.efSearch = SEARCH_BREADTH
 
     def _built(self, keep: Path | None, about: bytes) -> Any:
@@ -61,7 +61,7 @@ class GraphIndex(Index):
         return graph
 
     def _candidates(self, queries: np.ndarray, k: int, extra: int) -> Iterator[np.ndarray]:
-        wanted = min(len(self.codes), (k + extra) * self.views + SPARE)
+        wanted = min(len(self.codes), (k + extra) * self.views + SPARE_CANDIDATES)
         self._graph.hnsw.efSearch = max(SEARCH_BREADTH, wanted)
         _, found = self._graph.search(np.ascontiguousarray(self._prepared(queries)), wanted)
         for line in found:
@@ -69,7 +69,7 @@ class GraphIndex(Index):
             yield line if line[-1] >= 0 else np.arange(len(self.codes))
 
 
-def _kept(faiss: Any, keep: Path | None, about: bytes) -> Any:
+def _read_graph(faiss: Any, keep: Path | None, about: bytes) -> Any:
     """The graph in the file, if it is there, whole, and over these codes."""
     if keep is None or not keep.exists():
         return None

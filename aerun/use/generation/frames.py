@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image
 
 from aerun.base.files import make_folder, write_bytes
-from aerun.use.pictures import write_picture
+from aerun.use.image_files import write_png
 
 
 def write_frames(folder: Path, frames: Sequence[np.ndarray]) -> None:
     """Pixels [H,W] or [H,W,3], uint8, as 0000.png, 0001.png and so on."""
     for number, pixels in enumerate(frames):
-        write_picture(folder / frame_name(number, len(frames)), pixels if pixels.ndim == 3 else pixels[..., None])
+        write_png(folder / frame_name(number, len(frames)), pixels if pixels.ndim == 3 else pixels[..., None])
 
 
 def frame_name(number: int, count: int) -> str:

@@ -12,25 +12,25 @@ import numpy as np
 
 from aerun.base.progress_bar import counting
 from aerun.errors import ConfigError, DataError
-from aerun.use.collection.fingerprints import Fingerprints, load
+from aerun.use.collection.fingerprints import Fingerprints, load_fingerprints
 
 Metric = Literal["cosine", "euclidean"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 KINDS = ("exact", "hnsw")
-BLOCK = 1 << 24  # numbers of a block of distances
-SPARE = 16  # candidates beyond k, of which the nearest are chosen by distances in double precision
-MOST_PAIRS = 1_000_000
+DISTANCES_PER_BLOCK = 1 << 24  # numbers of a block of distances
+SPARE_CANDIDATES = 16  # candidates beyond k, of which the nearest are chosen by distances in double precision
+MAX_PAIRS = 1_000_000
 log = logging.getLogger(__name__)
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """Of each query the nearest: ``rows`` [Q,k] in the collection and ``distances`` [Q,k], ascending."""
 
     rows: np.ndarray
     distances: np.ndarray
 
 
-class Index:
+class ExactIndex:
     """Codes [N,D], or of several views [N,V,D], ready to be searched.
 
     ``cosine`` is 1 minus the cosine of the angle, from 0 to 2, and 1 from a code that is zero; ``euclidean`` the length
@@ -42,7 +42,7 @@ class Index:
     def __init__(self, codes: np.ndarray, metric: Metric = "cosine") -> None:
         if metric not in METRICS:
             raise ConfigError(f"metric={metric}: must be one of {', '.join(METRICS)}")
-        codes = _taken(codes, "the collection")
+        codes = _check_codes(codes, "the collection")
         self.metric, self.count = metric, len(codes)
         self.views = 1 if codes.ndim == 2 else codes.shape[1]
         self.codes = codes.reshape(-1, codes.shape[-1])
@@ -58,11 +58,11 @@ class Index:
         length = np.linalg.norm(codes, axis=1, keepdims=True)
         return codes / np.where(length > 0, length, 1)
 
-    def query(self, queries: np.ndarray, k: int, excluded: Sequence[Sequence[int]] | None = None) -> Neighbours:
+    def query(self, queries: np.ndarray, k: int, excluded: Sequence[Sequence[int]] | None = None) -> Neighbors:
         """queries[Q,D], or of several views [Q,V,D] -> the k nearest of each, without the rows ``excluded`` for it."""
         if k < 1:
             raise ConfigError(f"k={k}: must be 1 or more")
-        queries = _taken(queries, "queries")
+        queries = _check_codes(queries, "queries")
         if queries.shape[-1] != self.codes.shape[1]:
             raise DataError(
                 f"queries: codes of {queries.shape[-1]} values, those of the collection have {self.codes.shape[1]}"
@@ -79,16 +79,16 @@ class Index:
                 len(empty),
                 len(queries),
             )
-        step = max(1, BLOCK // len(self.codes))
+        step = max(1, DISTANCES_PER_BLOCK // len(self.codes))
         for start in range(0, len(queries), step):
             part = slice(start, start + step)
             candidates = self._candidates(queries[part], k, max(map(len, leave[part]), default=0))
             for offset, found in enumerate(candidates):
                 number = start + offset
                 rows[number], distances[number] = self._nearest(queries[number], found, k, leave[number])
-        return Neighbours(rows, distances)
+        return Neighbors(rows, distances)
 
-    def _query_views(self, queries: np.ndarray, k: int, excluded: Sequence[Sequence[int]]) -> Neighbours:
+    def _query_views(self, queries: np.ndarray, k: int, excluded: Sequence[Sequence[int]]) -> Neighbors:
         """Whatever is nearest to any of the views; it is among the nearest of that view."""
         count, views, size = queries.shape
         each = self.query(queries.reshape(-1, size), k, [rows for rows in excluded for _ in range(views)])
@@ -96,12 +96,14 @@ class Index:
         rows, distances = np.empty((count, k), np.int64), np.empty((count, k))
         for number in range(count):
             part = slice(number * views, (number + 1) * views)
-            rows[number], distances[number] = _best(each.rows[part].reshape(-1), each.distances[part].reshape(-1), k)
-        return Neighbours(rows, distances)
+            rows[number], distances[number] = _nearest_unique(
+                each.rows[part].reshape(-1), each.distances[part].reshape(-1), k
+            )
+        return Neighbors(rows, distances)
 
     def _candidates(self, queries: np.ndarray, k: int, extra: int) -> Iterator[np.ndarray]:
         """Rows of codes among which the k nearest pictures are, for each query."""
-        wanted = min(len(self.codes), (k + extra) * self.views + SPARE)
+        wanted = min(len(self.codes), (k + extra) * self.views + SPARE_CANDIDATES)
         nearness = self._prepared(queries) @ self._ready.T
         if self.metric == "euclidean":
             nearness = 2 * nearness - self._squares
@@ -116,10 +118,10 @@ class Index:
     ) -> tuple[np.ndarray, np.ndarray]:
         distances, pictures = exact_distances(query, self.codes[found], self.metric), found // self.views
         kept = ~np.isin(pictures, np.array(excluded, np.int64))
-        return _best(pictures[kept], distances[kept], k)
+        return _nearest_unique(pictures[kept], distances[kept], k)
 
 
-def _taken(codes: np.ndarray, what: str) -> np.ndarray:
+def _check_codes(codes: np.ndarray, what: str) -> np.ndarray:
     """codes[N,D] or [N,V,D]. DataError for what is none, or has values that are not finite."""
     codes = np.asarray(codes)
     if codes.ndim not in (2, 3):
@@ -132,7 +134,7 @@ def _taken(codes: np.ndarray, what: str) -> np.ndarray:
     return codes
 
 
-def _best(rows: np.ndarray, distances: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _nearest_unique(rows: np.ndarray, distances: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest rows, each once, by ascending distance; equal ones by row."""
     order = np.lexsort((rows, distances))
     rows, distances = rows[order], distances[order]
@@ -153,15 +155,15 @@ def exact_distances(query: np.ndarray, codes: np.ndarray, metric: Metric) -> np.
 
 def open_index(
     codes: Fingerprints | np.ndarray, metric: Metric = "cosine", kind: str = "exact", keep: Path | None = None
-) -> Index:
+) -> ExactIndex:
     """An index over a collection; ``hnsw`` needs the extra ``search``, and is kept in the file ``keep``, if given."""
     array = codes.codes if isinstance(codes, Fingerprints) else codes
     if kind == "exact":
-        return Index(array, metric)
+        return ExactIndex(array, metric)
     if kind == "hnsw":
-        from aerun.use.search.graph import GraphIndex
+        from aerun.use.search.hnsw import HNSWIndex
 
-        return GraphIndex(array, metric, keep)
+        return HNSWIndex(array, metric, keep)
     raise ConfigError(f"index={kind}: must be one of {', '.join(KINDS)}")
 
 
@@ -173,7 +175,7 @@ def search(
     metric: Metric = "cosine",
     index: str = "exact",
     excluded: Sequence[Sequence[int]] | None = None,
-) -> Neighbours:
+) -> Neighbors:
     """The ``k`` nearest pictures of a collection (fingerprints, their file, or codes [N,D]) to each of the
     query codes [Q,D].
 
@@ -182,7 +184,7 @@ def search(
     zeros have no direction: by cosine all are at distance 1 from them, in the order of rows, and a warning says so.
     """
     if isinstance(collection, str | os.PathLike):
-        collection = load(Path(collection))
+        collection = load_fingerprints(Path(collection))
     return open_index(collection, metric, index).query(queries, k, excluded)
 
 
@@ -209,11 +211,11 @@ class Pairs(NamedTuple):
 
 def duplicates(collection: Fingerprints | np.ndarray, threshold: float, *, metric: Metric = "cosine") -> Pairs:
     """All pairs of codes [N,D] that are at most ``threshold`` apart. ConfigError if there are a million of them."""
-    codes = collection.main if isinstance(collection, Fingerprints) else collection
-    index = Index(codes, metric)
+    codes = collection.whole_codes if isinstance(collection, Fingerprints) else collection
+    index = ExactIndex(codes, metric)
     ready, squares = index._ready, index._squares
     rows, distances, total = [np.empty((0, 2), np.int64)], [np.empty(0)], 0
-    step = max(1, min(1024, BLOCK // len(codes)))
+    step = max(1, min(1024, DISTANCES_PER_BLOCK // len(codes)))
     with counting("pairs", len(codes)) as bar:
         for start in range(0, len(codes), step):
             block = ready[start : start + step]
@@ -226,9 +228,9 @@ def duplicates(collection: Fingerprints | np.ndarray, threshold: float, *, metri
                 inside = 1 - near <= threshold + 1e-5
             first, second = np.nonzero(np.triu(inside, 1))
             total += len(first)
-            if total > MOST_PAIRS:
+            if total > MAX_PAIRS:
                 raise ConfigError(
-                    f"threshold {threshold:g}: more than {MOST_PAIRS:,} pairs are that near; choose a smaller one"
+                    f"threshold {threshold:g}: more than {MAX_PAIRS:,} pairs are that near; choose a smaller one"
                 )
             exact = _pair_distances(codes, first + start, second + start, metric)
             rows.append(np.stack([first, second], 1)[exact <= threshold] + start)

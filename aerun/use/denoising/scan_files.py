@@ -15,10 +15,13 @@ from aerun.base.files import make_folder, write_bytes
 from aerun.dataset.pictures import DEEP, any_size, check_depth, has_pages, upright
 
 log = logging.getLogger(__name__)
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the tag of EXIF, and its values that exchange width and height
-KEPT = ("icc_profile", "dpi", "exif")
+ORIENTATION_TAG, SIDEWAYS_ORIENTATIONS = (
+    0x0112,
+    (5, 6, 7, 8),
+)  # the tag of EXIF, and its values that exchange width and height
+KEPT_METADATA = ("icc_profile", "dpi", "exif")
 # How a picture is written, by its file's ending: without loss where the format can.
-WAYS: dict[str, dict[str, Any]] = {
+SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     ".png": {"format": "png"},
     ".bmp": {"format": "bmp"},
     ".webp": {"format": "webp", "lossless": True},
@@ -46,7 +49,7 @@ class Scan:
         seen: np.ndarray = self.values * self.alpha + (1 - self.alpha)
         return seen
 
-    def seen(self) -> np.ndarray:
+    def visible_values(self) -> np.ndarray:
         """The values, white where nothing can be seen: files hold anything there."""
         return self.values if self.alpha is None else np.where(self.alpha == 0, np.float32(1), self.values)
 
@@ -68,7 +71,7 @@ def read_scan(path: Path) -> Scan:
             log.warning("%s: has several pages; the first is cleaned", path)
         picture = upright(opened)
         check_depth(picture)
-        about = {key: picture.info[key] for key in KEPT if picture.info.get(key)}
+        about = {key: picture.info[key] for key in KEPT_METADATA if picture.info.get(key)}
         if not all(0 < value < math.inf for value in about.get("dpi", ())):
             del about["dpi"]
         if picture.mode in DEEP:
@@ -94,7 +97,7 @@ def size_of(path: Path, thorough: bool = False) -> tuple[int, int]:
 
     with any_size(), Image.open(path) as opened:
         if thorough or opened.format != "PNG" or "exif" in opened.info:
-            turned = opened.format != "TIFF" and opened.getexif().get(ORIENTATION) in SIDEWAYS
+            turned = opened.format != "TIFF" and opened.getexif().get(ORIENTATION_TAG) in SIDEWAYS_ORIENTATIONS
         else:
             turned = False
         return (opened.height, opened.width) if turned else (opened.width, opened.height)
@@ -105,16 +108,16 @@ def _planes(picture: Any) -> list[np.ndarray]:
     return [pixels] if pixels.ndim == 2 else list(pixels.transpose(2, 0, 1))
 
 
-def name_for(name: str) -> str:
+def output_name(name: str) -> str:
     """What a picture is written as: its own name, or of a format that holds few colours a PNG's beside it."""
-    return name if Path(name).suffix.lower() in WAYS else f"{name}.png"
+    return name if Path(name).suffix.lower() in SAVE_OPTIONS else f"{name}.png"
 
 
 def write_scan(path: Path, scan: Scan) -> None:
     """The picture into a file, in the format of its ending; its folder is made. StorageError if it cannot be."""
     from PIL import Image
 
-    way = dict(WAYS[path.suffix.lower()])
+    way = dict(SAVE_OPTIONS[path.suffix.lower()])
     levels = scan.levels if way["format"] in ("png", "tiff") else 255
     planes = scan.values if scan.alpha is None else np.concatenate([scan.values, scan.alpha[None]])
     if way["format"] == "jpeg" and scan.alpha is not None:

@@ -22,12 +22,12 @@ from aerun.runs.reopen import load, load_data, weights_of
 if TYPE_CHECKING:
     from aerun.dataset.data import Data
 
-BLOCK = 64
-MODEL = Path("the model")  # said in place of a folder, of a model that is given without one
+ROWS_PER_BLOCK = 64
+NO_FOLDER = Path("the model")  # said in place of a folder, of a model that is given without one
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedRun:
     """The trained model of a run folder, and what tells how to show it images.
 
     ``encode``, ``decode`` and ``reconstruct`` take any number of images and give float32 on the CPU. They compute in
@@ -81,13 +81,13 @@ class Opened:
     @cached_property
     def fingerprint(self) -> str:
         """Of the weights: codes of one fingerprint can be compared with each other, and with no others."""
-        return digest(self.autoencoder)
+        return digest_weights(self.autoencoder)
 
     @cached_property
     def data(self) -> Data:
         """What it was trained on, on the CPU. DataError if that is not there, or is no longer the same."""
-        if self.folder is MODEL:
-            raise DataError(f"{MODEL}: is given without its run folder, which names its data; give images")
+        if self.folder is NO_FOLDER:
+            raise DataError(f"{NO_FOLDER}: is given without its run folder, which names its data; give images")
         return load_data(self.folder, self.trusted_packages)
 
     def decoder(self) -> Decoder:
@@ -102,23 +102,25 @@ class Opened:
 
     def encode(self, images: Tensor) -> Tensor:
         """images[N,*shape], uint8 or float in the data's units ([0,1]) -> codes[N,*code_shape]."""
-        return in_blocks(self.autoencoder.encode, self.checked(images))
+        return apply_in_blocks(self.autoencoder.encode, self.check_images(images))
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images[N,*shape] -> means and log-variances [N,*code_shape] of a Gaussian latent's codes."""
-        both = in_blocks(lambda block: torch.stack(self.autoencoder.posterior(block), 1), self.checked(images))
+        both = apply_in_blocks(
+            lambda block: torch.stack(self.autoencoder.posterior(block), 1), self.check_images(images)
+        )
         return both[:, 0], both[:, 1]
 
     def decode(self, codes: Tensor) -> Tensor:
         """codes[N,*code_shape] -> images[N,*output_shape] in the data's units, nothing clamped."""
         self._check("codes", codes, self.autoencoder.code_shape)
-        return in_blocks(self.autoencoder.decode, codes)
+        return apply_in_blocks(self.autoencoder.decode, codes)
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """images[N,*shape], uint8 or float in the data's units -> images[N,*output_shape], nothing clamped."""
-        return in_blocks(self.autoencoder.reconstruct, self.checked(images))
+        return apply_in_blocks(self.autoencoder.reconstruct, self.check_images(images))
 
-    def checked(self, images: Tensor) -> Tensor:
+    def check_images(self, images: Tensor) -> Tensor:
         """The images as they are. DataError for others than [N,*shape], or with values that are not finite."""
         self._check("images", images, self.shape)
         if images.dtype.is_floating_point:
@@ -135,26 +137,26 @@ class Opened:
             raise DataError(f"{what} of shape {list(given.shape)}: {self.folder} takes [{taken}]")
 
 
-def open_run(folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: Sequence[str] = ()) -> Opened:
+def open_run(folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: Sequence[str] = ()) -> OpenedRun:
     """The run in ``folder``, with its best weights. DataError if it is not a run folder, or has no weights yet."""
     path = Path(folder).expanduser()
     config = read_config(path)
     if not (weights := weights_of(path)).exists():
         raise DataError(f"{path}: has no trained weights yet ({weights.relative_to(path)})")
-    return Opened(path, load(path, device, trusted_packages), config, tuple(trusted_packages))
+    return OpenedRun(path, load(path, device, trusted_packages), config, tuple(trusted_packages))
 
 
-Run = Opened | Autoencoder | str | os.PathLike[str]  # a run that is open, a model, or a run folder
+Run = OpenedRun | Autoencoder | str | os.PathLike[str]  # a run that is open, a model, or a run folder
 
 
-def opened(run: Run) -> Opened:
+def as_opened(run: Run) -> OpenedRun:
     """The run, opened if it is the name of a folder. A model is taken as it is: pictures of other sizes are cropped."""
     if isinstance(run, Autoencoder):
-        return Opened(MODEL, run, {"dataset": {}})
-    return run if isinstance(run, Opened) else open_run(run)
+        return OpenedRun(NO_FOLDER, run, {"dataset": {}})
+    return run if isinstance(run, OpenedRun) else open_run(run)
 
 
-def digest(autoencoder: Autoencoder) -> str:
+def digest_weights(autoencoder: Autoencoder) -> str:
     """Sixteen hexadecimal digits that weights and buffers decide."""
     state = hashlib.sha256()
     for name, tensor in autoencoder.state_dict().items():
@@ -163,14 +165,14 @@ def digest(autoencoder: Autoencoder) -> str:
     return state.hexdigest()[:16]
 
 
-def in_blocks(function: Callable[[Tensor], Tensor], data: Tensor) -> Tensor:
+def apply_in_blocks(function: Callable[[Tensor], Tensor], data: Tensor) -> Tensor:
     """``function`` of data[N,...], uint8 (which becomes float in [0,1]) or float, on the CPU, in blocks of ``BLOCK``
     rows, the last one filled up."""
     parts = []
-    for block in data.split(BLOCK) if len(data) else [data]:
+    for block in data.split(ROWS_PER_BLOCK) if len(data) else [data]:
         values = block.float() / 255 if block.dtype == torch.uint8 else block.float()
-        missing = BLOCK - len(values)
-        if 0 < missing < BLOCK:
+        missing = ROWS_PER_BLOCK - len(values)
+        if 0 < missing < ROWS_PER_BLOCK:
             values = torch.cat([values, values[-1:].expand(missing, *values.shape[1:])])
         parts.append(function(values)[: len(block)].cpu())
     return torch.cat(parts)

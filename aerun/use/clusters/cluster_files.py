@@ -11,15 +11,15 @@ import numpy as np
 
 from aerun.base.files import make_folder, storage_error, write_text
 from aerun.errors import DataError
-from aerun.use.clusters.organise import Clusters, table
+from aerun.use.clusters.clustering import Clusters, cluster_rows
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.collection.thumbnails import Thumbnails
-from aerun.use.outputs import Result, whole_folder
-from aerun.use.pictures import write_picture
-from aerun.use.sheet import Tile, blank, contact_sheet
-from aerun.use.words import counted
+from aerun.use.contact_sheet import Tile, blank_tile, draw_contact_sheet
+from aerun.use.image_files import write_png
+from aerun.use.outputs import OutputFolder, replacing_folder
+from aerun.use.words import plural
 
-SHOWN, ROW = 48, 12  # pictures of a cluster's sheet, and of its row in the overview
+PICTURES_PER_SHEET, PICTURES_PER_ROW = 48, 12  # pictures of a cluster's sheet, and of its row in the overview
 TABLE, OVERVIEW, SHEETS, LINKS = "clusters.csv", "overview.png", "sheets", "links"
 HEADER = ["file", "cluster", "distance"]
 
@@ -31,16 +31,16 @@ def write_clusters(
 
     ConfigError if the folder is not empty; with ``overwrite`` only if it holds more than an older result.
     """
-    with whole_folder(folder, RESULT, overwrite) as place:
+    with replacing_folder(folder, CLUSTER_FOLDER, overwrite) as place:
         write_table(place / TABLE, thumbnails.fingerprints, found)
         write_sheets(place, thumbnails, found)
         if links:
             write_links(place, thumbnails.fingerprints, found)
 
 
-def foreign(folder: Path) -> list[str]:
+def foreign_files(folder: Path) -> list[str]:
     """What is in a folder that ``write_clusters`` did not write, as its table tells; without one, everything."""
-    strange, names = list[str](), _written(folder / TABLE)
+    strange, names = list[str](), _read_cluster_names(folder / TABLE)
     for path in sorted(folder.iterdir()):
         inside = sorted(path.iterdir()) if path.is_dir() and not path.is_symlink() and names else None
         if inside is not None and path.name == SHEETS:
@@ -55,10 +55,10 @@ def foreign(folder: Path) -> list[str]:
     return strange
 
 
-RESULT = Result("aerun-organise", foreign)
+CLUSTER_FOLDER = OutputFolder("aerun-organise", foreign_files)
 
 
-def _written(table: Path) -> set[str]:
+def _read_cluster_names(table: Path) -> set[str]:
     """The names of the clusters in a table; none if it is missing or another's."""
     try:
         with table.open(newline="", encoding="utf-8") as file:
@@ -71,7 +71,7 @@ def _written(table: Path) -> set[str]:
     return {cluster_name(number, max(found) + 1) for number in found}
 
 
-def check_linkable(fingerprints: Fingerprints) -> None:
+def require_files(fingerprints: Fingerprints) -> None:
     """DataError if the pictures are no files."""
     if not fingerprints.root:
         raise DataError(
@@ -81,7 +81,7 @@ def check_linkable(fingerprints: Fingerprints) -> None:
 
 def write_table(path: Path, fingerprints: Fingerprints, found: Clusters) -> None:
     """A CSV: file, cluster, distance, and label where there are labels."""
-    rows = table(fingerprints, found)
+    rows = cluster_rows(fingerprints, found)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -95,54 +95,59 @@ def cluster_name(number: int, count: int) -> str:
     return "none" if number < 0 else f"{number:0{len(str(max(count - 1, 0)))}d}"
 
 
-def numbers(found: Clusters) -> list[int]:
+def cluster_numbers(found: Clusters) -> list[int]:
     """Of the clusters, those in none last."""
     return [*range(found.count), *([-1] if (found.assigned < 0).any() else [])]
 
 
-def cluster_sheet(thumbnails: Thumbnails, found: Clusters, number: int) -> np.ndarray:
+def draw_cluster(thumbnails: Thumbnails, found: Clusters, number: int) -> np.ndarray:
     """Pixels [H,W,3]: pictures of a cluster, evenly from the one nearest to the centre to the farthest."""
     rows = found.members(number)
     captions = {row: "" if number < 0 else f"{found.distances[row]:.3f}" for row in rows.tolist()}
-    tiles = [thumbnails.tile(row, captions[row]) for row in spread(rows, SHOWN)]
+    tiles = [thumbnails.tile(row, captions[row]) for row in pick_evenly(rows, PICTURES_PER_SHEET)]
     what = "in no cluster" if number < 0 else f"cluster {cluster_name(number, found.count)}"
     order = "" if number < 0 else ", from the nearest to the centre to the farthest"
-    count = counted(len(rows), "picture") if len(tiles) == len(rows) else f"{len(tiles)} of {len(rows):,} pictures"
-    return contact_sheet(tiles, ROW, title=f"{what}: {count}{', evenly' * (len(tiles) < len(rows))}{order}")
+    count = plural(len(rows), "picture") if len(tiles) == len(rows) else f"{len(tiles)} of {len(rows):,} pictures"
+    return draw_contact_sheet(
+        tiles, PICTURES_PER_ROW, title=f"{what}: {count}{', evenly' * (len(tiles) < len(rows))}{order}"
+    )
 
 
-def spread(rows: np.ndarray, most: int) -> list[int]:
+def pick_evenly(rows: np.ndarray, most: int) -> list[int]:
     """So many of rows[n] (or all), evenly over their order, the first and the last among them: the nearest to a centre
     are often copies of one picture."""
     places = np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)
     return [int(row) for row in rows[places]]
 
 
-def overview(thumbnails: Thumbnails, found: Clusters) -> np.ndarray:
+def draw_overview(thumbnails: Thumbnails, found: Clusters) -> np.ndarray:
     """Pixels [H,W,3]: a row for each cluster, evenly from the picture nearest to its centre to the farthest."""
     tiles = list[Tile]()
-    for number in numbers(found):
+    for number in cluster_numbers(found):
         rows = found.members(number)
         name = "none" if number < 0 else cluster_name(number, found.count)
-        tiles += [Tile(thumbnails(row), f"{name}: {len(rows)}" if row == rows[0] else "") for row in spread(rows, ROW)]
-        if number != numbers(found)[-1]:
-            tiles += [blank()] * (-len(tiles) % ROW)
-    title = f"{counted(found.count, 'cluster')}, the largest first; from the nearest to the centre to the farthest"
-    return contact_sheet(tiles, ROW, 64, title=title)
+        tiles += [
+            Tile(thumbnails(row), f"{name}: {len(rows)}" if row == rows[0] else "")
+            for row in pick_evenly(rows, PICTURES_PER_ROW)
+        ]
+        if number != cluster_numbers(found)[-1]:
+            tiles += [blank_tile()] * (-len(tiles) % PICTURES_PER_ROW)
+    title = f"{plural(found.count, 'cluster')}, the largest first; from the nearest to the centre to the farthest"
+    return draw_contact_sheet(tiles, PICTURES_PER_ROW, 64, title=title)
 
 
 def write_sheets(folder: Path, thumbnails: Thumbnails, found: Clusters) -> None:
     """``overview.png``, and ``sheets/NUMBER.png`` for each cluster."""
-    write_picture(folder / OVERVIEW, overview(thumbnails, found))
-    for number in numbers(found):
+    write_png(folder / OVERVIEW, draw_overview(thumbnails, found))
+    for number in cluster_numbers(found):
         name = f"{cluster_name(number, found.count)}.png"
-        write_picture(folder / SHEETS / name, cluster_sheet(thumbnails, found, number))
+        write_png(folder / SHEETS / name, draw_cluster(thumbnails, found, number))
 
 
 def write_links(folder: Path, fingerprints: Fingerprints, found: Clusters) -> None:
     """``links/NUMBER/``: relative links to the pictures of each cluster, whose names tell their folders."""
     root = Path(fingerprints.root)
-    for number in numbers(found):
+    for number in cluster_numbers(found):
         place = folder / LINKS / cluster_name(number, found.count)
         make_folder(place)
         for row in found.members(number).tolist():
