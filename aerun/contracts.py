@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -21,6 +22,15 @@ class Penalty(NamedTuple):
     weight: float
     per_image: bool = False
     samples: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that runs report: its name, its unit ("" if it has none), and which direction is better."""
+
+    name: str
+    unit: str = ""
+    higher_is_better: bool = False
 
 
 # What a part of one's own must offer; the parts of ours show how.

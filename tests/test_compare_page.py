@@ -192,3 +192,19 @@ def test_a_browser_sorts_filters_and_runs_nothing_foreign(grid: Path, tmp_path: 
     assert column(dom, "rows", 2) == ["0.001", "0.01"]
     assert column(dom, "rows", 0) == ["conv", "conv"] and len(column(dom, "all", 0)) == 4
     assert "2 of" in dom.partition('<output id="count">')[2][:20]
+
+
+@browser
+def test_the_first_click_on_a_metric_puts_the_best_first(tmp_path: Path) -> None:
+    for name, psnr in (("a", 20.0), ("b", 30.0), ("c", 10.0)):
+        write_run(tmp_path / name, 1 / psnr, lr=psnr, summary={"test": {"mse": 1 / psnr, "psnr": psnr}})
+    text = page(tmp_path, tmp_path)
+    names = ("test/psnr", "test/mse", "optimizer.lr")
+    for name, clicks, wanted in zip(
+        names * 2, (1, 1, 1, 2, 2, 2), ("bac", "bac", "cab", "cab", "cab", "bac"), strict=True
+    ):
+        path = tmp_path / "index.html"
+        click = f"document.querySelector('th[data-name=\"{name}\"] button').click();"
+        path.write_text(f"{text}<script>{click * clicks}</script>", encoding="utf-8")
+        order = column(opened(path, ""), "rows", 0)
+        assert "".join({"20.0": "a", "30.0": "b", "10.0": "c"}[value] for value in order) == wanted, (name, clicks)

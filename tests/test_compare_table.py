@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aerun.compare import Comparison, Question, collect, compare
-from aerun.compare.select import higher_is_better, shown, varied
+from aerun.compare.select import shown, varied
 from aerun.compare.sheet import cut, sheet, terminal
 from aerun.errors import ConfigError
 from tests.runs import write_run, write_sweep
@@ -234,13 +234,6 @@ def test_sorting(tmp_path: Path) -> None:
     assert order(sort="optimizer.lr") == "baced"
     assert order(sort="optimizer.lr", descending=True) == "decab"
     assert order(best=2) == "bc"
-
-
-def test_directions() -> None:
-    assert all(
-        map(higher_is_better, ["test/psnr", "validation/psnr", "probe/accuracy", "images_per_second", "test/ssim"])
-    )
-    assert not any(map(higher_is_better, ["test/mse", "validation/loss", "train_seconds", "test/knn_error"]))
 
 
 def test_numbers_of_metrics_jsonl_are_metrics_too(grid: Path) -> None:

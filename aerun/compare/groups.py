@@ -6,10 +6,12 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aerun.compare.records import Run, Value
-from aerun.compare.select import higher_is_better, printable, shown
+from aerun.compare.select import printable, shown
+from aerun.contracts import Metric
+from aerun.metrics.declared import metric_of
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Group:
     values: Mapping[str, Value | None]
     runs: tuple[Run, ...]
     single: bool = False
+    declared: Mapping[str, Metric] = field(default_factory=dict)  # metrics that the compared runs declare themselves
 
     @property
     def counted(self) -> tuple[Run, ...]:
@@ -85,7 +88,7 @@ class Group:
 
     def best_run(self, metric: str) -> Run | None:
         """The group's finished run with the best finite number."""
-        sign = -1 if higher_is_better(metric) else 1
+        sign = -1 if metric_of(metric, self.declared).higher_is_better else 1
         there = [run for run in self.finished if math.isfinite(run.numbers.get(metric, math.nan))]
         return min(there, key=lambda run: sign * run.numbers[metric], default=None)
 

@@ -52,7 +52,11 @@ function readAddress() {
 
 document.addEventListener("click", (event) => {
   const head = event.target.closest("th[data-name]");
-  if (head) sortTable(head.closest("table"), head.dataset.name, head.getAttribute("aria-sort") === "ascending");
+  if (!head) return;
+  // The first click puts the best first, a second one the worst.
+  const first = head.dataset.best === "highest" ? "descending" : "ascending";
+  const descending = (head.getAttribute("aria-sort") === first) !== (first === "descending");
+  sortTable(head.closest("table"), head.dataset.name, descending);
 });
 document.getElementById("filter").addEventListener("input", (event) => filterTables(event.target.value));
 document.addEventListener("mouseover", (event) => {

@@ -96,8 +96,8 @@ def _table(comparison: Comparison, folder: Path, name: str, numbers: Sequence[in
     """A table whose rows carry the number of the group that they belong to, and cells what they are sorted by."""
     page = sheet(comparison)
     heads = "".join(
-        f'<th scope=col data-name="{escape(column.name)}"{" class=number" * column.numeric}>'
-        f"<button>{escape(column.name)}</button></th>"
+        f'<th scope=col data-name="{escape(column.name)}"{" class=number" * column.numeric}'
+        f"{' data-best=highest' * bool(column.higher_is_better)}><button>{escape(column.heading)}</button></th>"
         for column in page.columns
     )
     rows = "\n".join(

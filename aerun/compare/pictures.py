@@ -14,7 +14,7 @@ import numpy as np
 
 from aerun.compare.groups import Group, Statistic
 from aerun.compare.records import Run, Value
-from aerun.compare.select import higher_is_better, shown
+from aerun.compare.select import shown
 from aerun.compare.sheet import cut
 from aerun.compare.table import Comparison
 from aerun.figures.canvas import Pixels
@@ -130,7 +130,9 @@ def _heat_map(comparison: Comparison) -> tuple[Pixels, str] | None:
     for place, means in cells.items():
         values[place] = sum(means) / len(means)
     down, across = ([cut(shown(value), 18) for value in axis] for axis in (rows, columns))
-    pixels = heat_map(values, down, across, (first, second), comparison.metric, higher_is_better(comparison.metric))
+    pixels = heat_map(
+        values, down, across, (first, second), comparison.metric, comparison.higher_is_better(comparison.metric)
+    )
     return pixels, f"Mean {comparison.metric}; dark is good.{left_out}"
 
 
@@ -148,7 +150,7 @@ def _parallel(comparison: Comparison) -> tuple[Pixels, str] | None:
     scales = [scale for scale in scales if len(set(scale.values)) > 1]
     metric = Scale(comparison.metric, [mean for _, mean in there])
     caption = f"A line a row of the table; the thicker, the better its {comparison.metric}.{left_out}"
-    return parallel_coordinates(scales, metric, higher_is_better(comparison.metric)), caption
+    return parallel_coordinates(scales, metric, comparison.higher_is_better(comparison.metric)), caption
 
 
 def _scale(key: str, values: list[Value | None]) -> Scale:

@@ -7,13 +7,15 @@ import logging
 import os
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from aerun.base.lock import is_held
+from aerun.contracts import Metric
 from aerun.errors import DataError
+from aerun.metrics.declared import metrics_from_json
 from aerun.runs.folder import (
     METRICS,
     SUMMARY,
@@ -54,6 +56,7 @@ class Run:
     traceback: str | None = None
     verdicts: tuple[str, ...] = ()  # of the doctor, at the end of the run
     partial: bool = False  # the configuration is not there (yet): settings are what its sweep says of the job
+    declared: Mapping[str, Metric] = field(default_factory=dict)  # metrics of the run's own protocols and callbacks
 
     @property
     def name(self) -> str:
@@ -101,6 +104,8 @@ def read_run(folder: Path) -> Run:
     nothing: dict[str, Value] = {}
     settings = attempt(_settings, nothing)
     summary = attempt(read_summary, None) or {}
+    no_metrics: dict[str, Metric] = {}
+    declared = attempt(lambda path: _declared(path, summary), no_metrics)
     status = attempt(load_status, None)
     state = _state(folder, status or {}, summary)
     if state == FINISHED and not summary and not problems:
@@ -116,8 +121,8 @@ def read_run(folder: Path) -> Run:
     [last] = _last_stage([_last_line(folder / METRICS)], settings)
     numbers = {**last, **_numbers(summary)}
     overrides = tuple(read_overrides(folder))
-    verdicts = _verdicts(summary)
-    return Run(folder, state, settings, numbers, overrides, error, traceback, verdicts, partial=not settings)
+    verdicts, partial = _verdicts(summary), not settings
+    return Run(folder, state, settings, numbers, overrides, error, traceback, verdicts, partial, declared)
 
 
 def read_job(folder: Path, settings: dict[str, Value], overrides: tuple[str, ...]) -> Run:
@@ -167,6 +172,13 @@ def _verdicts(summary: Mapping[str, Any]) -> tuple[str, ...]:
     """Names, of a summary that has them; runs made before there was a doctor have none."""
     names = summary.get("verdicts")
     return tuple(map(str, names)) if isinstance(names, list) else ()
+
+
+def _declared(folder: Path, summary: Mapping[str, Any]) -> dict[str, Metric]:
+    try:
+        return metrics_from_json(summary.get("metrics"))
+    except DataError as error:
+        raise DataError(f"{folder / SUMMARY}: {error}") from error
 
 
 def _numbers(node: Mapping[str, Any], path: str = "") -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -10,10 +11,11 @@ from dataclasses import dataclass
 from aerun.compare.records import STATES, Run, Value
 from aerun.config.schema import nearest
 from aerun.config.settings import GROUPS
+from aerun.contracts import Metric
 from aerun.errors import ConfigError
 
+log = logging.getLogger(__name__)
 DEFAULT_METRICS = ("test/mse", "test/psnr", "train_seconds")
-HIGHER_IS_BETTER = ("psnr", "ssim", "accuracy", "knn", "f1", "auc", "r2", "images_per_second", "likelihood", "elbo")
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -23,12 +25,16 @@ COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 MISSING = "–"  # noqa: RUF001
 
 
-def higher_is_better(metric: str) -> bool:
-    """The direction of a metric, by its name: ``test/psnr`` is better when higher, ``validation/loss`` when lower."""
-    last = metric.rpartition("/")[2]
-    if re.search(r"(^|_)error(_|$)", last):
-        return False
-    return any(re.search(rf"(^|_){word}(_|$|@)", last) for word in HIGHER_IS_BETTER)
+def declared_metrics(runs: Iterable[Run]) -> dict[str, Metric]:
+    """The metrics that runs declare themselves. Where they disagree on a direction, the first run's counts."""
+    found: dict[str, Metric] = {}
+    for run in runs:
+        for name, metric in run.declared.items():
+            known = found.setdefault(name, metric)
+            if known.higher_is_better != metric.higher_is_better:
+                better = "higher" if known.higher_is_better else "lower"
+                log.warning("%s: declares %s in the opposite direction; %s is better here", run.folder, name, better)
+    return found
 
 
 def shown(value: Value | None) -> str:

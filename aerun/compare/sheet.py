@@ -26,10 +26,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, and whether what stands below are numbers, which are never cut."""
+    """A heading, and whether the cells are numbers, which are never cut.
+
+    ``higher_is_better``: the direction of a metric; None for a column that is not one.
+    """
 
     name: str
     numeric: bool = False
+    higher_is_better: bool | None = None
+
+    @property
+    def heading(self) -> str:
+        """The name; of a metric with an arrow in the direction that is better."""
+        return self.name if self.higher_is_better is None else f"{self.name} {'↑' if self.higher_is_better else '↓'}"
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ def sheet(comparison: Comparison) -> Sheet:
     counted = not single and any(len(group.runs) > 1 for group in comparison.groups)
     remarks = any(group.remark for group in comparison.groups)
     columns = [Column(key) for key in comparison.keys] or [Column(RUN)]
-    columns += [Column(metric, numeric=True) for metric in comparison.metrics]
+    columns += [Column(metric, True, comparison.higher_is_better(metric)) for metric in comparison.metrics]
     columns += [Column(OF_PCA, numeric=True)] * comparison.with_pca + [Column(COUNT, numeric=True)] * counted
     columns += [Column(REMARK)] * remarks + [Column(VERDICT)] * any(group.verdict for group in comparison.groups)
     columns += [Column(RUN)] * (single and bool(comparison.keys))
@@ -182,19 +191,16 @@ def lines(comparison: Comparison, width: int | None = None) -> Lines:
     page = sheet(comparison)
     body = [[cell.text for cell in row] for row in page.rows]
     below = [[cell.text for cell in row] for row in page.baselines]
-    heads = [column.name for column in page.columns]
-    widths = [max(len(row[i]) for row in [heads, *body]) for i in range(len(heads))]
-    # A baseline's name runs on over the columns of the other keys, which are empty there.
     keys = max(len(comparison.keys), 1)
-    for row in below:
-        for i in range(keys, len(heads)):
-            widths[i] = max(widths[i], len(row[i]))
-        widths[keys - 1] += max(0, len(row[0]) - sum(widths[:keys]) - 2 * (keys - 1))
-    if width is not None:
+    heads = [column.heading for column in page.columns]
+    widths = _widths(heads, body, below, keys)
+    if width is not None and _total(widths) > width:
+        heads = [column.name for column in page.columns]
+        widths = _widths(heads, body, below, keys)
         _narrow(widths, [not column.numeric for column in page.columns], width)
     rows = [_line(heads, page.columns, widths), "  ".join("-" * size for size in widths)]
     rows += [_line(row, page.columns, widths) for row in body]
-    room = sum(widths[:keys]) + 2 * (keys - 1)
+    room = _total(widths[:keys])
     baselines = [
         f"{cut(row[0], room):<{room}}  {_line(row[keys:], page.columns[keys:], widths[keys:])}".rstrip()
         for row in below
@@ -210,9 +216,26 @@ def _line(texts: Sequence[str], columns: Sequence[Column], widths: Sequence[int]
     return "  ".join(aligned).rstrip()
 
 
+def _widths(
+    heads: Sequence[str], body: Sequence[Sequence[str]], below: Sequence[Sequence[str]], keys: int
+) -> list[int]:
+    """The width of each column. A baseline's name extends over all columns of keys, which are empty in its row."""
+    widths = [max(len(row[i]) for row in [heads, *body]) for i in range(len(heads))]
+    for row in below:
+        for i in range(keys, len(heads)):
+            widths[i] = max(widths[i], len(row[i]))
+        widths[keys - 1] += max(0, len(row[0]) - _total(widths[:keys]))
+    return widths
+
+
+def _total(widths: Sequence[int]) -> int:
+    """The width of columns with two spaces between them."""
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
 def _narrow(widths: list[int], may_shrink: Sequence[bool], width: int) -> None:
     """Take from the widest columns of text until all fit, or none can give more."""
-    while sum(widths) + 2 * (len(widths) - 1) > width:
+    while _total(widths) > width:
         candidates = [i for i, may in enumerate(may_shrink) if may and widths[i] > NARROWEST]
         if not candidates:
             return
@@ -230,7 +253,7 @@ def cut(text: str, width: int) -> str:
 def markdown(comparison: Comparison) -> str:
     """The table, its notes and the failures, in Markdown."""
     page = sheet(comparison)
-    lines = [_escaped(headline(comparison)), "", _cells(column.name for column in page.columns)]
+    lines = [_escaped(headline(comparison)), "", _cells(column.heading for column in page.columns)]
     lines.append(_cells("---:" if column.numeric else "---" for column in page.columns))
     lines += [_cells(cell.text.strip() for cell in row) for row in page.rows]
     lines += [_cells(f"*{cell.text}*" if cell.text else "" for cell in row) for row in page.baselines]

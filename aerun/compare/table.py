@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from aerun.compare.groups import Baseline, Cause, Group, cause
 from aerun.compare.records import Run
 from aerun.compare.select import (
     DEFAULT_METRICS,
     check_keys,
-    higher_is_better,
+    declared_metrics,
     number_names,
     resolve_metrics,
     select,
@@ -22,7 +22,9 @@ from aerun.compare.select import (
     varied,
 )
 from aerun.config.schema import nearest
+from aerun.contracts import Metric
 from aerun.errors import ConfigError
+from aerun.metrics.declared import metric_of
 
 BASELINES = {"mean_image": "mean image", "pca": "PCA", "linear": "best linear map"}
 
@@ -53,6 +55,11 @@ class Comparison:
     groups: list[Group]
     baselines: list[Baseline]
     total: int  # groups, of which --best shows some
+    declared: Mapping[str, Metric] = field(default_factory=dict)  # metrics that the runs declare themselves
+
+    def higher_is_better(self, metric: str) -> bool:
+        """Whether the largest number of that name is the best."""
+        return metric_of(metric, self.declared).higher_is_better
 
     @property
     def metric(self) -> str:
@@ -84,12 +91,12 @@ class Comparison:
     def singles(self) -> Comparison:
         """The same runs, a row each."""
         keys = [*self.keys, *self.over]
-        groups = [Group({key: run.settings.get(key) for key in keys}, (run,), single=True) for run in self.runs]
+        groups = [Group({key: run.settings.get(key) for key in keys}, (run,), True, self.declared) for run in self.runs]
         return replace(self, keys=keys, over={}, groups=groups, total=len(groups))
 
     def ranked(self) -> list[Group]:
         """The groups with a finished run that has the first metric, best first."""
-        sign = -1 if higher_is_better(self.metric) else 1
+        sign = -1 if self.higher_is_better(self.metric) else 1
         there = [(group, group.statistic(self.metric)) for group in self.groups if group.best_run(self.metric)]
         finite = [(group, number.mean) for group, number in there if number and math.isfinite(number.mean)]
         return [group for group, mean in sorted(finite, key=lambda pair: sign * pair[1])]
@@ -106,9 +113,10 @@ def compare(runs: Sequence[Run], question: Question | None = None) -> Comparison
     differing = varied(chosen)
     keys, over = _keys(differing, question)
     metrics = list(dict.fromkeys(question.metrics)) or _default_metrics(chosen)
-    groups = _grouped(chosen, keys, question.grouped)
+    declared = declared_metrics(chosen)
+    groups = [replace(group, declared=declared) for group in _grouped(chosen, keys, question.grouped)]
     counts = {key: len({run.settings.get(key) for run in chosen}) for key in over}
-    comparison = Comparison(chosen, keys, counts, metrics, groups, _baselines(chosen, metrics), len(groups))
+    comparison = Comparison(chosen, keys, counts, metrics, groups, _baselines(chosen, metrics), len(groups), declared)
     ordered = _sorted(comparison, question)
     if question.best is not None:
         ordered = comparison.ranked()[: question.best]
@@ -161,7 +169,7 @@ def _sorted(comparison: Comparison, question: Question) -> list[Group]:
     if name not in known:
         known += setting_names(comparison.runs)
         raise ConfigError(f"--sort {name}: no run has such a key or number.{nearest(name, known)}")
-    sign = -1 if higher_is_better(name) != question.descending else 1
+    sign = -1 if comparison.higher_is_better(name) != question.descending else 1
 
     def by_number(group: Group) -> tuple[bool, bool, float]:
         number = group.statistic(name)

@@ -210,6 +210,7 @@ class Search(_Sweeper):
 
     def _sweep(self, typed: list[points.Axis]) -> None:
         from aerun.sweep.search import Search as Study
+        from aerun.sweep.search import direction_warning
         from aerun.sweep.study import plots
 
         if self.sweep_settings.dry_run:
@@ -219,6 +220,8 @@ class Search(_Sweeper):
         first = [search.first_point()]
         self._check_shapes(first)
         self._refuse([(self._label(point, search.swept), point.error) for point in first if point.error], len(first))
+        if (warning := direction_warning(self.points)) is not None:
+            print(f"aerun: {warning}", file=sys.stderr)
         print(f"{os.path.relpath(self.folder)}: {self.points.trials} trials, {self.launcher.slots} at a time\n")
         drive = Drive(self.folder, self.sweep_settings, self.launcher, typed_words())
         drive.count(sum(state(job.folder) in ENDED for job in index.as_jobs(self.folder)), search.runs)

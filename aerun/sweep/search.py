@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from aerun.config.schema import Count, NonNegativeInt, Seed
+from aerun.contracts import Metric
 from aerun.errors import ConfigError
+from aerun.metrics.declared import NONE, find_metric
 from aerun.runs.folder import read_metrics, read_status, read_summary
 from aerun.sweep.index import ENDED, FAILED, Index, state
 from aerun.sweep.job import Job
@@ -212,6 +214,20 @@ class Search:
             return f"best        {trial.params}: {self.settings.metric} {trial.value:.6g}"
         [job, *_] = self._jobs(self.points(trial), trial.number)
         return f"best        {job.label}: {self.settings.metric} {trial.value:.6g}, {job.name}"
+
+
+def direction_warning(settings: Optuna, declared: Mapping[str, Metric] = NONE) -> str | None:
+    """A line for a search in the direction that is worse by the metric's declaration; None for all other searches."""
+    metric = find_metric(settings.metric, declared)
+    if metric is None:
+        return None
+    better, direction = ("higher", "maximize") if metric.higher_is_better else ("lower", "minimize")
+    if settings.direction == direction:
+        return None
+    return (
+        f"hydra.sweeper.direction={settings.direction}: {better} is better for {settings.metric}; "
+        f"use hydra.sweeper.direction={direction}"
+    )
 
 
 def _distribution(axis: Axis) -> optuna.distributions.BaseDistribution:

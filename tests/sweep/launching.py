@@ -15,6 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PARTS = Path(__file__).resolve().parent / "parts"
+SEARCHED = os.pathsep.join(filter(None, [str(PARTS), os.environ.get("PYTHONPATH")]))  # for modules, by the sweeps
 TINY = [
     "dataset.train_limit=300",
     "dataset.validation=100",
@@ -31,7 +32,7 @@ BASIC = ["hydra/launcher=basic"]
 
 def begin(folder: Path, *words: str, output: int = subprocess.PIPE, **extra: str) -> subprocess.Popen[str]:
     """Start a sweep in ``folder``, in a process group of its own, as a terminal would."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PARTS), **extra}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": SEARCHED, **extra}
     return subprocess.Popen(
         [sys.executable, str(ROOT / "scripts" / "train.py"), "-m", *words],
         cwd=folder,
@@ -63,7 +64,7 @@ def kill_group(process: subprocess.Popen[str]) -> None:
 def go_on(folder: Path, out: str, **extra: str) -> subprocess.CompletedProcess[str]:
     """Run the command that a stopped sweep printed, in a shell, as somebody would who copies the line."""
     [line] = [line for line in out.splitlines() if line.startswith("go on ")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PARTS), **extra}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": SEARCHED, **extra}
     command = line.removeprefix("go on ").strip()
     return subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
 

@@ -116,6 +116,38 @@ def test_an_unknown_metric_ends_the_search_in_a_line(tmp_path: Path, pruner: str
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("metric", "direction", "better"),
+    [
+        ("validation/psnr", "minimize", "maximize"),
+        ("test/mse", "maximize", "minimize"),
+        ("validation/psnr", "maximize", None),
+        ("best_loss", "minimize", None),
+        ("test/unheard_of", "maximize", None),
+    ],
+)
+def test_a_direction_against_the_declared_one_is_named(metric: str, direction: Any, better: str | None) -> None:
+    from aerun.sweep.search import Optuna, direction_warning
+
+    settings = Optuna(
+        trials=1, metric=metric, direction=direction, sampler="tpe", pruner="none", startup_trials=0, warmup_epochs=0,
+        seed=0, crossed=[],
+    )  # fmt: skip
+    line = direction_warning(settings)
+    assert (line is None) == (better is None)
+    if line is not None:
+        assert line.startswith(f"hydra.sweeper.direction={direction}: ") and line.endswith(f"direction={better}")
+
+
+@pytest.mark.slow
+def test_a_search_in_the_worse_direction_says_so_once_and_runs(tmp_path: Path) -> None:
+    words = [*TINY, *SEARCH, *RANDOM, *BASIC, "trainer.epochs=1", "optimizer.lr=1e-3,1e-2", "hydra.sweeper.trials=1"]
+    done = launch(tmp_path, *words, "hydra.sweeper.metric=validation/psnr")
+    assert done.returncode == 0
+    assert done.stderr.count("higher is better for validation/psnr; use hydra.sweeper.direction=maximize") == 1
+    assert launch(tmp_path, *words).stderr == ""
+
+
 def test_without_optuna_one_line_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "without").mkdir()
     (tmp_path / "without" / "optuna.py").write_text("raise ImportError('hidden')\n")

@@ -1,0 +1,163 @@
+"""Metrics: what aerun declares of its own, what a run declares, and who reads it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from aerun.compare import Question, collect, compare
+from aerun.compare.page import html
+from aerun.compare.sheet import terminal
+from aerun.contracts import Metric
+from aerun.errors import DataError
+from aerun.metrics.declared import find_metric, metric_of, metrics_from_json, metrics_to_json
+from tests.runs import write_run
+
+# Every number in the summaries and metrics.jsonl of the runs of the benchmarks, papers and old folders.
+EVALUATED = (
+    *("loss", "reconstruction", "reconstruction_nats", "bound_nats", "kl", "kl_sparsity", "l1", "mse", "sse", "psnr"),
+    *("psnr_pooled", "input_psnr", "input_psnr_pooled", "output_spread", "active_units", "dead_units"),
+)
+TRAINED = (
+    *("loss", "reconstruction", "reconstruction_nats", "bound_nats", "kl", "kl_sparsity", "l1", "learning_rate"),
+    *("gradient_norm", "update_ratio", "loss_roughness", "images_per_second", "active_units"),
+)
+PROTOCOLS = (
+    *("ssim", "ms_ssim", "input_ssim", "nll", "nll_error", "nll_2", "nll_100", "nll_all", "nll_all_error"),
+    *("log_likelihood", "elbo", "likelihood_samples", "likelihood_images", "active_latents", "kl_dimension_00"),
+    *("kl_dimension_49", "knn_error", "svm_error", "svm_validation_error", "svm_strength", "logistic_error"),
+    *("logistic_validation_error", "logistic_strength", "labels_8/codes_error", "labels_8/codes_deviation"),
+    *("labels_100/pixels_error", "labels_100/pca_error", "labels_100/finetuned_error", "labels_8/scratch_error"),
+    *("labels_all/codes_error", "labels_all/pca_error", "labels_all/pixels_error"),
+)
+OF_RUNS = (
+    *("epoch", "step", "stage", "epochs", "steps", "best_epoch", "best_loss", "code_size", "parameters"),
+    *("train_seconds", "compile_seconds", "wall_seconds", "images_per_second"),
+    *("precision_difference/loss", "precision_difference/gradient", "baselines/linear/draws"),
+)
+NAMES = [
+    *(f"{part}/{name}" for part in ("validation", "probe", "test", "stage1/validation") for name in EVALUATED),
+    *(f"{stage}train/{name}" for stage in ("", "stage3/") for name in TRAINED),
+    *(f"test/{name}" for name in PROTOCOLS),
+    *(
+        f"baselines/{kind}/{m}"
+        for kind in ("mean_image", "pca", "linear")
+        for m in ("mse", "sse", "psnr", "psnr_pooled")
+    ),
+    *(
+        f"{part}/dead_units/{layer}"
+        for part in ("validation", "probe")
+        for layer in ("encoder.0", "decoder.2.0.body.3")
+    ),
+    *("baseline/pca/mse", *OF_RUNS),
+]
+
+
+def by_spelling(metric: str) -> bool:
+    """Directions as they were guessed before metrics were declared."""
+    words = ("psnr", "ssim", "accuracy", "knn", "f1", "auc", "r2", "images_per_second", "likelihood", "elbo")
+    last = metric.rpartition("/")[2]
+    if re.search(r"(^|_)error(_|$)", last):
+        return False
+    return any(re.search(rf"(^|_){word}(_|$|@)", last) for word in words)
+
+
+def test_every_number_of_a_run_is_declared_with_the_direction_that_it_had() -> None:
+    """But for three, of which the largest was ranked last: collapsed reconstructions have a spread of 0, and a unit
+    of a latent that is not active is lost."""
+    assert [name for name in NAMES if find_metric(name) is None] == []
+    changed = {name for name in NAMES if metric_of(name).higher_is_better != by_spelling(name)}
+    assert {name.rpartition("/")[2] for name in changed} == {"output_spread", "active_latents"}
+    assert all(metric_of(name).higher_is_better for name in changed)
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("stage12/validation/psnr", "psnr"),
+        ("baselines/own/psnr", "psnr"),
+        ("test/nll_5000", "nll_N"),
+        ("test/labels_20/pixels_deviation", "labels_N/pixels_deviation"),
+        ("probe/accuracy", "accuracy"),
+        ("test/accuracy@100", "accuracy"),
+        ("validation/dead_units/encoder.0", "dead_units"),
+        ("test/pseudo_psnr", None),  # a name that ends like a metric is not that metric
+        ("test/psnr_of_edges", None),
+        ("psnr/test", "psnr"),
+        ("test", None),
+        ("stage1", None),
+        ("", None),
+    ],
+)
+def test_names_are_read_by_their_parts(name: str, metric: str | None) -> None:
+    found = find_metric(name)
+    assert (found and found.name) == metric
+    assert metric_of(name).higher_is_better == (metric in ("psnr", "accuracy"))
+
+
+def test_what_a_run_declares_comes_first() -> None:
+    own = {metric.name: metric for metric in (Metric("psnr"), Metric("f2", "%", True), Metric("test/mse", "", True))}
+    assert not metric_of("test/psnr", own).higher_is_better
+    assert metric_of("stage1/validation/f2", own).unit == "%"
+    assert metric_of("test/mse", own).higher_is_better and not metric_of("validation/mse", own).higher_is_better
+    assert metrics_from_json(metrics_to_json(own.values())) == own
+    assert metrics_from_json(None) == {}
+    for damaged in ([], {"f2": True}, {"f2": {"unit": "%"}}, {"f2": {"higher_is_better": "yes"}}):
+        with pytest.raises(DataError, match=r"^metrics"):
+            metrics_from_json(damaged)
+
+
+def numbers(mse: float, f2: float, declared: object) -> dict[str, object]:
+    return {"test": {"mse": mse, "psnr": 20.0, "f2": f2}, **({"metrics": declared} if declared else {})}
+
+
+def test_a_metric_of_ones_own_is_ranked_by_its_declared_direction(tmp_path: Path) -> None:
+    declared = {"f2": {"unit": "%", "higher_is_better": True}}
+    for name, f2 in (("low", 0.2), ("high", 0.9), ("middle", 0.5)):
+        write_run(tmp_path / name, 0.1, lr=f2, summary=numbers(0.1, f2, declared))
+    question = Question(metrics=("f2", "test/mse"))
+    table = compare(collect([tmp_path]), question)
+    assert [group.runs[0].name for group in table.groups] == ["high", "middle", "low"] == order(table.ranked())
+    assert [group.runs[0].name for group in compare(collect([tmp_path]), Question(best=1, metrics=("f2",))).groups] == [
+        "high"
+    ]
+    [together] = compare(collect([tmp_path]), Question(metrics=("f2",), group_by=())).groups
+    assert (best := together.best_run("test/f2")) is not None and best.name == "high"
+    assert "test/f2 ↑" in terminal(table) and "test/mse ↓" in terminal(table)
+    page = html(table, [], tmp_path)
+    assert 'data-name="test/f2" class=number data-best=highest' in page
+    assert 'data-name="test/mse" class=number><' in page
+
+
+def order(groups: list) -> list[str]:  # type: ignore[type-arg]
+    return [group.runs[0].name for group in groups]
+
+
+def test_folders_that_declare_nothing_or_are_damaged_rank_as_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Lower is better for a metric that nobody has declared."""
+    for name, f2, declared in (("low", 0.2, None), ("high", 0.9, {"f2": 3})):
+        write_run(tmp_path / name, 0.1, lr=f2, summary=numbers(0.1, f2, declared))
+    runs = collect([tmp_path])
+    assert order(compare(runs, Question(metrics=("f2",))).groups) == ["low", "high"]
+    assert [run.state for run in runs] == ["finished", "finished"]
+    assert "high/summary.json: metrics.f2: needs higher_is_better" in caplog.text
+
+
+def test_runs_that_disagree_on_a_direction_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, up in (("a", True), ("b", False)):
+        declared = {"f2": {"unit": "", "higher_is_better": up}}
+        write_run(tmp_path / name, 0.1, lr=0.1 + up, summary=numbers(0.1, 0.1 + up, declared))
+    table = compare(collect([tmp_path]), Question(metrics=("f2",)))
+    assert order(table.groups) == ["a", "b"]
+    assert "b: declares f2 in the opposite direction; higher is better here" in caplog.text
+
+
+def test_arrows_are_left_out_where_they_do_not_fit(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 0.1)
+    table = compare(collect([tmp_path]))
+    widest = max(map(len, terminal(table).splitlines()[2:4]))
+    assert "↓" in terminal(table, widest) and "↓" not in terminal(table, widest - 1)
