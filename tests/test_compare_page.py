@@ -17,9 +17,9 @@ from PIL import Image
 from aerun.compare import Question, collect, compare
 from aerun.compare.page import html
 from aerun.compare.pictures import Picture, pictures
-from aerun.figures.comparison import Curve, Scale, Sized, error_by_code_size, heat_map, learning_curves
-from aerun.figures.comparison import parallel_coordinates as parallel
 from aerun.figures.montage import montage
+from aerun.figures.run_charts import Curve, ErrorBySize, Scale, error_by_code_size, heat_map, learning_curves
+from aerun.figures.run_charts import parallel_coordinates as parallel
 from tests.runs import write_run
 
 CHROMIUM = next(
@@ -109,7 +109,7 @@ def test_figures_take_what_comparisons_give_them() -> None:
     assert heat_map(np.zeros((2, 2)), ["a", "b"], ["1", "2"], ("x", "y"), "mse", True).shape[2] == 3
     scales = [Scale("x", [1.0, None, "a"]), Scale("y", [1.0, 1.0, 1.0]), Scale("z", [1e-5, 1.0, 0.1])]
     assert parallel(scales, Scale("mse", [0.1, 0.2, 0.2]), False).shape[2] == 3
-    assert error_by_code_size([Sized("a", [4.0], [0.1], [0.0])], ([], []), None, "mse").shape[2] == 3
+    assert error_by_code_size([ErrorBySize("a", [4.0], [0.1], [0.0])], ([], []), None, "mse").shape[2] == 3
     grey, colour = np.zeros((4, 1, 8, 8), np.uint8), np.full((4, 3, 8, 8), 255, np.uint8)
     assert montage([("grey", grey), ("colour", colour)]).shape[2] == 3
     assert montage([("large", np.zeros((2, 1, 300, 200), np.uint8))]).shape[0] < 300

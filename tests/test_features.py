@@ -66,7 +66,7 @@ def test_of_many_units_the_most_used_are_shown_in_their_order() -> None:
     """Unit i is a white pixel at place i; all but every third one are used, less or more."""
     weights = torch.eye(400).view(400, 1, 20, 20)
     use = torch.arange(400).flip(0).float() * (torch.arange(400) % 3 > 0)
-    shown = [i for i in range(400) if i % 3][: figures.MOST_TILES]
+    shown = [i for i in range(400) if i % 3][: figures.MAX_TILES]
     expected = figures.filters(weights[shown])
     assert np.array_equal(figures.filters(weights, use), expected)
     assert not np.array_equal(figures.filters(weights), expected)

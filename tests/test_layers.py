@@ -67,7 +67,7 @@ ROOMS = (
         ("omegaconf", {"cli/train.py", "config/compose.py", "config/explain.py", "sweep/plan.py", "sweep/plugin.py"}),
         (
             "matplotlib",
-            {f"figures/{name}.py" for name in ("__init__", "canvas", "comparison", "maps", "montage")}
+            {f"figures/{name}.py" for name in ("__init__", "canvas", "code_plots", "montage", "run_charts")}
             | {"sweep/study.py"},
         ),
         ("torch.utils.tensorboard", {"runs/tracking.py"}),

@@ -1,4 +1,4 @@
-"""Which pictures a comparison shows, and the numbers in them; ``aerun.figures.comparison`` draws."""
+"""Which pictures a comparison shows, and the numbers in them; ``aerun.figures.run_charts`` draws."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from aerun.compare.select import shown
 from aerun.compare.sheet import cut
 from aerun.compare.table import Comparison
 from aerun.figures.canvas import Pixels
-from aerun.figures.comparison import (
+from aerun.figures.montage import montage
+from aerun.figures.run_charts import (
     Curve,
+    ErrorBySize,
     Scale,
-    Sized,
     error_by_code_size,
     heat_map,
     learning_curves,
     parallel_coordinates,
 )
-from aerun.figures.montage import montage
 from aerun.runs.folder import PROBES
 
 log = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ def _code_sizes(comparison: Comparison) -> tuple[Pixels, str] | None:
     for label, sizes in kinds.items():
         numbers = [(size, Statistic.of(errors)) for size, errors in sorted(sizes.items())]
         known = [(size, number.mean, number.std or 0.0) for size, number in numbers if number]
-        lines.append(Sized(cut(label, LABEL), *zip(*known, strict=True)))
+        lines.append(ErrorBySize(cut(label, LABEL), *zip(*known, strict=True)))
     reference = (sorted(pca), [sum(pca[size]) / len(pca[size]) for size in sorted(pca)])
     pixels = error_by_code_size(lines, reference, constant.pop() if len(constant) == 1 else None, metric)
     return (

@@ -1,7 +1,7 @@
-"""Pictures of a run. Grids of images are plain arrays; matplotlib is imported only where a figure has axes.
+"""Pictures of a run. Functions take tensors or numbers and return pixels; none writes a file.
 
-Everything here takes tensors or numbers and returns pixels; nothing writes files. Importing this package imports
-no torch: ``comparison``, the pictures of many runs, lies in it and works from files alone.
+Grids of images are plain arrays; matplotlib is imported only for figures with axes. Importing this package does not
+import torch, because ``aerun.compare`` draws with ``run_charts`` and works without it.
 """
 
 from __future__ import annotations
@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aerun.figures.canvas import Pixels, axes_of, coloured, rendered
+from aerun.figures.canvas import Pixels, create_axes, render, scatter_by_class
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-GAP, SMALLEST = 2, 56
-MOST_TILES = 256
+GAP, MIN_TILE_PIXELS = 2, 56  # pixels between images, and the size to which smaller ones are enlarged
+MAX_TILES = 256
 
 
 def as_bytes(images: Tensor) -> Tensor:
-    """Images in [0,1] (others are clipped) -> uint8, on the host."""
+    """Images in [0,1], clipped to that range -> uint8 on the CPU."""
     return (images.float().clamp(0, 1) * 255).round().byte().cpu()
 
 
 def image_rows(rows: list[Tensor], scale: int | None = None) -> Pixels:
-    """Rows of images [N,C,H,W] in [0,1] (others are clipped) -> one uint8 picture [H',W'] or [H',W',3].
+    """Rows of images [N,C,H,W] in [0,1], clipped to that range -> one uint8 picture [H',W'] or [H',W',3].
 
-    Grey rows beside colour ones become colour. Small images are enlarged by whole pixels.
+    If any row is in color, all are drawn in color. Small images are enlarged by a whole factor.
     """
     channels = max(row.shape[1] for row in rows)
     height, width = rows[0].shape[2:]
-    scale = scale or max(1, SMALLEST // max(height, width))
+    scale = scale or max(1, MIN_TILE_PIXELS // max(height, width))
     count = max(len(row) for row in rows)
     canvas = np.full(
         (len(rows) * (height * scale + GAP) - GAP, count * (width * scale + GAP) - GAP, channels),
@@ -49,14 +49,15 @@ def image_rows(rows: list[Tensor], scale: int | None = None) -> Pixels:
 
 
 def wrap(images: Tensor, columns: int) -> list[Tensor]:
-    """Images [N,C,H,W] as rows of ``columns``."""
+    """Split images [N,C,H,W] into rows of ``columns``."""
     return list(images.split(columns))
 
 
 def reconstruction_grid(inputs: Tensor, noisy: Tensor, outputs: Tensor, targets: Tensor) -> Pixels:
-    """Rows: input, corrupted input, reconstruction, absolute error; one column an image.
+    """Rows: input, corrupted input, reconstruction, absolute error; one column for each image.
 
-    Where the targets are not the inputs they stand in a row of their own, before the reconstruction.
+    Targets that differ from the inputs get their own row before the reconstruction. Inputs of another size are left
+    out.
     """
     rows = [inputs, noisy]
     if targets.shape != inputs.shape or not targets.equal(inputs):
@@ -67,31 +68,31 @@ def reconstruction_grid(inputs: Tensor, noisy: Tensor, outputs: Tensor, targets:
 
 
 def filters(weights: Tensor, use: Tensor | None = None) -> Pixels:
-    """Weights [N,C,H,W] as tiles, each scaled by its largest absolute value, so that grey is zero.
+    """Weights [N,C,H,W] as tiles, each scaled by its largest absolute value, so that gray is zero.
 
-    At most 256: of more, the first, or those of the largest ``use`` [N] in their own order. What is not used at all
-    is left grey.
+    At most 256 tiles: the first, or with ``use`` [N] the most used, in their own order. Unused ones stay gray.
     """
     if use is not None:
         weights = weights * (use > 0).view(-1, 1, 1, 1)
-        if len(weights) > MOST_TILES:
-            weights = weights[use.topk(MOST_TILES).indices.sort().values]
-    weights = weights[:MOST_TILES].detach().float().cpu()
+        if len(weights) > MAX_TILES:
+            weights = weights[use.topk(MAX_TILES).indices.sort().values]
+    weights = weights[:MAX_TILES].detach().float().cpu()
     if weights.shape[1] not in (1, 3):
         weights = weights.mean(1, keepdim=True)
     largest = weights.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12)
     tiles = weights / largest * 0.5 + 0.5
     columns = int(np.ceil(np.sqrt(len(tiles))))
-    scale = max(1, 56 // max(tiles.shape[2:]))
+    scale = max(1, MIN_TILE_PIXELS // max(tiles.shape[2:]))
     return image_rows(wrap(tiles, columns), scale=scale)
 
 
 def code_heatmap(codes: Tensor) -> Pixels:
-    """Codes [N,D], one row a unit, one column an image; colours end at the 99.5th percentile of sizes."""
+    """Codes [N,D]: one row for each unit, one column for each image; colors are clipped at the 99.5th percentile of
+    absolute values."""
     from matplotlib.ticker import MaxNLocator
 
     values = codes.float().cpu().numpy().T
-    figure, axes = axes_of((9, min(4 + len(values) / 100, 12)), measured=False)
+    figure, axes = create_axes((9, min(4 + len(values) / 100, 12)), measured=False)
     limit = float(np.quantile(np.abs(values), 0.995)) or float(np.abs(values).max()) or 1.0
     signed = values.min() < 0
     picture = axes.imshow(
@@ -105,59 +106,62 @@ def code_heatmap(codes: Tensor) -> Pixels:
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="image", ylabel="code unit", title=f"Codes of {values.shape[1]} test images")
     figure.colorbar(picture, ax=axes, extend="both" if signed else "max")
-    return rendered(figure)
+    return render(figure)
 
 
 def scatter(
     points: Tensor, labels: Tensor | None, classes: list[str] | None, title: str, axis: str, first: int = 1
 ) -> Pixels:
-    """Points [N,2], coloured by class; a class has one colour whichever others are there. Axes count from ``first``."""
-    figure, axes = axes_of((7, 6), measured=False)
-    coloured(axes, points.float().cpu().numpy(), None if labels is None else labels.cpu().numpy(), classes)
+    """Points [N,2], colored by class; the color of a class does not depend on which others occur.
+
+    ``axis`` is the name of both axes, which are numbered from ``first``.
+    """
+    figure, axes = create_axes((7, 6), measured=False)
+    scatter_by_class(axes, points.float().cpu().numpy(), None if labels is None else labels.cpu().numpy(), classes)
     axes.set(title=title, xlabel=f"{axis} {first}", ylabel=f"{axis} {first + 1}")
-    return rendered(figure)
+    return render(figure)
 
 
 def curves(series: dict[str, tuple[list[float], list[float]]], ylabel: str, logarithmic: bool = True) -> Pixels:
-    """Lines by name, each (epochs, values)."""
+    """Lines by name, each a pair (epochs, values)."""
     from matplotlib.ticker import LogLocator
 
-    figure, axes = axes_of((7, 4), measured=False)
+    figure, axes = create_axes((7, 4), measured=False)
     for name, (x, y) in series.items():
         axes.plot(x, y, label=name, marker="." if len(x) < 40 else None)
     if logarithmic and all(value > 0 for _, y in series.values() for value in y):
         axes.set_yscale("log")
         low, high = axes.get_ylim()
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if high < 100 * low else (1,)))
-        # Plain numbers: those set as formulas take a third of the drawing.
+        # Plain numbers: typesetting them as formulas takes a third of the drawing time.
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
     axes.set(xlabel="epoch", ylabel=ylabel)
     axes.grid(alpha=0.3)
     if len(series) > 1:
         axes.legend()
-    return rendered(figure)
+    return render(figure)
 
 
 def label_curves(curves: dict[str, list[tuple[int, float, float]]]) -> Pixels:
-    """Error over the number of labels, by kind of feature: points (labels, mean, deviation)."""
-    figure, axes = axes_of((7, 4), measured=False)
+    """Error by number of labels, for each kind of features: points (labels, mean, standard deviation)."""
+    figure, axes = create_axes((7, 4), measured=False)
     for name, points in curves.items():
         labels, means, deviations = zip(*points, strict=True)
         axes.errorbar(labels, means, deviations, label=name, marker=".", capsize=3)
-    axes.set(xscale="log", yscale="log", xlabel="labels", ylabel="test error in per cent", title="Label efficiency")
+    axes.set(xscale="log", yscale="log", xlabel="labels", ylabel="test error in %", title="Label efficiency")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    return rendered(figure)
+    return render(figure)
 
 
 def principal_plane(codes: Tensor) -> Tensor:
-    """Codes [N,D] -> their coordinates [N,2] along the two leading principal axes."""
+    """Codes [N,D] -> coordinates [N,2] on the two leading principal axes."""
     import torch
 
-    centred = codes.float().cpu() - codes.float().cpu().mean(0)
-    left, values, _ = torch.linalg.svd(centred, full_matrices=False)
+    centered = codes.float().cpu() - codes.float().cpu().mean(0)
+    left, values, _ = torch.linalg.svd(centered, full_matrices=False)
     plane = (left * values)[:, :2]
-    return torch.nn.functional.pad(plane, (0, 2 - plane.shape[1]))  # a single image spans no plane
+    return torch.nn.functional.pad(plane, (0, 2 - plane.shape[1]))  # a single image has no principal axes

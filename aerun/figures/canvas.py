@@ -1,4 +1,4 @@
-"""A matplotlib figure that nothing keeps alive, and its pixels."""
+"""matplotlib figures outside pyplot, so that they are freed after rendering."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 Pixels = np.ndarray
 
 
-def axes_of(size: tuple[float, float], dpi: int = 100, measured: bool = True):  # type: ignore[no-untyped-def]
-    """A figure of that size in inches, unknown to pyplot, and its axes.
+def create_axes(size: tuple[float, float], dpi: int = 100, measured: bool = True):  # type: ignore[no-untyped-def]
+    """A figure of that size in inches, not registered with pyplot, and its axes.
 
-    ``measured``: make room for the labels by measuring each, which takes as long as the drawing; else the margins
-    are those that numbers on ticks need.
+    ``measured``: measure the labels to make room for them, which takes as long as drawing; otherwise fixed margins
+    leave room for numbers at the ticks.
     """
     from matplotlib.figure import Figure
 
@@ -29,8 +29,8 @@ def axes_of(size: tuple[float, float], dpi: int = 100, measured: bool = True):  
     return figure, figure.subplots(gridspec_kw=box)
 
 
-def rendered(figure: Figure) -> Pixels:
-    """The figure's pixels [H,W,3]; its memory is released."""
+def render(figure: Figure) -> Pixels:
+    """Draw the figure, return its pixels [H,W,3] uint8, and release its memory."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -40,26 +40,26 @@ def rendered(figure: Figure) -> Pixels:
     return pixels
 
 
-def class_colours(labels: np.ndarray, classes: Sequence[str] | None) -> Callable[[int], Any]:
-    """A colour for each class's number, the same whichever classes are there."""
+def class_colors(labels: np.ndarray, classes: Sequence[str] | None) -> Callable[[int], Any]:
+    """A function from a class's number to its color, which does not depend on which classes occur."""
     from matplotlib import colormaps
 
     count = max(len(classes or []), int(labels.max()) + 1)
-    colours = colormaps["tab10"] if count <= 10 else colormaps["nipy_spectral"]
-    return lambda number: colours(number if count <= 10 else number / count)
+    colors = colormaps["tab10"] if count <= 10 else colormaps["nipy_spectral"]
+    return lambda number: colors(number if count <= 10 else number / count)
 
 
-def coloured(
+def scatter_by_class(
     axes: Any, points: np.ndarray, labels: np.ndarray | None, classes: Sequence[str] | None, size: float = 5
 ) -> None:
-    """Draw points [N,2], in their class's colours where there are labels [N], with a legend of up to 20 classes."""
+    """Draw points [N,2], colored by class if there are labels [N], with a legend for up to 20 classes."""
     if labels is None:
         axes.scatter(points[:, 0], points[:, 1], s=size)
         return
-    colour = class_colours(labels, classes)
-    there = sorted(set(labels.tolist()))
-    for number in there:
+    color = class_colors(labels, classes)
+    present = sorted(set(labels.tolist()))
+    for number in present:
         name = classes[number] if classes else str(number)
-        axes.scatter(*points[labels == number].T, s=size, color=colour(number), label=name)
-    if max(len(classes or []), there[-1] + 1) <= 20:
+        axes.scatter(*points[labels == number].T, s=size, color=color(number), label=name)
+    if max(len(classes or []), present[-1] + 1) <= 20:
         axes.legend(loc="best", fontsize=8)

@@ -1,4 +1,4 @@
-"""The same images as several runs reconstruct them, a labelled row a run. No torch."""
+"""The same images, as reconstructed by several runs: one labeled row for each run. No torch."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aerun.figures.canvas import Pixels, rendered
+from aerun.figures.canvas import Pixels, render
 
-GAP, SMALLEST, LARGEST = 2, 56, 112
-HEAD = 20  # pixels above the rows
-DPI, LETTER = 100, 6.3  # the width of a letter in pixels at that resolution
+GAP, MIN_TILE_PIXELS, MAX_TILE_PIXELS = 2, 56, 112
+HEADING_PIXELS = 20  # above the rows
+DPI, LETTER_PIXELS = 100, 6.3  # the width of a letter at that resolution
 
 
-def montage(rows: Sequence[tuple[str, np.ndarray]], largest: int = LARGEST, heads: Sequence[str] = ()) -> Pixels:
-    """Rows of a label and uint8 images [N,C,H,W], all of one shape but for grey and colour -> pixels [H',W',3].
+def montage(
+    rows: Sequence[tuple[str, np.ndarray]], largest: int = MAX_TILE_PIXELS, heads: Sequence[str] = ()
+) -> Pixels:
+    """Rows of a label and uint8 images [N,C,H,W] of one size, gray or color -> pixels [H',W',3].
 
-    Shorter rows are filled up with white; images of more than ``largest`` pixels are shown smaller.
-    ``heads`` stand above the first columns.
+    Shorter rows are padded with white; images with sides of more than ``largest`` pixels are reduced. ``heads`` are
+    written above the first columns.
     """
     from matplotlib.figure import Figure
 
@@ -27,10 +29,10 @@ def montage(rows: Sequence[tuple[str, np.ndarray]], largest: int = LARGEST, head
     grid = np.concatenate(filled)[:-GAP]
     height, width = grid.shape[:2]
     lines = [line for label, _ in rows for line in label.split("\n")]
-    left = int(LETTER * max(map(len, lines))) + 16
-    top = HEAD if heads else 0
+    left = int(LETTER_PIXELS * max(map(len, lines))) + 16
+    top = HEADING_PIXELS if heads else 0
     figure = Figure(figsize=((left + width) / DPI, (height + top) / DPI), dpi=DPI)
-    # The axes have exactly the grid's pixels, so that nothing is resampled.
+    # The axes have exactly as many pixels as the grid, so that nothing is resampled.
     axes = figure.add_axes((left / (left + width), 0.0, width / (left + width), height / (height + top)))
     axes.imshow(grid, interpolation="nearest", aspect="auto")
     axes.axis("off")
@@ -42,17 +44,17 @@ def montage(rows: Sequence[tuple[str, np.ndarray]], largest: int = LARGEST, head
     for number, head in enumerate(heads):
         middle = (left + (number + 0.5) * wide - GAP / 2) / (left + width)
         figure.text(middle, 1 - top / 2 / (height + top), head, ha="center", va="center", fontsize=8)
-    return rendered(figure)
+    return render(figure)
 
 
 def _strip(images: np.ndarray, largest: int) -> np.ndarray:
-    """A row of images with gaps to the right and below; small ones enlarged and large ones reduced by whole factors."""
+    """A row of images with gaps to the right and below, enlarged or reduced by a whole factor."""
     pixels = np.broadcast_to(images, (len(images), 3, *images.shape[2:])) if images.shape[1] == 1 else images[:, :3]
     if pixels.shape[1] == 2:
         pixels = np.concatenate([pixels, pixels[:, :1] * 0], 1)
     pixels = pixels.transpose(0, 2, 3, 1)
     size = max(pixels.shape[1:3])
-    smaller, larger = -(-size // largest), max(1, SMALLEST // size)
+    smaller, larger = -(-size // largest), max(1, MIN_TILE_PIXELS // size)
     pixels = pixels[:, ::smaller, ::smaller].repeat(larger, 1).repeat(larger, 2)
     framed = np.pad(pixels, ((0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=255)
     return np.concatenate(list(framed), 1)

@@ -15,7 +15,7 @@ from aerun.core.autoencoder import Autoencoder
 from aerun.core.features import features
 from aerun.core.interpolation import linear
 from aerun.dataset.data import Data, Split, as_float, head
-from aerun.figures.plane import FEWEST, project
+from aerun.figures.projection import MIN_CODES, project
 from aerun.metrics.evaluation import EVALUATION_SEED, corrupted_batches
 from aerun.noise import NoNoise
 from aerun.runs.folder import PROBES as PROBE_FILE
@@ -90,7 +90,7 @@ class Report:
         else:
             return
         self.tracker.picture("code/map", pixels, step)
-        if tsne and len(codes) >= FEWEST:
+        if tsne and len(codes) >= MIN_CODES:
             mapped = torch.from_numpy(project(codes, "tsne"))
             pixels = figures.scatter(mapped, labels, classes, "Codes of test images, t-SNE", "t-SNE")
             self.tracker.picture("code/map_tsne", pixels, step)

@@ -16,9 +16,9 @@ from torch import Tensor
 import aerun
 from aerun.cli.map import main
 from aerun.errors import ConfigError, DataError
-from aerun.figures import maps as figures
-from aerun.figures.montage import HEAD, montage
-from aerun.figures.plane import plane_of, project
+from aerun.figures import code_plots as figures
+from aerun.figures.montage import HEADING_PIXELS, montage
+from aerun.figures.projection import plane_of, project
 from aerun.use.collection.fingerprints import save_fingerprints
 from aerun.use.inputs import sample_collection
 from aerun.use.inputs import sample_test_images as images_of_test
@@ -52,7 +52,7 @@ def test_neighbours_stay_neighbours() -> None:
     assert np.array_equal(points, project(codes, "tsne"))
     apart = np.linalg.norm(points[:, None] - points[None], axis=-1) + 1e9 * np.eye(60)
     assert np.array_equal(apart.argmin(1) // 20, np.arange(60) // 20)
-    with pytest.raises(ConfigError, match="t-SNE of 3 codes: 4 at least"):
+    with pytest.raises(ConfigError, match="t-SNE of 3 codes: needs at least 4"):
         project(codes[:3], "tsne")
 
 
@@ -213,10 +213,10 @@ def test_the_command_draws_what_the_run_has(
 def test_heads_stand_above_a_montage_and_move_nothing_else() -> None:
     images = np.random.default_rng(0).integers(0, 200, (4, 1, 28, 28)).astype(np.uint8)
     plain, headed = montage([("a", images)]), montage([("a", images)], heads=["0", "0.5", "1"])
-    assert headed.shape[0] - plain.shape[0] == HEAD
+    assert headed.shape[0] - plain.shape[0] == HEADING_PIXELS
     left = plain.shape[1] - images.shape[0] * 58 + 2
-    np.testing.assert_array_equal(headed[HEAD:, left:], plain[:, left:])
-    dark = (headed[:HEAD, left:] < 128).any((0, 2))
+    np.testing.assert_array_equal(headed[HEADING_PIXELS:, left:], plain[:, left:])
+    dark = (headed[:HEADING_PIXELS, left:] < 128).any((0, 2))
     columns = [dark[number * 58 : number * 58 + 56] for number in range(4)]
     assert [column.any() for column in columns] == [True, True, True, False]
     assert all(abs(np.flatnonzero(column).mean() - 28) < 4 for column in columns[:3])
@@ -224,7 +224,7 @@ def test_heads_stand_above_a_montage_and_move_nothing_else() -> None:
 
 def test_a_map_says_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
     titles = list[str]()
-    monkeypatch.setattr(figures, "rendered", lambda figure: titles.append(figure.axes[0].get_title()))
+    monkeypatch.setattr(figures, "render", lambda figure: titles.append(figure.axes[0].get_title()))
     places = np.array([[0.0, 0], [0, 0], [1, 1]])
     images = np.zeros((3, 1, 4, 4), np.uint8)
     points = figures.Points(places)
@@ -232,6 +232,6 @@ def test_a_map_says_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
     figures.code_map(points, "Codes", "axis")
     assert titles[0].split("\n") == [
         "Codes; in yellow frames: 2 of 3 decoded random points",
-        "2 of 3 images shown: the others would overlap",
+        "2 of 3 images shown; the others would overlap",
     ]
     assert titles[1] == "Codes"

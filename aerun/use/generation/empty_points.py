@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aerun.figures.plane import Plane, plane_of
+from aerun.figures.projection import Plane, plane_of
 from aerun.use.opened_run import Run, as_opened
 
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from aerun.errors import ConfigError
 from aerun.figures import as_bytes
-from aerun.figures import maps as figures
+from aerun.figures import code_plots as figures
 from aerun.figures.canvas import Pixels
-from aerun.figures.plane import NAMES, Method, project
+from aerun.figures.projection import NAMES, Method, project
 from aerun.use.generation.empty_points import EmptyPoints, find_empty_points, nearest_errors
 from aerun.use.inputs import DEFAULT_IMAGES, Sample, images_or_test_sample, sample_test_images
 from aerun.use.maps import code_units as _units
@@ -135,7 +135,7 @@ def empty_regions(runs: Sequence[Run], shown: Sequence[Sample], seed: int = 0) -
         labels = None if some.labels is None else some.labels.numpy()
         points = figures.Points(empty.codes, labels, some.classes)
         marks = np.concatenate([empty.empty, empty.random])
-        parts.append(figures.Region(title, points, marks, _to_uint8(empty.images), captions))
+        parts.append(figures.Region(title, points, marks, _to_uint8(empty.images), captions, len(empty.empty)))
         found.append(empty)
     return figures.regions(parts), found
 

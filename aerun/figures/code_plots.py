@@ -1,4 +1,4 @@
-"""Pictures of a code space, from plain numbers and arrays. No torch; images are uint8 [N,C,H,W]."""
+"""Plots of a code space, from plain numbers and arrays. No torch; images are uint8 [N,C,H,W]."""
 
 from __future__ import annotations
 
@@ -8,32 +8,37 @@ from typing import Any
 
 import numpy as np
 
-from aerun.figures.canvas import Pixels, axes_of, class_colours, coloured, rendered
+from aerun.figures.canvas import Pixels, class_colors, create_axes, render, scatter_by_class
 from aerun.figures.montage import montage
 
-DPI, THUMBNAIL = 100, 30  # pixels of the longer side of a picture on a map
-MARGIN = 0.05
-MOST_BARS = 128
+DPI, THUMBNAIL_PIXELS = 100, 30  # the longer side of an image on a map
+MARGIN = 0.05  # of the range of the points
+MAX_BARS = 128
+EMPTY_COLOR = "red"
 
 
 @dataclass(frozen=True)
 class Points:
-    """Places [N,2] of codes on a map; what they are codes of is labelled [N], where that is known."""
+    """Positions [N,2] of codes on a map, with the labels [N] of their images if they are known."""
 
-    places: np.ndarray
+    positions: np.ndarray
     labels: np.ndarray | None = None
     classes: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
 class Region:
-    """A map with places marked on it: ``marks`` [P,2] and what is decoded there, each with a caption."""
+    """A map with marked positions ``marks`` [P,2], the image decoded at each, and a caption for each.
+
+    The first ``empty`` marks are where no codes are.
+    """
 
     title: str
     points: Points
     marks: np.ndarray
     images: np.ndarray
     captions: Sequence[str]
+    empty: int = 0
 
 
 def code_map(
@@ -45,38 +50,39 @@ def code_map(
     marks: np.ndarray | None = None,
     images: np.ndarray | None = None,
 ) -> Pixels:
-    """Codes as dots coloured by class or, with ``thumbnails`` of all of them, as pictures that do not overlap.
+    """Codes as dots colored by class or, with ``thumbnails`` [N,C,H,W], as images that do not overlap.
 
-    At ``marks`` [P,2] what is decoded there, ``images``, in a yellow frame; they too as far as they do not overlap.
-    Axes count from ``first``; without it their numbers mean nothing and are left out.
+    ``images`` decoded at ``marks`` [P,2] have yellow frames; those that would overlap are left out too. ``axis`` is the
+    name of both axes, numbered from ``first``; without ``first`` the axes have no ticks, because their values have no
+    meaning.
     """
-    figure, axes = axes_of((9, 8), DPI, measured=False)
-    every = points.places if marks is None else np.concatenate([points.places, marks])
+    figure, axes = create_axes((9, 8), DPI, measured=False)
+    every = points.positions if marks is None else np.concatenate([points.positions, marks])
     _set_limits(axes, every)
-    size = _thumbnail_size(axes, figure, THUMBNAIL + 8)
+    size = _thumbnail_size(axes, figure, THUMBNAIL_PIXELS + 8)
     taken = np.empty((0, 2))
     if marks is not None and images is not None:
         chosen = spaced(marks, size)
         taken = marks[chosen]
         for number in chosen:
-            _place(axes, marks[number], images[number], "black", 3, "#ffe000")
-        title += f"; in yellow frames: {_of(len(chosen), len(marks))}decoded random points"
+            _draw_image(axes, marks[number], images[number], "black", 3, "#ffe000")
+        title += f"; in yellow frames: {_count_shown(len(chosen), len(marks))}decoded random points"
     if thumbnails is None:
-        coloured(axes, points.places, points.labels, points.classes)
+        scatter_by_class(axes, points.positions, points.labels, points.classes)
     else:
         labels = points.labels
-        colour = None if labels is None else class_colours(labels, points.classes)
-        shown = spaced(points.places, size, taken)
-        if len(shown) < len(points.places):
-            title += f"\n{len(shown)} of {len(points.places)} images shown: the others would overlap"
+        color = None if labels is None else class_colors(labels, points.classes)
+        shown = spaced(points.positions, size, taken)
+        if len(shown) < len(points.positions):
+            title += f"\n{len(shown)} of {len(points.positions)} images shown; the others would overlap"
         for number in shown:
-            edge = "#b8b8b8" if colour is None or labels is None else colour(int(labels[number]))
-            _place(axes, points.places[number], thumbnails[number], edge, 2)
+            edge = "#b8b8b8" if color is None or labels is None else color(int(labels[number]))
+            _draw_image(axes, points.positions[number], thumbnails[number], edge, 2)
         if labels is not None:
             for number in sorted(set(labels.tolist())):
-                assert colour is not None
+                assert color is not None
                 name = points.classes[number] if points.classes else str(number)
-                axes.scatter([], [], color=colour(number), label=name)
+                axes.scatter([], [], color=color(number), label=name)
             if len(set(labels.tolist())) <= 20:
                 axes.legend(loc="best", fontsize=8).set_zorder(5)
     axes.set_title(title, fontsize=10)  # small enough for two lines
@@ -84,29 +90,32 @@ def code_map(
         axes.set(xticks=[], yticks=[])
     else:
         axes.set(xlabel=f"{axis} {first}", ylabel=f"{axis} {first + 1}")
-    return rendered(figure)
+    return render(figure)
 
 
-def _of(shown: int, there: int) -> str:
-    return "" if shown == there else f"{shown} of {there} "
+def _count_shown(shown: int, total: int) -> str:
+    return "" if shown == total else f"{shown} of {total} "
 
 
 def spaced(points: np.ndarray, size: tuple[float, float], taken: np.ndarray | None = None) -> list[int]:
-    """Numbers of points[N,2] around which boxes of that size overlap neither each other nor those around ``taken``:
-    greedily, in the points' order."""
-    places = [] if taken is None else list(taken)
+    """Indices of points[N,2] whose boxes of that size overlap neither each other nor those around ``taken``, chosen
+    greedily in the points' order."""
+    positions = [] if taken is None else list(taken)
     chosen: list[int] = []
     for number, point in enumerate(points):
-        if not places or (np.abs(np.asarray(places) - point) >= np.asarray(size)).any(1).all():
+        if not positions or (np.abs(np.asarray(positions) - point) >= np.asarray(size)).any(1).all():
             chosen.append(number)
-            places.append(point)
+            positions.append(point)
     return chosen
 
 
 def manifold(images: np.ndarray, columns: Sequence[float], rows: Sequence[float], title: str, axis: str) -> Pixels:
-    """Decoded codes on a grid: images[R*S,C,H,W], row after row from the top, and the code's values: ``columns`` [S] of
-    value 0, growing to the right, ``rows`` [R] of value 1, growing upwards: the first is the top row's, the largest."""
-    grid = _side_by_side(images, len(columns))
+    """Images decoded from a grid of two-dimensional codes: images[R*S,C,H,W], row by row from the top.
+
+    ``columns`` [S] are the code's values 0, ascending to the right; ``rows`` [R] its values 1, from the top row down,
+    descending.
+    """
+    grid = _join_tiles(images, len(columns))
     height, width = grid.shape[:2]
     scale = max(1, round(700 / max(height, width)))
     left, low, top = 75, 50, 30
@@ -124,61 +133,62 @@ def manifold(images: np.ndarray, columns: Sequence[float], rows: Sequence[float]
         shown = range(0, len(values), -(-len(values) // 10))
         ticks([(number + 0.5) * step - 0.5 for number in shown], [f"{values[number]:.2f}" for number in shown])
     axes.set(xlabel=f"{axis} 0", ylabel=f"{axis} 1", title=title)
-    return rendered(figure)
+    return render(figure)
 
 
 def kl_bars(kl: np.ndarray, active: np.ndarray, numbers: Sequence[int]) -> Pixels:
-    """The KL divergence kl[D] of each dimension of a Gaussian latent, in the order of ``numbers``; active[D] dark."""
-    shown = list(numbers)[:MOST_BARS]
-    figure, axes = axes_of((max(6, min(16, 0.25 * len(shown) + 2)), 4), DPI)
-    for name, colour, which in (("active", "#20639b", True), ("not active", "#c8c8c8", False)):
-        places = [place for place, number in enumerate(shown) if bool(active[number]) is which]
-        if places:
-            axes.bar(places, kl[[shown[place] for place in places]], color=colour, label=name)
+    """The KL divergence kl[D] of each latent dimension, in the order of ``numbers``; those in active[D] are dark."""
+    shown = list(numbers)[:MAX_BARS]
+    figure, axes = create_axes((max(6, min(16, 0.25 * len(shown) + 2)), 4), DPI)
+    for name, color, which in (("active", "#20639b", True), ("not active", "#c8c8c8", False)):
+        positions = [place for place, number in enumerate(shown) if bool(active[number]) is which]
+        if positions:
+            axes.bar(positions, kl[[shown[place] for place in positions]], color=color, label=name)
     axes.set_xticks(range(len(shown)), [str(number) for number in shown], rotation=90 if len(shown) > 30 else 0)
-    more = f"; the first {MOST_BARS} shown" if len(kl) > MOST_BARS else ""
+    more = f"; the first {MAX_BARS} shown" if len(kl) > MAX_BARS else ""
     axes.set(
         xlabel="code unit",
         ylabel="KL in nats per image",
         title=f"{int(active.sum())} of {len(kl)} units active (variance of the mean > 0.01), {kl.sum():.1f} nats{more}",
     )
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)  # within it would cover bars
-    return rendered(figure)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)  # inside it would cover bars
+    return render(figure)
 
 
 def dictionary(numbers: Sequence[int], use: Sequence[float], features: np.ndarray, images: np.ndarray) -> Pixels:
-    """A row a unit: what it adds, features[U,C,H,W], float, scaled so that grey is nothing, and images[U,K,C,H,W]."""
+    """One row for each unit: its feature, features[U,C,H,W] float, scaled so that gray is zero, and
+    images[U,K,C,H,W]."""
     largest = np.abs(features).max(axis=(1, 2, 3), keepdims=True)
     tiles = (np.divide(features, largest, out=np.zeros_like(features), where=largest > 0) * 127.5 + 127.5).round()
     rows = []
     for row, number in enumerate(numbers):
         channels = max(features.shape[1], images.shape[2])
         tile = np.broadcast_to(tiles[row].astype(np.uint8), (channels, *tiles.shape[2:]))[None]
-        excited = np.broadcast_to(images[row], (images.shape[1], channels, *images.shape[3:]))
-        rows.append((f"unit {number}\nuse {use[row]:.3g}", np.concatenate([tile, np.full_like(tile, 255), excited])))
+        exciting = np.broadcast_to(images[row], (images.shape[1], channels, *images.shape[3:]))
+        rows.append((f"unit {number}\nuse {use[row]:.3g}", np.concatenate([tile, np.full_like(tile, 255), exciting])))
     return montage(rows)
 
 
 def regions(found: Sequence[Region]) -> Pixels:
-    """A row a model: the map of its codes with the marks, and beside it what is decoded there, with captions."""
+    """One row for each model: the map of its codes with the marks, then the images decoded at the marks."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 5 * len(found) + 0.7), dpi=DPI, layout="constrained")
     figure.suptitle(
-        "x: distance to the nearest code, over that between neighbouring codes.   "
-        "MSE: of what is decoded to the nearest of the images",
+        "x: distance to the nearest code, over that between neighboring codes.   "
+        "MSE: between the decoded image and the nearest of the images",
         fontsize=10,
     )
     for region, row in zip(found, figure.subfigures(len(found), 1, squeeze=False)[:, 0], strict=True):
         left, right = row.subfigures(1, 2, width_ratios=(5.2, 7.8))
         axes = left.subplots()
-        coloured(axes, region.points.places, region.points.labels, region.points.classes, size=3)
-        _set_limits(axes, np.concatenate([region.points.places, region.marks]))
-        for number, (mark, caption) in enumerate(zip(region.marks, region.captions, strict=True), 1):
-            axes.plot(*mark, "x", color="red" if "empt" in caption else "black", ms=9, mew=2.5)
+        scatter_by_class(axes, region.points.positions, region.points.labels, region.points.classes, size=3)
+        _set_limits(axes, np.concatenate([region.points.positions, region.marks]))
+        for number, mark in enumerate(region.marks, 1):
+            axes.plot(*mark, "x", color=EMPTY_COLOR if number <= region.empty else "black", ms=9, mew=2.5)
             axes.annotate(str(number), mark, xytext=(6, 4), textcoords="offset points", weight="bold")
         axes.set_title(region.title, fontsize=10)
-        if axes.get_legend() is not None:  # below: it would hide marks
+        if axes.get_legend() is not None:  # below, where it does not hide marks
             axes.get_legend().remove()
             left.legend(loc="outside lower center", ncols=5, fontsize=8, frameon=False)
         columns = -(-len(region.images) // 2)
@@ -188,17 +198,18 @@ def regions(found: Sequence[Region]) -> Pixels:
         for number, (tile, image, caption) in enumerate(
             zip(tiles.flat, region.images, region.captions, strict=False), 1
         ):
-            tile.imshow(_shown(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-            tile.set_title(f"{number}: {caption}", fontsize=9, color="red" if "empt" in caption else "black")
-    return rendered(figure)
+            tile.imshow(_for_imshow(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            color = EMPTY_COLOR if number <= region.empty else "black"
+            tile.set_title(f"{number}: {caption}", fontsize=9, color=color)
+    return render(figure)
 
 
-def _shown(image: np.ndarray) -> np.ndarray:
-    """[C,H,W] as imshow has it."""
+def _for_imshow(image: np.ndarray) -> np.ndarray:
+    """[C,H,W] -> [H,W] or [H,W,3], as imshow takes it."""
     return image[0] if len(image) == 1 else image.transpose(1, 2, 0)
 
 
-def _side_by_side(images: np.ndarray, columns: int) -> np.ndarray:
+def _join_tiles(images: np.ndarray, columns: int) -> np.ndarray:
     """images[R*S,C,H,W] -> pixels [R*H,S*W] or [R*H,S*W,3], without gaps."""
     count, channels, height, width = images.shape
     grid = images.reshape(count // columns, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
@@ -206,26 +217,26 @@ def _side_by_side(images: np.ndarray, columns: int) -> np.ndarray:
     return pixels[:, :, 0] if channels == 1 else pixels
 
 
-def _set_limits(axes: Any, places: np.ndarray) -> None:
-    low, high = places.min(0), places.max(0)
+def _set_limits(axes: Any, positions: np.ndarray) -> None:
+    low, high = positions.min(0), positions.max(0)
     margin = MARGIN * np.where(high > low, high - low, 1)
     axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
 
 
 def _thumbnail_size(axes: Any, figure: Any, pixels: float) -> tuple[float, float]:
-    """So many pixels in the axes' own units."""
+    """The width and height of that many pixels in the axes' units."""
     box, (left, right), (low, high) = axes.get_position(), axes.get_xlim(), axes.get_ylim()
     width, height = box.width * figure.get_figwidth() * DPI, box.height * figure.get_figheight() * DPI
     return pixels / width * (right - left), pixels / height * (high - low)
 
 
-def _place(axes: Any, place: np.ndarray, image: np.ndarray, edge: Any, order: int, frame: str = "white") -> None:
-    """A picture around that place."""
+def _draw_image(axes: Any, place: np.ndarray, image: np.ndarray, edge: Any, order: int, frame: str = "white") -> None:
+    """Draw an image centered at that position."""
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-    # OffsetImage counts in points, of which there are 72 an inch.
-    zoom = THUMBNAIL / max(image.shape[1:]) * 72 / DPI
-    picture = OffsetImage(_shown(image), zoom=zoom, cmap="gray", norm=_byte_range(), interpolation="antialiased")
+    # OffsetImage counts in points, 72 to the inch.
+    zoom = THUMBNAIL_PIXELS / max(image.shape[1:]) * 72 / DPI
+    picture = OffsetImage(_for_imshow(image), zoom=zoom, cmap="gray", norm=_byte_range(), interpolation="antialiased")
     box = {"edgecolor": edge, "facecolor": frame, "lw": 1.5 if frame == "white" else 0.5}
     placed = AnnotationBbox(picture, tuple(place), pad=0.1 if frame == "white" else 0.22, bboxprops=box)
     placed.set_zorder(order)

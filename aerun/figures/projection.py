@@ -1,4 +1,4 @@
-"""Codes in two dimensions, and back."""
+"""Projections of codes to two dimensions, and back."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import Tensor
 
 from aerun.errors import ConfigError
 
-FEWEST = 4  # codes that have neighbours to be placed by
+MIN_CODES = 4  # that t-SNE and UMAP need
 Method = Literal["codes", "pca", "tsne", "umap"]
 NAMES = {"codes": "code unit", "pca": "principal axis", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 @dataclass(frozen=True)
 class Plane:
-    """A plane in code space: the codes themselves where they have two values, else the leading principal axes.
+    """A plane in code space: the whole space if codes have two values, otherwise the two leading principal axes.
 
-    ``share`` is that of the codes' variance in the plane.
+    ``share``: the share of the codes' variance in the plane. ``points``: codes [N,D] -> points [N,2]; ``codes``: back.
     """
 
     is_whole: bool
@@ -31,9 +31,11 @@ class Plane:
 
 
 def plane_of(codes: Tensor) -> Plane:
-    """The plane of codes[N,D]; ConfigError for a code of a single value."""
+    """The plane of codes[N,D]. ConfigError unless there are two codes of two values."""
     if codes.shape[1] < 2 or len(codes) < 2:
-        raise ConfigError(f"{len(codes)} codes of {codes.shape[1]} values span no plane: 2 and 2 at least are needed")
+        raise ConfigError(
+            f"{len(codes)} codes of {codes.shape[1]} values span no plane; at least 2 codes of 2 values are needed"
+        )
     if codes.shape[1] == 2:
         return Plane(
             True, 1.0, lambda c: c.double().numpy(), lambda p: torch.from_numpy(np.asarray(p, np.float32).copy())
@@ -51,17 +53,17 @@ def plane_of(codes: Tensor) -> Plane:
 
 
 def project(codes: Tensor, method: Method, seed: int = 0) -> np.ndarray:
-    """codes[N,D] -> points [N,2] float64, near each other where their codes are, as the method sees it.
+    """codes[N,D] -> points [N,2] float64.
 
-    ``codes``: two values as they are; ``pca``: along the leading principal axes; ``tsne``: van der Maaten & Hinton
-    2008; ``umap``: McInnes, Healy & Melville 2018 (arXiv:1802.03426), an extra. ConfigError for too few codes, or where
-    the extra is missing.
+    ``codes``: the values of two-dimensional codes; ``pca``: the leading principal axes; ``tsne``: van der Maaten &
+    Hinton 2008; ``umap``: McInnes, Healy & Melville 2018 (arXiv:1802.03426), which needs the extra ``maps``.
+    ConfigError for too few codes, or if the extra is missing.
     """
     values = codes.flatten(1).float().cpu()
     if method in ("codes", "pca"):
         return plane_of(values).points(values)
-    if len(values) < FEWEST:
-        raise ConfigError(f"{NAMES[method]} of {len(values)} codes: {FEWEST} at least are needed")
+    if len(values) < MIN_CODES:
+        raise ConfigError(f"{NAMES[method]} of {len(values)} codes: needs at least {MIN_CODES}")
     if method == "tsne":
         from sklearn.manifold import TSNE
 
