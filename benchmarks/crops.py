@@ -197,17 +197,17 @@ def work(asked) -> None:
     copies = np.bincount(same)[same] > 1
     head = (
         f"{len(rows)} of {len(images):,} drawings, each cropped by {CUT:.0%} of its width and of its height at a "
-        f"random place ({area:.0%} of its area) and fitted to {shape} anew (`{run.fit}`), find their original first "
+        f"random place ({area:.0%} of its area) and fitted to {shape} again (`{run.fit}`), find their original first "
         f"(@1), among the first {AMONG} (@{AMONG}) or the first 50. {copies.sum():,} files are in the folder more than "
         f"once, with the same pixels, and any of those is the original; `file @{AMONG}` counts only the very file. "
-        "`numbers`: kept of each picture of the collection. `with margins`: the query is also shown with margins of "
-        "5, 10 and 20% at nine places each, and the nearest counts; `then pixels`: the first 50 of that are put in "
-        "order by the difference of the query's pixels to the most similar part of theirs, of the same sizes: this is "
-        "`aerun-search --cropped`. `views of the collection`: its pictures are also encoded as crops of nine tenths "
-        "(`aerun-embed --views N`). The default is `codes` by cosine."
+        "`numbers`: numbers stored for each picture of the collection. `with margins`: the query is also shown with "
+        "margins of 5, 10 and 20% at nine places each, and the nearest counts; `then pixels`: the first 50 of these "
+        "are ordered by the difference between the query's pixels and the most similar part of the same size in each: "
+        "this is `aerun-search --cropped`. `views of the collection`: its pictures are also encoded as crops of nine "
+        "tenths (`aerun-embed --views N`). The default is `codes` by cosine."
     )
-    other = "other drawings than those of the other section, on which ways and numbers were compared and chosen"
-    kind = f"These are {other}." if seed else "Ways and numbers were chosen on other drawings: the other section."
+    other = "These drawings, on which methods and numbers were compared and chosen, are not those of the other section."
+    kind = other if seed else "Methods and numbers were chosen on other drawings: the other section."
     where = circumstances("crops.py", asked.device, "one process", ("torch", "numpy", "scikit-learn", "pillow"))
     title = f"## Cropped drawings{f', queries to choose by (seed {seed})' if seed else ''}"
     less = ["With more or less of the sides cut off:", "", *more, ""] if more else []

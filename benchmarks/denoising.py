@@ -108,11 +108,11 @@ def page(rows: Sequence[str], found: Sequence[tuple[Path, dict[str, Any]]], tune
 
 Made by `python benchmarks/denoising.py` on {date.today()}: {presets}, {epochs} epochs, one seed,
 {place}; {minutes:.1f} minutes of runs in all, evaluation included,
-of which two may go side by side (the aim: {MINUTES} minutes on two cores).
+two of which may run at a time (goal: {MINUTES} minutes on two cores).
 
 Mean of the test images' PSNRs in dB, outputs clipped to [0,1]. Every column sees the same noisy images. The median and
-Gaussian filters have the best size (deviation) of a grid on {tuned:,} training images; the linear filter is the exact
-affine map of least squared error, of all 784 noisy pixels to each clean one, found on the training images.
+Gaussian filters use the best size or deviation of a grid on {tuned:,} training images; the linear filter is the exact
+least-squares affine map from all 784 noisy pixels to each clean one, fitted on the training images.
 
 {head}
 {"|---" * (head.count("|") - 1)}|

@@ -2,8 +2,8 @@
 
     python benchmarks/doctor.py [--outputs FOLDER] [--trained]
 
-Trains what has not been trained yet, as two sweeps of tiny runs (a repeated command goes on with them), then examines
-every run and writes the page.
+Trains what has not been trained yet, as two sweeps of tiny runs (a repeated command continues them), then examines
+every run and writes its section of the page.
 """
 
 from __future__ import annotations
@@ -22,22 +22,27 @@ from aerun.runs.diagnose import Diagnosis, diagnose  # noqa: E402
 from aerun.runs.folder import read_overrides, read_status  # noqa: E402
 from benchmarks.doctor_runs import COMMON, HEALTHY, SICK, Case  # noqa: E402
 from benchmarks.machine import processor  # noqa: E402
+from benchmarks.page import write_section  # noqa: E402
 
 PAGE = ROOT / "docs" / "doctor.md"
 GROUPS = {"doctor_sick": SICK, "doctor_healthy": HEALTHY}
 SEEDS, HELD_OUT = (0, 1, 2), 2  # HELD_OUT is trained and counted, and no threshold was chosen by it
 Rows = list[tuple[Case, Diagnosis | None]]
-NOTES = """What was changed after a look at healthy runs: `conv`, whose code of 576 numbers PCA fills all but
-without error, had first been called worse than PCA by the ratio of errors; now the explained variances are
-compared. A net that explains more than 0.6 of the variance is not called dead, whatever its units, since 86 % of
-the code units of the healthy `topk_16` are: it had no verdict before either, but little was missing. And what the
-first sick runs taught: SGD at a rate of 10 with the mean error, sick elsewhere, trains well here, so that 100
-stands in its place; a beta of 20 leaves 6 of 20 dimensions in use, so its verdict is about those that are not, not
-about a collapse of all. Seed 1 had been the held-out one before: two learning rates too high were called worse than
-PCA and healthy, and a healthy `lifetime` was called short of epochs, as its validation error falls by jumps. Since then
-a large first update counts wherever a net stays far behind PCA, and an error has to fall on training images, too.
-Of seed 2 all were right at once but one: `over_fitting`, then of 150 epochs, whose validation loss had not yet risen by
-1 %; it has 400 now. `decay_50` and `decoder_held` came last, and all their seeds were looked at."""
+NOTES = """\
+Changes after examining healthy runs: `conv`, whose code of 576 numbers lets PCA reconstruct almost without error, was
+first called worse than PCA by the ratio of errors; now explained variances are compared. A net that explains more
+than 0.6 of the variance is not called dead, whatever its units: 86 % of the code units of the healthy `topk_16` are
+dead. It had no verdict before either, but was close to one.
+
+Changes after the first sick runs: SGD at a rate of 10 with the mean error diverges elsewhere but trains well here, so
+the case uses 100. A beta of 20 leaves 6 of 20 dimensions in use, so its verdict names the unused dimensions, not a
+collapse.
+
+Seed 1 was the held-out seed at first: two learning rates that were too high were called worse than PCA and healthy,
+and a healthy `lifetime` was called too few epochs, because its validation error falls in jumps. Since then a large
+first update counts whenever a net stays far behind PCA, and an error has to fall on training images, too. Of seed 2
+all were right at once but one: `over_fitting`, then of 150 epochs, whose validation loss had not yet risen by 1 %; it
+has 400 now. `decay_50` and `decoder_held` were added last, and all their seeds were examined."""
 
 
 def main() -> None:
@@ -116,14 +121,12 @@ def misjudged(rows: Rows) -> list[Case]:
 
 
 def write_page(found: dict[tuple[str, int], Rows]) -> None:
-    """docs/doctor.md."""
+    """The section of docs/doctor.md."""
     table = [pair for name in GROUPS for pair in found[name, SEEDS[0]]]
     head = [
-        "# The doctor on sick and on healthy runs",
-        "",
         f"Written by `python benchmarks/doctor.py`: {len(SICK)} runs made sick, each in one way, and {len(HEALTHY)} "
         f"healthy ones, on the embedded Fashion-MNIST, {processor()}. The first verdict counts. Thresholds were chosen "
-        f"on the runs of the other seeds; those of seed {HELD_OUT} were looked at afterwards.",
+        f"on the runs of the other seeds; those of seed {HELD_OUT} were examined afterwards.",
         "",
     ]
     for seed in SEEDS:
@@ -133,10 +136,10 @@ def write_page(found: dict[tuple[str, int], Rows]) -> None:
             f"- Seed {seed}: {right(sick)} sick runs have their verdict; {right(healthy)} healthy ones have none"
             + (f". Judged wrongly: {', '.join(wrong)}." if wrong else ".")
         )
-    head += ["", f"What was said of seed {SEEDS[0]} stands below."]
+    head += ["", f"The verdicts of seed {SEEDS[0]} are listed below."]
     lines = ["| run | what was typed | wanted | right | found |", "|---|---|---|---|---|"]
     lines += [row(case, diagnosis) for case, diagnosis in table]
-    PAGE.write_text("\n".join([*head, "", NOTES, "", *lines, ""]))
+    write_section("runs", "\n".join([*head, "", NOTES, "", *lines]), PAGE)
 
 
 def right(rows: Rows) -> str:

@@ -133,13 +133,14 @@ def work(asked) -> None:
             lines.append(line)
     kept = len(next(iter(known.values()))[0])
     text = (
-        f"Of drawings whose pixels differ by less than {ALIKE} one is kept: {kept:,}. Copies of {asked.queries} "
-        f"of them are put among them: of half the size as JPEG, or cropped by {CUT:.0%}. `found`: the share of copies "
-        "that `aerun-search --duplicates` pairs with their originals; `right`: the share of its pairs that are such, a "
-        "lower bound, since drawings that differ more are like each other, too. `auto` is the distance within which "
-        "nine of ten copies are, or less: one within which one of fifty pictures has another one, whose pixels differ. "
+        f"One of several drawings whose pixels differ by less than {ALIKE} is kept: {kept:,}. Copies of "
+        f"{asked.queries} of them are added: as JPEG of half the size, or cropped by {CUT:.0%}. `found`: the share of "
+        "copies that `aerun-search --duplicates` pairs with their originals; `right`: the share of its pairs that are "
+        "such copies, a lower bound, since other drawings may be similar, too. `auto` is the distance within which "
+        "nine of ten copies are, or a smaller one within which one of fifty pictures has another one with different "
+        "pixels. "
         "`overlap`: of 256 pictures the share that have another one as near as nine of ten copies are. `warning`: "
-        "whether it warns that copies and others are poorly told apart."
+        "whether it warns that copies and other pictures are hard to distinguish."
     )
     where = circumstances("duplicates.py", asked.device, "one process", ("torch", "numpy", "pillow"))
     text = "\n".join(["## Near-duplicates", "", text, "", *lines, "", where])

@@ -106,8 +106,8 @@ PARTS: Mapping[str, Sequence[Shown]] = {
         Shown("dictionary", "map {ksparse} -o {out}/ksparse", ["ksparse/dictionary.png"]),
         Shown("thumbnails", "map {art} -o {out}/art --method tsne --thumbnails --drawn 0", ["art/map_tsne.png"]),
     ],
-    "The doctor": [Shown("doctor", "doctor {sick} {vae} {ksparse} {art}", prints=True)],
-    "Elsewhere": [Shown("export", "export {vae} {out}/exported --format torch safetensors", prints=True)],
+    "Doctor": [Shown("doctor", "doctor {sick} {vae} {ksparse} {art}", prints=True)],
+    "Export": [Shown("export", "export {vae} {out}/exported --format torch safetensors", prints=True)],
 }
 
 
@@ -150,9 +150,9 @@ def main() -> None:
 def heading() -> str:
     """The page's first lines."""
     return (
-        "# What the commands make\n\n"
+        "# Gallery\n\nWhat each command makes of a trained run.\n\n"
         "Written by `python benchmarks/gallery.py`, which trains the runs (`art` and `scans` on Debian's "
-        "openclipart-png, the others on the embedded images) and types the commands below. "
+        "openclipart-png, the others on the embedded images) and runs the commands below. "
         f"{date.today()}, {processor()}.\n\n"
         + "\n".join(f"- `{name}`: `{' '.join(words)}`" for name, words in RUNS.items())
     ).replace("{folder}", "FOLDER")

@@ -16,7 +16,7 @@ class Row:
 
     ``metric`` stands in the summary's test numbers. ``line`` is to be reached, ``aim`` is hoped for; both and
     ``published`` are in the metric's unit, better lower unless ``higher``. ``baselines``: what to read the number
-    against, each the name of a number of the summary, or the number itself. ``overrides`` go beside the preset.
+    against, each the name of a number of the summary, or the number itself. ``overrides`` are added to the preset.
     ``pictures``: figures of the first run, each with what it shows, for the page.
     ``by_name``: only where the row is asked for, since on a core it would take a day.
     """
@@ -48,12 +48,13 @@ class Row:
         return value >= bound if self.higher else value <= bound
 
 
-PIXELS = "pixels, measured apart"
+PIXELS = "pixels, measured separately"
 NOISY = ("input", "test/input_psnr")
 FILTER = ("linear filter", "baselines/linear/psnr")
 VAE = (
-    "784-512-512-50, GELU (the paper: 200-200, tanh), MNIST, binarised anew each time; nats per image, "
-    "5,000 importance samples of 1,000 test images, 500 of the others, what 5,000 of all would give estimated from both"
+    "784-512-512-50, GELU (the paper: 200-200, tanh), MNIST, binary images resampled for every minibatch; "
+    "nats per image, 5,000 importance samples of 1,000 test images, 500 of the others, "
+    "estimated from both for 5,000 of all images"
 )
 ROWS = (
     Row(

@@ -32,14 +32,26 @@ from benchmarks.paper_rows import HOW_TO_GET, ROWS, TRIED, Row  # noqa: E402
 
 PAGE, EXPERIMENTS = ROOT / "docs" / "papers.md", ROOT / "conf" / "experiment"
 PICTURES = "papers"  # the folder of pictures beside the page
-HEAD = """# The papers by name
+HEAD = """# Papers by name
 
-Every row is a preset of `conf/experiment`, run over seeds and written here by `python benchmarks/papers.py NAME`.
-Mean ± sample standard deviation over seeds (n), on the test images, by the settings of the preset's file, which says
-how they were chosen. A published number was found in a copy of the paper's text (text), in the documentation of a
-program that repeats it (code), or stands here from memory (memory). "Falls short" is said of a mean that does not reach
-the line. Minutes are those of a whole run, evaluation and probes included: of the quickest of the seeds, since others
-used the machine too. Linear filters and PCA are exact (see README); errors from pixels were measured apart.
+```bash
+aerun-train experiment=hinton2006                     # 784-1000-500-250-30 on MNIST, Science 2006
+aerun-train experiment=dae_gaussian trainer.epochs=60 # a recipe is a starting point: keys after it override it
+python benchmarks/papers.py hinton2006 --seeds 3 --jobs 2         # several seeds, written to this page
+```
+
+A recipe is one file of `conf/experiment/`: the paper, its protocol and number, ours, how long it takes, and the
+settings. If another option replaces one of the recipe's, an error names the keys that only the recipe's option had,
+and how to drop them: `experiment=greedy_2d trainer=joint '~trainer.stage_epochs' …`. Where the data come from:
+[Data](data.md).
+
+Every row is a recipe run over seeds, written by `python benchmarks/papers.py NAME`; without a name it makes all rows
+but `conv_wta`, which needs a GPU, as sweeps in `outputs/papers_NAME` that continue where they were stopped. The test
+results are mean ± sample standard deviation over seeds (n), with the settings of the recipe's file, which says how
+they were chosen. A published number was found in a copy of the paper's text (text), in the documentation of a program
+that repeats it (code), or is quoted from memory (memory). "Falls short" marks a mean that does not reach the line.
+Minutes are those of a whole run, evaluation and probes included, for the fastest of the seeds, since the machine was
+shared. Linear filters and PCA are exact; errors from pixels were measured separately.
 
 | preset | paper | protocol | published | to read it against | ours | minutes a run | epochs | verdict | measured |
 |---|---|---|---|---|---|---|---|---|---|"""

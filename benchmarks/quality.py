@@ -1,4 +1,4 @@
-"""Test errors on the full Fashion-MNIST beside PCA of the same code size, written to docs/quality.md.
+"""Test errors on the full Fashion-MNIST and those of PCA of the same code size, written to docs/quality.md.
 
     python benchmarks/quality.py [--root FOLDER_WITH_THE_IDX_FILES] [--epochs 10]
 
@@ -26,10 +26,10 @@ RUNS = {
 }
 NOTES = """
 - `fc` is one LeakyReLU layer each side. Its decoder is linear, so its outputs lie in a 64-dimensional subspace, in
-  which PCA is the best there is for the training images: this row can come near PCA's error, not below it.
-- `conv` has a code of 64x3x3 = 576 numbers for 784 pixels. PCA of 576 components is all but lossless, so this row says
+  which PCA is optimal for the training images: this row can approach PCA's error, not go below it.
+- `conv` has a code of 64x3x3 = 576 numbers for 784 pixels. PCA of 576 components is almost lossless, so this row shows
   what ten epochs of a small convolutional net reach, not what its code could hold.
-- A net this deep has to beat PCA of the same 32 numbers, or its depth is for nothing.
+- A net this deep has to beat PCA of the same 32 numbers, or its depth is useless.
 """
 
 

@@ -1,4 +1,4 @@
-"""The long fault campaigns, written to docs/reliability.md.
+"""The long fault campaigns, written to their section of docs/reliability.md.
 
     python benchmarks/reliability.py            # about half an hour on one core
 
@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.machine import processor  # noqa: E402
+from benchmarks.page import write_section  # noqa: E402
 from tests.faults import corruption, kills, leaves, memory, readers  # noqa: E402
 from tests.sweep import campaign as sweeps  # noqa: E402
 
@@ -149,11 +150,12 @@ def main() -> None:
                 minutes = ""
                 print(rows[fault], flush=True)
     head = (
-        f"# Reliability\n\nMade by `python benchmarks/reliability.py` on {date.today()}, {processor()}. "
+        f"Made by `python benchmarks/reliability.py` on {date.today()}, {processor()}. "
         "Bit-identical means: weights, optimizer state, metrics.jsonl, summary, figures and TensorBoard's scalars and "
         "images, with no step missing or doubled; only times and speeds may differ.\n"
     )
-    page.write_text("\n".join([head, "| fault | what became of it | minutes |", "|---|---|---|", *rows.values(), ""]))
+    text = "\n".join([head, "| fault | outcome | minutes |", "|---|---|---|", *rows.values()])
+    write_section("faults", text, page)
 
 
 def read_rows(page: Path) -> dict[str, str]:

@@ -126,8 +126,8 @@ def section(scores: Any, run: Any, count: int) -> str:
     return f"""## Marks on drawings
 
 Made by `python benchmarks/scans.py RUN` on {date.today()}: `experiment=denoise_scans`, trained in {minutes}; {count} of
-its test pictures, at their own resolution, with its own marks as large and as dense as in training; "{INPUT}": with the
-marks. Each filter has the setting that is best on these very pictures.
+its test pictures, at their own resolution, with marks as large and as dense as in training; "{INPUT}": with the
+marks. Each filter has the best setting for these very pictures.
 
 {chr(10).join(lines)}
 

@@ -152,7 +152,7 @@ def main() -> None:
     about = (
         f"{given.rounds} rounds, the commands in turn: median (lowest-highest) of the whole process; of the first "
         "step, from the process's start to the end of the first `optimizer.step()`. The round before them began with "
-        "an empty cache of aerun's; it is shown apart and is in no ratio. Ratios are medians of the rounds' own. "
+        "an empty cache of aerun's; it is shown separately and is in no ratio. Ratios are medians of the rounds' own. "
         "`train.py` is the default run; `bare.py`, of benchmarks/, trains the same and saves one grid"
     )
     about += "; all images are 60,000." if full != EMBEDDED else "; the full Fashion-MNIST was not found."

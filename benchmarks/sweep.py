@@ -1,4 +1,4 @@
-"""What a sweep costs beside its training, and against the way it is usually done.
+"""What a sweep costs in addition to its training, and against the way it is usually done.
 
     python benchmarks/sweep.py                     # needs: pip install lightning
     python benchmarks/sweep.py --python OTHER      # Lightning in another environment
@@ -8,10 +8,10 @@
 
 - aerun with hydra/launcher=joblib, everything that a run leaves behind included;
 - Hydra's basic launcher with a Lightning trainer over a DataLoader: the same network, optimizer, batches and epochs,
-  with Lightning's own logger and checkpoints (``lightning_app.py`` beside this file). Once over torchvision's data set
+  with Lightning's own logger and checkpoints (``lightning_app.py`` in this folder). Once over torchvision's data set
   with ToTensor, as the tutorials have it, and once over floats that were decoded before.
 
-Writes docs/sweep.md.
+Writes its sections of docs/sweep.md.
 """
 
 from __future__ import annotations
@@ -32,15 +32,17 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.machine import processor  # noqa: E402
+from benchmarks.page import write_section  # noqa: E402
 
 JOBS = 16
-LONGER = """## Longer runs
+PAGE = ROOT / "docs" / "sweep.md"
+LONGER = """### Longer runs
 
-The same sweep alone, {jobs} runs of so many epochs each (`--long`, {date}, {processor}, repeats: {repeats}):"""
-HEADING = len("## Longer runs")
+The sweep alone, {jobs} runs of the epochs in the table (`--long`, {date}, {processor}, repeats: {repeats}):"""
 NOTE = """
-What a run does beside its steps (test metrics, figures and projector at its end, validation after every epoch, and
-for each process the start of torch and matplotlib) is much against runs of a few seconds, and less the longer they are.
+What a run does in addition to its steps (test metrics, figures and projector at the end, validation after every
+epoch, and the start of torch and matplotlib in each process) is a large share of runs of a few seconds, and a small
+one of longer runs.
 """
 IMAGES = ROOT / "aerun" / "data" / "fashion_mnist_mini"
 
@@ -76,7 +78,7 @@ def lightning(folder: Path, epochs: int, python: str, decoded: bool) -> float:
 
 
 def add_long(lengths: list[int], repeats: int, cores: int) -> None:
-    """Measure longer runs, and put their table at the end of docs/sweep.md."""
+    """Measure longer runs, and write their table to docs/sweep.md."""
     text = [LONGER.format(jobs=JOBS, date=date.today(), processor=processor(), repeats=repeats), ""]
     text += ["| epochs a run | sweep, s | training steps / cores, s | import torch, s | (sweep - import) / training |"]
     text += ["|---|---|---|---|---|"]
@@ -92,9 +94,7 @@ def add_long(lengths: list[int], repeats: int, cores: int) -> None:
         cells = [f"{statistics.median(column):.1f}" for column in seconds]
         share = f"**{statistics.median(shares):.2f}** ({min(shares):.2f}-{max(shares):.2f})"
         text.append(f"| {epochs} | {' | '.join(cells)} | {share} |")
-    page = ROOT / "docs" / "sweep.md"
-    before = page.read_text().partition(LONGER[:HEADING])[0].rstrip()
-    page.write_text("\n".join([before, "", *text]) + "\n")
+    write_section("longer", "\n".join(text), PAGE)
     print("\n".join(text))
 
 
@@ -132,10 +132,8 @@ def main() -> None:
         "the same / aerun's sweep",
     ]
     text = [
-        "# Sweeps",
-        "",
         f"Made by `python benchmarks/sweep.py --epochs {given.epochs}` on {date.today()}, {processor()}. "
-        f"{JOBS} runs of model=fc, {given.epochs} epochs each, on the embedded 10,000 images, one thread a process, "
+        f"{JOBS} runs of model=fc, {given.epochs} epochs each, on the 10,000 embedded images, one thread a process, "
         f"repeats: {given.repeats}, in turn.",
         NOTE,
         "| | median | lowest | highest |",
@@ -144,9 +142,7 @@ def main() -> None:
     for name, column in zip(names, zip(*rows, strict=True), strict=True):
         text.append(f"| {name} | {statistics.median(column):.2f} | {min(column):.2f} | {max(column):.2f} |")
     print("\n".join(text))
-    page = ROOT / "docs" / "sweep.md"
-    _, heading, longer = (page.read_text() if page.exists() else "").partition(LONGER[:HEADING])
-    page.write_text("\n".join(text) + (f"\n\n{heading}{longer}" if heading else "\n"))
+    write_section("cost", "\n".join(text), PAGE)
 
 
 if __name__ == "__main__":

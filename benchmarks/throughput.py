@@ -186,10 +186,10 @@ def about(given: argparse.Namespace, absent: dict[str, str]) -> str:
     packages = ["torch", "torchvision", "numpy", "pythae", "lightning"]
     return (
         f"{circumstances('throughput.py', given.device, where, packages)} "
-        f"{images:,} training images of Fashion-MNIST. {given.rounds} rounds, the contestants asked in turn, "
-        f"each in a process of its own; a round is about {given.seconds:g} s of steps of the bare loop and of aerun, "
+        f"{images:,} training images of Fashion-MNIST. {given.rounds} rounds, the contestants in turn, "
+        f"each in its own process; a round is about {given.seconds:g} s of steps of the bare loop and of aerun, "
         f"{given.peer_seconds:g} s of the others, after a warm-up that is not counted. Evaluation ({EVALUATED:,} "
-        f"images) and all else is timed apart. big is 784-1000-500-250-30 and its mirror."
+        f"images) and everything else is timed separately. big is 784-1000-500-250-30 and its mirror."
         + "".join(f" {name} is left out: {why}." for name, why in absent.items())
         + "\n"
         + LEGEND.rstrip()

@@ -23,7 +23,7 @@ LEGEND = """
   matrix product, measured in the same rounds.
 - **bare loop**: a batch is an index into one uint8 tensor; torch's fused Adam. **default Adam**: the same with
   `torch.optim.Adam` as it comes.
-- **aerun**: `aerun.runs.run.run` with default settings, as the command line composes them, and all that it writes;
+- **aerun**: `aerun.runs.run.run` with default settings, as on the command line, and everything that it writes;
   `train_seconds` of its summary. **logging off**: `trainer.log_every_steps=1000000000 trainer.pictures=0`.
 - **DataLoader**: torchvision's data set with `ToTensor`, `DataLoader(shuffle=True)`, the bare loop's step.
 - **pythae**: its `BaseTrainer` on ready float tensors, with the same layers.

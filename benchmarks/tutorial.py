@@ -3,7 +3,7 @@
     python benchmarks/tutorial.py [NAME ...] [--outputs FOLDER]
 
 Trains the presets of conf/experiment/tutorial that have not been trained yet, as one sweep over the cores of this
-machine (outputs/papers_tutorial; a repeated command goes on with it), then draws the page from the run folders.
+machine (outputs/papers_tutorial; a repeated command continues it), then draws the page from the run folders.
 """
 
 from __future__ import annotations
@@ -35,24 +35,25 @@ NAMES = [
     *("fc", "topk16", "topk5", "kl_weak", "kl_strong", "lifetime25", "lifetime5"),
     *("deep", "deep_stages", "conv_fc", "denoise_gaussian", "denoise_masking", "conv", "vae"),
 ]
-PATCHES = "ufldl_patches"  # stands beside them, at the end of the page
+PATCHES = "ufldl_patches"  # the last section of the page
 IMAGES, WIDEST = 10, 440  # of a row of reconstructions; pixels of a picture
 PICTURES = {
     "reconstructions": "in, out and error",
     "generated_interpolations": "between the codes of two test images, decoded",
     "generated_samples": "decoded draws from the prior",
     "features_dictionary": "what each unit of the last hidden layer adds",
-    "features_first_layer": "what each unit of the first layer looks for",
+    "features_first_layer": "what each unit of the first layer responds to",
     "code_heatmap": "codes of 512 test images",
     "code_map": "map of the codes",
 }
-TEXT = """Every model that the project grew from, by its own settings: batches of 512, Adam at 1e-3, the rate divided
-by 10 after 10 epochs without improvement, LeakyReLU. Each is a preset: `python scripts/train.py
-experiment=tutorial/NAME`. At the end stands `experiment=ufldl_patches`, which has other data and settings of its own.
+TEXT = """\
+Every classical kind of autoencoder with its own settings: batches of 512, Adam at 1e-3, the rate divided by 10 after
+10 epochs without improvement, LeakyReLU. Each is a recipe: `aerun-train experiment=tutorial/NAME`. The last one is
+`experiment=ufldl_patches`, which has other data and settings.
 
-The best linear answer is PCA of as many components as the code has numbers; for a corrupted input the best linear
-denoiser. Code values and dead units (those that never move) are of test images, `kl` never being exactly 0. Minutes are
-of the whole run, pictures included."""
+The best linear answer is PCA of as many components as the code has numbers, or for a corrupted input the best linear
+denoiser. Code values and dead units (those that never move) are those of the test images; the codes of `kl` are never
+exactly 0. Minutes are those of the whole run, pictures included."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,11 @@ def write_page(runs: list[Run]) -> None:
     about = json.loads((runs[0].folder / ENVIRONMENT).read_text())
     counts = about["dataset"]["images"]
     head = (
-        "# The tutorials' models\n\n"
+        "# Tutorial models\n\n"
         f"{TEXT}\n\nWritten by `python benchmarks/tutorial.py` from one run of each preset: Fashion-MNIST, "
         f"{counts['train']:,} training, {counts['validation']:,} validation and {counts['test']:,} test images, "
         f"seed 0, one core of "
-        f"{processor()} that others used too, torch {about['versions']['torch']}.\n"
+        f"{processor()}, shared with other work, torch {about['versions']['torch']}.\n"
     )
     (PAGE / "README.md").write_text("\n".join([head, *table(runs), "", *sections]))
 

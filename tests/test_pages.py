@@ -1,0 +1,75 @@
+"""The documents: generated pages are up to date, and what they name exists. MkDocs checks links between pages."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+GENERATE = runpy.run_path(str(DOCS / "generate.py"))
+
+
+def test_the_front_page_is_short() -> None:
+    assert len((ROOT / "README.md").read_bytes()) <= 10_000
+
+
+@pytest.mark.parametrize(("page", "write"), [("configure.md", "configure"), ("index.md", "index")])
+def test_a_generated_page_is_up_to_date(page: str, write: str) -> None:
+    assert (DOCS / page).read_text() == GENERATE[write](), "python docs/generate.py writes it"
+
+
+def test_every_option_is_described_and_every_key_explained() -> None:
+    unsaid = re.findall(r"^\| (.*) \|  \|$", (DOCS / "configure.md").read_text(), re.MULTILINE)
+    assert not unsaid
+    for group in GENERATE["GROUPS"]:
+        for path in (ROOT / "conf" / group).glob("*.yaml"):
+            assert GENERATE["about"](path), path
+
+
+def test_keys_of_a_file_are_those_that_yaml_reads(tmp_path: Path) -> None:
+    file = tmp_path / "option.yaml"
+    file.write_text(
+        '# What it is.\ndefaults: [other]\n_target_: aerun.X\nlr: 1e-3  # a rate\nlist: [a, "b # c"] # two\nnode:\n'
+        "  inner: ${.lr} # nested\n  deep:\n    leaf: null\nlast: 2\n"
+    )
+    assert [tuple(key) for key in GENERATE["keys"](file)] == [
+        ("lr", "1e-3", "a rate"),
+        ("list", '[a, "b # c"]', "two"),
+        ("node.inner", "${.lr}", "nested"),
+        ("node.deep.leaf", "null", ""),
+        ("last", "2", ""),
+    ]
+
+
+def test_files_that_pages_link_to_exist() -> None:
+    for page in PAGES:
+        text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)#\s]+)|src=\"([^\"]+)\"", text):
+            link = "".join(target)
+            assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_reference_names_what_can_be_imported() -> None:
+    named = [name for page in (DOCS / "api").glob("*.md") for name in re.findall(r"^::: (\S+)", page.read_text(), re.M)]
+    assert len(named) > 20
+    for name in named:
+        module, _, attribute = name.rpartition(".")
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            assert hasattr(importlib.import_module(module), attribute), name
+
+
+def test_the_reference_has_every_public_function() -> None:
+    import aerun
+
+    reference = "".join(page.read_text() for page in (DOCS / "api").glob("*.md"))
+    errors = {"AerunError", "ConfigError", "DataError", "DivergedError"}  # on the page of the contracts
+    missing = [name for name in aerun.__all__ if name not in errors and f"::: aerun.{name}\n" not in reference]
+    assert not missing
