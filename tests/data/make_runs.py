@@ -1,7 +1,7 @@
 """Write the kit of small run folders, and what the present code says of them: ``python tests/data/make_runs.py``.
 
-Old run folders must open, evaluate and resume for ever, so the kit is not written again when the code changes: it holds
-what older code wrote. Give ``--out FOLDER`` to write another one.
+Only runs that are in ``kit.py`` and not yet in the kit are written. A run folder must open, evaluate and resume for
+ever, so no run is written again when the code changes. ``--out FOLDER`` writes another kit.
 """
 
 from __future__ import annotations
@@ -130,11 +130,11 @@ def leave_out(path: Path, keys: tuple[str, ...]) -> None:
     path.write_text(yaml.safe_dump(config, sort_keys=False))
 
 
-def measure(kit: Path, scratch: Path) -> dict[str, Any]:
+def measure(kit: Path, scratch: Path, names: list[str]) -> dict[str, Any]:
     """What the present code says of a copy of the kit, by the same process as the test starts."""
     copy_kit(kit, scratch / "kit")
     out = scratch / "measured.json"
-    words = [sys.executable, str(HERE / "measure_runs.py"), str(scratch / "kit"), str(out), *KIT, *EXPORTED]
+    words = [sys.executable, str(HERE / "measure_runs.py"), str(scratch / "kit"), str(out), *names]
     subprocess.run(words, check=True, env=environment(scratch), cwd=scratch / "kit", stderr=subprocess.DEVNULL)
     runs: dict[str, Any] = json.loads(out.read_text())
     for name, found in runs.items():
@@ -147,27 +147,35 @@ def measure(kit: Path, scratch: Path) -> dict[str, Any]:
     return runs
 
 
+def export(name: str, kit: Path, scratch: Path) -> None:
+    """Write an exported model of a run of the kit."""
+    copy_kit(kit, scratch / name)
+    call("aerun-export", str(scratch / name / EXPORTED[name]), str(kit / name), "--format", "safetensors")
+    scrub(kit / name, scratch / name)
+
+
 def main() -> None:
-    """Write the kit, then measure a copy of it."""
+    """Write what the kit lacks, then measure a copy of it."""
     words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("--out", type=Path, default=RUNS, help="a folder that is not there")
+    words.add_argument("--out", type=Path, default=RUNS, help="the kit's folder")
     kit = words.parse_args().out.absolute()
     expected = EXPECTED if kit == RUNS else kit.with_suffix(".json")
-    kit.mkdir(parents=True)
+    content = json.loads(expected.read_text()) if expected.exists() else {"machine": machine(), "runs": {}}
+    if content["machine"] != machine():
+        raise SystemExit(f"{expected}: was written on another machine, or with other libraries: {content['machine']}")
+    new = [name for name in (*KIT, *EXPORTED) if not (kit / name).exists()]
+    kit.mkdir(parents=True, exist_ok=True)
     sys.path.insert(0, str(OWN))
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         os.environ.update(environment(scratch))
-        draw_images(kit / IMAGES)
-        draw_pictures(kit / PICTURES)
-        for name, run in KIT.items():
+        if not (kit / IMAGES).exists():
+            draw_images(kit / IMAGES)
+            draw_pictures(kit / PICTURES)
+        for name in new:
             print(name, flush=True)
-            write(name, run, kit)
-        copy_kit(kit, scratch / "source")
-        for name, of in EXPORTED.items():
-            call("aerun-export", str(scratch / "source" / of), str(kit / name), "--format", "safetensors")
-            scrub(kit / name, scratch / "source")
-        content = {"machine": machine(), "runs": measure(kit, scratch)}
+            export(name, kit, scratch) if name in EXPORTED else write(name, KIT[name], kit)
+        content["runs"] |= measure(kit, scratch, new)
     expected.write_text(json.dumps(content, indent=1) + "\n")
 
 
