@@ -23,7 +23,7 @@ from aerun.config.compose import compose_words
 from aerun.config.explain import explain
 from aerun.config.parse import parse
 from aerun.config.settings import Settings
-from aerun.dataset.given import given
+from aerun.dataset.in_memory import in_memory_config
 from aerun.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         words = [*self._words(), *map(str, self.overrides)]
         try:
             plain, choices = _composed(tuple(words))
-            config = {**plain, "seed": seed, "dataset": given(plain["dataset"])}
+            config = {**plain, "seed": seed, "dataset": in_memory_config(plain["dataset"])}
             # ``epochs`` always stands there; trainer.steps, where it is typed, is meant to replace it.
             typed = [word for word in words if not word.startswith("trainer.epochs=")]
             settings = parse(config, choices | {"dataset": "given"}, typed)

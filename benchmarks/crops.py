@@ -36,14 +36,14 @@ def cropped(path: Path, decoder, random: np.random.Generator, cut: float = CUT) 
     """The picture without a tenth, or another share, of its sides, as the run takes it, uint8 [C,H,W]."""
     from PIL import Image, ImageOps
 
-    from aerun.dataset.pictures import any_size, over_white
+    from aerun.dataset.decoder import allow_large_images, flatten_on_white
 
-    with any_size(), Image.open(path) as opened:
-        picture = over_white(ImageOps.exif_transpose(opened))
+    with allow_large_images(), Image.open(path) as opened:
+        picture = flatten_on_white(ImageOps.exif_transpose(opened))
     width, height = (max(1, round(side * (1 - cut))) for side in picture.size)
     left = int(random.integers(0, picture.width - width + 1))
     top = int(random.integers(0, picture.height - height + 1))
-    return decoder.fitted(picture.crop((left, top, left + width, top + height)))
+    return decoder.fit_picture(picture.crop((left, top, left + width, top + height)))
 
 
 def recall(found: np.ndarray, rows: np.ndarray, same: np.ndarray) -> list[float]:

@@ -43,14 +43,14 @@ def copies(run, folder: Path, names: list[str], random: np.random.Generator):
     import torch
     from PIL import Image, ImageOps
 
-    from aerun.dataset.pictures import any_size, over_white
+    from aerun.dataset.decoder import allow_large_images, flatten_on_white
     from aerun.use.search.duplicate_threshold import recompress_jpeg
 
     poorer, less, decoder = [], [], run.decoder()
     for name in names:
-        with any_size(), Image.open(folder / name) as opened:
-            whole = over_white(ImageOps.exif_transpose(opened)).convert("RGB")
-        poorer.append(decoder.fitted(recompress_jpeg(whole.reduce(2) if min(whole.size) > 1 else whole)))
+        with allow_large_images(), Image.open(folder / name) as opened:
+            whole = flatten_on_white(ImageOps.exif_transpose(opened)).convert("RGB")
+        poorer.append(decoder.fit_picture(recompress_jpeg(whole.reduce(2) if min(whole.size) > 1 else whole)))
         less.append(cropped(folder / name, decoder, random, CUT))
     return torch.from_numpy(np.stack(poorer)), torch.from_numpy(np.stack(less))
 

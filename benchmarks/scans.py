@@ -32,7 +32,7 @@ def unseen(dataset: Any, count: int) -> list[Path]:
     """Test pictures of an image folder, drawn evenly from those that are neither tiny nor huge."""
     from PIL import Image
 
-    arrays = dataset.cached() or dataset.read()
+    arrays = dataset.read_cached() or dataset.read()
     fitting = []
     for path in arrays.test_files or []:
         with Image.open(path) as picture:

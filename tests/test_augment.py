@@ -52,11 +52,11 @@ def test_a_part_is_read_where_the_draws_say() -> None:
 
 
 def test_what_cannot_be_changed_so(compose: Compose) -> None:
-    with pytest.raises(ConfigError, match=r"dataset\.flip=true: is for images, .* shapes 6 and 6"):
+    with pytest.raises(ConfigError, match=r"dataset\.flip=true: needs images, .* shapes 6 and 6"):
         Augment(flip=True).check((6,), (6,))
-    with pytest.raises(ConfigError, match=r"dataset\.zoom=0\.1: is for images, .* 3x8x8 and 3x4x4"):
+    with pytest.raises(ConfigError, match=r"dataset\.zoom=0\.1: needs images, .* 3x8x8 and 3x4x4"):
         Augment(zoom=0.1).check((3, 8, 8), (3, 4, 4))
-    with pytest.raises(ConfigError, match=r"binarise=dynamic: goes with neither"):
+    with pytest.raises(ConfigError, match=r"binarise=dynamic: cannot be combined"):
         parse(compose(["dataset.binarise=dynamic", "loss=bce", "dataset.flip=true"]))
     with pytest.raises(ConfigError, match=r"dataset\.zoom=1"):
         parse(compose(["dataset.zoom=1.0"]))

@@ -185,13 +185,13 @@ def test_what_is_not_a_number_is_refused(array: np.ndarray, tmp_path: Path) -> N
     [np.zeros(19, int), np.zeros(21, int), np.zeros((20, 1), int), np.zeros(20), np.arange(20) - 1, np.full(20, "a")],
 )
 def test_wrong_labels_are_refused(labels: np.ndarray, tmp_path: Path) -> None:
-    assert_refused(npz(tmp_path, images=IMAGES, labels=labels), "labels must be 20 whole numbers")
+    assert_refused(npz(tmp_path, images=IMAGES, labels=labels), "labels must be 20 integers")
 
 
 def test_wrong_test_labels_are_refused(tmp_path: Path) -> None:
     labels = np.zeros(20, int)
     path = npz(tmp_path, images=IMAGES, labels=labels, test_images=IMAGES[:5], test_labels=np.zeros(4, int))
-    assert_refused(path, "labels must be 5 whole numbers")
+    assert_refused(path, "labels must be 5 integers")
 
 
 def test_a_test_part_of_another_shape_is_refused(tmp_path: Path) -> None:

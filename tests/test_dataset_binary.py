@@ -13,8 +13,8 @@ from torch import Tensor
 
 from aerun.config.parse import parse
 from aerun.core.autoencoder import Result
-from aerun.dataset.binary import binarised, drawn
-from aerun.dataset.data import Data, first
+from aerun.dataset.binarize import binarize_all, sample_binary
+from aerun.dataset.data import Data, first_batch
 from aerun.dataset.rows import Rows
 from aerun.errors import ConfigError
 from aerun.metrics.baselines import baselines
@@ -50,15 +50,15 @@ def test_a_pixel_is_one_as_often_as_it_states() -> None:
     images = torch.from_numpy(grey(50))
     images[0, 0, 0, :2] = torch.tensor([0, 255], dtype=torch.uint8)
     generator = torch.Generator().manual_seed(1)
-    assert_states_probabilities(torch.stack([drawn(images, generator) for _ in range(2000)]), images)
-    fixed = torch.stack([torch.as_tensor(binarised(images, seed)[:]) for seed in range(2000)])
+    assert_states_probabilities(torch.stack([sample_binary(images, generator) for _ in range(2000)]), images)
+    fixed = torch.stack([torch.as_tensor(binarize_all(images, seed)[:]) for seed in range(2000)])
     assert fixed.dtype == torch.uint8 and is_binary(fixed)
     assert_states_probabilities(fixed / 255, images)
 
 
 def test_floats_and_bytes_have_the_same_draws() -> None:
     images = torch.from_numpy(grey(20))
-    one, other = (drawn(batch, torch.Generator().manual_seed(1)) for batch in (images, images / 255))
+    one, other = (sample_binary(batch, torch.Generator().manual_seed(1)) for batch in (images, images / 255))
     assert torch.equal(one, other)
 
 
@@ -69,13 +69,13 @@ def test_one_draw_is_the_same_in_a_file_and_in_memory(tmp_path: Path, monkeypatc
     images = grey(5000)  # more than a chunk
     file = cached_rows("these", lambda: iter([images]))
     assert file is not None
-    stored, held = binarised(Rows(file), 7), binarised(torch.from_numpy(images), 7)
+    stored, held = binarize_all(Rows(file), 7), binarize_all(torch.from_numpy(images), 7)
     assert isinstance(stored, Rows) and isinstance(held, Tensor)
     assert torch.equal(stored[:], held) and not torch.equal(
-        held, torch.as_tensor(binarised(held.new_tensor(images), 8))
+        held, torch.as_tensor(binarize_all(held.new_tensor(images), 8))
     )
     # An image's draw does not depend on how many follow it.
-    assert torch.equal(torch.as_tensor(binarised(torch.from_numpy(images[:30]), 7)), held[:30])
+    assert torch.equal(torch.as_tensor(binarize_all(torch.from_numpy(images[:30]), 7)), held[:30])
 
 
 @pytest.mark.parametrize("binarise", ["static", "dynamic"])
@@ -148,7 +148,7 @@ class Seen:
         self.parts.autoencoder.forward = seen  # type: ignore[method-assign]
         step = make_step(self.parts, learning_rate=lambda number: 0.0)
         for number in (0, 1, 0):
-            step(first(self.parts.data.train, 12), number)
+            step(first_batch(self.parts.data.train, 12), number)
 
 
 def test_every_minibatch_is_a_draw_of_its_own(compose: Compose) -> None:

@@ -21,10 +21,10 @@ from PIL import Image
 
 from aerun.dataset import CIFAR10, KMNIST, Data, ImageFolder, placement
 from aerun.dataset import cache as caching
+from aerun.dataset.decoder import Decoder
 from aerun.dataset.idx import write_idx
-from aerun.dataset.pictures import Decoder
+from aerun.dataset.row_file import BLOCK, RowFile
 from aerun.dataset.rows import Rows
-from aerun.dataset.store import BLOCK, RowFile
 from aerun.errors import DataError
 from tests.keys import PLAIN
 from tests.test_dataset_folder import folder
@@ -113,12 +113,12 @@ def test_a_second_load_decodes_nothing_and_names_what_is_bad(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         first = load(pictures)
-        told = [record.getMessage() for record in caplog.records]
-        assert len(told) == 2 and len(count) == 42
+        messages = [record.getMessage() for record in caplog.records]
+        assert len(messages) == 2 and len(count) == 42
         caplog.clear()
         again = load(pictures)
     assert len(count) == 42
-    assert [record.getMessage() for record in caplog.records] == told
+    assert [record.getMessage() for record in caplog.records] == messages
     assert same(images_of(first), images_of(again))
     with pytest.raises(DataError, match=r"07x\.png: cannot be decoded.*on_error=skip"):
         load(pictures, on_error="fail")
@@ -221,8 +221,8 @@ def test_a_damaged_cache_is_built_anew(
         again = load(pictures)
     assert len(count) == 42
     assert same(images_of(again), images_of(before)) and again.checksum == before.checksum
-    told = [record.getMessage() for record in caplog.records if "built anew" in record.getMessage()]
-    assert len(told) == (damage != "no notes") and all(str(cache) in line for line in told)
+    messages = [record.getMessage() for record in caplog.records if "rebuilding" in record.getMessage()]
+    assert len(messages) == (damage != "no notes") and all(str(cache) in line for line in messages)
     count.clear()
     load(pictures)
     assert count == []
@@ -251,7 +251,7 @@ def test_every_byte_is_watched(pictures: Path, cache: Path) -> None:
         rows.write_bytes(whole)
         flip(rows, position)
         with pytest.raises(DataError, match="are damaged"):
-            RowFile(rows.with_suffix(""), key).mapped()
+            RowFile(rows.with_suffix(""), key).memory_map()
         assert not rows.with_suffix(".json").exists()
 
 
@@ -288,8 +288,8 @@ def test_without_room_for_a_cache_the_run_goes_on(
     with caplog.at_level(logging.WARNING):
         data = load(pictures)
     assert same(images_of(data), plain(pictures))
-    told = [record.getMessage() for record in caplog.records if "not kept" in record.getMessage()]
-    assert len(told) == 1 and str(cache.parent) in told[0] and len(told[0].splitlines()) == 1
+    messages = [record.getMessage() for record in caplog.records if "not cached" in record.getMessage()]
+    assert len(messages) == 1 and str(cache.parent) in messages[0] and len(messages[0].splitlines()) == 1
     assert not cache.is_dir() or files(cache, "rows") == []
 
 
@@ -333,7 +333,7 @@ def test_processes_at_once_decode_once(pictures: Path, tmp_path: Path, monkeypat
 def test_a_killed_builder_leaves_nothing_that_is_used(
     pictures: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, count: list[Path]
 ) -> None:
-    monkeypatch.setattr("aerun.dataset.pictures.CHUNK", 1)  # several chunks, so that some are written
+    monkeypatch.setattr("aerun.dataset.decoder.CHUNK", 1)  # several chunks, so that some are written
     decode = Decoder.decode
 
     def deadly(self: Decoder, path: Path) -> np.ndarray:
@@ -369,14 +369,14 @@ def test_transforms_in_chunks_are_those_of_the_whole(
         data = load(pictures, **keys)
         assert torch.equal(torch.get_rng_state(), before)
         with monkeypatch.context() as patch:
-            patch.setattr(ImageFolder, "cached", lambda self: None)
+            patch.setattr(ImageFolder, "read_cached", lambda self: None)
             expected = load(pictures, **keys)
         for part, whole in ((data.train, expected.train), (data.test, expected.test)):
             assert part.inputs.dtype == whole.inputs.dtype
             assert torch.equal(part.inputs[:], whole.inputs[:]) and torch.equal(part.targets[:], whole.targets[:])
         assert data.checksum == expected.checksum and data.same == expected.same
         # The second time they are read: no image is transformed again.
-        monkeypatch.setattr("aerun.dataset.placement._steps", lambda *arguments: pytest.fail)
+        monkeypatch.setattr("aerun.dataset.placement._transformed_chunks", lambda *arguments: pytest.fail())
 
 
 def test_cifar10_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from aerun.dataset import Data, Dataset, as_float, memory
+from aerun.dataset import Data, Dataset, as_float, memory_limit
 from aerun.dataset.data import Arrays
 from aerun.errors import ConfigError, DataError
 from tests.keys import PLAIN
@@ -287,7 +287,7 @@ def _no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_no_cache")
 def test_data_that_fit_nowhere_are_refused_with_their_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.zeros((1024, 1, 32, 64), np.uint8)  # 2 MiB
-    monkeypatch.setattr(memory, "available_memory", lambda: 2.0**20)
+    monkeypatch.setattr(memory_limit, "available_memory", lambda: 2.0**20)
     with pytest.raises(DataError) as caught:
         load(images, images[:10])
     for word in ("1024x1x32x64", "GiB", "cpu"):
@@ -297,33 +297,33 @@ def test_data_that_fit_nowhere_are_refused_with_their_sizes(monkeypatch: pytest.
 @pytest.mark.usefixtures("_no_cache")
 def test_the_message_about_memory_is_in_gibibytes(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.zeros((2**16, 1, 32, 48), np.uint8)  # 96 MiB
-    monkeypatch.setattr(memory, "available_memory", lambda: 2.0**25)  # 32 MiB
-    with pytest.raises(DataError, match=r"take 0\.09 GiB.* has 0\.03 GiB free"):
+    monkeypatch.setattr(memory_limit, "available_memory", lambda: 2.0**25)  # 32 MiB
+    with pytest.raises(DataError, match=r"need 0\.09 GiB.* has 0\.03 GiB free"):
         load(images, images[:1])
 
 
 def test_inputs_and_targets_of_their_own_count_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.zeros((900, 1, 32, 32), np.uint8)
-    monkeypatch.setattr(memory, "available_memory", lambda: 2.0**20)
+    monkeypatch.setattr(memory_limit, "available_memory", lambda: 2.0**20)
     load(images, images[:1])
-    with pytest.raises(DataError, match=r"dataset\.memory_limit=1GiB, say"):
+    with pytest.raises(DataError, match=r"dataset\.memory_limit=1GiB, or use"):
         load(images, images[:1], input_transform=["RandomInvert"])
 
 
 @pytest.mark.parametrize("free", [2.0**15, 2.0**40])
 def test_how_much_is_free_does_not_decide_the_order_of_training(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
     images = np.zeros((900, 1, 32, 32), np.uint8)
-    monkeypatch.setattr(memory, "available_memory", lambda: free)
+    monkeypatch.setattr(memory_limit, "available_memory", lambda: free)
     assert load(images, images[:1], memory_limit="400KiB").chunk_bytes == 100 * 1024
 
 
 def test_a_train_limit_that_fits_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.zeros((1024, 1, 32, 64), np.uint8)
-    monkeypatch.setattr(memory, "available_memory", lambda: 2.0**20)
+    monkeypatch.setattr(memory_limit, "available_memory", lambda: 2.0**20)
     data = load(images, images[:10], train_limit=100)
     assert len(data.train) == 100 and not data.streamed
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux can be asked")
 def test_the_available_memory_is_between_nothing_and_a_petabyte() -> None:
-    assert 2**20 < memory.available_memory() < 2**50
+    assert 2**20 < memory_limit.available_memory() < 2**50

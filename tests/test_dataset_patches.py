@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from aerun.dataset import Data, Patches
-from aerun.dataset.patches import scaled
+from aerun.dataset.patches import scale_patches
 from aerun.errors import DataError
 from tests.keys import PLAIN
 
@@ -57,7 +57,7 @@ def test_values_are_those_of_the_notes_in_double_precision() -> None:
     train, test = (random.standard_t(3, (count, 1, 5, 5)).astype(np.float32) for count in (300, 40))
     centred = [np.array([patch - patch.mean() for patch in part.astype(np.float64)]) for part in (train, test)]
     limit = 3 * centred[0].std()
-    for found, part in zip(scaled(train, test), centred, strict=True):
+    for found, part in zip(scale_patches(train, test), centred, strict=True):
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, (np.clip(part, -limit, limit) / limit + 1) * 0.4 + 0.1, atol=1e-6)
 
@@ -82,7 +82,7 @@ def test_no_pixel_is_in_training_and_test_patches(tmp_path: Path) -> None:
 def test_no_place_is_drawn_twice_and_every_one_can_be() -> None:
     regions = [numbered(12, 15).astype(np.float32), numbered(13, 15)[::-1].astype(np.float32)]
     count = 9 * 12 + 10 * 12
-    drawn = patches(size=4)._drawn("training", regions, count, np.random.default_rng(0))
+    drawn = patches(size=4)._sample("training", regions, count, np.random.default_rng(0))
     places = [r[i : i + 4, j : j + 4] for r in regions for i in range(len(r) - 3) for j in range(12)]
     assert {patch.tobytes() for patch in drawn} == {np.ascontiguousarray(place).tobytes() for place in places}
     assert len({patch.tobytes() for patch in drawn}) == count
@@ -102,7 +102,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         ({"root": photographs(tmp_path / "empty")}, "dataset.root"),
         ({"root": root, "size": 4, "count": 300}, "dataset.count=300: the training part .* 81 places"),
         ({"root": root, "size": 13, "count": 1}, "0 places for patches of 13x13"),
-        ({"root": photographs(tmp_path / "flat", np.full((40, 40), 7)), "count": 9}, "dataset.root.*one colour"),
+        ({"root": photographs(tmp_path / "flat", np.full((40, 40), 7)), "count": 9}, "dataset.root.*single color"),
     ]:
         with pytest.raises(DataError, match=words) as caught:
             patches(**keys).load(CPU)

@@ -14,7 +14,7 @@ import torch
 from aerun.base import precision
 from aerun.base.device import default_threads, physical_cores, processor_quota
 from aerun.config.parse import parse
-from aerun.dataset.data import first
+from aerun.dataset.data import first_batch
 from aerun.errors import ConfigError
 from aerun.training import build
 
@@ -98,7 +98,7 @@ def test_the_reported_difference_is_that_of_the_loss_and_of_the_gradient(compose
     settings = parse(compose(words))
     device = build.prepare(settings)
     parts = build.build_parts(settings, settings.dataset.load(device), device)
-    batch = first(parts.data.train, 32)
+    batch = first_batch(parts.data.train, 32)
     found = precision.difference(parts, batch, "bfloat16")
     images = (batch.inputs.double() / 255).flatten(1)
     layers = [m for m in parts.autoencoder.modules() if isinstance(m, torch.nn.Linear)]
@@ -128,6 +128,6 @@ def test_nothing_to_compare_with_is_no_division_by_zero(compose: Compose) -> Non
     with torch.no_grad():
         for parameter in parts.autoencoder.parameters():
             parameter.zero_()
-    batch = first(parts.data.train, 8)
+    batch = first_batch(parts.data.train, 8)
     batch.inputs.zero_()
     assert precision.difference(parts, batch, "bfloat16") == {"loss": 0.0, "gradient": 0.0}

@@ -16,7 +16,7 @@ from aerun.base.conf import conf_dir
 from aerun.config.parse import parse
 from aerun.config.schema import locate
 from aerun.config.settings import GROUPS, SEVERAL
-from aerun.dataset.data import first
+from aerun.dataset.data import first_batch
 from aerun.errors import AerunError
 from aerun.metrics.evaluation import evaluate
 from aerun.training import build
@@ -43,7 +43,7 @@ def two_steps(config: dict[str, Any], choices: dict[str, str] | None = None) -> 
     )
     autoencoder.train()
     for number in range(2):
-        terms = step(first(data.train, 12), number).terms
+        terms = step(first_batch(data.train, 12), number).terms
         assert all(torch.isfinite(term) for term in terms.values())
     metrics = evaluate(autoencoder, data.test, settings.noise, settings.loss)
     assert metrics["mse"] >= 0

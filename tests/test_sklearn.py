@@ -53,14 +53,14 @@ def test_it_has_the_weights_of_a_run_of_the_same_configuration(digits: np.ndarra
     """The run goes through the whole of aerun.runs.run, in a folder; noise and sparsity draw and select in both."""
     from aerun.config.parse import parse
     from aerun.dataset.data import Arrays
-    from aerun.dataset.given import Given
+    from aerun.dataset.in_memory import InMemory
     from aerun.runs.run import run
 
     estimator = Autoencoder(**TINY, noise="masking", sparsity={"name": "topk", "k": 2}, hidden=[20], lr=0.01).fit(
         digits
     )
     settings = parse(estimator.config_)
-    data = Given(
+    data = InMemory(
         **{k: v for k, v in estimator.config_["dataset"].items() if k != "_target_"}, arrays=Arrays(*[digits] * 2)
     )
     run(settings, estimator.config_, tmp_path / "run", load=data.load)
@@ -161,8 +161,8 @@ def test_it_leaves_nothing_behind_unless_it_is_told_to(
         ({"sparsity": "topkk"}, r"sparsity=topkk: there is no such option\. Did you mean 'topk'\?"),
         ({"sparsity": {"k": 3}}, r"an option is a name, or"),
         ({"overrides": ["optimizer.lrr=1"]}, r"optimizer\.lrr: there is no such key\. Did you mean 'optimizer\.lr'"),
-        ({"overrides": ["dataset=mnist"]}, r"the data are those that are handed over"),
-        ({"overrides": ["dataset.classes=[1]"]}, r"dataset\.classes: data that are handed over have no labels"),
+        ({"overrides": ["dataset=mnist"]}, r"the data are the arrays passed from Python"),
+        ({"overrides": ["dataset.classes=[1]"]}, r"dataset\.classes: arrays passed from Python have no labels"),
         ({"overrides": ["trainer=greedy"]}, r"trainer=greedy: .*run_folder=FOLDER"),
         ({"overrides": ["protocol=knn"]}, r"protocol and resume"),
         ({"image_shape": (3, 8)}, r"image_shape=\(3, 8\): is no \(H,W\) or \(C,H,W\) of X's 64 columns"),

@@ -19,8 +19,8 @@ import torch
 from aerun.config.parse import parse
 from aerun.dataset import Data
 from aerun.dataset.data import Arrays, Batch
+from aerun.dataset.row_file import RowFile
 from aerun.dataset.rows import Rows
-from aerun.dataset.store import RowFile
 from aerun.errors import ConfigError, DataError
 from aerun.metrics.baselines import baselines
 from aerun.metrics.evaluation import evaluate
@@ -291,7 +291,7 @@ def test_limits_that_mean_nothing_are_refused(compose: Compose, value: str) -> N
     ("text", "bytes_"), [(7, 7), ("512", 512), ("2GiB", 2**31), ("1.5 kB", 1500), ("3M", 3_000_000), ("1tib", 2**40)]
 )
 def test_limits_have_units(text: int | str, bytes_: int) -> None:
-    from aerun.dataset.memory import parse_bytes
+    from aerun.dataset.memory_limit import parse_bytes
 
     assert parse_bytes(text) == bytes_
 

@@ -110,7 +110,7 @@ def clean_files(run: OpenedRun, plan: Plan, scores: Scores) -> list[str]:
     """Clean and write each picture; the names of those that could be decoded. DataError if none could, and none was
     there."""
     from aerun.base.progress_bar import counting
-    from aerun.dataset.pictures import reason
+    from aerun.dataset.decoder import failure_reason
     from aerun.use.denoising.scan_files import read_scan, write_scan
     from aerun.use.denoising.tiling import denoise
 
@@ -122,7 +122,7 @@ def clean_files(run: OpenedRun, plan: Plan, scores: Scores) -> list[str]:
                 try:
                     scan = read_scan(path)
                 except Exception as error:  # damaged metadata make Pillow raise nearly anything
-                    last = f"{path}: cannot be decoded ({reason(error)})"
+                    last = f"{path}: cannot be decoded ({failure_reason(error)})"
                     if not only:  # it is the command's error
                         log.warning("%s; left out", last)
             if scan is not None and name not in plan.there:

@@ -1,14 +1,16 @@
-"""Data sets. Each reads arrays; what happens to them next (splits, transforms, device) is the same for all."""
+"""Data sets. Each one reads arrays; splits, transforms and placement on the device are the same for all."""
 
 from aerun.dataset.array import Array
 from aerun.dataset.base import Dataset
 from aerun.dataset.data import Data, Split, as_float
 from aerun.dataset.folder import ImageFolder
-from aerun.dataset.given import Given
 from aerun.dataset.idx import KMNIST, MNIST, FashionMNIST, FashionMNISTMini
+from aerun.dataset.in_memory import InMemory
 from aerun.dataset.patches import Patches
 from aerun.dataset.random import Random
 from aerun.dataset.vision import CIFAR10, SVHN
+
+Given = InMemory  # its name in configurations of older runs and pickled estimators
 
 __all__ = [
     "CIFAR10",
@@ -22,6 +24,7 @@ __all__ = [
     "FashionMNISTMini",
     "Given",
     "ImageFolder",
+    "InMemory",
     "Patches",
     "Random",
     "Split",

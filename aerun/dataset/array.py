@@ -1,4 +1,4 @@
-"""One's own arrays."""
+"""Arrays from a NumPy file."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from aerun.config.schema import Range
-from aerun.dataset.base import Dataset
+from aerun.dataset.base import StoredDataset
 from aerun.dataset.data import Arrays
-from aerun.dataset.places import existing
+from aerun.dataset.paths import existing_path
 from aerun.dataset.splitting import holdout
 from aerun.errors import DataError
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-MOST_CLASSES = 100_000
+MAX_CLASSES = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Array(Dataset):
-    """A .npy file, or a .npz file with ``images_key`` and, where there, ``labels_key``.
+class Array(StoredDataset):
+    """A .npy file, or a .npz file with the arrays ``images_key`` and, optionally, ``labels_key``.
 
-    [N,F] are vectors, [N,C,H,W] images; uint8 means 0 to 255, floats are taken as they are (images should lie in
-    [0,1]). Labels are whole numbers from 0. A .npz may also hold
-    ``test_`` + ``images_key``; otherwise a share ``test`` of the rows, drawn by ``split_seed``, is for testing.
+    Images are [N,C,H,W], vectors [N,F]. uint8 means 0 to 255; floats are used as stored (images should lie in [0,1]).
+    Labels are integers from 0. A .npz file may also contain ``test_`` + ``images_key`` (and labels); otherwise a share
+    ``test`` of the rows, drawn by ``split_seed``, is the test part.
     """
 
     root: str
@@ -36,14 +36,14 @@ class Array(Dataset):
     test: Annotated[float, Range(0, 1, low_open=True, high_open=True)]
 
     def read(self) -> Arrays:
-        path = existing(self.root)
+        path = existing_path(self.root)
         arrays = _load(path)
         if "" in arrays:
             arrays[self.images_key] = arrays.pop("")
         if self.images_key not in arrays:
             raise DataError(
-                f"{path}: has no array '{self.images_key}' but {', '.join(arrays) or 'nothing'}; "
-                "name it by dataset.images_key"
+                f"{path}: does not contain an array '{self.images_key}'; it contains {', '.join(arrays) or 'nothing'}. "
+                "Set dataset.images_key"
             )
         images = _as_images(path, arrays[self.images_key])
         labels = _as_labels(path, arrays.get(self.labels_key), len(images))
@@ -61,16 +61,16 @@ class Array(Dataset):
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
-    """Arrays by name; a .npy file's has the empty name. Pickled objects are refused."""
+    """Return the arrays by name; the name is empty for a .npy file. DataError for pickled objects."""
     import numpy as np
 
     try:
         loaded = np.load(path, allow_pickle=False)
         return {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except Exception as error:  # zipfile, zlib, tokenize and numpy each raise their own for a damaged file
+    except Exception as error:  # zipfile, zlib, tokenize and numpy raise different errors for a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
         if "allow_pickle" in reason:
-            reason = "it is another kind of file, or holds Python objects"
+            reason = "it is another kind of file, or it contains Python objects"
         raise DataError(f"{path}: is not a .npy or .npz file of plain numbers ({reason})") from error
 
 
@@ -84,11 +84,11 @@ def _as_images(path: Path, array: np.ndarray) -> np.ndarray:
             f"{path}: {array.shape} looks like [N,H,W,C]; aerun needs [N,C,H,W], array.transpose(0, 3, 1, 2)"
         )
     if array.ndim == 4 and array.dtype.kind in "iu" and array.dtype != np.uint8:
-        raise DataError(f"{path}: images of whole numbers must be uint8 (0 to 255), not {array.dtype}")
+        raise DataError(f"{path}: integer images must be uint8 (0 to 255), not {array.dtype}")
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array) if array.ndim == 4 else (array / np.float32(255)).astype(np.float32)
     if array.dtype.kind not in "fiu":
-        raise DataError(f"{path}: holds {array.dtype}, not numbers")
+        raise DataError(f"{path}: contains {array.dtype}, not numbers")
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
@@ -98,7 +98,7 @@ def _as_labels(path: Path, labels: np.ndarray | None, count: int) -> np.ndarray 
     if labels is None:
         return None
     if labels.shape != (count,) or labels.dtype.kind not in "iu" or (labels.size and labels.min() < 0):
-        raise DataError(f"{path}: labels must be {count} whole numbers from 0, not {labels.dtype} {labels.shape}")
-    if labels.size and labels.max() >= MOST_CLASSES:
-        raise DataError(f"{path}: the largest label is {labels.max()}; labels number classes, below {MOST_CLASSES}")
+        raise DataError(f"{path}: labels must be {count} integers from 0, not {labels.dtype} {labels.shape}")
+    if labels.size and labels.max() >= MAX_CLASSES:
+        raise DataError(f"{path}: the largest label is {labels.max()}; labels are class indices below {MAX_CLASSES}")
     return labels.astype(np.int64)

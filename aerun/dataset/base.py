@@ -1,6 +1,7 @@
-"""From arrays to what a run trains on: transformed, split, and on the device.
+"""The base of all data sets: from the arrays that one reads to the data that a run trains on.
 
-Images are kept as uint8 wherever they came as uint8, and become float in [0,1] only as a batch is formed.
+Images are transformed, split and moved to the device. Images that arrive as uint8 stay uint8, and become float in [0,1]
+only when a batch is formed.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from aerun.config.schema import Count, NonNegativeInt, Range, Seed
 from aerun.dataset.augment import Augment
-from aerun.dataset.binary import binarised, check_binarisable
+from aerun.dataset.binarize import binarize_all, check_binarizable
 from aerun.dataset.cache import files_key
 from aerun.dataset.content import check_finite, checksum
 from aerun.dataset.data import Arrays, Data, Split, statistics
-from aerun.dataset.memory import check_room, free_memory, needed_bytes, parse_bytes, shapes_of
-from aerun.dataset.placement import in_file, kept_arrays, moved_to_file, on_device, transformed
-from aerun.dataset.places import existing
+from aerun.dataset.memory_limit import check_memory, format_shapes, free_memory, needed_bytes, parse_bytes
+from aerun.dataset.paths import existing_path
+from aerun.dataset.placement import cached_arrays, select_in_file, to_device, transform_images, write_to_file
+from aerun.dataset.row_file import DamagedError
 from aerun.dataset.rows import Rows
-from aerun.dataset.splitting import divide, of_classes
-from aerun.dataset.store import DamagedError
+from aerun.dataset.splitting import select_classes, split_train_validation
 from aerun.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,35 +32,37 @@ if TYPE_CHECKING:
     import torch
 
 OpenShare = Annotated[float, Range(0, 1, high_open=True)]
-HeldOut = NonNegativeInt | Annotated[float, Range(0, 1, high_open=True)]
-MOST_CHUNK = 1 << 30  # bytes
+ValidationSize = NonNegativeInt | Annotated[float, Range(0, 1, high_open=True)]
+MAX_CHUNK_BYTES = 1 << 30  # bytes
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Keys that every data set has.
+    """Keys shared by all data sets.
 
-    ``validation``: how many training images, or what share of them, are held out for early stopping, schedules and
-    the choice of the best weights. ``train_limit``: use only so many of the rest. Both are drawn by ``split_seed``,
-    not by the run's seed, so runs of different seeds see the same parts. ``normalize=standardise``: inputs and
-    targets are standardised by the training part's mean and deviation (of each channel; of each feature, for
-    vectors). ``input_transform``, ``target_transform``: torchvision.transforms.v2 by name, ``Grayscale`` or
-    ``{Resize: {size: 32}}``, applied to each image once, at the start. ``memory_limit`` (bytes, or ``2GiB``): a set
-    that is larger is not held in memory but read in shuffled chunks. ``classes``: only
-    images with these labels. ``binarise``: grey images in [0,1] are the
-    probabilities of binary ones, drawn once (``static``, by ``split_seed``) or anew for every minibatch (``dynamic``;
-    validation and test images are drawn once all the same). ``flip``, ``zoom``: training images are mirrored, and parts
-    of them scaled up to the whole, anew for every minibatch and targets alike (``aerun.dataset.augment``).
+    - ``validation``: number of training images, or share of them, held out for early stopping, schedules and the
+      choice of the best weights. ``train_limit``: maximum number of the remaining images to train on. Both subsets are
+      drawn by ``split_seed``, not by the run's seed, so runs with different seeds see the same subsets.
+    - ``normalize=standardise``: inputs and targets are standardized by the mean and standard deviation of the training
+      part (per channel; per feature for vectors).
+    - ``input_transform``, ``target_transform``: transforms of torchvision.transforms.v2 by name, ``Grayscale`` or
+      ``{Resize: {size: 32}}``, applied once to each image at the start.
+    - ``memory_limit`` (bytes, or ``2GiB``): larger data sets are not held in memory but read in shuffled chunks.
+    - ``classes``: use only images with these labels.
+    - ``binarise``: gray values in [0,1] are the probabilities of binary pixels, sampled once (``static``, by
+      ``split_seed``) or for every minibatch (``dynamic``; validation and test images are still sampled once).
+    - ``flip``, ``zoom``: random mirroring and zooming of every training minibatch, inputs and targets together
+      (``aerun.dataset.augment``).
     """
 
-    validation: HeldOut
+    validation: ValidationSize
     train_limit: Count | None
     split_seed: Seed
     normalize: Literal["none", "standardise"]
     input_transform: list[Any]
     target_transform: list[Any]
-    # Runs made before there were these keys do not have them.
+    # Configurations of older runs lack the keys below.
     memory_limit: Count | str | None = None
     classes: list[NonNegativeInt] | None = None
     binarise: Literal["none", "static", "dynamic"] = "none"
@@ -72,74 +75,73 @@ class Dataset:
         if self.classes == []:
             raise ValueError("classes=[]: must list at least one label, or be null")
         if self.binarise != "none" and (self.flip or self.zoom):
-            raise ValueError(f"binarise={self.binarise}: goes with neither dataset.flip nor dataset.zoom")
+            raise ValueError(f"binarise={self.binarise}: cannot be combined with dataset.flip or dataset.zoom")
         if self.binarise != "none" and self.normalize != "none":
             raise ValueError(f"binarise={self.binarise} and dataset.normalize={self.normalize}: use one or the other")
         if self.binarise != "none" and self.input_transform != self.target_transform:
             raise ValueError(
-                f"binarise={self.binarise}: input and target are one draw, so dataset.input_transform and "
-                "dataset.target_transform must be the same"
+                f"binarise={self.binarise}: input and target are the same sample, so dataset.input_transform and "
+                "dataset.target_transform must be equal"
             )
 
     def check(self) -> None:
-        """DataError for what is wrong at first sight, such as a root that does not exist."""
-        root = getattr(self, "root", None)
-        if root is not None:
-            existing(root)
+        """Raise DataError for what can be found without reading the data, such as a root that does not exist."""
 
     def read(self) -> Arrays:
-        """The arrays as they are stored. DataError for what is missing or damaged."""
+        """Return the arrays as stored. DataError if something is missing or damaged."""
         raise NotImplementedError
 
     def sources(self) -> list[Path]:
-        """The files that the data are read from, if they are kept decoded: only where that saves time."""
+        """Return the files that the data are read from, if the decoded data are worth caching; else an empty list."""
         return []
 
-    def cached(self) -> Arrays | None:
-        """As ``read``, from the cache, which is built where it is not there. None where there is none."""
+    def read_cached(self) -> Arrays | None:
+        """Return what ``read`` returns, from the cache, building it if needed. None without a cache."""
         paths = self.sources()
         if not paths:
             return None
         root = Path(os.path.commonpath([path.parent for path in paths]))
-        return kept_arrays(files_key(type(self).__name__, root, paths), self.read)
+        return cached_arrays(files_key(type(self).__name__, root, paths), self.read)
 
     def load(self, device: torch.device) -> Data:
-        """Read, transform and split, with every part on ``device``, or in a file if they do not fit.
+        """Read, transform and split the data; every part is on ``device``, or in a file if it exceeds the limit.
 
-        DataError if a file is missing or damaged. ConfigError if the parts asked for are larger than the data.
+        DataError if a file is missing or damaged. ConfigError if the requested parts are larger than the data.
         """
         try:
             return self._load(device)
         except DamagedError as error:
-            log.warning("%s; they are built anew", error)
+            log.warning("%s; rebuilding them", error)
             return self._load(device)
 
     def _load(self, device: torch.device) -> Data:
-        arrays = self.cached() or self.read()
+        arrays = self.read_cached() or self.read()
         if self.classes is not None:
-            arrays = of_classes(arrays, self.classes)
-        counts = self.validation, self.train_limit
-        train_rows, validation_rows = divide(len(arrays.train), *counts, self.split_seed)
+            arrays = select_classes(arrays, self.classes)
+        sizes = self.validation, self.train_limit
+        train_rows, validation_rows = split_train_validation(len(arrays.train), *sizes, self.split_seed)
         check_finite(arrays)
-        made = self.input_transform, self.target_transform
-        digest = checksum(arrays, repr(made if self.binarise == "none" else (*made, self.binarise, self.split_seed)))
-        grey = train = self._split(arrays.train, arrays.train_labels)
-        test = self._split(arrays.test, arrays.test_labels)
+        changes: tuple[Any, ...] = (self.input_transform, self.target_transform)
+        if self.binarise != "none":
+            changes += (self.binarise, self.split_seed)
+        digest = checksum(arrays, repr(changes))
+        gray = train = self._transform(arrays.train, arrays.train_labels)
+        test = self._transform(arrays.test, arrays.test_labels)
         if train.inputs.shape[1:] != test.inputs.shape[1:]:
             raise DataError(f"training images are {train.inputs.shape[1:]}, test images {test.inputs.shape[1:]}")
         if self.binarise != "none":
-            train, test = self._binary(train, 2 * self.split_seed), self._binary(test, 2 * self.split_seed + 1)
+            train, test = self._binarize(train, 2 * self.split_seed), self._binarize(test, 2 * self.split_seed + 1)
             if self.binarise == "static":
-                grey = train
+                gray = train
         chunk_bytes = self._chunk_bytes([(train, len(train_rows) + len(validation_rows)), (test, len(test))], device)
-        place = on_device
+        place = to_device
         if chunk_bytes is not None:
-            parts = (train, test, grey) if grey is not train else (train, test)
-            train, test, *rest = (moved_to_file(part, f"{digest} {i}", device) for i, part in enumerate(parts))
-            grey = rest[0] if rest else train
-            place = in_file
+            parts = (train, test, gray) if gray is not train else (train, test)
+            train, test, *rest = (write_to_file(part, f"{digest} {i}", device) for i, part in enumerate(parts))
+            gray = rest[0] if rest else train
+            place = select_in_file
         data = Data(
-            train=place(grey, train_rows, device),
+            train=place(gray, train_rows, device),
             validation=place(train, validation_rows, device) if len(validation_rows) else None,
             test=place(test, None, device),
             classes=arrays.classes,
@@ -155,33 +157,44 @@ class Dataset:
             data.target_statistics = data.input_statistics if data.same else statistics(data.train.targets)
         return data
 
-    def _binary(self, part: Split, seed: int) -> Split:
-        """One draw of a part. ConfigError if it holds no probabilities."""
-        check_binarisable(part.inputs, f"dataset.binarise={self.binarise}")
-        images = binarised(part.inputs, seed)
+    def _binarize(self, part: Split, seed: int) -> Split:
+        """Sample one binary version of a part. ConfigError if its values are not probabilities."""
+        check_binarizable(part.inputs, f"dataset.binarise={self.binarise}")
+        images = binarize_all(part.inputs, seed)
         return Split(images, images, part.labels)
 
     def _chunk_bytes(self, parts: list[tuple[Split, int]], device: torch.device) -> int | None:
-        """How much is to be read at once, if so many rows of each part are more than the limit; otherwise None.
+        """Return the size of a chunk in bytes if the parts (split, rows used) exceed the memory limit; otherwise None.
 
-        It decides the order of training, so it depends on nothing but the configuration: what is free decides only
-        whether there is an error.
+        The chunk size decides the order of training images, so it depends on the configuration alone. The free memory
+        only decides whether there is an error.
         """
         needed = needed_bytes(parts)
         limit = math.inf if self.memory_limit is None else parse_bytes(self.memory_limit)
         if needed <= limit:
-            check_room(needed, shapes_of(parts), str(device), free_memory(device))
+            check_memory(needed, format_shapes(parts), str(device), free_memory(device))
             return None
-        chunk = int(min(limit // 4, MOST_CHUNK))
-        log.info("the data (%s) are read in chunks of %.3g MiB", shapes_of(parts), chunk / 2**20)
+        chunk = int(min(limit // 4, MAX_CHUNK_BYTES))
+        log.info("reading the data (%s) in chunks of %.3g MiB", format_shapes(parts), chunk / 2**20)
         return chunk
 
-    def _split(self, images: np.ndarray | Rows, labels: np.ndarray | None) -> Split:
+    def _transform(self, images: np.ndarray | Rows, labels: np.ndarray | None) -> Split:
         import torch
 
         stored = images if isinstance(images, Rows) else torch.from_numpy(images)
-        inputs = transformed(stored, self.input_transform, "dataset.input_transform")
+        inputs = transform_images(stored, self.input_transform, "dataset.input_transform")
         targets = inputs
-        if self.target_transform != self.input_transform:  # the draws of random ones are the same, too
-            targets = transformed(stored, self.target_transform, "dataset.target_transform")
+        if self.target_transform != self.input_transform:  # random transforms draw the same numbers for both
+            targets = transform_images(stored, self.target_transform, "dataset.target_transform")
         return Split(inputs, targets, None if labels is None else torch.from_numpy(labels).long())
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredDataset(Dataset):
+    """A data set that is read from files in, or at, ``root``; null is a default place that the data set knows."""
+
+    root: str | None
+
+    def check(self) -> None:
+        if self.root is not None:
+            existing_path(self.root)

@@ -1,6 +1,6 @@
-"""What has been decoded or transformed once, for later runs and for other processes.
+"""A cache on disk of decoded and transformed images, shared by later runs and other processes.
 
-Everything lies in ``decoded`` below $AERUN_DATA or ~/.cache/aerun, and may be deleted at any time.
+All files are in ``decoded`` below $AERUN_DATA or ~/.cache/aerun, and may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from aerun.base.files import leftovers, storage_error, write_text
 from aerun.base.lock import waiting_for
-from aerun.dataset.places import cache_root
-from aerun.dataset.store import DamagedError, RowFile, write_rows
+from aerun.dataset.paths import data_root
+from aerun.dataset.row_file import DamagedError, RowFile, write_rows
 from aerun.errors import StorageError
 
 if TYPE_CHECKING:
@@ -29,56 +29,56 @@ log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """Where it lies."""
-    return cache_root() / "decoded"
+    """Return the folder of the cache."""
+    return data_root() / "decoded"
 
 
 def cached_rows(
     key: str,
     chunks: Callable[[], Iterable[np.ndarray]],
-    about: Callable[[], Mapping[str, Any]] = dict,
+    metadata: Callable[[], Mapping[str, Any]] = dict,
     size: int = 0,
 ) -> RowFile | None:
-    """The rows of ``key``, from the cache or else from ``chunks`` of rows, which are written to it as they come.
+    """Return the rows of ``key`` from the cache; if they are missing, write ``chunks`` of rows to it first.
 
-    ``about`` is what to note beside them, asked when all have come; ``size`` is how many bytes there will be, as far
-    as that is known. One process builds, the others wait for it. None, after a warning, where the cache cannot be
-    written.
+    ``metadata()`` is stored with the rows; it is called after the last chunk. ``size`` is the expected number of
+    bytes, 0 if unknown. One process builds, the others wait for it. Returns None, after a warning, if the
+    cache cannot be written.
     """
-    path = _place(key)
+    path = _path(key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         found = _open(path, key)
         if found is not None:
             return found
         lock = path.with_name(f".{path.name}.lock")
-        with waiting_for(lock, lambda: log.info("another process decodes the images; waiting for it")):
+        with waiting_for(lock, lambda: log.info("another process is decoding the images; waiting for it")):
             found = _open(path, key)
             if found is None:
                 for left in leftovers(path.parent):
                     if left.name.startswith(f".{path.name}."):
-                        left.unlink()  # of a process that was killed as it wrote; no other has the lock
+                        left.unlink()  # left by a process that was killed while writing: nobody else has the lock
                 if shutil.disk_usage(path.parent).free < size:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                write_rows(path, key, chunks(), about)
+                write_rows(path, key, chunks(), metadata)
                 found = RowFile(path, key)
         return found
     except (OSError, StorageError) as error:
-        told = error if isinstance(error, StorageError) else storage_error(error, path)
-        log.warning("%s: the images are not kept for other runs", told)
+        reason = error if isinstance(error, StorageError) else storage_error(error, path)
+        log.warning("%s: the images are not cached for other runs", reason)
         return None
 
 
-def known_rows(key: str) -> RowFile | None:
-    """The rows of ``key`` if they are in the cache."""
+def lookup_rows(key: str) -> RowFile | None:
+    """Return the rows of ``key`` if they are in the cache, else None."""
     try:
-        return _open(_place(key), key)
+        return _open(_path(key), key)
     except OSError as error:
         log.debug("%s", error)
         return None
 
 
-def _place(key: str) -> Path:
+def _path(key: str) -> Path:
     return cache_folder() / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
@@ -88,30 +88,30 @@ def _open(path: Path, key: str) -> RowFile | None:
     except FileNotFoundError:
         return None
     except DamagedError as error:
-        log.warning("%s; it is built anew", error)
+        log.warning("%s; rebuilding it", error)
         return None
 
 
 def files_key(what: str, root: Path, paths: Sequence[Path]) -> str:
-    """Tells apart files by path, size and time of change.
+    """Return a key that changes when the path, size or modification time of a file changes.
 
-    Not by their bytes: reading those takes about as long as decoding them. A file that is replaced by another of
-    the same size and time is taken for the old one.
+    The bytes are not read: that takes about as long as decoding them. A file replaced by another one with the same
+    size and time is not noticed.
     """
     digest = hashlib.sha256()
     for path in paths:
         try:
-            about = path.stat()
-        except OSError:  # a link to nothing: it is for the decoder to say so
-            about = path.lstat()
+            status = path.stat()
+        except OSError:  # a dangling link: the decoder reports it
+            status = path.lstat()
         name = os.fsencode(path.relative_to(root))
         where = os.fsencode(path.resolve()) if path.is_symlink() else b""
-        digest.update(b"%d %d %d %b %b\0" % (about.st_size, about.st_mtime_ns, len(name), name, where))
+        digest.update(b"%d %d %d %b %b\0" % (status.st_size, status.st_mtime_ns, len(name), name, where))
     return f"{what} {root.resolve()} {digest.hexdigest()}"
 
 
-def remembered(key: str, compute: Callable[[], str]) -> str:
-    """A checksum in hexadecimal digits that takes long to compute, kept in the cache."""
+def cached_checksum(key: str, compute: Callable[[], str]) -> str:
+    """Return a slow checksum (16 hexadecimal digits) from the cache, or compute and store it."""
     path = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.checksum"
     with contextlib.suppress(OSError, ValueError):
         known = path.read_text()

@@ -1,11 +1,11 @@
-"""What is in a data set: whether its numbers are numbers, and the checksum that a run remembers it by."""
+"""Checks of a data set's content: finite values, and the checksum that a run records."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import TYPE_CHECKING
 
-from aerun.dataset.cache import remembered
+from aerun.dataset.cache import cached_checksum
 from aerun.dataset.rows import Rows
 from aerun.errors import DataError
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 
 def check_finite(arrays: Arrays) -> None:
-    """DataError for floats that are no numbers."""
+    """Raise DataError if the floats contain NaN or infinity."""
     import numpy as np
 
     for name, array in (("training", arrays.train), ("test", arrays.test)):
         if not isinstance(array, Rows) and array.dtype != np.uint8 and not np.isfinite(array).all():
-            raise DataError(f"the {name} data hold values that are not finite numbers")
+            raise DataError(f"the {name} data contain values that are not finite (NaN or infinity)")
 
 
 def checksum(arrays: Arrays, transforms: str) -> str:
-    """SHA-256 over shapes, types and bytes of both parts, their labels and the transforms; 16 digits.
+    """SHA-256 over shapes, types and bytes of both parts, their labels and the transforms; 16 hexadecimal digits.
 
-    Of what lies in the cache it is computed once: the cache vouches for the bytes by checksums of its own.
+    For data in the cache it is computed once: the cache protects the bytes by its own checksums.
     """
     if not isinstance(arrays.train, Rows) or not isinstance(arrays.test, Rows):
         return _checksum(arrays, transforms)
     labels = [None if part is None else part.tobytes() for part in (arrays.train_labels, arrays.test_labels)]
     known = hashlib.sha256(repr((arrays.train.digest, arrays.test.digest, labels, transforms)).encode()).hexdigest()
-    return remembered(known, lambda: _checksum(arrays, transforms))
+    return cached_checksum(known, lambda: _checksum(arrays, transforms))
 
 
 def _checksum(arrays: Arrays, transforms: str) -> str:

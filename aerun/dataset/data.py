@@ -1,29 +1,29 @@
-"""What a run trains on: arrays as read, and their parts on a device."""
+"""The nouns of this room: arrays as read, and the training, validation and test parts on a device."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aerun.dataset.augment import Augment
 from aerun.dataset.rows import Rows
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
+    from torch import Generator, Tensor
 
     Images = Tensor | Rows
 
-CHUNK = 4096
+CHUNK = 4096  # images
 
 
 @dataclass
 class Arrays:
     """What a data set reads: images [N,C,H,W] (uint8, or float in the data's units) or vectors [N,F], and labels.
 
-    Images are arrays, or rows of a file in the cache. ``test_files``: those that the test images come from, if each has
-    one of its own.
+    Images are arrays, or rows of a cache file. ``test_files``: the file of each test image, if every image has a file
+    of its own.
     """
 
     train: np.ndarray | Rows
@@ -36,18 +36,18 @@ class Arrays:
 
 @dataclass
 class Split:
-    """One part: inputs[N,...], targets[N,...] (the same tensor where nothing tells them apart), labels[N].
+    """One part: inputs[N,...], targets[N,...] (the same object if they are equal), labels[N].
 
-    What is larger than ``dataset.memory_limit`` is no tensor but rows of a file, of which slices are tensors.
-    ``binarise``: these are probabilities, of which every minibatch is a binary draw of its own. ``augment``: what is
-    done to every minibatch that is trained on.
+    Images above ``dataset.memory_limit`` are not a tensor but rows of a file, whose slices are tensors. ``binarise``:
+    the values are probabilities, and every minibatch is a new binary sample. ``augment(inputs, targets, generator)``
+    changes every training minibatch.
     """
 
     inputs: Images
     targets: Images
     labels: Tensor | None
     binarise: bool = False
-    augment: Augment | None = None
+    augment: Callable[[Tensor, Tensor, Generator], tuple[Tensor, Tensor]] | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -55,9 +55,9 @@ class Split:
 
 @dataclass
 class Data:
-    """All parts of a data set on one device; ``statistics`` are (mean, deviation) of inputs and of targets.
+    """All parts of a data set on one device. Statistics are (mean, standard deviation), see ``statistics``.
 
-    With ``chunk_bytes`` they are in files instead, and so much of them is read at once.
+    With ``chunk_bytes`` the images are in files, and read in chunks of at most that size.
     """
 
     train: Split
@@ -71,36 +71,36 @@ class Data:
 
     @property
     def streamed(self) -> bool:
-        """Whether the images are read from a file as they are needed."""
+        """Whether images are read from a file when they are needed."""
         return self.chunk_bytes is not None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one input, without the batch."""
+        """Shape of one input, without the batch."""
         return tuple(self.train.inputs.shape[1:])
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """Of one target, without the batch."""
+        """Shape of one target, without the batch."""
         return tuple(self.train.targets.shape[1:])
 
     @property
     def is_image(self) -> bool:
-        """Whether inputs and targets are grey or colour images that can be shown."""
+        """Whether inputs and targets are gray or color images that can be shown."""
         return all(len(shape) == 3 and shape[0] in (1, 3) for shape in (self.input_shape, self.output_shape))
 
     @property
     def same(self) -> bool:
-        """Whether inputs and targets are the same images."""
+        """Whether the targets are the inputs."""
         return self.train.inputs is self.train.targets
 
 
 def statistics(images: Images) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each channel [C,1,1], or of each feature [F]; a deviation of 0 becomes 1."""
+    """Mean and standard deviation per channel [C,1,1], or per feature [F]; a deviation of 0 becomes 1."""
     import torch
 
     over = (0, 2, 3) if images.dim() == 4 else (0,)
-    # Sums are taken from one of the values: they are then exact where all are the same, and precise far from zero.
+    # Sums are taken relative to one of the values: exact if all values are equal, and precise far from zero.
     first = as_float(images[:1])
     shift = (first[:, :, :1, :1] if images.dim() == 4 else first)[0]
     count = 0
@@ -118,7 +118,7 @@ def statistics(images: Images) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """inputs[B,...] and targets[B,...] as stored, uint8 or float; the same tensor where nothing tells them apart."""
+    """inputs[B,...] and targets[B,...] as stored, uint8 or float; the same tensor if they are equal."""
 
     inputs: Tensor
     targets: Tensor
@@ -127,19 +127,19 @@ class Batch:
         return len(self.inputs)
 
 
-def first(part: Split, count: int) -> Batch:
-    """The first images of a part as one batch."""
+def first_batch(part: Split, count: int) -> Batch:
+    """Return the first images of a part as one batch."""
     inputs = part.inputs[:count]
     return Batch(inputs, inputs if part.targets is part.inputs else part.targets[:count])
 
 
 def head(part: Split, count: int) -> Split:
-    """The first images of a part."""
+    """Return the first images of a part."""
     inputs = part.inputs[:count]
     targets = inputs if part.targets is part.inputs else part.targets[:count]
     return Split(inputs, targets, None if part.labels is None else part.labels[:count], part.binarise)
 
 
 def as_float(images: Tensor) -> Tensor:
-    """uint8 images as float32 in [0,1]; floats as they are."""
+    """Return uint8 images as float32 in [0,1]; floats are unchanged."""
     return images if images.is_floating_point() else images.float().div_(255)

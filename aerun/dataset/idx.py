@@ -1,7 +1,7 @@
 """Data sets in LeCun's IDX format: MNIST and its drop-in replacements.
 
-Files are looked for gzipped or not, in ``root`` itself and where torchvision puts them. What is not there is
-downloaded by torchvision, which knows the mirrors and the checksums.
+Files may be gzipped, and are searched in ``root`` and in torchvision's subfolder of it. Missing files are downloaded by
+torchvision, which knows the mirrors and the checksums.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from aerun.dataset.base import Dataset
+from aerun.dataset.base import Dataset, StoredDataset
 from aerun.dataset.data import Arrays
-from aerun.dataset.places import root_folder
+from aerun.dataset.paths import root_folder
 from aerun.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,16 +27,16 @@ EMBEDDED = Path(__file__).resolve().parent.parent / "data" / "fashion_mnist_mini
 
 
 def find_idx(root: Path, name: str, folder: str = "") -> Path | None:
-    """The file of that name in ``root`` or ``root/folder/raw``, gzipped or not."""
+    """Return the file of that name in ``root`` or ``root/folder/raw``, gzipped or not; None if there is none."""
     places = [root, root / folder / "raw"]
     candidates = [place / f"{name}{end}" for place in places for end in ("", ".gz")]
     return next((path for path in candidates if path.is_file()), None)
 
 
 def read_idx_bytes(path: Path) -> tuple[np.ndarray, str]:
-    """The array in an IDX file of unsigned bytes, and the SHA-256 of the file's unzipped content.
+    """Return the array in an IDX file of unsigned bytes, and the SHA-256 of the file's unzipped content.
 
-    DataError names the file if it is truncated, has another magic number, or disagrees with its own sizes.
+    DataError names the file if it is truncated, has another magic number, or contradicts the sizes in its header.
     """
     import numpy as np
 
@@ -48,7 +48,7 @@ def read_idx_bytes(path: Path) -> tuple[np.ndarray, str]:
         raise DataError(f"{path}: cannot be read ({error or 'truncated'})") from error
     if len(content) < 8 or content[:3] != b"\x00\x00\x08" or content[3] not in (1, 3):
         raise DataError(
-            f"{path}: is not an IDX file of unsigned bytes (it begins with {content[:4].hex() or 'nothing'})"
+            f"{path}: is not an IDX file of unsigned bytes (it starts with {content[:4].hex() or 'nothing'})"
         )
     dimensions = content[3]
     start = 4 + 4 * dimensions
@@ -57,42 +57,42 @@ def read_idx_bytes(path: Path) -> tuple[np.ndarray, str]:
     for index, size in enumerate(shape):
         expected = size if index == 0 else expected * size
     if len(content) < start or len(content) - start != expected:
-        raise DataError(f"{path}: holds {max(0, len(content) - start)} bytes of data, its header says {shape}")
+        raise DataError(f"{path}: contains {max(0, len(content) - start)} bytes of data, but its header says {shape}")
     if 0 in shape:
-        raise DataError(f"{path}: is empty, its header says {shape}")
+        raise DataError(f"{path}: is empty; its header says {shape}")
     array = np.frombuffer(content, np.uint8, offset=start).reshape(shape)
     return array, hashlib.sha256(content).hexdigest()
 
 
 def write_idx(array: np.ndarray) -> bytes:
-    """The content of an IDX file for an array of unsigned bytes."""
+    """Return the content of an IDX file for an array of unsigned bytes."""
     return b"\x00\x00\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Idx(Dataset):
-    """Reads images [N,H,W] and labels [N] of both parts, and checks content and counts."""
+    """Reads images [N,H,W] and labels [N] of both parts, and checks checksums and counts."""
 
     folder: ClassVar[str] = ""
     sums: ClassVar[dict[str, str]] = {}
     class_names: ClassVar[list[str]] = [str(digit) for digit in range(10)]
 
     def files(self, part: str) -> tuple[Path, Path]:
-        """Paths of the images and labels of ``train`` or ``t10k``."""
+        """Return the paths of the images and labels of ``train`` or ``t10k``."""
         raise NotImplementedError
 
     def read(self) -> Arrays:
         images: dict[str, np.ndarray] = {}
         labels: dict[str, np.ndarray] = {}
         for part, name in PARTS.items():
-            for paths, path in ((images, self.files(name)[0]), (labels, self.files(name)[1])):
+            for arrays, path in ((images, self.files(name)[0]), (labels, self.files(name)[1])):
                 array, digest = read_idx_bytes(path)
                 expected = self.sums.get(path.name.removesuffix(".gz"))
                 if expected is not None and digest != expected:
                     raise DataError(
-                        f"{path}: its SHA-256 is {digest[:12]}…, that of the published file {expected[:12]}…"
+                        f"{path}: its SHA-256 is {digest[:12]}…, that of the published file is {expected[:12]}…"
                     )
-                paths[part] = array
+                arrays[part] = array
             if images[part].ndim != 3 or labels[part].ndim != 1 or len(images[part]) != len(labels[part]):
                 raise DataError(
                     f"{self.files(name)[0]}: {len(images[part])} images, but {len(labels[part])} labels in "
@@ -123,7 +123,7 @@ CLOTHES = [
 
 @dataclass(frozen=True, kw_only=True)
 class FashionMNISTMini(_Idx):
-    """The first 10,000 training and 2,000 test images of Fashion-MNIST, which come with the package."""
+    """The first 10,000 training and 2,000 test images of Fashion-MNIST, included in the package."""
 
     class_names: ClassVar[list[str]] = CLOTHES
     sums: ClassVar[dict[str, str]] = {
@@ -137,25 +137,24 @@ class FashionMNISTMini(_Idx):
         return EMBEDDED / f"{part}-images-idx3-ubyte.gz", EMBEDDED / f"{part}-labels-idx1-ubyte.gz"
 
 
-def _names(part: str) -> list[str]:
+def _file_names(part: str) -> list[str]:
     return [f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Downloaded(_Idx):
+class _Downloaded(_Idx, StoredDataset):
     """Adds ``root`` (null: $AERUN_DATA or ~/.cache/aerun) and ``download``."""
 
-    root: str | None
     download: bool
 
     def sources(self) -> list[Path]:
         root = root_folder(self.root)
-        found = [find_idx(root, name, self.folder) for part in PARTS.values() for name in _names(part)]
+        found = [find_idx(root, name, self.folder) for part in PARTS.values() for name in _file_names(part)]
         return [] if None in found else [path for path in found if path is not None]
 
     def files(self, part: str) -> tuple[Path, Path]:
         root = root_folder(self.root)
-        names = _names(part)
+        names = _file_names(part)
         found = [find_idx(root, name, self.folder) for name in names]
         if None in found and self.download:
             from aerun.dataset.vision import download
@@ -165,8 +164,8 @@ class _Downloaded(_Idx):
         images, labels = found
         if images is None or labels is None:
             raise DataError(
-                f"dataset.root={root}: has no {names[0]} and {names[1]} (or .gz), neither there nor in "
-                f"{self.folder}/raw; dataset.download={str(self.download).lower()}"
+                f"dataset.root={root}: {names[0]} and {names[1]} (or .gz) are neither there nor in "
+                f"{self.folder}/raw, and dataset.download={str(self.download).lower()}"
             )
         return images, labels
 

@@ -1,4 +1,4 @@
-"""Small patches of photographs."""
+"""Small patches cut from photographs."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from aerun.config.schema import Count, Range
-from aerun.dataset.base import Dataset
+from aerun.dataset.base import StoredDataset
 from aerun.dataset.data import Arrays
-from aerun.dataset.pictures import any_size, list_pictures, over_white, reason
-from aerun.dataset.places import existing
+from aerun.dataset.decoder import allow_large_images, failure_reason, flatten_on_white, list_pictures
+from aerun.dataset.paths import existing_path
 from aerun.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
 
-LOW, HIGH, DEVIATIONS = 0.1, 0.9, 3.0
+LOW, HIGH = 0.1, 0.9  # range of the scaled values
+CLIP_DEVIATIONS = 3.0  # standard deviations to either side at which values are clipped
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patches(Dataset):
-    """``count`` grey patches of ``size`` x ``size`` for training, and ``test`` times as many for testing.
+class Patches(StoredDataset):
+    """``count`` gray patches of ``size`` x ``size`` pixels for training, and ``test`` times as many for testing.
 
-    They come from the pictures below ``root``, or (null) from the two photographs that scikit-learn ships, and are
-    drawn by ``split_seed`` without repetition. The rightmost share ``test`` of every photograph is for testing and the
-    rest for training, so no pixel is in patches of both; patches for training and for validation may overlap.
+    Patches are cut from the pictures below ``root``, or (null) from the two photographs included in scikit-learn, at
+    places drawn by ``split_seed`` without repetition. Test patches come from the rightmost share ``test`` of every
+    photograph and training patches from the rest, so they share no pixel; training and validation patches may overlap.
 
-    As in the notes of CS294A ("Sparse autoencoder", Ng 2011) each patch loses its mean, the values are cut off at
-    three standard deviations (of the training patches) to either side, and [-3, 3] deviations become [0.1, 0.9]. The
-    notes' own photographs were whitened before, these are not.
+    As in the notes of CS294A ("Sparse autoencoder", Ng 2011) the mean of each patch is subtracted, values are clipped
+    at three standard deviations (of the training patches) to either side, and [-3, 3] deviations are mapped to
+    [0.1, 0.9]. The photographs of the notes were whitened first; these are not.
     """
 
-    root: str | None
     size: Annotated[int, Range(2, 256)]
     count: Count
     test: Annotated[float, Range(0, 1, low_open=True, high_open=True)]
@@ -42,13 +42,13 @@ class Patches(Dataset):
         random = np.random.default_rng(self.split_seed)
         counts = {"training": self.count, "test": max(1, round(self.test * self.count))}
         regions = dict(zip(counts, self._regions(), strict=True))
-        patches = {part: self._drawn(part, regions[part], count, random) for part, count in counts.items()}
+        patches = {part: self._sample(part, regions[part], count, random) for part, count in counts.items()}
         if not np.ptp(patches["training"], (2, 3)).any():
-            raise DataError(f"dataset.root={self.root}: every patch is of one colour")
-        return Arrays(*scaled(patches["training"], patches["test"]))
+            raise DataError(f"dataset.root={self.root}: every patch has a single color")
+        return Arrays(*scale_patches(patches["training"], patches["test"]))
 
     def _regions(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """What is for training and what for testing of each photograph, float32 [H,W]."""
+        """Return the training and test regions of the photographs, float32 [H,W]."""
         train: list[np.ndarray] = []
         test: list[np.ndarray] = []
         for photograph in self._photographs():
@@ -60,7 +60,7 @@ class Patches(Dataset):
         return train, test
 
     def _photographs(self) -> list[np.ndarray]:
-        """Grey, float32 [H,W] in [0,1]. DataError where there is none, or one cannot be read."""
+        """Return the photographs in gray, float32 [H,W] in [0,1]. DataError if there is none, or one is unreadable."""
         import numpy as np
         from PIL import Image
 
@@ -69,21 +69,21 @@ class Patches(Dataset):
 
             pictures = [Image.fromarray(array) for array in load_sample_images().images]
         else:
-            root = existing(self.root)
+            root = existing_path(self.root)
             pictures = []
             for path in list_pictures(root):
                 try:
-                    with any_size(), Image.open(path) as opened:
-                        pictures.append(over_white(opened))
+                    with allow_large_images(), Image.open(path) as opened:
+                        pictures.append(flatten_on_white(opened))
                         pictures[-1].load()
-                except Exception as error:  # damaged metadata make Pillow raise nearly anything
-                    raise DataError(f"{path}: cannot be decoded ({reason(error)})") from error
+                except Exception as error:  # Pillow raises nearly anything for damaged metadata
+                    raise DataError(f"{path}: cannot be decoded ({failure_reason(error)})") from error
             if not pictures:
-                raise DataError(f"dataset.root={self.root}: must be a folder with pictures in it or below")
+                raise DataError(f"dataset.root={self.root}: must be a folder with pictures in it or below it")
         return [np.asarray(picture.convert("L"), np.float32) / 255 for picture in pictures]
 
-    def _drawn(self, part: str, regions: list[np.ndarray], count: int, random: np.random.Generator) -> np.ndarray:
-        """Patches [count,1,size,size] at places drawn without repetition. DataError where there are too few."""
+    def _sample(self, part: str, regions: list[np.ndarray], count: int, random: np.random.Generator) -> np.ndarray:
+        """Return patches [count,1,size,size] at places drawn without repetition. DataError if there are too few."""
         import numpy as np
         from numpy.lib.stride_tricks import sliding_window_view
 
@@ -92,7 +92,7 @@ class Patches(Dataset):
         if count > sum(places):
             raise DataError(
                 f"dataset.count={self.count}: the {part} part of the photographs has {sum(places)} places for patches "
-                f"of {self.size}x{self.size}, {count} are needed; use more or larger photographs, or a smaller "
+                f"of {self.size}x{self.size}, but {count} are needed; use more or larger photographs, or a smaller "
                 "dataset.size"
             )
         chosen = random.choice(sum(places), count, replace=False)
@@ -105,12 +105,12 @@ class Patches(Dataset):
         return result
 
 
-def scaled(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Patches [N,1,s,s], each without its mean, cut off at three deviations of the training ones, in [0.1, 0.9]."""
+def scale_patches(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Subtract the mean of each patch [N,1,s,s], clip at three training deviations, and map to [0.1, 0.9]."""
     import numpy as np
 
     train, test = (part - part.mean((2, 3), keepdims=True) for part in (train, test))
-    limit = np.float32(DEVIATIONS * float(train.std(dtype=np.float64)))
+    limit = np.float32(CLIP_DEVIATIONS * float(train.std(dtype=np.float64)))
     middle, half = np.float32((HIGH + LOW) / 2), np.float32((HIGH - LOW) / 2)
     train, test = (middle + half * (part.clip(-limit, limit) / limit) for part in (train, test))
     return train, test

@@ -1,4 +1,4 @@
-"""Generated data, for tests and timing."""
+"""Synthetic data for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from aerun.dataset.data import Arrays
 
 @dataclass(frozen=True, kw_only=True)
 class Random(Dataset):
-    """``images`` training images of ``shape`` [C,H,W] (or vectors [F]) in [0,1], a fifth as many for testing.
+    """``images`` training images of ``shape`` [C,H,W] (or vectors [F]) in [0,1], and a fifth as many for testing.
 
-    Each is a squashed mixture of ``factors`` random patterns, so that there is something to compress; the label
-    is the strongest of the first ten.
+    Each is a random mixture of ``factors`` random patterns, passed through a logistic function, so there is something
+    to compress. The label is the strongest of the first ten patterns.
     """
 
     images: Annotated[int, Range(1, 100_000_000)]

@@ -1,4 +1,4 @@
-"""Images that stay in a file."""
+"""Images that stay in a file and are read on demand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from aerun.dataset.store import CHUNK, RowFile
+from aerun.dataset.row_file import CHUNK, RowFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Rows:
-    """Some rows of a file, where a tensor is too large: it has a shape, and its slices are tensors on ``device``.
+    """Rows of a file in place of a tensor too large for memory: it has a shape, and slices are tensors on ``device``.
 
     ``rows`` are ascending row numbers; None means all.
     """
@@ -40,14 +40,14 @@ class Rows:
         return torch.from_numpy(self.numpy(start, max(start, stop))).to(self.device)
 
     def numpy(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Rows ``start`` to ``stop`` of these, into ``out`` if given."""
+        """Read rows ``start`` to ``stop`` of this selection, into ``out`` if given."""
         import numpy as np
 
         if self.rows is None or start == stop:
             return self.file.read(start, stop, out)
         chosen = self.rows[start:stop]
         result = np.empty((stop - start, *self.shape[1:]), self.file.dtype) if out is None else out
-        for first, last in _stretches(chosen // self.file.block):
+        for first, last in _consecutive_spans(chosen // self.file.block):
             numbers = chosen[first:last]
             low, high = int(numbers[0]), int(numbers[-1]) + 1
             if high - low == last - first:
@@ -58,52 +58,52 @@ class Rows:
 
     @property
     def row_bytes(self) -> int:
-        """Of one row."""
+        """Size of one row in bytes."""
         return self.file.row_bytes
 
     @property
     def digest(self) -> str:
-        """Of the content and the choice of rows."""
+        """SHA-256 of the file's content and the selected rows."""
         digest = hashlib.sha256(self.file.digest.encode())
         if self.rows is not None:
             digest.update(self.rows.tobytes())
         return digest.hexdigest()
 
     def chunks(self) -> Iterator[np.ndarray]:
-        """All rows, a few megabytes at a time."""
+        """Yield all rows, a few megabytes at a time."""
         size = max(1, CHUNK // self.row_bytes)
         for start in range(0, len(self), size):
             yield self.numpy(start, min(start + size, len(self)))
 
     def split(self, size: int) -> Iterator[Tensor]:
-        """As a tensor's."""
+        """Like Tensor.split."""
         return (self[start : start + size] for start in range(0, len(self), size))
 
     def dim(self) -> int:
-        """As a tensor's."""
+        """Like Tensor.dim."""
         return len(self.shape)
 
     def to(self, device: torch.device) -> Rows:
-        """The same, with slices on another device."""
+        """Return the same rows, with slices on another device."""
         return Rows(self.file, self.rows, device)
 
     def cpu(self) -> Rows:
-        """As a tensor's."""
+        """Like Tensor.cpu."""
         return Rows(self.file, self.rows)
 
     def select(self, rows: Tensor) -> Rows:
-        """Some of these, by ascending position."""
+        """Select some of these rows, by ascending position."""
         positions = rows.numpy()
         return Rows(self.file, positions if self.rows is None else self.rows[positions], self.device)
 
     def tensor(self) -> Tensor:
-        """All of them at once, on the host: mapped where they are neighbours in the file, otherwise copied."""
+        """Return all rows as one tensor on the host: memory-mapped if they are consecutive in the file, else copied."""
         import numpy as np
         import torch
 
         rows = self.rows
         if rows is None or int(rows[-1]) + 1 - int(rows[0]) == len(rows):
-            images = self.file.mapped()
+            images = self.file.memory_map()
             return torch.from_numpy(images if rows is None else images[rows[0] : rows[-1] + 1])
         gathered, count = np.empty(self.shape, self.file.dtype), 0
         for chunk in self.chunks():
@@ -112,8 +112,8 @@ class Rows:
         return torch.from_numpy(gathered)
 
 
-def _stretches(numbers: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Where stretches of neighbouring (equal or next) ascending numbers begin and end."""
+def _consecutive_spans(numbers: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield start and stop of each span in which ascending numbers differ by at most 1 from one to the next."""
     import numpy as np
 
     cuts = np.flatnonzero(np.diff(numbers) > 1) + 1

@@ -1,4 +1,4 @@
-"""Downloads by torchvision, and the data sets that are read by it."""
+"""Downloads by torchvision, and the data sets that it reads."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from aerun.dataset.base import Dataset
+from aerun.dataset.base import StoredDataset
 from aerun.dataset.data import Arrays
-from aerun.dataset.places import root_folder
+from aerun.dataset.paths import root_folder
 from aerun.errors import DataError
 
-PLACES = {
+EXPECTED_FILES = {
     "MNIST": "the four *-ubyte.gz files in {root}/MNIST/raw",
     "FashionMNIST": "the four *-ubyte.gz files in {root}/FashionMNIST/raw",
     "KMNIST": "the four *-ubyte.gz files in {root}/KMNIST/raw",
@@ -24,10 +24,10 @@ PLACES = {
 
 
 def download(name: str, root: Path, *produced: str) -> None:
-    """Let torchvision download both parts of its data set ``name``, then move the results into ``root``.
+    """Download both parts of torchvision's data set ``name``, and move the files (``produced``, or all) into ``root``.
 
-    The download goes to a temporary folder beside them, so that one that is cut off leaves nothing behind.
-    DataError says why it failed and where the files may be placed by hand.
+    The download goes to a temporary folder in ``root``, so that an interrupted one leaves nothing behind. DataError
+    says why it failed and where to place the files by hand.
     """
     try:
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as scratch:
@@ -43,7 +43,7 @@ def download(name: str, root: Path, *produced: str) -> None:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"{name} could not be downloaded ({reason}). "
-            f"Place {PLACES[name].format(root=root)} by hand, or set dataset.root to where they are"
+            f"Place {EXPECTED_FILES[name].format(root=root)} by hand, or set dataset.root to their folder"
         ) from error
 
 
@@ -55,12 +55,12 @@ def _open(name: str, root: Path, train: bool, download: bool) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Torchvision(Dataset):
-    """``root`` (null: $AERUN_DATA or ~/.cache/aerun) holds the files as torchvision lays them out."""
+class _Torchvision(StoredDataset):
+    """``root`` (null: $AERUN_DATA or ~/.cache/aerun) contains the files in torchvision's layout."""
 
-    root: str | None
     download: bool
     name: ClassVar[str] = ""
+
     files: ClassVar[list[str]] = []
     class_names: ClassVar[list[str]] = []
 
@@ -78,21 +78,25 @@ class _Torchvision(Dataset):
         except RuntimeError as error:
             if not self.download:
                 raise DataError(
-                    f"dataset.root={root}: {self.name} is not there or damaged, and dataset.download=false. "
-                    f"It needs {PLACES[self.name].format(root=root)}"
+                    f"dataset.root={root}: {self.name} is missing or damaged, and dataset.download=false. "
+                    f"It needs {EXPECTED_FILES[self.name].format(root=root)}"
                 ) from error
             download(self.name, root)
             parts = [_open(self.name, root, train, download=False) for train in (True, False)]
         images = [np.asarray(part.data) for part in parts]
         if images[0].shape[-1] == 3:
             images = [np.ascontiguousarray(array.transpose(0, 3, 1, 2)) for array in images]
-        labels = [np.asarray(part.labels if hasattr(part, "labels") else part.targets, np.int64) for part in parts]
+        labels = [np.asarray(self.labels_of(part), np.int64) for part in parts]
         return Arrays(images[0], images[1], labels[0], labels[1], self.class_names)
+
+    def labels_of(self, part: Any) -> Any:
+        """Return the labels of one of torchvision's data sets."""
+        return part.targets
 
 
 @dataclass(frozen=True, kw_only=True)
 class CIFAR10(_Torchvision):
-    """Krizhevsky 2009: 50,000 + 10,000 colour images, 32x32."""
+    """Krizhevsky 2009: 50,000 + 10,000 color images, 32x32."""
 
     name: ClassVar[str] = "CIFAR10"
     files: ClassVar[list[str]] = ["cifar-10-batches-py/*"]
@@ -103,8 +107,12 @@ class CIFAR10(_Torchvision):
 
 @dataclass(frozen=True, kw_only=True)
 class SVHN(_Torchvision):
-    """Netzer et al. 2011: 73,257 + 26,032 colour images of house numbers, 32x32."""
+    """Netzer et al. 2011: 73,257 + 26,032 color images of house numbers, 32x32."""
 
     name: ClassVar[str] = "SVHN"
+
     files: ClassVar[list[str]] = ["train_32x32.mat", "test_32x32.mat"]
     class_names: ClassVar[list[str]] = [str(digit) for digit in range(10)]
+
+    def labels_of(self, part: Any) -> Any:
+        return part.labels

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from aerun.base.files import write_text
 from aerun.base.seeding import Randomness
-from aerun.dataset.binary import binarised
+from aerun.dataset.binarize import binarize_all
 from aerun.dataset.data import CHUNK, Data, Split, as_float
 from aerun.dataset.rows import Rows
 from aerun.errors import StorageError
@@ -246,7 +246,7 @@ def _mean(images: Tensor | Rows) -> Tensor:
 
 
 def _on_host(split: Split) -> Split:
-    inputs = binarised(split.inputs.cpu(), EVALUATION_SEED) if split.binarise else split.inputs.cpu()
+    inputs = binarize_all(split.inputs.cpu(), EVALUATION_SEED) if split.binarise else split.inputs.cpu()
     return Split(inputs, inputs if split.targets is split.inputs else split.targets.cpu(), None)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from aerun.base.seeding import Randomness
 from aerun.core.autoencoder import Autoencoder
 from aerun.core.objective import objective
-from aerun.dataset.binary import drawn
+from aerun.dataset.binarize import sample_binary
 from aerun.dataset.data import Split, as_float
 from aerun.dataset.rows import Rows
 from aerun.noise import NoNoise, for_evaluation
@@ -28,7 +28,7 @@ def corrupted_batches(split: Split, noise: Any) -> Iterator[tuple[Tensor, Tensor
     noise = for_evaluation(noise)
     random = Randomness(EVALUATION_SEED, split.inputs.device)
     for index, (inputs, targets) in enumerate(zip(split.inputs.split(BATCH), split.targets.split(BATCH), strict=True)):
-        clean = drawn(inputs, random.at("evaluation-binarise", index)) if split.binarise else as_float(inputs)
+        clean = sample_binary(inputs, random.at("evaluation-binarise", index)) if split.binarise else as_float(inputs)
         wanted = clean if split.targets is split.inputs else as_float(targets)
         yield clean, noise(clean, random.at("evaluation-noise", index)), wanted
 

@@ -162,10 +162,10 @@ def _labels(split: Split) -> Tensor:
 def _joined(splits: list[Split], numbers: Tensor) -> Labelled:
     import torch
 
-    from aerun.dataset.binary import binarised
+    from aerun.dataset.binarize import binarize_all
     from aerun.metrics.evaluation import EVALUATION_SEED
 
     labels = torch.cat([_labels(split) for split in splits])
     # Of images that are drawn anew for every minibatch one draw: those of the test are binary, too.
-    images = [binarised(s.inputs, EVALUATION_SEED) if s.binarise else s.inputs for s in splits]
+    images = [binarize_all(s.inputs, EVALUATION_SEED) if s.binarise else s.inputs for s in splits]
     return Labelled(images, torch.searchsorted(numbers, labels))

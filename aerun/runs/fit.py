@@ -55,7 +55,7 @@ def fit(
     folder: Path | None = None,
     told: Told = lambda line: None,
 ) -> Fitted:
-    """Train on ``rows``, float32 [N,F] or [N,C,H,W], by settings whose data set is ``Given``.
+    """Train on ``rows``, float32 [N,F] or [N,C,H,W], by settings whose data set is ``InMemory``.
 
     ``told`` gets the numbers of every epoch as they come. With a ``folder``, which must be empty or new, the run
     leaves there what any run does but for a summary, since it has no test images. Torch's global random numbers,

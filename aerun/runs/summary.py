@@ -14,7 +14,7 @@ from aerun import figures
 from aerun.base.precision import difference
 from aerun.config.settings import Settings
 from aerun.core.nested import nested
-from aerun.dataset.data import first, head
+from aerun.dataset.data import first_batch, head
 from aerun.figures.montage import montage
 from aerun.metrics.baselines import baselines, cache_folder
 from aerun.metrics.evaluation import corrupted_batches, evaluate
@@ -50,7 +50,9 @@ def summarise(
     changed = {}
     if precision != "float32":
         changed = difference(
-            parts, first(data.train, math.ceil(settings.trainer.batch_size / settings.trainer.processes)), precision
+            parts,
+            first_batch(data.train, math.ceil(settings.trainer.batch_size / settings.trainer.processes)),
+            precision,
         )
         log.info("%s changes the loss by %.2g of itself, its gradient by %.2g", precision, *changed.values())
     return {

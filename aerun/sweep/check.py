@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from aerun.base.device import device_of_each
 from aerun.config.parse import parse
+from aerun.dataset.augment import Augment
 from aerun.dataset.data import Data
 from aerun.errors import AerunError
 from aerun.protocol.ask import refuse
@@ -57,9 +58,9 @@ def check(
 def _shared(data: Data, path: Path) -> Data:
     """The data as all jobs will see them, out of a file; where that cannot be written, every job reads its own.
 
-    What does not fit in memory lies in a file already.
+    Data above the memory limit are in a file already, and an augmentation of another class cannot be written.
     """
-    if data.streamed:
+    if data.streamed or not isinstance(data.train.augment, Augment | None):
         return data
     try:
         share(data, path)

@@ -14,7 +14,7 @@ import torch
 from aerun.base.device import wait
 from aerun.config.parse import parse
 from aerun.config.settings import Settings
-from aerun.dataset.data import Data, first
+from aerun.dataset.data import Data, first_batch
 from aerun.metrics.evaluation import evaluate
 from aerun.sweep.preview import Estimate
 from aerun.training.build import build_parts, prepare
@@ -86,7 +86,7 @@ def _time(settings: Settings, data: Data, device: torch.device) -> _Timing:
         clip_norm=getattr(trainer, "clip_norm", None),
         clip_value=getattr(trainer, "clip_value", None),
     )
-    batch = first(data.train, math.ceil(trainer.batch_size / trainer.processes))
+    batch = first_batch(data.train, math.ceil(trainer.batch_size / trainer.processes))
     for number in range(3):
         step(batch, number)
     wait(device)

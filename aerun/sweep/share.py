@@ -44,7 +44,9 @@ def share(data: Data, path: Path) -> None:
         if pair is not None:
             tensors |= {f"{name}_mean": pair[0].contiguous().clone(), f"{name}_deviation": pair[1].contiguous().clone()}
     about = {"checksum": data.checksum, "classes": json.dumps(data.classes), "binarise": str(data.train.binarise)}
-    about["augment"] = json.dumps(asdict(data.train.augment or Augment()))
+    augment = data.train.augment
+    assert isinstance(augment, Augment | None)
+    about["augment"] = json.dumps(asdict(augment or Augment()))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         save_file(_apart(tensors), temporary, about)

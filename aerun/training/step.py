@@ -20,7 +20,7 @@ from aerun.base.seeding import Randomness
 from aerun.base.speed import eager_step
 from aerun.core.autoencoder import Autoencoder
 from aerun.core.objective import objective
-from aerun.dataset.binary import drawn
+from aerun.dataset.binarize import sample_binary
 from aerun.dataset.data import Batch, Split, as_float
 from aerun.training.cuda_graph import Recorded, record_on_cuda
 from aerun.training.parts import Parts, Step, Update
@@ -91,7 +91,7 @@ def make_step(
 def anew(batch: Batch, part: Split, random: Randomness, number: int) -> Batch:
     """The batch as step ``number`` sees it: binary images drawn from grey ones, or images mirrored and cut."""
     if part.binarise:
-        images = drawn(batch.inputs, random.at("binarise", number))
+        images = sample_binary(batch.inputs, random.at("binarise", number))
         batch = Batch(images, images)
     if part.augment:
         batch = Batch(*part.augment(batch.inputs, batch.targets, random.at("augment", number)))

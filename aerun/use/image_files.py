@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerun.base.files import make_folder, write_bytes
-from aerun.dataset.cache import cached_rows, known_rows
-from aerun.dataset.folder import pictures_key
-from aerun.dataset.pictures import ENDINGS, list_pictures
+from aerun.dataset.cache import cached_rows, lookup_rows
+from aerun.dataset.decoder import SUFFIXES, list_pictures
+from aerun.dataset.folder import decoded_key
 from aerun.errors import DataError
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ def find_images(place: Path) -> list[tuple[str, Path]]:
     """
     place = place.expanduser()
     if place.is_file():
-        if place.suffix.lower() not in ENDINGS:
-            raise DataError(f"{place}: is no picture ({', '.join(sorted(ENDINGS))})")
+        if place.suffix.lower() not in SUFFIXES:
+            raise DataError(f"{place}: is no picture ({', '.join(sorted(SUFFIXES))})")
         return [(place.name, place)]
     if not place.is_dir():
         raise DataError(f"{place}: there is no such file or folder")
     found = [(path.relative_to(place).as_posix(), path) for path in list_pictures(place)]
     if not found:
-        raise DataError(f"{place}: has no picture ({', '.join(sorted(ENDINGS))}) in it or below")
+        raise DataError(f"{place}: has no picture ({', '.join(sorted(SUFFIXES))}) in it or below")
     return found
 
 
@@ -69,11 +69,11 @@ def read_folder_inputs(run: OpenedRun, root: Path) -> Iterator[tuple[list[str], 
         _report_undecodable(paths, bad, warn=False)
         return {"bad": list(bad.items())}
 
-    rows = cached_rows(pictures_key(root, paths, decoder), lambda: decoder.chunks(paths, bad, root), about, size)
+    rows = cached_rows(decoded_key(root, paths, decoder), lambda: decoder.chunks(paths, bad, root), about, size)
     if rows is None:
         yield from read_inputs(run, pictures)
         return
-    bad = dict(rows.about["bad"])
+    bad = dict(rows.metadata["bad"])
     for start in range(0, len(rows), rows.block):
         yield from _select_decoded(pictures, bad, start, rows.read(start, min(start + rows.block, len(rows))))
     _report_undecodable(paths, bad)
@@ -87,10 +87,10 @@ def read_cached_inputs(run: OpenedRun, root: Path, names: Sequence[str]) -> tupl
     if not root.is_dir():
         return None
     pictures = [(path.relative_to(root).as_posix(), path) for path in list_pictures(root)]
-    rows = known_rows(pictures_key(root, [path for _, path in pictures], run.decoder()))
+    rows = lookup_rows(decoded_key(root, [path for _, path in pictures], run.decoder()))
     if rows is None:
         return None
-    bad, wanted = dict(rows.about["bad"]), set(names)
+    bad, wanted = dict(rows.metadata["bad"]), set(names)
     found = [index for index, (name, _) in enumerate(pictures) if name in wanted and index not in bad]
     if not found:
         return None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aerun.base.seeding import Randomness
-from aerun.dataset.binary import drawn
+from aerun.dataset.binarize import sample_binary
 from aerun.dataset.data import Split, as_float
 from aerun.errors import DataError
 from aerun.metrics.evaluation import EVALUATION_SEED
@@ -96,5 +96,5 @@ def _sample_fingerprints(run: OpenedRun, prints: Fingerprints, count: int) -> Sa
 def _rows(part: Split, rows: Tensor) -> Tensor:
     chosen = part.inputs[rows] if isinstance(part.inputs, Tensor) else part.inputs.select(rows).tensor()
     if part.binarise:  # of what is drawn anew in every minibatch one draw
-        return drawn(chosen, Randomness(EVALUATION_SEED, chosen.device).at("some", 0))
+        return sample_binary(chosen, Randomness(EVALUATION_SEED, chosen.device).at("some", 0))
     return as_float(chosen)

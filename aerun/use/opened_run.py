@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from aerun.core.autoencoder import Autoencoder
-from aerun.dataset.pictures import Decoder
+from aerun.dataset.decoder import Decoder
 from aerun.errors import DataError
 from aerun.runs.folder import read_choices, read_config, read_summary
 from aerun.runs.reopen import load, load_data, weights_of

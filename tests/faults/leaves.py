@@ -53,7 +53,7 @@ def leaves(node: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[s
 def attempt(config: dict[str, Any]) -> None:
     """Check, build and take one step, as a run would."""
     from aerun.config.parse import parse
-    from aerun.dataset.data import first
+    from aerun.dataset.data import first_batch
     from aerun.training.build import build_parts, prepare
     from aerun.training.step import make_step
 
@@ -70,7 +70,7 @@ def attempt(config: dict[str, Any]) -> None:
         clip_value=settings.trainer.clip_value,
     )
     parts.autoencoder.train()
-    step(first(data.train, settings.trainer.batch_size), 0)
+    step(first_batch(data.train, settings.trainer.batch_size), 0)
 
 
 def campaign(compose: Compose, folder: Path) -> dict[str, Any]:

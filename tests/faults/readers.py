@@ -27,7 +27,7 @@ def readers(folder: Path) -> dict[str, tuple[Reader, list[bytes]]]:
     from aerun.dataset.array import _load
     from aerun.dataset.folder import ImageFolder
     from aerun.dataset.idx import read_idx_bytes, write_idx
-    from aerun.dataset.store import RowFile, write_rows
+    from aerun.dataset.row_file import RowFile, write_rows
     from aerun.runs.folder import read_config, read_metrics, read_summary
     from aerun.training import checkpoint
 
@@ -55,7 +55,7 @@ def readers(folder: Path) -> dict[str, tuple[Reader, list[bytes]]]:
 
     def cache(path: Path) -> Any:
         (folder / "kept.json").write_bytes(path.read_bytes())
-        return RowFile(folder / "kept", "key").mapped()
+        return RowFile(folder / "kept", "key").memory_map()
 
     def named(path: Path, name: str) -> Path:
         path.replace(path.with_name(name))
@@ -64,7 +64,7 @@ def readers(folder: Path) -> dict[str, tuple[Reader, list[bytes]]]:
     return {
         "IDX": (read_idx_bytes, [idx]),
         "IDX, gzipped": (lambda path: read_idx_bytes(path.replace(path.with_suffix(".gz"))), [gzip.compress(idx)]),
-        "image folder": (lambda path: list(collection.decoded([path], {})), pictures),
+        "image folder": (lambda path: list(collection.decode([path], {})), pictures),
         "cache": (cache, [notes]),
         "arrays": (_load, arrays),
         "checkpoint": (checkpoint.read, [(folder / "seed.safetensors").read_bytes()]),

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from aerun.dataset import ImageFolder
-from aerun.dataset.folder import NAMED
-from aerun.dataset.pictures import list_pictures
+from aerun.dataset.decoder import list_pictures
+from aerun.dataset.folder import MAX_NAMED_FILES
 from aerun.errors import DataError
 from tests.keys import PLAIN
 
@@ -61,11 +61,11 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path, caplog: pytest
 
 def test_many_bad_files_do_not_fill_the_screen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pictures(tmp_path, 3)
-    for index in range(NAMED + 30):
+    for index in range(MAX_NAMED_FILES + 30):
         (tmp_path / f"empty-{index}.png").touch()
     with caplog.at_level(logging.WARNING):
         ImageFolder(root=str(tmp_path), **KEYS).read()
-    assert len(caplog.records) == NAMED + 1
+    assert len(caplog.records) == MAX_NAMED_FILES + 1
     assert "30 more pictures" in caplog.records[-1].getMessage()
 
 

@@ -23,7 +23,7 @@ import aerun
 from aerun.cli.denoise import parser, work
 from aerun.config.parse import parse
 from aerun.dataset.data import Data, Split
-from aerun.dataset.pictures import Decoder
+from aerun.dataset.decoder import Decoder
 from aerun.errors import AerunError, DataError
 from aerun.training.build import build_autoencoder
 from aerun.use.denoising import tiling
@@ -185,7 +185,7 @@ def test_a_tiff_keeps_resolution_and_profile_and_has_its_first_page_cleaned(tmp_
         assert {key: written.info[key] for key in about} == about
         np.testing.assert_array_equal(np.asarray(written), np.asarray(picture))
     (chunk,) = Decoder((1, 9, 14), "crop").chunks([tmp_path / "a.tif", tmp_path / "b.tif"], {})
-    assert caplog.text.count("a.tif: has several pages, of which the first is taken") == 1
+    assert caplog.text.count("a.tif: has several pages; only the first is used") == 1
     np.testing.assert_array_equal(chunk[:, 0], [np.asarray(picture.convert("L"))] * 2)
 
 
@@ -202,7 +202,7 @@ def test_deep_tiffs_are_as_bright_as_their_tags_say(tmp_path: Path) -> None:
     for values in (grey.astype(np.float32), grey.astype(np.int32) + 1):
         values[0, 0] = 65536
         Image.fromarray(values).save(tmp_path / "other.tif")
-        with pytest.raises(ValueError, match="of no known range"):
+        with pytest.raises(ValueError, match="of unknown range"):
             read_scan(tmp_path / "other.tif")
 
 

@@ -81,14 +81,14 @@ def load_split(run: OpenedRun, part: Part) -> tuple[Split, list[str]]:
 
     DataError if they are not there, or have changed since.
     """
-    from aerun.dataset.binary import binarised
+    from aerun.dataset.binarize import binarize_all
     from aerun.metrics.evaluation import EVALUATION_SEED
 
     split: Split | None = getattr(run.data, part)
     if split is None:
         raise DataError(f"{run.folder}: its data have no {part} part (dataset.validation=0)")
     if split.binarise:
-        split = dataclasses.replace(split, inputs=binarised(split.inputs, EVALUATION_SEED))
+        split = dataclasses.replace(split, inputs=binarize_all(split.inputs, EVALUATION_SEED))
     return split, run.data.classes or []
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aerun.dataset.pictures import any_size, over_white, upright
+from aerun.dataset.decoder import allow_large_images, apply_orientation, flatten_on_white
 from aerun.errors import DataError
 from aerun.use.collection.embedding import PARTS, load_split
 from aerun.use.collection.fingerprints import Fingerprints
@@ -61,9 +61,9 @@ def read_thumbnail(path: Path) -> np.ndarray:
     from PIL import Image
 
     try:
-        with any_size(), Image.open(path) as opened:
+        with allow_large_images(), Image.open(path) as opened:
             opened.draft("RGB", (2 * TILE_PIXELS, 2 * TILE_PIXELS))  # JPEG decodes small at once
-            picture = over_white(upright(opened)).convert("RGB")
+            picture = flatten_on_white(apply_orientation(opened)).convert("RGB")
             picture.thumbnail((TILE_PIXELS, TILE_PIXELS), Image.Resampling.LANCZOS)
             return np.asarray(picture).transpose(2, 0, 1)
     except Exception:  # damaged files make Pillow raise nearly anything

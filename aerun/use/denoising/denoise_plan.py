@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aerun.dataset.pictures import reason
+from aerun.dataset.decoder import failure_reason
 from aerun.errors import ConfigError, DataError
 from aerun.use.denoising.scan_files import SAVE_OPTIONS, output_name, size_of
 from aerun.use.image_files import find_images
@@ -120,7 +120,7 @@ def _compare_sizes(picture: Path, original: Path) -> list[tuple[int, int]] | Non
         try:
             sizes.append(size_of(original, thorough))
         except Exception as error:
-            raise DataError(f"--clean: {original}: cannot be decoded ({reason(error)})") from error
+            raise DataError(f"--clean: {original}: cannot be decoded ({failure_reason(error)})") from error
         if sizes[0] == sizes[1]:
             break
     return sizes

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from aerun.base.files import make_folder, write_bytes
-from aerun.dataset.pictures import DEEP, any_size, check_depth, has_pages, upright
+from aerun.dataset.decoder import DEEP_GRAY_MODES, allow_large_images, apply_orientation, check_bit_depth, has_pages
 
 log = logging.getLogger(__name__)
 ORIENTATION_TAG, SIDEWAYS_ORIENTATIONS = (
@@ -66,15 +66,15 @@ def read_scan(path: Path) -> Scan:
     """
     from PIL import Image
 
-    with any_size(), Image.open(path) as opened:
+    with allow_large_images(), Image.open(path) as opened:
         if has_pages(opened):
             log.warning("%s: has several pages; the first is cleaned", path)
-        picture = upright(opened)
-        check_depth(picture)
+        picture = apply_orientation(opened)
+        check_bit_depth(picture)
         about = {key: picture.info[key] for key in KEPT_METADATA if picture.info.get(key)}
         if not all(0 < value < math.inf for value in about.get("dpi", ())):
             del about["dpi"]
-        if picture.mode in DEEP:
+        if picture.mode in DEEP_GRAY_MODES:
             deep = np.asarray(picture).astype(np.float32).clip(0, 65535) / 65535
             return Scan(deep[None], None, 65535, about)
         if picture.mode not in ("1", "L", "LA", "RGB", "RGBA", "P", "PA"):
@@ -95,7 +95,7 @@ def size_of(path: Path, thorough: bool = False) -> tuple[int, int]:
     """
     from PIL import Image
 
-    with any_size(), Image.open(path) as opened:
+    with allow_large_images(), Image.open(path) as opened:
         if thorough or opened.format != "PNG" or "exif" in opened.info:
             turned = opened.format != "TIFF" and opened.getexif().get(ORIENTATION_TAG) in SIDEWAYS_ORIENTATIONS
         else:

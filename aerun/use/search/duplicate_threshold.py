@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from aerun.dataset.pictures import any_size, over_white, upright
+from aerun.dataset.decoder import allow_large_images, apply_orientation, flatten_on_white
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.collection.thumbnails import read_rows, sample_inputs
 from aerun.use.image_files import to_uint8
@@ -137,11 +137,11 @@ def make_copies(run: OpenedRun, fingerprints: Fingerprints) -> tuple[Tensor, Ten
     for row, picture in zip(rows.tolist(), pixels, strict=True):
         if fingerprints.split:
             small = Image.fromarray(picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0))
-            copies.append(decoder.fitted(recompress_jpeg(small)))
+            copies.append(decoder.fit_picture(recompress_jpeg(small)))
         else:
-            with any_size(), Image.open(Path(fingerprints.root) / fingerprints.names[row]) as opened:
-                whole = over_white(upright(opened)).convert("RGB")
-            copies.append(decoder.fitted(recompress_jpeg(whole.reduce(2) if min(whole.size) > 1 else whole)))
+            with allow_large_images(), Image.open(Path(fingerprints.root) / fingerprints.names[row]) as opened:
+                whole = flatten_on_white(apply_orientation(opened)).convert("RGB")
+            copies.append(decoder.fit_picture(recompress_jpeg(whole.reduce(2) if min(whole.size) > 1 else whole)))
     return torch.from_numpy(pixels), torch.from_numpy(np.stack(copies)), rows
 
 

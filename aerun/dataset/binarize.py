@@ -1,7 +1,7 @@
-"""Grey images as the probabilities of binary ones: each value becomes 1 with the probability that it states.
+"""Binary images sampled from gray ones: each pixel becomes 1 with a probability equal to its gray value.
 
-Salakhutdinov & Murray 2008, "On the quantitative analysis of deep belief networks", did so with MNIST. A likelihood
-of Bernoulli pixels is one only of such images.
+Salakhutdinov & Murray 2008, "On the quantitative analysis of deep belief networks", did so for MNIST. A Bernoulli
+likelihood of pixels is defined for binary images only.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from aerun.dataset.cache import cached_rows
+from aerun.dataset.data import as_float
 from aerun.dataset.rows import Rows
 from aerun.errors import ConfigError
 
@@ -20,21 +21,19 @@ if TYPE_CHECKING:
 CHUNK = 4096  # images
 
 
-def drawn(images: Tensor, generator: Generator) -> Tensor:
-    """images[B,...], uint8 or in [0,1] -> one draw of them, float, 0 or 1; on the images' device, as the generator."""
+def sample_binary(images: Tensor, generator: Generator) -> Tensor:
+    """images[B,...], uint8 or in [0,1] -> one sample, float, 0 or 1. The generator is on the images' device."""
     import torch
-
-    from aerun.dataset.data import as_float
 
     probabilities = as_float(images)
     uniform = torch.rand(probabilities.shape, generator=generator, device=probabilities.device)
     return (uniform < probabilities).to(probabilities.dtype)
 
 
-def binarised(images: Tensor | Rows, seed: int) -> Tensor | Rows:
-    """One draw of all images[N,...] as uint8, 0 or 255, in memory if they are there, else in a file.
+def binarize_all(images: Tensor | Rows, seed: int) -> Tensor | Rows:
+    """Sample all images[N,...] once, as uint8, 0 or 255; the result is in memory if the images are, else in a file.
 
-    A value's draw depends on the seed and its position alone.
+    The sample of a value depends only on the seed and its position.
     """
     import torch
 
@@ -45,24 +44,22 @@ def binarised(images: Tensor | Rows, seed: int) -> Tensor | Rows:
     return torch.cat([torch.from_numpy(chunk) for chunk in _chunks(images, seed)])
 
 
-def check_binarisable(images: Tensor | Rows, key: str) -> None:
-    """ConfigError, which begins with ``key``, for what are no probabilities of pixels."""
+def check_binarizable(images: Tensor | Rows, key: str) -> None:
+    """ConfigError, starting with ``key``, unless the images are pixel probabilities: uint8, or floats in [0,1]."""
     import torch
 
     if images.dim() != 4:
-        raise ConfigError(f"{key}: needs images, these are vectors of {images.shape[1]}")
+        raise ConfigError(f"{key}: needs images; the data are vectors of {images.shape[1]} values")
     if images.dtype != torch.uint8:
         ends = [(float(chunk.min()), float(chunk.max())) for chunk in images.split(CHUNK)]
         low, high = min(low for low, _ in ends), max(high for _, high in ends)
         if low < 0 or high > 1:
-            raise ConfigError(f"{key}: needs images in [0,1], these reach from {low:g} to {high:g}")
+            raise ConfigError(f"{key}: needs images in [0,1]; these range from {low:g} to {high:g}")
 
 
 def _chunks(images: Tensor | Rows, seed: int) -> Iterator[np.ndarray]:
-    """One generator for all, so that the size of a chunk makes no difference."""
+    """Yield samples chunk by chunk from one generator, so that the chunk size makes no difference."""
     import numpy as np
-
-    from aerun.dataset.data import as_float
 
     random = np.random.default_rng(seed)
     for chunk in images.split(CHUNK):

@@ -1,4 +1,4 @@
-"""Picture files, of any size and mode, as arrays of one shape."""
+"""Decoding of picture files of any size and mode into arrays of one shape."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from aerun.base.progress_bar import counting
-from aerun.dataset.store import CHUNK
+from aerun.dataset.row_file import CHUNK
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-PAGED = {".tif", ".tiff"}
-ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", *PAGED}
-DEEP = ("I;16", "I;16B", "I;16L", "I")  # Pillow's modes of grey with more than 8 bits
-BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF, and a value of the second
+MULTIPAGE_SUFFIXES = {".tif", ".tiff"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", *MULTIPAGE_SUFFIXES}
+DEEP_GRAY_MODES = ("I;16", "I;16B", "I;16L", "I")  # Pillow's modes of gray with more than 8 bits
+BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # two tags of TIFF, and a value of the second
 MEGA = 1e6
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """Makes of a picture file uint8 ``shape`` [C,H,W], of one channel or three.
+    """Decodes a picture file to uint8 of ``shape`` [C,H,W], with one or three channels.
 
-    ``fit``: ``crop`` scales the picture to cover the size and cuts the middle out, ``pad`` scales it to fit and fills
-    with white, ``stretch`` ignores its proportions. Transparency is shown over white, EXIF orientation is applied.
+    ``fit``: ``crop`` scales the picture to cover the size and cuts out its center, ``pad`` scales it to fit and fills
+    the rest with white, ``stretch`` ignores its proportions. Transparent pixels are blended with white; EXIF
+    orientation is applied.
     """
 
     shape: tuple[int, int, int]
     fit: Literal["crop", "pad", "stretch"]
 
     def chunks(self, paths: list[Path], bad: dict[int, str], root: Path | None = None) -> Iterator[np.ndarray]:
-        """The pictures in chunks [n,C,H,W]; of those that do not decode, which are black, ``bad`` gets the reasons.
+        """Yield the pictures in chunks [n,C,H,W]. Undecodable ones are black; ``bad`` receives index and reason.
 
-        With ``root`` a link to a file outside of it counts as one that does not decode.
+        With ``root``, a link to a file outside of it counts as undecodable.
         """
         import numpy as np
 
@@ -56,37 +57,37 @@ class Decoder:
             try:
                 if within is not None and path.is_symlink() and not path.resolve().is_relative_to(within):
                     raise ValueError("it links to a file outside the folder")
-                if path.suffix.lower() in PAGED and _has_pages(path):
+                if path.suffix.lower() in MULTIPAGE_SUFFIXES and _has_pages(path):
                     paged.append(path)
                 return self.decode(path)
-            except Exception as error:  # damaged metadata make Pillow raise nearly anything
+            except Exception as error:  # Pillow raises nearly anything for damaged metadata
                 return error
 
         # Pillow decodes and resizes outside the interpreter lock, so threads are enough.
-        with ThreadPoolExecutor(threads) as pool, any_size(), counting("pictures", len(paths)) as bar:
+        with ThreadPoolExecutor(threads) as pool, allow_large_images(), counting("pictures", len(paths)) as bar:
             for start in range(0, len(paths), size):
                 part = paths[start : start + size]
                 chunk = np.zeros((len(part), *self.shape), np.uint8)
                 for index, result in enumerate(pool.map(attempt, part)):
                     bar.update()
                     if isinstance(result, Exception):
-                        bad[start + index] = reason(result)
+                        bad[start + index] = failure_reason(result)
                     else:
                         chunk[index] = result
                 yield chunk
         if paged:
-            others = f"; so with {len(paged) - 1} more" if len(paged) > 1 else ""
-            log.warning("%s: has several pages, of which the first is taken%s", min(paged), others)
+            others = f" (and {len(paged) - 1} more files)" if len(paged) > 1 else ""
+            log.warning("%s: has several pages; only the first is used%s", min(paged), others)
 
     def decode(self, path: Path) -> np.ndarray:
-        """The picture in a file, of several pages the first, as uint8 [channels, height, width]."""
+        """Decode the picture in a file (the first page if there are several) to uint8 [channels, height, width]."""
         from PIL import Image
 
         with Image.open(path) as opened:
-            return self.fitted(over_white(upright(opened)))
+            return self.fit_picture(flatten_on_white(apply_orientation(opened)))
 
-    def fitted(self, picture: Image.Image) -> np.ndarray:
-        """A picture without transparency as uint8 [channels, height, width]."""
+    def fit_picture(self, picture: Image.Image) -> np.ndarray:
+        """Convert a picture without transparency to uint8 [channels, height, width]."""
         import numpy as np
         from PIL import Image, ImageOps
 
@@ -105,9 +106,9 @@ class Decoder:
 
 
 @contextlib.contextmanager
-def any_size() -> Iterator[None]:
-    """Without Pillow's warnings of pictures half as large as those that it refuses: a collection of large scans should
-    not fill the screen with them."""
+def allow_large_images() -> Iterator[None]:
+    """Silence Pillow's warnings about large pictures that it still opens: a collection of large scans would fill the
+    screen with them."""
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -116,28 +117,28 @@ def any_size() -> Iterator[None]:
 
 
 def list_pictures(root: Path) -> list[Path]:
-    """Files below ``root`` with a picture's ending, sorted; links to folders are not followed."""
+    """Return the files below ``root`` with a picture's suffix, sorted; links to folders are not followed."""
     found = [
         Path(folder) / name
         for folder, _, names in os.walk(root)
         for name in names
-        if Path(name).suffix.lower() in ENDINGS
+        if Path(name).suffix.lower() in SUFFIXES
     ]
     return sorted(found)
 
 
-def over_white(picture: Image.Image) -> Image.Image:
-    """The picture with transparency, in whatever mode it is stored, shown over white."""
+def flatten_on_white(picture: Image.Image) -> Image.Image:
+    """Blend the transparent pixels of a picture, in whatever mode it is stored, with white."""
     from PIL import Image
 
-    check_depth(picture)
-    if picture.mode in DEEP:
+    check_bit_depth(picture)
+    if picture.mode in DEEP_GRAY_MODES:
         import numpy as np
 
-        grey = np.asarray(picture).astype(np.float64)
+        gray = np.asarray(picture).astype(np.float64)
         if "transparency" in picture.info:
-            grey[grey == picture.info["transparency"]] = 65535
-        return Image.fromarray((grey / 257).round().clip(0, 255).astype(np.uint8))
+            gray[gray == picture.info["transparency"]] = 65535
+        return Image.fromarray((gray / 257).round().clip(0, 255).astype(np.uint8))
     if not picture.has_transparency_data:
         return picture
     picture = picture.convert("RGBA")
@@ -145,21 +146,23 @@ def over_white(picture: Image.Image) -> Image.Image:
     return Image.alpha_composite(page, picture).convert("RGB")
 
 
-def upright(picture: Image.Image) -> Image.Image:
-    """A picture as its file says that it is seen: EXIF orientation applied, and deep grey TIFFs, which Pillow reads as
-    they are stored, with white at 65535."""
+def apply_orientation(picture: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation, and scale the values of deep gray TIFFs, which Pillow returns as stored, so that
+    white is 65535."""
     from PIL import Image, ImageOps
+    from PIL.TiffImagePlugin import TiffImageFile
 
-    tags = getattr(picture, "tag_v2", {}) if picture.mode in DEEP else {}
-    bits, is_inverse = tags.get(BITS, (16,))[0], tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
+    bits, is_inverse = 16, False
+    if isinstance(picture, TiffImageFile) and picture.mode in DEEP_GRAY_MODES:
+        bits, is_inverse = picture.tag_v2.get(BITS, (16,))[0], picture.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
     picture = ImageOps.exif_transpose(picture)
     if bits >= 16 and not is_inverse:
         return picture
     import numpy as np
 
     largest = 2 ** min(bits, 16) - 1
-    grey = np.asarray(picture).astype(np.float64) * (65535 / largest)
-    return Image.fromarray((65535 - grey if is_inverse else grey).round().clip(0, 65535).astype(np.uint16))
+    gray = np.asarray(picture).astype(np.float64) * (65535 / largest)
+    return Image.fromarray((65535 - gray if is_inverse else gray).round().clip(0, 65535).astype(np.uint16))
 
 
 def _has_pages(path: Path) -> bool:
@@ -170,25 +173,27 @@ def _has_pages(path: Path) -> bool:
 
 
 def has_pages(picture: Image.Image) -> bool:
-    """Whether it is a TIFF of several pages: a GIF's or WebP's further frames are known to be left out."""
-    return picture.format == "TIFF" and bool(getattr(picture, "is_animated", False))
+    """Whether it is a TIFF with several pages (that only the first frame of a GIF or WebP is used is expected)."""
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    return isinstance(picture, TiffImageFile) and picture.is_animated
 
 
-def check_depth(picture: Image.Image) -> None:
-    """ValueError for values that nothing says the white of: floating point, and whole numbers of more than 16 bits."""
+def check_bit_depth(picture: Image.Image) -> None:
+    """Raise ValueError if the value of white is unknown: floating point, and integers of more than 16 bits."""
     if picture.mode == "F":
-        raise ValueError("its values are floating-point numbers, of no known range")
+        raise ValueError("its values are floating-point numbers of unknown range")
     if picture.mode == "I" and picture.getextrema()[1] > 65535:  # type: ignore[operator]
-        raise ValueError("its values are numbers of 32 bits, of no known range")
+        raise ValueError("its values are 32-bit integers of unknown range")
 
 
-def reason(error: BaseException) -> str:
-    """Why a picture is not decoded, in a line."""
+def failure_reason(error: BaseException) -> str:
+    """Return in one line why a picture could not be decoded."""
     from PIL import Image
 
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, Image.DecompressionBombError) and Image.MAX_IMAGE_PIXELS:
-        pixels = re.search(r"\d+", text)  # Pillow says them in words only
+        pixels = re.search(r"\d+", text)  # the number is only in Pillow's message
         size = f"{int(pixels[0]) / MEGA:.0f} megapixels" if pixels else "too large"
         return f"{size}, more than Pillow opens ({2 * Image.MAX_IMAGE_PIXELS / MEGA:.0f})"
     return text
