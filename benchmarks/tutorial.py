@@ -166,7 +166,7 @@ def described(name: str) -> str:
     """What the preset's own comment says."""
     lines = (conf_dir() / "experiment" / f"{experiment(name)}.yaml").read_text().splitlines()
     comments = [line[1:].strip() for line in lines if line.startswith("#")]
-    return " ".join(line for line in comments[2:])
+    return " ".join(line for line in comments[2:]).replace(" ours: ", " Result: ")
 
 
 def picture(run: Run, name: str) -> Image.Image | None:
