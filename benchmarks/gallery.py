@@ -15,8 +15,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -25,90 +24,12 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.gallery_pictures import beside, crop, mark, queries  # noqa: E402
+from benchmarks.gallery_commands import PARTS, RUNS, Shown  # noqa: E402
+from benchmarks.gallery_pictures import queries  # noqa: E402
 from benchmarks.machine import processor  # noqa: E402
 
 PAGE, PICTURES = ROOT / "docs" / "gallery.md", ROOT / "docs" / "gallery"
 WIDEST, HIGHEST, LINES = 1000, 1200, 40  # pixels of a picture; lines of what was printed
-# What is trained where no run is given.
-RUNS: Mapping[str, Sequence[str]] = {
-    "art": ["experiment=art_collection", "dataset.root={folder}", "dataset.size=64"],
-    "scans": ["experiment=denoise_scans", "dataset.root={folder}"],
-    "ae2": ["model=fc_deep", "model.activation=gelu", "optimizer.lr=2e-3", "trainer.epochs=60", "scheduler=cosine"],
-    "vae2": ["model=fc_vae", "model.hidden=[512,128]", "model.code_size=2", "loss=bce", "trainer.epochs=60"],
-    "vae": ["model=fc_vae", "loss=bce", "trainer.epochs=40"],
-    "ksparse": ["sparsity=topk", "sparsity.k=8", "model.code_size=100", "optimizer.lr=3e-3", "trainer.epochs=40"],
-    "sick": ["model=fc_deep", "optimizer.lr=0.3", "trainer.epochs=10"],
-}
-
-
-@dataclass(frozen=True)
-class Shown:
-    """One command: ``words`` with {run} and {out} to be filled in, and which of its pictures are kept.
-
-    ``prints``: whether what it printed is worth keeping; ``look``: what a person saw in the pictures, in a sentence;
-    ``before`` and ``after`` make, in the folder that ``{out}`` is, what the command is given and a picture of its work.
-    """
-
-    name: str
-    words: str
-    pictures: Sequence[str] = ()
-    prints: bool = False
-    look: str = ""
-    before: Callable[[Path, Mapping[str, str]], None] | None = None
-    after: Callable[[Path], None] | None = None
-
-
-PARTS: Mapping[str, Sequence[Shown]] = {
-    "Fingerprints and search": [
-        Shown("embed", "embed {art} {folder} -o {out}/fingerprints.npz --compare", prints=True),
-        Shown("search", "search {art} {out}/fingerprints.npz {queries} -k 8 --sheet {out}/search.png", ["search.png"]),
-        Shown(
-            "cropped",
-            "search {art} {out}/fingerprints.npz {out}/part.png --cropped -k 5 --sheet {out}/cropped.png",
-            ["cropped.png"],
-            prints=True,
-            before=crop,
-        ),
-        Shown(
-            "duplicates",
-            "search {art} {out}/fingerprints.npz --duplicates auto --sheet {out}/duplicates.png",
-            ["duplicates.png"],
-        ),
-        Shown(
-            "organise",
-            "organise {art} {out}/fingerprints.npz -o {out}/clusters --clusters 12",
-            ["clusters/overview.png"],
-            prints=True,
-        ),
-    ],
-    "Clean scans": [
-        Shown(
-            "denoise",
-            "denoise {scans} {out}/dirty {out}/cleaned --clean {out}/clean",
-            ["cleaned.png"],
-            prints=True,
-            before=mark,
-            after=beside,
-        )
-    ],
-    "New images": [
-        Shown("samples", "generate samples {vae} -o {out}/vae", ["vae/samples.png"]),
-        Shown("mixture", "generate samples {art} -o {out}/art", ["art/samples.png"]),
-        Shown("interpolate", "generate interpolate {art} 3 12 -o {out}/art", ["art/interpolation.png"]),
-        Shown("traverse", "generate traverse {vae} -o {out}/vae", ["vae/traversal.png"]),
-        Shown("arithmetic", "generate arithmetic {vae} 7 - 3 + 12 -o {out}/vae", ["vae/arithmetic.png"]),
-        Shown("compare", "generate compare {ae2} {vae2} -o {out}", ["compare.png"]),
-    ],
-    "Maps": [
-        Shown("map", "map {vae} -o {out}/vae --method pca,tsne", ["vae/map_tsne.png", "vae/units.png"]),
-        Shown("manifold", "map {vae2} -o {out}/vae2", ["vae2/map_codes.png", "vae2/manifold.png"]),
-        Shown("dictionary", "map {ksparse} -o {out}/ksparse", ["ksparse/dictionary.png"]),
-        Shown("thumbnails", "map {art} -o {out}/art --method tsne --thumbnails --drawn 0", ["art/map_tsne.png"]),
-    ],
-    "Doctor": [Shown("doctor", "doctor {sick} {vae} {ksparse} {art}", prints=True)],
-    "Export": [Shown("export", "export {vae} {out}/exported --format torch safetensors", prints=True)],
-}
 
 
 def main() -> None:
