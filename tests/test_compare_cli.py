@@ -103,10 +103,10 @@ def run_script(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (["--metric", "test/mes"], "aerun: --metric test/mes: no run has such a number. Did you mean 'test/mse'?\n"),
+        (["--metric", "test/mes"], "aerun: --metric test/mes: no run has this number. Did you mean 'test/mse'?\n"),
         (["--metrics", "test/mse"], "aerun: --metrics: there is no such option. Did you mean '--metric'?\n"),
         (["--best=0"], "aerun: argument --best: '0': must be a whole number, at least 1; --help shows how\n"),
-        (["nowhere"], "aerun: nowhere: there is no such folder\n"),
+        (["nowhere"], "aerun: nowhere: no such folder\n"),
     ],
 )
 def test_a_mistake_is_one_line(grid: Path, words: list[str], error: str) -> None:
@@ -138,7 +138,7 @@ def test_a_reader_may_stop_reading(grid: Path) -> None:
 def test_a_folder_without_runs_is_one_line(tmp_path: Path) -> None:
     done = run_script(str(tmp_path))
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"aerun: {tmp_path}: holds no run (a folder with config.yaml)\n"
+    assert done.stderr == f"aerun: {tmp_path}: contains no run (a folder with config.yaml)\n"
 
 
 def test_damage_is_a_warning_beside_the_table(grid: Path) -> None:

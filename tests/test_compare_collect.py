@@ -148,9 +148,9 @@ def test_a_damaged_job_keeps_what_its_sweep_says_of_it(tmp_path: Path) -> None:
 
 
 def test_a_path_without_runs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no run"):
+    with pytest.raises(DataError, match="contains no run"):
         collect([tmp_path])
-    with pytest.raises(ConfigError, match="nowhere: there is no such folder"):
+    with pytest.raises(ConfigError, match="nowhere: no such folder"):
         collect([tmp_path / "nowhere"])
 
 
@@ -158,12 +158,12 @@ def test_a_path_without_runs_is_refused(tmp_path: Path) -> None:
     ("summary", "reason"),
     [
         ({}, None),
-        ({"test": {"mse": 0.05, "output_spread": 0.0099}}, "vary 0.0099 times as much"),
+        ({"test": {"mse": 0.05, "output_spread": 0.0099}}, "is 0.0099 times that of the targets"),
         ({"test": {"mse": 0.05, "output_spread": 0.0101}}, None),
         ({"test": {"mse": 0.9, "output_spread": 0.5}}, None),  # little trained, but no one picture
-        ({"test": {"mse": 0.792}}, "no better than the mean image"),  # 0.99 * 0.8
+        ({"test": {"mse": 0.792}}, "is not better than that of the mean image"),  # 0.99 * 0.8
         ({"test": {"mse": 0.791}}, None),
-        ({"test": {"mse": float("nan")}}, "no better than the mean image"),
+        ({"test": {"mse": float("nan")}}, "is not better than that of the mean image"),
     ],
 )
 def test_a_collapsed_run_says_what_shows_it(tmp_path: Path, summary: dict[str, object], reason: str | None) -> None:

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from aerun.compare import Question, collect, compare
-from aerun.compare.page import html
-from aerun.compare.pictures import Picture, pictures
+from aerun.compare.html_page import build_page
+from aerun.compare.report_pictures import Picture, draw_pictures
 from aerun.figures.montage import montage
 from aerun.figures.run_charts import Curve, ErrorBySize, Scale, error_by_code_size, heat_map, learning_curves
 from aerun.figures.run_charts import parallel_coordinates as parallel
@@ -63,7 +63,7 @@ def write_probes(folder: Path, number: int) -> None:
 
 def drawn(folder: Path, **question: object) -> dict[str, Picture]:
     comparison = compare(collect([folder]), Question(**question))  # type: ignore[arg-type]
-    return {picture.name: picture for picture in pictures(comparison)}
+    return {picture.name: picture for picture in draw_pictures(comparison)}
 
 
 def test_which_pictures_there_are(grid: Path) -> None:
@@ -133,7 +133,7 @@ class Page(HTMLParser):
 
 def page(grid: Path, folder: Path, **question: object) -> str:
     comparison = compare(collect([grid]), Question(**question))  # type: ignore[arg-type]
-    return html(comparison, pictures(comparison), folder)
+    return build_page(comparison, draw_pictures(comparison), folder)
 
 
 def test_the_page_is_one_file_that_loads_nothing(grid: Path, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from aerun.compare import Comparison, Question, collect, compare
-from aerun.compare.select import shown, varied
-from aerun.compare.sheet import cut, sheet, terminal
+from aerun.compare.selection import format_setting, varied_keys
+from aerun.compare.table_output import format_terminal, shorten
+from aerun.compare.text_table import build_table
 from aerun.errors import ConfigError
 from tests.runs import write_run, write_sweep
 
@@ -65,7 +66,7 @@ def test_group_by_averages_over_everything_else_and_says_so(grid: Path) -> None:
     number = table.groups[0].statistic("test/mse")
     assert number is not None and number.n == 6
     assert number.mean == pytest.approx((0.011 + 0.012 + 0.016 + 0.021 + 0.022 + 0.026) / 6)
-    assert "mean ± standard deviation over model (2), seed (3)" in terminal(table)
+    assert "mean ± standard deviation over model (2), seed (3)" in format_terminal(table)
 
 
 def test_over_names_what_else_is_averaged(grid: Path) -> None:
@@ -76,16 +77,16 @@ def test_over_names_what_else_is_averaged(grid: Path) -> None:
 def test_without_groups_each_run_is_a_row_and_its_seed_is_shown(grid: Path) -> None:
     table = asked(grid, grouped=False)
     assert table.keys == ["model", "sparsity", "seed"] and len(table.groups) == 12
-    assert [cell.text for cell in sheet(table).rows[0]][:4] == ["fc", "none", "0", "0.01100"]
-    assert sheet(table).rows[0][-1].text == "fc-none-0"
+    assert [cell.text for cell in build_table(table).rows[0]][:4] == ["fc", "none", "0", "0.01100"]
+    assert build_table(table).rows[0][-1].text == "fc-none-0"
 
 
 def test_keys_that_follow_from_the_option_are_left_out(grid: Path) -> None:
     """sparsity.k is 16 wherever there is one; model.code_size is fc's own."""
-    names = varied(collect([grid]))
+    names = varied_keys(collect([grid]))
     assert names == ["model", "sparsity", "seed"]
     write_run(grid / "wider", 0.1, sparsity="topk", config={"sparsity": {"_target_": "aerun.sparsity.TopK", "k": 32}})
-    assert "sparsity.k" in varied(collect([grid]))
+    assert "sparsity.k" in varied_keys(collect([grid]))
 
 
 def test_a_key_that_only_repeats_the_models_is_left_out(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_a_key_that_only_repeats_the_models_is_left_out(tmp_path: Path) -> None:
                 "sparsity": {"_target_": "aerun.sparsity.NoSparsity", "activation": activation},
             },
         )
-    assert varied(collect([tmp_path])) == ["model"]
+    assert varied_keys(collect([tmp_path])) == ["model"]
 
 
 def test_a_key_that_some_runs_lack_is_varied(tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_a_key_that_some_runs_lack_is_varied(tmp_path: Path) -> None:
     write_run(tmp_path / "new", 0.1, config={"extra": 1})
     table = asked(tmp_path)
     assert table.keys == ["extra"]
-    assert {cell[0].text for cell in sheet(table).rows} == {"–", "1"}  # noqa: RUF001
+    assert {cell[0].text for cell in build_table(table).rows} == {"–", "1"}  # noqa: RUF001
 
 
 def test_a_group_says_which_of_its_runs_are_missing(tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_a_group_says_which_of_its_runs_are_missing(tmp_path: Path) -> None:
         {name: {"model": "fc", "seed": i} for i, name in enumerate("abcd")} | {"f": {"model": "fc", "seed": 9}},
     )
     fc = next(group for group in asked(tmp_path).groups if group.values["model"] == "fc")
-    assert fc.remark == "3 of 5, 1 diverged, 1 waiting, 1 collapsed"
+    assert fc.state == "3 of 5, 1 diverged, 1 waiting, 1 collapsed"
     number = fc.statistic("test/mse")
     assert number is not None and number.n == 3 and number.mean == pytest.approx(1.02 / 3)
 
@@ -132,19 +133,19 @@ def test_a_run_that_has_not_finished_counts_in_no_mean(tmp_path: Path) -> None:
     [group] = asked(tmp_path, metrics=("validation/loss",)).groups
     number = group.statistic("validation/loss")
     assert number is not None and (number.mean, number.n) == (0.2, 1)
-    rows = sheet(asked(tmp_path, metrics=("validation/loss",), grouped=False)).rows
+    rows = build_table(asked(tmp_path, metrics=("validation/loss",), grouped=False)).rows
     assert [row[1].text for row in rows] == ["0.2000", "0.9000"]  # alone it shows how far it got
 
 
 def test_a_job_that_waits_makes_no_key_vary_that_it_was_not_given(tmp_path: Path) -> None:
     write_run(tmp_path / "run", 0.1)
     write_sweep(tmp_path / "sweep", {"x": {"model": "conv"}})
-    assert varied(collect([tmp_path])) == ["model"]
+    assert varied_keys(collect([tmp_path])) == ["model"]
 
 
 def test_a_single_run_stands_above_its_baselines(tmp_path: Path) -> None:
     write_run(tmp_path / "alone", 0.05)
-    lines = [line.split() for line in terminal(asked(tmp_path)).splitlines()]
+    lines = [line.split() for line in format_terminal(asked(tmp_path)).splitlines()]
     assert lines[2][:2] == ["run", "test/mse"] and lines[4][:2] == ["alone", "0.05000"]
     assert lines[6] == ["mean", "image", "0.80000"] and lines[7] == ["PCA,", "64", "components", "0.02000"]
 
@@ -154,8 +155,8 @@ def test_every_state_is_marked(tmp_path: Path, state: str) -> None:
     write_run(tmp_path / "a", 0.1)
     write_run(tmp_path / "b", lr=0.1, state=state, losses=(0.3, 0.2))
     table = asked(tmp_path)
-    assert [group.remark for group in table.groups] == ["", f"{state}, epoch 2 of 3"]
-    assert f"2 runs: 1 finished, 1 {state}" in terminal(table)
+    assert [group.state for group in table.groups] == ["", f"{state}, epoch 2 of 3"]
+    assert f"2 runs: 1 finished, 1 {state}" in format_terminal(table)
 
 
 def test_failures_are_gathered_by_cause_with_what_was_typed(tmp_path: Path) -> None:
@@ -163,12 +164,12 @@ def test_failures_are_gathered_by_cause_with_what_was_typed(tmp_path: Path) -> N
         error = f"DivergedError: the loss is nan at step {seed + 10}"
         write_run(tmp_path / f"n{seed}", seed=seed, state="diverged", error=error)
     write_run(tmp_path / "m", model="conv", state="failed", error="ConfigError: too large\nmore")
-    causes = asked(tmp_path).causes
-    assert [(cause.text, len(cause.runs)) for cause in causes] == [
+    failures = asked(tmp_path).failures
+    assert [(failure.text, len(failure.runs)) for failure in failures] == [
         ("DivergedError: the loss is nan at step 10", 7),
         ("ConfigError: too large", 1),
     ]
-    text = terminal(asked(tmp_path))
+    text = format_terminal(asked(tmp_path))
     assert "7 diverged: DivergedError: the loss is nan at step 10" in text and "and 2 more" in text
     assert "n3: model=fc sparsity=none optimizer.lr=0.001 seed=3" in text
 
@@ -199,7 +200,7 @@ def test_where(grid: Path, where: list[str], count: int) -> None:
     ("question", "message"),
     [
         ({"where": ("modle=fc",)}, "no run has modle. Did you mean 'model'?"),
-        ({"where": ("model=vae",)}, "holds for no run; model is conv, fc"),
+        ({"where": ("model=vae",)}, "matches no run; model is conv, fc"),
         ({"where": ("state=done",)}, "state is finished, running, waiting"),
         ({"where": ("model",)}, "must be key=value"),
         ({"where": ("seed<many",)}, "'many' is not a number"),
@@ -245,16 +246,16 @@ def test_better_than_pca_is_marked(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 0.01, lr=0.1, pca=0.02)
     write_run(tmp_path / "b", 0.03, lr=0.2, pca=0.02)
     table = asked(tmp_path)
-    assert [group.of_pca for group in table.groups] == [0.5, 1.5]
-    text = terminal(table)
-    assert "0.50*" in text and "1.50" in text and "* a lower error than PCA of the same code size" in text
+    assert [group.mse_over_pca for group in table.groups] == [0.5, 1.5]
+    text = format_terminal(table)
+    assert "0.50*" in text and "1.50" in text and "* lower error than PCA with the same code size" in text
     assert [baseline.name for baseline in table.baselines] == ["mean image", "PCA, 64 components"]
 
 
 def test_no_value_breaks_a_row_or_steers_the_terminal(tmp_path: Path) -> None:
     for name in ("x", "y"):
         write_run(tmp_path / name, 0.1, config={"note": f"{name}\n\x1b[31mred"}, state="failed", error="E: \x1b[2J")
-    text = terminal(asked(tmp_path))
+    text = format_terminal(asked(tmp_path))
     assert "\x1b" not in text and "x  [31mred" in text and len(text.splitlines()[2:6]) == 4
 
 
@@ -268,17 +269,17 @@ def test_a_narrow_terminal_cuts_texts_and_never_numbers(tmp_path: Path) -> None:
     root = "/a/very/long/path/to/a/data/set/that/nobody/can/read/at/once"
     for name in ("x", "y"):
         write_run(tmp_path / name, 0.1234, config={"data": {"_target_": "aerun.D", "root": f"{root}/{name}"}})
-    wide, narrow = terminal(asked(tmp_path)), terminal(asked(tmp_path), 70)
+    wide, narrow = format_terminal(asked(tmp_path)), format_terminal(asked(tmp_path), 70)
     assert f"{root}/x" in wide
     table = narrow.splitlines()[2:6]
     assert all(len(line) <= 70 for line in table), table
     assert "…" in narrow and "0.1234" in narrow and "2.000" in narrow
-    assert terminal(asked(tmp_path), 10).count("0.1234") == 2
-    assert [cut("abcdefgh", width) for width in (8, 7, 4)] == ["abcdefgh", "abc…fgh", "a…gh"]
+    assert format_terminal(asked(tmp_path), 10).count("0.1234") == 2
+    assert [shorten("abcdefgh", width) for width in (8, 7, 4)] == ["abcdefgh", "abc…fgh", "a…gh"]
 
 
 def test_values_are_shown_as_they_are_typed() -> None:
-    assert [shown(value) for value in (None, True, 3.0, 0.001, 1e-5, "topk")] == [
+    assert [format_setting(value) for value in (None, True, 3.0, 0.001, 1e-5, "topk")] == [
         *("–", "true", "3", "0.001", "1e-05", "topk"),  # noqa: RUF001
     ]
 
@@ -292,4 +293,6 @@ def test_the_same_run_in_two_folders_is_no_repetition(tmp_path: Path) -> None:
     statistic = group.statistic("test/mse")
     assert statistic is not None and statistic.n == 3
     assert statistic.mean == pytest.approx(np.mean([0.05, 0.07, 0.09]))
-    assert "2 of the runs are the same as others" in terminal(compare(collect([tmp_path / "one", tmp_path / "two"])))
+    assert "copies of other runs in another folder (2)" in format_terminal(
+        compare(collect([tmp_path / "one", tmp_path / "two"]))
+    )

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from aerun.compare import Question, collect, compare
-from aerun.compare.page import html
-from aerun.compare.sheet import terminal
+from aerun.compare.html_page import build_page
+from aerun.compare.table_output import format_terminal
 from aerun.contracts import Metric
 from aerun.errors import DataError
 from aerun.metrics.declared import find_metric, metric_of, metrics_from_json, metrics_to_json
@@ -125,8 +125,8 @@ def test_a_metric_of_ones_own_is_ranked_by_its_declared_direction(tmp_path: Path
     ]
     [together] = compare(collect([tmp_path]), Question(metrics=("f2",), group_by=())).groups
     assert (best := together.best_run("test/f2")) is not None and best.name == "high"
-    assert "test/f2 ↑" in terminal(table) and "test/mse ↓" in terminal(table)
-    page = html(table, [], tmp_path)
+    assert "test/f2 ↑" in format_terminal(table) and "test/mse ↓" in format_terminal(table)
+    page = build_page(table, [], tmp_path)
     assert 'data-name="test/f2" class=number data-best=highest' in page
     assert 'data-name="test/mse" class=number><' in page
 
@@ -153,11 +153,11 @@ def test_runs_that_disagree_on_a_direction_are_named(tmp_path: Path, caplog: pyt
         write_run(tmp_path / name, 0.1, lr=0.1 + up, summary=numbers(0.1, 0.1 + up, declared))
     table = compare(collect([tmp_path]), Question(metrics=("f2",)))
     assert order(table.groups) == ["a", "b"]
-    assert "b: declares f2 in the opposite direction; higher is better here" in caplog.text
+    assert "b: declares f2 in the opposite direction; here higher is better" in caplog.text
 
 
 def test_arrows_are_left_out_where_they_do_not_fit(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 0.1)
     table = compare(collect([tmp_path]))
-    widest = max(map(len, terminal(table).splitlines()[2:4]))
-    assert "↓" in terminal(table, widest) and "↓" not in terminal(table, widest - 1)
+    widest = max(map(len, format_terminal(table).splitlines()[2:4]))
+    assert "↓" in format_terminal(table, widest) and "↓" not in format_terminal(table, widest - 1)

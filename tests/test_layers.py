@@ -105,7 +105,7 @@ def test_comparisons_work_from_files_alone() -> None:
     }
     for path in files:
         ours = {name for name in imports(path) if name.startswith("aerun.")}
-        figures = {"aerun.figures"} if path.name == "pictures.py" else set()
+        figures = {"aerun.figures"} if path.name == "report_pictures.py" else set()
         assert all(name.startswith((*allowed, *figures)) for name in ours), path
 
 

@@ -15,9 +15,9 @@ from aerun.base.arguments import Parser, count
 from aerun.base.files import write_bytes, write_text
 from aerun.cli.command import guarded
 from aerun.compare.collect import collect
-from aerun.compare.export import as_csv, as_json
-from aerun.compare.sheet import markdown, terminal
-from aerun.compare.table import Comparison, Question, compare
+from aerun.compare.comparison import Comparison, Question, compare
+from aerun.compare.csv_json import as_csv, as_json
+from aerun.compare.table_output import format_markdown, format_terminal
 from aerun.config.schema import nearest
 from aerun.errors import ConfigError
 
@@ -92,7 +92,7 @@ def compare_runs(words: Sequence[str]) -> None:
     _print(text)
     if asked.output is not None:
         asked.output.mkdir(parents=True, exist_ok=True)
-        write_text(asked.output / "compare.md", markdown(comparison))
+        write_text(asked.output / "compare.md", format_markdown(comparison))
         write_text(asked.output / "compare.csv", as_csv(comparison))
         write_text(asked.output / "compare.json", as_json(comparison))
     _write_pictures(comparison, asked.output, asked.html)
@@ -109,8 +109,8 @@ def _print(text: str) -> None:
 def _printed(comparison: Comparison, format: str) -> str:
     if format == "table":
         fits = sys.stdout.isatty() or "COLUMNS" in os.environ
-        return terminal(comparison, shutil.get_terminal_size().columns if fits else None)
-    return {"markdown": markdown, "csv": as_csv, "json": as_json}[format](comparison).rstrip("\n")
+        return format_terminal(comparison, shutil.get_terminal_size().columns if fits else None)
+    return {"markdown": format_markdown, "csv": as_csv, "json": as_json}[format](comparison).rstrip("\n")
 
 
 def _how_to_load(comparison: Comparison) -> str:
@@ -130,16 +130,16 @@ def _write_pictures(comparison: Comparison, folder: Path | None, page: Path | No
     pages = [*([folder / "index.html"] if folder else []), *([page] if page else [])]
     if not pages:
         return
-    from aerun.compare.page import html
-    from aerun.compare.pictures import pictures
+    from aerun.compare.html_page import build_page
+    from aerun.compare.report_pictures import draw_pictures
 
-    drawn = pictures(comparison)
+    drawn = draw_pictures(comparison)
     for picture in drawn if folder else []:
         assert folder is not None
         write_bytes(folder / f"{picture.name}.png", picture.png)
     for path in pages:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, html(comparison, drawn, path.parent))
+        write_text(path, build_page(comparison, drawn, path.parent))
         print(f"aerun: wrote {path}", file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""Comparing runs by their folders' files: which keys varied, and what came of it.
+"""Compare runs by the files in their folders: which keys varied, and the results.
 
     from aerun.compare import Question, collect, compare
 
@@ -6,12 +6,12 @@
     for group in compare(runs, Question(metrics=("test/mse",))).groups:
         print(group.label, group.statistic("test/mse"))
 
-Neither torch nor numpy is imported; matplotlib is, where pictures are asked for.
+Imports neither torch nor numpy; matplotlib only to draw pictures.
 """
 
 from aerun.compare.collect import collect
+from aerun.compare.comparison import Comparison, Question, compare
 from aerun.compare.groups import Group, Statistic
 from aerun.compare.records import Run
-from aerun.compare.table import Comparison, Question, compare
 
 __all__ = ["Comparison", "Group", "Question", "Run", "Statistic", "collect", "compare"]

@@ -1,4 +1,4 @@
-"""Runs that are one result: their mean, their spread, and what went wrong."""
+"""Groups of runs: their mean, their standard deviation, and their failures."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aerun.compare.records import Run, Value
-from aerun.compare.select import printable, shown
+from aerun.compare.selection import format_setting, printable
 from aerun.contracts import Metric
 from aerun.metrics.declared import metric_of
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """The mean of ``n`` runs, and their sample standard deviation where there are two or more."""
+    """The mean of ``n`` runs, and their sample standard deviation if there are at least two."""
 
     mean: float
     std: float | None
     n: int
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Statistic | None:
-        """None without values."""
+    def from_values(cls, values: Sequence[float]) -> Statistic | None:
+        """The statistic of these values; None if there are none."""
         if not values:
             return None
         if not all(map(math.isfinite, values)):
@@ -34,7 +34,7 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but what is averaged over; a single run where nothing is."""
+    """Runs that differ only in the keys that are averaged over. ``single``: one run that is not averaged."""
 
     values: Mapping[str, Value | None]
     runs: tuple[Run, ...]
@@ -42,34 +42,34 @@ class Group:
     declared: Mapping[str, Metric] = field(default_factory=dict)  # metrics that the compared runs declare themselves
 
     @property
-    def counted(self) -> tuple[Run, ...]:
-        """The runs that make the group's numbers: finished ones. A run that stands alone shows what it has."""
+    def measured(self) -> tuple[Run, ...]:
+        """The runs whose numbers are shown: the finished ones; a single run in any state."""
         return self.runs if self.single else self.finished
 
     @property
     def finished(self) -> tuple[Run, ...]:
-        """Those that finished. The same run in two folders is no repetition of itself: it counts once."""
-        there = {
+        """The finished runs. Copies of one run in several folders count once."""
+        distinct = {
             (frozenset(run.settings.items()), run.numbers.get("test/mse")): run
             for run in reversed(self.runs)
             if run.finished
         }
-        return tuple(reversed(there.values()))
+        return tuple(reversed(distinct.values()))
 
     @property
     def label(self) -> str:
         """``model=conv, sparsity=topk``."""
-        there = ((key, value) for key, value in self.values.items() if value is not None)
-        return ", ".join(f"{key}={shown(value)}" for key, value in there) or "all runs"
+        known = ((key, value) for key, value in self.values.items() if value is not None)
+        return ", ".join(f"{key}={format_setting(value)}" for key, value in known) or "all runs"
 
     @property
-    def short(self) -> str:
-        """``conv, no noise, lr=0.003``, for a legend."""
+    def legend(self) -> str:
+        """A short label for charts: ``conv, no noise, lr=0.003``."""
         words = []
         for key, value in self.values.items():
             if value is None:
                 continue
-            text = shown(value)
+            text = format_setting(value)
             is_option = isinstance(value, str) and "." not in key
             words.append(
                 f"{key.rpartition('.')[2]}={text}" if not is_option else f"no {key}" * (text == "none") or text
@@ -77,24 +77,25 @@ class Group:
         return ", ".join(words) or "all runs"
 
     def statistic(self, metric: str) -> Statistic | None:
-        return Statistic.of([run.numbers[metric] for run in self.counted if metric in run.numbers])
+        """The mean of a metric over the group's runs; None if no run has it."""
+        return Statistic.from_values([run.numbers[metric] for run in self.measured if metric in run.numbers])
 
     @property
-    def of_pca(self) -> float | None:
-        """The mean test error over that of PCA with the same code size: below 1 is better than any linear code."""
-        both = [run.numbers for run in self.counted if {"test/mse", "baselines/pca/mse"} <= run.numbers.keys()]
+    def mse_over_pca(self) -> float | None:
+        """The test error divided by that of PCA with the same code size; below 1 is better than any linear code."""
+        both = [run.numbers for run in self.measured if {"test/mse", "baselines/pca/mse"} <= run.numbers.keys()]
         errors, references = (sum(numbers[name] for numbers in both) for name in ("test/mse", "baselines/pca/mse"))
         return errors / references if references else None
 
     def best_run(self, metric: str) -> Run | None:
-        """The group's finished run with the best finite number."""
+        """The finished run with the best finite value of the metric; None if there is none."""
         sign = -1 if metric_of(metric, self.declared).higher_is_better else 1
-        there = [run for run in self.finished if math.isfinite(run.numbers.get(metric, math.nan))]
-        return min(there, key=lambda run: sign * run.numbers[metric], default=None)
+        measured = [run for run in self.finished if math.isfinite(run.numbers.get(metric, math.nan))]
+        return min(measured, key=lambda run: sign * run.numbers[metric], default=None)
 
     @property
-    def remark(self) -> str:
-        """What is to be said of the group's runs beside their numbers; empty where all is well."""
+    def state(self) -> str:
+        """Unfinished and collapsed runs, in words; empty if all runs finished and none collapsed."""
         states = Counter(run.state for run in self.runs if not run.finished)
         collapsed = sum(run.collapse is not None for run in self.runs)
         if len(self.runs) == 1:
@@ -106,7 +107,7 @@ class Group:
 
     @property
     def verdict(self) -> str:
-        """What the doctor found of the finished runs, the most frequent first; empty where all are healthy."""
+        """The doctor's verdicts on the finished runs, the most frequent first; empty if all are healthy."""
         names = Counter(name for run in self.finished for name in run.verdicts)
         total = len(self.finished)
         counted = (name if count == total else f"{count} of {total} {name}" for name, count in names.most_common())
@@ -114,7 +115,7 @@ class Group:
 
 
 def progress(run: Run) -> str:
-    """The state of a run that has not finished, and how far it got."""
+    """The state of an unfinished run, and the last epoch that it reached."""
     epoch, epochs = run.numbers.get("epoch"), run.settings.get("trainer.epochs")
     if epoch is None:
         return run.state
@@ -125,20 +126,20 @@ def progress(run: Run) -> str:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a constant or a linear map reaches: the lowest and highest of the runs' own, by metric."""
+    """The results of a constant or a linear map: the lowest and highest of all runs, by metric."""
 
     name: str
     numbers: Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Cause:
-    """One reason, and the runs that it ended."""
+class Failure:
+    """One cause of failure, and the runs that failed by it."""
 
     text: str
     runs: tuple[Run, ...]
 
 
-def cause(run: Run) -> str:
+def failure_cause(run: Run) -> str:
     """Why a run failed, in one line."""
-    return printable((run.error or "without a word").strip().splitlines()[0])
+    return printable((run.error or "no error message recorded").strip().splitlines()[0])

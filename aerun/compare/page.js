@@ -1,9 +1,9 @@
 "use strict";
-// Sorting, filtering and highlighting. The address keeps both: #sort=test/mse, #sort=-test/psnr&filter=conv
+// Sorting, filtering and highlighting. The address sets both: #sort=test/mse, #sort=-test/psnr&filter=conv
 
 const cellValue = (row, index) => row.cells[index].dataset.value;
 
-/** Numbers by size, then words; what is empty or no number comes last, whichever way the rest is sorted. */
+/** Numbers by size, then text. Missing and infinite values always come last. */
 function compareValues(a, b, sign) {
   const missing = (value) => value === "" || value === "nan" || value.endsWith("inf");
   if (missing(a) || missing(b)) return missing(a) - missing(b);
@@ -23,7 +23,7 @@ function sortTable(table, name, descending) {
   table.tBodies[0].append(...rows);
 }
 
-/** Show the rows that hold every word of the filter. */
+/** Show the rows that contain every word of the filter. */
 function filterTables(text) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   const counts = [];

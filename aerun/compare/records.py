@@ -1,4 +1,4 @@
-"""One run's folder -> one record, from the folder's own files alone. No torch, no numpy."""
+"""Read one run folder into a record, from its files alone. No torch, no numpy."""
 
 from __future__ import annotations
 
@@ -35,16 +35,19 @@ T = TypeVar("T")
 FINISHED, RUNNING, WAITING, INTERRUPTED, DAMAGED = "finished", "running", "waiting", "interrupted", "damaged"
 FAILURES = ("failed", "diverged", "killed", INTERRUPTED, DAMAGED)
 STATES = (FINISHED, RUNNING, WAITING, "stopped", "pruned", *FAILURES)
-# Where a run was, or how it is carried on, is not what it is; classes stand under their group's name.
-NEVER_SHOWN = ("resume", "trusted_packages")
+# Keys that say how a run was started, not what it computes.
+HIDDEN_KEYS = ("resume", "trusted_packages")
+LAST_BYTES = 65536  # of metrics.jsonl that are searched for its last line
+COLLAPSED_SPREAD = 0.01  # output_spread below which all reconstructions count as the same picture
+COLLAPSED_MSE_SHARE = 0.99  # of the mean image's error; for runs without output_spread
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's folder says of it.
+    """One run, as its folder describes it.
 
-    ``settings`` are the flattened configuration, a group's own name standing for its option; ``numbers`` the
-    flattened summary (``test/mse``, ``baselines/pca/mse``) over the last line of metrics.jsonl (``validation/loss``).
+    ``settings``: the flattened configuration, with a group's option under the group's name. ``numbers``: the flattened
+    summary (``test/mse``, ``baselines/pca/mse``) and the last line of metrics.jsonl (``validation/loss``).
     """
 
     folder: Path
@@ -54,9 +57,9 @@ class Run:
     overrides: tuple[str, ...] = ()
     error: str | None = None
     traceback: str | None = None
-    verdicts: tuple[str, ...] = ()  # of the doctor, at the end of the run
-    partial: bool = False  # the configuration is not there (yet): settings are what its sweep says of the job
-    declared: Mapping[str, Metric] = field(default_factory=dict)  # metrics of the run's own protocols and callbacks
+    verdicts: tuple[str, ...] = ()  # by the doctor, at the end of the run
+    partial: bool = False  # no configuration (yet): the settings are those of sweep.json
+    declared: Mapping[str, Metric] = field(default_factory=dict)  # by summary.json: metrics that aerun does not know
 
     @property
     def name(self) -> str:
@@ -72,34 +75,34 @@ class Run:
 
     @property
     def collapse(self) -> str | None:
-        """Why a finished run's reconstructions count as one picture for all inputs; None if they do not."""
+        """Why the reconstructions of a finished run count as the same picture for all inputs; None if they do not."""
         if not self.finished:
             return None
         spread, mse = self.numbers.get("test/output_spread"), self.numbers.get("test/mse")
         constant = self.numbers.get("baselines/mean_image/mse")
-        if spread is not None and spread < 0.01:
-            return f"the reconstructions vary {spread:.2g} times as much as the targets (test/output_spread)"
-        if spread is None and mse is not None and constant is not None and not mse < 0.99 * constant:
-            return f"test/mse {mse:.6g} is no better than the mean image's {constant:.6g}"
+        if spread is not None and spread < COLLAPSED_SPREAD:
+            return f"the variance of the reconstructions is {spread:.2g} times that of the targets (test/output_spread)"
+        if spread is None and mse is not None and constant is not None and not mse < COLLAPSED_MSE_SHARE * constant:
+            return f"test/mse {mse:.6g} is not better than that of the mean image, {constant:.6g}"
         return None
 
     @cached_property
     def lines(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, read when first asked for."""
-        return _last_stage(read_metrics(self.folder), self.settings)
+        """The lines of metrics.jsonl, read on first use."""
+        return _add_stage_numbers(read_metrics(self.folder), self.settings)
 
 
 def read_run(folder: Path) -> Run:
-    """One run folder. What is damaged in it is named in a warning, and the rest is used."""
+    """Read one run folder. Damaged files are reported in a warning; the others are used."""
     problems: list[str] = []
 
-    def attempt(read: Callable[[Path], T], otherwise: T) -> T:
+    def attempt(read: Callable[[Path], T], default: T) -> T:
         try:
             return read(folder)
         except DataError as error:
             problems.append(str(error))
             log.warning("%s", error)
-            return otherwise
+            return default
 
     nothing: dict[str, Value] = {}
     settings = attempt(_settings, nothing)
@@ -109,7 +112,7 @@ def read_run(folder: Path) -> Run:
     status = attempt(load_status, None)
     state = _state(folder, status or {}, summary)
     if state == FINISHED and not summary and not problems:
-        problems.append(f"{folder / SUMMARY}: is not there, though the run has finished")
+        problems.append(f"{folder / SUMMARY}: is missing, though the run has finished")
         log.warning("%s", problems[0])
     if problems and (not settings or (state == FINISHED and not summary)):
         state = DAMAGED
@@ -117,16 +120,16 @@ def read_run(folder: Path) -> Run:
     if state == DAMAGED:
         error = problems[0].removeprefix(f"{folder}{os.sep}")
     if state == INTERRUPTED:
-        error = "the process is gone without a word (killed, out of memory, or the machine went down)"
-    [last] = _last_stage([_last_line(folder / METRICS)], settings)
+        error = "the process ended without recording an error (killed, out of memory, or the machine went down)"
+    [last] = _add_stage_numbers([_read_last_line(folder / METRICS)], settings)
     numbers = {**last, **_numbers(summary)}
     overrides = tuple(read_overrides(folder))
     verdicts, partial = _verdicts(summary), not settings
     return Run(folder, state, settings, numbers, overrides, error, traceback, verdicts, partial, declared)
 
 
-def read_job(folder: Path, settings: dict[str, Value], overrides: tuple[str, ...]) -> Run:
-    """A job that has not written its configuration: it waits, or it failed at the door."""
+def read_unstarted_job(folder: Path, settings: dict[str, Value], overrides: tuple[str, ...]) -> Run:
+    """A job without a configuration file: it is waiting, or it failed before it wrote one."""
     try:
         status = load_status(folder) or {}
     except DataError as error:
@@ -141,21 +144,21 @@ def _settings(folder: Path) -> dict[str, Value]:
     settings = flat(read_config(folder), choices)
     if choices.get("experiment", "None") != "None":
         settings["experiment"] = choices["experiment"]
-    return {key: value for key, value in settings.items() if key not in NEVER_SHOWN}
+    return {key: value for key, value in settings.items() if key not in HIDDEN_KEYS}
 
 
 def _state(folder: Path, status: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    """The state that status.json has; where it cannot be right any more, what the other files say."""
+    """The state in status.json, or the state that follows from the other files if status.json is out of date."""
     state = str(status.get("state", FINISHED if summary else RUNNING))
     here = status.get("host", platform.node()) == platform.node()
     if state == RUNNING and here and not is_held(folder):
-        return FINISHED if summary else INTERRUPTED  # the summary is the last thing that a run writes but its status
+        return FINISHED if summary else INTERRUPTED  # of all files only the status is written later
     return state
 
 
-def _last_stage(lines: list[dict[str, Any]], settings: Mapping[str, Value]) -> list[dict[str, Any]]:
-    """Lines of metrics.jsonl. Of a greedy run without fine-tuning, those of the last stage that there is also have
-    their numbers by the run's own names."""
+def _add_stage_numbers(lines: list[dict[str, Any]], settings: Mapping[str, Value]) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl. In a greedy run without fine-tuning, the numbers of the last stage are also added under
+    their names without the stage."""
     stage = lines[-1].get("stage") if lines else None
     if stage is None or settings.get("trainer.epochs") != 0:
         return lines
@@ -169,7 +172,7 @@ def _text(status: Mapping[str, Any], key: str) -> str | None:
 
 
 def _verdicts(summary: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names, of a summary that has them; runs made before there was a doctor have none."""
+    """The doctor's verdicts in the summary; old folders have none."""
     names = summary.get("verdicts")
     return tuple(map(str, names)) if isinstance(names, list) else ()
 
@@ -182,7 +185,7 @@ def _declared(folder: Path, summary: Mapping[str, Any]) -> dict[str, Metric]:
 
 
 def _numbers(node: Mapping[str, Any], path: str = "") -> dict[str, float]:
-    """The numbers of a nested mapping, by names joined with slashes."""
+    """All numbers of a nested mapping, with their keys joined by slashes."""
     found: dict[str, float] = {}
     for key, value in node.items():
         if isinstance(value, Mapping):
@@ -192,11 +195,11 @@ def _numbers(node: Mapping[str, Any], path: str = "") -> dict[str, float]:
     return found
 
 
-def _last_line(path: Path) -> dict[str, float]:
-    """The numbers of the last whole line of metrics.jsonl."""
+def _read_last_line(path: Path) -> dict[str, float]:
+    """The numbers in the last complete line of metrics.jsonl."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_BYTES))
             lines = file.read().splitlines()
     except OSError:
         return {}

@@ -170,11 +170,11 @@ class Drive:
     def _results(self) -> None:
         """The best finished runs of the whole sweep, averaged over seeds."""
         from aerun.compare import Question, collect, compare
-        from aerun.compare.sheet import lines
+        from aerun.compare.table_output import format_lines
 
         comparison = compare(collect([self.folder]), Question())
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        rows, baselines, notes = lines(comparison, width)
+        rows, baselines, notes = format_lines(comparison, width)
         shown = rows[: SHOWN + 2]
         if len(comparison.groups) > SHOWN:
             shown.append(f"and {len(comparison.groups) - SHOWN} more: {self._compare()}")

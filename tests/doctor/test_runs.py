@@ -16,7 +16,7 @@ import pytest
 import aerun
 from aerun.cli.doctor import begun, main
 from aerun.compare import collect, compare
-from aerun.compare.sheet import sheet
+from aerun.compare.text_table import build_table
 from aerun.config.parse import parse
 from aerun.doctor import names
 from aerun.doctor.curve import curve_of
@@ -126,7 +126,7 @@ def test_the_command_by_its_exit_code_and_what_it_prints(
     _, _, *rows = capsys.readouterr().out.splitlines()
     assert [row.split()[0] for row in rows] == ["bad", "good"]
     assert call(monkeypatch, str(grid / "nothing")) == 1
-    assert "there is no such folder" in capsys.readouterr().err
+    assert "no such folder" in capsys.readouterr().err
 
 
 def test_a_run_of_another_machines_device_is_examined_here(grid: Path, tmp_path: Path, monkeypatch: Any) -> None:
@@ -148,11 +148,11 @@ def test_a_run_of_another_machines_device_is_examined_here(grid: Path, tmp_path:
 
 def test_a_comparison_has_a_column_for_it(grid: Path) -> None:
     comparison = compare(collect([grid]))
-    page = sheet(comparison)
+    page = build_table(comparison)
     place = [column.name for column in page.columns].index("verdict")
     assert sorted(row[place].text for row in page.rows) == ["", names.TOO_HIGH]
     healthy = compare([r for r in collect([grid]) if r.name == "good"])
-    assert "verdict" not in [column.name for column in sheet(healthy).columns]
+    assert "verdict" not in [column.name for column in build_table(healthy).columns]
 
 
 def judged(compose: Compose, folder: Path, typed: list[str]) -> aerun.runs.diagnose.Diagnosis:

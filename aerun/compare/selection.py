@@ -1,4 +1,4 @@
-"""Which runs, by which keys, in which numbers: the names that a comparison is asked for, checked and resolved."""
+"""Select runs, keys and metrics: check the names that a comparison was asked for, and resolve them."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
 }
 MISSING = "–"  # noqa: RUF001
+MAX_LISTED_VALUES = 12  # in an error message
 
 
 def declared_metrics(runs: Iterable[Run]) -> dict[str, Metric]:
-    """The metrics that runs declare themselves. Where they disagree on a direction, the first run's counts."""
+    """The metrics that runs declare. If runs disagree on a direction, the first run's counts."""
     found: dict[str, Metric] = {}
     for run in runs:
         for name, metric in run.declared.items():
-            known = found.setdefault(name, metric)
-            if known.higher_is_better != metric.higher_is_better:
-                better = "higher" if known.higher_is_better else "lower"
-                log.warning("%s: declares %s in the opposite direction; %s is better here", run.folder, name, better)
+            first = found.setdefault(name, metric)
+            if first.higher_is_better != metric.higher_is_better:
+                better = "higher" if first.higher_is_better else "lower"
+                log.warning("%s: declares %s in the opposite direction; here %s is better", run.folder, name, better)
     return found
 
 
-def shown(value: Value | None) -> str:
-    """A setting as one would type it."""
+def format_setting(value: Value | None) -> str:
+    """A setting as it is typed on the command line."""
     if value is None:
         return MISSING
     if isinstance(value, bool):
@@ -49,12 +50,12 @@ def shown(value: Value | None) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without line ends and other characters that would break a table, or steer a terminal."""
+    """Replace line breaks and control characters, which would break a table or control the terminal, by spaces."""
     return text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-def parsed(text: str) -> Value | None:
-    """A setting as ``flat`` has it, from what was typed; None for one that is missing."""
+def parse_setting(text: str) -> Value | None:
+    """A typed setting in the form of ``flat``; None if it stands for a missing one."""
     if text in (MISSING, "null", ""):
         return None
     if text.lower() in ("true", "false"):
@@ -66,7 +67,7 @@ def parsed(text: str) -> Value | None:
 
 
 def setting_names(runs: Iterable[Run]) -> list[str]:
-    """Every key of every run: groups first; before others those that were typed, in the order typed."""
+    """Every key of every run: groups first, then the keys on command lines, in that order, then the others."""
     names = dict.fromkeys(key for run in runs for key in run.settings)
     groups = {name.partition(".")[0] for name in names if "." in name} | {"experiment"}
     typed = {name: position for position, name in enumerate(typed_names(runs))}
@@ -75,40 +76,39 @@ def setting_names(runs: Iterable[Run]) -> list[str]:
 
 
 def typed_names(runs: Iterable[Run]) -> list[str]:
-    """The keys that were given on some run's command line."""
+    """The keys on the command line of any run."""
     return list(dict.fromkeys(word.lstrip("+").partition("=")[0] for run in runs for word in run.overrides))
 
 
 def number_names(runs: Iterable[Run]) -> list[str]:
-    """Every number that some run has."""
+    """The names of all numbers of all runs."""
     return list(dict.fromkeys(name for run in runs for name in run.numbers))
 
 
-def varied(runs: Sequence[Run]) -> list[str]:
-    """The keys whose values differ among the runs; a run without the key counts as a value of its own.
+def varied_keys(runs: Sequence[Run]) -> list[str]:
+    """The keys whose values differ between the runs; a missing key counts as a value.
 
-    A key inside a group is left out where it says nothing new: where it follows from the option chosen there
-    (``sparsity.k``, which only ``topk`` has and which is always 16), or repeats another key that does, or one that was
-    typed (``sparsity.activation``, which is the model's). A job that has not begun says nothing of the keys that it
-    was not given.
+    A key inside a group is left out if it follows from the group's option (``sparsity.k``, which only ``topk`` has and
+    which is always 16), or if it always equals another such key or a typed one (``sparsity.activation``, which is the
+    model's). For a job that has not started, only the keys in its overrides are known.
     """
     differing = [name for name in setting_names(runs) if len(_values(name, runs)) > 1]
-    following = {name for name in differing if _follows(name, runs)}
+    implied = {name for name in differing if _follows_from_option(name, runs)}
     typed = set(typed_names(runs))
 
     def repeated(name: str) -> bool:
-        others = (following | typed) - {name}
-        return "." in name and name not in typed and any(_repeats(name, other, runs) for other in others)
+        others = (implied | typed) - {name}
+        return "." in name and name not in typed and any(_always_equals(name, other, runs) for other in others)
 
-    return [name for name in differing if name not in following and not repeated(name)]
+    return [name for name in differing if name not in implied and not repeated(name)]
 
 
 def _values(name: str, runs: Iterable[Run]) -> set[Value | None]:
     return {run.settings.get(name) for run in runs if not run.partial or name in run.settings}
 
 
-def _follows(name: str, runs: Iterable[Run]) -> bool:
-    """Whether the option of the key's group decides its value."""
+def _follows_from_option(name: str, runs: Iterable[Run]) -> bool:
+    """Whether the option of the key's group determines its value."""
     group, dot, _ = name.partition(".")
     if not dot:
         return False
@@ -118,36 +118,36 @@ def _follows(name: str, runs: Iterable[Run]) -> bool:
     return all(len(_values(name, part)) <= 1 for part in by_option.values())
 
 
-def _repeats(name: str, other: str, runs: Iterable[Run]) -> bool:
-    """Whether a key has the value of another in every run that has it."""
+def _always_equals(name: str, other: str, runs: Iterable[Run]) -> bool:
+    """Whether a key has the same value as another in every run that has it."""
     return all(
         other in run.settings and run.settings[name] == run.settings[other] for run in runs if name in run.settings
     )
 
 
 def check_keys(names: Iterable[str], runs: Sequence[Run], option: str) -> None:
-    """ConfigError for a key that no run has."""
+    """Raise ConfigError for a key that no run has."""
     known = setting_names(runs)
     for name in names:
         if name not in known:
-            raise ConfigError(f"{option} {name}: no run has such a key.{nearest(name, known)}")
+            raise ConfigError(f"{option} {name}: no run has this key.{nearest(name, known)}")
 
 
 def resolve_metrics(names: Iterable[str], runs: Sequence[Run]) -> tuple[str, ...]:
-    """The numbers' full names: ``svm_error`` for ``test/svm_error``. ConfigError for one that no run has."""
+    """Full names of numbers: ``test/svm_error`` for ``svm_error``. ConfigError for one that no run has."""
     known = [*DEFAULT_METRICS, *number_names(runs)]
     full = []
     for name in names:
         found = next((candidate for candidate in (name, f"test/{name}") if candidate in known), None)
         if found is None:
-            raise ConfigError(f"--metric {name}: no run has such a number.{nearest(name, known)}")
+            raise ConfigError(f"--metric {name}: no run has this number.{nearest(name, known)}")
         full.append(found)
     return tuple(full)
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One ``--where``: a key, a number or ``state``, compared with a value."""
+    """One ``--where``: a key, a number, ``state`` or ``verdict``, compared with a value."""
 
     name: str
     comparison: str
@@ -155,43 +155,43 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> Condition:
-        """``key=value``, or with ``!=``, ``<``, ``<=``, ``>``, ``>=``."""
+        """Parse ``key=value``; the operator may also be ``!=``, ``<``, ``<=``, ``>`` or ``>=``."""
         match = re.fullmatch(r"\s*([^\s=!<>]+)\s*(!=|<=|>=|==|=|<|>)\s*(.*?)\s*", text)
         if match is None:
-            raise ConfigError(f"--where '{text}': must be key=value, or with !=, <, <=, > or >= between them")
+            raise ConfigError(f"--where '{text}': must be key=value, or have !=, <, <=, > or >= in place of =")
         name, comparison, value = match.groups()
-        if comparison in COMPARISONS and not isinstance(parsed(value), float):
-            raise ConfigError(f"--where '{text}': '{value}' is not a number, which {comparison} needs")
+        if comparison in COMPARISONS and not isinstance(parse_setting(value), float):
+            raise ConfigError(f"--where '{text}': {comparison} compares numbers, and '{value}' is not a number")
         return cls(name, comparison.replace("==", "="), value)
 
     def value(self, run: Run) -> Value | None:
-        """What the run has under the name."""
+        """The run's value under the condition's name; None if it has none."""
         if self.name == "verdict":
             return ", ".join(run.verdicts) or ("healthy" if run.finished else None)
         return run.state if self.name == "state" else run.settings.get(self.name, run.numbers.get(self.name))
 
     def holds(self, run: Run) -> bool:
-        """Whether the run meets the condition; one without the number is neither above nor below anything."""
-        value, wanted = self.value(run), parsed(self.text)
+        """Whether the run meets the condition; a missing number is neither above nor below any value."""
+        value, wanted = self.value(run), parse_setting(self.text)
         if self.comparison in COMPARISONS:
             is_number = isinstance(value, float) and isinstance(wanted, float)
             return is_number and COMPARISONS[self.comparison](value, wanted)  # type: ignore[arg-type]
-        same = value == wanted or (value is not None and shown(value) == self.text)
+        same = value == wanted or (value is not None and format_setting(value) == self.text)
         return same == (self.comparison == "=")
 
 
-def select(runs: Sequence[Run], conditions: Iterable[str]) -> list[Run]:
-    """The runs that meet all conditions. ConfigError for an unknown key, or where a condition leaves nothing."""
+def select_runs(runs: Sequence[Run], conditions: Iterable[str]) -> list[Run]:
+    """The runs that meet all conditions. ConfigError for an unknown key, or if no run is left."""
     chosen = list(runs)
     for text in conditions:
         condition = Condition.parse(text)
         known = ["state", "verdict", *setting_names(runs), *number_names(runs)]
         if condition.name not in known:
             raise ConfigError(f"--where '{text}': no run has {condition.name}.{nearest(condition.name, known)}")
-        before, chosen = chosen, [run for run in chosen if condition.holds(run)]
+        previous, chosen = chosen, [run for run in chosen if condition.holds(run)]
         if not chosen:
-            values = sorted({shown(condition.value(run)) for run in before})
+            values = sorted({format_setting(condition.value(run)) for run in previous})
             words = STATES if condition.name == "state" and condition.text not in STATES else values
-            there = f"; {condition.name} is {', '.join(words)}" if len(words) <= 12 else ""
-            raise ConfigError(f"--where '{text}': holds for no run{there}")
+            known_values = f"; {condition.name} is {', '.join(words)}" if len(words) <= MAX_LISTED_VALUES else ""
+            raise ConfigError(f"--where '{text}': matches no run{known_values}")
     return chosen

@@ -1,4 +1,4 @@
-"""Runs -> a table: what varied, what came out, over how many seeds, sorted."""
+"""Compare runs: find the keys that varied, average over seeds, and sort."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from aerun.compare.groups import Baseline, Cause, Group, cause
+from aerun.compare.groups import Baseline, Failure, Group, failure_cause
 from aerun.compare.records import Run
-from aerun.compare.select import (
+from aerun.compare.selection import (
     DEFAULT_METRICS,
     check_keys,
     declared_metrics,
+    format_setting,
     number_names,
     resolve_metrics,
-    select,
+    select_runs,
     setting_names,
-    shown,
-    varied,
+    varied_keys,
 )
 from aerun.config.schema import nearest
 from aerun.contracts import Metric
@@ -31,7 +31,11 @@ BASELINES = {"mean_image": "mean image", "pca": "PCA", "linear": "best linear ma
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of the runs; every default is what the plain table shows."""
+    """What to show: metrics, the keys to group by and to average over, which runs, and their order.
+
+    ``over``: keys to average over. ``group_by``: instead, the only keys not to average over. ``keys``: more keys to
+    show. ``best``: only so many groups. The other attributes are the options of the same names of ``aerun-compare``.
+    """
 
     metrics: tuple[str, ...] = ()
     over: tuple[str, ...] = ("seed",)
@@ -46,7 +50,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that the table, the files, the pictures and the page show."""
+    """The content of the table, the files, the pictures and the page.
+
+    ``keys`` identify a group; ``over`` are the keys that differ inside groups, with their number of values. ``total``
+    is the number of groups, of which ``groups`` may be the best. ``declared``: metrics that the runs declare.
+    """
 
     runs: list[Run]
     keys: list[str]
@@ -54,70 +62,75 @@ class Comparison:
     metrics: list[str]
     groups: list[Group]
     baselines: list[Baseline]
-    total: int  # groups, of which --best shows some
-    declared: Mapping[str, Metric] = field(default_factory=dict)  # metrics that the runs declare themselves
+    total: int
+    declared: Mapping[str, Metric] = field(default_factory=dict)
 
     def higher_is_better(self, metric: str) -> bool:
-        """Whether the largest number of that name is the best."""
+        """Whether the highest value of the metric is the best."""
         return metric_of(metric, self.declared).higher_is_better
 
     @property
     def metric(self) -> str:
-        """The first metric: what ``best`` means."""
+        """The first metric, which ranks the groups."""
         return self.metrics[0]
 
     @property
-    def with_pca(self) -> bool:
-        return "test/mse" in self.metrics and any(group.of_pca is not None for group in self.groups)
+    def has_pca(self) -> bool:
+        """Whether errors can be divided by those of PCA."""
+        return "test/mse" in self.metrics and any(group.mse_over_pca is not None for group in self.groups)
 
     @property
     def states(self) -> dict[str, int]:
-        """How many runs are in each state."""
+        """The number of runs in each state."""
         return dict(Counter(run.state for run in self.runs).most_common())
 
     @property
     def collapsed(self) -> list[tuple[Run, str]]:
+        """Runs whose reconstructions count as one picture, each with the reason."""
         return [(run, run.collapse) for run in self.runs if run.collapse is not None]
 
     @property
-    def causes(self) -> list[Cause]:
-        """Failures by what they say, numbers aside; the most frequent first."""
+    def failures(self) -> list[Failure]:
+        """Failed runs by their error messages, whose numbers may differ; the most frequent first."""
         found: dict[str, list[Run]] = {}
         for run in self.runs:
             if run.failed:
-                found.setdefault(re.sub(r"\d[\d.e+-]*", "#", f"{run.state}{cause(run)}"), []).append(run)
-        return sorted((Cause(cause(runs[0]), tuple(runs)) for runs in found.values()), key=lambda c: -len(c.runs))
+                found.setdefault(re.sub(r"\d[\d.e+-]*", "#", f"{run.state}{failure_cause(run)}"), []).append(run)
+        return sorted(
+            (Failure(failure_cause(runs[0]), tuple(runs)) for runs in found.values()), key=lambda f: -len(f.runs)
+        )
 
-    def singles(self) -> Comparison:
-        """The same runs, a row each."""
+    def ungrouped(self) -> Comparison:
+        """The same runs, one row for each."""
         keys = [*self.keys, *self.over]
         groups = [Group({key: run.settings.get(key) for key in keys}, (run,), True, self.declared) for run in self.runs]
         return replace(self, keys=keys, over={}, groups=groups, total=len(groups))
 
     def ranked(self) -> list[Group]:
-        """The groups with a finished run that has the first metric, best first."""
+        """The groups with a finite first metric in a finished run, best first."""
         sign = -1 if self.higher_is_better(self.metric) else 1
-        there = [(group, group.statistic(self.metric)) for group in self.groups if group.best_run(self.metric)]
-        finite = [(group, number.mean) for group, number in there if number and math.isfinite(number.mean)]
+        measured = [(group, group.statistic(self.metric)) for group in self.groups if group.best_run(self.metric)]
+        finite = [(group, number.mean) for group, number in measured if number and math.isfinite(number.mean)]
         return [group for group, mean in sorted(finite, key=lambda pair: sign * pair[1])]
 
 
 def compare(runs: Sequence[Run], question: Question | None = None) -> Comparison:
-    """Group, average and sort the runs. ConfigError for a name that no run has."""
+    """Group, average and sort the runs. ConfigError for a key or a number that no run has."""
     question = question or Question()
     question = replace(question, metrics=resolve_metrics(question.metrics, runs))
     check_keys(question.keys, runs, "--keys")
     check_keys(question.group_by or (), runs, "--group-by")
     check_keys(set(question.over) - {"seed"}, runs, "--over")
-    chosen = select(runs, question.where)
-    differing = varied(chosen)
-    keys, over = _keys(differing, question)
+    chosen = select_runs(runs, question.where)
+    differing = varied_keys(chosen)
+    keys, over = _split_keys(differing, question)
     metrics = list(dict.fromkeys(question.metrics)) or _default_metrics(chosen)
     declared = declared_metrics(chosen)
-    groups = [replace(group, declared=declared) for group in _grouped(chosen, keys, question.grouped)]
+    groups = [replace(group, declared=declared) for group in _group_runs(chosen, keys, question.grouped)]
     counts = {key: len({run.settings.get(key) for run in chosen}) for key in over}
-    comparison = Comparison(chosen, keys, counts, metrics, groups, _baselines(chosen, metrics), len(groups), declared)
-    ordered = _sorted(comparison, question)
+    baselines = _collect_baselines(chosen, metrics)
+    comparison = Comparison(chosen, keys, counts, metrics, groups, baselines, len(groups), declared)
+    ordered = _sort_groups(comparison, question)
     if question.best is not None:
         ordered = comparison.ranked()[: question.best]
         if not ordered:
@@ -125,8 +138,8 @@ def compare(runs: Sequence[Run], question: Question | None = None) -> Comparison
     return replace(comparison, groups=ordered)
 
 
-def _keys(differing: list[str], question: Question) -> tuple[list[str], list[str]]:
-    """The columns that say which group a row is, and the keys that its runs differ in."""
+def _split_keys(differing: list[str], question: Question) -> tuple[list[str], list[str]]:
+    """The keys that identify a group, and the keys that differ inside groups."""
     if not question.grouped:
         return list(dict.fromkeys([*differing, *question.keys])), []
     if question.group_by is None:
@@ -138,54 +151,54 @@ def _keys(differing: list[str], question: Question) -> tuple[list[str], list[str
 
 
 def _default_metrics(runs: Sequence[Run]) -> list[str]:
-    there = number_names(runs)
-    return [name for name in DEFAULT_METRICS if name in there or name == DEFAULT_METRICS[0]]
+    known = number_names(runs)
+    return [name for name in DEFAULT_METRICS if name in known or name == DEFAULT_METRICS[0]]
 
 
-def _grouped(runs: Sequence[Run], keys: Sequence[str], grouped: bool) -> list[Group]:
+def _group_runs(runs: Sequence[Run], keys: Sequence[str], grouped: bool) -> list[Group]:
     members: dict[tuple[object, ...], list[Run]] = {}
     for number, run in enumerate(runs):
-        # 1.0 equals True, though trainer.epochs=1 is not trainer.epochs=true
-        alike = tuple((type(run.settings.get(key)), run.settings.get(key)) for key in keys)
-        members.setdefault(alike if grouped else (number,), []).append(run)
+        # Types are compared too: 1.0 equals True, but trainer.epochs=1 is not trainer.epochs=true.
+        values = tuple((type(run.settings.get(key)), run.settings.get(key)) for key in keys)
+        members.setdefault(values if grouped else (number,), []).append(run)
     return [
         Group({key: part[0].settings.get(key) for key in keys}, tuple(part), single=not grouped)
         for part in members.values()
     ]
 
 
-def _sorted(comparison: Comparison, question: Question) -> list[Group]:
-    """By the first metric, best first, or as asked; what has no number comes last either way."""
+def _sort_groups(comparison: Comparison, question: Question) -> list[Group]:
+    """Sort by the first metric, best first, or as asked; groups without a number always come last."""
     name = question.sort or comparison.metric
     if question.sort and name in setting_names(comparison.runs):
 
         def by_key(group: Group) -> tuple[bool, float, str]:
             value = group.values.get(name, group.runs[0].settings.get(name))
-            return isinstance(value, str), value if isinstance(value, float) else 0.0, shown(value)
+            return isinstance(value, str), value if isinstance(value, float) else 0.0, format_setting(value)
 
         return sorted(comparison.groups, key=by_key, reverse=question.descending)
     known = [*DEFAULT_METRICS, *number_names(comparison.runs)]
     name = name if name in known or f"test/{name}" not in known else f"test/{name}"
     if name not in known:
         known += setting_names(comparison.runs)
-        raise ConfigError(f"--sort {name}: no run has such a key or number.{nearest(name, known)}")
+        raise ConfigError(f"--sort {name}: no run has this key or number.{nearest(name, known)}")
     sign = -1 if comparison.higher_is_better(name) != question.descending else 1
 
     def by_number(group: Group) -> tuple[bool, bool, float]:
         number = group.statistic(name)
-        there = number is not None and math.isfinite(number.mean)
-        return not there, not group.finished, sign * number.mean if there and number else 0.0
+        is_finite = number is not None and math.isfinite(number.mean)
+        return not is_finite, not group.finished, sign * number.mean if is_finite and number else 0.0
 
     return sorted(comparison.groups, key=by_number)
 
 
-def _baselines(runs: Sequence[Run], metrics: Sequence[str]) -> list[Baseline]:
-    """The runs' baselines in those metrics that have one; PCA by its number of components."""
+def _collect_baselines(runs: Sequence[Run], metrics: Sequence[str]) -> list[Baseline]:
+    """The baselines of the runs in these metrics; PCA separately for each number of components."""
     found: dict[tuple[int, float, str], dict[str, list[float]]] = {}
     for run in runs:
-        for order, (name, words) in enumerate(BASELINES.items()):
+        for order, (name, label) in enumerate(BASELINES.items()):
             size = run.numbers.get("code_size", 0.0) if name == "pca" else 0.0
-            text = f"{words}, {size:.0f} components" if size else words
+            text = f"{label}, {size:.0f} components" if size else label
             for metric in metrics:
                 value = run.numbers.get(f"baselines/{name}/{metric.removeprefix('test/')}")
                 if metric.startswith("test/") and value is not None:

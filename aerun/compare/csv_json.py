@@ -1,4 +1,4 @@
-"""A comparison for other programs: CSV, a row a group, and JSON, with the single runs; both in full precision."""
+"""Write a comparison as CSV, one row for each group, and as JSON, with all runs; both in full precision."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import json
 import math
 from typing import Any
 
+from aerun.compare.comparison import Comparison
 from aerun.compare.groups import Group
 from aerun.compare.records import Run
-from aerun.compare.select import shown
-from aerun.compare.table import Comparison
+from aerun.compare.selection import format_setting
 
 
 def as_csv(comparison: Comparison) -> str:
-    """One row a group: its keys, mean and standard deviation of each metric, and how many runs stand behind them."""
+    """One row for each group: its keys, the mean and standard deviation of each metric, and the number of runs."""
     heads = [*comparison.keys, *(part for metric in comparison.metrics for part in (metric, f"{metric} std"))]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*heads, "n", "runs", "mse / PCA", "state", "verdict", "folder"])
     for group in comparison.groups:
-        row = ["" if value is None else shown(value) for value in group.values.values()]
+        row = ["" if value is None else format_setting(value) for value in group.values.values()]
         for metric in comparison.metrics:
             number = group.statistic(metric)
             row += ["", ""] if number is None else [repr(number.mean), "" if number.std is None else repr(number.std)]
         best = group.best_run(comparison.metric) or group.runs[0]
-        ratio = "" if group.of_pca is None else repr(group.of_pca)
-        row += [str(len(group.finished)), str(len(group.runs)), ratio, group.remark, group.verdict, str(best.folder)]
+        ratio = "" if group.mse_over_pca is None else repr(group.mse_over_pca)
+        row += [str(len(group.finished)), str(len(group.runs)), ratio, group.state, group.verdict, str(best.folder)]
         writer.writerow(row)
     return text.getvalue()
 
 
 def as_json(comparison: Comparison) -> str:
-    """Everything, with the single runs of each group; a number that is not finite is null."""
+    """Everything, with all runs of each group; numbers that are not finite are null."""
     content = {
         "runs": len(comparison.runs),
         "states": comparison.states,
@@ -48,11 +48,11 @@ def as_json(comparison: Comparison) -> str:
         "collapsed": [{"run": run.name, "reason": reason} for run, reason in comparison.collapsed],
         "failures": [
             {
-                "state": cause.runs[0].state,
-                "cause": cause.text,
-                "runs": [{"folder": str(run.folder), "overrides": list(run.overrides)} for run in cause.runs],
+                "state": failure.runs[0].state,
+                "cause": failure.text,
+                "runs": [{"folder": str(run.folder), "overrides": list(run.overrides)} for run in failure.runs],
             }
-            for cause in comparison.causes
+            for failure in comparison.failures
         ],
     }
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
@@ -67,8 +67,8 @@ def _group(group: Group, comparison: Comparison) -> dict[str, Any]:
         "values": dict(group.values),
         "n": len(group.finished),
         "metrics": numbers,
-        "mse / PCA": _finite(group.of_pca),
-        "state": group.remark,
+        "mse / PCA": _finite(group.mse_over_pca),
+        "state": group.state,
         "verdict": group.verdict,
         "runs": [_run(run, comparison) for run in group.runs],
     }

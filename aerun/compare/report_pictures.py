@@ -1,4 +1,4 @@
-"""Which pictures a comparison shows, and the numbers in them; ``aerun.figures.run_charts`` draws."""
+"""The pictures of a comparison: choose them and collect their numbers; ``aerun.figures`` draws them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aerun.compare.comparison import Comparison
 from aerun.compare.groups import Group, Statistic
 from aerun.compare.records import Run, Value
-from aerun.compare.select import shown
-from aerun.compare.sheet import cut
-from aerun.compare.table import Comparison
+from aerun.compare.selection import format_setting
+from aerun.compare.table_output import shorten
 from aerun.figures.canvas import Pixels
 from aerun.figures.montage import montage
 from aerun.figures.run_charts import (
@@ -31,13 +31,14 @@ from aerun.figures.run_charts import (
 from aerun.runs.folder import PROBES
 
 log = logging.getLogger(__name__)
-MONTAGE_ROWS, LABEL = 12, 44
-TRAINING = " (training)"  # where a run has no validation images
+MAX_MONTAGE_ROWS, MAX_LABEL_LENGTH = 12, 44
+OUTLIER_FACTOR = 100  # times the median, beyond which a number is left out of a chart
+TRAINING = " (training)"  # label of runs without validation images
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file's name (without its ending) and bytes, and what it shows."""
+    """A PNG file: its name without the extension, title, caption and bytes."""
 
     name: str
     title: str
@@ -45,20 +46,20 @@ class Picture:
     png: bytes
 
 
-def pictures(comparison: Comparison) -> list[Picture]:
-    """All pictures that the runs have the numbers for."""
-    makers: list[tuple[str, str, Callable[[Comparison], tuple[Pixels, str] | None]]] = [
-        ("learning_curves", "Learning curves", _curves),
-        ("heat_map", "Heat map", _heat_map),
-        ("parallel_coordinates", "Parallel coordinates", _parallel),
-        ("code_size", "Error by code size", _code_sizes),
-        ("montage", "Reconstructions", _montage),
+def draw_pictures(comparison: Comparison) -> list[Picture]:
+    """All pictures for which the runs have the numbers."""
+    functions: list[tuple[str, str, Callable[[Comparison], tuple[Pixels, str] | None]]] = [
+        ("learning_curves", "Learning curves", _draw_curves),
+        ("heat_map", "Heat map", _draw_heat_map),
+        ("parallel_coordinates", "Parallel coordinates", _draw_parallel),
+        ("code_size", "Error by code size", _draw_code_sizes),
+        ("montage", "Reconstructions", _draw_montage),
     ]
-    drawn = [(name, title, make(comparison)) for name, title, make in makers]
-    return [Picture(name, title, made[1], _png(made[0])) for name, title, made in drawn if made is not None]
+    drawn = [(name, title, draw(comparison)) for name, title, draw in functions]
+    return [Picture(name, title, found[1], _encode_png(found[0])) for name, title, found in drawn if found is not None]
 
 
-def _png(pixels: Pixels) -> bytes:
+def _encode_png(pixels: Pixels) -> bytes:
     from PIL import Image
 
     encoded = io.BytesIO()
@@ -71,19 +72,20 @@ def _best_first(comparison: Comparison) -> list[Group]:
     return [*ranked, *(group for group in comparison.groups if group not in ranked)]
 
 
-def _curves(comparison: Comparison) -> tuple[Pixels, str] | None:
-    # Losses of different kinds do not compare, their squared errors do.
+def _draw_curves(comparison: Comparison) -> tuple[Pixels, str] | None:
+    # Different losses cannot be compared; their squared errors can.
     name = "mse" if "loss" in comparison.keys or "loss" in comparison.over else "loss"
-    drawn = [curve for group in _best_first(comparison) if (curve := _curve(group, name)) is not None]
+    drawn = [curve for group in _best_first(comparison) if (curve := _mean_curve(group, name)) is not None]
     if not drawn:
         return None
-    caption = "Mean over runs, between their lowest and highest; dashed where a run has not finished."
+    caption = "Mean over runs, with a band from the lowest to the highest run; dashed if no run has finished."
     part = "training" if all(curve.label.endswith(TRAINING) for curve in drawn) else "validation"
     return learning_curves(drawn, f"{part} {name}"), caption
 
 
-def _curve(group: Group, name: str) -> Curve | None:
-    """The mean over the group's finished runs, or over all where none has; each epoch over the runs that have it."""
+def _mean_curve(group: Group, name: str) -> Curve | None:
+    """The mean over the group's finished runs, or over all runs if none has finished; at each epoch over the runs that
+    reached it."""
     runs = group.finished or group.runs
     epochs: dict[float, list[float]] = {}
     suffix = ""
@@ -97,75 +99,75 @@ def _curve(group: Group, name: str) -> Curve | None:
     if not epochs:
         return None
     x = sorted(epochs)
-    means, lows, highs = ([of(epochs[epoch]) for epoch in x] for of in (lambda v: sum(v) / len(v), min, max))
-    return Curve(cut(group.short, LABEL) + suffix, x, means, lows, highs, complete=bool(group.finished))
+    means, lows, highs = ([reduce(epochs[epoch]) for epoch in x] for reduce in (lambda v: sum(v) / len(v), min, max))
+    return Curve(shorten(group.legend, MAX_LABEL_LENGTH) + suffix, x, means, lows, highs, complete=bool(group.finished))
 
 
-def _numbers(comparison: Comparison) -> tuple[list[tuple[Group, float]], str]:
-    """The groups that have a finite first metric, with it, and which are left out: one that is a hundred times as
-    large as the usual would press all others into one colour."""
+def _without_outliers(comparison: Comparison) -> tuple[list[tuple[Group, float]], str]:
+    """The groups with a finite first metric, and that metric; then a sentence on groups that are left out because they
+    would leave one color for all others."""
     pairs = [(group, group.statistic(comparison.metric)) for group in comparison.groups]
     finite = [(group, number.mean) for group, number in pairs if number and math.isfinite(number.mean)]
-    usual = 100 * statistics.median(abs(mean) for _, mean in finite) if finite else 0.0
-    kept = [(group, mean) for group, mean in finite if abs(mean) <= usual]
-    return kept, _left_out(len(finite) - len(kept), "far beyond the others")
+    limit = OUTLIER_FACTOR * statistics.median(abs(mean) for _, mean in finite) if finite else 0.0
+    kept = [(group, mean) for group, mean in finite if abs(mean) <= limit]
+    return kept, _left_out(len(finite) - len(kept), "with much larger values")
 
 
-def _left_out(count: int, why: str) -> str:
-    return f" Left out: {count} row{'s' * (count != 1)} {why}." if count else ""
+def _left_out(count: int, reason: str) -> str:
+    return f" Left out: {count} row{'s' * (count != 1)} {reason}." if count else ""
 
 
-def _heat_map(comparison: Comparison) -> tuple[Pixels, str] | None:
-    there, left_out = _numbers(comparison)
-    if len(comparison.keys) != 2 or len(there) < 2:
+def _draw_heat_map(comparison: Comparison) -> tuple[Pixels, str] | None:
+    measured, left_out = _without_outliers(comparison)
+    if len(comparison.keys) != 2 or len(measured) < 2:
         return None
     first, second = comparison.keys
-    rows, columns = ([*_ordered([group.values[key] for group in comparison.groups])] for key in (first, second))
+    rows, columns = ([*_sort_values([group.values[key] for group in comparison.groups])] for key in (first, second))
     if len(rows) < 2 or len(columns) < 2:
         return None
     cells: dict[tuple[int, int], list[float]] = {}
-    for group, mean in there:
+    for group, mean in measured:
         cells.setdefault((rows.index(group.values[first]), columns.index(group.values[second])), []).append(mean)
     values = np.full((len(rows), len(columns)), np.nan)
-    for place, means in cells.items():
-        values[place] = sum(means) / len(means)
-    down, across = ([cut(shown(value), 18) for value in axis] for axis in (rows, columns))
+    for position, means in cells.items():
+        values[position] = sum(means) / len(means)
+    down, across = ([shorten(format_setting(value), 18) for value in axis] for axis in (rows, columns))
     pixels = heat_map(
         values, down, across, (first, second), comparison.metric, comparison.higher_is_better(comparison.metric)
     )
-    return pixels, f"Mean {comparison.metric}; dark is good.{left_out}"
+    return pixels, f"Mean {comparison.metric}; darker is better.{left_out}"
 
 
-def _ordered(values: list[Value | None]) -> list[Value | None]:
-    """The distinct values: numbers by size, words as they come, missing last."""
+def _sort_values(values: list[Value | None]) -> list[Value | None]:
+    """The distinct values: numbers by size, then words in their given order, then missing ones."""
     distinct = list(dict.fromkeys(values))
     return sorted(distinct, key=lambda v: (v is None, isinstance(v, str), v if isinstance(v, float) else 0.0))
 
 
-def _parallel(comparison: Comparison) -> tuple[Pixels, str] | None:
-    there, left_out = _numbers(comparison)
-    if len(comparison.keys) < 3 or len(there) < 2:
+def _draw_parallel(comparison: Comparison) -> tuple[Pixels, str] | None:
+    measured, left_out = _without_outliers(comparison)
+    if len(comparison.keys) < 3 or len(measured) < 2:
         return None
-    scales = [_scale(key, [group.values[key] for group, _ in there]) for key in comparison.keys]
+    scales = [_scale(key, [group.values[key] for group, _ in measured]) for key in comparison.keys]
     scales = [scale for scale in scales if len(set(scale.values)) > 1]
-    metric = Scale(comparison.metric, [mean for _, mean in there])
-    caption = f"A line a row of the table; the thicker, the better its {comparison.metric}.{left_out}"
+    metric = Scale(comparison.metric, [mean for _, mean in measured])
+    caption = f"One line for each row of the table; thicker lines have a better {comparison.metric}.{left_out}"
     return parallel_coordinates(scales, metric, comparison.higher_is_better(comparison.metric)), caption
 
 
 def _scale(key: str, values: list[Value | None]) -> Scale:
-    """The values with what is true or false as words."""
-    return Scale(key, [shown(value) if isinstance(value, bool) else value for value in values])
+    """The values, with booleans as words."""
+    return Scale(key, [format_setting(value) if isinstance(value, bool) else value for value in values])
 
 
-def _code_sizes(comparison: Comparison) -> tuple[Pixels, str] | None:
+def _draw_code_sizes(comparison: Comparison) -> tuple[Pixels, str] | None:
     metric = comparison.metric if comparison.metric.startswith("test/") else "test/mse"
     kinds: dict[str, dict[float, list[float]]] = {}
     pca: dict[float, list[float]] = {}
     constant: set[float] = set()
     for group in comparison.groups:
         rest = {key: value for key, value in group.values.items() if not key.endswith("code_size")}
-        label = Group(rest, group.runs).short if set(rest.values()) - {None} else "autoencoder"
+        label = Group(rest, group.runs).legend if set(rest.values()) - {None} else "autoencoder"
         for run in group.finished:
             size, error = run.numbers.get("code_size"), run.numbers.get(metric)
             if size is None or error is None or not math.isfinite(error) or run.collapse is not None:
@@ -180,9 +182,9 @@ def _code_sizes(comparison: Comparison) -> tuple[Pixels, str] | None:
         return None
     lines = []
     for label, sizes in kinds.items():
-        numbers = [(size, Statistic.of(errors)) for size, errors in sorted(sizes.items())]
+        numbers = [(size, Statistic.from_values(errors)) for size, errors in sorted(sizes.items())]
         known = [(size, number.mean, number.std or 0.0) for size, number in numbers if number]
-        lines.append(ErrorBySize(cut(label, LABEL), *zip(*known, strict=True)))
+        lines.append(ErrorBySize(shorten(label, MAX_LABEL_LENGTH), *zip(*known, strict=True)))
     reference = (sorted(pca), [sum(pca[size]) / len(pca[size]) for size in sorted(pca)])
     pixels = error_by_code_size(lines, reference, constant.pop() if len(constant) == 1 else None, metric)
     return (
@@ -191,11 +193,11 @@ def _code_sizes(comparison: Comparison) -> tuple[Pixels, str] | None:
     )
 
 
-def _montage(comparison: Comparison) -> tuple[Pixels, str] | None:
-    """The first images that the runs were tested on, and what the best run of each of the best groups makes of them."""
+def _draw_montage(comparison: Comparison) -> tuple[Pixels, str] | None:
+    """The first test images, and their reconstructions by the best run of each of the best groups."""
     rows: list[tuple[str, np.ndarray]] = []
     targets: np.ndarray | None = None
-    strangers = 0
+    other_images = 0
     for group in comparison.ranked():
         run = group.best_run(comparison.metric)
         probes = None if run is None else read_probes(run)
@@ -205,18 +207,18 @@ def _montage(comparison: Comparison) -> tuple[Pixels, str] | None:
             targets = probes["targets"]
             rows.append(("targets", targets))
         if not np.array_equal(targets, probes["targets"]):
-            strangers += 1
-        elif len(rows) <= MONTAGE_ROWS:
-            label = f"{cut(group.short, LABEL)}\n{comparison.metric} {run.numbers[comparison.metric]:.4g}"
-            rows.append((label, probes["reconstructions"]))
+            other_images += 1
+        elif len(rows) <= MAX_MONTAGE_ROWS:
+            result = f"{comparison.metric} {run.numbers[comparison.metric]:.4g}"
+            rows.append((f"{shorten(group.legend, MAX_LABEL_LENGTH)}\n{result}", probes["reconstructions"]))
     if len(rows) < 2:
         return None
     caption = f"The best run of each of the best {len(rows) - 1} rows, best first."
-    return montage(rows), caption + _left_out(strangers, "with other test images")
+    return montage(rows), caption + _left_out(other_images, "with other test images")
 
 
 def read_probes(run: Run) -> dict[str, np.ndarray] | None:
-    """The images in a run's probes.npz; None where there are none, with a warning where they are damaged."""
+    """The images in a run's probes.npz; None if there are none, with a warning if they are damaged."""
     path = run.folder / PROBES
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -226,8 +228,8 @@ def read_probes(run: Run) -> dict[str, np.ndarray] | None:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
         log.warning("%s: cannot be read (%s)", path, error)
         return None
-    good = all(images.dtype == np.uint8 and images.ndim == 4 and len(images) for images in probes.values())
-    if not good or probes["targets"].shape != probes["reconstructions"].shape:
-        log.warning("%s: does not hold images", path)
+    valid = all(images.dtype == np.uint8 and images.ndim == 4 and len(images) for images in probes.values())
+    if not valid or probes["targets"].shape != probes["reconstructions"].shape:
+        log.warning("%s: does not contain images", path)
         return None
     return probes
