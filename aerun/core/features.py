@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aerun.core.autoencoder import Autoencoder
-from aerun.model.layers import TiedLinear
+from aerun.model.modules import TiedLinear
 
 
 class Features(NamedTuple):

@@ -1,4 +1,4 @@
-"""Strided convolutions with blocks between them, as deep as the image asks for, around a vector."""
+"""Strided convolutions with residual blocks, as deep as the image size requires, with a vector code."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from aerun.model.spec import Codec, ModelSpec, Shape, check_image_shape
 if TYPE_CHECKING:
     from torch import nn
 
-SMALLEST = 4  # side of the last feature map, unless ``levels`` says otherwise
-MOST_GROUPS = 8
+MIN_SIDE = 4  # pixels, of the last feature map unless ``levels`` is set
+MAX_GROUPS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeepConvolutional(ModelSpec):
-    """Levels of half the height and width each, down to a side of 4 to 7, a linear layer to the code, and all back.
+    """Levels that halve height and width down to a side of 4 to 7, a linear layer to the code, and the mirror image.
 
-    A level is a 3x3 convolution of stride 2 to ``width`` channels (twice as many at every next level, at most
-    ``widest``) and ``blocks`` blocks of two 3x3 convolutions; back, blocks come first, then a 1x1 convolution and
-    each value twice in either direction. The first level's stride is ``patch``, with a kernel one larger; back, its
-    step to the image is one convolution to a channel's patch x patch pixels (Shi et al. 2016, arXiv:1609.05158).
-    ``block``: ``residual`` adds what it is given, the
-    normalisation and activation coming before each convolution (He et al. 2016, arXiv:1603.05027), ``plain`` does
-    not. ``norm``: ``group`` is GroupNorm, with no statistics of a minibatch, or ``none``. ``levels``: null halves
-    as long as a side of 4 is left. Sides that are odd are halved upwards, and come back as they were.
+    - A level of the encoder is a 3x3 convolution of stride 2 to ``width`` channels (doubled at every level, at most
+      ``widest``), followed by ``blocks`` blocks of two 3x3 convolutions. A level of the decoder starts with the
+      blocks, followed by a 1x1 convolution and nearest-neighbor upsampling.
+    - ``patch``: stride of the first level, with a kernel one larger. The decoder's last level is one convolution to
+      patch x patch pixels per channel, rearranged by PixelShuffle (Shi et al. 2016, arXiv:1609.05158).
+    - ``block``: ``residual`` adds the input of the block, with normalization and activation before each convolution
+      (He et al. 2016, arXiv:1603.05027); ``plain`` does not.
+    - ``norm``: ``group`` is GroupNorm, which uses no minibatch statistics, or ``none``.
+    - ``levels``: null halves as long as a side of at least 4 remains. Odd sides are rounded up when halved; the decoder
+      restores them.
     """
 
     width: Size
@@ -42,13 +44,13 @@ class DeepConvolutional(ModelSpec):
 
     def __post_init__(self) -> None:
         if self.tied:
-            raise ValueError("tied=true: model=conv_deep has no mirrored layers to tie; use model=fc, fc_deep or conv")
+            raise ValueError("tied=true: model=conv_deep has no mirror layers to tie; use model=fc, fc_deep or conv")
 
     def build(self, input_shape: Shape, output_shape: Shape, parameters_per_code: int) -> Codec:
-        """Both shapes [C,H,W]. ValueError for vectors and images that are too small."""
+        """Both shapes are [C,H,W]. ValueError for vectors and for images that are too small."""
         from torch import nn
 
-        from aerun.model.layers import initialise
+        from aerun.model.modules import init_weights
 
         check_image_shape(input_shape, output_shape)
         sizes = self._sizes(input_shape)
@@ -64,7 +66,7 @@ class DeepConvolutional(ModelSpec):
         encoder += [nn.Flatten(), nn.Linear(flat, self.code_size * parameters_per_code)]
         decoder = [nn.Linear(self.code_size, flat), nn.Unflatten(1, map_shape), *decoder]
         decoder.append(self._last(widths[0], output_shape))
-        initialise(
+        init_weights(
             [layer for side in (encoder, decoder) for top in side for layer in top.modules()], self.init, self.init_std
         )
         levels = len(widths)
@@ -72,24 +74,24 @@ class DeepConvolutional(ModelSpec):
         return Codec(nn.Sequential(*encoder), nn.Sequential(*decoder), (self.code_size,), pairs)
 
     def _sizes(self, shape: Shape) -> list[tuple[int, int]]:
-        """Height and width of the image, and after each level."""
+        """Return height and width of the image and after each level."""
         sizes = [(shape[1], shape[2])]
-        smallest, stride = SMALLEST if self.levels is None else 1, int(self.patch)
+        smallest, stride = MIN_SIDE if self.levels is None else 1, int(self.patch)
         while min(sizes[-1]) >= stride * smallest and len(sizes) - 1 != self.levels:
             sizes.append((-(-sizes[-1][0] // stride), -(-sizes[-1][1] // stride)))
             stride = 2
         if len(sizes) - 1 < (self.levels or 1):
-            asked, left = ("null", SMALLEST) if self.levels is None else (self.levels, 1)
+            asked, left = ("null", MIN_SIDE) if self.levels is None else (self.levels, 1)
             raise ValueError(
-                f"model.levels={asked}: images of {shape[1]}x{shape[2]} are too small; the first level parts them by "
-                f"model.patch={self.patch}, others by 2, and each must leave {left}x{left}"
+                f"model.levels={asked}: images of {shape[1]}x{shape[2]} are too small; the first level divides the "
+                f"sides by model.patch={self.patch}, the others by 2, and each must leave {left}x{left}"
             )
         return sizes
 
     def _down(self, inputs: int, outputs: int, stride: int) -> nn.Module:
         from torch import nn
 
-        from aerun.model.layers import Activate
+        from aerun.model.modules import Activate
 
         convolution = nn.Conv2d(inputs, outputs, stride + 1, stride, stride // 2)
         return nn.Sequential(convolution, *self._blocks(outputs), Activate(self.activation))
@@ -97,19 +99,19 @@ class DeepConvolutional(ModelSpec):
     def _up(self, inputs: int, outputs: int, size: tuple[int, int]) -> nn.Module:
         from torch import nn
 
-        from aerun.model.layers import Activate
+        from aerun.model.modules import Activate
 
         return nn.Sequential(
             *self._blocks(inputs),
             Activate(self.activation),
-            nn.Conv2d(inputs, outputs, 1),  # before there are four times as many values
+            nn.Conv2d(inputs, outputs, 1),  # before upsampling, where it costs a quarter
             nn.Upsample(size),
         )
 
     def _last(self, inputs: int, shape: Shape) -> nn.Module:
         from torch import nn
 
-        from aerun.model.layers import Activate, Cropped
+        from aerun.model.modules import Activate, Cropped
 
         convolution = nn.Conv2d(inputs, self.patch**2 * shape[0], 3, 1, 1)
         shuffled = [convolution, nn.PixelShuffle(self.patch), Cropped(shape[1], shape[2])]
@@ -118,7 +120,7 @@ class DeepConvolutional(ModelSpec):
     def _blocks(self, channels: int) -> list[nn.Module]:
         from torch import nn
 
-        from aerun.model.layers import Activate, Residual
+        from aerun.model.modules import Activate, Residual
 
         def convolution() -> list[nn.Module]:
             layers: list[nn.Module] = [Activate(self.activation), nn.Conv2d(channels, channels, 3, 1, 1)]
@@ -129,5 +131,5 @@ class DeepConvolutional(ModelSpec):
 
 
 def _groups(channels: int) -> int:
-    """As many groups of at least four channels as divide them, at most MOST_GROUPS."""
-    return max(n for n in range(1, MOST_GROUPS + 1) if n == 1 or (channels % n == 0 and channels // n >= 4))
+    """Return the largest number of groups, at most MAX_GROUPS, that divides the channels into groups of at least 4."""
+    return max(n for n in range(1, MAX_GROUPS + 1) if n == 1 or (channels % n == 0 and channels // n >= 4))

@@ -1,4 +1,4 @@
-"""Strided convolutions down, transposed convolutions back."""
+"""Strided convolutions to the code, transposed convolutions back."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ KERNEL, STRIDE = 3, 2
 
 @dataclass(frozen=True, kw_only=True)
 class Convolutional(ModelSpec):
-    """3x3 convolutions of stride 2 with ``hidden`` output channels, padding 1 (the last one: 0), and back.
+    """3x3 convolutions of stride 2 with ``hidden`` output channels, padding 1 (0 for the last), and the mirror image.
 
-    Without ``code_size`` the code is the last feature map [C,H,W]; with it, a linear layer on either side makes
-    it a vector. Transposed convolutions retrace the encoder's sizes exactly, whatever the image's.
+    Without ``code_size`` the code is the last feature map [C,H,W]; with it, a linear layer on each side makes it a
+    vector. The transposed convolutions restore the encoder's sizes exactly for every image size.
     """
 
     hidden: list[Size]
@@ -33,10 +33,11 @@ class Convolutional(ModelSpec):
             raise ValueError("hidden=[]: must list at least one number of channels")
 
     def build(self, input_shape: Shape, output_shape: Shape, parameters_per_code: int) -> Codec:
-        """Both shapes [C,H,W]. ValueError for vectors, images that are too small, or tied with other channels."""
+        """Both shapes are [C,H,W]. ValueError for vectors, for images that are too small, and for tied weights if the
+        shapes differ."""
         from torch import nn
 
-        from aerun.model.layers import cuts, initialise
+        from aerun.model.modules import find_cuts, init_weights
 
         check_image_shape(input_shape, output_shape)
         if self.tied and input_shape != output_shape:
@@ -50,11 +51,11 @@ class Convolutional(ModelSpec):
         if self.code_size:
             code_shape = (self.code_size,)
             self._join(encoder, decoder, map_shape, flat, parameters_per_code)
-        initialise([*encoder, *decoder], self.init, self.init_std)
-        return Codec(nn.Sequential(*encoder), nn.Sequential(*decoder), code_shape, cuts(encoder, decoder))
+        init_weights([*encoder, *decoder], self.init, self.init_std)
+        return Codec(nn.Sequential(*encoder), nn.Sequential(*decoder), code_shape, find_cuts(encoder, decoder))
 
     def _sizes(self, shape: Shape) -> list[tuple[int, int]]:
-        """Height and width before each convolution and after the last."""
+        """Return height and width before each convolution and after the last."""
         sizes = [(shape[1], shape[2])]
         for padding in self._paddings():
             height, width = ((size + 2 * padding - KERNEL) // STRIDE + 1 for size in sizes[-1])
@@ -72,7 +73,7 @@ class Convolutional(ModelSpec):
     def _encoder(self, channels: int, parameters_per_code: int) -> Layers:
         from torch import nn
 
-        from aerun.model.layers import Activate
+        from aerun.model.modules import Activate
 
         widths = [channels, *self.hidden[:-1], self.hidden[-1] * parameters_per_code]
         layers: list[nn.Module] = []
@@ -83,7 +84,7 @@ class Convolutional(ModelSpec):
     def _decoder(self, encoder: Layers, channels: int, sizes: list[tuple[int, int]]) -> Layers:
         from torch import nn
 
-        from aerun.model.layers import Activate, TiedConvTranspose2d
+        from aerun.model.modules import Activate, TiedConvTranspose2d
 
         convolutions = [layer for layer in encoder if isinstance(layer, nn.Conv2d)]
         outputs = [channels, *self.hidden[:-1]]
@@ -112,10 +113,10 @@ class Convolutional(ModelSpec):
         return layers[:-1]
 
     def _join(self, encoder: Layers, decoder: Layers, map_shape: Shape, flat: int, parameters_per_code: int) -> None:
-        """Append the linear layer from the map to the code, and put its mirror before the decoder."""
+        """Append the linear layer from the feature map to the code, and prepend its mirror layer to the decoder."""
         from torch import nn
 
-        from aerun.model.layers import Activate, TiedLinear
+        from aerun.model.modules import Activate, TiedLinear
 
         assert self.code_size is not None
         narrow = nn.Linear(flat, self.code_size * parameters_per_code)

@@ -1,4 +1,4 @@
-"""Stacks of linear layers; for images and for vectors."""
+"""Stacks of linear layers, for images and vectors."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from aerun.model.spec import Codec, ModelSpec, Shape
 
 @dataclass(frozen=True, kw_only=True)
 class FullyConnected(ModelSpec):
-    """Linear layers of the widths ``hidden`` down to ``code_size``, and their mirror image back."""
+    """Linear layers of the widths ``hidden`` down to ``code_size``, and their mirror image."""
 
     hidden: list[Size]
     code_size: Size
 
     def build(self, input_shape: Shape, output_shape: Shape, parameters_per_code: int) -> Codec:
-        """Both shapes without the batch. ValueError if tied with inputs and targets of different size."""
+        """Both shapes are without the batch. ValueError for tied weights if inputs and targets differ in size."""
         from torch import nn
 
-        from aerun.model.layers import Activate, TiedLinear, cuts, initialise, linear_stack
+        from aerun.model.modules import Activate, TiedLinear, find_cuts, init_weights, linear_stack
 
         inputs, outputs = math.prod(input_shape), math.prod(output_shape)
         encoder = linear_stack([inputs, *self.hidden, self.code_size * parameters_per_code], self.activation)
@@ -35,6 +35,6 @@ class FullyConnected(ModelSpec):
             decoder.pop()
         else:
             decoder = linear_stack([self.code_size, *reversed(self.hidden), outputs], self.activation)
-        initialise([*encoder, *decoder], self.init, self.init_std)
+        init_weights([*encoder, *decoder], self.init, self.init_std)
         encoder, decoder = [nn.Flatten(), *encoder], [*decoder, nn.Unflatten(1, output_shape)]
-        return Codec(nn.Sequential(*encoder), nn.Sequential(*decoder), (self.code_size,), cuts(encoder, decoder))
+        return Codec(nn.Sequential(*encoder), nn.Sequential(*decoder), (self.code_size,), find_cuts(encoder, decoder))

@@ -1,4 +1,4 @@
-"""Convolutions that keep the image's size, and one wide convolution back: the winner-take-all autoencoder's net."""
+"""Convolutions that keep the image size, decoded by one wide convolution: the winner-take-all autoencoder."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from aerun.model.spec import Codec, ModelSpec, Shape, check_image_shape
 
 @dataclass(frozen=True, kw_only=True)
 class SameSizeConvolutional(ModelSpec):
-    """Padded convolutions without stride to ``hidden`` channels each; one transposed convolution from the last of them.
+    """Padded convolutions of stride 1 with ``hidden`` output channels; the decoder is one transposed convolution.
 
-    The code is the last feature map, as large as the image: it takes sparsity to say anything. Makhzani & Frey 2015,
-    "Winner-Take-All Autoencoders" (arXiv:1409.2752) have two 5x5 layers and an 11x11 one back. Kernels are odd.
-    ``tied`` is for one layer whose kernel is the decoder's.
+    The code is the last feature map, as large as the image, and needs a sparsity to be of use. Makhzani & Frey 2015,
+    "Winner-Take-All Autoencoders" (arXiv:1409.2752), use two 5x5 layers and an 11x11 decoder. Kernel sizes are odd.
+    ``tied`` needs a single layer with the decoder's kernel size.
     """
 
     hidden: list[Size]
@@ -25,19 +25,19 @@ class SameSizeConvolutional(ModelSpec):
     def __post_init__(self) -> None:
         if not self.hidden:
             raise ValueError("hidden=[]: must list at least one number of channels")
-        for key in ("kernel_size", "decoder_kernel_size"):
-            if getattr(self, key) % 2 == 0:
-                raise ValueError(f"{key}={getattr(self, key)}: must be odd, so that the size is kept")
+        for key, size in (("kernel_size", self.kernel_size), ("decoder_kernel_size", self.decoder_kernel_size)):
+            if size % 2 == 0:
+                raise ValueError(f"{key}={size}: must be odd, so that the image size is kept")
         if self.tied and (len(self.hidden) > 1 or self.kernel_size != self.decoder_kernel_size):
             raise ValueError(
-                "tied=true: model=conv_wta needs one layer for that, and model.kernel_size=model.decoder_kernel_size"
+                "tied=true: model=conv_wta then needs a single layer, and model.kernel_size=model.decoder_kernel_size"
             )
 
     def build(self, input_shape: Shape, output_shape: Shape, parameters_per_code: int) -> Codec:
-        """Both shapes [C,H,W]. ValueError for vectors, or tied with other channels."""
+        """Both shapes are [C,H,W]. ValueError for vectors, and for tied weights if the shapes differ."""
         from torch import nn
 
-        from aerun.model.layers import Activate, TiedConvTranspose2d, initialise
+        from aerun.model.modules import Activate, TiedConvTranspose2d, init_weights
 
         check_image_shape(input_shape, output_shape)
         if self.tied and input_shape != output_shape:
@@ -58,5 +58,5 @@ class SameSizeConvolutional(ModelSpec):
             decoder = TiedConvTranspose2d(first, maps, (0, 0))
         else:
             decoder = nn.ConvTranspose2d(maps, output_shape[0], wide, padding=wide // 2)
-        initialise([*encoder, decoder], self.init, self.init_std)
+        init_weights([*encoder, decoder], self.init, self.init_std)
         return Codec(nn.Sequential(*encoder), nn.Sequential(decoder), (maps, *input_shape[1:]))

@@ -1,4 +1,4 @@
-"""What every model of ours can be told, and what it builds."""
+"""The keys that all models share, and the encoder and decoder that a model builds."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ Shape = tuple[int, ...]
 
 
 class Codec(NamedTuple):
-    """encoder(images[B,*input_shape]) -> features, linear, with ``parameters_per_code`` times the code's units
-    along dimension 1; decoder(code[B,*code_shape]) -> [B,*output_shape], linear: the output activation (if any)
-    is applied by the autoencoder, so that a loss can have the logits.
+    """An encoder and a decoder, both ending linear.
 
-    ``cuts``: where both, being sequences, can be cut between layer pairs, outermost first. At each (end, start),
-    encoder[:end] and decoder[start:] are an autoencoder themselves. None: there are no pairs.
+    - encoder(images[B,*input_shape]) -> features, with ``parameters_per_code`` times the units of the code along
+      dimension 1.
+    - decoder(code[B,*code_shape]) -> [B,*output_shape]; the autoencoder applies the output activation, so that a loss
+      can use the logits.
+    - ``cuts``: for sequential encoders and decoders, the places between layer pairs, outermost first. For each (end,
+      start), encoder[:end] and decoder[start:] form an autoencoder. None if there are no pairs.
     """
 
     encoder: nn.Module
@@ -30,15 +32,15 @@ class Codec(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """Keys that all models share.
+    """Keys shared by all models.
 
-    ``activation`` follows every hidden layer; ``code_activation`` is the code's own nonlinearity, which the
-    sparsity applies; ``output_activation`` follows the last layer. ``init``: ``default`` is torch's, ``kaiming``
-    and ``xavier`` are normal with the variance of He et al. 2015 and Glorot & Bengio 2010, ``normal`` has the
-    deviation ``init_std``; all but the default set biases to zero. ``tied``: each decoder matrix is the
-    transpose of its mirror layer's in the encoder, with a bias of its own. ``output_bias``: the last layer's bias
-    begins as ``init`` has it, or so that an output of nothing else is the ``mean`` of the training targets (of each
-    channel, for convolutions).
+    - ``activation`` follows every hidden layer, ``output_activation`` the last one. ``code_activation`` is the
+      nonlinearity of the code; the sparsity applies it.
+    - ``init``: ``default`` is torch's; ``kaiming`` and ``xavier`` are normal with the variance of He et al. 2015 and
+      Glorot & Bengio 2010; ``normal`` has the standard deviation ``init_std``. All but ``default`` set biases to zero.
+    - ``tied``: each decoder weight is the transpose of its mirror layer's in the encoder; biases are separate.
+    - ``output_bias``: the last bias starts as ``init`` sets it, or such that the output of a zero input of the last
+      layer is the ``mean`` of the training targets (per channel for convolutions).
     """
 
     activation: Activation
@@ -51,10 +53,10 @@ class ModelSpec:
 
 
 def check_image_shape(input_shape: Shape, output_shape: Shape) -> None:
-    """ValueError unless both are images [C,H,W] of one height and width."""
+    """Raise ValueError unless both are images [C,H,W] of the same height and width."""
     for shape in (input_shape, output_shape):
         if len(shape) != 3:
             raise ValueError(f"convolutions need images [C,H,W], the data are vectors of {shape[0]} values")
     if input_shape[1:] != output_shape[1:]:
         sizes = " and ".join("x".join(map(str, shape[1:])) for shape in (input_shape, output_shape))
-        raise ValueError(f"convolutions need inputs and targets of one height and width, here {sizes}")
+        raise ValueError(f"convolutions need inputs and targets of the same height and width, here {sizes}")

@@ -1,4 +1,4 @@
-"""Down, up, and across: a small U-Net that predicts what to add to its input."""
+"""A small U-Net that predicts what to add to its input."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from aerun.model.spec import Codec, ModelSpec, Shape, check_image_shape
 
 @dataclass(frozen=True, kw_only=True)
 class UNet(ModelSpec):
-    """A denoiser that keeps detail: ``hidden`` channels at the image's size, at half of it, at a quarter, and so on.
+    """A denoiser that keeps detail; ``hidden`` are the channels at full size, at half of it, at a quarter, and so on.
 
-    Ronneberger et al. 2015, "U-Net" (arXiv:1505.04597), with two convolutions a level down, one up, and the residual
-    of Zhang et al. 2017, "Beyond a Gaussian Denoiser" (arXiv:1608.03981). The code, [code_channels + C,H,W], is as
-    large as the image: features, and the input itself, to which the decoder adds a 3x3 convolution of them. A net
-    without a bottleneck learns nothing of clean images; it is for corrupted ones. Any size will do: it is padded.
+    Ronneberger et al. 2015, "U-Net" (arXiv:1505.04597), with two convolutions per level on the way down and one on the
+    way up, and residual prediction as in Zhang et al. 2017, "Beyond a Gaussian Denoiser" (arXiv:1608.03981). The code
+    [code_channels + C,H,W] is as large as the image: features and the input itself; the decoder adds a 3x3 convolution
+    of the features to the input. Without a bottleneck the net learns nothing from clean images; use it with a noise.
+    Images of any size are padded as needed.
     """
 
     hidden: list[Size]
@@ -29,11 +30,10 @@ class UNet(ModelSpec):
             raise ValueError("tied=true: model=unet has no mirror layers")
 
     def build(self, input_shape: Shape, output_shape: Shape, parameters_per_code: int) -> Codec:
-        """Both shapes [C,H,W]. ValueError for vectors."""
+        """Both shapes are [C,H,W]. ValueError for vectors."""
         from torch import nn
 
-        from aerun.model.layers import Activate, initialise
-        from aerun.model.skips import AddedToInput, Beside, Climb
+        from aerun.model.modules import Activate, AddToInput, DownUp, WithInput, init_weights
 
         check_image_shape(input_shape, output_shape)
         channels = input_shape[0]
@@ -48,11 +48,11 @@ class UNet(ModelSpec):
         merge = [nn.Sequential(*convolution(2 * a, a)) for a in self.hidden[:-1]]
         more = channels * (parameters_per_code - 1)
         head = nn.Conv2d(first, self.code_channels * parameters_per_code + more, 3, padding=1)
-        net = nn.Sequential(stem, Climb(down, up, merge), head)
+        net = nn.Sequential(stem, DownUp(down, up, merge), head)
         back = nn.Sequential(Activate(self.activation), nn.Conv2d(self.code_channels, output_shape[0], 3, padding=1))
         same = channels == output_shape[0]
         across = nn.Identity() if same else nn.Conv2d(channels, output_shape[0], 1)
-        initialise([*net.modules(), *across.modules(), *back.modules()], self.init, self.init_std)
-        encoder = Beside(net, self.code_channels, 2 ** len(down))
+        init_weights([*net.modules(), *across.modules(), *back.modules()], self.init, self.init_std)
+        encoder = WithInput(net, self.code_channels, 2 ** len(down))
         code_shape = (self.code_channels + channels, *input_shape[1:])
-        return Codec(encoder, AddedToInput(across, back, self.code_channels), code_shape)
+        return Codec(encoder, AddToInput(across, back, self.code_channels), code_shape)

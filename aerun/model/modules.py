@@ -1,4 +1,4 @@
-"""The modules that models are made of. This file imports torch; models import it only when they are built."""
+"""The torch modules that models are made of. Models import this file, and with it torch, only when they are built."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -52,11 +53,59 @@ class Cropped(nn.Module):
         return f"{self.height}, {self.width}"
 
 
-class _Tied(nn.Module):
-    """A layer that uses the first ``units`` rows of another layer's weight, and a bias of its own.
+class DownUp(nn.Module):
+    """The body of a U-Net: halve the size level by level, then double it, concatenating the features of each level."""
 
-    The other layer is held in a list, so that its weight is neither registered nor saved twice. With a
-    Gaussian latent the encoder's last layer holds means first; the mirror layer uses those rows.
+    def __init__(self, down: Sequence[nn.Module], up: Sequence[nn.Module], merge: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.down, self.up, self.merge = nn.ModuleList(down), nn.ModuleList(up), nn.ModuleList(merge)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x[B,C,H,W] -> the same shape; H and W must be multiples of 2 to the power of the number of levels."""
+        levels = [x]
+        for step in self.down:
+            levels.append(step(levels[-1]))
+        x = levels.pop()
+        for up, merge in zip(reversed(self.up), reversed(self.merge), strict=True):
+            x = merge(torch.cat([up(x), levels.pop()], 1))
+        return x
+
+
+class WithInput(nn.Module):
+    """images[B,C,H,W] -> ``channels`` features of ``net``, then the images, then the remaining features.
+
+    The images are padded, by repeating their last rows and columns, to sides that are multiples of ``multiple``.
+    """
+
+    def __init__(self, net: nn.Module, channels: int, multiple: int) -> None:
+        super().__init__()
+        self.net, self.channels, self.multiple = net, channels, multiple
+
+    def forward(self, images: Tensor) -> Tensor:
+        height, width = images.shape[2:]
+        below, right = -height % self.multiple, -width % self.multiple
+        padded = F.pad(images, (0, right, 0, below), mode="replicate") if below or right else images
+        features = self.net(padded)[..., :height, :width]
+        return torch.cat([features[:, : self.channels], images, features[:, self.channels :]], 1)
+
+
+class AddToInput(nn.Module):
+    """code[B,channels+C,H,W] -> ``across`` of its last C channels, the input, plus ``change`` of the others."""
+
+    def __init__(self, across: nn.Module, change: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.across, self.change, self.channels = across, change, channels
+
+    def forward(self, code: Tensor) -> Tensor:
+        added: Tensor = self.across(code[:, self.channels :]) + self.change(code[:, : self.channels])
+        return added
+
+
+class _Tied(nn.Module):
+    """A layer that shares the first ``units`` rows of another layer's weight; its bias is separate.
+
+    The other layer is kept in a list, so that its weight is not registered and saved twice. With a Gaussian latent the
+    first rows of the encoder's last layer compute the means; the mirror layer shares those.
     """
 
     def __init__(self, source: nn.Linear | nn.Conv2d, units: int, outputs: int) -> None:
@@ -67,12 +116,12 @@ class _Tied(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The mirror layer's weight rows, not transposed."""
+        """The shared rows of the weight, not transposed."""
         return self._source[0].weight[: self.units]
 
     def untied(self) -> nn.Module:
-        """The same layer with a weight of its own, a copy: in the same order of memory, so that not a bit of any
-        output changes. It keeps this one's bias."""
+        """Return an equivalent layer with a copy of the weight, in the same memory layout, so that outputs are equal to
+        the last bit. It shares this layer's bias."""
         raise NotImplementedError
 
 
@@ -92,7 +141,7 @@ class TiedLinear(_Tied):
 
 
 class TiedConvTranspose2d(_Tied):
-    """The transpose (adjoint) of the convolution ``source``, up to a bias of its own."""
+    """The transpose (adjoint) of the convolution ``source``, plus a separate bias."""
 
     def __init__(self, source: nn.Conv2d, units: int, output_padding: tuple[int, int]) -> None:
         super().__init__(source, units, source.in_channels)
@@ -118,35 +167,33 @@ class TiedConvTranspose2d(_Tied):
         return layer
 
 
-def cuts(encoder: Sequence[nn.Module], decoder: Sequence[nn.Module]) -> tuple[tuple[int, int], ...]:
-    """Where an encoder and its mirror image can be cut, each layer being followed by its activation: see Codec."""
-    ends, starts = ([i for i, layer in enumerate(side) if has_weight(layer)] for side in (encoder, decoder))
+WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, _Tied)
+
+
+def find_cuts(encoder: Sequence[nn.Module], decoder: Sequence[nn.Module]) -> tuple[tuple[int, int], ...]:
+    """Return the cuts (see Codec) of an encoder and its mirror image, in which an activation follows each layer."""
+    ends, starts = ([i for i, layer in enumerate(side) if isinstance(layer, WEIGHTED)] for side in (encoder, decoder))
     return tuple((end + 2, start) for end, start in zip(ends[:-1], reversed(starts[1:]), strict=True))
 
 
-def has_weight(module: nn.Module) -> bool:
-    """Whether a module is a layer with a weight, its own or another's."""
-    return isinstance(getattr(module, "weight", None), Tensor)
-
-
 def linear_stack(sizes: list[int], hidden_activation: str) -> list[nn.Module]:
-    """Linear layers through ``sizes`` with the activation between them; the last is linear."""
+    """Return linear layers of the given sizes with activations between them; the last layer has none."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), Activate(hidden_activation)]
     return layers[:-1]
 
 
-def initialise(modules: Iterable[nn.Module], scheme: str, deviation: float) -> None:
-    """Draw the weights of all linear and convolutional layers by ``scheme`` (see ModelSpec); zero their biases."""
+def init_weights(modules: Iterable[nn.Module], scheme: str, deviation: float) -> None:
+    """Initialize the weights of all linear and convolutional layers by ``scheme`` (see ModelSpec); biases are zero."""
     if scheme == "default":
         return
     for module in modules:
         if not isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             continue
         if scheme == "kaiming" and isinstance(module, nn.ConvTranspose2d):
-            # torch takes the output channels for the fan-in here. Each output sums, over the input channels, the
-            # kernel / stride^2 positions that reach it.
+            # torch would use the output channels as the fan-in. Each output sums kernel / stride^2 positions of every
+            # input channel.
             fan_in = module.in_channels * math.prod(module.kernel_size) / math.prod(module.stride)
             nn.init.normal_(module.weight, std=math.sqrt(2 / fan_in))
         elif scheme == "kaiming":
