@@ -271,5 +271,5 @@ class TestCrop:
 
         words = ["dataset=random", "dataset.images=20", "dataset.shape=[30]", "noise=crop", "trainer.device=cpu"]
         settings = parse(compose(words), {"noise": "crop", "dataset": "random"})
-        with pytest.raises(ConfigError, match="noise=crop and dataset=random: crops are of images"):
+        with pytest.raises(ConfigError, match="noise=crop and dataset=random: crops need images"):
             build_parts(settings, settings.dataset.load(torch.device("cpu")), torch.device("cpu"))

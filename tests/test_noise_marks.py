@@ -187,7 +187,7 @@ def test_a_list_of_the_command_line_is_several_parts_in_order(compose: Compose) 
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["noise=several", "noise/parts=[]"], "noise.parts={}: must have at least one"),
+        (["noise=several", "noise/parts=[]"], "noise.parts={}: must list at least one"),
         (["noise=several", "noise.parts.dust.most=0"], "noise.parts.dust.most=0: must be"),
         (["noise=dust", "noise.radius=[0.2,0.1]"], r"noise.radius=\[0.2, 0.1\]: must be an interval"),
         (["noise=several", "+noise.parts.other=3"], "noise.parts.other=3: must be an option of the group noise"),

@@ -1,8 +1,9 @@
-"""Corruptions of the input. Each draws for a whole batch on the batch's device; targets are never touched.
+"""Corruptions of the input. Each one samples for a whole batch on the batch's device; targets never change.
 
-``pixels``: of one position or value at a time, with the moments from which the best linear denoiser follows in closed
-form. ``marks``: dust, scratches and smudges, which cover many positions. ``crop``: a part in place of
-the whole. ``several``: one after another.
+- ``pixels``: corruptions of single pixels or values, whose moments give the best linear denoiser in closed form.
+- ``marks``: dust, scratches and smudges, which cover many pixels.
+- ``crop``: a crop in place of the whole image.
+- ``several``: several corruptions in sequence.
 """
 
 from aerun.noise.crop import Crop

@@ -1,4 +1,4 @@
-"""Parts of images in place of the whole."""
+"""Random crops in place of whole images."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Crop:
-    """A part of each image, scaled up to the whole: its sides are shorter by a share that is uniform between 0 and
-    ``amount``, and it lies anywhere.
+    """A random crop of each image, scaled up to the full size. Its sides are shortened by a share drawn uniformly from
+    [0, ``amount``]; its position is uniform.
 
-    What is learned is to see the whole picture in a part of it, so that codes change little when pictures are cropped.
-    With ``training_only`` evaluation and pictures show what becomes of whole images.
+    The model learns to reconstruct the whole image from a crop, so codes change little when pictures are cropped. With
+    ``training_only``, evaluation and pictures use whole images.
     """
 
     amount: OpenProbability
@@ -28,16 +28,16 @@ class Crop:
     is_identity = False
 
     def for_evaluation(self) -> Crop | NoNoise:
-        """What whole images meet."""
+        """Return the corruption to evaluate with: none if ``training_only``."""
         return NoNoise() if self.training_only else self
 
     def check_shape(self, shape: Sequence[int]) -> None:
-        """ValueError for vectors."""
+        """Raise ValueError for vectors."""
         if len(shape) != 3:
-            raise ValueError(f"crops are of images [C,H,W], the data are vectors of {shape[0]} values")
+            raise ValueError(f"crops need images [C,H,W]; the data are vectors of {shape[0]} values")
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """images[B,C,H,W] float -> crops of the same shape, read between pixels by bilinear interpolation."""
+        """images[B,C,H,W] float -> crops of the same shape, bilinearly interpolated."""
         from aerun.base.images import zoomed
 
         return zoomed(images, self.amount, images.new_empty(len(images), 3).uniform_(generator=generator))

@@ -1,10 +1,10 @@
-"""What years leave on paper: dust, scratches and smudges, painted over an image at random places.
+"""Damage of old paper: dust, scratches and smudges, painted over images at random places.
 
-All lengths are shares of the image's shorter side, so that settings hold for other sizes; nothing is painted thinner
-than a pixel. Every image gets from none to ``most`` marks, each number as often as any other. A pair in brackets is an
-interval of which every mark draws a value of its own, uniformly. A mark covers all channels alike: it is grey.
+All lengths are fractions of the image's shorter side, so settings carry over to other sizes; nothing is painted thinner
+than one pixel. The number of marks of an image is uniform between 0 and ``most``. A list of two numbers is an interval,
+from which each mark draws its value uniformly. Marks are gray: they are the same in all channels.
 
-The loops below run over marks, never over images: the work and memory of each is that of one batch.
+The loops below run over marks, not over images: each iteration handles the whole batch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Bend = Annotated[float, Range(0, 0.5)]
 
 @dataclass(frozen=True)
 class Dust:
-    """Small ellipses, black or (a share ``light`` of them) white, that hide a share ``opacity`` of what is there."""
+    """Small ellipses, black or (a share ``light`` of them) white, blended with the image by ``opacity``."""
 
     most: Most
     radius: list[Positive]
@@ -37,21 +37,21 @@ class Dust:
         _check_intervals(radius=self.radius, opacity=self.opacity)
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
-        """ValueError unless ``shape`` is an image's."""
+        """Raise ValueError unless ``shape`` is that of an image."""
         _check_image(shape)
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """images[B,C,H,W] float -> a corrupted copy."""
-        field = _Field.of(images)
+        grid = _PixelGrid.of(images)
         noisy = images.clone()
-        for there, mark in _marks(images, self.most, 7, generator):
+        for present, mark in _draw_marks(images, self.most, 7, generator):
             x, y, turn, flat, size, opacity, tone = mark
-            along, across = field.around(x, y, turn * math.pi)
-            radius = (_between(size, self.radius) * field.side).clamp_min(0.5)
-            # An ellipse: squeezed to between one half and all of its width, but to no less than a pixel.
-            squeezed = (radius * (0.5 + flat / 2)).clamp_min(0.5)
-            distance = (along.square() + (across * (radius / squeezed)).square()).sqrt()
-            cover = (radius + 0.5 - distance).clamp(0, 1) * (_between(opacity, self.opacity) * there)
+            along, across = grid.relative_to(x, y, turn * math.pi)
+            radius = (_interpolate(size, self.radius) * grid.side).clamp_min(0.5)
+            # An ellipse: its minor axis is 0.5 to 1 times the major one, and at least one pixel.
+            minor = (radius * (0.5 + flat / 2)).clamp_min(0.5)
+            distance = (along.square() + (across * (radius / minor)).square()).sqrt()
+            cover = (radius + 0.5 - distance).clamp(0, 1) * (_interpolate(opacity, self.opacity) * present)
             _paint(noisy, cover, tone < self.light)
         return noisy
 
@@ -60,7 +60,7 @@ class Dust:
 class Scratches:
     """Thin lines at any angle, straight or bent, black or (a share ``light`` of them) white.
 
-    ``bend``: how far the ends of a line are off the straight through its middle, as a share of its length.
+    ``bend``: distance of a line's ends from the tangent at its middle, as a fraction of its length.
     """
 
     most: Most
@@ -76,34 +76,36 @@ class Scratches:
         _check_intervals(length=self.length, width=self.width, bend=self.bend, opacity=self.opacity)
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
-        """ValueError unless ``shape`` is an image's."""
+        """Raise ValueError unless ``shape`` is that of an image."""
         _check_image(shape)
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """images[B,C,H,W] float -> a corrupted copy."""
-        field = _Field.of(images)
+        grid = _PixelGrid.of(images)
         noisy = images.clone()
-        for there, mark in _marks(images, self.most, 8, generator):
+        for present, mark in _draw_marks(images, self.most, 8, generator):
             x, y, turn, length, width, bend, opacity, tone = mark
-            # A whole turn: a bent line opens to either side.
-            along, across = field.around(x, y, turn * 2 * math.pi)
-            half = _between(length, self.length) * field.side / 2
-            off = 2 * half * _between(bend, self.bend)
-            place = along / half
-            # The distance from a parabola, to first order: its vertical one, times the cosine of its slope.
-            distance = (across - off * place.square()).abs() / (1 + (2 * off / half * place).square()).sqrt()
-            thick = (_between(width, self.width) * field.side).clamp_min(1) / 2
-            cover = (thick + 0.5 - distance).clamp(0, 1) * (half + 0.5 - along.abs()).clamp(0, 1)
-            _paint(noisy, cover * (_between(opacity, self.opacity) * there), tone < self.light)
+            # A full turn, because a bent line opens to one side.
+            along, across = grid.relative_to(x, y, turn * 2 * math.pi)
+            half = _interpolate(length, self.length) * grid.side / 2
+            offset = 2 * half * _interpolate(bend, self.bend)
+            position = along / half
+            # Distance from a parabola to first order: the vertical distance times the cosine of the slope.
+            distance = (across - offset * position.square()).abs() / (
+                1 + (2 * offset / half * position).square()
+            ).sqrt()
+            thickness = (_interpolate(width, self.width) * grid.side).clamp_min(1) / 2
+            cover = (thickness + 0.5 - distance).clamp(0, 1) * (half + 0.5 - along.abs()).clamp(0, 1)
+            _paint(noisy, cover * (_interpolate(opacity, self.opacity) * present), tone < self.light)
         return noisy
 
 
 @dataclass(frozen=True)
 class BlurSpots:
-    """Soft smudges: within a spot, most in its middle, the image is mixed with a blurred copy of itself, and darkened.
+    """Soft smudges: inside a spot the image is blended with a blurred copy of itself and darkened, most at the center.
 
-    ``blur``: the deviation of the Gaussian that blurs; ``opacity``: how much of the blurred copy there is in the middle
-    of a spot; ``darkening``: what share of the light is lost there.
+    ``blur``: standard deviation of the Gaussian blur; ``opacity``: weight of the blurred copy at the center of a spot;
+    ``darkening``: share of the brightness lost at the center.
     """
 
     most: Most
@@ -118,33 +120,33 @@ class BlurSpots:
         _check_intervals(radius=self.radius, opacity=self.opacity, darkening=self.darkening)
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
-        """ValueError unless ``shape`` is an image's."""
+        """Raise ValueError unless ``shape`` is that of an image."""
         _check_image(shape)
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """images[B,C,H,W] float -> a corrupted copy."""
-        field = _Field.of(images)
+        grid = _PixelGrid.of(images)
         sharp, bright = (images.new_ones(len(images), *images.shape[2:]) for _ in range(2))
-        for there, mark in _marks(images, self.most, 7, generator):
+        for present, mark in _draw_marks(images, self.most, 7, generator):
             x, y, turn, flat, size, opacity, dark = mark
-            along, across = field.around(x, y, turn * math.pi)
-            radius = (_between(size, self.radius) * field.side).clamp_min(1)
-            far = along.square() + (across / (0.5 + flat / 2)).square()
-            spot = (1 - far / radius.square()).clamp_min(0).square() * there
-            sharp *= 1 - spot * _between(opacity, self.opacity)
-            bright *= 1 - spot * _between(dark, self.darkening)
-        blurred = blur(images, self.blur * field.side)
+            along, across = grid.relative_to(x, y, turn * math.pi)
+            radius = (_interpolate(size, self.radius) * grid.side).clamp_min(1)
+            squared_distance = along.square() + (across / (0.5 + flat / 2)).square()
+            spot = (1 - squared_distance / radius.square()).clamp_min(0).square() * present
+            sharp *= 1 - spot * _interpolate(opacity, self.opacity)
+            bright *= 1 - spot * _interpolate(dark, self.darkening)
+        blurred = blur(images, self.blur * grid.side)
         return blurred.lerp(images, sharp.unsqueeze(1)).mul_(bright.unsqueeze(1))
 
 
 def blur(images: Tensor, deviation: float) -> Tensor:
-    """images[B,C,H,W] under a Gaussian of so many pixels, cut off at three deviations; edges are repeated."""
+    """Blur images[B,C,H,W] by a Gaussian (``deviation`` in pixels, truncated at three of them); edges are repeated."""
     import torch
     from torch.nn import functional as F
 
     reach = max(1, math.ceil(3 * deviation))
-    place = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
-    weights = (-0.5 * (place / deviation).square()).exp()
+    offsets = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
+    weights = (-0.5 * (offsets / deviation).square()).exp()
     weights = (weights / weights.sum()).view(1, 1, 1, -1)
     planes = images.flatten(0, 1).unsqueeze(1)
     planes = F.conv2d(F.pad(planes, (reach, reach, 0, 0), mode="replicate"), weights)
@@ -152,54 +154,60 @@ def blur(images: Tensor, deviation: float) -> Tensor:
     return planes.view(images.shape)
 
 
-class _Field(NamedTuple):
-    """The centres of pixels: ``x`` [1,1,W], ``y`` [1,H,1]; ``side``: the shorter side; all in pixels."""
+class _PixelGrid(NamedTuple):
+    """Pixel centers ``x`` [1,1,W] and ``y`` [1,H,1], and the shorter ``side``, all in pixels."""
 
     x: Tensor
     y: Tensor
     side: int
 
     @classmethod
-    def of(cls, images: Tensor) -> _Field:
+    def of(cls, images: Tensor) -> _PixelGrid:
         import torch
 
         height, width = images.shape[2:]
         x, y = (torch.arange(n, device=images.device, dtype=images.dtype) + 0.5 for n in (width, height))
         return cls(x.view(1, 1, -1), y.view(1, -1, 1), min(height, width))
 
-    def around(self, x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels [B,H,W] from a point x, y (shares of width and height, [B,1,1]): along a direction and across it."""
+    def relative_to(self, x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+        """Return pixel coordinates [B,H,W] relative to a point, along a direction and across it.
+
+        The point x, y [B,1,1] is in fractions of width and height.
+        """
         right, down = self.x - x * self.x.shape[2], self.y - y * self.y.shape[1]
         cosine, sine = angle.cos(), angle.sin()
         return right * cosine + down * sine, down * cosine - right * sine
 
 
-def _marks(images: Tensor, most: int, numbers: int, generator: Generator) -> list[tuple[Tensor, tuple[Tensor, ...]]]:
-    """For each of ``most`` marks: whether an image has it, and uniform numbers in [0,1) that say which, all [B,1,1]."""
+def _draw_marks(
+    images: Tensor, most: int, numbers: int, generator: Generator
+) -> list[tuple[Tensor, tuple[Tensor, ...]]]:
+    """Return for each of ``most`` marks whether each image has it (1 or 0), and its uniform random numbers in [0,1);
+    all tensors are [B,1,1]."""
     import torch
 
     draws = images.new_empty(len(images), most, numbers).uniform_(generator=generator)
     counts = (images.new_empty(len(images), 1).uniform_(generator=generator) * (most + 1)).floor()
-    there = (torch.arange(most, device=images.device) < counts).to(images.dtype)
+    present = (torch.arange(most, device=images.device) < counts).to(images.dtype)
     marks = draws.view(len(images), most, numbers, 1, 1)
-    return [(there[:, i].view(-1, 1, 1), marks[:, i].unbind(1)) for i in range(most)]
+    return [(present[:, i].view(-1, 1, 1), marks[:, i].unbind(1)) for i in range(most)]
 
 
-def _between(share: Tensor, interval: list[float]) -> Tensor:
+def _interpolate(share: Tensor, interval: list[float]) -> Tensor:
     return interval[0] + share * (interval[1] - interval[0])
 
 
 def _paint(images: Tensor, cover: Tensor, light: Tensor) -> None:
-    """Mix images[B,C,H,W], in place, with black or white (light[B,1,1]) by cover[B,H,W]."""
+    """Blend images[B,C,H,W] in place with black or white (light[B,1,1]) by cover[B,H,W]."""
     images.lerp_(light.to(images.dtype).unsqueeze(1), cover.unsqueeze(1))
 
 
 def _check_intervals(**intervals: list[float]) -> None:
     for key, value in intervals.items():
         if len(value) != 2 or value[0] > value[1]:
-            raise ValueError(f"{key}={list(value)}: must be an interval, [least, most]")
+            raise ValueError(f"{key}={list(value)}: must be an interval [smallest, largest]")
 
 
 def _check_image(shape: tuple[int, ...]) -> None:
     if len(shape) != 3:
-        raise ValueError(f"is painted on images [C,H,W], the data are vectors of {shape[0]} values")
+        raise ValueError(f"needs images [C,H,W]; the data are vectors of {shape[0]} values")

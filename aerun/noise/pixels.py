@@ -1,8 +1,8 @@
-"""Corruptions of single positions or values.
+"""Corruptions of single pixels or values.
 
-Each also tells the moments of what it does to a clean image (``Moments``): from them the best linear
-denoiser follows in closed form (see ``aerun.metrics.baselines``). "Pixel" below means a position; where one
-replaces a pixel it replaces all of its channels. A vector is an image of one channel and one row.
+Each also provides the moments of the corrupted image given the clean one (``Moments``), from which the best linear
+denoiser follows in closed form (``aerun.metrics.baselines``). "Pixel" means a position with all of its channels. A
+vector counts as an image of one channel and one row.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Moments:
-    """Expectations over the corruption alone, given clean pixel values x and y of one image.
+    """Expectations over the corruption, given the clean pixel values x and y of an image.
 
     mean(x) = E[x~|x].  pixel(x, y, same) = E[x~ y~|x, y] for two channels of one pixel (``same``: the same
-    channel).  For two different pixels E[(x~-s)(y~-s)] = pair * (mean(x)-s) * (mean(y)-s), with s = ``shift``.
+    channel).  For two different pixels, E[(x~-s)(y~-s)] = pair * (mean(x)-s) * (mean(y)-s) with s = ``shift``.
     """
 
     mean: _Elementwise
@@ -33,7 +33,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class NoNoise:
-    """The input as it is."""
+    """No corruption."""
 
     is_identity = True
 
@@ -43,7 +43,7 @@ class NoNoise:
 
 
 def for_evaluation(noise: Any) -> Any:
-    """What of a corruption trained models are asked to undo: all of it, unless it says otherwise itself."""
+    """Return the corruption to evaluate a trained model with: ``noise`` itself, unless it defines another one."""
     own = getattr(noise, "for_evaluation", None)
     return noise if own is None else own()
 
@@ -65,7 +65,7 @@ class Gaussian:
         return noisy.clamp_(0, 1) if self.clip else noisy
 
     def moments(self, positions: int) -> Moments:
-        """See Moments; with clipping, the mean and second moment of a censored normal variable."""
+        """See Moments. With clipping these are the moments of a censored normal variable."""
         if not self.clip:
             return Moments(
                 mean=lambda x: x + self.mean,
@@ -78,19 +78,19 @@ class Gaussian:
         return Moments(mean=lambda x: self._clipped(x)[0], pixel=product)
 
     def _clipped(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """E[z] and E[z^2] of z = clip(x + n, 0, 1), from the normal density at the two clipping points."""
-        centre, deviation = x + self.mean, math.sqrt(self.variance)
+        """Return E[z] and E[z^2] of z = clip(x + n, 0, 1), from the normal density at the two clipping points."""
+        center, deviation = x + self.mean, math.sqrt(self.variance)
         if deviation == 0:
-            clamped = centre.clamp(0, 1)
+            clamped = center.clamp(0, 1)
             return clamped, clamped.square()
-        low, high = -centre / deviation, (1 - centre) / deviation
+        low, high = -center / deviation, (1 - center) / deviation
         density_low, density_high = _normal_density(low), _normal_density(high)
         below, above = _normal_cdf(low), 1 - _normal_cdf(high)
         inside = 1 - below - above
-        first = centre * inside + deviation * (density_low - density_high) + above
+        first = center * inside + deviation * (density_low - density_high) + above
         second = (
-            (centre.square() + self.variance) * inside
-            + deviation * (centre * density_low - (centre + 1) * density_high)
+            (center.square() + self.variance) * inside
+            + deviation * (center * density_low - (center + 1) * density_high)
             + above
         )
         return first, second
@@ -98,10 +98,10 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Masking:
-    """Exactly round(rate * pixels) pixels of each image, drawn without replacement, are set to ``value``.
+    """Set exactly round(rate * pixels) pixels of each image, drawn without replacement, to ``value``.
 
-    The masking noise of Vincent et al. 2008, "Extracting and Composing Robust Features with Denoising
-    Autoencoders", which also fixes the number of destroyed components.
+    The masking noise of Vincent et al. 2008, "Extracting and Composing Robust Features with Denoising Autoencoders",
+    where the number of masked components is also fixed.
     """
 
     rate: Probability
@@ -109,14 +109,14 @@ class Masking:
 
     is_identity = False
 
-    def masked(self, positions: int) -> int:
-        """How many of ``positions`` pixels are masked."""
+    def masked_count(self, positions: int) -> int:
+        """Return how many of ``positions`` pixels are masked."""
         return round(self.rate * positions)
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """images[B,...] float -> a corrupted copy."""
         planes = images.flatten(1) if images.dim() < 4 else images.flatten(2)
-        count = self.masked(planes.shape[-1])
+        count = self.masked_count(planes.shape[-1])
         if count == 0:
             return images
         rank = planes.new_empty(planes.shape[0], planes.shape[-1]).uniform_(generator=generator)
@@ -126,8 +126,8 @@ class Masking:
         return planes.scatter(-1, chosen, self.value).view(images.shape)
 
     def moments(self, positions: int) -> Moments:
-        """See Moments; two pixels are kept together with the hypergeometric pair probability."""
-        kept = positions - self.masked(positions)
+        """See Moments. Two pixels are both kept with the hypergeometric pair probability."""
+        kept = positions - self.masked_count(positions)
         keep = kept / positions
         together = kept * (kept - 1) / (positions * (positions - 1)) if positions > 1 else keep * keep
         return Moments(
@@ -140,7 +140,7 @@ class Masking:
 
 @dataclass(frozen=True)
 class SaltPepper:
-    """Each pixel turns, with probability ``rate``, to black (0) or white (1), either with equal chance."""
+    """Replace each pixel, with probability ``rate``, by black (0) or white (1), with equal probability."""
 
     rate: Probability
 
@@ -154,7 +154,7 @@ class SaltPepper:
         return noisy.masked_fill(draw >= 1 - self.rate / 2, 1.0)
 
     def moments(self, positions: int) -> Moments:
-        """See Moments; pixels are replaced independently of each other."""
+        """See Moments. Pixels are replaced independently of each other."""
         keep = 1 - self.rate
         return Moments(
             mean=lambda x: keep * x + self.rate / 2,

@@ -1,4 +1,4 @@
-"""Several corruptions, one after another."""
+"""Several corruptions in sequence."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Several:
-    """``parts``, by name, in the order in which they are given: the first meets the clean image."""
+    """Apply the corruptions ``parts`` in the given order; the first one is applied to the clean image."""
 
     parts: dict[str, Any]
 
     def __post_init__(self) -> None:
         if not self.parts:
-            raise ValueError("parts={}: must have at least one corruption, noise/parts=[dust,scratches]; or noise=none")
+            raise ValueError("parts={}: must list at least one, noise/parts=[dust,scratches]; or use noise=none")
 
     @property
     def is_identity(self) -> bool:
-        """Whether none of them does anything."""
+        """Whether no part changes the input."""
         return all(part.is_identity for part in self.parts.values())
 
     def for_evaluation(self) -> Several | NoNoise:
-        """Those that are not for training only."""
+        """Return the parts to evaluate with, without those for training only."""
         left = {name: for_evaluation(part) for name, part in self.parts.items()}
         left = {name: part for name, part in left.items() if not isinstance(part, NoNoise)}
         return Several(left) if left else NoNoise()
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
-        """ValueError where a part is not for inputs of that shape."""
+        """Raise ValueError if a part cannot be applied to inputs of that shape."""
         for name, part in self.parts.items():
             if hasattr(part, "check_shape"):
                 try:
