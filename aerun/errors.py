@@ -29,5 +29,9 @@ class PrunedError(AerunError):
     """A run that a search has stopped early, as not promising."""
 
 
+class CallbackError(AerunError):
+    """A callback of the user's own that raised an error."""
+
+
 class KilledError(AerunError):
-    """A process of the run that ended without a word."""
+    """A process of the run that ended without an error report."""

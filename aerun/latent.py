@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from aerun.config.schema import NonNegative, Range
-from aerun.contracts import Penalty
+from aerun.contracts import Latent, Penalty, Shape, Terms
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 
 @dataclass(frozen=True)
-class Deterministic:
-    """The code is what the encoder and the sparsity say."""
+class Deterministic(Latent):
+    """The code is what the encoder and the sparsity give."""
 
-    parameters_per_code = 1
+    rowwise: ClassVar[bool] = True
 
-    def draw(self, shape: tuple[int, ...], generator: Generator) -> None:
-        """No random numbers are needed."""
-        return None
-
-    def __call__(self, features: Tensor, draw: Tensor | None) -> tuple[Tensor, list[Penalty]]:
+    def __call__(self, features: Tensor, draw: Tensor | None) -> tuple[Tensor, Terms]:
         """features -> the same tensor, no penalty."""
         return features, []
 
 
+class _GaussianPosterior(Latent):
+    """Means and log-variances along dimension 1 of the features; the prior is the standard normal."""
+
+    parameters_per_code = 2
+    rowwise: ClassVar[bool] = True
+
+    def posterior(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = features.float().chunk(2, dim=1)
+        return mean, log_variance
+
+    def sample_prior(self, shape: Shape, generator: Generator) -> Tensor:
+        return standard_normal(shape, generator)
+
+
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(_GaussianPosterior):
     """code = mean + exp(log_variance / 2) * epsilon, and the KL divergence to the standard normal.
 
     KL = 1/2 sum_j (mean_j^2 + exp(log_variance_j) - log_variance_j - 1), in nats per image, mean over the batch:
@@ -40,45 +50,45 @@ class Gaussian:
 
     beta: NonNegative
 
-    parameters_per_code = 2
+    def draw(self, shape: Shape, generator: Generator) -> Tensor:
+        """Standard normal numbers for codes of that shape [B,...]."""
+        return standard_normal(shape, generator)
 
-    def draw(self, shape: tuple[int, ...], generator: Generator) -> Tensor:
-        """Standard normal float32 numbers for codes of that shape [B,...], on the generator's device."""
-        import torch
-
-        return torch.randn(shape, generator=generator, device=generator.device)
-
-    def __call__(self, features: Tensor, draw: Tensor | None) -> tuple[Tensor, list[Penalty]]:
+    def __call__(self, features: Tensor, draw: Tensor | None) -> tuple[Tensor, Terms]:
         """features[B,2D] or [B,2C,H,W], means first -> code[B,D] or [B,C,H,W], penalty ``kl``.
 
         Without a draw the code is the posterior mean.
         """
-        mean, log_variance = features.float().chunk(2, dim=1)
+        mean, log_variance = self.posterior(features)
         divergence = divergences(mean, log_variance).flatten(1).sum(1).mean()
         code = mean if draw is None else mean + (0.5 * log_variance).exp() * draw
         return code, [Penalty("kl", divergence, self.beta, per_image=True)]
 
 
 @dataclass(frozen=True)
-class ImportanceWeighted:
+class ImportanceWeighted(_GaussianPosterior):
     """``samples`` codes of each image, z_i = mean + exp(log_variance / 2) * epsilon_i, weighted by their importance.
 
     The bound L_k = E log 1/k sum_i p(x, z_i) / q(z_i | x) of Burda, Grosse & Salakhutdinov 2016, "Importance Weighted
     Autoencoders" (arXiv:1509.00519), equation 8, with p(z) the standard normal; k = 1 is the evidence lower bound,
-    its KL divergence estimated by the sample. ``aerun.core.objective`` puts it together.
+    its KL divergence estimated by the sample. ``aerun.core.autoencoder`` puts it together.
     """
 
     samples: Annotated[int, Range(1, 100_000)]
 
-    parameters_per_code = 2
+    def check_settings(self, settings: Any) -> None:
+        super().check_settings(settings)
+        if not settings.loss.is_likelihood:
+            raise ValueError(
+                f"{settings.name('latent')} and {settings.name('loss')}: this loss is not a likelihood; "
+                "use bce, mse or mae"
+            )
 
-    def draw(self, shape: tuple[int, ...], generator: Generator) -> Tensor:
-        """Standard normal float32 numbers [B,k,...] for codes of the shape [B,...]."""
-        import torch
+    def draw(self, shape: Shape, generator: Generator) -> Tensor:
+        """Standard normal numbers [B,k,...] for codes of the shape [B,...]."""
+        return standard_normal((shape[0], self.samples, *shape[1:]), generator)
 
-        return torch.randn((shape[0], self.samples, *shape[1:]), generator=generator, device=generator.device)
-
-    def __call__(self, features: Tensor, draw: Tensor | None) -> tuple[Tensor, list[Penalty]]:
+    def __call__(self, features: Tensor, draw: Tensor | None) -> tuple[Tensor, Terms]:
         """features[B,2D] or [B,2C,H,W], means first -> codes[B,k,D] or [B,k,C,H,W], and the penalty ``kl``, of whose
         samples log q(z_i|x) / p(z_i) [B,k] are given.
 
@@ -86,13 +96,20 @@ class ImportanceWeighted:
         """
         if draw is None:
             return Gaussian(1.0)(features, None)
-        mean, log_variance = (part.unsqueeze(1) for part in features.float().chunk(2, dim=1))
+        mean, log_variance = (part.unsqueeze(1) for part in self.posterior(features))
         code = mean + (0.5 * log_variance).exp() * draw
         # The constants of both densities are the same.
         ratio = 0.5 * (code.square() - draw.square() - log_variance).flatten(2).sum(2)
         return code, [Penalty("kl", ratio.mean(), 1.0, per_image=True, samples=ratio)]
 
 
+def standard_normal(shape: Shape, generator: Generator) -> Tensor:
+    """float32 numbers of that shape, on the generator's device."""
+    import torch
+
+    return torch.randn(shape, generator=generator, device=generator.device)
+
+
 def divergences(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """The KL divergence from the standard normal, in nats, of each dimension apart: tensors of one shape."""
+    """The KL divergence from the standard normal, in nats, of each dimension: tensors of one shape."""
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1)

@@ -11,29 +11,34 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from aerun.config.schema import OpenProbability, Positive
+from aerun.contracts import Loss
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True)
-class _Loss:
+class _Loss(Loss):
     reduction: Literal["mean", "sum"]
 
-    takes_logits = False
-    needs_unit_range = False  # of targets; so does a loss that takes logits
-    is_likelihood = False  # whether there is ``nats``
-    constant = 0.0  # per value: what the error lacks to be a negative log-likelihood in nats
-
     def scale(self, values_per_image: int) -> float:
-        """What a quantity per image is multiplied by to stand beside this loss."""
         return 1.0 / values_per_image if self.reduction == "mean" else 1.0
 
-    def check_shape(self, shape: Sequence[int]) -> None:
-        """ValueError for targets, without the batch, that this error is not defined for."""
+    def check_settings(self, settings: Any) -> None:
+        output = settings.model.output_activation
+        if self.takes_logits and output not in ("identity", "sigmoid"):
+            raise ValueError(
+                f"model.output_activation={output} and {settings.name('loss')}: this loss takes logits, so the output "
+                "is their sigmoid; use model.output_activation=sigmoid or identity"
+            )
+        if settings.dataset.normalize != "none" and (self.takes_logits or self.needs_unit_range):
+            raise ValueError(
+                f"dataset.normalize={settings.dataset.normalize} takes targets out of [0,1], which "
+                f"{settings.name('loss')} needs"
+            )
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """prediction[B,...], target[B,...] of one shape -> scalar. Shapes never broadcast: ValueError."""
@@ -156,9 +161,10 @@ class BCEThenMSE(_Loss):
     switch: OpenProbability
 
     takes_logits = True
+    changes = True
     constant = MSE.constant
 
-    def cross_entropy_share(self, progress: float) -> float:
+    def share(self, progress: float) -> float:
         """How much of the cross-entropy the training loss is, 1 or 0, after the share ``progress`` of the steps."""
         return float(progress < self.switch)
 
@@ -180,9 +186,9 @@ class BCEThenMSE(_Loss):
 
 @dataclass(frozen=True)
 class _Mixed(_Loss):
-    """share * cross-entropy + (1 - share) * squared error of the sigmoid; ``share`` is 0 or 1, on the device."""
+    """share * cross-entropy + (1 - share) * squared error of the sigmoid, the share being 0 or 1, on the device."""
 
-    share: Tensor
+    of_entropy: Tensor
 
     takes_logits = True
 
@@ -190,8 +196,8 @@ class _Mixed(_Loss):
         from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
         entropy = binary_cross_entropy_with_logits(prediction, target)
-        return self.share * entropy + (1 - self.share) * mse_loss(prediction.sigmoid(), target)
+        return self.of_entropy * entropy + (1 - self.of_entropy) * mse_loss(prediction.sigmoid(), target)
 
     def _sums(self, prediction: Tensor, target: Tensor) -> Tensor:
         errors = (prediction.sigmoid() - target).square().sum(-1)
-        return self.share * BCE("sum")._sums(prediction, target) + (1 - self.share) * errors
+        return self.of_entropy * BCE("sum")._sums(prediction, target) + (1 - self.of_entropy) * errors

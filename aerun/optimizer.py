@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from aerun.config.schema import Decay, NonNegative, Positive
+from aerun.contracts import Optimizer
 from aerun.errors import ConfigError
 
 if TYPE_CHECKING:
+    from torch import optim
     from torch.nn import Parameter
-    from torch.optim import Optimizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class _TorchOptimizer:
+class _TorchOptimizer(Optimizer):
     """The class of the same name in ``torch.optim``; every field is that class's argument."""
 
     lr: Positive
@@ -35,9 +36,16 @@ class _TorchOptimizer:
         if settings.get("nesterov") and (settings["momentum"] == 0 or settings["dampening"] != 0):
             raise ValueError("nesterov=true needs optimizer.momentum above 0 and optimizer.dampening=0")
 
-    def build(self, parameters: Iterable[Parameter]) -> Optimizer:
-        """The torch optimizer over ``parameters``. ConfigError for what torch refuses on their device."""
+    def torch_class(self) -> type[optim.Optimizer]:
+        """The class in ``torch.optim``: its name is that of the nearest class of this module."""
         import torch
+
+        name = next(cls.__name__ for cls in type(self).__mro__ if cls.__module__ == __name__)
+        found: type[optim.Optimizer] = vars(torch.optim)[name]
+        return found
+
+    def build(self, parameters: Iterable[Parameter]) -> optim.Optimizer:
+        """The torch optimizer over ``parameters``. ConfigError for what torch refuses on their device."""
 
         parameters = list(parameters)
         settings: dict[str, Any] = asdict(self)
@@ -45,9 +53,9 @@ class _TorchOptimizer:
         if settings.get("capturable") and device != "cuda":
             raise ConfigError(f"optimizer.capturable=true: needs trainer.device=cuda, the device here is {device}")
         try:
-            optimizer: Optimizer = getattr(torch.optim, type(self).__name__)(parameters, **settings)
+            optimizer: optim.Optimizer = self.torch_class()(parameters, **settings)
         except (ValueError, RuntimeError, TypeError) as error:
-            raise ConfigError(f"optimizer={type(self).__name__.lower()}: torch refuses it: {error}") from error
+            raise ConfigError(f"optimizer={self.torch_class().__name__.lower()}: torch refuses it: {error}") from error
         return optimizer
 
 
@@ -61,6 +69,10 @@ class Adam(_TorchOptimizer):
     capturable: bool
     fused: bool | None
     decoupled_weight_decay: bool
+
+    @property
+    def couples_weight_decay(self) -> bool:
+        return not self.decoupled_weight_decay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +96,10 @@ class NAdam(_TorchOptimizer):
     decoupled_weight_decay: bool
     capturable: bool
 
+    @property
+    def couples_weight_decay(self) -> bool:
+        return not self.decoupled_weight_decay
+
 
 @dataclass(frozen=True, kw_only=True)
 class SGD(_TorchOptimizer):
@@ -104,3 +120,35 @@ class RMSprop(_TorchOptimizer):
     momentum: NonNegative
     centered: bool
     capturable: bool
+
+    @property
+    def couples_weight_decay(self) -> bool:
+        return True
+
+
+class FromTorch(Optimizer):
+    """A class of ``torch.optim``, or of a package of one's own, by its ``_target_``; keys are its arguments."""
+
+    def __init__(self, cls: type[optim.Optimizer], arguments: dict[str, Any]) -> None:
+        self.cls, self.arguments = cls, arguments
+        self.lr: float | None = arguments.get("lr")
+
+    def build(self, parameters: Iterable[Parameter]) -> optim.Optimizer:
+        """ConfigError for arguments that the class does not take."""
+        try:
+            return self.cls(parameters, **self.arguments)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"optimizer: {error}") from error
+
+    @property
+    def couples_weight_decay(self) -> bool:
+        return couples_weight_decay(self.cls, self.arguments)
+
+
+def couples_weight_decay(cls: type[optim.Optimizer], arguments: Mapping[str, Any]) -> bool:
+    """``Optimizer.couples_weight_decay`` for a class of torch's, or a subclass, with these arguments."""
+    from torch import optim
+
+    scaling = (optim.Adam, optim.NAdam, optim.RMSprop, optim.Adagrad, optim.Adadelta)
+    decoupled = arguments.get("decoupled_weight_decay", issubclass(cls, optim.AdamW))
+    return issubclass(cls, scaling) and not decoupled

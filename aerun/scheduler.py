@@ -1,8 +1,8 @@
 """Learning-rate schedules, as a factor on the optimizer's base rate.
 
 A factor is a function of the step and of what was observed before it, so that a run continued from a checkpoint
-goes on exactly where it was. ``observe`` is told the monitored loss once per evaluation: that of the validation
-part, or of training where there is none.
+continues exactly. ``observe`` gets the monitored loss once per evaluation: that of the validation part, or of
+training where there is none.
 """
 
 from __future__ import annotations
@@ -13,28 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aerun.config.schema import Count, Decay, NonNegative, NonNegativeInt, OpenProbability
-
-
-class Scheduler:
-    """What every schedule offers; as it stands it keeps the base rate."""
-
-    def multiplier(self, step: int, *, total_steps: int, steps_per_epoch: int) -> float:
-        """The multiplier of the base rate for the update number ``step`` (0 is the first)."""
-        return 1.0
-
-    def observe(self, loss: float) -> None:
-        """Take note of the monitored loss."""
-
-    def finished(self, base_rate: float) -> bool:
-        """Whether the run should end, its optimizer having that base rate."""
-        return False
-
-    def state(self) -> dict[str, Any]:
-        """What a continued run must know, as JSON values."""
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over what ``state`` returned."""
+from aerun.contracts import Scheduler
 
 
 @dataclass
@@ -57,6 +36,18 @@ class Plateau(Scheduler):
     best: float = field(default=math.inf, init=False)
     waited: int = field(default=0, init=False)
     drops: int = field(default=0, init=False)
+
+    def check_settings(self, settings: Any) -> None:
+        for key, optimizer in (
+            ("optimizer", settings.optimizer),
+            *(("trainer.stage_optimizer", optimizer) for optimizer in settings.stage_optimizers),
+        ):
+            if optimizer.lr is not None and self.stop_lr >= optimizer.lr:
+                what = "run" if key == "optimizer" else "stage"
+                raise ValueError(
+                    f"scheduler.stop_lr={self.stop_lr} is not below {key}.lr={optimizer.lr}: the {what} would end at "
+                    "once"
+                )
 
     def multiplier(self, step: int, *, total_steps: int, steps_per_epoch: int) -> float:
         return float(self.factor**self.drops)
@@ -90,6 +81,17 @@ class Cosine(Scheduler):
 
     warmup_epochs: NonNegative
     final_factor: Decay
+
+    def check_settings(self, settings: Any) -> None:
+        trainer, warmup = settings.trainer, self.warmup_epochs
+        if trainer.epochs and trainer.steps is None and warmup > trainer.epochs:
+            raise ValueError(
+                f"scheduler.warmup_epochs={warmup} is longer than the run, trainer.epochs={trainer.epochs}"
+            )
+        stages = trainer.stage_epochs
+        shortest = min((count for count in (stages if isinstance(stages, list) else [stages]) if count), default=None)
+        if shortest is not None and warmup > shortest:
+            raise ValueError(f"scheduler.warmup_epochs={warmup} is longer than a stage, trainer.stage_epochs={stages}")
 
     def multiplier(self, step: int, *, total_steps: int, steps_per_epoch: int) -> float:
         warmup = min(round(self.warmup_epochs * steps_per_epoch), total_steps)

@@ -116,8 +116,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         images = np.require(rows, requirements=["C", "W"]).reshape(-1, *shape)
         folder = None if self.run_folder is None else Path(self.run_folder).expanduser()
         try:
-            told = self._tell if self.verbose else lambda line: None
-            fitted = fit(settings, config, images, overrides=words, folder=folder, told=told)
+            on_epoch = self._print_epoch if self.verbose else lambda line: None
+            fitted = fit(settings, config, images, overrides=words, folder=folder, on_epoch=on_epoch)
         except ConfigError as error:
             raise ValueError(str(error)) from error
         self.config_, self.shape_ = config, shape
@@ -216,7 +216,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         keys |= {key: value for key, value in single.items() if value is not None}
         return options + [f"{key}={json.dumps(value, default=_plain)}" for key, value in keys.items()]
 
-    def _tell(self, line: Mapping[str, Any]) -> None:
+    def _print_epoch(self, line: Mapping[str, Any]) -> None:
         losses = (f"{name} {line[f'{name}/loss']:.5g}" for name in ("train", "validation") if f"{name}/loss" in line)
         print(f"epoch {line['epoch']}/{self.epochs}: {', '.join(losses)}")
 

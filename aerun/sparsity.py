@@ -3,29 +3,26 @@ or penalises, and returns the code with its penalties.
 
 Features are vectors [B,D] or maps [B,C,H,W]. For vectors a "unit" is one of the D features; for maps it is a
 channel, which occurs at H*W positions of every image.
-
-``rowwise``: the rows of a minibatch do not know of each other, and penalties are means over them. One that does not say
-so is shown all rows, wherever they are computed.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from aerun.base.activation import activation
 from aerun.config.schema import Activation, Count, Fraction, NonNegative, OpenProbability
-from aerun.contracts import Penalty
+from aerun.contracts import Penalty, Shape, Sparsity, Terms
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Constrained = tuple["Tensor", list[Penalty]]
+Constrained = tuple["Tensor", Terms]
 
 
 @dataclass(frozen=True)
-class NoSparsity:
+class NoSparsity(Sparsity):
     """The code is the features, after the code's nonlinearity."""
 
     activation: Activation
@@ -36,9 +33,40 @@ class NoSparsity:
         """features[B,D] or [B,C,H,W] -> code of the same shape, no penalty."""
         return activation(self.activation)(features), []
 
+    def linear(self) -> NoSparsity:
+        return replace(self, activation="identity")
+
 
 @dataclass(frozen=True)
-class TopK:
+class _KeepsLargest(Sparsity):
+    """What TopK and TopKLifetime share: at most ``k`` nonzeros a row, or a channel of each sample."""
+
+    k: Count
+
+    @property
+    def max_nonzeros(self) -> int:
+        return self.k
+
+    def with_max_nonzeros(self, count: int) -> Sparsity:
+        return replace(self, k=count)
+
+    def check_settings(self, settings: Any) -> None:
+        size = settings.model.code_size
+        if size is not None and self.k > size:
+            raise ValueError(f"sparsity.k={self.k} is larger than the code size, model.code_size={size}")
+
+    def check_code(self, code_shape: Shape) -> None:
+        available = math.prod(code_shape[1:] or code_shape)
+        if self.k > available:
+            where = "positions of each channel" if code_shape[1:] else "units"
+            raise ValueError(
+                f"sparsity.k={self.k}, but the code, {list(code_shape)}, has only {available} {where}; "
+                f"use sparsity.k={available} or less"
+            )
+
+
+@dataclass(frozen=True)
+class TopK(_KeepsLargest):
     """The k largest features of each sample survive; the others, and their gradients, are zero.
 
     Makhzani & Frey 2013, "k-Sparse Autoencoders" (arXiv:1312.5663). On feature maps: the k largest positions
@@ -46,7 +74,6 @@ class TopK:
     there k = 1). Features compare by signed value; they are selected in evaluation as in training.
     """
 
-    k: Count
     activation: Activation
     rowwise: ClassVar[bool] = True
 
@@ -56,7 +83,7 @@ class TopK:
 
 
 @dataclass(frozen=True)
-class Lifetime:
+class Lifetime(Sparsity):
     """For each unit the largest fraction of the minibatch survives, in training only: winner-take-all.
 
     Makhzani & Frey 2014, "Winner-Take-All Autoencoders" (arXiv:1409.2752), lifetime sparsity. On feature maps
@@ -66,6 +93,7 @@ class Lifetime:
 
     fraction: Fraction
     activation: Activation
+    selects_in_training_only: ClassVar[bool] = True
 
     def __call__(self, features: Tensor, training: bool) -> Constrained:
         """features[B,D] or [B,C,H,W] -> code of the same shape, no penalty."""
@@ -74,16 +102,16 @@ class Lifetime:
 
 
 @dataclass(frozen=True)
-class TopKLifetime:
+class TopKLifetime(_KeepsLargest):
     """TopK, then Lifetime among its survivors: on feature maps (k = 1) the paper's convolutional WTA.
 
     For vectors a unit keeps its largest fraction of the minibatch; for maps its largest fraction of the k
     survivors that each sample has in the channel. Lifetime acts in training only, TopK always.
     """
 
-    k: Count
     fraction: Fraction
     activation: Activation
+    selects_in_training_only: ClassVar[bool] = True
 
     def __call__(self, features: Tensor, training: bool) -> Constrained:
         """features[B,D] or [B,C,H,W] -> code of the same shape, no penalty."""
@@ -96,21 +124,22 @@ class TopKLifetime:
 
 
 @dataclass(frozen=True)
-class L1:
+class L1(Sparsity):
     """A penalty on the code's absolute values: mean over the batch of sum_j |code_j|."""
 
     weight: NonNegative
     activation: Activation
     rowwise: ClassVar[bool] = True
+    penalty: ClassVar[str] = "l1"
 
     def __call__(self, features: Tensor, training: bool) -> Constrained:
         """features[B,D] or [B,C,H,W] -> code of the same shape, penalty ``l1``."""
         code = activation(self.activation)(features)
-        return code, [Penalty("l1", code.float().abs().flatten(1).sum(1).mean(), self.weight)]
+        return code, [Penalty(self.penalty, code.float().abs().flatten(1).sum(1).mean(), self.weight)]
 
 
 @dataclass(frozen=True)
-class KL:
+class KL(Sparsity):
     """A penalty on each unit's mean activation q_j over the batch, for a code that a sigmoid keeps in (0,1).
 
     sum_j rho log(rho/q_j) + (1-rho) log((1-rho)/(1-q_j)): Ng, "Sparse autoencoder" (CS294A lecture notes). On
@@ -123,6 +152,7 @@ class KL:
     weight: NonNegative
     activation: Literal["sigmoid"]
     fixes_activation: ClassVar[bool] = True
+    penalty: ClassVar[str] = "kl_sparsity"
 
     def __call__(self, features: Tensor, training: bool) -> Constrained:
         """features[B,D] or [B,C,H,W] -> code of the same shape, in (0,1), penalty ``kl_sparsity``."""
@@ -130,7 +160,7 @@ class KL:
         on, off = ((sign * features.float()).sigmoid().transpose(0, 1).flatten(1).mean(1) for sign in (1, -1))
         on, off = on.clamp_min(1e-30), off.clamp_min(1e-30)
         divergence = self.rho * (self.rho / on).log() + (1 - self.rho) * ((1 - self.rho) / off).log()
-        return code, [Penalty("kl_sparsity", divergence.sum(), self.weight)]
+        return code, [Penalty(self.penalty, divergence.sum(), self.weight)]
 
 
 def keep_largest(code: Tensor, k: int) -> Tensor:

@@ -1,26 +1,18 @@
-"""How a run trains: the settings; ``aerun.training.loop`` does it."""
+"""How a run trains: its keys. ``aerun.training.regime`` trains by them."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from aerun.config.schema import Count, NonNegative, NonNegativeInt, Positive, Range
-
-if TYPE_CHECKING:
-    from aerun.base.signals import StopSignals
-    from aerun.runs.pictures import Report
-    from aerun.runs.tracking import Tracker
-    from aerun.training.checkpoint import Checkpointer
-    from aerun.training.parts import Parts
-    from aerun.training.progress import Progress
+from aerun.contracts import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Joint:
+class Joint(Trainer):
     """All layers trained together.
 
     The run ends after ``epochs`` (or, if given, after ``steps`` updates instead), when the scheduler says so, or
@@ -57,24 +49,13 @@ class Joint:
         if self.processes > self.batch_size:
             raise ValueError(f"processes={self.processes}: is more than trainer.batch_size={self.batch_size}")
 
-    def fit(
-        self,
-        parts: Parts,
-        progress: Progress,
-        tracker: Tracker,
-        report: Report,
-        checkpoints: Checkpointer,
-        stop: StopSignals,
-        watch: Callable[[int, Mapping[str, float]], None] | None = None,
-    ) -> Progress:
-        """Train from where ``progress`` stands to the end; see ``aerun.training.loop.Loop.run``."""
-        from aerun.training.loop import Loop
-
-        return Loop(self, parts, progress, tracker, report, checkpoints, stop, watch).run()
-
-    def picture_epochs(self, epochs: int) -> set[int]:
-        """Those of so many epochs whose reconstructions are shown, spread evenly; the last is one of them."""
-        return {math.ceil(i * epochs / self.pictures) for i in range(1, self.pictures + 1)}
+    def unread_keys(self, settings: Any) -> Mapping[str, str]:
+        unread = {}
+        if self.steps is not None:
+            unread["trainer.epochs"] = "trainer.steps is given instead"
+        if self.patience is None:
+            unread["trainer.min_delta"] = "trainer.patience is null"
+        return unread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,18 +82,6 @@ class Greedy(Joint):
         if self.epochs == 0 and self.untie_at is not None:
             raise ValueError("untie_at=finetune and trainer.epochs=0: there is no fine-tuning to untie weights for")
 
-    def fit(
-        self,
-        parts: Parts,
-        progress: Progress,
-        tracker: Tracker,
-        report: Report,
-        checkpoints: Checkpointer,
-        stop: StopSignals,
-        watch: Callable[[int, Mapping[str, float]], None] | None = None,
-    ) -> Progress:
-        """Train the remaining stages; see ``aerun.training.greedy.LayerByLayer.run``."""
-        from aerun.training.greedy import LayerByLayer
-
-        assert parts.stages is not None
-        return LayerByLayer(self, parts.stages, progress, tracker, report, checkpoints, stop, watch).run()
+    def check_settings(self, settings: Any) -> None:
+        if self.untie_at is not None and settings.model.tied is False:
+            raise ValueError("trainer.untie_at=finetune and model.tied=false: there are no tied weights to untie")

@@ -82,13 +82,13 @@ def test_a_run_sees_other_images_in_every_epoch_and_is_evaluated_on_the_same(com
 
 
 def test_a_run_that_began_before_there_were_these_keys_is_the_same(compose: Compose, tmp_path: Path) -> None:
-    from aerun.runs.run import claim
+    from aerun.runs.run import check_folder_is_ours
 
     config = compose(["dataset=random"])
     (tmp_path / "config.yaml").write_text(
         yaml.safe_dump({**config, "dataset": {k: v for k, v in config["dataset"].items() if k not in ("flip", "zoom")}})
     )
-    assert claim(tmp_path, parse(config), config) is None
+    assert check_folder_is_ours(tmp_path, parse(config), config) is None
     other = compose(["dataset=random", "dataset.flip=true"])
     with pytest.raises(ConfigError, match="holds a run of another configuration"):
-        claim(tmp_path, parse(other), other)
+        check_folder_is_ours(tmp_path, parse(other), other)

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from aerun.config.parse import parse
-from aerun.core.objective import objective
+from aerun.core.autoencoder import objective
 from aerun.dataset.data import Data, Split
 from aerun.training.build import build_parts
 from benchmarks.contestants.bound import step_flops

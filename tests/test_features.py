@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ from aerun.core.autoencoder import Autoencoder
 from aerun.core.features import features
 from aerun.dataset.data import Data, Split
 from aerun.noise import Masking
-from aerun.runs.pictures import Report
+from aerun.runs.pictures import codes_of, draw_final
 from aerun.runs.tracking import Tracker
 from aerun.training.build import build_autoencoder
+from aerun.training.parts import Parts
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 
@@ -89,9 +91,9 @@ def test_lines_go_from_the_code_of_one_image_to_that_of_the_next(compose: Compos
 
     noise = Masking(rate=0.5, value=0.0)
     with Keeping(tmp_path, events=False) as tracker:
-        report = Report(model, data, noise, tracker)
-        report.final(1, tsne=False)
-        codes = report.codes(data.test, 16)  # of the corrupted images, as the network sees them
+        parts = SimpleNamespace(autoencoder=model, data=data, noise=noise)
+        draw_final(cast(Parts, parts), tracker, 1, tsne=False)
+        codes = codes_of(model, data.test, noise, 16)  # of the corrupted images, as the network sees them
     assert "generated/samples" not in drawn
     ends = figures.as_bytes(model.decode(codes.view(16, *model.code_shape))).numpy()
     scale, height = 7, 7 * 8 + figures.GAP

@@ -15,7 +15,7 @@ from aerun.training import build
 from aerun.training.batches import Resident
 from aerun.training.cuda_graph import WARM, Recorded, record_on_cuda, wants_recording
 from aerun.training.parts import Parts, Update
-from aerun.training.step import Rates, make_step
+from aerun.training.step import LearningRates, make_step
 
 Compose = Callable[..., dict[str, Any]]
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -188,7 +188,7 @@ def test_rates_that_were_made_for_a_recording_become_numbers_again() -> None:
     optimizer = torch.optim.Adam(torch.nn.Linear(2, 2).parameters(), lr=0.5)
     for group in optimizer.param_groups:
         group["initial_lr"] = 0.5
-    rates = Rates(optimizer, recorded=True)
+    rates = LearningRates(optimizer, recorded=True)
     rates.set(0.25)
     rates.release()
     [group] = optimizer.param_groups

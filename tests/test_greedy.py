@@ -17,14 +17,16 @@ from torch import nn
 import aerun
 from aerun.compare import Question, collect, compare
 from aerun.config.parse import parse
+from aerun.config.settings import Settings
 from aerun.core.autoencoder import untie
-from aerun.core.nested import freeze, hold, nested
+from aerun.core.nested import freeze, freeze_only, nested
 from aerun.errors import AerunError
-from aerun.runs.init_from import take_over
+from aerun.runs.init_from import copy_matching_layers
 from aerun.runs.reopen import reevaluate
 from aerun.runs.run import run
 from aerun.training import build
 from aerun.training.parts import Parts
+from aerun.training.regime import regime_of
 from tests.faults.kills import contents, differences, finish, start
 from tests.runs import write_run
 
@@ -58,10 +60,14 @@ def go(compose: Compose, tmp_path: Path) -> Callable[..., Path]:
     return begin
 
 
-def parts_of(compose: Compose, *overrides: str) -> Parts:
+def settings_and_parts(compose: Compose, *overrides: str) -> tuple[Settings, Parts]:
     settings = parse(compose(words(*overrides)), {"model": "fc", "trainer": "greedy"})
     device = build.prepare(settings)
-    return build.build_parts(settings, settings.dataset.load(device), device)
+    return settings, build.build_parts(settings, settings.dataset.load(device), device)
+
+
+def parts_of(compose: Compose, *overrides: str) -> Parts:
+    return settings_and_parts(compose, *overrides)[1]
 
 
 def weights(folder: Path, name: str = "best") -> dict[str, torch.Tensor]:
@@ -239,7 +245,7 @@ def test_what_a_model_holds_itself_stays_held_in_every_stage(compose: Compose) -
     freeze(whole, ["decoder.0"])
     for pairs, held in ((3, ["decoder.0"]), (1, []), (3, [])):
         part = nested(whole, pairs)
-        assert hold(part, held)
+        assert freeze_only(part, held)
         still = {name for name, parameter in part.named_parameters() if not parameter.requires_grad}
         there = {name for name, _ in part.named_parameters()}
         assert still == {name for name in there if name in own or any(name.startswith(f"{layer}.") for layer in held)}
@@ -272,7 +278,7 @@ def test_layers_that_are_not_there_and_stages_with_nothing_to_train_are_refused(
         ): "scheduler.stop_lr=0.01 is not below trainer.stage_optimizer.lr=0.001",
     }.items():
         with pytest.raises(AerunError) as refusal:
-            parts_of(compose, *overrides)
+            regime_of(*settings_and_parts(compose, *overrides))
         assert text in str(refusal.value) and "\n" not in str(refusal.value), overrides
 
 
@@ -300,7 +306,7 @@ def test_a_run_killed_as_it_renames_a_file_ends_as_the_undisturbed_one(
     compose: Compose, tmp_path: Path, kind: str, points: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every renaming commits something: checkpoints amid stages, at their ends and beginnings, and what stages keep."""
-    monkeypatch.setattr("aerun.training.checkpoint.SOON", 0.0)
+    monkeypatch.setattr("aerun.training.checkpoint.MIN_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     config = compose([*SMALL, *KILLED[kind], "checkpoint.every_minutes=0.000001"])
     assert finish(start(config, tmp_path / "reference")) == 0
     expected, failed = contents(tmp_path / "reference"), []
@@ -322,8 +328,8 @@ def test_layers_of_a_finished_run_are_taken_over_as_far_as_they_correspond(
     parts = parts_of(compose)
     own = {name: value.detach().clone() for name, value in parts.autoencoder.named_parameters()}
     caplog.clear()
-    with caplog.at_level("INFO", "aerun.core.nested"):
-        take_over(source, parts.autoencoder)
+    with caplog.at_level("INFO", "aerun.runs.init_from"):
+        copy_matching_layers(source, parts.autoencoder)
     assert caplog.messages == [
         f"from {source}: encoder.1, decoder.4; initialised: encoder.3, encoder.5, decoder.2, decoder.0"
     ]
@@ -334,21 +340,21 @@ def test_layers_of_a_finished_run_are_taken_over_as_far_as_they_correspond(
     assert all(torch.equal(now[name], own[name]) for name in own if name.split(".")[1] not in "14")
     # Into a tied model, and of one whose outer layers have another width: nothing further in counts then.
     tied = parts_of(compose, "model.tied=true").autoencoder
-    take_over(source, tied)
+    copy_matching_layers(source, tied)
     assert torch.equal(tied.get_parameter("encoder.1.weight"), given["encoder.1.weight"])
     for overrides, folder, text in [
         (["model.hidden=[13,6]"], source, "no layer of that run has the place and shape of one here"),
         ([], tmp_path / "nowhere", "is not a run folder"),
     ]:
         with pytest.raises(AerunError, match=text) as refusal:
-            take_over(folder, parts_of(compose, *overrides).autoencoder)
+            copy_matching_layers(folder, parts_of(compose, *overrides).autoencoder)
         assert str(refusal.value).startswith(f"init_from={folder}: ") and "\n" not in str(refusal.value)
 
 
 def test_convolutions_are_taken_over_too(go: Callable[..., Path], compose: Compose) -> None:
     source = go("trainer=joint", *CONV, "model.hidden=[4]", "model.tied=true", folder="source")
     model = parts_of(compose, *CONV, "model.hidden=[4]").autoencoder
-    take_over(source, model)
+    copy_matching_layers(source, model)
     theirs, images = aerun.load(source), torch.rand(3, 3, 17, 14)
     assert torch.allclose(model.reconstruct(images), theirs.reconstruct(images), atol=1e-6)
 
@@ -395,13 +401,13 @@ def test_a_loss_that_changes_in_the_course_of_a_run_does_so_in_each_stage(
     from aerun.loss import BCEThenMSE
 
     asked: list[float] = []
-    share = BCEThenMSE.cross_entropy_share
+    share = BCEThenMSE.share
 
     def noted(self: BCEThenMSE, progress: float) -> float:
         asked.append(progress)
         return share(self, progress)
 
-    monkeypatch.setattr(BCEThenMSE, "cross_entropy_share", noted)
+    monkeypatch.setattr(BCEThenMSE, "share", noted)
     go("loss=bce_then_mse", "trainer.pictures=0")
     assert asked == [step / 6 for _ in range(4) for step in range(6)]  # 40 images in batches of 16, twice
 

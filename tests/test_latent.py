@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Laplace, Normal, kl_divergence
 
-from aerun.core.autoencoder import Autoencoder
-from aerun.core.objective import objective
+from aerun.core.autoencoder import Autoencoder, objective
 from aerun.latent import Deterministic, Gaussian, ImportanceWeighted
 from aerun.loss import BCE, MAE, MSE
 from aerun.sparsity import L1, NoSparsity

@@ -141,16 +141,16 @@ class TestCrossEntropyThenSquaredError:
             assert BCE("mean")(row, wanted) >= 2 * loss(row, wanted)
 
     def test_the_switch_is_a_share_of_the_steps(self) -> None:
-        from aerun.training.step import Criterion
+        from aerun.training.step import ScheduledLoss
 
-        criterion = Criterion(BCEThenMSE("mean", switch=0.6), torch.device("cpu"), total_steps=20)
+        criterion = ScheduledLoss(BCEThenMSE("mean", switch=0.6), torch.device("cpu"), total_steps=20)
         shares = []
         for number in range(20):
             criterion.set(number)
-            shares.append(criterion.loss.share.item())
+            shares.append(criterion.current.of_entropy.item())
         assert shares == [1.0] * 12 + [0.0] * 8
         criterion.set(3)  # a run that is continued begins where it was
-        assert criterion.loss.share.item() == 1
+        assert criterion.current.of_entropy.item() == 1
 
 
 class TestBatchAverage:

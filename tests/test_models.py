@@ -17,8 +17,7 @@ from torch.nn import functional as F
 
 from aerun.base.conf import conf_dir
 from aerun.config.parse import parse
-from aerun.core.autoencoder import Autoencoder
-from aerun.core.objective import objective
+from aerun.core.autoencoder import Autoencoder, objective
 from aerun.dataset.data import Data, Split
 from aerun.errors import ConfigError
 from aerun.loss import MSE
@@ -91,7 +90,7 @@ def test_shapes_and_gradients(build: Build, model: str, latent: str, shape: Shap
     wanted = each_code_gives(images, autoencoder)
     assert result.logits.shape == result.prediction.shape == result.reconstruction.shape == wanted.shape
     loss = (result.prediction - wanted).square().mean()
-    for penalty in result.penalties:
+    for penalty in result.terms:
         loss = loss + penalty.value
     loss.backward()
     for name, parameter in autoencoder.named_parameters():
@@ -430,7 +429,7 @@ class TestTied:
         for autoencoder in (tied, free):
             result = autoencoder(images, draw)
             wanted = each_code_gives(images, autoencoder)
-            loss = (result.prediction - wanted).square().sum() + sum(p.value for p in result.penalties)
+            loss = (result.prediction - wanted).square().sum() + sum(p.value for p in result.terms)
             loss.backward()
         for (ours, mirror), (theirs, encoder) in zip(self.mirrored(tied), self.mirrored(free), strict=True):
             back = theirs.weight.grad.t() if isinstance(theirs, nn.Linear) else theirs.weight.grad

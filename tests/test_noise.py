@@ -13,7 +13,7 @@ import torch
 from scipy import integrate, stats
 from torch import Generator, Tensor
 
-from aerun.noise import Crop, Gaussian, Masking, NoNoise, SaltPepper, Several, for_evaluation
+from aerun.noise import Crop, Gaussian, Masking, NoNoise, SaltPepper, Several
 
 ERRORS = 5
 SHAPES = {"vectors": (40, 60), "grey": (40, 1, 8, 10), "colour": (40, 3, 8, 10)}
@@ -259,10 +259,10 @@ class TestCrop:
     def test_among_several_only_the_others_are_left_in_evaluation(self) -> None:
         gaussian = Gaussian(0.0, 0.1, clip=False)
         both = Several({"crop": Crop(0.2), "gaussian": gaussian})
-        assert for_evaluation(both) == Several({"gaussian": gaussian})
-        assert for_evaluation(Several({"crop": Crop(0.2)})).is_identity and for_evaluation(gaussian) is gaussian
+        assert both.for_evaluation() == Several({"gaussian": gaussian})
+        assert Several({"crop": Crop(0.2)}).for_evaluation().is_identity and gaussian.for_evaluation() is gaussian
         kept = Several({"crop": Crop(0.2, training_only=False)})
-        assert for_evaluation(kept) == kept
+        assert kept.for_evaluation() == kept
 
     def test_vectors_are_refused_by_name(self, compose: Any) -> None:
         from aerun.config.parse import parse

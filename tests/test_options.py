@@ -15,7 +15,7 @@ import yaml
 from aerun.base.conf import conf_dir
 from aerun.config.parse import parse
 from aerun.config.schema import locate
-from aerun.config.settings import GROUPS, SEVERAL
+from aerun.config.settings import GROUPS, PROTOCOL, SEVERAL
 from aerun.dataset.data import first_batch
 from aerun.errors import AerunError
 from aerun.metrics.evaluation import evaluate
@@ -89,7 +89,7 @@ def test_every_data_set_builds_and_takes_two_steps(
     two_steps(compose(overrides))
 
 
-@pytest.mark.parametrize("group", (*GROUPS, SEVERAL))
+@pytest.mark.parametrize("group", (*GROUPS, *SEVERAL))
 def test_the_path_of_a_yaml_is_the_path_of_its_code(group: str) -> None:
     for option in options(group):
         content = yaml.safe_load((conf_dir() / group / f"{option}.yaml").read_text())
@@ -109,9 +109,9 @@ def test_a_yaml_has_exactly_the_keys_of_its_class(compose: Compose, group: str, 
     assert set(node) == fields
 
 
-@pytest.mark.parametrize("option", [option for option in options(SEVERAL) if option != "none"])
+@pytest.mark.parametrize("option", [option for option in options(PROTOCOL) if option != "none"])
 def test_a_protocol_stands_under_its_name_with_exactly_the_keys_of_its_class(compose: Compose, option: str) -> None:
-    (name, node), *others = compose([f"{SEVERAL}={option}"])[SEVERAL].items()
+    (name, node), *others = compose([f"{PROTOCOL}={option}"])[PROTOCOL].items()
     assert name == option and not others
     assert {f.name for f in dataclasses.fields(locate(node.pop("_target_"))) if f.init} == set(node)
 
@@ -220,7 +220,7 @@ def test_a_target_outside_the_trusted_packages_needs_consent(compose: Compose) -
     with pytest.raises(AerunError, match=r"noise\._target_=fractions\.Fraction.*trusted_packages=\[fractions\]"):
         parse(config)
     config["trusted_packages"] = ["fractions"]
-    with pytest.raises(AerunError, match=r"noise\._target_=fractions\.Fraction: lacks __call__, is_identity"):
+    with pytest.raises(AerunError, match=r"noise\._target_=fractions\.Fraction: lacks __call__"):
         parse(config)
 
 

@@ -17,7 +17,7 @@ from aerun.config.parse import parse
 from aerun.dataset.data import Arrays
 from aerun.dataset.idx import FashionMNISTMini, _Downloaded
 from aerun.errors import ConfigError
-from aerun.runs.pictures import Report
+from aerun.runs.pictures import Pictures
 from aerun.runs.run import run
 from benchmarks.paper_rows import ROWS
 from tests.keys import PLAIN
@@ -51,9 +51,10 @@ def small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_Downloaded, "read", lambda self: few)
     monkeypatch.setattr(FashionMNISTMini, "read", lambda self: few)
     monkeypatch.setattr("aerun.runs.summary.baselines", lambda *_: {})
-    monkeypatch.setattr("aerun.runs.run.draw_curves", lambda *_: None)
-    for moment in ("start", "epoch", "final"):
-        monkeypatch.setattr(Report, moment, lambda *_: None)
+    for drawing in ("draw_curves", "draw_final", "draw_stages"):
+        monkeypatch.setattr(f"aerun.runs.run.{drawing}", lambda *_: None)
+    for moment in ("begin", "epoch"):
+        monkeypatch.setattr(Pictures, moment, lambda *_: None)
 
 
 def drawings(folder: Path) -> Path:

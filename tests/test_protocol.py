@@ -25,7 +25,7 @@ from aerun.dataset.random import Random
 from aerun.errors import ConfigError, DataError
 from aerun.latent import Deterministic
 from aerun.protocol import LabelEfficiency, LinearSVM, Logistic, NearestNeighbours, SemiSupervised, Subject
-from aerun.protocol.ask import ask, refuse
+from aerun.protocol.ask import ask, check_protocols
 from aerun.protocol.coding import Coding, Labelled
 from aerun.protocol.labels import balanced_draws
 from aerun.protocol.linear import root_mean_square
@@ -189,11 +189,11 @@ def test_other_classes_and_halves_of_the_same_set() -> None:
 def test_what_cannot_be_is_refused_before_training(keys: dict[str, Any], message: str) -> None:
     asked = subject(classes=["a", "b", "c"])
     with pytest.raises(ConfigError) as refusal:
-        refuse({"knn": NearestNeighbours(**keys)}, asked.data, asked.autoencoder)
+        check_protocols({"knn": NearestNeighbours(**keys)}, asked.data, asked.autoencoder)
     assert str(refusal.value).startswith(f"protocol.knn: {message}")
     unlabelled = Split(asked.data.test.inputs, asked.data.test.targets, None)
     with pytest.raises(ConfigError, match=r"^protocol\.knn: needs labels, and these data have none$"):
-        refuse({"knn": NearestNeighbours()}, subject(test=unlabelled).data, asked.autoencoder)
+        check_protocols({"knn": NearestNeighbours()}, subject(test=unlabelled).data, asked.autoencoder)
 
 
 def test_one_that_cannot_answer_takes_nothing_from_the_others(capsys: pytest.CaptureFixture[str]) -> None:

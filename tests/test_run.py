@@ -233,7 +233,9 @@ def test_a_run_cut_off_and_continued_is_the_undisturbed_run(
         if progress.epoch == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("aerun.training.checkpoint.SOON", 0.0)  # a checkpoint after every epoch, short as they are
+    monkeypatch.setattr(
+        "aerun.training.checkpoint.MIN_SECONDS_BETWEEN_CHECKPOINTS", 0.0
+    )  # a checkpoint after every epoch, short as they are
     monkeypatch.setattr(Checkpointer, "save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
         go(*overrides, folder="cut")
@@ -285,7 +287,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
         return original(self, prediction, target) * (float("inf") if calls["count"] == 8 else 1.0)
 
     monkeypatch.setattr(MSE, "__call__", poisoned)
-    monkeypatch.setattr("aerun.training.checkpoint.SOON", 0.0)
+    monkeypatch.setattr("aerun.training.checkpoint.MIN_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     # 600 images in batches of 128 are 5 steps an epoch: step 8 is the third of epoch 2.
     with pytest.raises(aerun.DivergedError, match=r"epoch 2, step 8: reconstruction is inf \(gradient norm"):
         go()

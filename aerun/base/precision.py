@@ -5,18 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from aerun.errors import ConfigError
-from aerun.training.single import Alone
 
 if TYPE_CHECKING:
-    from aerun.dataset.data import Batch
-    from aerun.training.parts import Parts
+    pass
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 TINY = 1e-30  # in place of nothing at all to compare with
@@ -37,34 +34,6 @@ def autocast(precision: Precision, device: torch.device, cached: bool = True) ->
     if precision != "bfloat16":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=cached)
-
-
-def difference(parts: Parts, batch: Batch, precision: Precision) -> dict[str, float]:
-    """What ``precision`` changes on one batch with the present weights, against float32, in evaluation mode: the
-    loss's relative difference, and the Euclidean norm of the gradient's difference over the gradient's norm."""
-    from aerun.training.step import gradients_of
-
-    parts = replace(parts, ranks=Alone())
-    was_training = parts.autoencoder.training
-    parts.autoencoder.eval()
-    results = []
-    draw = parts.autoencoder.draw(len(batch), torch.Generator(parts.device).manual_seed(parts.seed))
-    kept = [parameter.grad for parameter in parts.autoencoder.parameters()]
-    try:
-        for each in ("float32", precision):
-            _allow_tf32(each == "tf32")
-            update = gradients_of(parts, each, False, None, None, cached=True)(batch.inputs, batch.targets, draw)
-            parameters = parts.autoencoder.parameters()
-            gradient = torch.cat([p.grad.detach().flatten().double().cpu() for p in parameters if p.grad is not None])
-            results.append((float(update.terms["loss"]), gradient))
-    finally:
-        parts.autoencoder.train(was_training)
-        _allow_tf32(precision == "tf32")
-        for parameter, before in zip(parts.autoencoder.parameters(), kept, strict=True):
-            parameter.grad = before
-    (loss, exact), (other, changed) = results
-    size = exact.norm().clamp_min(TINY)
-    return {"loss": abs(other - loss) / max(abs(loss), TINY), "gradient": float((changed - exact).norm() / size)}
 
 
 @contextlib.contextmanager

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from types import TracebackType
 from typing import NoReturn, Self
 
 from tqdm import tqdm
+
+from aerun.contracts import EpochEnd, Observer, RunView
 
 log = logging.getLogger(__name__)
 _bars = ContextVar("bars", default=True)
@@ -31,38 +32,58 @@ def counting(what: str, total: int) -> tqdm[NoReturn]:
     return tqdm(total=total, desc=what, leave=False, disable=not sys.stderr.isatty())
 
 
-class ProgressBar:
-    """A bar on a terminal; elsewhere one line an epoch."""
+class ProgressBar(Observer):
+    """A bar on a terminal; elsewhere one line an epoch. A context manager, so that the terminal is left as it was."""
 
-    def __init__(self, initial: int, total: int, what: str = "") -> None:
-        self._what = f"{what}, " if what else ""
-        terminal = sys.stderr.isatty() and _bars.get()
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty() and _bars.get()
         # On a terminal the bar shows the epochs; their lines go to the log file alone.
         self._consoles = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
-        self._filter = (lambda record: not hasattr(record, "epoch")) if terminal else (lambda record: True)
-        self._bar = tqdm(
-            total=total, initial=initial, unit="step", leave=False, dynamic_ncols=True, disable=not terminal
-        )
+        self._filter = (lambda record: "epoch" not in vars(record)) if self._terminal else (lambda record: True)
+        self._bar: tqdm[NoReturn] | None = None
 
     def __enter__(self) -> Self:
         for handler in self._consoles:
             handler.addFilter(self._filter)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._bar.close()
+    def __exit__(self, *_: object) -> None:
+        self._close()
         for handler in self._consoles:
             handler.removeFilter(self._filter)
 
-    def update(self, step: int) -> None:
-        """So many steps are done."""
-        self._bar.update(step - self._bar.n)
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
-    def epoch(self, epoch: int, epochs: int, numbers: dict[str, float]) -> None:
-        """An epoch is done, with these losses."""
+    def begin(self, run: RunView) -> None:
+        """A bar over the steps of the run, or of its stage."""
+        self._close()
+        self._what = f"{run.stage}, " if run.stage else ""
+        self._epochs, self._before = run.epochs, run.progress.stage_epoch
+        self._bar = tqdm(
+            total=run.total_steps,
+            initial=run.progress.step,
+            unit="step",
+            leave=False,
+            dynamic_ncols=True,
+            disable=not self._terminal,
+        )
+
+    def step(self, step: int, values: Mapping[str, float] | None) -> None:
+        if values is not None and self._bar is not None:
+            self._bar.update(step - self._bar.n)
+
+    def epoch(self, end: EpochEnd) -> None:
+        """A line with the losses of the epoch."""
+        numbers, epoch = end.numbers, end.epoch - self._before
         text = ", ".join(
             f"{name} {numbers[f'{name}/loss']:.5g}" for name in ("train", "validation") if f"{name}/loss" in numbers
         )
-        log.info("%sepoch %d/%d: %s", self._what, epoch, epochs, text, extra={"epoch": epoch})
-        self._bar.set_description(f"{self._what}epoch {epoch}/{epochs}", refresh=False)
-        self._bar.set_postfix_str(text)
+        log.info("%sepoch %d/%d: %s", self._what, epoch, self._epochs, text, extra={"epoch": epoch})
+        if self._bar is not None:
+            self._bar.set_description(f"{self._what}epoch {epoch}/{self._epochs}", refresh=False)
+            self._bar.set_postfix_str(text)
+            if end.ended:
+                self._close()

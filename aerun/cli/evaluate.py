@@ -10,7 +10,7 @@ from aerun.base.conf import conf_dir
 from aerun.cli.command import guarded
 from aerun.cli.console import print_protocols, print_summary
 from aerun.config.compose import resolve
-from aerun.config.settings import SEVERAL
+from aerun.config.settings import PROTOCOL
 from aerun.errors import ConfigError
 
 
@@ -33,7 +33,7 @@ def evaluate_run(words: list[str]) -> None:
     folder, trusted, asked = None, [], []
     for word in words:
         key, _, value = word.partition("=") if "=" in word else ("", "", word)
-        if key.partition(".")[0] == SEVERAL:
+        if key.partition(".")[0] == PROTOCOL:
             asked.append(word)
         elif key == "trusted_packages":
             trusted = [name.strip() for name in value.strip("[]").split(",")]
@@ -67,5 +67,5 @@ def composed_protocols(words: list[str]) -> dict[str, Any]:
     from hydra import compose, initialize_config_dir
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        nodes: dict[str, Any] = resolve(compose("train", overrides=words))[SEVERAL]
+        nodes: dict[str, Any] = resolve(compose("train", overrides=words))[PROTOCOL]
     return nodes

@@ -77,8 +77,7 @@ def _job(config: DictConfig) -> float | None:
         if plain.get("resume") is not None:
             plain, choices = resume_config(folder, plain, overrides)
         settings = parse(plain, choices, overrides)
-        if hasattr(settings.dataset, "check"):
-            settings.dataset.check()
+        settings.dataset.check()
 
         from aerun.runs.run import run
 
@@ -153,6 +152,7 @@ def main() -> None:
 
             register()
             sys.argv[1:] = late(sys.argv[1:], GROUPS)
+        _Failure.error = None
         raising(train)
         if _Failure.error is not None:
             raise _Failure.error

@@ -115,7 +115,7 @@ def composed(words: list[str] | None = None) -> dict[str, Any]:
     from hydra.core.global_hydra import GlobalHydra
 
     words = sys.argv[1:] if words is None else words
-    groups = (*GROUPS, SEVERAL, "hydra/launcher", "hydra/sweeper")
+    groups = (*GROUPS, *SEVERAL, "hydra/launcher", "hydra/sweeper")
     choices = [word for word in words if word.partition("=")[0] in groups and "," not in word]
     more = re.search(r"(?:--config-dir|-cd)[ =](\S+)", " ".join(words))
     if more:

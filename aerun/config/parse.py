@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aerun.config.deferred import Deferred, DeferredPart, is_module
 from aerun.config.pairs import check_pairs, check_unread
 from aerun.config.schema import check, construct, locate
-from aerun.config.settings import GROUPS, SEVERAL, Checkpointing, Settings
-from aerun.contracts import CONTRACTS
+from aerun.config.settings import GROUPS, SEVERAL, Checkpointing, RunKeys, Settings
+from aerun.contracts import CONTRACTS, complete, lacking
 from aerun.errors import ConfigError
 
 TRUSTED = ("aerun", "torch.nn", "torch.optim", "torchvision.transforms")
@@ -19,10 +19,10 @@ TRUSTED = ("aerun", "torch.nn", "torch.optim", "torchvision.transforms")
 def parse(
     config: Mapping[str, Any], choices: Mapping[str, str] | None = None, overrides: Sequence[str] = ()
 ) -> Settings:
-    """Check a resolved configuration and build its parts.
+    """Check a resolved configuration and build its parts, all but those that are or have modules (``Deferred``).
 
     ``choices`` are the options' names by group, for messages; ``overrides`` are what the user typed, so that one
-    which nothing would read is refused. Raises ConfigError with one line.
+    which nothing would read is rejected. Raises ConfigError with one line.
     """
     trusted = check("trusted_packages", config.get("trusted_packages", []), list[str])
     _check_targets(config, trusted)
@@ -34,17 +34,21 @@ def parse(
             listed = override.partition("=")[2]
             raise ConfigError(f"{override}: several corruptions are noise=several noise/parts={listed}")
     parts = {group: _part(group, config[group], choices or {}, overrides) for group in GROUPS}
-    protocols = _build_several(config.get(SEVERAL, {}))
+    protocol, callback = (_build_several(group, config.get(group) or {}) for group in SEVERAL)
     checkpointing = construct(Checkpointing, config.get("checkpoint", {}), "checkpoint")
-    plain = {key: value for key, value in config.items() if key != SEVERAL}
-    settings: Settings = construct(Settings, {**plain, **parts, "checkpoint": checkpointing}, "")
-    stages = _stage_optimizers(config["trainer"].get("stage_optimizer"), config["optimizer"])
-    settings = dataclasses.replace(settings, protocol=protocols, choices=dict(choices or {}), stage_optimizers=stages)
+    rest = {key: value for key, value in config.items() if key not in (*GROUPS, *SEVERAL)}
+    run: RunKeys = construct(RunKeys, {**rest, "checkpoint": checkpointing}, "")
+    settings = Settings(
+        **vars(run),
+        **parts,
+        protocol=protocol,
+        callback=callback,
+        stage_optimizers=_stage_optimizers(config["trainer"].get("stage_optimizer"), config["optimizer"]),
+        choices=dict(choices or {}),
+        typed=frozenset(override.lstrip("+~").partition("=")[0] for override in overrides),
+    )
     check_pairs(settings)
-    for protocol in settings.protocol.values():
-        if hasattr(protocol, "check_settings"):
-            protocol.check_settings(settings)
-    check_unread(settings, overrides)
+    check_unread(settings)
     return settings
 
 
@@ -58,18 +62,18 @@ def _part(group: str, node: Mapping[str, Any], choices: Mapping[str, str], overr
         if not left[1] or left[0] in typed or group not in typed or choices.get("experiment", "None") == "None":
             raise
         raise ConfigError(
-            f"experiment={choices['experiment']} sets {left[0]}, which {group}={choices.get(group)} has not: add "
-            f"'~{left[0]}' to do without"
+            f"experiment={choices['experiment']} sets {left[0]}, which {group}={choices.get(group)} does not have; "
+            f"add '~{left[0]}' to drop it"
         ) from error
 
 
-def _build_several(nodes: Any) -> dict[str, Any]:
-    """The protocols that a run ends with, by name."""
+def _build_several(group: str, nodes: Any) -> dict[str, Any]:
+    """The options of a group that takes several, by name."""
     if not isinstance(nodes, Mapping) or not all(isinstance(node, Mapping) for node in nodes.values()):
-        raise ConfigError(f"{SEVERAL}: must be options of this group, {SEVERAL}=[one,other]")
+        raise ConfigError(f"{group}: must be options of this group, {group}=[one,other]")
     # An experiment may have set keys of one that is not chosen, as in ``experiment=NAME protocol=none``.
     chosen = {str(name): node for name, node in nodes.items() if "_target_" in node}
-    return {name: build_part(SEVERAL, node, f"{SEVERAL}.{name}") for name, node in chosen.items()}
+    return {name: build_part(group, node, f"{group}.{name}") for name, node in chosen.items()}
 
 
 def _stage_optimizers(asked: Any, base: Mapping[str, Any]) -> list[Any]:
@@ -94,8 +98,9 @@ def _stage_optimizers(asked: Any, base: Mapping[str, Any]) -> list[Any]:
 def build_part(group: str, node: Mapping[str, Any], path: str | None = None) -> Any:
     """The object that a group's node describes, at ``path`` of the configuration where that is not the group's name.
 
-    One of ours is a dataclass, checked key by key. A class of torch's or of a trusted package (only a class, never
-    a function) is called with the node's values; an optimizer's waits for its parameters.
+    A class of aerun's is a dataclass, checked key by key. A class of torch's or of a trusted package (only a class,
+    never a function) is called with the node's values; one that is an ``nn.Module``, or is given one, waits until the
+    seed is set (``Deferred``), an optimizer until there are parameters.
     """
     path = path or group
     values = {str(key): value for key, value in node.items() if key != "_target_"}
@@ -106,31 +111,59 @@ def build_part(group: str, node: Mapping[str, Any], path: str | None = None) -> 
     if missing:
         raise ConfigError(f"{path}.{missing[0]}: a value is needed, {path}.{missing[0]}=…")
     if target.partition(".")[0] == "aerun":
-        if not target.startswith(f"aerun.{group}."):
-            raise ConfigError(f"{path}._target_={target}: must be in aerun.{group}")
-        cls = locate(target)
-        if not (isinstance(cls, type) and (dataclasses.is_dataclass(cls) or not values)):
-            raise ConfigError(f"{path}._target_={target}: is no option of {group}")
-        values = {key: _nested(group, value, f"{path}.{key}") for key, value in values.items()}
-        return construct(cls, values, path) if dataclasses.is_dataclass(cls) else cls()
-    function = locate(target)
-    if not isinstance(function, type):
-        raise ConfigError(f"{path}._target_={target}: is no class")
+        return _build_ours(group, target, values, path)
+    cls = _class(target, path)
+    arguments = {key: _arguments(value, f"{path}.{key}") for key, value in values.items()}
     if group == "optimizer":
-        return functools.partial(function, **values)
+        from aerun.optimizer import FromTorch
+
+        return FromTorch(cls, arguments)
+    missing = lacking(cls, group)
+    if missing:
+        raise ConfigError(f"{path}._target_={target}: lacks {', '.join(missing)}, which every {group} has")
     try:
-        part = function(**{key: _instantiate(value) for key, value in values.items()})
-    except Exception as error:
-        raise ConfigError(f"{path}: {target} refuses its arguments: {error}") from error
-    lacking = [name for name in CONTRACTS[group] if not hasattr(part, name)]
-    if lacking:
-        raise ConfigError(f"{path}._target_={target}: lacks {', '.join(lacking)}, which every {group} has")
-    return part
+        complete(cls, group)
+    except TypeError as error:
+        raise ConfigError(
+            f"{path}._target_={target}: is not a {group}; make it a subclass of "
+            f"aerun.contracts.{CONTRACTS[group].__name__}"
+        ) from error
+    deferred = Deferred(cls, arguments, path)
+    if is_module(cls) or any(_has_module(value) for value in arguments.values()):
+        return DeferredPart(deferred)
+    return deferred.construct()
+
+
+def _build_ours(group: str, target: str, values: Mapping[str, Any], path: str) -> Any:
+    """A class of aerun's, from its keys."""
+    if not target.startswith(f"aerun.{group}."):
+        raise ConfigError(f"{path}._target_={target}: must be in aerun.{group}")
+    cls = _class(target, path)
+    if not (dataclasses.is_dataclass(cls) or not values):
+        raise ConfigError(f"{path}._target_={target}: is not an option of {group}")
+    values = {key: _nested(group, value, f"{path}.{key}") for key, value in values.items()}
+    return construct(cls, values, path) if values or dataclasses.is_dataclass(cls) else cls()
+
+
+def _class(target: str, path: str) -> Any:
+    """The class that ``_target_`` names."""
+    try:
+        cls = locate(target)
+    except ConfigError as error:
+        raise ConfigError(f"{path}.{error}") from error
+    if not isinstance(cls, type):
+        raise ConfigError(f"{path}._target_={target}: is not a class")
+    return cls
 
 
 def _nested(group: str, value: Any, path: str) -> Any:
-    """The value of a key of ours; options of the same group, by name, as the parts that they describe."""
-    if not (isinstance(value, Mapping) and any(isinstance(v, Mapping) and "_target_" in v for v in value.values())):
+    """The value of a key of a class of aerun's: options of the same group, by name, become the parts that they
+    describe; a module of one's own waits for the seed."""
+    if not isinstance(value, Mapping):
+        return value
+    if isinstance(value.get("_target_"), str):
+        return _arguments(value, path)
+    if not any(isinstance(item, Mapping) and "_target_" in item for item in value.values()):
         return value
     for name, node in value.items():
         if not isinstance(node, Mapping):
@@ -138,17 +171,24 @@ def _nested(group: str, value: Any, path: str) -> Any:
     return {str(name): build_part(group, node, f"{path}.{name}") for name, node in value.items()}
 
 
-def _instantiate(value: Any) -> Any:
-    """Nested ``_target_`` nodes of a user's own class, from the inside out."""
-    if isinstance(value, Mapping):
-        items = {key: _instantiate(item) for key, item in value.items()}
-        if "_target_" not in items:
-            return items
-        cls = locate(items.pop("_target_"))
-        if not isinstance(cls, type):
-            raise ConfigError(f"_target_={value['_target_']}: is no class")
-        return cls(**items)
-    return [_instantiate(item) for item in value] if isinstance(value, list) else value
+def _arguments(value: Any, path: str) -> Any:
+    """A value with its nested ``_target_`` nodes: classes found, modules not built before the seed is set."""
+    if isinstance(value, list):
+        return [_arguments(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    if not isinstance(value, Mapping):
+        return value
+    items = {str(key): _arguments(item, f"{path}.{key}") for key, item in value.items() if key != "_target_"}
+    if "_target_" not in value:
+        return items
+    deferred = Deferred(_class(value["_target_"], path), items, path)
+    is_deferred = is_module(deferred.cls) or any(_has_module(item) for item in items.values())
+    return deferred if is_deferred else deferred.construct()
+
+
+def _has_module(value: Any) -> bool:
+    if isinstance(value, Mapping | list):
+        return any(_has_module(item) for item in (value.values() if isinstance(value, Mapping) else value))
+    return isinstance(value, Deferred)
 
 
 def _check_targets(node: Any, trusted: Sequence[str], path: str = "") -> None:

@@ -1,7 +1,8 @@
-"""The sandwich: encoder -> sparsity -> latent -> decoder, and what one pass through it gives."""
+"""An autoencoder and its loss: encoder -> sparsity -> latent -> decoder, one pass, and what is minimized."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -10,24 +11,27 @@ import torch
 from torch import Generator, Tensor, nn
 
 from aerun.base.activation import activation
-from aerun.contracts import Penalty
+from aerun.contracts import Latent, Loss, Pass, Penalty, Shape, Sparsity, Terms
 
-Shape = tuple[int, ...]
-Sparsity = Callable[[Tensor, bool], tuple[Tensor, list[Penalty]]]
-BATCH = 1000
+BATCH = 1000  # images at once outside of training
+Constrain = Callable[[Any, Tensor, Any], tuple[Tensor, Terms]]
 
 
 class Result(NamedTuple):
-    """One pass: ``logits`` is the decoder's linear output, ``prediction`` follows the output activation and
-    compares with (standardised) targets, ``reconstruction`` is the same in the data's own units.
+    """One pass: ``inputs`` as the encoder sees them, ``features`` (the encoder's linear output), ``code``, ``logits``
+    (the decoder's linear output), ``prediction`` (after the output activation; compares with standardized targets),
+    ``reconstruction`` (the same in the data's own units), and the ``terms`` of sparsity and latent.
 
-    Of a latent that draws k codes of each image these three are [B,k,...], and ``code`` is the first."""
+    For a latent that draws k codes of each image logits, prediction and reconstruction are [B,k,...], and ``code`` is
+    the first."""
 
+    inputs: Tensor
+    features: Tensor
     code: Tensor
     logits: Tensor
     prediction: Tensor
     reconstruction: Tensor
-    penalties: list[Penalty]
+    terms: Terms
 
 
 class Standardise(nn.Module):
@@ -55,7 +59,8 @@ class Autoencoder(nn.Module):
 
     ``encode``, ``decode`` and ``reconstruct`` take and give the data's own units, [0,1] for images; they run in
     evaluation mode without gradients, on tensors or arrays, in batches. ``cuts`` are the codec's (see there). ``fixed``
-    names the parameters that the model itself holds, whatever else is frozen for a while.
+    names the parameters that the model itself never trains. ``whole_batch``, in a run of several processes, applies a
+    sparsity or latent that is not ``rowwise`` to the rows of all of them.
     """
 
     def __init__(
@@ -67,7 +72,7 @@ class Autoencoder(nn.Module):
         output_shape: Shape,
         code_shape: Shape,
         sparsity: Sparsity,
-        latent: Any,
+        latent: Latent,
         output_activation: str,
         standardise_input: Standardise | None = None,
         standardise_target: Standardise | None = None,
@@ -82,30 +87,34 @@ class Autoencoder(nn.Module):
         self.standardise_target = standardise_target or Standardise()
         self.cuts = cuts
         self.fixed: frozenset[str] = frozenset()
+        self.whole_batch: Constrain | None = None
 
     def draw(self, batch_size: int, generator: Generator) -> Tensor | None:
         """The random numbers that one stochastic pass over a batch needs, or None."""
-        draw: Tensor | None = self.latent.draw((batch_size, *self.code_shape), generator)
-        return draw
+        return self.latent.draw((batch_size, *self.code_shape), generator)
 
     def forward(self, images: Tensor, draw: Tensor | None = None) -> Result:
         """images[B,*input_shape] in the data's units; without a draw the pass is deterministic."""
-        features = self.encoder(self.standardise_input(images))
-        features, penalties = self.sparsity(features, self.training)
-        code, more = self.latent(features, draw)
+        inputs = self.standardise_input(images)
+        features = self.encoder(inputs)
+        constrained, terms = self._constrain(self.sparsity, features, self.training)
+        code, more = self._constrain(self.latent, constrained, draw)
         logits = self._decoded(code)
-        prediction = self.output_activation(logits.float())
+        prediction = self.output_activation(logits.to(images.dtype))  # under autocast the logits are bfloat16
         reconstruction = self.standardise_target.inverse(prediction)
-        return Result(
-            code if code.dim() == 1 + len(self.code_shape) else code[:, 0],
-            logits,
-            prediction,
-            reconstruction,
-            penalties + more,
-        )
+        first = code if code.dim() == 1 + len(self.code_shape) else code[:, 0]
+        return Result(inputs, features, first, logits, prediction, reconstruction, [*terms, *more])
+
+    def _constrain(self, part: Any, features: Tensor, other: Any) -> tuple[Tensor, Terms]:
+        """The sparsity or the latent, applied to the rows that it must see."""
+        if self.whole_batch is None or part.rowwise or not self.training:
+            constrained: tuple[Tensor, Terms] = part(features, other)
+            return constrained
+        return self.whole_batch(part, features, other)
 
     def _decoded(self, code: Tensor) -> Tensor:
         """code[B,...] or, of k samples, [B,k,...] -> logits of the same leading dimensions."""
+        code = code.to(self.dtype)
         if code.dim() == 1 + len(self.code_shape):
             return self.decoder(code)
         return self.decoder(code.flatten(0, 1)).unflatten(0, code.shape[:2])
@@ -120,14 +129,22 @@ class Autoencoder(nn.Module):
         """Where the parameters are."""
         return next(self.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the parameters are, and the model computes."""
+        return next(self.parameters()).dtype
+
     def encode(self, images: Tensor | np.ndarray) -> Tensor:
         """images[N,*input_shape] -> codes[N,*code_shape] (posterior means for a Gaussian latent)."""
         return self._batched(lambda batch: self._code(batch), images, self.input_shape)
 
     def posterior(self, images: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
-        """images[N,*input_shape] -> means and log-variances [N,*code_shape] of a Gaussian latent's codes."""
-        means, log_variances = self._batched(self._features, images, self.input_shape).float().chunk(2, dim=1)
-        return means, log_variances
+        """images[N,*input_shape] -> means and log-variances [N,*code_shape] of a Gaussian latent's codes. ValueError
+        for a latent without such a posterior."""
+        found = self.latent.posterior(self._batched(self._features, images, self.input_shape))
+        if found is None:
+            raise ValueError("this model's latent has no Gaussian posterior")
+        return found
 
     def decode(self, codes: Tensor | np.ndarray) -> Tensor:
         """codes[N,*code_shape] -> images[N,*output_shape]."""
@@ -138,14 +155,13 @@ class Autoencoder(nn.Module):
         return self._batched(lambda batch: self._picture(self._code(batch)), images, self.input_shape)
 
     def _code(self, images: Tensor) -> Tensor:
-        code: Tensor = self.latent(self._features(images), None)[0]
-        return code
+        return self.latent(self._features(images), None)[0].to(self.dtype)
 
     def _features(self, images: Tensor) -> Tensor:
         return self.sparsity(self.encoder(self.standardise_input(images)), False)[0]
 
     def _picture(self, code: Tensor) -> Tensor:
-        return self.standardise_target.inverse(self.output_activation(self.decoder(code).float()))
+        return self.standardise_target.inverse(self.output_activation(self.decoder(code).to(self.dtype)))
 
     @torch.no_grad()
     def _batched(self, function: Callable[[Tensor], Tensor], data: Tensor | np.ndarray, shape: Shape) -> Tensor:
@@ -157,10 +173,10 @@ class Autoencoder(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            chunks = [function(chunk.to(self.device, torch.float32)) for chunk in data.split(BATCH)]
+            chunks = [function(chunk.to(self.device, self.dtype)) for chunk in data.split(BATCH)]
         finally:
             self.train(was_training)
-        return torch.cat(chunks) if chunks else function(data.to(self.device, torch.float32))
+        return torch.cat(chunks) if chunks else function(data.to(self.device, self.dtype))
 
 
 def untie(autoencoder: Autoencoder, among: Collection[str] | None = None) -> None:
@@ -170,3 +186,41 @@ def untie(autoencoder: Autoencoder, among: Collection[str] | None = None) -> Non
         for name, layer in parent.named_children():
             if hasattr(layer, "untied") and (among is None or f"{path}.{name}.weight" in among):
                 setattr(parent, name, layer.untied())
+
+
+def objective(result: Result, targets: Tensor, autoencoder: Autoencoder, loss: Loss) -> dict[str, Tensor]:
+    """The scalar ``loss`` and its unweighted terms, by name, for targets[B,...] in the data's own units.
+
+    ``reconstruction`` is reduced as ``loss.reduction`` says. A penalty in nats per image is scaled likewise, but
+    reported per image, together with ``reconstruction_nats``. Diagnostics are reported and not part of the loss.
+    """
+    prediction = result.logits if loss.takes_logits else result.prediction
+    wanted = autoencoder.standardise_target(targets)
+    for penalty in result.terms:
+        if isinstance(penalty, Penalty) and penalty.samples is not None:
+            return _importance_weighted(prediction, wanted, penalty, penalty.samples, loss)
+    reconstruction = loss(prediction, wanted)
+    total, terms = reconstruction, {"reconstruction": reconstruction}
+    scale = loss.scale(targets[0].numel())
+    seen = Pass(*result[:5], wanted, autoencoder.encoder, autoencoder.decoder)
+    for term in (*result.terms, *autoencoder.sparsity.penalties(seen), *autoencoder.latent.penalties(seen)):
+        terms[term.name] = term.value
+        if isinstance(term, Penalty):
+            total = total + term.weight * (scale if term.per_image else 1.0) * term.value
+            if term.per_image:
+                terms["reconstruction_nats"] = reconstruction / scale
+    return {"loss": total, **terms}
+
+
+def _importance_weighted(
+    prediction: Tensor, targets: Tensor, penalty: Penalty, ratios: Tensor, loss: Loss
+) -> dict[str, Tensor]:
+    """-log 1/k sum_i p(x|z_i) p(z_i) / q(z_i|x), from predictions[B,k,...], targets[B,...] and log q/p [B,k].
+
+    The mean over images is ``bound_nats``; the loss is scaled as a reconstruction error is.
+    """
+    errors = loss.nats(prediction, targets.unsqueeze(1))
+    bound = math.log(ratios.shape[1]) - (-errors - ratios).logsumexp(1).mean()
+    scale, nats = loss.scale(targets[0].numel()), errors.mean()
+    terms = {"reconstruction": nats * scale, penalty.name: penalty.value, "reconstruction_nats": nats}
+    return {"loss": bound * scale, **terms, "bound_nats": bound}

@@ -1,9 +1,8 @@
-"""An autoencoder's layers one by one: those nested in it, layers that stay as they are, and another run's layers."""
+"""An autoencoder's layers one by one: autoencoders nested in it, and layers that are frozen."""
 
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -14,8 +13,6 @@ from aerun.core.autoencoder import Autoencoder
 from aerun.errors import ConfigError
 from aerun.latent import Deterministic
 from aerun.sparsity import NoSparsity
-
-log = logging.getLogger(__name__)
 
 
 def nested(whole: Autoencoder, pairs: int) -> Autoencoder:
@@ -30,7 +27,8 @@ def nested(whole: Autoencoder, pairs: int) -> Autoencoder:
     end, start = whole.cuts[pairs - 1]
     assert isinstance(whole.encoder, nn.Sequential) and isinstance(whole.decoder, nn.Sequential)
     inner = copy.copy(whole)
-    inner._modules = dict(whole._modules)
+    # Sparsity and latent may be modules; those of the whole stay its own.
+    inner._modules = {name: child for name, child in whole._modules.items() if name not in ("sparsity", "latent")}
     inner.encoder, inner.decoder = whole.encoder[:end], whole.decoder[start:]  # names of layers stay the same
     inner.sparsity, inner.latent, inner.cuts = NoSparsity("identity"), Deterministic(), whole.cuts[: pairs - 1]
     with torch.no_grad():
@@ -45,9 +43,10 @@ def layers(autoencoder: Autoencoder) -> list[str]:
 
 
 def freeze(autoencoder: Autoencoder, names: Sequence[str]) -> None:
-    """Hold the named layers (a name's beginning means all that begin so), beside what the model holds itself.
+    """Freeze the named layers (a name's beginning means all that begin so); what the model itself never trains stays
+    frozen.
 
-    ConfigError for a name that there is not, and where nothing is left to train.
+    ConfigError for an unknown name, and where nothing is left to train.
     """
     parameters = list(autoencoder.named_parameters())
     for name in names:
@@ -57,17 +56,18 @@ def freeze(autoencoder: Autoencoder, names: Sequence[str]) -> None:
                 f"freeze={name}: there is no such layer.{nearest(name, known)} Layers: {', '.join(known)}"
             )
     autoencoder.fixed = frozenset(name for name, parameter in parameters if not parameter.requires_grad)
-    if not hold(autoencoder, names):
+    if not freeze_only(autoencoder, names):
         raise ConfigError(f"freeze=[{','.join(names)}]: nothing would be left to train")
 
 
-def hold(autoencoder: Autoencoder, names: Sequence[str], others: Iterable[nn.Parameter] = ()) -> bool:
-    """Let all be trained but the named layers, ``others`` and what is ``fixed``; whether that leaves anything."""
-    held = {id(parameter) for parameter in others}
+def freeze_only(autoencoder: Autoencoder, names: Sequence[str], others: Iterable[nn.Parameter] = ()) -> bool:
+    """Train everything but the named layers, ``others`` and what the model itself never trains (``fixed``); whether
+    that leaves anything."""
+    frozen = {id(parameter) for parameter in others}
     trained = False
     for path, parameter in autoencoder.named_parameters():
-        is_held = id(parameter) in held or path in autoencoder.fixed or any(_within(path, name) for name in names)
-        parameter.requires_grad_(not is_held)
+        is_frozen = id(parameter) in frozen or path in autoencoder.fixed or any(_within(path, name) for name in names)
+        parameter.requires_grad_(not is_frozen)
         trained |= parameter.requires_grad
     return trained
 

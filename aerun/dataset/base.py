@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from aerun import contracts
 from aerun.config.schema import Count, NonNegativeInt, Range, Seed
 from aerun.dataset.augment import Augment
 from aerun.dataset.binarize import binarize_all, check_binarizable
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset:
+class Dataset(contracts.Dataset):
     """Keys shared by all data sets.
 
     - ``validation``: number of training images, or share of them, held out for early stopping, schedules and the
@@ -82,6 +83,14 @@ class Dataset:
             raise ValueError(
                 f"binarise={self.binarise}: input and target are the same sample, so dataset.input_transform and "
                 "dataset.target_transform must be equal"
+            )
+
+    def check_settings(self, settings: Any) -> None:
+        output = settings.model.output_activation
+        if self.normalize != "none" and output != "identity":
+            raise ValueError(
+                f"dataset.normalize={self.normalize} and model.output_activation={output}: standardised targets leave "
+                "its range; use model.output_activation=identity"
             )
 
     def check(self) -> None:

@@ -126,7 +126,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Held:
+class Frozen:
     """Layers that ``freeze`` keeps from being trained, and their ``share`` of all weights."""
 
     layers: tuple[str, ...]
@@ -135,10 +135,16 @@ class Held:
 
 @dataclass(frozen=True)
 class Options:
-    """What of the configuration the verdicts name: by ``group.key``, as in config.yaml, and options' classes."""
+    """What the verdicts read of the configuration: ``values`` by ``group.key``, as in config.yaml, and what the parts
+    declare (see ``aerun.contracts``): ``penalty``, the name of the sparsity's penalty in the logs; ``constrained``,
+    whether sparsity, latent or noise limit the code besides its size; ``denser_in_evaluation``, whether the sparsity
+    selects in training only; ``coupled_decay``, whether weight decay goes through the optimizer's scaling."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
-    classes: Mapping[str, str] = field(default_factory=dict)
+    penalty: str | None = None
+    constrained: bool = False
+    denser_in_evaluation: bool = False
+    coupled_decay: bool = False
 
     def number(self, key: str) -> float | None:
         """The value, if it is a number."""
@@ -165,7 +171,7 @@ class Examination:
     layers: tuple[Layer, ...] = ()
     curve: Curve | None = None
     options: Options = Options()
-    held: Held | None = None
+    frozen: Frozen | None = None
     missing: tuple[str, ...] = ()
 
     @property

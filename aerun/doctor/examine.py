@@ -10,14 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aerun.contracts import Noise
 from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import Split, head
 from aerun.doctor.curve import curve_of
-from aerun.doctor.examination import Examination, Held, Options, Outputs
-from aerun.doctor.images import count_of, fit_of, latent_of, outputs_of, pairing_of
+from aerun.doctor.examination import Examination, Frozen, Options, Outputs
+from aerun.doctor.images import count_of, fit_of, latent_of, outputs_of, pairing_of, takes_logits
 from aerun.doctor.layers import layers_of
+from aerun.doctor.options import options_of_parts
 from aerun.doctor.recorded import pca_explained, penalty_of
 from aerun.metrics.evaluation import corrupted_batches
+from aerun.optimizer import couples_weight_decay
 from aerun.training.parts import Parts
 
 
@@ -44,8 +47,8 @@ def examine(
     targets = inputs if targets is None else targets
     fit, outputs = fit_of(model, inputs, targets, train)
     missing = [] if lines else ["the course of the training: there is no metrics.jsonl"]
-    takes_logits = bool(getattr(loss, "takes_logits", False))
-    ranges: Outputs | None = outputs_of(model, inputs, outputs, targets, takes_logits)
+    logits = takes_logits(loss)
+    ranges: Outputs | None = outputs_of(model, inputs, outputs, targets, logits)
     ours = model if isinstance(model, Autoencoder) else None
     return Examination(
         code_values=None if ours is None else math.prod(ours.code_shape),
@@ -58,21 +61,21 @@ def examine(
         layers=tuple(layers_of(model, inputs)),
         curve=curve_of(lines, penalty_of(options)) if lines else None,
         options=options,
-        held=None if ours is None else held_by(ours),
+        frozen=None if ours is None else frozen_layers(ours),
         missing=tuple(missing),
     )
 
 
-def held_by(model: Autoencoder) -> Held | None:
-    """What is not trained though the model itself would have it so."""
+def frozen_layers(model: Autoencoder) -> Frozen | None:
+    """What is not trained though the model itself would train it."""
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
-    held = [
+    frozen = [
         name for name, parameter in model.named_parameters() if not parameter.requires_grad and name not in model.fixed
     ]
-    if not held:
+    if not frozen:
         return None
-    layers = tuple(dict.fromkeys(name.rpartition(".")[0] for name in held))
-    return Held(layers, sum(sizes[name] for name in held) / sum(sizes.values()))
+    layers = tuple(dict.fromkeys(name.rpartition(".")[0] for name in frozen))
+    return Frozen(layers, sum(sizes[name] for name in frozen) / sum(sizes.values()))
 
 
 def examine_run(
@@ -108,19 +111,14 @@ def images_of(part: Split, noise: Any) -> tuple[Tensor, Tensor, Tensor]:
     return clean, noisy, targets
 
 
-def options_of(model: nn.Module, noise: Any = None, optimizer: torch.optim.Optimizer | None = None) -> Options:
-    """What the parts of a run say of their own settings, by the keys that they have in a configuration."""
-    parts = {"sparsity": getattr(model, "sparsity", None), "latent": getattr(model, "latent", None), "noise": noise}
-    values: dict[str, Any] = {}
-    classes: dict[str, str] = {}
-    for group, part in parts.items():
-        if part is None:
-            continue
-        classes[group] = type(part).__name__
-        if dataclasses.is_dataclass(part):
-            values |= {f"{group}.{key.name}": getattr(part, key.name) for key in dataclasses.fields(part)}
-    if optimizer is not None:
-        first = optimizer.param_groups[0]
-        classes["optimizer"] = type(optimizer).__name__
-        values |= {"optimizer.lr": float(first["initial_lr"]), "optimizer.weight_decay": first.get("weight_decay", 0.0)}
-    return Options(values, classes)
+def options_of(model: nn.Module, noise: Noise | None = None, optimizer: torch.optim.Optimizer | None = None) -> Options:
+    """What the parts of a run have and declare, by the keys of a configuration; nothing for a model of another kind."""
+    if not isinstance(model, Autoencoder):
+        return Options()
+    if optimizer is None:
+        return options_of_parts(model.sparsity, model.latent, noise)
+    first = optimizer.param_groups[0]
+    coupled = couples_weight_decay(type(optimizer), {**optimizer.defaults, **first})
+    options = options_of_parts(model.sparsity, model.latent, noise, coupled)
+    rates = {"optimizer.lr": float(first["initial_lr"]), "optimizer.weight_decay": first.get("weight_decay", 0.0)}
+    return dataclasses.replace(options, values={**options.values, **rates})

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aerun.base.seeding import Randomness
+from aerun.contracts import Penalty
 from aerun.core.autoencoder import Autoencoder
 from aerun.doctor.examination import Fit, Latent, Outputs, Pairing
 
@@ -120,12 +121,11 @@ def at_bounds(images: Tensor, low: float, high: float) -> Tensor:
 
 def limits(model: nn.Module) -> tuple[float, float]:
     """The lowest and highest value that the output activation can give, in the data's units; infinite without one."""
-    function = getattr(model, "output_activation", None)
-    if function is None:
+    if not isinstance(model, Autoencoder):
         return -math.inf, math.inf
-    ends = function(torch.tensor([-EXTREME, EXTREME])).tolist()
+    ends = model.output_activation(torch.tensor([-EXTREME, EXTREME])).tolist()
     low, high = (end if abs(end) < EXTREME / 2 else math.copysign(math.inf, end) for end in ends)
-    if getattr(getattr(model, "standardise_target", None), "mean", None) is not None:
+    if model.standardise_target.mean is not None:
         return -math.inf, math.inf  # standardised targets go with the identity alone
     return low, high
 
@@ -150,10 +150,15 @@ def by_neighbours(inputs: Tensor, targets: Tensor) -> float:
     return 1 - float(error) / max(float(variance_of(wanted)), 1e-30)
 
 
+def takes_logits(loss: Any) -> bool:
+    """Whether a loss, of a run or any function, is one of aerun's kind that is given logits."""
+    return bool(getattr(loss, "takes_logits", False))
+
+
 def loss_rise(loss: Any, targets: Tensor) -> float | None:
     """How much of a loss is the order of the images: 0 for one that compares every output with every target, as
     [B,1,...] against [B,...] broadcast does."""
-    prediction = (targets.clamp(0.02, 0.98)).logit() if getattr(loss, "takes_logits", False) else targets
+    prediction = (targets.clamp(0.02, 0.98)).logit() if takes_logits(loss) else targets
     right, wrong = (float(loss(prediction, wanted)) for wanted in (targets, targets.roll(1, 0)))
     return (wrong - right) / max(abs(wrong), abs(right), 1e-30)
 
@@ -161,18 +166,19 @@ def loss_rise(loss: Any, targets: Tensor) -> float | None:
 @torch.no_grad()
 def latent_of(model: Autoencoder, inputs: Tensor, targets: Tensor, loss: Any = None) -> Latent | None:
     """KL divergence and spread of the means of each dimension of a Gaussian latent; None for any other."""
-    if getattr(model.latent, "parameters_per_code", 1) != 2:
-        return None
     was_training = model.training
     model.eval()
     features, _ = model.sparsity(model.encoder(model.standardise_input(inputs)), False)
-    mean, log_variance = features.float().flatten(1).chunk(2, dim=1)
-    _, penalties = model.latent(features, None)
+    posterior = model.latent.posterior(features)
+    _, terms = model.latent(features, None)
     model.train(was_training)
+    if posterior is None:
+        return None
+    mean, log_variance = (part.flatten(1) for part in posterior)
     kl = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).mean(0)
     beta = None
-    for penalty in penalties:
-        if penalty.name == "kl" and loss is not None:
+    for term in terms:
+        if isinstance(term, Penalty) and term.name == "kl" and loss is not None:
             scale = loss.scale(targets[0].numel())
-            beta = penalty.weight * (1.0 if penalty.per_image else 1.0 / scale)
+            beta = term.weight * (1.0 if term.per_image else 1.0 / scale)
     return Latent(tuple(kl.tolist()), tuple(mean.var(0).tolist()), beta)

@@ -27,7 +27,7 @@ from aerun.doctor.symptoms import (
     saturated_units,
     signal_lost,
 )
-from aerun.doctor.training import layers_held, learning_rate_too_high, learning_rate_too_low, weight_decay_too_strong
+from aerun.doctor.training import layers_frozen, learning_rate_too_high, learning_rate_too_low, weight_decay_too_strong
 from aerun.doctor.verdict import Verdict
 
 # What lies deeper comes first: of two that explain each other the first is told.
@@ -41,7 +41,7 @@ RULES: list[Callable[[Examination], Verdict | None]] = [
     posterior_collapse,
     sparsity_too_hard,
     weight_decay_too_strong,
-    layers_held,
+    layers_frozen,
     learning_rate_too_high,
     barely_begun,
     saturated_units,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from aerun.contracts import EpochEnd, Observer, RunView
 from aerun.core.autoencoder import Autoencoder
-from aerun.dataset.data import Split, head
+from aerun.dataset.data import head
 from aerun.doctor.curve import DEAD_UNITS, Line, curve_of
 from aerun.doctor.examination import Examination, Fit
 from aerun.doctor.examine import examine_run, options_of
@@ -32,39 +33,42 @@ def is_looked_at(epoch: int) -> bool:
     return epoch in (1, 2, 3, 5)
 
 
-class Monitor:
-    """One training, watched. Nothing that it does is seen by the training, and nothing of it has to be saved: all that
-    it knows stands in metrics.jsonl."""
+class Watch(Observer):
+    """Warns during training. It changes nothing that the training sees, and needs nothing saved: all that it knows is
+    in metrics.jsonl."""
 
-    def __init__(self, parts: Parts, part: Split) -> None:
-        self._parts, self._part = parts, part
-        self._options = options_of(parts.autoencoder, parts.noise, parts.optimizer)
-        self._lines: list[Line] = []
+    def __init__(self) -> None:
         self._warned: set[str] = set()
 
-    def recall(self, lines: Sequence[Line]) -> None:
-        """Know what was logged before, of a run that is continued."""
-        self._lines = list(lines)
+    def begin(self, run: RunView) -> None:
+        """Learn what was logged before, in a run that is continued."""
+        self._run = run
+        self._options = options_of(run.autoencoder, run.noise, run.optimizer)
+        self._lines: list[Line] = list(run.log.logged())
+        self._warned = set()
 
     @torch.no_grad()
-    def dead_units(self, autoencoder: Autoencoder) -> dict[str, float]:
-        """The share of units that are 0 for all of some images, by hidden layer, where there are units that can be."""
-        if not can_die(autoencoder):
+    def measure(
+        self, autoencoder: Autoencoder, part: str, evaluate: Callable[[Any], dict[str, float]]
+    ) -> Mapping[str, float]:
+        """After some epochs the share of units that are 0 for all of some images, by hidden layer, where units can."""
+        progress = None if part == "test" else self._run.progress
+        if progress is None or not is_looked_at(progress.epoch + 1 - progress.stage_epoch) or not can_die(autoencoder):
             return {}
-        _, noisy, _ = next(corrupted_batches(head(self._part, IMAGES), self._parts.noise))
+        _, noisy, _ = next(corrupted_batches(head(self._run.part, IMAGES), self._run.noise))
         layers = (layer for layer in layers_of(autoencoder, noisy) if layer.name != "code")
         return {f"{DEAD_UNITS}/{layer.name}": layer.dead for layer in layers}
 
-    def epoch(self, line: Line, target_spread: float) -> None:
-        """Warn of what the numbers of an epoch show for the first time; ``target_spread`` is that of the images that
-        they were measured on, summed over values."""
+    def epoch(self, end: EpochEnd) -> None:
+        """Warn of what the numbers of an epoch show for the first time."""
+        line = {"epoch": end.epoch, **end.numbers}
         self._lines.append(line)
         if len(self._lines) < EARLY:
             return
-        for verdict in judge(self._examination(line, target_spread)):
+        for verdict in judge(self._examination(line, end.target_spread)):
             if verdict.name not in self._warned:
                 self._warned.add(verdict.name)
-                log.warning("doctor, epoch %d: %s", line["epoch"], verdict)
+                log.warning("doctor, epoch %d: %s", end.epoch, verdict)
 
     def _examination(self, line: Line, target_spread: float) -> Examination:
         sse, spread = line.get("validation/sse"), line.get("validation/output_spread")

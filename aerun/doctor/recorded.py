@@ -7,11 +7,17 @@ from typing import Any
 
 from aerun.doctor.curve import DEAD_UNITS, Line, curve_of, last_stage
 from aerun.doctor.examination import Examination, Fit, Layer, Options
+from aerun.doctor.options import options_of_config
 
 
-def from_files(config: Mapping[str, Any], lines: Sequence[Line], summary: Mapping[str, Any] | None) -> Examination:
-    """The evidence of a run's files; ``missing`` names what needs more than them."""
-    options = options_of_config(config)
+def from_files(
+    config: Mapping[str, Any],
+    lines: Sequence[Line],
+    summary: Mapping[str, Any] | None,
+    declared: Mapping[str, Any] | None = None,
+) -> Examination:
+    """The evidence of a run's files, ``declared`` being what its parts declared; ``missing`` names what needs more."""
+    options = options_of_config(config, declared)
     test, baselines = ((summary or {}).get(key, {}) for key in ("test", "baselines"))
     mean, spread = baselines.get("mean_image/mse"), test.get("output_spread")
     fit = None
@@ -48,19 +54,5 @@ def pca_explained(baselines: Mapping[str, float]) -> float | None:
 
 def penalty_of(options: Options) -> tuple[str, float] | None:
     """Name and weight, in units of the loss, of the sparsity's penalty."""
-    name = {"L1": "l1", "KL": "kl_sparsity"}.get(options.classes.get("sparsity", ""))
     weight = options.number("sparsity.weight")
-    return (name, weight) if name and weight else None
-
-
-def options_of_config(config: Mapping[str, Any]) -> Options:
-    """Values and classes of a configuration's groups."""
-    values: dict[str, Any] = {}
-    classes: dict[str, str] = {}
-    for group, node in config.items():
-        for key, value in node.items() if isinstance(node, Mapping) else ():
-            if key == "_target_":
-                classes[group] = str(value).rpartition(".")[2]
-            else:
-                values[f"{group}.{key}"] = value
-    return Options(values, classes)
+    return (options.penalty, weight) if options.penalty and weight else None

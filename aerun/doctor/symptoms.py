@@ -31,9 +31,7 @@ def works(e: Examination) -> bool:
 
 def is_constrained(e: Examination) -> bool:
     """Whether something beside its size limits the code: sparsity, noise on the input, a Gaussian latent."""
-    classes = e.options.classes
-    plain = {"sparsity": ("NoSparsity",), "noise": ("NoNoise",), "latent": ("Deterministic",)}
-    return any(classes.get(group, names[0]) not in names for group, names in plain.items())
+    return e.options.constrained
 
 
 def is_behind(e: Examination) -> bool:
@@ -140,7 +138,7 @@ def off_scale(e: Examination) -> Verdict | None:
         f"{e.fit.own:.0%} of the reconstructions are nearer to their own target than to another, but they vary "
         f"{e.fit.spread:.2g} times as much as targets; {e.fit.explained:.2f} of the variance explained"
     )
-    lifetime = "Lifetime" in e.options.classes.get("sparsity", "")
+    lifetime = e.options.denser_in_evaluation
     remedy = "sparsity=topk if pictures are wanted; codes may be good" if lifetime else "a loss that compares values"
     return Verdict(OFF_SCALE, "weak", evidence, remedy, POOR)
 

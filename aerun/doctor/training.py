@@ -43,7 +43,7 @@ def weight_decay_too_strong(e: Examination) -> Verdict | None:
     if not e.final or not decay or not rate or not (is_bad(e) or is_behind(e)):
         return None
     # Adam's and its like divide a decay that is part of the gradient by the gradient's own size.
-    coupled = e.options.classes.get("optimizer") in ("Adam", "NAdam", "RMSprop", "Adagrad", "Adadelta")
+    coupled = e.options.coupled_decay
     if decay < 0.03 if coupled else decay * rate < 1e-3:
         return None
     what = "is added to the gradient" if coupled else f"takes {decay * rate:.1%} of the weights at each step"
@@ -52,11 +52,11 @@ def weight_decay_too_strong(e: Examination) -> Verdict | None:
     return Verdict(DECAY, "sick" if is_bad(e) else "weak", evidence, "optimizer.weight_decay=0", after)
 
 
-def layers_held(e: Examination) -> Verdict | None:
+def layers_frozen(e: Examination) -> Verdict | None:
     """A part of the net that is not trained, in a net far behind PCA."""
-    if not e.final or e.held is None or e.held.share < 0.05 or not (is_bad(e) or is_behind(e)):
+    if not e.final or e.frozen is None or e.frozen.share < 0.05 or not (is_bad(e) or is_behind(e)):
         return None
-    evidence = f"{', '.join(e.held.layers)}: {e.held.share:.0%} of the weights; {explained(e)}"
+    evidence = f"{', '.join(e.frozen.layers)}: {e.frozen.share:.0%} of the weights; {explained(e)}"
     return Verdict(HELD, "sick" if is_bad(e) else "weak", evidence, "freeze=[], or init_from", COLLAPSES | POOR)
 
 

@@ -22,12 +22,13 @@ from torch import Tensor
 
 from aerun.base.files import write_text
 from aerun.base.seeding import Randomness
+from aerun.contracts import Noise
 from aerun.dataset.binarize import binarize_all
 from aerun.dataset.data import CHUNK, Data, Split, as_float
 from aerun.dataset.rows import Rows
 from aerun.errors import StorageError
 from aerun.metrics.evaluation import EVALUATION_SEED, corrupted_batches, in_unit_range, psnrs, squared_errors
-from aerun.noise import Moments, for_evaluation
+from aerun.noise import Moments
 
 EXACT_LIMIT = 4096  # values per image up to which full covariance matrices are decomposed
 SMALL = 1024  # up to which finding all components costs no more than importing what finds some
@@ -48,10 +49,10 @@ def baselines(data: Data, noise: Any, code_size: int, cache: Path | None = None)
     how many corrupted copies of each image it saw.
     Results are kept in ``cache``, under the data's checksum and everything else that they depend on.
     """
-    noise = for_evaluation(noise)
+    noise = noise.for_evaluation()
     key = f"{data.checksum}/{len(data.train)}/{_rows_digest(data.train)}/{noise!r}/{code_size}/3"
     key += "/binarise" if data.train.binarise else ""
-    key += "" if noise.is_identity or hasattr(noise, "moments") else f"/{REGRESSION_ROWS}"
+    key += "" if _is_exact(noise) else f"/{REGRESSION_ROWS}"
     # An object of somebody's own class may show its address: then there is nothing to know it by.
     known = cache is not None and " at 0x" not in key
     stored = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json" if cache and known else None
@@ -85,7 +86,7 @@ def _linear_answers(train: Split, test: Split, same: bool, noise: Any, code_size
             )
             result |= _scores("pca", test, projections)
     values = math.prod(train.inputs.shape[1:])
-    exact = hasattr(noise, "moments") or noise.is_identity
+    exact = _is_exact(noise)
     if (values <= EXACT_LIMIT if exact else values <= SMALL) and not (noise.is_identity and same):
         if not exact:
             result["linear/draws"] = draws = max(1, round(REGRESSION_ROWS / len(train)))
@@ -93,6 +94,11 @@ def _linear_answers(train: Split, test: Split, same: bool, noise: Any, code_size
         corrupted = (_rows(noisy) @ weight + offset for _, noisy, _ in corrupted_batches(test, noise))
         result |= _scores("linear", test, corrupted)
     return result
+
+
+def _is_exact(noise: Noise) -> bool:
+    """Whether the expectation over the corruption is known, and so the best linear filter."""
+    return noise.is_identity or noise.moments(1) is not None
 
 
 def principal_components(images: Tensor | Rows, mean: Tensor, count: int) -> Tensor | None:

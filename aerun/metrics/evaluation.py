@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from aerun.base.seeding import Randomness
-from aerun.core.autoencoder import Autoencoder
-from aerun.core.objective import objective
+from aerun.core.autoencoder import Autoencoder, objective
 from aerun.dataset.binarize import sample_binary
 from aerun.dataset.data import Split, as_float
 from aerun.dataset.rows import Rows
-from aerun.noise import NoNoise, for_evaluation
+from aerun.noise import NoNoise
 
 BATCH = 1000
 EVALUATION_SEED = 0
@@ -25,7 +24,7 @@ def corrupted_batches(split: Split, noise: Any) -> Iterator[tuple[Tensor, Tensor
 
     What of the corruption is for training only leaves the inputs as they are.
     """
-    noise = for_evaluation(noise)
+    noise = noise.for_evaluation()
     random = Randomness(EVALUATION_SEED, split.inputs.device)
     for index, (inputs, targets) in enumerate(zip(split.inputs.split(BATCH), split.targets.split(BATCH), strict=True)):
         clean = sample_binary(inputs, random.at("evaluation-binarise", index)) if split.binarise else as_float(inputs)

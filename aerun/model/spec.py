@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Any, Literal
 
 from aerun.config.schema import Activation, Positive
-
-if TYPE_CHECKING:
-    from torch import nn
-
-Shape = tuple[int, ...]
-
-
-class Codec(NamedTuple):
-    """An encoder and a decoder, both ending linear.
-
-    - encoder(images[B,*input_shape]) -> features, with ``parameters_per_code`` times the units of the code along
-      dimension 1.
-    - decoder(code[B,*code_shape]) -> [B,*output_shape]; the autoencoder applies the output activation, so that a loss
-      can use the logits.
-    - ``cuts``: for sequential encoders and decoders, the places between layer pairs, outermost first. For each (end,
-      start), encoder[:end] and decoder[start:] form an autoencoder. None if there are no pairs.
-    """
-
-    encoder: nn.Module
-    decoder: nn.Module
-    code_shape: Shape
-    cuts: tuple[tuple[int, int], ...] | None = None
+from aerun.contracts import Codec, Model, Shape
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSpec:
+class ModelSpec(Model):
     """Keys shared by all models.
 
     - ``activation`` follows every hidden layer, ``output_activation`` the last one. ``code_activation`` is the
@@ -50,6 +30,19 @@ class ModelSpec:
     init_std: Positive
     tied: bool
     output_bias: Literal["init", "mean"] = "init"
+
+    def unread_keys(self, settings: Any) -> Mapping[str, str]:
+        unread = {}
+        if self.init != "normal":
+            unread["model.init_std"] = "model.init is not normal"
+        if settings.latent.constrains_code or settings.sparsity.fixes_activation:
+            unread["model.code_activation"] = "the latent or the sparsity fixes the code's nonlinearity"
+        if settings.latent.constrains_code:
+            unread["sparsity.activation"] = f"{settings.name('latent')} applies no nonlinearity to the code"
+        return unread
+
+
+__all__ = ["Codec", "ModelSpec", "Shape", "check_image_shape"]
 
 
 def check_image_shape(input_shape: Shape, output_shape: Shape) -> None:

@@ -8,7 +8,7 @@
 
 from aerun.noise.crop import Crop
 from aerun.noise.marks import BlurSpots, Dust, Scratches
-from aerun.noise.pixels import Gaussian, Masking, Moments, NoNoise, SaltPepper, for_evaluation
+from aerun.noise.pixels import Gaussian, Masking, Moments, NoNoise, SaltPepper
 from aerun.noise.several import Several
 
 __all__ = [
@@ -22,5 +22,4 @@ __all__ = [
     "SaltPepper",
     "Scratches",
     "Several",
-    "for_evaluation",
 ]

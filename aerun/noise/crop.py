@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aerun.config.schema import OpenProbability
+from aerun.contracts import Noise
 from aerun.noise.pixels import NoNoise
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Crop:
+class Crop(Noise):
     """A random crop of each image, scaled up to the full size. Its sides are shortened by a share drawn uniformly from
     [0, ``amount``]; its position is uniform.
 
@@ -24,8 +25,6 @@ class Crop:
 
     amount: OpenProbability
     training_only: bool = True
-
-    is_identity = False
 
     def for_evaluation(self) -> Crop | NoNoise:
         """Return the corruption to evaluate with: none if ``training_only``."""

@@ -10,10 +10,12 @@ The loops below run over marks, not over images: each iteration handles the whol
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from aerun.config.schema import Positive, Probability, Range
+from aerun.contracts import Noise
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -23,7 +25,7 @@ Bend = Annotated[float, Range(0, 0.5)]
 
 
 @dataclass(frozen=True)
-class Dust:
+class Dust(Noise):
     """Small ellipses, black or (a share ``light`` of them) white, blended with the image by ``opacity``."""
 
     most: Most
@@ -31,12 +33,10 @@ class Dust:
     opacity: list[Probability]
     light: Probability
 
-    is_identity = False
-
     def __post_init__(self) -> None:
         _check_intervals(radius=self.radius, opacity=self.opacity)
 
-    def check_shape(self, shape: tuple[int, ...]) -> None:
+    def check_shape(self, shape: Sequence[int]) -> None:
         """Raise ValueError unless ``shape`` is that of an image."""
         _check_image(shape)
 
@@ -57,7 +57,7 @@ class Dust:
 
 
 @dataclass(frozen=True)
-class Scratches:
+class Scratches(Noise):
     """Thin lines at any angle, straight or bent, black or (a share ``light`` of them) white.
 
     ``bend``: distance of a line's ends from the tangent at its middle, as a fraction of its length.
@@ -70,12 +70,10 @@ class Scratches:
     opacity: list[Probability]
     light: Probability
 
-    is_identity = False
-
     def __post_init__(self) -> None:
         _check_intervals(length=self.length, width=self.width, bend=self.bend, opacity=self.opacity)
 
-    def check_shape(self, shape: tuple[int, ...]) -> None:
+    def check_shape(self, shape: Sequence[int]) -> None:
         """Raise ValueError unless ``shape`` is that of an image."""
         _check_image(shape)
 
@@ -101,7 +99,7 @@ class Scratches:
 
 
 @dataclass(frozen=True)
-class BlurSpots:
+class BlurSpots(Noise):
     """Soft smudges: inside a spot the image is blended with a blurred copy of itself and darkened, most at the center.
 
     ``blur``: standard deviation of the Gaussian blur; ``opacity``: weight of the blurred copy at the center of a spot;
@@ -114,12 +112,10 @@ class BlurSpots:
     opacity: list[Probability]
     darkening: list[Probability]
 
-    is_identity = False
-
     def __post_init__(self) -> None:
         _check_intervals(radius=self.radius, opacity=self.opacity, darkening=self.darkening)
 
-    def check_shape(self, shape: tuple[int, ...]) -> None:
+    def check_shape(self, shape: Sequence[int]) -> None:
         """Raise ValueError unless ``shape`` is that of an image."""
         _check_image(shape)
 
@@ -208,6 +204,6 @@ def _check_intervals(**intervals: list[float]) -> None:
             raise ValueError(f"{key}={list(value)}: must be an interval [smallest, largest]")
 
 
-def _check_image(shape: tuple[int, ...]) -> None:
+def _check_image(shape: Sequence[int]) -> None:
     if len(shape) != 3:
         raise ValueError(f"needs images [C,H,W]; the data are vectors of {shape[0]} values")

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aerun.config.schema import Finite, NonNegative, Probability
+from aerun.contracts import Noise
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -32,7 +33,7 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class NoNoise:
+class NoNoise(Noise):
     """No corruption."""
 
     is_identity = True
@@ -42,21 +43,13 @@ class NoNoise:
         return images
 
 
-def for_evaluation(noise: Any) -> Any:
-    """Return the corruption to evaluate a trained model with: ``noise`` itself, unless it defines another one."""
-    own = getattr(noise, "for_evaluation", None)
-    return noise if own is None else own()
-
-
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(Noise):
     """Additive Gaussian noise, x~ = x + n with n ~ N(mean, variance), in units of the pixel range [0,1]."""
 
     mean: Finite
     variance: NonNegative
     clip: bool
-
-    is_identity = False
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """images[B,...] float -> corrupted images of the same shape; clipped to [0,1] if ``clip``."""
@@ -97,7 +90,7 @@ class Gaussian:
 
 
 @dataclass(frozen=True)
-class Masking:
+class Masking(Noise):
     """Set exactly round(rate * pixels) pixels of each image, drawn without replacement, to ``value``.
 
     The masking noise of Vincent et al. 2008, "Extracting and Composing Robust Features with Denoising Autoencoders",
@@ -106,8 +99,6 @@ class Masking:
 
     rate: Probability
     value: Finite
-
-    is_identity = False
 
     def masked_count(self, positions: int) -> int:
         """Return how many of ``positions`` pixels are masked."""
@@ -139,12 +130,10 @@ class Masking:
 
 
 @dataclass(frozen=True)
-class SaltPepper:
+class SaltPepper(Noise):
     """Replace each pixel, with probability ``rate``, by black (0) or white (1), with equal probability."""
 
     rate: Probability
-
-    is_identity = False
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """images[B,...] float -> a corrupted copy."""

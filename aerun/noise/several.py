@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aerun.noise.pixels import NoNoise, for_evaluation
+from aerun.contracts import Noise
+from aerun.noise.pixels import NoNoise
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 
 @dataclass(frozen=True)
-class Several:
+class Several(Noise):
     """Apply the corruptions ``parts`` in the given order; the first one is applied to the clean image."""
 
     parts: dict[str, Any]
@@ -28,18 +30,17 @@ class Several:
 
     def for_evaluation(self) -> Several | NoNoise:
         """Return the parts to evaluate with, without those for training only."""
-        left = {name: for_evaluation(part) for name, part in self.parts.items()}
-        left = {name: part for name, part in left.items() if not isinstance(part, NoNoise)}
+        left = {name: part.for_evaluation() for name, part in self.parts.items()}
+        left = {name: part for name, part in left.items() if not part.is_identity}
         return Several(left) if left else NoNoise()
 
-    def check_shape(self, shape: tuple[int, ...]) -> None:
+    def check_shape(self, shape: Sequence[int]) -> None:
         """Raise ValueError if a part cannot be applied to inputs of that shape."""
         for name, part in self.parts.items():
-            if hasattr(part, "check_shape"):
-                try:
-                    part.check_shape(shape)
-                except ValueError as error:
-                    raise ValueError(f"parts.{name}: {error}") from error
+            try:
+                part.check_shape(shape)
+            except ValueError as error:
+                raise ValueError(f"parts.{name}: {error}") from error
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """images[B,...] float -> corrupted images of the same shape."""

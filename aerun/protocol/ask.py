@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -33,14 +33,11 @@ class Answers:
         return {name: value for numbers in self.numbers.values() for name, value in numbers.items()}
 
 
-def refuse(protocols: Mapping[str, Any], data: Data, autoencoder: Autoencoder) -> None:
+def check_protocols(protocols: Mapping[str, Any], data: Data, autoencoder: Autoencoder) -> None:
     """ConfigError for a protocol that these data or this model cannot answer, as far as it can tell by then."""
     for name, protocol in protocols.items():
-        check: Callable[[Data, Autoencoder], None] | None = getattr(protocol, "check_data", None)
-        if check is None:
-            continue
         try:
-            check(data, autoencoder)
+            protocol.check_data(data, autoencoder)
         except ConfigError as error:
             raise ConfigError(f"protocol.{name}: {error}") from error
 

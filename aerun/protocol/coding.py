@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from aerun.config.schema import Count, NonNegativeInt, Positive
+from aerun.contracts import Evaluation
 from aerun.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Labelled(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coding:
+class Coding(Evaluation):
     """Keys of every protocol that looks at codes.
 
     ``sparse``: the model's sparsity acts as in evaluation; without it a code is what the code's nonlinearity leaves
@@ -95,10 +96,8 @@ class Coding:
         if missing:
             last = len(data.classes or []) - 1
             raise ConfigError(f"classes={self.classes}: {missing[0]} is no label of these data. Allowed: 0 to {last}")
-        if self.k_factor != 1 and not (self.sparse and hasattr(autoencoder.sparsity, "k")):
+        if self.k_factor != 1 and not (self.sparse and autoencoder.sparsity.max_nonzeros is not None):
             raise ConfigError(f"k_factor={self.k_factor:g}: needs a sparsity with a k, and sparse=true")
-        if not self.sparse and not hasattr(autoencoder.sparsity, "activation"):
-            raise ConfigError("sparse=false: needs a sparsity with an activation, which is then all that is left of it")
         shape = list(autoencoder.code_shape)
         if self.pool is not None and len(shape) != 3:
             raise ConfigError(f"pool={self.pool}: needs feature maps, the code is {shape}")
@@ -143,15 +142,14 @@ class Coding:
         """What constrains the code: what the model has, or that with more survivors, or its nonlinearity alone."""
         from aerun.sparsity import NoSparsity
 
-        own: Any = autoencoder.sparsity
-        own = getattr(own, "alone", own)  # of a run of several processes
+        own = autoencoder.sparsity
         if not self.sparse:
-            return NoSparsity(own.activation)
-        if self.k_factor == 1:
+            return NoSparsity(own.activation)  # type: ignore[arg-type]
+        if self.k_factor == 1 or own.max_nonzeros is None:
             return own
         shape = autoencoder.code_shape
         most = shape[0] if len(shape) == 1 else shape[1] * shape[2]
-        return dataclasses.replace(own, k=min(most, max(1, round(own.k * self.k_factor))))
+        return own.with_max_nonzeros(min(most, max(1, round(own.max_nonzeros * self.k_factor))))
 
 
 def _labels(split: Split) -> Tensor:

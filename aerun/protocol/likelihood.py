@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from aerun.config.schema import Count
+from aerun.contracts import Evaluation
 from aerun.errors import ConfigError
 from aerun.latent import Gaussian, ImportanceWeighted, divergences
 
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Likelihood:
+class Likelihood(Evaluation):
     """log p(x) ~ log 1/k sum_i p(x|z_i) p(z_i) / q(z_i|x), z_i from q(z|x), k = ``samples``, in nats per image.
 
     Burda, Grosse & Salakhutdinov 2016 (arXiv:1509.00519), section 3; a lower bound in expectation, tighter with every
@@ -61,15 +62,15 @@ class Likelihood:
             raise ConfigError(
                 f"protocol=likelihood and {name('latent')}: there is a likelihood of a Gaussian latent only"
             )
-        if not getattr(loss, "is_likelihood", False):
+        if not loss.is_likelihood:
             raise ConfigError(
                 f"protocol=likelihood and {name('loss')}: this loss is no likelihood; use bce, mse or mae"
             )
-        if getattr(settings.dataset, "normalize", "none") != "none":
+        if settings.dataset.normalize != "none":
             raise ConfigError(
                 "protocol=likelihood and dataset.normalize=standardise: the images are not what is modelled"
             )
-        if loss.takes_logits and getattr(settings.dataset, "binarise", "none") == "none":
+        if loss.takes_logits and settings.dataset.binarise == "none":
             raise ConfigError(
                 f"protocol=likelihood and {name('loss')}: of grey images this is no likelihood; "
                 "use dataset.binarise=dynamic or static"

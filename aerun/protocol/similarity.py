@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aerun.contracts import Evaluation
 from aerun.errors import ConfigError
 from aerun.protocol.subject import Subject
 
@@ -18,7 +19,7 @@ BATCH = 250
 
 
 @dataclass(frozen=True, kw_only=True)
-class StructuralSimilarity:
+class StructuralSimilarity(Evaluation):
     """Structural similarity of the test images' reconstructions, clipped to [0,1], to the images themselves."""
 
     def check_data(self, data: Data, autoencoder: Autoencoder) -> None:

@@ -18,15 +18,15 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from aerun.base.seeding import Randomness
-from aerun.contracts import Penalty
-from aerun.core.autoencoder import Autoencoder, Sparsity
-from aerun.training.single import Alone, T
+from aerun.contracts import Terms
+from aerun.core.autoencoder import Autoencoder
+from aerun.training.parts import SingleProcess, T
 
 # A rank waits while the first one evaluates and draws. Those that wait for the dead are ended from outside.
 TIMEOUT = timedelta(days=7)
 
 
-class Group(Alone):
+class Group(SingleProcess):
     """The ranks of a run, found through the environment that torch's agent sets. Numbers of the host go by gloo."""
 
     def __init__(self, device: torch.device, batch_size: int) -> None:
@@ -40,17 +40,17 @@ class Group(Alone):
         self.rows = rows
         self.start, self.stop = (rows * i // self.count for i in (self.index, self.index + 1))
 
-    def own(self, batch: Tensor) -> Tensor:
+    def local_rows(self, batch: Tensor) -> Tensor:
         # An empty part gets a row that stands in, with weight zero: a mean over nothing would be NaN.
         return batch[self.start : self.stop] if self.stop > self.start else batch[:1]
 
-    def counted(self, own: Tensor) -> Tensor:
-        return own[: self.stop - self.start]
+    def drop_padding(self, local: Tensor) -> Tensor:
+        return local[: self.stop - self.start]
 
-    def weighted(self, loss: Tensor) -> Tensor:
+    def scale_loss(self, loss: Tensor) -> Tensor:
         return loss * (self.count * (self.stop - self.start) / self.rows)
 
-    def part(self, mean: Tensor) -> Tensor:
+    def scale_mean(self, mean: Tensor) -> Tensor:
         return mean * ((self.stop - self.start) / self.rows)
 
     def parallel(self, autoencoder: Autoencoder, forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,22 +67,25 @@ class Group(Alone):
             module = DistributedDataParallel(
                 forward,
                 device_ids=[self.device] if self.device.type == "cuda" else None,
-                broadcast_buffers=False,  # ours never change
+                broadcast_buffers=False,  # every rank computes the same
                 find_unused_parameters=unused,
             )
         self._try(autoencoder, module)
         return module
 
     def _try(self, autoencoder: Autoencoder, forward: Callable[..., Any]) -> None:
-        """Gradients of nothing in particular."""
-        rows = len(self.own(torch.empty(self.rows)))
+        """Gradients of nothing in particular; buffers, such as a codebook's averages, are left as they were."""
+        kept = {name: buffer.clone() for name, buffer in autoencoder.named_buffers()}
+        rows = len(self.local_rows(torch.empty(self.rows)))
         draw = autoencoder.draw(rows, Randomness(0, self.device).at("latent", 0))
         autoencoder.zero_grad(set_to_none=True)
         dtype = next(autoencoder.parameters()).dtype
         result = forward(torch.zeros(rows, *autoencoder.input_shape, device=self.device, dtype=dtype), draw)
-        torch.stack([result.prediction.sum(), *(penalty.value for penalty in result.penalties)]).sum().backward()
+        torch.stack([result.prediction.sum(), *(term.value for term in result.terms)]).sum().backward()
         if forward is not autoencoder:
             autoencoder.zero_grad(set_to_none=True)
+        for name, buffer in autoencoder.named_buffers():
+            buffer.copy_(kept[name])
 
     def total(self, values: Tensor) -> Tensor:
         values = values.clone()
@@ -95,7 +98,7 @@ class Group(Alone):
         result: T = found[0]
         return result
 
-    def agree(self, signal: int | None, due: bool, now: bool = True) -> tuple[int | None, bool]:
+    def sync_stop(self, signal: int | None, due: bool, now: bool = True) -> tuple[int | None, bool]:
         if not now:
             return None, False
         wishes = torch.tensor([signal or 0, int(due and self.index == 0)])
@@ -105,20 +108,20 @@ class Group(Alone):
 
 
 class WholeBatch:
-    """A sparsity that looks at the minibatch as a whole, and so is shown all of it on every rank.
+    """Applies a sparsity or a latent that is not ``rowwise`` to the minibatch as a whole, on every rank.
 
-    Whatever it does with other ranks' rows has its gradient there. ``alone`` is the sparsity itself.
+    Whatever it does with other ranks' rows has its gradient there.
     """
 
-    def __init__(self, sparsity: Sparsity, group: Group) -> None:
-        self.alone, self.group = sparsity, group
+    def __init__(self, group: Group) -> None:
+        self._group = group
 
-    def __call__(self, features: Tensor, training: bool) -> tuple[Tensor, list[Penalty]]:
-        """features of own rows -> code of own rows, and penalties over all."""
-        if not training:
-            return self.alone(features, False)
-        code, penalties = self.alone(gathered(features, self.group), True)
-        return self.group.own(code), penalties
+    def __call__(self, part: Any, features: Tensor, other: Any) -> tuple[Tensor, Terms]:
+        """features of local rows -> code of local rows, and terms over all rows."""
+        if isinstance(other, Tensor):
+            other = gathered(other, self._group)
+        code, terms = part(gathered(features, self._group), other)
+        return self._group.local_rows(code), terms
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]

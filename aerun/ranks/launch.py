@@ -17,13 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from aerun.base.device import default_threads, nodes, on_each
 from aerun.base.signals import Stopped, StopSignals
-from aerun.errors import ConfigError, KilledError
+from aerun.errors import KilledError
 from aerun.ranks.outcome import FINISHED, error_of, recorded
 from aerun.runs.folder import read_summary
 
@@ -58,20 +58,18 @@ def train(
     processes: int,
     folder: Path,
     stop: StopSignals,
-    load: Callable[..., Any] | None = None,
-    watch: Callable[..., Any] | None = None,
+    load: Any = None,
+    pruning: Any = None,
 ) -> dict[str, Any]:
     """Train the run in ``folder``, which this process holds, by so many others; returns the summary.
 
     Raises what ended a rank, as a single process would have, and RankError for what would have had a traceback.
     """
-    trial = getattr(watch, "trial", None)
-    if watch is not None and trial is None:
-        raise ConfigError(f"trainer.processes={processes}: {watch} cannot be called from another process")
+    trial = None if pruning is None else pruning.trial
     consoles = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
     with _place(folder) as place, _output(folder, bool(consoles)) as output:
-        shared = getattr(load, "path", None)
-        order = {"place": str(place), "console": bool(consoles), "trial": trial, "data": shared and str(shared)}
+        shared = None if load is None else str(load.path)
+        order = {"place": str(place), "console": bool(consoles), "trial": trial, "data": shared}
         process = subprocess.Popen(
             command(processes, folder, order, os.environ),
             stdin=subprocess.PIPE,
@@ -94,7 +92,7 @@ def train(
         raise error_of(found[0])
     if stop.requested is not None:
         raise Stopped(stop.requested)
-    raise KilledError(f"the processes ended with exit code {process.returncode} and did not say why")
+    raise KilledError(f"worker processes exited with code {process.returncode} without an error report")
 
 
 def _environment() -> dict[str, str]:

@@ -23,18 +23,18 @@ from aerun.ranks.outcome import record
 LINE = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
 
 
-class Wishes(StopSignals):
-    """Signals to a rank, which heeds them only when all have agreed to."""
+class DeferredSignals(StopSignals):
+    """Signals to a rank, which follows them only when all ranks have agreed to."""
 
     def interruptible(self) -> Any:
-        """Nothing is: the other ranks would wait for ever."""
+        """Not here: the other ranks would wait forever."""
         return contextlib.nullcontext()
 
 
 def main() -> None:
     """Train, say how it ended, and leave without the interpreter's own end, which gloo is known to abort in."""
     folder, order, rank = Path(sys.argv[1]), json.loads(sys.argv[2]), int(os.environ["RANK"])
-    stop = Wishes("SIGUSR2")
+    stop = DeferredSignals("SIGUSR2")
     threading.Thread(target=_listen, args=(stop,), daemon=True).start()
     _set_up_output(folder, rank, order["console"])
     place, code = Path(order["place"]), 0
@@ -43,7 +43,7 @@ def main() -> None:
             _train(folder, rank, order, stop)
         if rank == 0:
             record(place, f"rank {rank}", None)
-    except (DivergedError, Stopped) as error:  # these come to all ranks alike
+    except (DivergedError, Stopped) as error:  # all ranks raise these
         if rank == 0:
             record(place, f"rank {rank}", error)
     except BaseException as error:
@@ -55,7 +55,7 @@ def main() -> None:
     os._exit(code)
 
 
-def _listen(stop: Wishes) -> None:
+def _listen(stop: DeferredSignals) -> None:
     """Signals that the job got; when it has died, so does this process, whatever it is at."""
     while number := os.read(0, 1):
         stop.request(number[0])
@@ -79,38 +79,38 @@ def _set_up_output(folder: Path, rank: int, console: bool) -> None:
         root.addHandler(logging.StreamHandler(sys.stdout))
 
 
-def _train(folder: Path, rank: int, order: Mapping[str, Any], stop: Wishes) -> None:
+def _train(folder: Path, rank: int, order: Mapping[str, Any], stop: DeferredSignals) -> None:
     """Build what the job has checked, and train a part of every minibatch."""
     from aerun.config.parse import parse
     from aerun.ranks.group import Group, WholeBatch
     from aerun.runs.folder import read_choices, read_config
-    from aerun.runs.run import explained, follow, lead, start_weights
+    from aerun.runs.run import run_other_rank, run_rank_zero, start_weights, translate_errors
     from aerun.sweep.share import Loader
     from aerun.training.build import build_parts, prepare
+    from aerun.training.regime import regime_of
 
     config = read_config(folder)
     settings = parse(config, read_choices(folder))
-    with explained(settings, folder):
+    with translate_errors(settings, folder):
         device = prepare(settings, rank=int(os.environ["LOCAL_RANK"]))
         load = settings.dataset.load if order["data"] is None else Loader(Path(order["data"]), settings.dataset.load)
         parts = build_parts(settings, load(device), device)
         start_weights(settings, parts, folder)
         group = Group(device, settings.trainer.batch_size)
-        parts.ranks = group
-        if not getattr(settings.sparsity, "rowwise", False):
-            parts.autoencoder.sparsity = WholeBatch(parts.autoencoder.sparsity, group)
-        number, _ = group.agree(stop.requested, False)
+        parts.ranks, parts.autoencoder.whole_batch = group, WholeBatch(group)
+        regime = regime_of(settings, parts)
+        number, _ = group.sync_stop(stop.requested, False)
         if number is not None:
             raise Stopped(number)
         if rank > 0:
-            follow(settings, folder, parts, stop)
+            run_other_rank(settings, folder, regime, stop)
             return
-        watch = None
+        pruning = None
         if order["trial"] is not None:
-            from aerun.sweep.study import Watcher
+            from aerun.sweep.study import Pruning
 
-            watch = Watcher(order["trial"])
-        lead(settings, config, folder, parts, stop, watch)
+            pruning = Pruning(order["trial"])
+        run_rank_zero(settings, config, folder, regime, stop, pruning)
 
 
 if __name__ == "__main__":

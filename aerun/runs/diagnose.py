@@ -14,7 +14,7 @@ from aerun.doctor.examination import Examination
 from aerun.doctor.judge import judge
 from aerun.doctor.recorded import from_files
 from aerun.doctor.verdict import Verdict
-from aerun.runs.folder import read_config, read_metrics, read_status, read_summary
+from aerun.runs.folder import ENVIRONMENT, read_config, read_metrics, read_status, read_summary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +56,7 @@ def diagnose(
     if data and _has_weights(folder):
         examination = _with_data(folder, config, lines, summary, device)
     else:
-        examination = from_files(config, lines, summary)
+        examination = from_files(config, lines, summary, _declared(folder))
         why = "not asked for" if not data else "no weights were saved"
         examination = dataclasses.replace(examination, missing=(f"model and images: {why}", *examination.missing))
     examination = dataclasses.replace(examination, state=status.get("state"), error=status.get("error"))
@@ -98,6 +98,15 @@ def diagnose_model(
     finally:
         model.train(was_training)
     return Diagnosis(tuple(judge(examination)), examination)
+
+
+def _declared(folder: Path) -> dict[str, Any] | None:
+    """What the parts of a run declared; None in folders of versions that did not keep it."""
+    try:
+        found = json.loads((folder / ENVIRONMENT).read_text()).get("declared")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _has_weights(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""A run on arrays that are handed over: the same parts, loop and step, and no folder unless one is asked for."""
+"""A run on arrays in memory: the same parts, loop and step, and no folder unless one is asked for."""
 
 from __future__ import annotations
 
@@ -16,25 +16,28 @@ from torch.optim import Optimizer
 
 from aerun.base.lock import FolderLock
 from aerun.base.precision import restored_precision
-from aerun.base.progress_bar import no_bars
+from aerun.base.progress_bar import ProgressBar, no_bars
 from aerun.base.signals import StopSignals
 from aerun.config.settings import Settings
+from aerun.contracts import EpochEnd, Observer, RunView
 from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import Arrays, head
+from aerun.doctor.monitor import Watch
+from aerun.doctor.options import declared_by
 from aerun.errors import ConfigError
-from aerun.ranks.silent import SilentReport, SilentTracker
 from aerun.runs.folder import CHECKPOINTS, describe, recorded_status
-from aerun.runs.init_from import take_over
-from aerun.runs.pictures import Report
-from aerun.runs.run import explained
-from aerun.runs.tracking import Tracker
-from aerun.trainer import Greedy
+from aerun.runs.init_from import copy_matching_layers
+from aerun.runs.pictures import Pictures
+from aerun.runs.run import own_callbacks, translate_errors
+from aerun.runs.tracking import NoLog, Tracker
 from aerun.training.build import build_parts, prepare
 from aerun.training.checkpoint import BEST, Checkpointer, load_model
-from aerun.training.parts import Parts
+from aerun.training.loop import Surroundings
+from aerun.training.observers import Observers
 from aerun.training.progress import Progress
+from aerun.training.regime import Regime, regime_of
 
-Told = Callable[[Mapping[str, Any]], None]
+OnEpoch = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -53,58 +56,72 @@ def fit(
     *,
     overrides: Sequence[str] = (),
     folder: Path | None = None,
-    told: Told = lambda line: None,
+    on_epoch: OnEpoch = lambda line: None,
 ) -> Fitted:
     """Train on ``rows``, float32 [N,F] or [N,C,H,W], by settings whose data set is ``InMemory``.
 
-    ``told`` gets the numbers of every epoch as they come. With a ``folder``, which must be empty or new, the run
+    ``on_epoch`` gets the numbers of every epoch as they come. With a ``folder``, which must be empty or new, the run
     leaves there what any run does but for a summary, since it has no test images. Torch's global random numbers,
     threads and switches are afterwards what they were. ConfigError for what the data do not allow, DivergedError
     for a loss that is not finite.
     """
     if settings.trainer.processes > 1:
         raise ConfigError("trainer.processes: data that are handed over are trained on by one process")
-    if folder is None and isinstance(settings.trainer, Greedy):
-        raise ConfigError("trainer=greedy: keeps the weights of each stage in files: run_folder=FOLDER says where")
     if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"run_folder={folder}: is not an empty or new folder")
-    # Data have a test part, at which nothing looks here.
-    dataset = dataclasses.replace(settings.dataset, arrays=Arrays(rows, rows[:1]))
-    with _as_it_was(), no_bars(), explained(settings, folder or Path()):
+    # Data need a test part; nothing reads it here.
+    dataset = dataclasses.replace(settings.dataset, arrays=Arrays(rows, rows[:1]))  # type: ignore[type-var]
+    with restored_torch_state(), no_bars(), translate_errors(settings, folder or Path()):
         device = prepare(settings)
         parts = build_parts(settings, dataset.load(device), device)
+        regime = regime_of(settings, parts)
         if settings.init_from is not None:
-            take_over(Path(settings.init_from), parts.autoencoder)
+            copy_matching_layers(Path(settings.init_from), parts.autoencoder)
+        record = EpochRecorder(on_epoch)
         if folder is None:
-            memory = Memory(parts.autoencoder, parts.optimizer)
-            lines: _Told = Lines(told)
-            with lines:
-                progress = _train(settings, parts, lines, SilentReport, memory)
+            if regime.needs_folder:
+                name = settings.name("trainer")
+                raise ConfigError(f"{name}: keeps the weights of each stage in files: run_folder=FOLDER says where")
+            with ProgressBar() as bar:
+                observers = Observers(own_callbacks(settings), doctor=Watch(), progress=bar, record=record)
+                memory = InMemoryCheckpoints(parts.autoencoder, parts.optimizer)
+                around = Surroundings(observers, NoLog(), memory, StopSignals())
+                progress = regime.train(Progress(), around)
             memory.recall()
         else:
-            folder.mkdir(parents=True, exist_ok=True)
-            with FolderLock(folder):
-                untested = dataclasses.replace(parts.data, test=head(parts.data.test, 0))
-                describe(folder, config, settings.choices, overrides, untested, device)
-                (folder / CHECKPOINTS).mkdir()
-                every = settings.checkpoint.every_minutes
-                files = Checkpointer(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer, every)
-                lines = WrittenLines(folder, told)
-                with recorded_status(folder), lines:
-                    progress = _train(settings, parts, lines, Report, files)
-                load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
-    return Fitted(parts.autoencoder.eval(), progress, lines.lines)
+            progress = _train_in_folder(settings, config, overrides, folder, regime, device, record)
+    return Fitted(parts.autoencoder.eval(), progress, record.lines)
 
 
-def _train(
-    settings: Settings, parts: Parts, tracker: Tracker, report: type[Report], checkpoints: Checkpointer
+def _train_in_folder(
+    settings: Settings,
+    config: Mapping[str, Any],
+    overrides: Sequence[str],
+    folder: Path,
+    regime: Regime,
+    device: torch.device,
+    record: EpochRecorder,
 ) -> Progress:
-    seen = report(parts.autoencoder, parts.data, parts.noise, tracker)
-    progress: Progress = settings.trainer.fit(parts, Progress(), tracker, seen, checkpoints, StopSignals())
+    """Train, and leave a run folder without a summary; the model has its best weights then."""
+    parts = regime.parts
+    folder.mkdir(parents=True, exist_ok=True)
+    with FolderLock(folder):
+        untested = dataclasses.replace(parts.data, test=head(parts.data.test, 0))
+        describe(folder, config, settings.choices, overrides, untested, device, declared_by(settings))
+        (folder / CHECKPOINTS).mkdir()
+        tracker, pictures = Tracker(folder), Pictures(settings.trainer.pictures)
+        with recorded_status(folder), tracker, ProgressBar() as bar:
+            ours: dict[str, Observer] = {"tracker": tracker, "pictures": pictures, "doctor": Watch()}
+            observers = Observers(own_callbacks(settings), **ours, progress=bar, record=record)
+            every = settings.checkpoint.every_minutes
+            files = Checkpointer(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer, every, observers)
+            tracker.open(None)
+            progress = regime.train(Progress(), Surroundings(observers, tracker, files, StopSignals(), folder))
+        load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
     return progress
 
 
-class Memory(Checkpointer):
+class InMemoryCheckpoints(Checkpointer):
     """Keeps the best weights in memory, and writes nothing."""
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
@@ -125,36 +142,25 @@ class Memory(Checkpointer):
         self._model.load_state_dict(self._weights)
 
 
-class _Told(Tracker):
+class EpochRecorder(Observer):
     """Keeps the numbers of each epoch, and passes them on."""
 
-    told: Told
-    lines: list[dict[str, Any]]
+    def __init__(self, on_epoch: OnEpoch) -> None:
+        self.lines: list[dict[str, Any]] = []
+        self._on_epoch = on_epoch
+        self._section = ""
 
-    def metrics(self, epoch: int, step: int, **numbers: Any) -> None:
-        self.lines.append({"epoch": epoch, "step": step, **numbers})
-        super().metrics(epoch, step, **numbers)
-        self.told(self.lines[-1])
+    def begin(self, run: RunView) -> None:
+        self._section = f"{run.stage}/" if run.stage else ""
 
-
-class Lines(_Told, SilentTracker):
-    """Writes nothing."""
-
-    def __init__(self, told: Told) -> None:
-        super().__init__()
-        self.told, self.lines = told, []
-
-
-class WrittenLines(_Told):
-    """Logs as every run does."""
-
-    def __init__(self, folder: Path, told: Told) -> None:
-        super().__init__(folder)
-        self.told, self.lines = told, []
+    def epoch(self, end: EpochEnd) -> None:
+        numbers = {self._section + name: value for name, value in end.numbers.items()}
+        self.lines.append({"epoch": end.epoch, "step": end.step, **numbers})
+        self._on_epoch(self.lines[-1])
 
 
 @contextlib.contextmanager
-def _as_it_was() -> Iterator[None]:
+def restored_torch_state() -> Iterator[None]:
     """A block after which torch's process-wide state is what it was: a fit is a guest in somebody's process."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     benchmark = torch.backends.cudnn.benchmark

@@ -37,8 +37,9 @@ def describe(
     overrides: Sequence[str],
     data: Data,
     device: torch.device,
+    declared: Mapping[str, Any],
 ) -> None:
-    """Write what was asked for, and where and with what it runs."""
+    """Write what was asked for, and where and with what it runs; ``declared``: what the parts say of themselves."""
     from aerun.base.environment import environment
 
     write_text(folder / CONFIG, yaml.safe_dump({**config, "resume": None}, sort_keys=False))
@@ -48,7 +49,10 @@ def describe(
     shapes = {"input_shape": list(data.input_shape), "output_shape": list(data.output_shape)}
     counts = {"train": len(data.train), "validation": len(data.validation or ()), "test": len(data.test)}
     dataset = {"checksum": data.checksum, "images": counts, **shapes}
-    write_text(folder / ENVIRONMENT, json.dumps({**environment(device), "dataset": dataset}, indent=2) + "\n")
+    write_text(
+        folder / ENVIRONMENT,
+        json.dumps({**environment(device), "dataset": dataset, "declared": dict(declared)}, indent=2) + "\n",
+    )
 
 
 def _parsed(path: Path) -> Any:

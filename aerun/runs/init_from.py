@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -9,20 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from aerun.core.autoencoder import Autoencoder
-from aerun.core.nested import layers, log
+from aerun.core.nested import layers
 from aerun.errors import ConfigError, DataError
 from aerun.runs.folder import CHECKPOINTS, read_config, read_summary
 from aerun.training.checkpoint import BEST, MODEL, read
 
+log = logging.getLogger(__name__)
 SIDES = ("encoder", "decoder")
+PARTS = ("sparsity", "latent")  # modules, in some runs, that are taken over as a whole or not at all
 
 
-def take_over(folder: Path, autoencoder: Autoencoder) -> None:
+def copy_matching_layers(folder: Path, autoencoder: Autoencoder) -> None:
     """Copy what corresponds of a finished run's best weights, and say in the log what did and what did not.
 
     The layers of either side correspond by their place, counted from the image; from the first whose shape is
     another, or that one side does not have, the rest stays as initialised. A tied layer gives what its mirror layer
-    has, transposed. ConfigError where there is no such run, or nothing corresponds.
+    has, transposed. A sparsity or latent with weights is taken over where all of its shapes are the same. ConfigError
+    where there is no such run, or nothing corresponds.
     """
     tensors = _weights(folder)
     taken: list[str] = []
@@ -34,6 +38,14 @@ def take_over(folder: Path, autoencoder: Autoencoder) -> None:
             ended = place >= len(theirs) or any(other.startswith(side) for other in left)
             fits = not ended and _put(autoencoder.get_submodule(name), _layer(tensors, theirs, place))
             (taken if fits else left).append(name)
+    for part in PARTS:
+        own = {name: value for name, value in autoencoder.state_dict().items() if name.startswith(f"{part}.")}
+        fits = bool(own) and all(name in tensors and tensors[name].shape == value.shape for name, value in own.items())
+        if fits and autoencoder.device.type != "meta":
+            for name, value in own.items():
+                value.copy_(tensors[name])
+        if own:
+            (taken if fits else left).append(part)
     if not taken:
         raise ConfigError(f"init_from={folder}: no layer of that run has the place and shape of one here")
     if autoencoder.device.type == "meta":
@@ -76,7 +88,7 @@ def _layer(tensors: Mapping[str, Tensor], names: Sequence[str], place: int) -> d
 
 def _put(layer: nn.Module, new: Mapping[str, Tensor]) -> bool:
     """Copy a layer's parameters, if all are there and of its shape; a tied layer takes its bias alone."""
-    own = dict(layer.named_parameters(recurse=False))
+    own = {**dict(layer.named_parameters(recurse=False)), **dict(layer.named_buffers(recurse=False))}
     shapes: dict[str, torch.Size] = {name: value.shape for name, value in own.items()}
     if hasattr(layer, "untied"):
         assert isinstance(layer.weight, Tensor)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
 
 import numpy as np
 import torch
@@ -11,117 +10,131 @@ from torch import Tensor
 
 from aerun import figures
 from aerun.base.seeding import Randomness
+from aerun.contracts import EpochEnd, Noise, Observer, RunLog, RunView
 from aerun.core.autoencoder import Autoencoder
 from aerun.core.features import features
 from aerun.core.interpolation import linear
-from aerun.dataset.data import Data, Split, as_float, head
+from aerun.dataset.data import Split, as_float, head
 from aerun.figures.projection import MIN_CODES, project
 from aerun.metrics.evaluation import EVALUATION_SEED, corrupted_batches
 from aerun.noise import NoNoise
 from aerun.runs.folder import PROBES as PROBE_FILE
 from aerun.runs.tracking import Tracker
+from aerun.training.parts import Parts
 
 PROBES, CODES, PROJECTED, MAPPED = 16, 512, 1000, 2000
 LARGE, SHOWN = 8192, 4096  # of codes of more numbers than the first, about so many, evenly spaced, are drawn and filed
 LINES, BETWEEN = 8, 12  # interpolations: rows, and the images of each
 
 
-@dataclass
-class Report:
-    """Pictures of one run. The probes are the first images of the validation part (of training without one)."""
+class Pictures(Observer):
+    """Pictures while a run trains, ``count`` times, spread evenly. The probes are the first validation images (training
+    images without a validation part)."""
 
-    autoencoder: Autoencoder
-    data: Data
-    noise: Any
-    tracker: Tracker
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._run: RunView | None = None
 
-    def start(self) -> None:
-        """What the run is about to learn from."""
-        if self.data.is_image:
-            images, _, _ = next(corrupted_batches(head(self.data.train, 64), NoNoise()))
-            self.tracker.picture("data/training_images", figures.image_rows(figures.wrap(images, 16)), 0)
+    def begin(self, run: RunView) -> None:
+        """Show, at the very beginning, what the run is about to learn from."""
+        self._run = run
+        self._epochs = {math.ceil(i * run.epochs / self._count) for i in range(1, self._count + 1)}
+        if run.progress.step == 0 and run.data.is_image:
+            images, _, _ = next(corrupted_batches(head(run.data.train, 64), NoNoise()))
+            run.log.picture("data/training_images", figures.image_rows(figures.wrap(images, 16)), 0)
 
-    def epoch(self, step: int) -> None:
+    def epoch(self, end: EpochEnd) -> None:
         """Reconstructions of the probes, and the distribution of their codes."""
-        part = self.data.validation or self.data.train
-        self._reconstructions("reconstructions/probes", part, step)
-        self.tracker.histogram("code", self.codes(part, CODES, thinned=True), step)
-
-    def final(self, step: int, tsne: bool) -> None:
-        """Everything that is drawn once, from the run's best weights and the test images."""
-        test = self.data.test
-        probes = self._reconstructions("reconstructions/test", test, step)
-        if probes:
-            self.tracker.arrays(PROBE_FILE, **probes)
-        codes = self.codes(test, CODES)
-        for name, weights, use in features(self.autoencoder, codes.view(-1, *self.autoencoder.code_shape)):
-            self.tracker.picture(f"features/{name}", figures.filters(weights, use), step)
-        self.tracker.picture("code/heatmap", figures.code_heatmap(thin(codes)), step)
-        self._maps(test, step, tsne)
-        self._projector(test)
-        if self.data.is_image:
-            self._generated(test, step)
-
-    @torch.no_grad()
-    def _reconstructions(self, tag: str, part: Split, step: int) -> dict[str, np.ndarray]:
-        """Draw the first images of a part; what was drawn, by name, uint8 [N,C,H,W]. Empty for vectors."""
-        if not self.data.is_image:
-            return {}
-        clean, noisy, targets = next(corrupted_batches(head(part, PROBES), self.noise))
-        outputs = self.autoencoder.reconstruct(noisy)
-        self.tracker.picture(tag, figures.reconstruction_grid(clean, noisy, outputs, targets), step)
-        images = {"inputs": clean, "noisy": noisy, "targets": targets, "reconstructions": outputs}
-        return {name: figures.as_bytes(batch).numpy() for name, batch in images.items()}
-
-    def codes(self, part: Split, count: int, thinned: bool = False) -> Tensor:
-        """Flat codes [N,D] of the first images as the network sees them (corrupted where the run corrupts)."""
-        batches = corrupted_batches(head(part, count), self.noise)
-        codes = (self.autoencoder.encode(noisy).flatten(1) for _, noisy, _ in batches)
-        return torch.cat([thin(batch) if thinned else batch for batch in codes])
-
-    def _maps(self, test: Split, step: int, tsne: bool) -> None:
-        codes = self.codes(test, MAPPED, thinned=True)
-        labels, classes = None if test.labels is None else test.labels[:MAPPED], self.data.classes
-        if codes.shape[1] == 2:
-            pixels = figures.scatter(codes, labels, classes, "Codes of test images", "code unit", first=0)
-        elif codes.shape[1] > 2:
-            plane = figures.principal_plane(codes)
-            pixels = figures.scatter(plane, labels, classes, "Codes of test images, PCA", "principal axis")
-        else:
+        run = self._run
+        assert run is not None
+        if not self._count or not (end.ended or end.epoch - run.progress.stage_epoch in self._epochs):
             return
-        self.tracker.picture("code/map", pixels, step)
-        if tsne and len(codes) >= MIN_CODES:
-            mapped = torch.from_numpy(project(codes, "tsne"))
-            pixels = figures.scatter(mapped, labels, classes, "Codes of test images, t-SNE", "t-SNE")
-            self.tracker.picture("code/map_tsne", pixels, step)
+        part = run.data.validation or run.data.train
+        if run.data.is_image:
+            _reconstructions("reconstructions/probes", run.autoencoder, part, run.noise, run.log, end.step)
+        codes = codes_of(run.autoencoder, part, run.noise, CODES, thinned=True)
+        run.log.histogram("code", codes, end.step)
 
-    def _projector(self, test: Split) -> None:
-        part = head(test, PROJECTED)
-        names = None
-        if part.labels is not None:
-            classes = self.data.classes or []
-            names = [classes[i] if i < len(classes) else str(i) for i in part.labels.tolist()]
-        sprites = (
-            figures.as_bytes(as_float(part.inputs[:]))
-            if self.data.is_image and max(self.data.input_shape) <= 64
-            else None
-        )
-        self.tracker.embedding(self.codes(test, PROJECTED, thinned=True), names, sprites)
 
-    def _generated(self, test: Split, step: int) -> None:
-        """Straight lines between the codes of test images, decoded; of a Gaussian latent draws from the prior, too."""
-        shape = self.autoencoder.code_shape
-        if self.autoencoder.latent.parameters_per_code > 1:
-            generator = Randomness(EVALUATION_SEED, torch.device("cpu")).at("samples", 0)
-            samples = self.autoencoder.decode(torch.randn((64, *shape), generator=generator))
-            self.tracker.picture("generated/samples", figures.image_rows(figures.wrap(samples, 16)), step)
-        ends = self.codes(test, 2 * LINES)
-        first, last = ends[0 : len(ends) // 2 * 2 : 2], ends[1::2]
-        if len(last):
-            lines = linear(first, last, BETWEEN).transpose(0, 1)
-            decoded = self.autoencoder.decode(lines.reshape(-1, *shape))
-            rows = figures.image_rows(figures.wrap(decoded, BETWEEN))
-            self.tracker.picture("generated/interpolations", rows, step)
+def draw_final(parts: Parts, tracker: Tracker, step: int, tsne: bool) -> None:
+    """Everything that is drawn once, from the run's best weights and the test images."""
+    autoencoder, data, noise = parts.autoencoder, parts.data, parts.noise
+    if data.is_image:
+        probes = _reconstructions("reconstructions/test", autoencoder, data.test, noise, tracker, step)
+        tracker.arrays(PROBE_FILE, **probes)
+    codes = codes_of(autoencoder, data.test, noise, CODES)
+    for name, weights, use in features(autoencoder, codes.view(-1, *autoencoder.code_shape)):
+        tracker.picture(f"features/{name}", figures.filters(weights, use), step)
+    tracker.picture("code/heatmap", figures.code_heatmap(thin(codes)), step)
+    _draw_maps(parts, tracker, step, tsne)
+    _draw_projector(parts, tracker)
+    if data.is_image:
+        _draw_generated(parts, tracker, step)
+
+
+@torch.no_grad()
+def _reconstructions(
+    tag: str, autoencoder: Autoencoder, part: Split, noise: Noise, log: RunLog, step: int
+) -> dict[str, np.ndarray]:
+    """Draw the first images of a part; what was drawn, by name, uint8 [N,C,H,W]."""
+    clean, noisy, targets = next(corrupted_batches(head(part, PROBES), noise))
+    outputs = autoencoder.reconstruct(noisy)
+    log.picture(tag, figures.reconstruction_grid(clean, noisy, outputs, targets), step)
+    images = {"inputs": clean, "noisy": noisy, "targets": targets, "reconstructions": outputs}
+    return {name: figures.as_bytes(batch).numpy() for name, batch in images.items()}
+
+
+def codes_of(autoencoder: Autoencoder, part: Split, noise: Noise, count: int, thinned: bool = False) -> Tensor:
+    """Flat codes [N,D] of the first images as the network sees them (corrupted if the run corrupts)."""
+    batches = corrupted_batches(head(part, count), noise)
+    codes = (autoencoder.encode(noisy).flatten(1) for _, noisy, _ in batches)
+    return torch.cat([thin(batch) if thinned else batch for batch in codes])
+
+
+def _draw_maps(parts: Parts, tracker: Tracker, step: int, tsne: bool) -> None:
+    test, classes = parts.data.test, parts.data.classes
+    codes = codes_of(parts.autoencoder, test, parts.noise, MAPPED, thinned=True)
+    labels = None if test.labels is None else test.labels[:MAPPED]
+    if codes.shape[1] == 2:
+        pixels = figures.scatter(codes, labels, classes, "Codes of test images", "code unit", first=0)
+    elif codes.shape[1] > 2:
+        plane = figures.principal_plane(codes)
+        pixels = figures.scatter(plane, labels, classes, "Codes of test images, PCA", "principal axis")
+    else:
+        return
+    tracker.picture("code/map", pixels, step)
+    if tsne and len(codes) >= MIN_CODES:
+        mapped = torch.from_numpy(project(codes, "tsne"))
+        pixels = figures.scatter(mapped, labels, classes, "Codes of test images, t-SNE", "t-SNE")
+        tracker.picture("code/map_tsne", pixels, step)
+
+
+def _draw_projector(parts: Parts, tracker: Tracker) -> None:
+    data, part = parts.data, head(parts.data.test, PROJECTED)
+    names = None
+    if part.labels is not None:
+        classes = data.classes or []
+        names = [classes[i] if i < len(classes) else str(i) for i in part.labels.tolist()]
+    small = data.is_image and max(data.input_shape) <= 64
+    sprites = figures.as_bytes(as_float(part.inputs[:])) if small else None
+    codes = codes_of(parts.autoencoder, data.test, parts.noise, PROJECTED, thinned=True)
+    tracker.embedding(codes, names, sprites)
+
+
+def _draw_generated(parts: Parts, tracker: Tracker, step: int) -> None:
+    """Straight lines between the codes of test images, decoded; for a latent with a prior, samples of it, too."""
+    autoencoder, shape = parts.autoencoder, parts.autoencoder.code_shape
+    generator = Randomness(EVALUATION_SEED, torch.device("cpu")).at("samples", 0)
+    drawn = autoencoder.latent.sample_prior((64, *shape), generator)
+    if drawn is not None:
+        tracker.picture("generated/samples", figures.image_rows(figures.wrap(autoencoder.decode(drawn), 16)), step)
+    ends = codes_of(autoencoder, parts.data.test, parts.noise, 2 * LINES)
+    first, last = ends[0 : len(ends) // 2 * 2 : 2], ends[1::2]
+    if len(last):
+        lines = linear(first, last, BETWEEN).transpose(0, 1)
+        decoded = autoencoder.decode(lines.reshape(-1, *shape))
+        rows = figures.image_rows(figures.wrap(decoded, BETWEEN))
+        tracker.picture("generated/interpolations", rows, step)
 
 
 def thin(codes: Tensor) -> Tensor:

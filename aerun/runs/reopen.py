@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -18,15 +19,17 @@ from aerun.config.settings import Settings
 from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import Data, Split, statistics
 from aerun.errors import DataError
-from aerun.protocol.ask import ask, refuse
+from aerun.protocol.ask import ask, check_protocols
 from aerun.runs.folder import CHECKPOINTS, CONFIG, ENVIRONMENT, WEIGHTS, read_config, read_summary
-from aerun.runs.pictures import Report
+from aerun.runs.pictures import draw_final
+from aerun.runs.run import own_callbacks
 from aerun.runs.summary import draw_curves, draw_stages, subject_of, summarise
 from aerun.runs.tracking import Tracker
-from aerun.trainer import Joint
 from aerun.training.build import build_autoencoder, build_parts, prepare
-from aerun.training.checkpoint import BEST, load_model
+from aerun.training.checkpoint import BEST, LAST, load_model, observed
+from aerun.training.observers import Observers
 from aerun.training.parts import Parts
+from aerun.training.regime import regime_of
 
 
 def weights_of(folder: Path) -> Path:
@@ -80,17 +83,17 @@ def _shape_only(settings: Settings, shapes: Mapping[str, Any]) -> Data:
     if shapes["input_shape"] == shapes["output_shape"]:
         targets = inputs
     split = Split(inputs, targets, None)
-    standardised = getattr(settings.dataset, "normalize", "none") == "standardise"
+    standardised = settings.dataset.normalize == "standardise"
     both = (statistics(inputs), statistics(targets)) if standardised else (None, None)
     return Data(split, None, split, None, "", *both)
 
 
 def _for_evaluation(settings: Settings, device: str | None = None) -> Settings:
     """Without what only training needs, which this machine may not have; on another device, if one is named."""
-    if not isinstance(settings.trainer, Joint):
-        return settings
     place = settings.trainer.device if device is None else str(choose_device(device, "device"))
-    trainer = dataclasses.replace(settings.trainer, device=place, graph="auto", precision="float32", processes=1)
+    trainer = copy.copy(settings.trainer)
+    for key, value in {"device": place, "graph": "auto", "precision": "float32", "processes": 1}.items():
+        object.__setattr__(trainer, key, value)
     return dataclasses.replace(settings, trainer=trainer)
 
 
@@ -127,17 +130,27 @@ def reevaluate(
     device = prepare(settings)
     data = _same_data(settings, folder, device, before["dataset_checksum"])
     parts = build_parts(settings, data, device)
-    refuse(further, data, parts.autoencoder)
+    check_protocols(further, data, parts.autoencoder)
+    regime = regime_of(settings, parts)
     progress = load_model(weights_of(folder), parts.autoencoder)
+    observers, last = Observers(own_callbacks(settings)), folder / CHECKPOINTS / LAST
+    if last.exists():
+        observers.restore(observed(last))
     final = before["steps"] + 1
     with Tracker(folder, events=False) as tracker:
-        after = summarise(settings, parts, progress, lambda tag, pixels: tracker.picture(tag, pixels, final))
+        after = summarise(
+            settings,
+            parts,
+            progress,
+            lambda tag, pixels: tracker.picture(tag, pixels, final),
+            observers.measure if last.exists() else None,
+        )
         answers = ask(further if protocols else {}, subject_of(settings, parts))
         for tag, pixels in answers.pictures.items():
             tracker.picture(tag, pixels, final)
-        Report(parts.autoencoder, data, settings.noise, tracker).final(final, settings.trainer.tsne)
+        draw_final(parts, tracker, final, settings.trainer.tsne)
         draw_curves(folder, tracker, final)
-        draw_stages(settings, parts, folder, tracker, final)
+        draw_stages(regime, folder, tracker, final)
     result = {
         "test": after["test"],
         "baselines": after["baselines"],
@@ -151,6 +164,8 @@ def reevaluate(
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any], skipped: bool) -> list[str]:
     """Names of numbers that are not what they were; ``skipped``: the run's own protocols were not asked again."""
     apart = {name for names in before.get("protocols", {}).values() for name in names} if skipped else set()
+    if not after["measured"]:  # exported, without the state of callbacks
+        apart |= set(before.get("measured", ()))
     return [
         f"{kind}/{name}"
         for kind in ("test", "baselines")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import logging
 import math
@@ -17,19 +18,21 @@ from aerun.base.device import device_of_each
 from aerun.base.files import leftovers, storage_error, write_text
 from aerun.base.lock import NAME as LOCK
 from aerun.base.lock import FolderLock
+from aerun.base.progress_bar import ProgressBar
 from aerun.base.signals import StopSignals
+from aerun.config.deferred import built
 from aerun.config.identity import identity
 from aerun.config.settings import Settings
+from aerun.contracts import Observer
 from aerun.dataset.data import Data
-from aerun.doctor.monitor import conclusion
+from aerun.doctor.monitor import Watch, conclusion
+from aerun.doctor.options import declared_by
 from aerun.errors import ConfigError, DataError, DivergedError
 from aerun.ranks import launch
-from aerun.ranks.silent import Reader, SilentReport, SilentTracker
 from aerun.runs.folder import (
     CHECKPOINTS,
     CONFIG,
     FIGURES,
-    METRICS,
     STATUS,
     SUMMARY,
     describe,
@@ -40,17 +43,19 @@ from aerun.runs.folder import (
     record_status,
     recorded_status,
 )
-from aerun.runs.init_from import take_over
-from aerun.runs.pictures import Report
-from aerun.runs.summary import draw_curves, draw_stages, summarise
-from aerun.runs.tracking import Tracker
+from aerun.runs.init_from import copy_matching_layers
+from aerun.runs.pictures import Pictures, draw_final
+from aerun.runs.summary import declared, draw_curves, draw_stages, summarise
+from aerun.runs.tracking import NoLog, Tracker
 from aerun.training.build import build_parts, prepare
-from aerun.training.checkpoint import BEST, LAST, PREVIOUS, Checkpointer, load_model
+from aerun.training.checkpoint import BEST, LAST, PREVIOUS, Checkpointer, ReadOnlyCheckpoints, load_model
+from aerun.training.loop import Surroundings
+from aerun.training.observers import Observers
 from aerun.training.parts import Parts
 from aerun.training.progress import Progress
+from aerun.training.regime import Regime, regime_of
 
 log = logging.getLogger(__name__)
-Watch = Callable[[int, Mapping[str, float]], None]
 
 
 def run(
@@ -61,19 +66,18 @@ def run(
     overrides: Sequence[str] = (),
     load: Callable[[torch.device], Data] | None = None,
     signals: StopSignals | None = None,
-    watch: Watch | None = None,
+    pruning: Observer | None = None,
 ) -> dict[str, Any]:
     """Train, evaluate, and leave everything in ``folder``; returns the summary.
 
     ``config`` is what ``settings`` were parsed from, ``overrides`` what the user typed to get it. A folder that
     holds an unfinished run of the very same configuration is continued, a finished one is left as it is, and
-    one with any other run is refused. ``load`` brings the data in another way than the data set's own,
-    ``signals`` may ask for a stop from another thread, and ``watch`` is told the numbers of every evaluated
-    epoch, and may end the run by PrunedError. Raises StorageError when the folder cannot be written (any more), Stopped
-    after a signal; either way the last checkpoint is whole.
+    one with any other run is rejected. ``load`` replaces the data set's own way to load, ``signals`` may ask for a stop
+    from another thread, and ``pruning`` observes every epoch and may end the run by PrunedError. Raises StorageError
+    when the folder cannot be written (any more), Stopped after a signal; either way the last checkpoint is whole.
     """
     config = {**config, "resume": None}
-    with explained(settings, folder):
+    with translate_errors(settings, folder):
         folder.mkdir(parents=True, exist_ok=True)
         known = {LOCK, STATUS, ".hydra", "aerun.log", *(path.name for path in leftovers(folder))}
         strange = sorted({path.name for path in folder.iterdir()} - known)
@@ -82,7 +86,7 @@ def run(
         with FolderLock(folder), signals or StopSignals() as stop:
             for path in (path for place in ("", CHECKPOINTS, FIGURES) for path in leftovers(folder / place)):
                 path.unlink()  # of a run that was killed as it wrote; nobody else writes here
-            finished = claim(folder, settings, config)
+            finished = check_folder_is_ours(folder, settings, config)
             if finished is not None:
                 log.info("%s has finished already", folder)
                 status = read_status(folder)
@@ -94,22 +98,23 @@ def run(
                 device_of_each(settings.trainer.device, processes, os.environ)
                 place = device if processes == 1 else torch.device("cpu")  # others train
                 parts = build_parts(settings, (load or settings.dataset.load)(place), place)
+                regime = regime_of(settings, parts)
                 start_weights(settings, parts, folder)
             # Only now: what cannot work should leave no folder behind that looks like a run.
-            describe(folder, config, settings.choices, overrides, parts.data, device)
+            describe(folder, config, settings.choices, overrides, parts.data, device, declared_by(settings))
             log.info("%s", _about(settings, parts, folder))
             with recorded_status(folder):
                 if processes == 1:
-                    summary = lead(settings, config, folder, parts, stop, watch)
+                    summary = run_rank_zero(settings, config, folder, regime, stop, pruning)
                 else:
-                    del parts
-                    summary = launch.train(processes, folder, stop, load, watch)
+                    del parts, regime
+                    summary = launch.train(processes, folder, stop, load, pruning)
             stop.check()  # a signal that came at the very end: the run is whole, but a sweep should stop
             return summary
 
 
 @contextlib.contextmanager
-def explained(settings: Settings, folder: Path) -> Iterator[None]:
+def translate_errors(settings: Settings, folder: Path) -> Iterator[None]:
     """Errors of the machine as those of aerun's that say what may help."""
     try:
         yield
@@ -120,7 +125,7 @@ def explained(settings: Settings, folder: Path) -> Iterator[None]:
         raise storage_error(error, Path(os.fsdecode(error.filename or folder))) from error
 
 
-def claim(folder: Path, settings: Settings, config: Mapping[str, Any]) -> dict[str, Any] | None:
+def check_folder_is_ours(folder: Path, settings: Settings, config: Mapping[str, Any]) -> dict[str, Any] | None:
     """Make sure that the run in the folder, if any, is this one; its summary if it has nothing left to do.
 
     ConfigError for a folder with another run.
@@ -140,79 +145,84 @@ def claim(folder: Path, settings: Settings, config: Mapping[str, Any]) -> dict[s
         return None
 
 
-def lead(
+def run_rank_zero(
     settings: Settings,
     config: Mapping[str, Any],
     folder: Path,
-    parts: Parts,
+    regime: Regime,
     stop: StopSignals,
-    watch: Watch | None,
+    pruning: Observer | None,
 ) -> dict[str, Any]:
     """The run itself, in a folder that is the job's own; of several processes, the one that writes."""
     (folder / CHECKPOINTS).mkdir(exist_ok=True)
-    every = settings.checkpoint.every_minutes
-    checkpoints = Checkpointer(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer, every)
-    restored = _restored(parts, checkpoints)
-    if restored is None and settings.init_from is not None and parts.stages is None:
-        # From here on the other run is not needed any more.
-        checkpoints.save(Progress(scheduler=parts.scheduler.state()))
-    begun = restored is not None or (folder / METRICS).exists()
-    progress = restored or Progress()
-    if restored is not None:
-        log.info("continuing %s after step %d", folder, progress.step)
-    (folder / SUMMARY).unlink(missing_ok=True)
-    # What the partial epoch logged last stands at this step; it is logged again, all that came after it dropped.
-    again = progress.step if progress.partial.get("last_step") == progress.step else progress.step + 1
-    purge_from = (again if progress.step else 0) if begun else None
-    with Tracker(folder, epoch=progress.epoch, purge_from=purge_from) as tracker:
+    parts = regime.parts
+    tracker, pictures = Tracker(folder), Pictures(settings.trainer.pictures)
+    with tracker, ProgressBar() as bar:
+        ours: dict[str, Observer] = {"tracker": tracker, "pictures": pictures, "doctor": Watch(), "progress": bar}
+        if pruning is not None:
+            ours["pruning"] = pruning
+        observers = Observers(own_callbacks(settings), **ours)
+        every = settings.checkpoint.every_minutes
+        checkpoints = Checkpointer(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer, every, observers)
+        progress = regime.restore(checkpoints)
+        if progress is None:
+            regime.keep_start(checkpoints)
+        else:
+            log.info("continuing %s after step %d", folder, progress.step)
+        (folder / SUMMARY).unlink(missing_ok=True)
+        tracker.open(progress)
         tracker.hyperparameters(flat(config, settings.choices))
-        report = Report(parts.autoencoder, parts.data, parts.noise, tracker)
-        if progress.step == 0:
-            report.start()
-        progress = settings.trainer.fit(parts, progress, tracker, report, checkpoints, stop, watch)
+        around = Surroundings(observers, tracker, checkpoints, stop, folder)
+        progress = regime.train(progress or Progress(), around)
         with stop.interruptible():
             load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
-            # One beyond the last step: whoever continues the run drops it, as everything after the checkpoint.
-            final = progress.step + 1
-            summary = summarise(settings, parts, progress, lambda tag, pixels: tracker.picture(tag, pixels, final))
-            if not math.isfinite(summary["test"]["loss"]):
-                raise DivergedError(f"the test loss is {summary['test']['loss']}; lower optimizer.lr, in a new run")
-            summary["verdicts"] = conclusion(parts, tracker.logged(), summary)
-            tracker.scalars({f"test/{name}": value for name, value in summary["test"].items()}, final)
-            tracker.scalars({f"baseline/{name}": value for name, value in summary["baselines"].items()}, final)
-            report.final(final, settings.trainer.tsne)
-            draw_curves(folder, tracker, final)
-            draw_stages(settings, parts, folder, tracker, final)
+            summary = _conclude(settings, folder, regime, progress, tracker, observers)
         tracker.finished()
     summary["wall_seconds"] = checkpoints.wall_seconds(progress)
     write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary
 
 
-def follow(settings: Settings, folder: Path, parts: Parts, stop: StopSignals) -> None:
+def _conclude(
+    settings: Settings, folder: Path, regime: Regime, progress: Progress, tracker: Tracker, observers: Observers
+) -> dict[str, Any]:
+    """The summary of a run whose model holds its best weights, and everything that is drawn once."""
+    parts = regime.parts
+    final = progress.step + 1  # one beyond the last: whoever continues the run drops it, as everything after it
+    tracker.leave_stage()
+    summary = summarise(
+        settings, parts, progress, lambda tag, pixels: tracker.picture(tag, pixels, final), observers.measure
+    )
+    if not math.isfinite(summary["test"]["loss"]):
+        raise DivergedError(f"the test loss is {summary['test']['loss']}; lower optimizer.lr, in a new run")
+    summary["metrics"] = declared(settings)
+    summary["verdicts"] = conclusion(parts, tracker.logged(), summary)
+    tracker.scalars({f"test/{name}": value for name, value in summary["test"].items()}, final)
+    tracker.scalars({f"baseline/{name}": value for name, value in summary["baselines"].items()}, final)
+    observers.end(final)
+    draw_final(parts, tracker, final, settings.trainer.tsne)
+    draw_curves(folder, tracker, final)
+    draw_stages(regime, folder, tracker, final)
+    return summary
+
+
+def own_callbacks(settings: Settings) -> dict[str, Observer]:
+    """The callbacks of a run, as they were configured: they keep state, and settings stay what they are."""
+    return {name: copy.deepcopy(built(callback)) for name, callback in settings.callback.items()}
+
+
+def run_other_rank(settings: Settings, folder: Path, regime: Regime, stop: StopSignals) -> None:
     """Another of several processes: the same training, and nothing written."""
-    checkpoints = Reader(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer)
-    progress = _restored(parts, checkpoints) or Progress()
-    tracker = SilentTracker()
-    report = SilentReport(parts.autoencoder, parts.data, parts.noise, tracker)
-    settings.trainer.fit(parts, progress, tracker, report, checkpoints, stop)
-
-
-def _restored(parts: Parts, checkpoints: Checkpointer) -> Progress | None:
-    """Everything as the last checkpoint has it, if there is one."""
-    stages = parts.stages
-    if stages is not None:
-        return checkpoints.restore(stages.resume)
-    progress = checkpoints.restore()
-    if progress is not None:
-        parts.scheduler.restore(progress.scheduler)
-    return progress
+    parts = regime.parts
+    checkpoints = ReadOnlyCheckpoints(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer)
+    progress = regime.restore(checkpoints) or Progress()
+    regime.train(progress, Surroundings(Observers(), NoLog(), checkpoints, stop))
 
 
 def start_weights(settings: Settings, parts: Parts, folder: Path) -> None:
     """Those of another run, where the run wants them and has not begun. ConfigError for what does not fit."""
     if settings.init_from is not None and not any((folder / CHECKPOINTS / name).exists() for name in (LAST, PREVIOUS)):
-        take_over(Path(settings.init_from), parts.autoencoder)
+        copy_matching_layers(Path(settings.init_from), parts.autoencoder)
 
 
 def _about(settings: Settings, parts: Parts, folder: Path) -> str:

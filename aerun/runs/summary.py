@@ -10,38 +10,46 @@ from typing import Any
 
 import numpy as np
 
-from aerun import figures
-from aerun.base.precision import difference
+from aerun import contracts, figures
 from aerun.config.settings import Settings
-from aerun.core.nested import nested
+from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import first_batch, head
 from aerun.figures.montage import montage
 from aerun.metrics.baselines import baselines, cache_folder
-from aerun.metrics.evaluation import corrupted_batches, evaluate
+from aerun.metrics.evaluation import Evaluation, corrupted_batches
 from aerun.protocol import Subject
 from aerun.protocol.ask import ask
 from aerun.runs.folder import CHECKPOINTS, read_metrics
 from aerun.runs.pictures import PROBES
 from aerun.runs.tracking import Tracker
-from aerun.training.build import build_autoencoder
-from aerun.training.checkpoint import load_model
 from aerun.training.parts import Parts
+from aerun.training.precision import difference
 from aerun.training.progress import Progress
-from aerun.training.stages import WEIGHTS
+from aerun.training.regime import Regime
 
 log = logging.getLogger(__name__)
+Measure = Callable[[Autoencoder, str, Evaluation], dict[str, float]]
 
 
 def summarise(
-    settings: Settings, parts: Parts, progress: Progress, picture: Callable[[str, np.ndarray], None] | None = None
+    settings: Settings,
+    parts: Parts,
+    progress: Progress,
+    picture: Callable[[str, np.ndarray], None] | None = None,
+    measure: Measure | None = None,
 ) -> dict[str, Any]:
-    """The run's final numbers, from the weights that the model holds now; ``picture`` files what protocols draw.
+    """The run's final numbers, from the weights that the model holds now; ``picture`` files what protocols draw,
+    ``measure`` gives what observers measure.
 
-    Protocols' numbers stand among the test metrics; ``protocols`` says whose they are, ``unanswered`` why one has none.
+    Protocols' numbers are among the test metrics; ``protocols`` says whose they are, ``unanswered`` why one has none,
+    ``measured`` which ones observers gave.
     """
     autoencoder, data = parts.autoencoder, parts.data
     code_size = math.prod(autoencoder.code_shape)
-    test = evaluate(autoencoder, data.test, parts.noise, parts.loss)
+    evaluation = Evaluation(data.test, parts.noise, parts.loss)
+    test = evaluation(autoencoder)
+    measured = {} if measure is None else measure(autoencoder, "test", evaluation)
+    test |= measured
     answers = ask(settings.protocol if math.isfinite(test["loss"]) else {}, subject_of(settings, parts))
     if picture is not None:
         for tag, pixels in answers.pictures.items():
@@ -59,6 +67,7 @@ def summarise(
         "test": test | answers.flat,
         "protocols": {name: list(numbers) for name, numbers in answers.numbers.items()},
         "unanswered": answers.unanswered,
+        "measured": list(measured),
         "baselines": baselines(data, parts.noise, code_size, cache_folder()),
         "best_epoch": progress.best_epoch,
         "best_loss": progress.best_loss,
@@ -80,28 +89,38 @@ def subject_of(settings: Settings, parts: Parts) -> Subject:
     return Subject(parts.autoencoder, parts.data, parts.noise, parts.loss, settings.dataset, settings.seed)
 
 
-def draw_stages(settings: Settings, parts: Parts, folder: Path, tracker: Tracker, step: int) -> None:
-    """Test images as the stages of a greedy run reconstruct them, a row each, and as the present weights do."""
-    data = parts.data
-    if parts.stages is None or not data.is_image:
+def declared(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Unit and direction of the numbers that protocols and callbacks declare, by name, for tools that read files."""
+    parts: list[contracts.Evaluation | contracts.Observer] = [*settings.protocol.values(), *settings.callback.values()]
+    return {
+        metric.name: {"unit": metric.unit, "higher_is_better": metric.higher_is_better}
+        for part in parts
+        for metric in part.metrics
+    }
+
+
+def draw_stages(regime: Regime, folder: Path, tracker: Tracker, step: int) -> None:
+    """Test images as the finished stages reconstruct them, a row each, and as the present weights do; nothing for a
+    run without stages."""
+    parts, data = regime.parts, regime.parts.data
+    if not data.is_image:
         return
-    pretrained = build_autoencoder(settings, data).to(parts.device)  # weights that were untied later are tied there
     clean, noisy, targets = next(corrupted_batches(head(data.test, PROBES), parts.noise))
+    stages = []
+    for label, stage in regime.finished_stages(folder / CHECKPOINTS):
+        stages.append((f"{label}\n{_code_of(stage)}", stage.reconstruct(noisy)))
+    if not stages:
+        return
     rows = [("input", clean)] if clean.shape == targets.shape else []
     rows += [("corrupted", noisy)] if rows and noisy is not clean else []
     rows += [("target", targets)] if targets is not clean else []
-    for number in range(1, len(parts.stages.epochs) + 1):
-        path = folder / CHECKPOINTS / WEIGHTS.format(number)
-        if path.exists():
-            load_model(path, pretrained)
-            stage = nested(pretrained, number)
-            shape = "x".join(map(str, stage.code_shape))
-            rows.append((f"stage {number}\ncode of {shape}", stage.reconstruct(noisy)))
-    shape = "x".join(map(str, parts.autoencoder.code_shape))
-    done = "fine-tuned" if settings.trainer.epochs else f"stage {len(parts.stages.epochs)}"
-    rows.append((f"{done}\ncode of {shape}", parts.autoencoder.reconstruct(noisy)))
+    rows += [*stages, (f"{regime.outcome}\n{_code_of(parts.autoencoder)}", parts.autoencoder.reconstruct(noisy))]
     pixels = montage([(label, figures.as_bytes(images).numpy()) for label, images in rows])
     tracker.picture("reconstructions/stages", pixels, step)
+
+
+def _code_of(autoencoder: Autoencoder) -> str:
+    return f"code of {'x'.join(map(str, autoencoder.code_shape))}"
 
 
 def draw_curves(folder: Path, tracker: Tracker, step: int) -> None:

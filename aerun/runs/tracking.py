@@ -1,15 +1,14 @@
 """Where a run's numbers and pictures go: TensorBoard event files, metrics.jsonl, and PNG files.
 
-Nothing else writes logs. Everything of one run lies in its folder, without sub-runs.
+Nothing else writes logs. Everything of one run is in its folder, without sub-runs.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -19,8 +18,11 @@ import numpy as np
 from torch import Tensor
 
 from aerun.base.files import write_bytes, write_text
+from aerun.contracts import EpochEnd, Observer, RunView
 from aerun.runs.folder import FIGURES, METRICS, read_metrics
 from aerun.runs.projector import write_embedding
+from aerun.training.loop import SPEED
+from aerun.training.progress import Progress
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -28,20 +30,36 @@ if TYPE_CHECKING:
 PNG_EFFORT = 2  # of 9: a third of the time of the usual 6, for files a few per cent larger
 
 
-class Tracker:
-    """One run's logs; a context manager, so that files are closed whatever happens.
+class NoLog:
+    """Logs nothing: for processes of a run other than the first, and where no folder is written."""
 
-    A continued run says how many epochs it has done, and from which step on it will log again: what stands
-    there already is dropped.
-    ``events=False``: only PNG files are written, nothing is added to the logs.
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """No values."""
 
-    Pictures are compressed and written by a thread beside the training; ``flush`` waits for them, and raises what went
-    wrong with them.
+    def picture(self, tag: str, pixels: np.ndarray, step: int) -> None:
+        """No picture."""
+
+    def histogram(self, tag: str, values: Tensor, step: int) -> None:
+        """No distribution."""
+
+    def logged(self) -> list[dict[str, Any]]:
+        """No lines."""
+        return []
+
+    def flush(self) -> None:
+        """Nothing to write."""
+
+
+class Tracker(Observer):
+    """One run's logs; a context manager, so that files are closed whatever happens. ``open`` comes first.
+
+    Pictures are compressed and written by a thread while training continues; ``flush`` waits for them, and raises what
+    went wrong with them. ``events=False``: only PNG files are written, nothing is added to the logs.
     """
 
-    def __init__(self, folder: Path, *, epoch: int = 0, purge_from: int | None = None, events: bool = True) -> None:
+    def __init__(self, folder: Path, *, events: bool = True) -> None:
         self.folder = folder
-        self._purge_from = purge_from
+        self._purge_from: int | None = None
         self._events = events
         self._writer: SummaryWriter | None = None
         self._tags: set[str] = set()
@@ -50,9 +68,17 @@ class Tracker:
         self._charted = False
         self._painter = ThreadPoolExecutor(1, "pictures")
         self._painting: list[Future[None]] = []
-        if events:
-            kept = [line for line in read_metrics(folder) if line["epoch"] <= epoch]
-            write_text(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def open(self, progress: Progress | None) -> None:
+        """Start the logs, or continue them: what they have after the checkpoint of ``progress`` is dropped."""
+        lines = read_metrics(self.folder) if (self.folder / METRICS).exists() else None
+        epoch, step = (progress.epoch, progress.step) if progress is not None else (0, 0)
+        if progress is not None or lines is not None:
+            # What a partial epoch logged last has this step; it is logged again.
+            again = progress is not None and progress.partial.get("last_step") == step
+            self._purge_from = (step if again else step + 1) if step else 0
+        kept = [line for line in lines or [] if line["epoch"] <= epoch]
+        write_text(self.folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
 
     def __enter__(self) -> Self:
         return self
@@ -64,14 +90,30 @@ class Tracker:
         if error is None:
             self._painted()
 
-    @contextlib.contextmanager
-    def stage(self, number: int, name: str) -> Iterator[None]:
-        """Meanwhile numbers and pictures are filed under ``name`` (if it is not empty), and lines say the stage."""
-        self._stage, self._section = {"stage": number}, f"{name}/" if name else ""
-        try:
-            yield
-        finally:
-            self._stage, self._section = {}, ""
+    def begin(self, run: RunView) -> None:
+        """File what follows under the stage's name, if it has one; lines say its number."""
+        self._stage = {"stage": run.stage_number} if run.stage_number else {}
+        self._section = f"{run.stage}/" if run.stage else ""
+        partial = run.progress.partial
+        if partial.get("last_step") == run.progress.step:
+            self.scalars(partial["last_values"], run.progress.step)
+
+    def leave_stage(self) -> None:
+        """What follows is the whole run's."""
+        self._stage, self._section = {}, ""
+
+    def step(self, step: int, values: Mapping[str, float] | None) -> None:
+        if values is not None:
+            self.scalars(values, step)
+
+    def epoch(self, end: EpochEnd) -> None:
+        """Curves of everything but training terms, which ``step`` has logged; one line in metrics.jsonl."""
+        curves = {tag: value for tag, value in end.numbers.items() if not tag.startswith("train/") or tag == SPEED}
+        self.scalars(curves, end.step)
+        named = {self._section + name: value for name, value in end.numbers.items()}
+        line = {"epoch": end.epoch, "step": end.step, **self._stage, **named}
+        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
     @property
     def _board(self) -> SummaryWriter:
@@ -92,7 +134,7 @@ class Tracker:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
 
-    def scalars(self, values: dict[str, float], step: int) -> None:
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Each value under its tag at that step."""
         if self._events:
             for tag, value in values.items():
@@ -102,13 +144,6 @@ class Tracker:
             self._tags |= values.keys()
             if not self._charted:
                 self._charts([name for name in map(_in_validation, values) if f"train/{name}" in self._tags])
-
-    def metrics(self, epoch: int, step: int, **numbers: Any) -> None:
-        """Append one line to metrics.jsonl."""
-        named = {self._section + name: value for name, value in numbers.items()}
-        line = {"epoch": epoch, "step": step, **self._stage, **named}
-        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
 
     def logged(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl of the present stage so far, by the names that its numbers had."""

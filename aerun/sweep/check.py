@@ -17,13 +17,13 @@ from aerun.config.parse import parse
 from aerun.dataset.augment import Augment
 from aerun.dataset.data import Data
 from aerun.errors import AerunError
-from aerun.protocol.ask import refuse
-from aerun.runs.init_from import take_over
+from aerun.protocol.ask import check_protocols
+from aerun.runs.init_from import copy_matching_layers
 from aerun.sweep.remote import Finding
 from aerun.sweep.share import mapped, share, shared_path
-from aerun.trainer import Greedy
-from aerun.training.build import build_autoencoder, build_stages, check_data
+from aerun.training.build import build_autoencoder, check_data, has_own_modules
 from aerun.training.parts import Parts
+from aerun.training.regime import regime_of
 
 log = logging.getLogger(__name__)
 SHAPING = ("dataset", "model", "latent", "sparsity", "loss")
@@ -102,15 +102,16 @@ def _check(
         return Finding(found)
     try:
         check_data(settings, found)
-        with torch.device("meta"):
+        # Without memory, unless only a pass tells whether modules of one's own fit.
+        with torch.device("cpu" if has_own_modules(settings) else "meta"):
             autoencoder = build_autoencoder(settings, found)
-            if isinstance(settings.trainer, Greedy):
-                nothing = cast("torch.optim.Optimizer", None)  # each stage has its own, when it is entered
-                whole = Parts(autoencoder, found, settings.noise, settings.loss, nothing, settings.scheduler, 0)
-                build_stages(settings, settings.trainer, whole)
-        refuse(settings.protocol, found, autoencoder)
+            no_optimizer = cast("torch.optim.Optimizer", None)  # none is needed to check the regime
+            regime_of(
+                settings, Parts(autoencoder, found, settings.noise, settings.loss, no_optimizer, settings.scheduler, 0)
+            )
+        check_protocols(settings.protocol, found, autoencoder)
         if settings.init_from is not None:
-            take_over(Path(settings.init_from), autoencoder)
+            copy_matching_layers(Path(settings.init_from), autoencoder)
     except Exception as error:
         return Finding(_told(error))
     return Finding(None, sum(parameter.numel() for parameter in autoencoder.parameters()))

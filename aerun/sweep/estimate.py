@@ -81,10 +81,10 @@ def _time(settings: Settings, data: Data, device: torch.device) -> _Timing:
     step = make_step(
         parts,
         learning_rate=lambda number: 1.0,
-        precision=getattr(trainer, "precision", "float32"),
+        precision=trainer.precision,
         compiled=False,
-        clip_norm=getattr(trainer, "clip_norm", None),
-        clip_value=getattr(trainer, "clip_value", None),
+        clip_norm=trainer.clip_norm,
+        clip_value=trainer.clip_value,
     )
     batch = first_batch(data.train, math.ceil(trainer.batch_size / trainer.processes))
     for number in range(3):
@@ -108,9 +108,9 @@ def _time(settings: Settings, data: Data, device: torch.device) -> _Timing:
 def _seconds(settings: Settings, timing: _Timing) -> float:
     trainer = settings.trainer
     per_epoch = math.ceil(timing.images / trainer.batch_size)
-    steps = getattr(trainer, "steps", None) or trainer.epochs * per_epoch
-    staged = getattr(trainer, "stage_epochs", 0)  # at most what the whole takes
+    steps = trainer.steps or trainer.epochs * per_epoch
+    staged = trainer.stage_epochs or 0  # at most what the whole takes
     steps += per_epoch * (sum(staged) if isinstance(staged, list) else staged * timing.pairs)
-    evaluations = math.ceil(steps / per_epoch / getattr(trainer, "evaluate_every_epochs", 1))
+    evaluations = math.ceil(steps / per_epoch / trainer.evaluate_every_epochs)
     around = AROUND + (RANKS if trainer.processes > 1 else 0.0)
     return float(steps * timing.step + evaluations * timing.evaluation + around)

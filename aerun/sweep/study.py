@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from aerun.contracts import EpochEnd, Observer, RunView
 from aerun.errors import ConfigError, PrunedError
 
 try:
@@ -57,8 +58,8 @@ def _pruner(name: str, startup: int, warmup: int) -> optuna.pruners.BasePruner:
     return optuna.pruners.HyperbandPruner(max(1, warmup)) if name == "hyperband" else optuna.pruners.NopPruner()
 
 
-class Watcher:
-    """In the job: tells the study each epoch's metric, and ends the run if the study says so."""
+class Pruning(Observer):
+    """In the job: reports each epoch's metric to the study, and ends the run if the study says so."""
 
     def __init__(self, trial: Mapping[str, Any]) -> None:
         self.trial = dict(trial)
@@ -69,8 +70,14 @@ class Watcher:
         self._handle = optuna.trial.Trial(study, frozen._trial_id)
         self._told = set(frozen.intermediate_values)
 
-    def __call__(self, epoch: int, numbers: Mapping[str, float]) -> None:
-        metric = self.trial["metric"]
+    def begin(self, run: RunView) -> None:
+        self._is_last = run.is_last  # errors of different stages do not compare
+
+    def epoch(self, end: EpochEnd) -> None:
+        """PrunedError if the study prunes the run; ConfigError for a metric that runs do not have."""
+        if not end.evaluated or end.ended or not self._is_last:
+            return
+        metric, epoch, numbers = self.trial["metric"], end.epoch, end.numbers
         if metric not in numbers:
             raise ConfigError(f"{METRIC}={metric}: a run has no such number. Known: {', '.join(numbers)}")
         if epoch not in self._told:

@@ -59,15 +59,23 @@ def _run(job: Job, sweep: Path, signals: StopSignals) -> None:
     try:
         settings = parse(job.config, job.choices, job.overrides)
         load = Loader(shared_path(sweep, job.config["dataset"]), settings.dataset.load)
-        watch = None
+        pruning = None
         if job.trial is not None:
-            from aerun.sweep.study import Watcher
+            from aerun.sweep.study import Pruning
 
-            watch = Watcher(job.trial)
+            pruning = Pruning(job.trial)
         end = time.monotonic() + PATIENCE
         while True:
             try:
-                run(settings, job.config, job.folder, overrides=job.overrides, load=load, signals=signals, watch=watch)
+                run(
+                    settings,
+                    job.config,
+                    job.folder,
+                    overrides=job.overrides,
+                    load=load,
+                    signals=signals,
+                    pruning=pruning,
+                )
                 return
             except BusyError:
                 if signals.requested is not None or time.monotonic() > end:

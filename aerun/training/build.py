@@ -3,63 +3,51 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
-import functools
 import math
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from aerun.base.device import choose_device, default_threads, nodes
 from aerun.base.precision import choose_precision
 from aerun.base.seeding import seed_everything
 from aerun.base.speed import keep_freed_memory, spare_compiler
+from aerun.config.deferred import DeferredPart, built
 from aerun.config.settings import Settings
+from aerun.contracts import Optimizer, Shape
 from aerun.core.autoencoder import Autoencoder, Standardise
 from aerun.core.nested import freeze
 from aerun.core.output_bias import begin_at_mean
 from aerun.dataset.data import CHUNK, Data
 from aerun.errors import ConfigError
 from aerun.metrics.evaluation import in_unit_range
-from aerun.protocol.ask import refuse
-from aerun.trainer import Greedy
+from aerun.protocol.ask import check_protocols
 from aerun.training.cuda_graph import wants_recording
 from aerun.training.parts import Parts
-from aerun.training.stages import Stages, epochs_of
 
 
 def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
     """Everything that a run trains, and with what. ConfigError for what the data do not allow."""
     check_data(settings, data)
     autoencoder = build_autoencoder(settings, data)
-    if getattr(settings.model, "output_bias", "init") == "mean":
+    if settings.model.output_bias == "mean":
         begin_at_mean(autoencoder, data.train.targets, _output_activation(settings))
     autoencoder = autoencoder.to(device)
     if settings.trainer.channels_last:
         autoencoder = autoencoder.to(memory_format=torch.channels_last)
-    refuse(settings.protocol, data, autoencoder)
+    check_protocols(settings.protocol, data, autoencoder)
+    noise, loss = (_on_device(built(part), device) for part in (settings.noise, settings.loss))
     optimizer = build_optimizer(settings, autoencoder)
     scheduler = copy.deepcopy(settings.scheduler)  # it keeps count; settings stay what they are
-    parts = Parts(autoencoder, data, settings.noise, settings.loss, optimizer, scheduler, settings.seed)
-    if isinstance(settings.trainer, Greedy):
-        parts.stages = build_stages(settings, settings.trainer, parts)
-    return parts
+    return Parts(autoencoder, data, noise, loss, optimizer, scheduler, settings.seed)
 
 
-def build_stages(settings: Settings, trainer: Greedy, parts: Parts) -> Stages:
-    """What each stage of a greedy run trains. ConfigError for what one of them cannot."""
-    own = settings.stage_optimizers
-    epochs = epochs_of(trainer, own, parts.autoencoder, settings.name("model"))
-    factories = own if len(own) > 1 else (own or [settings.optimizer]) * len(epochs)
-
-    def optimizer(number: int, autoencoder: Autoencoder) -> torch.optim.Optimizer:
-        return build_optimizer(settings, autoencoder, [*factories, settings.optimizer][number - 1])
-
-    scheduler = functools.partial(copy.deepcopy, settings.scheduler)
-    stages = Stages(trainer, settings.freeze, optimizer, scheduler, parts, epochs)
-    stages.check()
-    return stages
+def _on_device(part: Any, device: torch.device) -> Any:
+    """A loss or a noise, with its own weights, if it has some, on the device."""
+    return part.to(device) if isinstance(part, torch.nn.Module) else part
 
 
 def prepare(settings: Settings, rank: int | None = None) -> torch.device:
@@ -91,14 +79,15 @@ def prepare(settings: Settings, rank: int | None = None) -> torch.device:
 
 def check_data(settings: Settings, data: Data) -> None:
     """Refuse what only the data can tell. ConfigError names the key."""
-    for group, shape in (("loss", data.output_shape), ("noise", data.input_shape)):
-        check_shape = getattr(getattr(settings, group), "check_shape", None)
-        if check_shape is not None:
-            try:
-                check_shape(shape)
-            except ValueError as error:
-                raise ConfigError(f"{settings.name(group)} and {settings.name('dataset')}: {error}") from error
-    if settings.loss.takes_logits or getattr(settings.loss, "needs_unit_range", False):
+    for group, part, shape in (
+        ("loss", settings.loss, data.output_shape),
+        ("noise", settings.noise, data.input_shape),
+    ):
+        try:
+            part.check_shape(shape)
+        except ValueError as error:
+            raise ConfigError(f"{settings.name(group)} and {settings.name('dataset')}: {error}") from error
+    if settings.loss.takes_logits or settings.loss.needs_unit_range:
         for split in (data.train, data.validation or data.train, data.test):
             if split.targets.dtype != torch.uint8 and not in_unit_range(split.targets):
                 ends = [(float(chunk.min()), float(chunk.max())) for chunk in split.targets.split(CHUNK)]
@@ -109,50 +98,103 @@ def check_data(settings: Settings, data: Data) -> None:
 
 
 def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
-    """The model of ``settings`` for the shape of ``data``, with fresh weights from torch's global generator."""
-    model, latent, sparsity = settings.model, settings.latent, settings.sparsity
+    """The model of ``settings`` for the shape of ``data``, with fresh weights from torch's global generator.
+
+    A model with modules of one's own makes one pass in evaluation mode. ConfigError for what does not fit.
+    """
+    latent, sparsity = settings.latent, settings.sparsity
     try:
-        codec = model.build(data.input_shape, data.output_shape, latent.parameters_per_code)
+        codec = settings.model.build(data.input_shape, data.output_shape, latent.parameters_per_code)
     except (RuntimeError, MemoryError) as error:
         raise ConfigError(
             f"{settings.name('model')}: cannot be built ({' '.join(str(error).split())[:200]})"
         ) from error
     except ValueError as error:
         raise ConfigError(f"{settings.name('model')} and {settings.name('dataset')}: {error}") from error
-    k = getattr(sparsity, "k", None)
-    if k is not None and k > (available := math.prod(codec.code_shape[1:] or codec.code_shape)):
-        where = "positions of each channel" if codec.code_shape[1:] else "units"
-        raise ConfigError(
-            f"{settings.name('model')} and {settings.name('sparsity')}: sparsity.k={k}, but the code, "
-            f"{list(codec.code_shape)}, has only {available} {where}; use sparsity.k={available} or less"
-        )
-    _refuse_batch_statistics(settings, codec.encoder, codec.decoder)
-    if latent.parameters_per_code > 1:
-        # Means and log-variances are read off the linear features; the code has no nonlinearity of its own.
-        sparsity = dataclasses.replace(sparsity, activation="identity")
+    _check_batch_statistics(settings, codec.encoder, codec.decoder)
+    if latent.constrains_code:
+        sparsity = sparsity.linear()  # means and log-variances, say, are read off the linear features
+    constrainers = [
+        _build_for_code(settings, group, part, codec.code_shape)
+        for group, part in (("sparsity", sparsity), ("latent", latent))
+    ]
     autoencoder = Autoencoder(
         codec.encoder,
         codec.decoder,
         input_shape=data.input_shape,
         output_shape=data.output_shape,
         code_shape=codec.code_shape,
-        sparsity=sparsity,
-        latent=latent,
+        sparsity=constrainers[0],
+        latent=constrainers[1],
         output_activation=_output_activation(settings),
         standardise_input=Standardise(*(data.input_statistics or ())),
         standardise_target=Standardise(*(data.target_statistics or ())),
         cuts=codec.cuts,
     )
+    if next(autoencoder.parameters(), None) is None:
+        raise ConfigError(f"{settings.name('model')}: has no parameters to train")
+    if has_own_modules(settings):
+        try_pass(settings, autoencoder)
     freeze(autoencoder, settings.freeze)
     return autoencoder
 
 
+def _build_for_code(settings: Settings, group: str, part: Any, code_shape: Shape) -> Any:
+    """The sparsity or the latent for codes of that shape: itself, or the module that it builds."""
+    try:
+        part.check_code(code_shape)
+        return part.build(code_shape)
+    except ValueError as error:
+        raise ConfigError(f"{settings.name('model')} and {settings.name(group)}: {error}") from error
+
+
+def has_own_modules(settings: Settings) -> bool:
+    """Whether the autoencoder is, in part, of classes that are not aerun's, whose shapes only a pass can tell."""
+    parts = (settings.model, settings.sparsity, settings.latent)
+    return any(isinstance(part, DeferredPart) or not type(part).__module__.startswith("aerun.") for part in parts)
+
+
+@torch.no_grad()
+def try_pass(settings: Settings, autoencoder: Autoencoder) -> None:
+    """ConfigError, naming the part and both shapes, where one does not take what the one before it gives."""
+    was_training = autoencoder.training
+    autoencoder.eval()
+    x = torch.zeros(2, *autoencoder.input_shape, device=autoencoder.device)
+    with torch.random.fork_rng(devices=[]):
+        features = _tried(settings, "model", "encoder", autoencoder.encoder, x)
+        constrained, _ = _tried(settings, "sparsity", "", lambda given: autoencoder.sparsity(given, False), features)
+        code, _ = _tried(settings, "latent", "", lambda given: autoencoder.latent(given, None), constrained)
+        wanted = (2, *autoencoder.code_shape)
+        if tuple(code.shape) != wanted:
+            raise ConfigError(
+                f"{settings.name('latent')} and {settings.name('model')}: the code is {list(code.shape[1:])}, and "
+                f"should be {list(wanted[1:])}"
+            )
+        output = _tried(settings, "model", "decoder", autoencoder.decoder, code)
+    wanted = (2, *autoencoder.output_shape)
+    if tuple(output.shape) != wanted:
+        raise ConfigError(
+            f"{settings.name('model')} and {settings.name('dataset')}: the decoder gives {list(output.shape[1:])} for "
+            f"a code of {list(code.shape[1:])}, and targets are {list(wanted[1:])}"
+        )
+    autoencoder.train(was_training)
+
+
+def _tried(settings: Settings, group: str, what: str, function: Callable[[Tensor], Any], given: Tensor) -> Any:
+    try:
+        return function(given)
+    except Exception as error:
+        name = f"{settings.name(group)}: its {what}" if what else settings.name(group)
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
+        raise ConfigError(f"{name} does not take {list(given.shape[1:])} ({reason})") from error
+
+
 def _output_activation(settings: Settings) -> str:
-    """A loss that takes logits has the output be their sigmoid."""
-    return "sigmoid" if settings.loss.takes_logits else getattr(settings.model, "output_activation", "identity")
+    """With a loss that takes logits the output is their sigmoid."""
+    return "sigmoid" if settings.loss.takes_logits else settings.model.output_activation
 
 
-def _refuse_batch_statistics(settings: Settings, *modules: torch.nn.Module) -> None:
+def _check_batch_statistics(settings: Settings, *modules: torch.nn.Module) -> None:
     """Of several processes each sees a part of a minibatch, whose statistics are others."""
     processes = settings.trainer.processes
     for layer in (layer for module in modules for layer in module.modules() if processes > 1):
@@ -164,17 +206,13 @@ def _refuse_batch_statistics(settings: Settings, *modules: torch.nn.Module) -> N
             )
 
 
-def build_optimizer(settings: Settings, autoencoder: Autoencoder, factory: Any = None) -> torch.optim.Optimizer:
-    """The optimizer (or another by ``factory``) of all that is not frozen, its groups' base rates noted as
-    ``initial_lr``."""
-    factory = factory or settings.optimizer
+def build_optimizer(
+    settings: Settings, autoencoder: Autoencoder, optimizer: Optimizer | None = None
+) -> torch.optim.Optimizer:
+    """torch's optimizer, that of ``settings`` or another one, of all that is not frozen; the base rates of its groups
+    are kept as ``initial_lr``."""
     trained = [parameter for parameter in autoencoder.parameters() if parameter.requires_grad]
-    try:
-        optimizer: torch.optim.Optimizer = (
-            factory(trained) if isinstance(factory, functools.partial) else factory.build(trained)
-        )
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"optimizer: {error}") from error
-    for group in optimizer.param_groups:
+    built = (optimizer or settings.optimizer).build(trained)
+    for group in built.param_groups:
         group["initial_lr"] = group["lr"]
-    return optimizer
+    return built

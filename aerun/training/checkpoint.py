@@ -24,14 +24,15 @@ from torch.optim import Optimizer
 
 from aerun.base.files import write_bytes
 from aerun.errors import DataError, DivergedError
+from aerun.training.observers import Observers
 from aerun.training.progress import Progress
 
 log = logging.getLogger(__name__)
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
-MODEL, OPTIMIZER = "model.", "optimizer."
+MODEL, OPTIMIZER, CALLBACK = "model.", "optimizer.", "callback."
 BLANK = "0" * 64
-WAYS = ("capturable", "fused", "foreach")  # how an optimizer computes here, not what
-SOON = 1.0  # seconds: epochs that end sooner after a checkpoint share the next one
+IMPLEMENTATION_FLAGS = ("capturable", "fused", "foreach")  # machine-specific, not restored
+MIN_SECONDS_BETWEEN_CHECKPOINTS = 1.0  # epochs that end sooner after one share the next
 
 
 class Checkpointer:
@@ -40,8 +41,16 @@ class Checkpointer:
     A checkpoint is the point to which a killed run goes back, so whatever else it writes must be on disk first.
     """
 
-    def __init__(self, folder: Path, model: nn.Module, optimizer: Optimizer, every_minutes: float | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: nn.Module,
+        optimizer: Optimizer,
+        every_minutes: float | None,
+        observers: Observers | None = None,
+    ) -> None:
         self.folder, self._model, self._optimizer = folder, model, optimizer
+        self._observers = observers or Observers()
         self._interval = None if every_minutes is None else every_minutes * 60
         self._saved = self._started = time.monotonic()
         self._best: tuple[dict[str, Tensor], Progress] | None = None  # of an epoch without a checkpoint of its own
@@ -56,7 +65,7 @@ class Checkpointer:
 
     def epoch(self, progress: Progress, *, last: bool) -> bool:
         """An epoch has ended: whether it is to be saved now. If not, the best weights are remembered."""
-        if last or self.due() or time.monotonic() - self._saved >= SOON:
+        if last or self.due() or time.monotonic() - self._saved >= MIN_SECONDS_BETWEEN_CHECKPOINTS:
             return True
         if progress.best_epoch == progress.epoch:
             weights = {name: value.detach().clone() for name, value in self._model.state_dict().items()}
@@ -79,7 +88,7 @@ class Checkpointer:
             self._best = None
         self.save_best()
         last, new = self.folder / LAST, self.folder / "new.safetensors"
-        save(new, self._model, self._optimizer, progress)
+        save(new, self._model, self._optimizer, progress, self._observers.state())
         if last.exists():
             last.replace(self.folder / PREVIOUS)
         new.replace(last)
@@ -113,6 +122,7 @@ class Checkpointer:
                 if enter is not None:
                     self.enter(enter(progress))
                 _put(path, tensors, about, self._model, self._optimizer)
+                self._observers.restore(_of(CALLBACK, tensors))
             except DataError as error:
                 log.warning("%s", error)
                 continue
@@ -137,10 +147,37 @@ class Checkpointer:
             save(self.folder / BEST, self._model, None, progress)
 
 
-def save(path: Path, model: nn.Module | Mapping[str, Tensor], optimizer: Optimizer | None, progress: Progress) -> None:
-    """Write weights and, to continue from, the optimizer's state; the file appears whole or not at all."""
+class ReadOnlyCheckpoints(Checkpointer):
+    """Restores, and saves nothing: for processes of a run other than the first."""
+
+    def __init__(self, folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
+        super().__init__(folder, model, optimizer, None)
+
+    def epoch(self, progress: Progress, *, last: bool) -> bool:
+        return False
+
+    def save(self, progress: Progress) -> None:
+        """Nothing: the first process saves."""
+
+    def save_best(self) -> None:
+        """Nothing: the first process saves."""
+
+    def _check_best(self, progress: Progress) -> None:
+        """Nothing: the first process checks."""
+
+
+def save(
+    path: Path,
+    model: nn.Module | Mapping[str, Tensor],
+    optimizer: Optimizer | None,
+    progress: Progress,
+    observed: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write weights and, to continue from, the state of the optimizer and of observers (``observed``); the file
+    appears whole or not at all."""
     weights = model.state_dict() if isinstance(model, nn.Module) else model
     tensors = {f"{MODEL}{name}": value for name, value in weights.items()}
+    tensors |= {f"{CALLBACK}{name}": value for name, value in (observed or {}).items()}
     state = optimizer.state_dict() if optimizer is not None else {"state": {}, "param_groups": []}
     scalars: dict[str, dict[str, Any]] = {}
     for index, values in state["state"].items():
@@ -182,7 +219,7 @@ def _put(path: Path, tensors: dict[str, Tensor], about: dict[str, Any], model: n
             index, _, name = key.removeprefix(OPTIMIZER).partition(".")
             state.setdefault(int(index), {})[name] = value
     groups = [
-        {**saved, **{key: built[key] for key in WAYS if key in built}}
+        {**saved, **{key: built[key] for key in IMPLEMENTATION_FLAGS if key in built}}
         for saved, built in zip(about["optimizer"]["groups"], optimizer.param_groups, strict=True)
     ]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
@@ -206,12 +243,21 @@ def _progress(path: Path, about: dict[str, Any]) -> Progress:
 
 
 def _put_weights(path: Path, tensors: dict[str, Tensor], model: nn.Module) -> None:
-    weights = {name.removeprefix(MODEL): value for name, value in tensors.items() if name.startswith(MODEL)}
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(_of(MODEL, tensors))
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise DataError(f"{path}: holds the weights of another model ({reason})") from error
+
+
+def _of(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin so, without that."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def observed(path: Path) -> dict[str, Tensor]:
+    """The state of observers that a checkpoint keeps."""
+    return _of(CALLBACK, read(path)[0])
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from aerun.core.autoencoder import Autoencoder
 from aerun.errors import DivergedError
-from aerun.runs.tracking import Tracker
 from aerun.training.parts import Parts, Update
 from aerun.training.step import gradient_norm
 
@@ -19,15 +18,13 @@ from aerun.training.step import gradient_norm
 class History:
     """Terms of one epoch, from its start or from the ``state`` of an earlier part of it."""
 
-    def __init__(self, parts: Parts, tracker: Tracker, epoch: int, step: int, state: dict[str, Any]) -> None:
-        self._parts, self._tracker, self._epoch = parts, tracker, epoch
+    def __init__(self, parts: Parts, epoch: int, state: dict[str, Any]) -> None:
+        self._parts, self._epoch = parts, epoch
         self._names: list[str] = list(state.get("names", []))
         self._rows: list[list[float]] = [list(row) for row in state.get("rows", [])]
         self._sizes: list[int] = list(state.get("sizes", []))
         self._logged: int = state.get("logged", 0)
         self._last: tuple[int, dict[str, float]] = (state.get("last_step", -1), state.get("last_values", {}))
-        if self._last[0] == step:  # the run is continued at this very step, and what was logged there was dropped
-            tracker.scalars(self._last[1], step)
         self._pending: list[Tensor] = []  # all terms of a step, then all of the next
         self._moves: list[float] = list(state.get("moves", []))
         self._moving: list[Tensor] = []
@@ -54,8 +51,9 @@ class History:
         terms["moves"] = self._moves
         return {**terms, "last_step": self._last[0], "last_values": self._last[1]}
 
-    def flush(self, step: int, last: Update) -> None:
-        """Log the mean terms since the last flush, ``step`` updates into the run, and what the last one tells.
+    def flush(self, step: int, last: Update) -> dict[str, float]:
+        """What is logged after ``step`` updates of the run: the mean terms since the last flush, and numbers of the
+        last update.
 
         Raises DivergedError at the first term that is not finite.
         """
@@ -63,13 +61,11 @@ class History:
         means = _means(self._rows[self._logged :], self._sizes[self._logged :])
         self._logged = len(self._rows)
         values = {f"train/{name}": mean for name, mean in zip(self._names, means, strict=True)}
-        values["train/gradient_norm"] = (
-            gradient_norm(self._parts.autoencoder) if last.norm is None else float(last.norm)
-        )
+        values["train/gradient_norm"] = gradient_norm(self._parts) if last.norm is None else float(last.norm)
         values["train/learning_rate"] = float(self._parts.optimizer.param_groups[0]["lr"])
         values["train/active_units"] = float(self._parts.ranks.total((last.code != 0).sum())) / self._sizes[-1]
         self._last = (step, values)
-        self._tracker.scalars(values, step)
+        return values
 
     def means(self) -> dict[str, float]:
         """Each term's mean over the epoch's images; ``update_ratio``, the largest relative change of the weights by
@@ -96,7 +92,7 @@ class History:
             for name, value in reversed(list(zip(self._names, row, strict=True))):
                 if not math.isfinite(value):
                     rate = float(self._parts.optimizer.param_groups[0]["lr"])
-                    norm = gradient_norm(self._parts.autoencoder)
+                    norm = gradient_norm(self._parts)
                     raise DivergedError(
                         f"epoch {self._epoch}, step {step - len(rows) + offset + 1}: {name} is {value} "
                         f"(gradient norm {norm:g}, learning rate {rate:g}). "

@@ -5,22 +5,20 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from aerun.base.device import wait
-from aerun.base.progress_bar import ProgressBar
 from aerun.base.signals import Stopped, StopSignals
+from aerun.contracts import EpochEnd, RunLog, RunView, Trainer
 from aerun.dataset.data import Batch, head
-from aerun.doctor.monitor import Monitor, is_looked_at
 from aerun.errors import DivergedError, PrunedError
 from aerun.metrics.evaluation import Evaluation
-from aerun.runs.pictures import PROBES, Report
-from aerun.runs.tracking import Tracker
-from aerun.trainer import Joint
 from aerun.training.checkpoint import Checkpointer
 from aerun.training.cuda_graph import wants_recording
 from aerun.training.history import History, weights
+from aerun.training.observers import Observers
 from aerun.training.parts import Parts, Step, Update
 from aerun.training.progress import Progress
 from aerun.training.step import make_step
@@ -28,40 +26,49 @@ from aerun.training.streaming import batches
 
 log = logging.getLogger(__name__)
 SPEED = "train/images_per_second"
-WATCHED = 10  # first steps of a training, after which it is seen how far the weights went: there they go farthest
+PROBES = 16  # training images that are evaluated where there is no validation part
+WATCHED_STEPS = 10  # at the start of training, when the weights move farthest: their relative change is recorded
+
+
+@dataclass
+class Surroundings:
+    """What a training needs besides the parts: who watches it, where it logs and saves, and who may stop it."""
+
+    observers: Observers
+    log: RunLog
+    checkpoints: Checkpointer
+    stop: StopSignals
+    folder: Path | None = None
 
 
 @dataclass
 class Loop:
-    """One training: a run's, or of a run in stages the present stage's (``name``), that goes on with its counts.
+    """One training phase: the whole run, or the current stage (``name``, ``number``); step and epoch counters carry on.
 
-    A checkpoint is the point to go back to, so it comes after everything else of its moment.
+    Save last: everything logged up to a point must be on disk before its checkpoint.
     """
 
-    settings: Joint
+    settings: Trainer
     parts: Parts
     progress: Progress
-    tracker: Tracker
-    report: Report
-    checkpoints: Checkpointer
-    stop: StopSignals
-    watch: Callable[[int, Mapping[str, float]], None] | None = None
+    around: Surroundings
     name: str = ""
+    number: int = 0
+    is_last: bool = True
 
     def __post_init__(self) -> None:
-        settings, count = self.settings, len(self.parts.data.train)
-        self.batches = batches(self.parts.data, settings.batch_size, self.parts.seed, self.parts.device)
-        self.steps_per_epoch = math.ceil(count / settings.batch_size)
+        settings, data = self.settings, self.parts.data
+        self.batches = batches(data, settings.batch_size, self.parts.seed, self.parts.device)
+        self.steps_per_epoch = math.ceil(len(data.train) / settings.batch_size)
         self.own_steps = settings.steps or settings.epochs * self.steps_per_epoch
         self.total_steps = self.progress.stage_step + self.own_steps
         self.epochs = math.ceil(self.own_steps / self.steps_per_epoch)
         self._compiled: set[int] = set()
-        # Without a validation part some training images tell at least whether the weights are sound.
-        data = self.parts.data
-        part, self.judge = (data.validation, "validation") if data.validation else (head(data.train, PROBES), "probe")
-        self.evaluation = Evaluation(part, self.parts.noise, self.parts.loss)
-        self.monitor = Monitor(self.parts, part)
-        self.monitor.recall(self.tracker.logged())
+        # Without a validation part some training images show at least whether the weights are sound.
+        self.part, self.judge = (
+            (data.validation, "validation") if data.validation else (head(data.train, PROBES), "probe")
+        )
+        self.evaluation = Evaluation(self.part, self.parts.noise, self.parts.loss)
 
     def run(self) -> Progress:
         """Train from where ``progress`` stands to the end, with a checkpoint after epochs (of those shorter than a
@@ -74,34 +81,51 @@ class Loop:
         step = self._make_step()
         if progress.step < self.total_steps and not self._enough():
             progress.ended = False  # also for a finished run that is asked for more
-        with ProgressBar(progress.step, self.total_steps, self.name) as bar:
-            try:
-                while not progress.ended:
-                    self._epoch(step, bar)
-            except (DivergedError, PrunedError):
-                self.checkpoints.save_best()
-                raise
+        self.around.observers.begin(self._view())
+        try:
+            while not progress.ended:
+                self._epoch(step)
+        except (DivergedError, PrunedError):
+            self.around.checkpoints.save_best()
+            raise
         return progress
 
-    def _epoch(self, step: Step, bar: ProgressBar) -> None:
-        """What is left of an epoch, and all that comes at its end."""
+    def _view(self) -> RunView:
+        parts = self.parts
+        return RunView(
+            parts.autoencoder,
+            parts.data,
+            parts.noise,
+            parts.loss,
+            parts.optimizer,
+            self.around.log,
+            self.progress,
+            self.part,
+            self.epochs,
+            self.total_steps,
+            self.name,
+            self.number,
+            self.is_last,
+            self.around.folder,
+        )
+
+    def _epoch(self, step: Step) -> None:
+        """The rest of an epoch, and everything that comes at its end."""
         progress = self.progress
-        history = History(self.parts, self.tracker, progress.epoch + 1, progress.step, progress.partial)
-        numbers = self._train_epoch(step, history, bar)
-        numbers |= self._evaluate(history, numbers)
-        done = progress.epoch - progress.stage_epoch
-        if self.settings.pictures and (progress.ended or done in self.settings.picture_epochs(self.epochs)):
-            self.report.epoch(progress.step)
-        self.tracker.metrics(epoch=progress.epoch, step=progress.step, **numbers)
-        self.monitor.epoch({"epoch": progress.epoch, **numbers}, self.evaluation.target_spread)
-        leaving, _ = self._agree()
-        if self.checkpoints.epoch(progress, last=progress.ended or leaving):
+        history = History(self.parts, progress.epoch + 1, progress.partial)
+        numbers = self._train_epoch(step, history)
+        numbers, evaluated = self._evaluate(history, numbers)
+        spread = self.evaluation.target_spread
+        end = EpochEnd(progress.epoch, progress.step, numbers, evaluated, progress.ended, spread)
+        self.around.observers.epoch(end, self._checkpoint)
+
+    def _checkpoint(self) -> None:
+        """After an epoch, once everything else of it is on disk."""
+        leaving, _ = self._sync_stop()
+        if self.around.checkpoints.epoch(self.progress, last=self.progress.ended or leaving):
             self._save()
-        bar.epoch(done, self.epochs, numbers)
         if leaving:
-            self.stop.check()
-        if self.watch is not None and self.judged and not progress.ended:
-            self.watch(progress.epoch, numbers)
+            self.around.stop.check()
 
     def _make_step(self) -> Step:
         settings, scheduler, begun = self.settings, self.parts.scheduler, self.progress.stage_step
@@ -119,9 +143,9 @@ class Loop:
             clip_value=settings.clip_value,
         )
 
-    def _train_epoch(self, step: Step, history: History, bar: ProgressBar) -> dict[str, float]:
-        """What is left of a pass over the training images, in an order drawn for this epoch; its mean terms."""
-        progress = self.progress
+    def _train_epoch(self, step: Step, history: History) -> dict[str, float]:
+        """The rest of a pass over the training images, in an order drawn for this epoch; its mean terms."""
+        progress, observers = self.progress, self.around.observers
         self.parts.autoencoder.train()
         clock, images, seconds = time.perf_counter(), progress.train_images, progress.train_seconds
         for batch in self.batches.epoch(progress.epoch, history.steps):
@@ -129,7 +153,7 @@ class Loop:
                 break
             last = progress.step + 1 >= self.total_steps or history.steps + 1 == self.steps_per_epoch
             due_to_log = last or (progress.step + 1) % self.settings.log_every_steps == 0
-            watched = due_to_log or progress.step - progress.stage_step < WATCHED
+            watched = due_to_log or progress.step - progress.stage_step < WATCHED_STEPS
             before = [weight.clone() for weight in weights(self.parts.autoencoder)] if watched else []
             update, spent = self._timed(step, batch) if self.settings.compile else (step(batch, progress.step), 0.0)
             clock += spent
@@ -138,16 +162,14 @@ class Loop:
             history.add(update.terms, len(batch))
             if before:
                 history.moved(before)
-            if due_to_log:
-                history.flush(progress.step, update)
-                bar.update(progress.step)
-            leaving, due = self._agree(now=due_to_log)
+            observers.step(progress.step, history.flush(progress.step, update) if due_to_log else None)
+            leaving, due = self._sync_stop(now=due_to_log)
             # After the last step the epoch's own checkpoint follows at once.
             if leaving or (due and not last):
                 now = time.perf_counter()
                 progress.train_seconds, clock = progress.train_seconds + now - clock, now
                 self._save(history)
-                self.stop.check()
+                self.around.stop.check()
         progress.train_seconds += time.perf_counter() - clock
         numbers = {f"train/{name}": value for name, value in history.means().items()}
         numbers["train/learning_rate"] = float(self.parts.optimizer.param_groups[0]["lr"])
@@ -168,16 +190,16 @@ class Loop:
         log.info("compiled for batches of %d in %.1f s", len(batch), spent)
         return update, spent
 
-    def _evaluate(self, history: History, numbers: dict[str, float]) -> dict[str, float]:
-        """End the epoch: the validation part's metrics, what follows from them, and whether the run has ended."""
+    def _evaluate(self, history: History, numbers: dict[str, float]) -> tuple[dict[str, float], bool]:
+        """End the epoch: all its numbers, whether the validation part was evaluated, and whether the run has ended."""
         progress = self.progress
         last = progress.step >= self.total_steps
         done = progress.epoch + 1 - progress.stage_epoch
-        self.judged = due = last or done % self.settings.evaluate_every_epochs == 0
-        validation: dict[str, float] = {}
+        due = last or done % self.settings.evaluate_every_epochs == 0
+        validation: Mapping[str, float] = {}
         if due:
             try:
-                with self.stop.interruptible():
+                with self.around.stop.interruptible():
                     metrics = self.parts.ranks.first(self._metrics)
             except Stopped:
                 self._save(history)
@@ -188,24 +210,24 @@ class Loop:
             sound = math.isfinite(validation.get("probe/loss", 0.0))
             self._judge(validation.get("validation/loss", numbers["train/loss"]) if sound else math.nan)
         progress.ended = last or self._enough()
-        self.tracker.scalars({**validation, SPEED: numbers[SPEED]}, progress.step)
-        return validation
+        return {**numbers, **validation}, due
 
     def _metrics(self) -> dict[str, float]:
-        """Of the part that judges, and after some epochs of the units of each layer."""
-        autoencoder, done = self.parts.autoencoder, self.progress.epoch + 1
-        units = self.monitor.dead_units(autoencoder) if is_looked_at(done - self.progress.stage_epoch) else {}
-        return {**self.evaluation(autoencoder), **units}
+        """Those of the evaluated part, and what observers measure."""
+        autoencoder = self.parts.autoencoder
+        metrics = self.evaluation(autoencoder)
+        return metrics | self.around.observers.measure(autoencoder, self.judge, self.evaluation)
 
-    def _agree(self, now: bool = True) -> tuple[bool, bool]:
-        """Whether the run is to be left, and whether a checkpoint is due: the same for all that train it."""
-        number, due = self.parts.ranks.agree(self.stop.requested, self.checkpoints.due(), now)
+    def _sync_stop(self, now: bool = True) -> tuple[bool, bool]:
+        """Whether the run is to be left, and whether a checkpoint is due: the same for all processes of the run."""
+        around = self.around
+        number, due = self.parts.ranks.sync_stop(around.stop.requested, around.checkpoints.due(), now)
         if number is not None:
-            self.stop.request(number)
+            around.stop.request(number)
         return number is not None, due
 
     def _judge(self, monitored: float) -> None:
-        """Tell the scheduler, and remember the best epoch."""
+        """Show the scheduler the monitored loss, and remember the best epoch."""
         progress = self.progress
         if not math.isfinite(monitored):
             raise DivergedError(
@@ -229,8 +251,9 @@ class Loop:
         return waited_out or self.parts.scheduler.finished(self.parts.optimizer.param_groups[0]["initial_lr"])
 
     def _save(self, history: History | None = None) -> None:
-        """Save where the run stands; with ``history``, amid that epoch."""
+        """Save where the run stands; with ``history``, in the middle of that epoch."""
         self.progress.partial = history.state(self.progress.step) if history is not None else {}
         self.progress.scheduler = self.parts.scheduler.state()
-        self.tracker.flush()
-        self.checkpoints.save(self.progress)
+        self.around.log.flush()
+        self.around.checkpoints.save(self.progress)
+        self.around.observers.saved(self.progress)

@@ -1,14 +1,14 @@
-"""One update of the weights.
+"""One update of the weights: prepare the batch, compute gradients, update.
 
 A step is a function of tensors, random numbers and its own number. It never waits for the device: no value of a
-tensor is looked at here. That is why the same step runs as it stands, compiled, or recorded as a CUDA graph.
+tensor is looked at here. That is why the same step runs as it is, compiled, or recorded as a CUDA graph.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,15 +18,14 @@ from torch.optim import Optimizer
 from aerun.base.precision import Precision, autocast
 from aerun.base.seeding import Randomness
 from aerun.base.speed import eager_step
-from aerun.core.autoencoder import Autoencoder
-from aerun.core.objective import objective
+from aerun.contracts import Loss
+from aerun.core.autoencoder import objective
 from aerun.dataset.binarize import sample_binary
 from aerun.dataset.data import Batch, Split, as_float
 from aerun.training.cuda_graph import Recorded, record_on_cuda
-from aerun.training.parts import Parts, Step, Update
+from aerun.training.parts import Parts, Update
 
-if TYPE_CHECKING:
-    pass
+Gradients = Callable[[Tensor, Tensor, "Tensor | None"], Update]
 
 
 def make_step(
@@ -40,56 +39,84 @@ def make_step(
     graph: Literal["auto"] | bool = False,
     clip_norm: float | None = None,
     clip_value: float | None = None,
-) -> Step:
-    """The update for ``parts``; ``learning_rate`` gives the multiplier of the base rate for a step's number, of
-    ``total_steps`` of the run (None: a run without end), or of a stage whose first step has the number ``begun``.
+) -> TrainingStep:
+    """The step for ``parts``; ``learning_rate`` gives the factor on the base rate for a step's number. It is one of
+    ``total_steps`` (None: no end is planned), the first of which has the number ``begun``.
 
-    With ``graph`` all that comes after the random numbers is recorded once and replayed, on a CUDA device.
+    With ``graph`` everything after ``prepare`` is recorded once and replayed, on a CUDA device.
     """
-    autoencoder, noise, optimizer, ranks = parts.autoencoder, parts.noise, parts.optimizer, parts.ranks
-    random = Randomness(parts.seed, parts.device)
-    criterion = Criterion(parts.loss, parts.device, total_steps)
-    gradients = gradients_of(parts, precision, compiled, clip_norm, clip_value, cached=not graph, loss=criterion.loss)
-    update = eager_step(optimizer)
-    whole = not graph or all("capturable" in group for group in optimizer.param_groups)
-    draws = autoencoder.draw(1, random.at("latent", 0)) is not None
-    rates = Rates(optimizer, recorded=bool(graph) and whole)
+    scheduled = ScheduledLoss(parts.loss, parts.device, total_steps, begun)
+    gradients = gradients_of(
+        parts, precision, compiled, clip_norm, clip_value, cached=not graph, loss=scheduled.current
+    )
+    return TrainingStep(parts, gradients, learning_rate, scheduled, graph)
 
-    def compute(inputs: Tensor, targets: Tensor, draw: Tensor | None) -> Update:
-        result = gradients(inputs, targets, draw)
-        if whole:
-            update()
+
+class TrainingStep:
+    """``step(batch, number)``: prepare, gradients, update, in that order."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        gradients: Gradients,
+        learning_rate: Callable[[int], float],
+        scheduled: ScheduledLoss,
+        graph: Literal["auto"] | bool,
+    ) -> None:
+        self.gradients, self.update = gradients, eager_step(parts.optimizer)
+        self._parts, self._learning_rate, self._scheduled = parts, learning_rate, scheduled
+        self._random = Randomness(parts.seed, parts.device)
+        self._draws = parts.autoencoder.draw(1, self._random.at("latent", 0)) is not None
+        # A recorded update reads its learning rate from a tensor, which not every optimizer can.
+        recordable = all("capturable" in group for group in parts.optimizer.param_groups)
+        self._rates = LearningRates(parts.optimizer, recorded=bool(graph) and recordable)
+        self._update_apart = bool(graph) and not recordable
+        self._compute: Gradients = self._gradients_only if self._update_apart else self._gradients_and_update
+        if graph:
+            parameters = list(parts.autoencoder.parameters())
+            self._compute = Recorded(self._compute, record_on_cuda, parameters, graph is True, self._rates.release)
+
+    def __call__(self, batch: Batch, number: int) -> Update:
+        """Make the update of that number, from 0, on ``batch``."""
+        inputs, targets, draw = self.prepare(batch, number)
+        self._rates.set(self._learning_rate(number))
+        self._scheduled.set(number)
+        result = self._compute(inputs, targets, draw)
+        if self._update_apart:
+            self.update()
         return result
 
-    run: Callable[[Tensor, Tensor, Tensor | None], Update] = compute
-    if graph:
-        run = Recorded(compute, record_on_cuda, list(autoencoder.parameters()), graph is True, rates.release)
+    def prepare(self, batch: Batch, number: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Inputs, targets and random numbers of this process's rows.
 
-    def step(batch: Batch, number: int) -> Update:
-        ranks.begin(len(batch))
-        batch = anew(batch, parts.data.train, random, number)
-        same = batch.targets is batch.inputs
-        # What is random is drawn for the whole minibatch, whoever computes which of its rows.
-        if noise.is_identity:
-            inputs = ranks.own(batch.inputs)
-            targets = inputs if same else ranks.own(batch.targets)
-        else:
+        Everything random is here, drawn by the step's number for the whole minibatch, whoever computes which rows.
+        """
+        parts, random = self._parts, self._random
+        parts.ranks.begin(len(batch))
+        batch = augment_batch(batch, parts.data.train, random, number)
+        noisy, targets = batch.inputs, batch.targets
+        if not parts.noise.is_identity:
             clean = as_float(batch.inputs)
-            inputs = ranks.own(noise(clean, random.at("noise", number)))
-            targets = ranks.own(clean if same else batch.targets)
-        draw = autoencoder.draw(len(batch), random.at("latent", number)) if draws else None
-        rates.set(learning_rate(number))
-        criterion.set(number - begun)
-        result = run(inputs, targets, None if draw is None else ranks.own(draw))
-        if not whole:
-            update()
+            targets = clean if targets is batch.inputs else targets
+            noisy = parts.noise(clean, random.at("noise", number))
+        inputs = parts.ranks.local_rows(noisy)
+        targets = inputs if targets is noisy else parts.ranks.local_rows(targets)
+        if not self._draws:
+            return inputs, targets, None
+        draw = parts.autoencoder.draw(len(batch), random.at("latent", number))
+        return inputs, targets, None if draw is None else parts.ranks.local_rows(draw)
+
+    def _gradients_and_update(self, inputs: Tensor, targets: Tensor, draw: Tensor | None) -> Update:
+        result = self.gradients(inputs, targets, draw)
+        self.update()
         return result
 
-    return step
+    def _gradients_only(self, inputs: Tensor, targets: Tensor, draw: Tensor | None) -> Update:
+        return self.gradients(inputs, targets, draw)
 
 
-def anew(batch: Batch, part: Split, random: Randomness, number: int) -> Batch:
-    """The batch as step ``number`` sees it: binary images drawn from grey ones, or images mirrored and cut."""
+def augment_batch(batch: Batch, part: Split, random: Randomness, number: int) -> Batch:
+    """The batch as step ``number`` sees it: binary images drawn from grey ones, or images mirrored and cropped."""
     if part.binarise:
         images = sample_binary(batch.inputs, random.at("binarise", number))
         batch = Batch(images, images)
@@ -105,12 +132,12 @@ def gradients_of(
     clip_norm: float | None,
     clip_value: float | None,
     cached: bool,
-    loss: Any = None,
-) -> Callable[[Tensor, Tensor, Tensor | None], Update]:
+    loss: Loss | None = None,
+) -> Gradients:
     """From a batch to the gradients in ``.grad``: forward pass, loss terms, backward pass, clipping.
 
-    Inputs and targets are as stored, uint8 or float, the same tensor where nothing tells them apart. ``loss``: what is
-    minimised, where that is not the loss of ``parts`` as it stands.
+    Inputs and targets are as stored, uint8 or float, the same tensor where they do not differ. ``loss`` replaces that
+    of ``parts``.
     """
     autoencoder, ranks = parts.autoencoder, parts.ranks
     loss = parts.loss if loss is None else loss
@@ -126,19 +153,19 @@ def gradients_of(
         terms = objective(result, clean, autoencoder, loss)
         for parameter in parameters:
             parameter.grad = None
-        ranks.weighted(terms["loss"]).backward()
+        ranks.scale_loss(terms["loss"]).backward()
         norm = None
         if clip_norm is not None:
             norm = clip_grad_norm_(parameters, clip_norm)
         if clip_value is not None:
             clip_grad_value_(parameters, clip_value)
-        parted = {name: ranks.part(term.detach()) for name, term in terms.items()}
-        return Update(parted, ranks.counted(result.code.detach()), norm)
+        shares = {name: ranks.scale_mean(term.detach()) for name, term in terms.items()}
+        return Update(shares, ranks.drop_padding(result.code.detach()), norm)
 
     return gradients
 
 
-class Rates:
+class LearningRates:
     """An optimizer's learning rates. Where the update is ``recorded`` they are tensors: a number would be recorded as
     it is, a tensor is read at every replay."""
 
@@ -150,7 +177,7 @@ class Rates:
         for group in self._groups:
             group["capturable"] = True
             group["lr"] = torch.tensor(float(group["lr"]), device=group["params"][0].device)
-        # Of a run that is continued the count of steps may have stayed on the host.
+        # In a run that is continued the count of steps may have stayed on the host.
         for parameter, state in optimizer.state.items():
             if isinstance(state.get("step"), Tensor):
                 state["step"] = state["step"].to(parameter.device, torch.float32)
@@ -175,27 +202,26 @@ class Rates:
                 group["lr"] = rate
 
 
-class Criterion:
-    """The ``loss`` to minimise. Of one that changes in the course of a run (``while_training``) a tensor changes,
-    set from the step's number alone: a recorded step reads it at every replay, a continued run finds it again."""
+class ScheduledLoss:
+    """The loss that is minimized, ``current``. If it changes while it trains, a tensor holds its share, set from the
+    step's number alone: a recorded step reads it at every replay, a continued run finds it again."""
 
-    def __init__(self, loss: Any, device: torch.device, total_steps: int | None) -> None:
-        self._schedule, self._total = loss, total_steps
-        self._share = torch.ones((), device=device) if hasattr(loss, "while_training") else None
-        self._value = 1.0
-        self.loss = loss if self._share is None else loss.while_training(self._share)
+    def __init__(self, loss: Loss, device: torch.device, total_steps: int | None, begun: int = 0) -> None:
+        self._loss, self._total, self._begun, self._value = loss, total_steps, begun, 1.0
+        self._share = torch.ones((), device=device) if loss.changes else None
+        self.current = loss if self._share is None else loss.while_training(self._share)
 
     def set(self, number: int) -> None:
-        """Be what the step of that number minimises."""
+        """Be what the step of that number minimizes."""
         if self._share is None:
             return
-        value = self._schedule.cross_entropy_share(number / self._total if self._total else 0.0)
+        value = self._loss.share((number - self._begun) / self._total if self._total else 0.0)
         if value != self._value:
             self._value = value
             self._share.fill_(value)
 
 
-def gradient_norm(autoencoder: Autoencoder) -> float:
+def gradient_norm(parts: Parts) -> float:
     """Euclidean norm over all gradients as they are."""
-    gradients = [p.grad for p in autoencoder.parameters() if p.grad is not None]
+    gradients = [p.grad for p in parts.autoencoder.parameters() if p.grad is not None]
     return float(torch.stack(torch._foreach_norm(gradients)).norm()) if gradients else 0.0

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import aerun
 from aerun.doctor import names as called
-from aerun.doctor.examination import Curve, Examination, Fit, Held, Layer, Options
+from aerun.doctor.examination import Curve, Examination, Fit, Frozen, Layer, Options
 from aerun.doctor.judge import judge
 from aerun.loss import BCE, MSE
 from tests.doctor.models import pca_autoencoder, pictures, vae
@@ -95,13 +95,13 @@ def test_steps_beyond_the_weights_that_left_dead_layers_in_a_net_that_works() ->
     ("optimizer", "decay", "held"), [("AdamW", 50.0, False), ("Adam", 0.1, False), ("Adam", 0, True)]
 )
 def test_weights_that_are_shrunk_or_held(optimizer: str, decay: float, held: bool) -> None:
-    options = Options({"optimizer.weight_decay": decay, "optimizer.lr": 1e-3}, {"optimizer": optimizer})
-    changed = {"options": options, "held": Held(("decoder.0",), 0.5) if held else None}
+    options = Options({"optimizer.weight_decay": decay, "optimizer.lr": 1e-3}, coupled_decay=optimizer == "Adam")
+    changed = {"options": options, "frozen": Frozen(("decoder.0",), 0.5) if held else None}
     poor = dataclasses.replace(GOOD, explained=0.24)
     [verdict] = judge(dataclasses.replace(HEALTHY, fit=poor, **changed))
     assert (verdict.name, verdict.severity) == (called.HELD if held else called.DECAY, "weak")
     assert found(**changed) == []  # of a net that works
-    usual = Options({"optimizer.weight_decay": 0.01, "optimizer.lr": 1e-3}, {"optimizer": "AdamW"})
+    usual = Options({"optimizer.weight_decay": 0.01, "optimizer.lr": 1e-3})
     assert called.DECAY not in found(fit=poor, options=usual)
 
 
@@ -135,7 +135,7 @@ def test_reconstructions_that_are_their_own_but_far_too_strong() -> None:
     assert before and diagnosis.examination.fit
     assert diagnosis.examination.fit.spread == pytest.approx(2.5**2 * before.spread, rel=1e-4)
     strong = dataclasses.replace(GOOD, explained=-1.0, spread=4.0)
-    [verdict] = judge(dataclasses.replace(HEALTHY, fit=strong, options=Options({}, {"sparsity": "TopKLifetime"})))
+    [verdict] = judge(dataclasses.replace(HEALTHY, fit=strong, options=Options({}, denser_in_evaluation=True)))
     assert verdict.remedy.startswith("sparsity=topk")
     assert found(fit=dataclasses.replace(strong, own=0.6)) == [called.NOTHING]
 

@@ -60,7 +60,7 @@ def trained(config: dict[str, Any], group: Group | None) -> tuple[dict[str, np.n
     if group is not None:
         parts.ranks = group
         if not getattr(settings.sparsity, "rowwise", False):
-            parts.autoencoder.sparsity = WholeBatch(parts.autoencoder.sparsity, group)
+            parts.autoencoder.whole_batch = WholeBatch(group)
     trainer = settings.trainer
     step = make_step(
         parts, learning_rate=lambda number: 1.0, clip_norm=trainer.clip_norm, clip_value=trainer.clip_value
@@ -100,7 +100,7 @@ def test_ranks_that_begin_anew_go_on_bit_for_bit(compose: Any, tmp_path: Path) -
             if state is not None:
                 parts.autoencoder.load_state_dict(state)
             parts.ranks = group = Group(CPU, 20)
-            parts.autoencoder.sparsity = WholeBatch(parts.autoencoder.sparsity, group)
+            parts.autoencoder.whole_batch = WholeBatch(group)
             step = make_step(parts, learning_rate=lambda number: 1.0)
             batches = list(Resident(parts.data.train, 20, 0).epoch(0))
             for number in numbers:
@@ -123,7 +123,7 @@ def test_the_whole_minibatch_is_put_together_and_gradients_are_summed(tmp_path: 
     def function(rank: int) -> tuple[Any, Any]:
         group = Group(CPU, 5)
         group.begin(5)
-        own = group.own(x).clone().requires_grad_()
+        own = group.local_rows(x).clone().requires_grad_()
         whole = gathered(own, group)
         ((rank + 1) * (whole.square() * weight).sum()).backward()
         assert own.grad is not None
@@ -139,10 +139,10 @@ def test_ranks_agree(tmp_path: Path) -> None:
     def function(rank: int) -> list[Any]:
         group = Group(CPU, 5)
         return [
-            group.agree(None, False),
-            group.agree(15 if rank == 1 else None, rank == 1),
-            group.agree(None, rank == 0),
-            group.agree(15, True, now=False),
+            group.sync_stop(None, False),
+            group.sync_stop(15 if rank == 1 else None, rank == 1),
+            group.sync_stop(None, rank == 0),
+            group.sync_stop(15, True, now=False),
             group.first(lambda: {"loss": rank + 0.5}),
             float(group.total(torch.tensor(rank + 1.0))),
         ]
@@ -182,12 +182,12 @@ def test_weights_that_nothing_uses_are_left_alone(tmp_path: Path, compose: Any) 
 
 @pytest.mark.parametrize("layer", [torch.nn.BatchNorm2d(1), torch.nn.InstanceNorm2d(1, track_running_stats=True)])
 def test_statistics_of_a_minibatch_are_refused(compose: Any, layer: torch.nn.Module) -> None:
-    from aerun.training.build import _refuse_batch_statistics
+    from aerun.training.build import _check_batch_statistics
 
     encoder = torch.nn.Sequential(layer, torch.nn.GroupNorm(1, 1), torch.nn.InstanceNorm2d(1))
-    _refuse_batch_statistics(parse(compose([])), encoder)
+    _check_batch_statistics(parse(compose([])), encoder)
     with pytest.raises(ConfigError, match=rf"trainer.processes=2: {type(layer).__name__} takes statistics"):
-        _refuse_batch_statistics(parse(compose(["trainer.processes=2"])), encoder)
+        _check_batch_statistics(parse(compose(["trainer.processes=2"])), encoder)
 
 
 def test_every_row_is_some_ranks_own() -> None:
