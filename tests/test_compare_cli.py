@@ -105,7 +105,7 @@ def run_script(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str
     [
         (["--metric", "test/mes"], "aerun: --metric test/mes: no run has this number. Did you mean 'test/mse'?\n"),
         (["--metrics", "test/mse"], "aerun: --metrics: there is no such option. Did you mean '--metric'?\n"),
-        (["--best=0"], "aerun: argument --best: '0': must be a whole number, at least 1; --help shows how\n"),
+        (["--best=0"], "aerun: argument --best: '0': must be a whole number, at least 1; see --help\n"),
         (["nowhere"], "aerun: nowhere: no such folder\n"),
     ],
 )
@@ -126,7 +126,7 @@ def test_options_and_folders_come_in_any_order(grid: Path, capsys: pytest.Captur
     assert "aerun.load" in outputs[0] and len(set(outputs)) == 1
     done = run_script()
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "aerun: the following arguments are required: SWEEP_OR_RUN; --help shows how\n"
+    assert done.stderr == "aerun: the following arguments are required: SWEEP_OR_RUN; see --help\n"
 
 
 def test_a_reader_may_stop_reading(grid: Path) -> None:

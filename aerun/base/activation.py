@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
-    """The function of that name; ``identity`` returns its argument. Slopes and shapes are torch's defaults."""
+    """Return the function of that name, with torch's default parameters; ``identity`` returns its argument."""
     import torch
 
     if name == "identity":

@@ -1,4 +1,4 @@
-"""An argument parser that says what is wrong in one line, as everything here does."""
+"""An argument parser whose errors are one line, and types of arguments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aerun.errors import ConfigError
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises ConfigError in place of printing the usage; ``examples`` stand below the options."""
+    """Raises ConfigError instead of printing the usage; ``examples`` are printed below the options."""
 
     def __init__(self, description: str, examples: str, prog: str | None = None) -> None:
         super().__init__(
@@ -22,18 +22,18 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; --help shows how")
+        raise ConfigError(f"{message}; see --help")
 
 
 def count(text: str) -> int:
-    """For ``type=`` of an argument: a whole number, at least 1."""
+    """``type=`` of an argument: a whole number, at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}': must be a whole number, at least 1")
     return int(text)
 
 
 def positive(text: str) -> float:
-    """For ``type=`` of an argument: a number above 0."""
+    """``type=`` of an argument: a number above 0."""
     try:
         value = float(text)
     except ValueError:
@@ -44,7 +44,7 @@ def positive(text: str) -> float:
 
 
 def seed(text: str) -> int:
-    """For ``type=`` of a seed: a whole number, as NumPy and scikit-learn take them."""
+    """``type=`` of a seed: a whole number that NumPy and scikit-learn accept."""
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"'{text}': must be a whole number from 0 to {2**32 - 1}")
     return int(text)

@@ -1,4 +1,4 @@
-"""Where a run computes."""
+"""Devices, CPU threads, and the machines of a Slurm job."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from aerun.errors import ConfigError
 
 
 def choose_device(name: str, key: str = "trainer.device") -> torch.device:
-    """The device that ``key`` names, ``auto`` being the fastest there is.
+    """Return the device named by ``key``; ``auto`` is the fastest available one.
 
-    ConfigError for one that this machine does not have, and for what is no device.
+    ConfigError for a device that this machine does not have, and for a name that is not a device.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
@@ -23,25 +23,25 @@ def choose_device(name: str, key: str = "trainer.device") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"{key}={name}: is no device; allowed are auto, {', '.join(available)}") from error
+        raise ConfigError(f"{key}={name}: is not a device; allowed are auto, {', '.join(available)}") from error
     missing_card = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
     if not available.get(device.type) or missing_card:
         here = ", ".join(kind for kind, is_here in available.items() if is_here)
-        raise ConfigError(f"{key}={name}: is not there; this machine has {here} (torch {torch.__version__})")
+        raise ConfigError(f"{key}={name}: is not available; this machine has {here} (torch {torch.__version__})")
     return device
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done all that it was given."""
+    """Wait until the device has finished all queued work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
 def default_threads() -> int:
-    """How many CPU threads a run takes unless told: $OMP_NUM_THREADS, else the cores that the process may use.
+    """Return the default number of CPU threads: $OMP_NUM_THREADS, else the cores that the process may use.
 
-    Two hardware threads of one core share its arithmetic units, so cores are counted; what a container's quota
-    allows is the limit.
+    Cores are counted, not hardware threads: the two threads of a core share its arithmetic units. The quota of a
+    container is an upper limit.
     """
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked) > 0:
@@ -50,7 +50,7 @@ def default_threads() -> int:
 
 
 def physical_cores(topology: Path = Path("/sys/devices/system/cpu")) -> int:
-    """Cores that the process may use; where the system does not tell which hardware threads share one, the threads."""
+    """Return the number of cores that the process may use, or of hardware threads if cores are unknown."""
     usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     cores = set()
     for number in usable:
@@ -62,7 +62,7 @@ def physical_cores(topology: Path = Path("/sys/devices/system/cpu")) -> int:
 
 
 def processor_quota(groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float:
-    """How many processors' time the process's control group (version 2), or one around it, allows; else infinity."""
+    """Return how many processors the control group (version 2) of the process and its parents allow; else infinity."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:
@@ -82,12 +82,12 @@ def processor_quota(groups: Path = Path("/sys/fs/cgroup"), membership: Path = Pa
 
 
 def nodes(environment: Mapping[str, str]) -> int:
-    """How many machines the job has: those of the Slurm step or job that it is in, else this one."""
+    """Return the number of machines of the job: those of the surrounding Slurm step or job, else 1."""
     return int(environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_JOB_NUM_NODES") or 1)
 
 
 def on_each(processes: int, environment: Mapping[str, str]) -> int:
-    """How many ranks each machine gets. ConfigError if they cannot be shared out evenly."""
+    """Return the number of ranks per machine. ConfigError if they cannot be distributed evenly."""
     machines = nodes(environment) if processes > 1 else 1
     if processes % machines:
         raise ConfigError(f"trainer.processes={processes}: must be a multiple of the Slurm job's {machines} nodes")
@@ -95,13 +95,13 @@ def on_each(processes: int, environment: Mapping[str, str]) -> int:
 
 
 def device_of_each(name: str, processes: int, environment: Mapping[str, str]) -> torch.device:
-    """As ``choose_device``, for so many ranks. ConfigError where not every one can have a device of its own."""
+    """Like ``choose_device``, for several ranks. ConfigError if there are fewer devices than ranks."""
     device, local = choose_device(name), on_each(processes, environment)
     if processes > 1 and device.type != "cpu":
         there = torch.cuda.device_count()
         if device.type != "cuda" or local > there:
             raise ConfigError(
-                f"trainer.processes={processes}: each takes a CUDA device of its own, and this machine has {there}; "
-                "trainer.device=cpu needs none"
+                f"trainer.processes={processes}: each process needs its own CUDA device, and this machine has {there}; "
+                "or use trainer.device=cpu"
             )
     return device

@@ -1,4 +1,4 @@
-"""What a run ran on, for its folder."""
+"""The software and hardware that a run used, for its folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("aerun", "torch", "torchvision", "hydra-core", "omegaconf", "tensorb
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, host, device, threads, command, and the git commit where aerun runs from a checkout."""
+    """Return versions, host, device, threads, command, and the git commit if aerun runs from a checkout."""
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "git_commit": _git_commit(),
@@ -38,7 +38,7 @@ def _version(name: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout, with ``+changes`` if files differ from it; None outside a checkout."""
+    """Return the commit of the checkout, with ``+changes`` if files differ from it; None outside a checkout."""
     root = Path(__file__).resolve().parent.parent.parent
     if not (root / ".git").exists():
         return None

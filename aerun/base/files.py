@@ -1,4 +1,4 @@
-"""Files that are either the old or the new, never half of one."""
+"""Atomic writing: a file has either its old or its new content, never a part of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from aerun.errors import StorageError
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``; when the block ends well it is flushed to disk and takes its name."""
+    """Yield a temporary path in the same folder; at the end of the block it is flushed to disk and renamed to ``path``.
+
+    After an exception ``path`` is unchanged.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         yield temporary
@@ -29,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write ``path`` as a whole. StorageError says which file, how many bytes, and how many there is room for."""
+    """Write ``path`` atomically. StorageError says which file, how many bytes, and how many are free."""
     try:
         with replacing(path) as temporary:
             temporary.write_bytes(content)
@@ -38,12 +41,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """As write_bytes, in UTF-8."""
+    """Like write_bytes, in UTF-8."""
     write_bytes(path, text.encode())
 
 
 def make_folder(folder: Path) -> None:
-    """The folder, and those above it, unless they are there. StorageError if that cannot be done."""
+    """Create the folder and its parents if they do not exist. StorageError if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -51,17 +54,17 @@ def make_folder(folder: Path) -> None:
 
 
 def storage_error(error: OSError, path: Path, size: int | None = None) -> StorageError:
-    """The error in a line: which file could not be written, why, and how much room there is."""
+    """Return the error in one line: which file could not be written, why, and how much space is free."""
     what = f"{size} bytes cannot be written" if size is not None else "cannot be written"
     try:
-        room = f"; {shutil.disk_usage(path.parent).free} bytes are free there"
+        free = f"; {shutil.disk_usage(path.parent).free} bytes are free there"
     except OSError:
-        room = ""
-    return StorageError(f"{path}: {what} ({error.strerror or error}{room})")
+        free = ""
+    return StorageError(f"{path}: {what} ({error.strerror or error}{free})")
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new name durable, where the system lets folders be synchronised."""
+    """Make a new name durable, if the system can synchronize folders."""
     with contextlib.suppress(OSError, AttributeError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -71,7 +74,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Temporary files of processes that were killed as they wrote in ``folder``."""
+    """Return the temporary files of processes that were killed while writing to ``folder``."""
     if not folder.is_dir():
         return []
     return [path for path in folder.iterdir() if re.fullmatch(r"\..+\.\d+\.\d+", path.name)]

@@ -1,4 +1,4 @@
-"""One writer to a run folder."""
+"""Locks, so that a run folder has a single writer."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ NAME = ".lock"
 
 
 class FolderLock:
-    """Holds a run folder for this process; BusyError, at once, where another process has it.
+    """Locks a run folder for this process. BusyError, immediately, if another process has locked it.
 
-    The kernel drops the lock when its owner ends, however it ends. Processes of one machine are always told
-    apart. Across machines it holds on file systems that pass on locks (NFS 4, Lustre with flock, GPFS), not on
-    NFS mounted with ``nolock`` or ``local_lock``. Where the system has no such locks nothing is held.
+    The kernel releases the lock when its owner ends, for whatever reason. It always works between processes of one
+    machine. Between machines it works on file systems that pass on locks (NFS 4, Lustre with flock, GPFS), but not on
+    NFS mounted with ``nolock`` or ``local_lock``. On systems without such locks nothing is locked.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,14 +40,14 @@ class FolderLock:
                 self._file.seek(0)
                 owner = self._file.read().strip() or "another process"
                 self._file.close()
-                raise BusyError(f"{self.folder}: is being written by {owner}; it has one writer") from error
+                raise BusyError(f"{self.folder}: is being written by {owner}; only one process may write it") from error
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {platform.node()}\n")
         self._file.flush()
         return self
 
     def _take(self) -> None:
-        """Lock the file, with some patience: whoever only looks (``is_held``) has it for an instant."""
+        """Lock the file; retry a few times, because ``is_held`` in another process takes the lock for an instant."""
         for attempt in range(5):
             try:
                 return fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -59,33 +59,33 @@ class FolderLock:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):
             if [path.name for path in self.folder.iterdir()] == [NAME]:
-                (self.folder / NAME).unlink()  # a run that never began leaves nothing
+                (self.folder / NAME).unlink()  # a run that never started leaves nothing
         self._file.close()
 
 
 @contextlib.contextmanager
-def waiting_for(path: Path, told: Callable[[], None]) -> Iterator[None]:
-    """A lock file of one's own for the block; where another process has it, ``told`` and wait for that to end."""
+def waiting_for(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock file during the block. If another process holds it, call ``on_wait`` and wait."""
     with path.open("a+") as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                told()
+                on_wait()
                 fcntl.flock(file, fcntl.LOCK_EX)
             except OSError:
-                pass  # a file system without locks: the work may be done twice, files are replaced whole
+                pass  # a file system without locks: the work may be done twice, but files are replaced atomically
         yield
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process of this machine holds the folder; True where that cannot be known."""
+    """Whether a process of this machine has locked the folder; True if that cannot be determined."""
     held = True
     if fcntl is not None:
         with contextlib.suppress(OSError):
             held = (folder / NAME).exists()
             with (folder / NAME).open("rb") as file:
-                # Shared and for an instant: a run that starts in this very instant tries again.
+                # A shared lock for an instant; a run that starts at the same moment retries.
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 held = False
     return held

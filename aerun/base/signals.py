@@ -1,4 +1,4 @@
-"""Stopping a run from outside: finish the step, save, and leave."""
+"""Stopping a run from outside: it finishes the step, saves, and exits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked the run to stop. Like Ctrl-C it is no Exception: a sweep stops with it."""
+    """A signal asked the run to stop. Like KeyboardInterrupt it is not an Exception, so that it also stops a sweep."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -22,11 +22,11 @@ class Stopped(KeyboardInterrupt):
 
 
 class StopSignals:
-    """A context in which SIGINT, SIGTERM and SIGUSR1 (a scheduler's pre-emption) only make a note.
+    """A context in which SIGINT, SIGTERM and SIGUSR1 (a scheduler's preemption) set ``requested``.
 
-    The owner looks at ``requested`` between steps. Inside ``interruptible`` the signal raises Stopped at once,
-    as it does for one that came before. A second SIGINT ends the process on the spot. ``more`` signals, by name,
-    are treated alike. Outside the main thread, where Python delivers no signals, nothing is changed.
+    The owner checks ``requested`` between steps. Inside ``interruptible`` a signal, or one received before, raises
+    Stopped immediately. A second SIGINT ends the process at once. ``more`` names further signals to handle. Outside the
+    main thread, where Python delivers no signals, nothing changes.
     """
 
     def __init__(self, *more: str) -> None:
@@ -55,18 +55,18 @@ class StopSignals:
             raise Stopped(number)
 
     def request(self, number: int = signal.SIGINT) -> None:
-        """Ask for a stop as that signal would; any thread may."""
+        """Request a stop as that signal would; may be called from any thread."""
         if self.requested is None:
             self.requested = number
 
     def check(self) -> None:
-        """Raise Stopped if a signal has come."""
+        """Raise Stopped if a signal was received."""
         if self.requested is not None:
             raise Stopped(self.requested)
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """A part that changes nothing that has to be saved, and may be left at any point."""
+        """A block that changes nothing that must be saved, so that a signal may interrupt it at any point."""
         self._interruptible = True
         try:
             self.check()

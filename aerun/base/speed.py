@@ -1,13 +1,15 @@
-"""What keeps torch from importing its compiler, which takes as long as torch itself, in runs that compile nothing.
+"""Two savings: no import of torch's compiler in runs that compile nothing, and no page clearing in every step.
 
-torch's optimizers import ``torch._dynamo`` for two reasons, neither of which matters to eager code: ``step`` to break
-a graph that is being compiled, and four other methods to be left out of one.
+Importing the compiler, ``torch._dynamo``, takes as long as importing torch. torch's optimizers import it for two
+reasons, neither of which matters without compiling: ``step`` breaks a graph that is being compiled, and four other
+methods are excluded from it.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import inspect
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -15,59 +17,56 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-# Where torch notes the form of a function that the compiler leaves alone, once it has made it.
-NOTE = "__dynamo_disable"
-MARKED = ("state_dict", "load_state_dict", "zero_grad", "add_param_group")
+DISABLED = "__dynamo_disable"  # attribute in which torch caches the compiler-free version of a function
+WRAPPED_METHODS = ("state_dict", "load_state_dict", "zero_grad", "add_param_group")
 
 
 def spare_compiler(spare: bool = True) -> None:
-    """Let the optimizers' marked methods be called without the compiler, or, as torch has it, with it."""
-    for name in MARKED:
-        function = getattr(getattr(Optimizer, name), "__wrapped__", None)
+    """Let optimizers call their wrapped methods without importing the compiler; with ``spare=False`` undo that."""
+    for name in WRAPPED_METHODS:
+        function = vars(vars(Optimizer)[name]).get("__wrapped__")
         if function is None:
-            continue  # a torch that marks them in another way: its own way is slower, but as right
-        if spare and not hasattr(function, NOTE):
-            setattr(function, NOTE, function)
-        elif not spare and getattr(function, NOTE, None) is function:
-            delattr(function, NOTE)
+            continue  # this version of torch wraps them differently: slower, but equally correct
+        if spare:
+            vars(function).setdefault(DISABLED, function)
+        elif vars(function).get(DISABLED) is function:
+            del vars(function)[DISABLED]
 
 
 def eager_step(optimizer: Optimizer) -> Callable[[], Any]:
-    """``optimizer.step`` without what torch wraps around its own: hooks, the profiler's mark, and the compiler."""
-    function: Any = type(optimizer).step
+    """Return ``optimizer.step`` without torch's wrappers: hooks, profiler marks and the compiler."""
     if not type(optimizer).__module__.startswith("torch.optim."):
         return optimizer.step
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
+    function = inspect.unwrap(type(optimizer).step)
     return functools.partial(torch.no_grad()(function), optimizer)
 
 
-MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # mallopt's names for them, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD
-LARGEST = 32 * 2**20  # glibc's own limit of the first
-KEPT = 2**30
+M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1  # mallopt's parameters
+LARGEST_KEPT_BLOCK = 32 * 2**20  # bytes; glibc's limit of the first
+KEPT_BYTES = 2**30
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep freed blocks of up to 32 MiB for the next allocation, up to a GiB of them in all.
+    """Let glibc keep freed blocks of up to 32 MiB for the next allocation, up to 1 GiB in total.
 
-    Left alone it hands every larger tensor of a step back to the kernel, which then clears the same pages for
-    the next step: at 784-64-784 and batches of 512 that is a third of the time. Does nothing elsewhere.
+    By default it returns every larger tensor of a step to the kernel, which then clears the same pages for the next
+    step: a third of the time at 784-64-784 with batches of 512. Does nothing with other C libraries.
     """
     mallopt = _function("mallopt")
     if mallopt is not None:
-        mallopt(MMAP_THRESHOLD, LARGEST)
-        mallopt(TRIM_THRESHOLD, KEPT)
+        mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT_BLOCK)
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def release_freed_memory() -> None:
-    """Give back now what is kept."""
+    """Return kept blocks to the kernel now."""
     trim = _function("malloc_trim")
     if trim is not None:
         trim(0)
 
 
 def _function(name: str) -> Callable[..., int] | None:
-    """A function of glibc; None where the C library has none of that name."""
+    """Return a function of glibc; None if the C library does not have it."""
     if sys.platform != "linux":
         return None
     function: Callable[..., int] | None = getattr(ctypes.CDLL(None), name, None)

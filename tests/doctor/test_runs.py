@@ -140,7 +140,7 @@ def test_a_run_of_another_machines_device_is_examined_here(grid: Path, tmp_path:
     assert here.examination.outputs is not None
     for device in ("auto", "cpu"):
         assert aerun.diagnose(folder, device=device).as_json() == here.as_json()
-    with pytest.raises(ConfigError, match="device=cuda: is not there; this machine has "):
+    with pytest.raises(ConfigError, match="device=cuda: is not available; this machine has "):
         aerun.diagnose(folder, device="cuda")
     assert call(monkeypatch, str(folder), "--device", "cpu") == 0
     assert call(monkeypatch, str(folder), "--device", "cuda") == 1

@@ -129,7 +129,9 @@ def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert device_of_each("auto", 2, {}).type == device_of_each("cuda", 8, SLURM).type == "cuda"
     assert device_of_each("cpu", 9, {}).type == "cpu"
-    with pytest.raises(ConfigError, match=r"trainer.processes=3: each takes a CUDA device .* this machine has 2"):
+    with pytest.raises(
+        ConfigError, match=r"trainer.processes=3: each process needs its own CUDA device, .* this machine has 2"
+    ):
         device_of_each("cuda", 3, {})
 
 

@@ -408,7 +408,7 @@ def test_what_the_commands_refuse(trained: Trained, folder: Path, fingerprints: 
         (
             embed,
             (folder, "--split", "test", "-o", tmp_path / "a.npz", "--device", "abacus"),
-            "device=abacus: is no device",
+            "device=abacus: is not a device",
         ),
         (embed, (folder, "--split", "test", "-o", tmp_path / "a.npz", "--device", "xpu"), "device=xpu: is not there"),
         (organise, (folder, fingerprints, "-o", tmp_path / "c", "--seed", "-1"), "must be a whole number from 0"),

@@ -309,7 +309,7 @@ def test_a_folder_is_cleaned_into_another_of_the_same_names(
         (["{run}", "{drawings}", "{drawings}", "--resume"], "IN and OUT are the same"),
         (["{run}", "{drawings}", "{out}", "--clean", "{damaged}"], r"damaged/1\.png: cannot be decoded"),
         (["{run}", "{drawings}", "{out}", "--clean", "{wrong}"], r"1\.png: .* size, 28x40 and 40x28; 1 more do"),
-        (["{run}"], "--help shows how"),
+        (["{run}"], "see --help"),
         (["{vectors}", "{drawings}", "{out}"], "inputs of shape 6, which are no grey or colour images"),
     ],
 )

@@ -142,7 +142,7 @@ def test_a_command_answers_a_mistake_in_a_line(
     assert run_words([str(tmp_path)], monkeypatch) == 1
     assert capsys.readouterr().err == f"aerun: {tmp_path}: is not a run folder (it has no config.yaml)\n"
     assert run_words(["--strange"], monkeypatch) == 1
-    assert "--help shows how" in capsys.readouterr().err
+    assert "see --help" in capsys.readouterr().err
     assert run_words([str(trained())], monkeypatch, lambda _: 3) == 3
     with pytest.raises(ConfigError):
         Parser("", "").parse_args(["more"])
