@@ -554,12 +554,8 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 
 def lacking(cls: type, group: str) -> list[str]:
     """Names that a class must have to be a part of the group, and does not have."""
-    annotated = {name for base in cls.__mro__[:-1] for name in inspect.get_annotations(base)}
-    return [
-        name
-        for name in REQUIRED.get(group, ())
-        if name not in annotated and inspect.getattr_static(cls, name, None) is None
-    ]
+    own = {name for base in cls.__mro__ for name in (*vars(base), *inspect.get_annotations(base))}
+    return [name for name in REQUIRED.get(group, ()) if name not in own]
 
 
 def complete(cls: type, group: str) -> None:
