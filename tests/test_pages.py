@@ -5,13 +5,19 @@ from __future__ import annotations
 import importlib
 import re
 import runpy
+import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from aerun.config.parse import parse
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+Compose = Callable[[Sequence[str]], dict[str, Any]]
 GENERATE = runpy.run_path(str(DOCS / "generate.py"))
 
 
@@ -73,3 +79,28 @@ def test_the_reference_has_every_public_function() -> None:
     errors = {"AerunError", "ConfigError", "DataError", "DivergedError"}  # on the page of the contracts
     missing = [name for name in aerun.__all__ if name not in errors and f"::: aerun.{name}\n" not in reference]
     assert not missing
+
+
+def commands() -> list[str]:
+    """Every ``aerun-train`` line that a page shows for typing, comments removed."""
+    lines = []
+    for page in PAGES:
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL):
+            lines += [re.split(r"\s#", line)[0].strip() for line in block.splitlines()]
+    known = {line: None for line in lines if line.startswith("aerun-train ")}
+    return [line for line in known if not re.search(r"--help|resume=|my_conf|RUN_FOLDER", line)]
+
+
+def test_pages_show_commands() -> None:
+    assert len(commands()) > 25
+
+
+@pytest.mark.parametrize("line", commands())
+def test_a_command_that_a_page_shows_is_valid(line: str, compose: Compose) -> None:
+    """Of a sweep the first point."""
+    words = [word for word in shlex.split(line)[1:] if word != "-m" and not word.startswith(("hydra", "sweep."))]
+    words = [re.sub(r"^([\w.]+=)([^\[\](){},]+),.*", r"\1\2", word) for word in words]
+    words = [re.sub(r"^([\w.]+)=tag\(log,interval\(([^,]+),.*", r"\1=\2", word) for word in words]
+    words = [re.sub(r"^noise=\[", "noise/parts=[", word) for word in words]
+    listed = any(word.startswith("noise/parts=") for word in words)
+    parse(compose(["noise=several", *words] if listed else words))
