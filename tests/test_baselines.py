@@ -103,7 +103,7 @@ def test_more_components_than_images_leave_only_what_the_images_do_not_span() ->
 def test_iterated_components_agree_with_decomposed_ones(code_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     data = FashionMNISTMini(**{**PLAIN, "train_limit": 5000}).load(CPU)
     exact = baselines(data, NoNoise(), code_size)
-    monkeypatch.setattr(module, "EXACT_LIMIT", 100)
+    monkeypatch.setattr(module, "MAX_EXACT_VALUES", 100)
     monkeypatch.setattr(torch.linalg, "eigh", None)
     iterated = baselines(data, NoNoise(), code_size)
     assert iterated.keys() == exact.keys()
@@ -113,7 +113,7 @@ def test_iterated_components_agree_with_decomposed_ones(code_size: int, monkeypa
 
 def test_iterated_components_are_orthonormal_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     images = images_of((1, 6, 6))
-    monkeypatch.setattr(module, "EXACT_LIMIT", 10)
+    monkeypatch.setattr(module, "MAX_EXACT_VALUES", 10)
     components = module.principal_components(images, images.flatten(1).mean(0), 4)
     assert components is not None and components.shape == (36, 4)
     assert torch.allclose(components.T @ components, torch.eye(4).double(), atol=1e-10)
@@ -125,7 +125,7 @@ def test_few_large_images_have_exact_components_too(monkeypatch: pytest.MonkeyPa
     images = images_of((3, 9, 8), 40)
     mean = images.flatten(1).double().mean(0)
     full = principal_components(images, mean, 12)
-    monkeypatch.setattr(module, "EXACT_LIMIT", 50)
+    monkeypatch.setattr(module, "MAX_EXACT_VALUES", 50)
     few = principal_components(images, mean, 12)
     assert full is not None and few is not None and few.shape == (216, 12)
     assert torch.allclose(few @ few.T, full @ full.T, atol=1e-9)
@@ -135,10 +135,10 @@ def test_few_large_images_have_exact_components_too(monkeypatch: pytest.MonkeyPa
 
 def test_what_would_take_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     data = data_of(split(images_of((1, 6, 6), 20)), split(images_of((1, 6, 6), 20)))
-    monkeypatch.setattr(module, "EXACT_LIMIT", 10)
+    monkeypatch.setattr(module, "MAX_EXACT_VALUES", 10)
     assert "pca/mse" in baselines(data, NoNoise(), 5)
     for code_size, limit in ((20, 256), (5, 4)):
-        monkeypatch.setattr(module, "ITERATIVE_LIMIT", limit)
+        monkeypatch.setattr(module, "MAX_ITERATED_COMPONENTS", limit)
         result = baselines(data, Gaussian(0.0, 0.1, False), code_size)
         assert {name.partition("/")[0] for name in result} == {"mean_image"}
 
@@ -208,7 +208,7 @@ def test_noise_without_moments_has_an_estimated_filter_of_small_images_only(monk
     data = data_of(split(images_of((1, 3, 4))), split(images_of((1, 3, 4))))
     estimate = baselines(data, Shift(), 2)
     assert estimate["linear/draws"] == 333 and estimate["linear/mse"] < 1e-20  # 100,000 rows; a shift is linear
-    monkeypatch.setattr(module, "SMALL", 11)
+    monkeypatch.setattr(module, "MAX_FULL_VALUES", 11)
     assert not any(name.startswith("linear") for name in baselines(data, Shift(), 2))
 
 
@@ -330,7 +330,7 @@ def test_the_leading_components_alone_are_those_of_all(monkeypatch: pytest.Monke
     images = torch.from_numpy(np.random.default_rng(3).integers(0, 256, (90, 1, 6, 7), np.uint8))
     mean = images.flatten(1).double().mean(0) / 255
     whole = principal_components(images, mean, 5)
-    monkeypatch.setattr(module, "SMALL", 10)
+    monkeypatch.setattr(module, "MAX_FULL_VALUES", 10)
     leading = principal_components(images, mean, 5)
     assert whole is not None and leading is not None
     torch.testing.assert_close(leading @ leading.T, whole @ whole.T, rtol=0, atol=1e-12)

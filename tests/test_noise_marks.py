@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from aerun.config.parse import parse
 from aerun.dataset.data import Data, Split
 from aerun.errors import ConfigError
-from aerun.metrics.baselines import baselines, linear_filter, regression
+from aerun.metrics.baselines import baselines, linear_filter, linear_regression
 from aerun.noise import BlurSpots, Dust, Gaussian, Masking, NoNoise, Scratches, Several
 from aerun.noise.marks import blur
 from aerun.training.build import check_data
@@ -223,6 +223,6 @@ def test_the_filter_of_a_corruption_without_moments_is_estimated_and_says_so() -
     assert "linear/draws" not in exact and estimate["linear/draws"] == 50
     # 37 parameters a pixel on 100,000 rows.
     assert estimate["linear/mse"] == pytest.approx(exact["linear/mse"], rel=2 * 37 / 2000 / 10)
-    few = [regression(parts[0], noise, draws)[0] for draws in (1, 40)]
+    few = [linear_regression(parts[0], noise, draws)[0] for draws in (1, 40)]
     gaps = [float((weight - linear_filter(parts[0], noise)[0]).norm()) for weight in few]
     assert gaps[1] < gaps[0] / 4  # as one over the root of the draws

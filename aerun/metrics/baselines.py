@@ -1,10 +1,9 @@
-"""What an autoencoder's error must be read against: exact linear answers on the same data.
+"""Baselines to compare an autoencoder's error with: the exact linear solutions on the same data.
 
-The mean image is the best constant, principal components the best linear autoencoder of a code size, and the
-linear minimum-mean-square-error filter the best linear (affine) denoiser for a corruption. All are fitted on the
-training part, in closed form (but for the filter of corruptions that do not tell their moments: see ``regression``),
-in float64, and measured on the test part. Of images that are binarised for every minibatch one draw is taken to fit
-them.
+The mean image is the best constant, principal components are the best linear autoencoder of a code size, and the linear
+minimum-mean-square-error filter is the best linear (affine) denoiser for a corruption. All are fitted on the training
+part in float64 and measured on the test part. The solutions are in closed form, except for the filter of a corruption
+without known moments (``linear_regression``). For images binarized in every minibatch they are fitted to one sample.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -25,35 +23,38 @@ from aerun.base.seeding import Randomness
 from aerun.contracts import Noise
 from aerun.dataset.binarize import binarize_all
 from aerun.dataset.data import CHUNK, Data, Split, as_float
+from aerun.dataset.paths import data_root
 from aerun.dataset.rows import Rows
 from aerun.errors import StorageError
 from aerun.metrics.evaluation import EVALUATION_SEED, corrupted_batches, in_unit_range, psnrs, squared_errors
 from aerun.noise import Moments
 
-EXACT_LIMIT = 4096  # values per image up to which full covariance matrices are decomposed
-SMALL = 1024  # up to which finding all components costs no more than importing what finds some
-REGRESSION_ROWS = 100_000  # corrupted images, about, that the filter of a corruption without moments is estimated from
-ITERATIVE_LIMIT = 256  # components that are iterated beyond it
-SETTLED, MOST_PASSES = 1e-13, 60  # change of their variance that ends the iteration
-PASS_CHUNK = 512
+MAX_EXACT_VALUES = 4096  # values per image up to which covariance matrices are decomposed
+MAX_FULL_VALUES = 1024  # values per image up to which computing all components is no slower than importing scipy
+REGRESSION_ROWS = 100_000  # approximate number of corrupted images in the regression for a corruption without moments
+MAX_ITERATED_COMPONENTS = 256  # computed by subspace iteration for larger images
+TOLERANCE, MAX_PASSES = 1e-13, 60  # relative change of the components' variance at convergence; passes over the images
+PASS_CHUNK = 512  # images
 
 
 def baselines(data: Data, noise: Any, code_size: int, cache: Path | None = None) -> dict[str, float]:
-    """Test errors by name: ``mean_image``, ``pca`` (of ``code_size`` components, on clean images) and ``linear``
-    (the best linear map from the input, corrupted or not, where that is not the target); each as ``.../mse`` per value,
-    ``.../sse`` per image and, for targets in [0,1], ``.../psnr`` and ``.../psnr_pooled`` (see ``evaluation.evaluate``).
-    Nothing but PSNR clips. What would take too long is left out.
+    """Return test errors by name.
 
-    The linear filter is exact where the corruption tells its moments (``noise.moments``). That of another is a
-    regression on corrupted training images, for images of up to SMALL values: ``linear/draws`` says that it is one, and
-    how many corrupted copies of each image it saw.
-    Results are kept in ``cache``, under the data's checksum and everything else that they depend on.
+    - ``mean_image``; ``pca``: ``code_size`` components of clean images; ``linear``: the best linear map from the input
+      to the target, unless they are equal.
+    - Each has ``.../mse`` per value, ``.../sse`` per image and, for targets in [0,1], ``.../psnr`` and
+      ``.../psnr_pooled`` (see ``evaluation.evaluate``). Only PSNR clips. Baselines that would take too long are left
+      out.
+    - The linear filter is exact if the corruption has ``moments``. Otherwise it is a regression on corrupted training
+      images, for images of at most MAX_FULL_VALUES values; ``linear/draws`` is the number of corrupted copies of each.
+
+    Results are cached in the folder ``cache``, keyed by the data's checksum and everything else that they depend on.
     """
     noise = noise.for_evaluation()
     key = f"{data.checksum}/{len(data.train)}/{_rows_digest(data.train)}/{noise!r}/{code_size}/3"
     key += "/binarise" if data.train.binarise else ""
     key += "" if _is_exact(noise) else f"/{REGRESSION_ROWS}"
-    # An object of somebody's own class may show its address: then there is nothing to know it by.
+    # The repr of a user's class may contain a memory address: then there is no stable key.
     known = cache is not None and " at 0x" not in key
     stored = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json" if cache and known else None
     if stored is not None and stored.is_file():
@@ -61,8 +62,8 @@ def baselines(data: Data, noise: Any, code_size: int, cache: Path | None = None)
             return {str(name): float(value) for name, value in json.loads(stored.read_text()).items()}
         except (ValueError, AttributeError, TypeError):
             stored.unlink()
-    train, test = _on_host(data.train), _on_host(data.test)
-    result = _linear_answers(train, test, data.same, noise, code_size)
+    train, test = _to_host(data.train), _to_host(data.test)
+    result = _compute(train, test, data.same, noise, code_size)
     if stored is not None:
         with contextlib.suppress(OSError, StorageError):  # only time is lost
             stored.parent.mkdir(parents=True, exist_ok=True)
@@ -71,11 +72,11 @@ def baselines(data: Data, noise: Any, code_size: int, cache: Path | None = None)
 
 
 def cache_folder() -> Path:
-    """Where baselines are kept: below $AERUN_DATA or ~/.cache/aerun."""
-    return Path(os.environ.get("AERUN_DATA") or Path.home() / ".cache" / "aerun") / "baselines"
+    """Return the folder of cached baselines, below $AERUN_DATA or ~/.cache/aerun."""
+    return data_root() / "baselines"
 
 
-def _linear_answers(train: Split, test: Split, same: bool, noise: Any, code_size: int) -> dict[str, float]:
+def _compute(train: Split, test: Split, same: bool, noise: Any, code_size: int) -> dict[str, float]:
     mean = _mean(train.targets)
     result = _scores("mean_image", test, [mean.expand(len(chunk), -1) for chunk in test.targets.split(CHUNK)])
     if same:
@@ -87,59 +88,60 @@ def _linear_answers(train: Split, test: Split, same: bool, noise: Any, code_size
             result |= _scores("pca", test, projections)
     values = math.prod(train.inputs.shape[1:])
     exact = _is_exact(noise)
-    if (values <= EXACT_LIMIT if exact else values <= SMALL) and not (noise.is_identity and same):
+    if (values <= MAX_EXACT_VALUES if exact else values <= MAX_FULL_VALUES) and not (noise.is_identity and same):
         if not exact:
             result["linear/draws"] = draws = max(1, round(REGRESSION_ROWS / len(train)))
-        weight, offset = linear_filter(train, noise) if exact else regression(train, noise, draws)
+        weight, offset = linear_filter(train, noise) if exact else linear_regression(train, noise, draws)
         corrupted = (_rows(noisy) @ weight + offset for _, noisy, _ in corrupted_batches(test, noise))
         result |= _scores("linear", test, corrupted)
     return result
 
 
 def _is_exact(noise: Noise) -> bool:
-    """Whether the expectation over the corruption is known, and so the best linear filter."""
+    """Whether the expectation over the corruption, and so the best linear filter, is known exactly."""
     return noise.is_identity or noise.moments(1) is not None
 
 
 def principal_components(images: Tensor | Rows, mean: Tensor, count: int) -> Tensor | None:
     """images[N,...], their mean[P] -> orthonormal columns [P, count], the leading ones first.
 
-    The covariance of at most EXACT_LIMIT values, or the products of at most so many images, are decomposed in full;
-    beyond, up to ITERATIVE_LIMIT components are iterated to convergence. None where none of it is affordable.
+    The covariance matrix of up to MAX_EXACT_VALUES values, or the Gram matrix of as many images, is decomposed. For
+    larger data up to MAX_ITERATED_COMPONENTS components are iterated to convergence. None if that is too expensive.
     """
     values = math.prod(images.shape[1:])
     count = min(count, values)
-    if values <= EXACT_LIMIT and (values <= SMALL or len(images) >= values):
+    if values <= MAX_EXACT_VALUES and (values <= MAX_FULL_VALUES or len(images) >= values):
         covariance = torch.zeros(values, values, dtype=torch.float64)
         for chunk in images.split(CHUNK):
             rows = _rows(chunk) - mean
             covariance += rows.T @ rows
-        if values <= SMALL:
+        if values <= MAX_FULL_VALUES:
             return torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :count]
         from scipy.linalg import eigh
 
-        # Only the vectors that are wanted: all of them would take much longer.
+        # Only the leading vectors: all of them would take much longer.
         leading = eigh(covariance.numpy(), subset_by_index=[values - count, values - 1], overwrite_a=True)[1]
         return torch.from_numpy(leading[:, ::-1].copy())
-    if len(images) <= EXACT_LIMIT:
-        centred = torch.cat([_rows(chunk) - mean for chunk in images.split(CHUNK)])
-        squares, vectors = torch.linalg.eigh(centred @ centred.T)
+    if len(images) <= MAX_EXACT_VALUES:
+        centered = torch.cat([_rows(chunk) - mean for chunk in images.split(CHUNK)])
+        squares, vectors = torch.linalg.eigh(centered @ centered.T)
         kept = squares.flip(0)[:count] > 1e-10 * squares[-1]
-        return (centred.T @ vectors.flip(1)[:, :count][:, kept]) / squares.flip(0)[:count][kept].sqrt()
-    if count > ITERATIVE_LIMIT or count >= min(len(images), values):
+        return (centered.T @ vectors.flip(1)[:, :count][:, kept]) / squares.flip(0)[:count][kept].sqrt()
+    if count > MAX_ITERATED_COMPONENTS or count >= min(len(images), values):
         return None
-    return _iterated(images, mean, count)
+    return _iterate(images, mean, count)
 
 
-def _iterated(images: Tensor | Rows, mean: Tensor, count: int) -> Tensor:
-    """Subspace iteration by the covariance, on a block of more than twice the columns, until their variance stands.
+def _iterate(images: Tensor | Rows, mean: Tensor, count: int) -> Tensor:
+    """Subspace iteration with the covariance, on a block of more than 2 * count columns, until the variance converges.
 
-    The error falls by the ratio of the variances at the block's end and at ``count`` with every pass over the images.
+    With every pass over the images the error falls by the ratio of the variances at the end of the block and at
+    ``count``.
     """
     width = min(2 * count + 10, len(images), len(mean))
     block = torch.randn(len(mean), width, generator=torch.Generator().manual_seed(0)).double()
     found = torch.zeros(())
-    for _ in range(MOST_PASSES):
+    for _ in range(MAX_PASSES):
         block = torch.linalg.qr(block)[0]
         product = torch.zeros_like(block)
         for chunk in images.split(PASS_CHUNK):
@@ -148,16 +150,16 @@ def _iterated(images: Tensor | Rows, mean: Tensor, count: int) -> Tensor:
         turn, variances, _ = torch.linalg.svd(block.T @ product)
         before, found = found, variances[:count].sum()
         turned = block @ turn[:, :count]
-        if (found - before).abs() <= SETTLED * found:
+        if (found - before).abs() <= TOLERANCE * found:
             break
         block = product
     return turned
 
 
 def linear_filter(train: Split, noise: Any) -> tuple[Tensor, Tensor]:
-    """The matrix W[P,Q] and offset[Q] that minimise E |target - (x~ W + offset)|^2 over images and corruption.
+    """Return the matrix W[P,Q] and offset[Q] that minimize E |target - (x~ W + offset)|^2 over images and corruption.
 
-    W = Cov(x~)^-1 Cov(x~, target), the expectation over the corruption taken exactly from its moments.
+    W = Cov(x~)^-1 Cov(x~, target); the expectation over the corruption is exact, computed from its moments.
     """
     shape = tuple(train.inputs.shape[1:])
     channels = shape[0] if len(shape) == 3 else 1
@@ -194,10 +196,10 @@ def linear_filter(train: Split, noise: Any) -> tuple[Tensor, Tensor]:
     return weight, target_mean - (first + shift) @ weight
 
 
-def regression(train: Split, noise: Any, draws: int) -> tuple[Tensor, Tensor]:
-    """As ``linear_filter``, with ``draws`` corrupted copies of every image in place of the expectation: least squares.
+def linear_regression(train: Split, noise: Any, draws: int) -> tuple[Tensor, Tensor]:
+    """Like ``linear_filter``, by least squares on ``draws`` corrupted copies of every image instead of the expectation.
 
-    Its error on new images is above the exact filter's by about the number of values over that of images and draws.
+    The relative excess error on new images is about the number of values divided by that of corrupted images.
     """
     random = Randomness(EVALUATION_SEED, train.inputs.device)
     pairs = (
@@ -225,7 +227,7 @@ def _identity_moments() -> Moments:
 
 
 def _scores(name: str, test: Split, rows: Any) -> dict[str, float]:
-    """Mean errors of predictions, given as rows[B,Q] chunk by chunk in the test part's order."""
+    """Return the mean errors of predictions, given as rows[B,Q] chunk by chunk in the order of the test part."""
     errors, clipped, start = [], [], 0
     for predicted in rows:
         targets = _rows(test.targets[start : start + len(predicted)])
@@ -244,20 +246,20 @@ def _rows(images: Tensor) -> Tensor:
 
 
 def _mean(images: Tensor | Rows) -> Tensor:
-    # One sum that grows: small results between large temporaries would keep the memory from being used again.
+    # Accumulate in place: small results between large temporaries would fragment memory.
     total = torch.zeros(math.prod(images.shape[1:]), dtype=torch.float64)
     for chunk in images.split(CHUNK):
         total += _rows(chunk).sum(0)
     return total / len(images)
 
 
-def _on_host(split: Split) -> Split:
+def _to_host(split: Split) -> Split:
     inputs = binarize_all(split.inputs.cpu(), EVALUATION_SEED) if split.binarise else split.inputs.cpu()
     return Split(inputs, inputs if split.targets is split.inputs else split.targets.cpu(), None)
 
 
 def _rows_digest(split: Split) -> str:
-    """Tells apart different choices of training images from the same data set."""
+    """Return a digest that differs between different selections of training images from the same data set."""
     digest = hashlib.sha256()
     for chunk in split.inputs.split(CHUNK):
         digest.update(chunk.cpu().numpy().tobytes())

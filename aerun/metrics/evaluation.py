@@ -1,4 +1,4 @@
-"""Numbers on fixed images: the same images, in the same order, with the same noise draw, in every epoch and run."""
+"""Metrics on fixed images: the same images, order and noise samples in every epoch and run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from aerun.dataset.data import Split, as_float
 from aerun.dataset.rows import Rows
 from aerun.noise import NoNoise
 
-BATCH = 1000
+BATCH = 1000  # images
 EVALUATION_SEED = 0
 
 
 def corrupted_batches(split: Split, noise: Any) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(clean inputs, corrupted inputs, targets), float, in order; what is random is drawn by position only.
+    """Yield (clean inputs, corrupted inputs, targets), float, in order; random numbers depend on the position alone.
 
-    What of the corruption is for training only leaves the inputs as they are.
+    Corruptions for training only are not applied.
     """
     noise = noise.for_evaluation()
     random = Randomness(EVALUATION_SEED, split.inputs.device)
@@ -33,40 +33,40 @@ def corrupted_batches(split: Split, noise: Any) -> Iterator[tuple[Tensor, Tensor
 
 
 def evaluate(autoencoder: Autoencoder, split: Split, noise: Any, loss: Any) -> dict[str, float]:
-    """Metrics of the autoencoder on one part, in evaluation mode.
+    """Return the metrics of the autoencoder on one part, in evaluation mode.
 
-    ``loss``, ``reconstruction`` and penalties as in training (a stochastic code is drawn once, by position).
-    From the deterministic pass: ``mse`` per value, ``sse`` per image, ``psnr`` in dB, ``active_units`` (mean number
-    of nonzero code values of an image), ``dead_units`` (share of code units with one value for all images) and
-    ``output_spread`` (variance of the reconstructions over that of the targets, both summed over pixels).
-    PSNR is the mean of the images' own PSNRs, with reconstructions clipped to [0,1] and a peak of 1; ``psnr_pooled``
-    is that of the mean of their squared errors. Both are left out where targets leave [0,1].
-    Where the input is corrupted, ``input_psnr`` and ``input_psnr_pooled`` are those of the corrupted input.
+    - ``loss``, ``reconstruction`` and penalties as in training (a stochastic code is sampled once, by position).
+    - From the deterministic pass: ``mse`` per value, ``sse`` per image, ``psnr`` in dB, ``active_units`` (mean number
+      of nonzero code values of an image), ``dead_units`` (share of code units that are constant over all images) and
+      ``output_spread`` (variance of the reconstructions divided by that of the targets, both summed over pixels).
+    - ``psnr`` is the mean PSNR of the images, with reconstructions clipped to [0,1] and a peak of 1; ``psnr_pooled`` is
+      the PSNR of their mean squared error. Both are left out if targets exceed [0,1].
+    - If the input is corrupted, ``input_psnr`` and ``input_psnr_pooled`` are those of the corrupted input.
     """
     return Evaluation(split, noise, loss)(autoencoder)
 
 
 class Evaluation:
-    """``evaluate`` on one part, again and again: what the part alone decides is found at the first time."""
+    """``evaluate`` for repeated use on one part: what depends on the part alone is computed once."""
 
     def __init__(self, split: Split, noise: Any, loss: Any) -> None:
         self._split, self._noise, self._loss = split, noise, loss
         self._random = Randomness(EVALUATION_SEED, split.inputs.device)
-        self._of_targets: tuple[bool, float] | None = None  # whether all lie in [0,1], and their spread
+        self._target_facts: tuple[bool, float] | None = None  # whether all targets are in [0,1], and their spread
 
     @property
     def target_spread(self) -> float:
-        """The variance of the targets over images, summed over values; known once there were metrics."""
-        return 0.0 if self._of_targets is None else self._of_targets[1]
+        """Variance of the targets over images, summed over values; 0 before the first evaluation."""
+        return 0.0 if self._target_facts is None else self._target_facts[1]
 
     @torch.no_grad()
     def __call__(self, autoencoder: Autoencoder) -> dict[str, float]:
-        """The metrics. The device is waited for once, at the end."""
-        if self._of_targets is None:
-            self._of_targets = self._look_at_targets()
+        """Return the metrics. The device is synchronized once, at the end."""
+        if self._target_facts is None:
+            self._target_facts = self._examine_targets()
         was_training = autoencoder.training
         autoencoder.eval()
-        collect = _Collector(*self._of_targets)
+        collect = _Collector(*self._target_facts)
         try:
             for index, (clean, noisy, targets) in enumerate(corrupted_batches(self._split, self._noise)):
                 draw = autoencoder.draw(len(noisy), self._random.at("evaluation-latent", index))
@@ -82,7 +82,7 @@ class Evaluation:
             autoencoder.train(was_training)
         return collect.metrics()
 
-    def _look_at_targets(self) -> tuple[bool, float]:
+    def _examine_targets(self) -> tuple[bool, float]:
         spread, inside = _Spread(), True
         for _, _, batch in corrupted_batches(self._split, NoNoise()):
             inside = inside and (self._split.targets.dtype == torch.uint8 or in_unit_range(batch))
@@ -91,14 +91,16 @@ class Evaluation:
 
 
 def squared_errors(images: Tensor, targets: Tensor) -> Tensor:
-    """Squared error of each image, summed over its values: [B,...] -> [B]."""
+    """Return the squared error of each image, summed over its values: [B,...] -> [B]."""
     return (images - targets).square().flatten(1).sum(1)
 
 
 def psnrs(name: str, errors: list[Tensor], values: int) -> dict[str, float]:
-    """``name``, the mean of the images' own PSNRs, and ``name_pooled``, the PSNR of all their values together, from
-    each image's squared error (clipped to [0,1], summed over its ``values`` values), in parts of any size. In dB,
-    against a peak of 1; an exact image counts as 100 dB."""
+    """Return ``name``, the mean PSNR of the images, and ``name_pooled``, the PSNR of all their values together.
+
+    ``errors``: squared error of each image (clipped to [0,1], summed over its ``values`` values), in chunks of any
+    size. In dB with a peak of 1; an exact image counts as 100 dB.
+    """
     mse = torch.cat(errors) / values
     return {name: _mean([_decibels(mse)]), f"{name}_pooled": float(_decibels(mse.cpu().double().mean()))}
 
@@ -108,14 +110,14 @@ def _decibels(mse: Tensor) -> Tensor:
 
 
 def in_unit_range(values: Tensor | Rows) -> bool:
-    """Whether all values lie in [0,1]."""
+    """Whether all values are in [0,1]."""
     if isinstance(values, Rows):
         return all(in_unit_range(chunk) for chunk in values.split(BATCH))
     return bool(values.min() >= 0) and bool(values.max() <= 1)
 
 
 class _Collector:
-    """What batches give, on their device; brought to the host once, and added there in float64."""
+    """Collects the results of batches on their device; copies them to the host once, and sums them in float64."""
 
     def __init__(self, in_range: bool, target_spread: float) -> None:
         self._in_range, self._target_spread = in_range, target_spread
@@ -167,7 +169,7 @@ class _Collector:
             result |= psnrs("input_psnr", self._input, self._values)
         still = self._high - self._low <= 1e-6 * self._high.abs().clamp_min(1e-6)
         result |= {"active_units": _mean(self._active), "dead_units": float(still.cpu().double().mean())}
-        # One image, or many that are the same, have no spread to compare with.
+        # A single image, or identical images, have no spread to compare with.
         return result | {"output_spread": self._spread.total() / self._target_spread} if self._target_spread else result
 
 
