@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -124,31 +124,3 @@ class RMSprop(_TorchOptimizer):
     @property
     def couples_weight_decay(self) -> bool:
         return True
-
-
-class FromTorch(Optimizer):
-    """A class of ``torch.optim``, or of a package of one's own, by its ``_target_``; keys are its arguments."""
-
-    def __init__(self, cls: type[optim.Optimizer], arguments: dict[str, Any]) -> None:
-        self.cls, self.arguments = cls, arguments
-        self.lr: float | None = arguments.get("lr")
-
-    def build(self, parameters: Iterable[Parameter]) -> optim.Optimizer:
-        """ConfigError for arguments that the class does not take."""
-        try:
-            return self.cls(parameters, **self.arguments)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ConfigError(f"optimizer: {error}") from error
-
-    @property
-    def couples_weight_decay(self) -> bool:
-        return couples_weight_decay(self.cls, self.arguments)
-
-
-def couples_weight_decay(cls: type[optim.Optimizer], arguments: Mapping[str, Any]) -> bool:
-    """``Optimizer.couples_weight_decay`` for a class of torch's, or a subclass, with these arguments."""
-    from torch import optim
-
-    scaling = (optim.Adam, optim.NAdam, optim.RMSprop, optim.Adagrad, optim.Adadelta)
-    decoupled = arguments.get("decoupled_weight_decay", issubclass(cls, optim.AdamW))
-    return issubclass(cls, scaling) and not decoupled

@@ -41,9 +41,9 @@ def importers(package: str) -> set[str]:
 ROOMS = (
     ("__init__", "sklearn"),
     ("cli",),
+    ("ranks",),
     ("sweep",),
     ("use", "compare"),
-    ("ranks",),
     ("runs",),
     ("doctor",),
     ("training",),

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from aerun.contracts import Optimizer
 from aerun.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import optim
+    from torch.nn import Parameter
 
 
 @dataclass(frozen=True)
@@ -77,3 +82,31 @@ def _constructed(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _constructed(item) for key, item in value.items()}
     return [_constructed(item) for item in value] if isinstance(value, list) else value
+
+
+class FromTorch(Optimizer):
+    """A class of ``torch.optim``, or of a package of one's own, by its ``_target_``; keys are its arguments."""
+
+    def __init__(self, cls: type[optim.Optimizer], arguments: dict[str, Any]) -> None:
+        self.cls, self.arguments = cls, arguments
+        self.lr: float | None = arguments.get("lr")
+
+    def build(self, parameters: Iterable[Parameter]) -> optim.Optimizer:
+        """ConfigError for arguments that the class does not take."""
+        try:
+            return self.cls(parameters, **self.arguments)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"optimizer: {error}") from error
+
+    @property
+    def couples_weight_decay(self) -> bool:
+        return couples_weight_decay(self.cls, self.arguments)
+
+
+def couples_weight_decay(cls: type[optim.Optimizer], arguments: Mapping[str, Any]) -> bool:
+    """``Optimizer.couples_weight_decay`` for a class of torch's, or a subclass, with these arguments."""
+    from torch import optim
+
+    scaling = (optim.Adam, optim.NAdam, optim.RMSprop, optim.Adagrad, optim.Adadelta)
+    decoupled = arguments.get("decoupled_weight_decay", issubclass(cls, optim.AdamW))
+    return issubclass(cls, scaling) and not decoupled

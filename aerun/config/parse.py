@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aerun.config.deferred import Deferred, DeferredPart, is_module
+from aerun.config.deferred import Deferred, DeferredPart, FromTorch, is_module
 from aerun.config.pairs import check_pairs, check_unread
 from aerun.config.schema import check, construct, locate
 from aerun.config.settings import GROUPS, SEVERAL, Checkpointing, RunKeys, Settings
@@ -115,8 +115,6 @@ def build_part(group: str, node: Mapping[str, Any], path: str | None = None) -> 
     cls = _class(target, path)
     arguments = {key: _arguments(value, f"{path}.{key}") for key, value in values.items()}
     if group == "optimizer":
-        from aerun.optimizer import FromTorch
-
         return FromTorch(cls, arguments)
     missing = lacking(cls, group)
     if missing:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aerun.config.deferred import couples_weight_decay
 from aerun.contracts import Noise
 from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import Split, head
@@ -20,7 +21,6 @@ from aerun.doctor.layers import layers_of
 from aerun.doctor.options import options_of_parts
 from aerun.doctor.recorded import pca_explained, penalty_of
 from aerun.metrics.evaluation import corrupted_batches
-from aerun.optimizer import couples_weight_decay
 from aerun.training.parts import Parts
 
 

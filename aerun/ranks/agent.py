@@ -15,7 +15,7 @@ from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from aerun.errors import KilledError
-from aerun.ranks.outcome import record
+from aerun.runs.outcome import record
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from aerun.base.signals import Stopped, StopSignals
 from aerun.errors import DivergedError
-from aerun.ranks.outcome import record
+from aerun.runs.outcome import record
 
 LINE = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
 

@@ -28,7 +28,7 @@ from aerun.dataset.data import Data
 from aerun.doctor.monitor import Watch, conclusion
 from aerun.doctor.options import declared_by
 from aerun.errors import ConfigError, DataError, DivergedError
-from aerun.ranks import launch
+from aerun.runs import launch
 from aerun.runs.folder import (
     CHECKPOINTS,
     CONFIG,

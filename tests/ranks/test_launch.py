@@ -15,8 +15,8 @@ import torch
 from aerun.base.device import device_of_each, on_each
 from aerun.base.signals import Stopped
 from aerun.errors import ConfigError, DivergedError, KilledError
-from aerun.ranks.launch import command, first_host
-from aerun.ranks.outcome import RankError, error_of, record, recorded
+from aerun.runs.launch import command, first_host
+from aerun.runs.outcome import RankError, error_of, record, recorded
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SLURM = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NUM_NODES": "4", "SLURM_JOB_NODELIST": "gpu[007-009,12],spare"}

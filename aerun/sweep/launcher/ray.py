@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import aerun
 from aerun.config.schema import NonNegative, Positive
 from aerun.errors import ConfigError
 from aerun.sweep.job import Job
@@ -86,7 +85,7 @@ class Ray:
         import ray
 
         # Workers find aerun where this process does, installed or not.
-        root = str(Path(aerun.__file__).resolve().parent.parent)
+        root = str(Path(__file__).resolve().parents[3])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         variables = {"PYTHONPATH": path, "TQDM_DISABLE": "1"}
         variables["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "1"  # a job without a device of Ray's sees none

@@ -20,7 +20,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
-import aerun
 from aerun.base.files import write_text
 from aerun.config.schema import Count, NonNegativeInt, Positive
 from aerun.errors import ConfigError
@@ -137,7 +136,7 @@ class Slurm:
         )
         given = {key: getattr(self, key) for key in ("partition", "account", "qos") if getattr(self, key) is not None}
         setup = [f"export OMP_NUM_THREADS={self.cpus_per_task}"]
-        root = Path(aerun.__file__).resolve().parent.parent
+        root = Path(__file__).resolve().parents[3]
         if "site-packages" not in root.parts:  # a checkout that is not installed
             setup.append(f"export PYTHONPATH={root}${{PYTHONPATH:+:$PYTHONPATH}}")
         executor.update_parameters(

@@ -24,8 +24,8 @@ from typing import Any
 from aerun.base.device import default_threads, nodes, on_each
 from aerun.base.signals import Stopped, StopSignals
 from aerun.errors import KilledError
-from aerun.ranks.outcome import FINISHED, error_of, recorded
 from aerun.runs.folder import read_summary
+from aerun.runs.outcome import FINISHED, error_of, recorded
 
 POLL = 0.1  # seconds; Python handles signals between waits
 GRACE = 15.0  # seconds for the other ranks to end after one has failed
