@@ -25,10 +25,10 @@ from aerun.dataset.random import Random
 from aerun.errors import ConfigError, DataError
 from aerun.latent import Deterministic
 from aerun.protocol import LabelEfficiency, LinearSVM, Logistic, NearestNeighbours, SemiSupervised, Subject
-from aerun.protocol.ask import ask, check_protocols
-from aerun.protocol.coding import Coding, Labelled
-from aerun.protocol.labels import balanced_draws
+from aerun.protocol.codes import CodeProtocol, LabeledImages
+from aerun.protocol.label_efficiency import balanced_draws
 from aerun.protocol.linear import root_mean_square
+from aerun.protocol.runner import check_protocols, run_protocols
 from aerun.sparsity import KL, Lifetime, NoSparsity, TopK
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
@@ -114,29 +114,29 @@ def test_nearest_neighbours_by_hand() -> None:
     votes = np.stack([np.bincount(labels[row], minlength=3) for row in distances.argsort(1)[:, :7]])
     wrong = 100 * (votes.argmax(1) != truth).mean()
     assert NearestNeighbours(k=7)(asked) == {"knn_error": pytest.approx(wrong)}
-    with pytest.raises(DataError, match="k=361: is more than the 360 labelled images"):
+    with pytest.raises(DataError, match="k=361: is more than the 360 labeled images"):
         NearestNeighbours(k=361)(asked)
 
 
 def test_what_the_sparsity_leaves_of_a_code() -> None:
     values = torch.tensor([[3.0, -1.0, 2.0, 0.5, 1.0, -4.0]])
 
-    def code(keys: Coding, sparsity: Any) -> list[float]:
+    def code(keys: CodeProtocol, sparsity: Any) -> list[float]:
         return keys.encode(model(sparsity), values)[0].tolist()
 
-    assert code(Coding(), TopK(1, "relu")) == [3, 0, 0, 0, 0, 0]
-    assert code(Coding(k_factor=3), TopK(1, "relu")) == [3, 0, 2, 0, 1, 0]
-    assert code(Coding(k_factor=100), TopK(1, "identity")) == values[0].tolist()
-    assert code(Coding(sparse=False), TopK(1, "relu")) == [3, 0, 2, 0.5, 1, 0]
-    assert code(Coding(), Lifetime(0.5, "relu")) == [3, 0, 2, 0.5, 1, 0]
-    assert code(Coding(sparse=False), KL(0.1, 1.0, "sigmoid")) == pytest.approx(values[0].sigmoid().tolist())
+    assert code(CodeProtocol(), TopK(1, "relu")) == [3, 0, 0, 0, 0, 0]
+    assert code(CodeProtocol(k_factor=3), TopK(1, "relu")) == [3, 0, 2, 0, 1, 0]
+    assert code(CodeProtocol(k_factor=100), TopK(1, "identity")) == values[0].tolist()
+    assert code(CodeProtocol(sparse=False), TopK(1, "relu")) == [3, 0, 2, 0.5, 1, 0]
+    assert code(CodeProtocol(), Lifetime(0.5, "relu")) == [3, 0, 2, 0.5, 1, 0]
+    assert code(CodeProtocol(sparse=False), KL(0.1, 1.0, "sigmoid")) == pytest.approx(values[0].sigmoid().tolist())
 
 
 def test_feature_maps_are_pooled_over_regions() -> None:
     maps = torch.arange(32.0).view(1, 2, 4, 4)
 
     def code(**keys: int) -> list[float]:
-        return Coding(**keys).encode(identity, maps).flatten().tolist()
+        return CodeProtocol(**keys).encode(identity, maps).flatten().tolist()
 
     shape = (2, 4, 4)
     identity = model(code=shape, shape=shape)
@@ -149,8 +149,8 @@ def test_feature_maps_are_pooled_over_regions() -> None:
 def test_mostly_empty_codes_are_kept_sparse(nonzero: float) -> None:
     random = torch.Generator().manual_seed(0)
     images = torch.rand(2500, 20, generator=random) * (torch.rand(2500, 20, generator=random) < nonzero)
-    part = Labelled([images[:1700], images[1700:]], torch.zeros(2500).long())
-    values = part.described(lambda batch: batch)
+    part = LabeledImages([images[:1700], images[1700:]], torch.zeros(2500).long())
+    values = part.map_images(lambda batch: batch)
     assert sparse.issparse(values) == (nonzero < 0.3)
     dense = values.toarray() if sparse.issparse(values) else values
     assert np.array_equal(dense, images.numpy())
@@ -164,7 +164,7 @@ def test_other_classes_and_halves_of_the_same_set() -> None:
     whole = Random(**{**RANDOM, "images": 100, "factors": 8}).load(torch.device("cpu"))
     assert whole.train.labels is not None and isinstance(whole.train.inputs, torch.Tensor)
     asked = Subject(model(), data, None, None, random, 0)
-    fitted, tested = Coding(classes=[1, 3], tested_on="second_half").parts(asked)
+    fitted, tested = CodeProtocol(classes=[1, 3], tested_on="second_half").labeled_parts(asked)
     rows = torch.isin(whole.train.labels, torch.tensor([1, 3]))
     count = int(rows.sum())
     assert (len(fitted.labels), len(tested.labels)) == ((count + 1) // 2, count // 2)
@@ -181,9 +181,9 @@ def test_other_classes_and_halves_of_the_same_set() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"classes": [1, 8]}, "classes=[1, 8]: 8 is no label of these data. Allowed: 0 to 2"),
-        ({"k_factor": 2.0}, "k_factor=2: needs a sparsity with a k"),
-        ({"pool": 2}, "pool=2: needs feature maps, the code is [6]"),
+        ({"classes": [1, 8]}, "classes=[1, 8]: 8 is not a label of these data. Allowed: 0 to 2"),
+        ({"k_factor": 2.0}, "k_factor=2: needs a sparsity with k"),
+        ({"pool": 2}, "pool=2: needs feature maps; the code is [6]"),
     ],
 )
 def test_what_cannot_be_is_refused_before_training(keys: dict[str, Any], message: str) -> None:
@@ -192,13 +192,13 @@ def test_what_cannot_be_is_refused_before_training(keys: dict[str, Any], message
         check_protocols({"knn": NearestNeighbours(**keys)}, asked.data, asked.autoencoder)
     assert str(refusal.value).startswith(f"protocol.knn: {message}")
     unlabelled = Split(asked.data.test.inputs, asked.data.test.targets, None)
-    with pytest.raises(ConfigError, match=r"^protocol\.knn: needs labels, and these data have none$"):
+    with pytest.raises(ConfigError, match=r"^protocol\.knn: needs labels; these data have none$"):
         check_protocols({"knn": NearestNeighbours()}, subject(test=unlabelled).data, asked.autoencoder)
 
 
 def test_one_that_cannot_answer_takes_nothing_from_the_others(capsys: pytest.CaptureFixture[str]) -> None:
-    answers = ask({"far": NearestNeighbours(k=1000), "near": NearestNeighbours(k=1)}, subject())
-    assert answers.unanswered == {"far": "k=1000: is more than the 360 labelled images"}
+    answers = run_protocols({"far": NearestNeighbours(k=1000), "near": NearestNeighbours(k=1)}, subject())
+    assert answers.unanswered == {"far": "k=1000: is more than the 360 labeled images"}
     assert list(answers.numbers) == ["near"]
     print_protocols(answers.flat, {"near": ["knn_error"]}, answers.unanswered)
     output = capsys.readouterr().out
@@ -217,7 +217,7 @@ def test_a_model_is_asked_in_evaluation_mode_and_left_as_it_was() -> None:
 
     for mode in (True, False):
         asked.autoencoder.train(mode)
-        ask({"one": spoils, "two": spoils}, asked)
+        run_protocols({"one": spoils, "two": spoils}, asked)
         assert asked.autoencoder.training is mode
     assert seen == [False] * 4
 
@@ -226,7 +226,7 @@ def test_classifiers_of_images_that_are_drawn_anew_see_binary_ones() -> None:
     random = Random(**{**RANDOM, "images": 60, "shape": [1, 2, 3], "binarise": "dynamic", "validation": 10})
     data = random.load(torch.device("cpu"))
     assert data.train.inputs[:].unique().numel() > 2  # grey until a minibatch is formed
-    for part in Coding().parts(Subject(model(), data, None, None, random, 0)):
+    for part in CodeProtocol().labeled_parts(Subject(model(), data, None, None, random, 0)):
         assert all(set(piece[:].unique().tolist()) <= {0, 255} for piece in part.images)
 
 
@@ -234,7 +234,7 @@ def test_an_error_of_any_kind_takes_nothing_from_the_run() -> None:
     """scikit-learn's own, for one: a classifier of a single class."""
     single = blobs(50, 1)
     single.labels = torch.zeros(50).long()
-    answers = ask(
+    answers = run_protocols(
         {"svm": LinearSVM(strengths=[1e-3]), "near": NearestNeighbours(k=1)}, subject(train=single, validation=None)
     )
     assert answers.unanswered["svm"].startswith("ValueError: ") and "near" in answers.numbers

@@ -1,4 +1,4 @@
-"""What pretraining is worth where few images have labels."""
+"""The benefit of pretraining when few images have labels."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from aerun.config.schema import Count, NonNegative, NonNegativeInt, Positive, Seed
 from aerun.errors import DataError
-from aerun.protocol.coding import Coding, Labelled
-from aerun.protocol.labels import balanced_draws, mean_and_deviation
+from aerun.protocol.codes import CodeProtocol, LabeledImages
+from aerun.protocol.label_efficiency import balanced_draws, mean_and_deviation
 from aerun.protocol.subject import Subject
 
 if TYPE_CHECKING:
@@ -22,14 +22,15 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SemiSupervised(Coding):
-    """The encoder and a classifier on its code, trained on few labels, beside the same net from fresh weights.
+class SemiSupervised(CodeProtocol):
+    """Fine-tune the encoder with a classifier on its code on few labels, and compare with the same net from scratch.
 
-    For each of ``labels`` so many training images are drawn, ``draws`` times, of every class alike (up to one);
-    both nets see the same draws and minibatches. The head is one linear layer, or with ``hidden`` units a ReLU layer
-    before it. AdamW with ``lr`` and ``weight_decay``, the rate falling by a cosine to zero over ``steps`` minibatches
-    of at most ``batch_size``. Nothing is chosen by the test images: the weights after the last step count. Fresh
-    weights are those of torch's own initialisation.
+    - For each number in ``labels``, that many training images are drawn, ``draws`` times, with equally many of every
+      class (up to one). Both nets use the same draws and minibatches.
+    - The head is one linear layer, preceded by a ReLU layer of ``hidden`` units unless that is 0.
+    - AdamW with ``lr`` and ``weight_decay``; the rate falls to zero by a cosine over ``steps`` minibatches of at most
+      ``batch_size`` images. The weights after the last step are evaluated; the test images select nothing.
+    - The net from scratch has torch's default initialization.
     """
 
     labels: list[Count]
@@ -47,10 +48,11 @@ class SemiSupervised(Coding):
             raise ValueError("labels=[]: must list at least one")
 
     def __call__(self, subject: Subject) -> dict[str, float]:
-        """``labels_N/finetuned_error`` and ``labels_N/scratch_error`` in per cent, mean over draws; ``…_deviation``."""
-        fitted, tested = self.parts(subject)
+        """Return ``labels_N/finetuned_error`` and ``labels_N/scratch_error`` in percent, means over draws, and their
+        sample standard deviations ``labels_N/..._deviation``."""
+        fitted, tested = self.labeled_parts(subject)
         if max(self.labels) > len(fitted.labels):
-            raise DataError(f"labels={self.labels}: there are only {len(fitted.labels)} labelled images")
+            raise DataError(f"labels={self.labels}: there are only {len(fitted.labels)} labeled images")
         classes = int(max(fitted.labels.max(), tested.labels.max())) + 1
         numbers: dict[str, float] = {}
         for count in self.labels:
@@ -69,11 +71,11 @@ class SemiSupervised(Coding):
         return numbers
 
     def _net(self, autoencoder: Autoencoder, classes: int, seed: int, fresh: bool) -> Net:
-        """The encoder, its weights copied or drawn anew, and a head with fresh weights."""
+        """Return the encoder, with a copy of its weights or freshly initialized, and an initialized head."""
         import torch
         from torch import nn
 
-        model = copy.deepcopy(autoencoder).requires_grad_(True)  # the run may have held some layers
+        model = copy.deepcopy(autoencoder).requires_grad_(True)  # the run may have frozen some layers
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.draw_seed + seed)
             for module in model.encoder.modules() if fresh else ():
@@ -87,13 +89,13 @@ class SemiSupervised(Coding):
             head = nn.Sequential(*hidden, nn.Linear(self.hidden or width, classes)).to(model.device)
         return Net(self, model, head)
 
-    def _train(self, net: Net, part: Labelled, rows: Any, seed: int) -> None:
+    def _train(self, net: Net, part: LabeledImages, rows: Any, seed: int) -> None:
         import torch
         from torch.nn.functional import cross_entropy
 
         from aerun.dataset.data import as_float
 
-        drawn = part.chosen(torch.from_numpy(rows))
+        drawn = part.select(torch.from_numpy(rows))
         images = torch.cat([piece[:] for piece in drawn.images])
         labels = drawn.labels.to(images.device)
         optimizer = torch.optim.AdamW(net.parameters(), self.lr, weight_decay=self.weight_decay)
@@ -116,9 +118,9 @@ class SemiSupervised(Coding):
 
 @dataclass(frozen=True)
 class Net:
-    """An encoder and a head on its code: images[B,...] in [0,1] -> scores[B,classes]."""
+    """An encoder and a classifier on its code: images[B,...] in [0,1] -> scores[B,classes]."""
 
-    coding: Coding
+    coding: CodeProtocol
     model: Autoencoder
     head: nn.Module
 
@@ -127,13 +129,13 @@ class Net:
         return scores
 
     def parameters(self) -> list[nn.Parameter]:
-        """Those of the encoder and of the head."""
+        """Parameters of the encoder and of the head."""
         return [*self.model.encoder.parameters(), *self.head.parameters()]
 
-    def error(self, part: Labelled) -> float:
-        """Per cent of the images that it takes for another class."""
+    def error(self, part: LabeledImages) -> float:
+        """Return the percentage of misclassified images."""
         import torch
 
         with torch.no_grad():
-            scores = part.described(self)
+            scores = part.map_images(self)
         return 100 * float((scores.argmax(1) != part.labels.numpy()).mean())

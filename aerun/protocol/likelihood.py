@@ -1,4 +1,4 @@
-"""How likely the test images are under a model with a Gaussian latent."""
+"""The likelihood of the test images under a model with a Gaussian latent."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from aerun.config.settings import Settings
     from aerun.protocol.subject import Subject
 
-ACTIVE = 0.01  # variance of the posterior means from which a dimension counts as active (Burda et al. 2016)
-LISTED = 128  # dimensions of which each one's KL divergence is told
+ACTIVE_VARIANCE = 0.01  # variance of the posterior means from which a dimension counts as active (Burda et al. 2016)
+MAX_LISTED_DIMENSIONS = 128  # up to which the KL divergence of each dimension is reported
 log = logging.getLogger(__name__)
 
 
@@ -31,18 +31,18 @@ class Likelihood(Evaluation):
     """log p(x) ~ log 1/k sum_i p(x|z_i) p(z_i) / q(z_i|x), z_i from q(z|x), k = ``samples``, in nats per image.
 
     Burda, Grosse & Salakhutdinov 2016 (arXiv:1509.00519), section 3; a lower bound in expectation, tighter with every
-    sample. p(x|z) is the distribution that goes with the loss (``aerun.loss``), p(z) the standard normal. Sums over
-    pixels are float32, everything after them float64. An image's draws depend on its position and
-    their number alone.
+    sample. p(x|z) is the distribution that corresponds to the loss (``aerun.loss``), p(z) is standard normal. Sums over
+    pixels are float32, everything after them is float64. The random numbers of an image depend only on its position and
+    the number of samples.
 
-    Told are ``nll`` and ``log_likelihood`` of all test images or of ``images`` of them, drawn at random (the first of
-    a data set are often easier), with ``nll_error``, the standard error of the mean over images, and how many samples
-    and images it was. ``elbo`` is E_q log p(x|z) - KL, the expectation over the same samples; ``kl_dimension_00`` and
-    so on are the KL of each latent dimension; ``active_latents`` counts the dimensions with Var_x(E_q[z|x]) > 0.01.
+    Reports ``nll`` and ``log_likelihood`` of all test images, or of ``images`` of them drawn at random (the first ones
+    of a data set are often easier), ``nll_error``, the standard error of the mean over images, and the numbers of
+    samples and images. ``elbo`` is E_q log p(x|z) - KL, with the expectation over the same samples; ``kl_dimension_00``
+    and so on are the KL of each latent dimension; ``active_latents`` counts dimensions with Var_x(E_q[z|x]) > 0.01.
 
-    With ``samples_of_rest`` the other test images are given so many samples, so that these three are over all test
-    images, and there are ``nll_500`` (for 500) of all test images, and ``nll_all``: that, corrected by the mean
-    difference that ``samples`` make for those of the ``images``, with its standard error ``nll_all_error``.
+    With ``samples_of_rest`` the other test images get that many samples. Then ``elbo`` and the two that follow it are
+    over all test images, ``nll_500`` (for 500 samples) is over all test images, and ``nll_all`` corrects it by the mean
+    difference that ``samples`` make on the ``images``; its standard error is ``nll_all_error``.
     """
 
     samples: Count
@@ -53,31 +53,30 @@ class Likelihood(Evaluation):
     def __post_init__(self) -> None:
         rest = self.samples_of_rest
         if rest is not None and (self.images is None or rest > self.samples):
-            raise ValueError(f"samples_of_rest={rest}: needs images=…, and at most samples={self.samples}")
+            raise ValueError(f"samples_of_rest={rest}: needs images=N, and must be at most samples={self.samples}")
 
     def check_settings(self, settings: Settings) -> None:
-        """ConfigError where the model, its loss and its data make no likelihood."""
+        """Raise ConfigError if latent, loss and data do not define a likelihood."""
         name, loss = settings.name, settings.loss
         if not isinstance(settings.latent, Gaussian | ImportanceWeighted):
-            raise ConfigError(
-                f"protocol=likelihood and {name('latent')}: there is a likelihood of a Gaussian latent only"
-            )
+            raise ConfigError(f"protocol=likelihood and {name('latent')}: a likelihood needs a Gaussian latent")
         if not loss.is_likelihood:
             raise ConfigError(
-                f"protocol=likelihood and {name('loss')}: this loss is no likelihood; use bce, mse or mae"
+                f"protocol=likelihood and {name('loss')}: this loss is not a likelihood; use bce, mse or mae"
             )
         if settings.dataset.normalize != "none":
             raise ConfigError(
-                "protocol=likelihood and dataset.normalize=standardise: the images are not what is modelled"
+                "protocol=likelihood and dataset.normalize=standardise: the model does not describe the images "
+                "themselves; use dataset.normalize=none"
             )
         if loss.takes_logits and settings.dataset.binarise == "none":
             raise ConfigError(
-                f"protocol=likelihood and {name('loss')}: of grey images this is no likelihood; "
+                f"protocol=likelihood and {name('loss')}: this loss is not a likelihood of gray images; "
                 "use dataset.binarise=dynamic or static"
             )
 
     def __call__(self, subject: Subject) -> dict[str, float]:
-        """The numbers by name."""
+        """Return the numbers by name."""
         import torch
 
         with torch.inference_mode():
@@ -112,13 +111,15 @@ class Likelihood(Evaluation):
             gain, error = _mean(estimates[whole, 1] - estimates[whole, 0])
             result |= {f"nll_{self.samples_of_rest}": fewer, "nll_all": fewer + gain, "nll_all_error": error}
         result["elbo"] = float((estimates[every, 2] - divergences[every].sum(1)).mean())
-        result["active_latents"] = float((means.var(0, correction=0) > ACTIVE).sum())
+        result["active_latents"] = float((means.var(0, correction=0) > ACTIVE_VARIANCE).sum())
         each = divergences[every].mean(0).tolist()
-        return result | ({f"kl_dimension_{i:02}": kl for i, kl in enumerate(each)} if len(each) <= LISTED else {})
+        return result | (
+            {f"kl_dimension_{i:02}": kl for i, kl in enumerate(each)} if len(each) <= MAX_LISTED_DIMENSIONS else {}
+        )
 
     def _estimates(self, subject: Subject, batch: _Posterior, counts: Tensor) -> Tensor:
-        """[B,3], on the host: log p(x) from all samples of an image, from the first ``samples_of_rest`` of them, and
-        the mean of log p(x|z). Zeros for images without samples."""
+        """Return [B,3] on the host: log p(x) from all samples of an image, log p(x) from the first ``samples_of_rest``
+        of them, and the mean of log p(x|z). Zeros for images without samples."""
         import torch
 
         found = torch.zeros(len(counts), 3, dtype=torch.float64)
@@ -132,7 +133,7 @@ class Likelihood(Evaluation):
         return found
 
     def _weights(self, subject: Subject, batch: _Posterior, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """log p(x|z_i) and log p(x|z_i) p(z_i) / q(z_i|x), each [R,count], float64, for those rows of a batch."""
+        """Return log p(x|z_i) and log p(x|z_i) p(z_i) / q(z_i|x) for rows of a batch, each [R,count], float64."""
         import torch
 
         autoencoder, loss, device = subject.autoencoder, subject.loss, subject.device
@@ -158,8 +159,8 @@ class Likelihood(Evaluation):
 
 
 class _Posterior(NamedTuple):
-    """q(z|x) of a batch: means and log-variances [B,D], its KL divergence from the prior by dimension, the targets,
-    where the images stand in the test part [B], and where random numbers come from."""
+    """q(z|x) of a batch: means and log-variances [B,D], KL divergence from the prior per dimension, targets, positions
+    of the images in the test part [B], and the source of random numbers."""
 
     means: Tensor
     log_variances: Tensor
@@ -170,7 +171,7 @@ class _Posterior(NamedTuple):
 
 
 def _posteriors(subject: Subject) -> Iterator[_Posterior]:
-    """Of all test images, as the model is given them."""
+    """Yield the posteriors of all test images, encoded from the inputs that the model is evaluated on."""
     import torch
 
     from aerun.base.seeding import Randomness
@@ -187,11 +188,11 @@ def _posteriors(subject: Subject) -> Iterator[_Posterior]:
 
 
 def _mean(values: Tensor) -> tuple[float, float]:
-    """The mean of values[N], and its standard error (0 for a single value)."""
+    """Return the mean of values[N] and its standard error (0 for a single value)."""
     deviation = float(values.std()) if len(values) > 1 else 0.0
     return float(values.mean()), deviation / math.sqrt(len(values))
 
 
 def _double(values: Tensor) -> Tensor:
-    """float64, on the host where the device has none."""
+    """Convert to float64, on the host if the device does not support it."""
     return values.cpu().double() if values.device.type == "mps" else values.double()

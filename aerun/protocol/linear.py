@@ -8,20 +8,20 @@ from typing import Any, ClassVar
 
 from aerun.config.schema import OpenProbability, Positive
 from aerun.errors import DataError
-from aerun.protocol.coding import Coding
+from aerun.protocol.codes import CodeProtocol
 from aerun.protocol.subject import Subject
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Linear(Coding):
-    """A linear classifier whose L2 penalty is chosen on labelled images that are held out of the fit.
+class _Linear(CodeProtocol):
+    """A linear classifier whose L2 penalty is chosen on held-out labeled images.
 
-    The objective is the mean loss over the images plus ``strength / 2 |w|^2``, so that a strength means the same for
-    any number of images. Codes are divided by one number, the root mean square of their lengths, so that it means the
-    same for any model. Of ``strengths`` that is taken with which a fit on all but a share ``held_out`` of the images
-    makes the fewest errors on the others (the larger of equals); then all are fitted.
+    The objective is the mean loss over the images plus ``strength / 2 |w|^2``, so a strength has the same meaning for
+    any number of images. Codes are divided by the root mean square of their lengths, so it has the same meaning for any
+    model. The chosen strength makes the fewest errors on a share ``held_out`` of the images when fitted to the others
+    (the larger one of equals); then the classifier is fitted to all images.
     """
 
     strengths: list[Positive]
@@ -35,13 +35,12 @@ class _Linear(Coding):
             raise ValueError("strengths=[]: must list at least one")
 
     def __call__(self, subject: Subject) -> dict[str, float]:
-        """Per cent of the test images and of the held-out images that are misclassified, and the chosen strength.
-
-        ``NAME_error``, ``NAME_validation_error`` (with one strength there is no such choice, and no such number) and
-        ``NAME_strength``.
+        """Return ``NAME_error`` and ``NAME_validation_error``, the percentages of misclassified test and held-out
+        images, and ``NAME_strength``, the chosen one. With a single strength nothing is held out, and no validation
+        error is reported.
         """
-        fitted, tested = self.parts(subject)
-        codes = self.codes(subject.autoencoder, fitted)
+        fitted, tested = self.labeled_parts(subject)
+        codes = self.encode_all(subject.autoencoder, fitted)
         scale = root_mean_square(codes)
         codes /= scale
         labels, numbers = fitted.labels.numpy(), {}
@@ -49,13 +48,13 @@ class _Linear(Coding):
         if len(self.strengths) > 1:
             strength, numbers[f"{self.name}_validation_error"] = self.choose(codes, labels)
         classifier = self.fit(codes, labels, strength)
-        others = self.codes(subject.autoencoder, tested) / scale
+        others = self.encode_all(subject.autoencoder, tested) / scale
         numbers[f"{self.name}_error"] = error(classifier, others, tested.labels.numpy())
         numbers[f"{self.name}_strength"] = strength
         return numbers
 
     def choose(self, codes: Any, labels: Any) -> tuple[float, float]:
-        """The strength with the fewest errors on held-out rows of codes[N,D], and those errors in per cent."""
+        """Return the strength with the fewest errors on held-out rows of codes[N,D], and their percentage."""
         from sklearn.model_selection import train_test_split
 
         try:
@@ -72,7 +71,7 @@ class _Linear(Coding):
         return -best[1], best[0]
 
     def fit(self, codes: Any, labels: Any, strength: float, start: Any = None) -> Any:
-        """A classifier with ``predict``; ``start`` is one that was fitted with another strength."""
+        """Return a fitted classifier with ``predict``; ``start`` may be one fitted with another strength."""
         import warnings
 
         import numpy as np
@@ -87,16 +86,16 @@ class _Linear(Coding):
         return classifier
 
     def classifier(self, inverse: float, start: Any) -> Any:
-        """One that is to be fitted, of so much of scikit-learn's C."""
+        """Return an unfitted classifier; ``inverse`` is scikit-learn's C."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Logistic(_Linear):
-    """Multinomial logistic regression (scikit-learn's, by L-BFGS, each strength from where the last one ended).
+    """Multinomial logistic regression (scikit-learn's L-BFGS, warm-started from the previous strength).
 
-    On 60,000 codes of 1,000 units, 75 of them nonzero, three strengths and the last fit took 20 s of one core, two weak
-    ones with the last fit about as long.
+    For 60,000 codes of 1,000 units, 75 of them nonzero, three strengths and the final fit took 20 s on one core; two
+    weak ones and the final fit took about as long.
     """
 
     name: ClassVar[str] = "logistic"
@@ -110,10 +109,10 @@ class Logistic(_Linear):
 
 @dataclass(frozen=True, kw_only=True)
 class LinearSVM(_Linear):
-    """Linear support vector machines with squared hinge loss, one versus the rest (scikit-learn's, in the dual).
+    """Linear support vector machines with squared hinge loss, one versus rest (scikit-learn's dual solver).
 
-    On 50,000 codes of 2,000 units, 15 % of them nonzero, one strength took 5 to 13 s of one core (1e-4 to 1e-6); on
-    codes with 79 % nonzeros, 19 s at 1e-4.
+    For 50,000 codes of 2,000 units, 15 % of them nonzero, one strength took 5 to 13 s on one core (1e-4 to 1e-6); for
+    codes with 79 % nonzeros 19 s at 1e-4.
     """
 
     name: ClassVar[str] = "svm"
@@ -125,13 +124,14 @@ class LinearSVM(_Linear):
 
 
 def root_mean_square(codes: Any) -> float:
-    """Of the lengths of the rows of codes[N,D], dense or sparse; 1 where all are zero."""
+    """Return the root mean square of the lengths of the rows of codes[N,D], dense or sparse; 1 if all are zero."""
     import numpy as np
+    from scipy.sparse import issparse
 
-    values = codes.data if hasattr(codes, "indptr") else codes
+    values = codes.data if issparse(codes) else codes
     return float(np.sqrt(np.square(values, dtype=np.float64).sum() / codes.shape[0])) or 1.0
 
 
 def error(classifier: Any, codes: Any, labels: Any) -> float:
-    """Per cent of codes[N,D] that the classifier takes for another class."""
+    """Return the percentage of codes[N,D] that the classifier misclassifies."""
     return 100 * float((classifier.predict(codes) != labels).mean())

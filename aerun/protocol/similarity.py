@@ -1,4 +1,4 @@
-"""How like the originals reconstructions look."""
+"""Structural similarity of reconstructions and images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aerun.core.autoencoder import Autoencoder
     from aerun.dataset.data import Data
 
-BATCH = 250
+BATCH = 250  # images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class StructuralSimilarity(Evaluation):
     """Structural similarity of the test images' reconstructions, clipped to [0,1], to the images themselves."""
 
     def check_data(self, data: Data, autoencoder: Autoencoder) -> None:
-        """ConfigError for what are no images in [0,1] of at least the window's size."""
+        """Raise ConfigError unless the targets are images in [0,1], at least as large as the window."""
         import torch
 
         from aerun.base.ssim import check_size
@@ -34,10 +34,10 @@ class StructuralSimilarity(Evaluation):
         except ValueError as error:
             raise ConfigError(str(error)) from error
         if data.test.targets.dtype != torch.uint8 and not in_unit_range(data.test.targets):
-            raise ConfigError("structural similarity is of images in [0,1], and the test images leave it")
+            raise ConfigError("structural similarity needs images in [0,1]; the test images exceed that range")
 
     def __call__(self, subject: Subject) -> dict[str, float]:
-        """``ssim`` and ``ms_ssim``, means over the test images; where the input is corrupted, ``input_ssim`` of it."""
+        """Return ``ssim`` and ``ms_ssim``, means over the test images, and ``input_ssim`` if the input is corrupted."""
         import torch
 
         from aerun.base.ssim import ms_ssim, ssim
@@ -50,10 +50,10 @@ class StructuralSimilarity(Evaluation):
 
         with torch.no_grad():
             for clean, noisy, targets in corrupted_batches(subject.data.test, subject.noise):
-                for some, wanted in zip(noisy.split(BATCH), targets.split(BATCH), strict=True):
-                    images = subject.autoencoder(some).reconstruction.clamp(0, 1)
+                for inputs, wanted in zip(noisy.split(BATCH), targets.split(BATCH), strict=True):
+                    images = subject.autoencoder(inputs).reconstruction.clamp(0, 1)
                     add("ssim", ssim(images, wanted))
                     add("ms_ssim", ms_ssim(images, wanted))
-                    if noisy is not clean and some.shape == wanted.shape:
-                        add("input_ssim", ssim(some.clamp(0, 1), wanted))
+                    if noisy is not clean and inputs.shape == wanted.shape:
+                        add("input_ssim", ssim(inputs.clamp(0, 1), wanted))
         return {name: float(torch.cat(values).mean()) for name, values in found.items()}

@@ -1,4 +1,4 @@
-"""What a protocol looks at, and what it answers."""
+"""The input of a protocol, ``Subject``, and its output, ``Answer``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """A trained model in evaluation mode, the data that it was trained on, and what else made the run.
+    """A trained model in evaluation mode, the data that it was trained on, and other parts of the run.
 
-    ``dataset`` is the option that the data were loaded by: a protocol may load other parts of the same set with
+    ``dataset`` is the option that loaded the data; a protocol can load other parts of the same data set by
     ``dataclasses.replace(dataset, ...).load(device)``.
     """
 
@@ -31,13 +31,13 @@ class Subject:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return self.autoencoder.device
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a protocol found: numbers by name, and pictures [H,W] or [H,W,3], uint8, by tag.
+    """The result of a protocol: numbers by name, and pictures [H,W] or [H,W,3], uint8, by tag.
 
     A protocol without pictures may return the numbers alone.
     """

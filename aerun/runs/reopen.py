@@ -19,7 +19,7 @@ from aerun.config.settings import Settings
 from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import Data, Split, statistics
 from aerun.errors import DataError
-from aerun.protocol.ask import ask, check_protocols
+from aerun.protocol.runner import check_protocols, run_protocols
 from aerun.runs.folder import CHECKPOINTS, CONFIG, ENVIRONMENT, WEIGHTS, read_config, read_summary
 from aerun.runs.pictures import draw_final
 from aerun.runs.run import own_callbacks
@@ -145,7 +145,7 @@ def reevaluate(
             lambda tag, pixels: tracker.picture(tag, pixels, final),
             observers.measure if last.exists() else None,
         )
-        answers = ask(further if protocols else {}, subject_of(settings, parts))
+        answers = run_protocols(further if protocols else {}, subject_of(settings, parts))
         for tag, pixels in answers.pictures.items():
             tracker.picture(tag, pixels, final)
         draw_final(parts, tracker, final, settings.trainer.tsne)

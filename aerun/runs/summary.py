@@ -18,7 +18,7 @@ from aerun.figures.montage import montage
 from aerun.metrics.baselines import baselines, cache_folder
 from aerun.metrics.evaluation import Evaluation, corrupted_batches
 from aerun.protocol import Subject
-from aerun.protocol.ask import ask
+from aerun.protocol.runner import run_protocols
 from aerun.runs.folder import CHECKPOINTS, read_metrics
 from aerun.runs.pictures import PROBES
 from aerun.runs.tracking import Tracker
@@ -50,7 +50,7 @@ def summarise(
     test = evaluation(autoencoder)
     measured = {} if measure is None else measure(autoencoder, "test", evaluation)
     test |= measured
-    answers = ask(settings.protocol if math.isfinite(test["loss"]) else {}, subject_of(settings, parts))
+    answers = run_protocols(settings.protocol if math.isfinite(test["loss"]) else {}, subject_of(settings, parts))
     if picture is not None:
         for tag, pixels in answers.pictures.items():
             picture(tag, pixels)

@@ -17,7 +17,7 @@ from aerun.config.parse import parse
 from aerun.dataset.augment import Augment
 from aerun.dataset.data import Data
 from aerun.errors import AerunError
-from aerun.protocol.ask import check_protocols
+from aerun.protocol.runner import check_protocols
 from aerun.runs.init_from import copy_matching_layers
 from aerun.sweep.remote import Finding
 from aerun.sweep.share import mapped, share, shared_path

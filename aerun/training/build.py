@@ -24,7 +24,7 @@ from aerun.core.output_bias import begin_at_mean
 from aerun.dataset.data import CHUNK, Data
 from aerun.errors import ConfigError
 from aerun.metrics.evaluation import in_unit_range
-from aerun.protocol.ask import check_protocols
+from aerun.protocol.runner import check_protocols
 from aerun.training.cuda_graph import wants_recording
 from aerun.training.parts import Parts
 

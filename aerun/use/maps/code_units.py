@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aerun.core.features import features
 from aerun.latent import divergences
-from aerun.protocol.likelihood import ACTIVE
+from aerun.protocol.likelihood import ACTIVE_VARIANCE
 from aerun.use.opened_run import OpenedRun
 
 
@@ -36,7 +36,7 @@ class Units:
     def active(self) -> Tensor:
         """Which [D] dimensions count as active: a variance of the posterior mean over images above 0.01 (Burda, Grosse
         & Salakhutdinov 2016, arXiv:1509.00519, section 5.2)."""
-        return self.spread > ACTIVE
+        return self.spread > ACTIVE_VARIANCE
 
 
 def measure_units(run: OpenedRun, images: Tensor) -> Units:

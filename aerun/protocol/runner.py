@@ -1,4 +1,4 @@
-"""All protocols of a run, asked one after the other."""
+"""Runs the protocols of a run one after the other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Answers:
-    """By protocol: its numbers, or why it has none. Pictures by tag."""
+    """The numbers of each protocol, or the reason why it failed (``unanswered``); pictures by tag."""
 
     numbers: dict[str, dict[str, float]] = field(default_factory=dict)
     pictures: dict[str, np.ndarray] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Answers:
 
 
 def check_protocols(protocols: Mapping[str, Any], data: Data, autoencoder: Autoencoder) -> None:
-    """ConfigError for a protocol that these data or this model cannot answer, as far as it can tell by then."""
+    """Raise ConfigError if a protocol cannot evaluate this model on these data, as far as that is known in advance."""
     for name, protocol in protocols.items():
         try:
             protocol.check_data(data, autoencoder)
@@ -42,25 +42,25 @@ def check_protocols(protocols: Mapping[str, Any], data: Data, autoencoder: Autoe
             raise ConfigError(f"protocol.{name}: {error}") from error
 
 
-def ask(protocols: Mapping[str, Any], subject: Subject) -> Answers:
-    """Ask each in turn, the model being in evaluation mode. One that cannot answer takes nothing from the others,
-    nor from the run."""
+def run_protocols(protocols: Mapping[str, Any], subject: Subject) -> Answers:
+    """Run each protocol with the model in evaluation mode. If one fails, the results of the others and of the run are
+    kept."""
     answers = Answers()
     was_training = subject.autoencoder.training
     try:
         for name, protocol in protocols.items():
             log.info("protocol %s", name)
             subject.autoencoder.eval()
-            _ask(name, protocol, subject, answers)
+            _run_protocol(name, protocol, subject, answers)
     finally:
         subject.autoencoder.train(was_training)
     return answers
 
 
-def _ask(name: str, protocol: Any, subject: Subject, answers: Answers) -> None:
+def _run_protocol(name: str, protocol: Any, subject: Subject, answers: Answers) -> None:
     try:
         answer = protocol(subject)
-    except Exception as error:  # whatever it is, the run is trained
+    except Exception as error:  # of any kind: the run is trained, and its results must be kept
         ours = isinstance(error, AerunError)
         answers.unanswered[name] = str(error) if ours else f"{type(error).__name__}: {' '.join(str(error).split())}"
         log.error("protocol.%s: %s", name, answers.unanswered[name], exc_info=None if ours else error)
