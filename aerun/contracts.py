@@ -440,6 +440,9 @@ class RunLog(Protocol):
         def histogram(self, tag: str, values: Tensor, step: int) -> None:
             """The distribution of all values."""
 
+        def weights(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+            """Keep the model's tensors as checkpoints/NAME.safetensors, for ``aerun.load(FOLDER, weights=NAME)``."""
+
         def logged(self) -> list[dict[str, Any]]:
             """The lines of metrics.jsonl of the current stage so far."""
 

@@ -50,7 +50,7 @@ ROOMS = (
     ("protocol",),
     ("metrics",),
     ("core",),
-    ("dataset", "noise", "model", "sparsity", "latent", "loss", "optimizer", "scheduler", "trainer"),
+    ("dataset", "noise", "model", "sparsity", "latent", "loss", "optimizer", "scheduler", "trainer", "callback"),
     ("config",),
     ("base", "figures"),
     ("contracts", "errors"),

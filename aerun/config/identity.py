@@ -11,11 +11,16 @@ from typing import Any
 NOT_IDENTITY = ("resume", "sweep")
 # Keys that came after sweeps had been run, at the values that change nothing: without them a sweep goes on as the same.
 CAME_LATER: Mapping[str, Mapping[str, Any]] = {"dataset": {"flip": False, "zoom": 0.0}}
+GROUPS_CAME_LATER = ("callback",)  # none of their options was chosen then
 
 
 def identity(config: Mapping[str, Any]) -> str:
     """A digest of the resolved configuration. Whatever it was typed as, the same run has the same."""
-    content = {key: _as_before(key, value) for key, value in config.items() if key not in NOT_IDENTITY}
+    content = {
+        key: _as_before(key, value)
+        for key, value in config.items()
+        if key not in NOT_IDENTITY and not (key in GROUPS_CAME_LATER and not value)
+    }
     return hashlib.sha256(json.dumps(_canonical(content), sort_keys=True).encode()).hexdigest()
 
 

@@ -15,6 +15,7 @@ import torch
 from aerun.base.device import choose_device
 from aerun.base.files import write_text
 from aerun.config.parse import parse
+from aerun.config.schema import nearest
 from aerun.config.settings import Settings
 from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import Data, Split, statistics
@@ -26,35 +27,47 @@ from aerun.runs.run import own_callbacks
 from aerun.runs.summary import draw_curves, draw_stages, subject_of, summarise
 from aerun.runs.tracking import Tracker
 from aerun.training.build import build_autoencoder, build_parts, prepare
-from aerun.training.checkpoint import BEST, LAST, load_model, observed
+from aerun.training.checkpoint import LAST, load_model, observed
 from aerun.training.observers import Observers
 from aerun.training.parts import Parts
 from aerun.training.regime import regime_of
 
 
-def weights_of(folder: Path) -> Path:
-    """Where the trained weights of a run folder, or of one that was exported, are."""
+def weights_of(folder: Path, name: str = "best") -> Path:
+    """The file of the trained weights of a run folder, or of one that was exported. DataError if it is not there."""
     exported = folder / WEIGHTS
-    return exported if exported.exists() else folder / CHECKPOINTS / BEST
+    path = exported if name == "best" and exported.exists() else folder / CHECKPOINTS / f"{name}.safetensors"
+    if path.exists() or not (folder / CONFIG).is_file():
+        return path
+    if name == "best":
+        raise DataError(f"{folder}: has no trained weights yet ({path.relative_to(folder)})")
+    kept = sorted(file.stem for file in (folder / CHECKPOINTS).glob("*.safetensors"))
+    raise DataError(f"{folder}: has no weights={name}.{nearest(name, kept)} Kept: {', '.join(kept) or 'none'}")
 
 
-def load(folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: Sequence[str] = ()) -> Autoencoder:
-    """The trained model of a run folder, with its best weights, in evaluation mode.
+def load(
+    folder: str | os.PathLike[str],
+    device: str = "cpu",
+    trusted_packages: Sequence[str] = (),
+    *,
+    weights: str = "best",
+) -> Autoencoder:
+    """The trained model of a run folder in evaluation mode, with its best weights, or with others that the run kept
+    under a name, such as ``last``, or ``ema`` (callback=ema).
 
-    The data are not needed: their shapes stand in the folder. Classes of other packages than aerun, torch and
-    torchvision are used only if the caller trusts them, whatever the folder says. DataError if the folder is
-    not that of a run, ConfigError for a class that is not trusted.
+    The data are not needed: the folder has their shapes. Classes of packages other than aerun, torch and torchvision
+    are used only if the caller trusts them, whatever the folder names. DataError if the folder is not that of a run or
+    has no such weights, ConfigError for a class that is not trusted.
     """
     folder = Path(folder)
-    if (folder / CONFIG).is_file() and not (weights := weights_of(folder)).exists():
-        raise DataError(f"{folder}: has no trained weights yet ({weights.relative_to(folder)})")
+    path = weights_of(folder, weights)
     settings = parse(read_config(folder) | {"trusted_packages": list(trusted_packages)})
     try:
         shapes = json.loads((folder / ENVIRONMENT).read_text())["dataset"]
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder}: has no readable {ENVIRONMENT}, which says the data's shape ({error})") from error
     autoencoder = of_shape(settings, shapes)
-    load_model(weights_of(folder), autoencoder)
+    load_model(path, autoencoder)
     return autoencoder.to(choose_device(device, "device")).eval()
 
 

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from aerun.base.files import write_bytes, write_text
 from aerun.contracts import EpochEnd, Observer, RunView
-from aerun.runs.folder import FIGURES, METRICS, read_metrics
+from aerun.runs.folder import CHECKPOINTS, FIGURES, METRICS, read_metrics
 from aerun.runs.projector import write_embedding
+from aerun.training.checkpoint import save
 from aerun.training.loop import SPEED
 from aerun.training.progress import Progress
 
@@ -41,6 +42,9 @@ class NoLog:
 
     def histogram(self, tag: str, values: Tensor, step: int) -> None:
         """No distribution."""
+
+    def weights(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """No file."""
 
     def logged(self) -> list[dict[str, Any]]:
         """No lines."""
@@ -92,6 +96,7 @@ class Tracker(Observer):
 
     def begin(self, run: RunView) -> None:
         """File what follows under the stage's name, if it has one; lines say its number."""
+        self._progress = run.progress
         self._stage = {"stage": run.stage_number} if run.stage_number else {}
         self._section = f"{run.stage}/" if run.stage else ""
         partial = run.progress.partial
@@ -190,6 +195,10 @@ class Tracker(Observer):
         encoded = io.BytesIO()
         np.savez_compressed(encoded, **arrays)  # type: ignore[arg-type]  # every member is dated 1980
         write_bytes(self.folder / name, encoded.getvalue())
+
+    def weights(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keep the model's tensors as checkpoints/NAME.safetensors, for ``aerun.load(FOLDER, weights=NAME)``."""
+        save(self.folder / CHECKPOINTS / f"{name}.safetensors", tensors, None, self._progress)
 
     def histogram(self, tag: str, values: Tensor, step: int) -> None:
         """The distribution of all values."""

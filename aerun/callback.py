@@ -1,0 +1,95 @@
+"""Callbacks that ship with aerun. Any ``aerun.contracts.Observer`` can be one, ``callback=[ema,mine]``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aerun.config.schema import Count, Decay
+from aerun.contracts import EpochEnd, Metric, Observer, RunView
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(eq=False)
+class EMA(Observer):
+    """An exponential average of the trained weights, evaluated together with the weights themselves.
+
+    After update n, counted from 0, average += (1 - d) (weight - average) with d = min(decay, (1 + n) / (10 + n)):
+    Polyak & Juditsky 1992; the lower decay at first keeps the random first weights out of it. In a run with stages each
+    stage has its own. At the end of the run the average is kept as ``checkpoints/ema.safetensors``.
+    """
+
+    decay: Decay
+
+    metrics = (
+        Metric("ema/loss"),
+        Metric("ema/mse"),
+        Metric("ema/psnr", "dB", higher_is_better=True),
+    )
+
+    def __post_init__(self) -> None:
+        self._average: dict[str, Tensor] = {}
+
+    def begin(self, run: RunView) -> None:
+        """Start from the current weights, or continue from those that ``restore`` put back."""
+        self._run, self._first = run, run.progress.stage_step
+        weights = {name: value for name, value in run.autoencoder.named_parameters() if value.requires_grad}
+        if run.progress.step == self._first or self._average.keys() != weights.keys():
+            self._average = {name: value.detach().clone() for name, value in weights.items()}
+        self._average = {name: self._average[name].to(value.device) for name, value in weights.items()}
+        self._averages, self._weights = list(self._average.values()), list(weights.values())
+
+    def step(self, step: int, values: Mapping[str, float] | None) -> None:
+        import torch
+
+        number = step - 1 - self._first
+        decay = min(self.decay, (1 + number) / (10 + number))
+        with torch.no_grad():
+            torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
+
+    def measure(self, autoencoder: Any, part: str, evaluate: Callable[[Any], dict[str, float]]) -> Mapping[str, float]:
+        """Loss, MSE and PSNR of the averaged weights, which the model holds meanwhile."""
+        import torch
+
+        weights = dict(autoencoder.named_parameters())
+        if not self._average.keys() <= weights.keys():
+            return {}
+        kept = {name: weights[name].detach().clone() for name in self._average}
+        with torch.no_grad():
+            try:
+                for name, average in self._average.items():
+                    weights[name].copy_(average)
+                found = evaluate(autoencoder)
+            finally:
+                for name, value in kept.items():
+                    weights[name].copy_(value)
+        names = [metric.name.removeprefix("ema/") for metric in self.metrics]
+        return {f"ema/{name}": found[name] for name in names if name in found}
+
+    def end(self, step: int) -> None:
+        self._run.log.weights("ema", {**self._run.autoencoder.state_dict(), **self._average})
+
+    def state(self) -> dict[str, Tensor]:
+        return dict(self._average)
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self._average = dict(state)
+
+
+@dataclass(eq=False)
+class Snapshots(Observer):
+    """The weights of every ``every_epochs``-th epoch, kept as ``checkpoints/epochN.safetensors`` (in a stage,
+    ``stageK_epochN``)."""
+
+    every_epochs: Count
+
+    def begin(self, run: RunView) -> None:
+        self._run = run
+
+    def epoch(self, end: EpochEnd) -> None:
+        if end.epoch % self.every_epochs == 0:
+            stage = f"{self._run.stage}_" if self._run.stage else ""
+            self._run.log.weights(f"{stage}epoch{end.epoch}", self._run.autoencoder.state_dict())
