@@ -104,3 +104,13 @@ def test_a_command_that_a_page_shows_is_valid(line: str, compose: Compose) -> No
     words = [re.sub(r"^noise=\[", "noise/parts=[", word) for word in words]
     listed = any(word.startswith("noise/parts=") for word in words)
     parse(compose(["noise=several", *words] if listed else words))
+
+
+def test_the_page_of_the_design_shows_the_rooms_in_their_order() -> None:
+    """In the first block of text after the heading, a row for each floor."""
+    from tests.test_layers import ROOMS
+
+    block = re.findall(r"```text\n(.*?)```", (DOCS / "design.md").read_text().partition("## Rooms")[2], re.DOTALL)[0]
+    rows = [line for line in block.splitlines() if not line.startswith(" ")]
+    shown = [(row if len(row) < 25 or row[24] != " " else row[:25]).replace("/", " ").split() for row in rows]
+    assert [sorted(floor) for floor in shown] == [sorted(floor) for floor in ROOMS]
