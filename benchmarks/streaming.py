@@ -87,9 +87,9 @@ def prepared(folder: Path, model: str, limit: int | None) -> tuple[Any, Iterator
     from aerun.base.conf import conf_dir
     from aerun.config.compose import run_config
     from aerun.config.parse import parse
+    from aerun.training.batches import batches
     from aerun.training.build import build_parts, prepare
     from aerun.training.step import make_step
-    from aerun.training.streaming import batches
 
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):

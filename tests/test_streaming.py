@@ -25,8 +25,8 @@ from aerun.errors import ConfigError, DataError
 from aerun.metrics.baselines import baselines
 from aerun.metrics.evaluation import evaluate
 from aerun.runs.run import run
+from aerun.training.batches import Streamed, batches
 from aerun.training.build import build_parts
-from aerun.training.streaming import Streamed, batches
 from tests.conftest import ROOT
 from tests.faults.kills import SMALL, Compose, contents, differences, finish, start, wait_for
 from tests.keys import PLAIN
@@ -300,7 +300,7 @@ PROBE = """
 import sys, torch
 from pathlib import Path
 from aerun.dataset import KMNIST
-from aerun.training.streaming import batches
+from aerun.training.batches import batches
 from tests.keys import PLAIN
 
 def anonymous():

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from aerun.base.device import wait
 from aerun.base.signals import Stopped, StopSignals
+from aerun.config.settings import Settings
 from aerun.contracts import EpochEnd, RunLog, RunView, Trainer
+from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import Batch, head
 from aerun.errors import DivergedError, PrunedError
 from aerun.metrics.evaluation import Evaluation
+from aerun.training.batches import batches
 from aerun.training.checkpoint import Checkpointer
 from aerun.training.cuda_graph import wants_recording
 from aerun.training.history import History, weights
@@ -22,7 +25,6 @@ from aerun.training.observers import Observers
 from aerun.training.parts import Parts, Step, Update
 from aerun.training.progress import Progress
 from aerun.training.step import make_step
-from aerun.training.streaming import batches
 
 log = logging.getLogger(__name__)
 SPEED = "train/images_per_second"
@@ -257,3 +259,37 @@ class Loop:
         self.around.log.flush()
         self.around.checkpoints.save(self.progress)
         self.around.observers.saved(self.progress)
+
+
+@dataclass
+class Together:
+    """All layers at once, by ``Loop``, or by the trainer's own ``fit(parts, progress, around)``."""
+
+    settings: Settings
+    parts: Parts
+    needs_folder: bool = False
+    outcome: str = "trained"
+
+    def restore(self, checkpoints: Checkpointer) -> Progress | None:
+        """See Regime."""
+        progress = checkpoints.restore()
+        if progress is not None:
+            self.parts.scheduler.restore(progress.scheduler)
+        return progress
+
+    def keep_start(self, checkpoints: Checkpointer) -> None:
+        """See Regime."""
+        if self.settings.init_from is not None:
+            checkpoints.save(Progress(scheduler=self.parts.scheduler.state()))
+
+    def train(self, progress: Progress, around: Surroundings) -> Progress:
+        """See Regime."""
+        trainer = self.settings.trainer
+        if trainer.fit is not None:
+            trained: Progress = trainer.fit(self.parts, progress, around)
+            return trained
+        return Loop(trainer, self.parts, progress, around).run()
+
+    def finished_stages(self, folder: Path) -> Iterator[tuple[str, Autoencoder]]:
+        """None: there are no stages."""
+        return iter(())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +10,7 @@ from aerun.config.settings import Settings
 from aerun.core.autoencoder import Autoencoder
 from aerun.trainer import Greedy
 from aerun.training.checkpoint import Checkpointer
-from aerun.training.loop import Loop, Surroundings
+from aerun.training.loop import Surroundings, Together
 from aerun.training.parts import Parts
 from aerun.training.progress import Progress
 from aerun.training.stages import InStages
@@ -46,37 +45,3 @@ def regime_of(settings: Settings, parts: Parts) -> Regime:
     if isinstance(trainer, Greedy):
         return InStages.of(settings, trainer, parts)
     return Together(settings, parts)
-
-
-@dataclass
-class Together:
-    """All layers at once, by ``Loop``, or by the trainer's own ``fit(parts, progress, around)``."""
-
-    settings: Settings
-    parts: Parts
-    needs_folder: bool = False
-    outcome: str = "trained"
-
-    def restore(self, checkpoints: Checkpointer) -> Progress | None:
-        """See Regime."""
-        progress = checkpoints.restore()
-        if progress is not None:
-            self.parts.scheduler.restore(progress.scheduler)
-        return progress
-
-    def keep_start(self, checkpoints: Checkpointer) -> None:
-        """See Regime."""
-        if self.settings.init_from is not None:
-            checkpoints.save(Progress(scheduler=self.parts.scheduler.state()))
-
-    def train(self, progress: Progress, around: Surroundings) -> Progress:
-        """See Regime."""
-        trainer = self.settings.trainer
-        if trainer.fit is not None:
-            trained: Progress = trainer.fit(self.parts, progress, around)
-            return trained
-        return Loop(trainer, self.parts, progress, around).run()
-
-    def finished_stages(self, folder: Path) -> Iterator[tuple[str, Autoencoder]]:
-        """None: there are no stages."""
-        return iter(())
