@@ -65,7 +65,7 @@ def main() -> int:
     arguments = parser.parse_args()
     import torch
 
-    from aerun.base.progress_bar import counting
+    from aerun.base.progress_bar import progress_bar
     from aerun.config.parse import parse
     from aerun.use.contact_sheet import draw_contact_sheet
     from aerun.use.denoising.filter_baselines import Scores, make_filters, score_all
@@ -78,7 +78,7 @@ def main() -> int:
     settings = parse(run.config)
     scores, ways, tiles = Scores(), make_filters(), []
     paths = unseen(settings.dataset, arguments.pictures)
-    with counting("pictures", len(paths)) as bar:
+    with progress_bar("pictures", len(paths)) as bar:
         for number, path in enumerate(paths):
             seen = read_scan(path).over_white()
             clean = torch.from_numpy(seen).expand(3, -1, -1).contiguous()

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from aerun.base.images import zoomed
+from aerun.base.images import crop_and_zoom
 from aerun.config.parse import parse
 from aerun.dataset.augment import Augment
 from aerun.errors import ConfigError
@@ -42,13 +42,13 @@ def test_a_part_is_read_where_the_draws_say() -> None:
     rows, columns = np.meshgrid(np.arange(8.0), np.arange(10.0), indexing="ij")
     ramp = torch.from_numpy(np.stack([rows, columns])[None]).float()
     draws = torch.tensor([[1.0, 0.25, 1.0]])
-    found = zoomed(ramp, 0.5, draws)[0]
+    found = crop_and_zoom(ramp, 0.5, draws)[0]
     # Sides of one half: from a quarter of the room that is left at the left, and at the bottom.
     across = 0.25 * 5 + (np.arange(10) + 0.5) / 2 - 0.5
     down = 4 + (np.arange(8) + 0.5) / 2 - 0.5
     np.testing.assert_allclose(found[1, 3].numpy(), across.clip(0, 9), atol=1e-5)
     np.testing.assert_allclose(found[0, :, 3].numpy(), down.clip(0, 7), atol=1e-5)
-    assert torch.allclose(zoomed(ramp, 0.5, torch.zeros(1, 3)), ramp, atol=1e-5)
+    assert torch.allclose(crop_and_zoom(ramp, 0.5, torch.zeros(1, 3)), ramp, atol=1e-5)
 
 
 def test_what_cannot_be_changed_so(compose: Compose) -> None:

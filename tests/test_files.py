@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aerun.base.files import replacing, write_text
+from aerun.base.files import atomic_write, write_text
 from aerun.errors import StorageError
 
 
@@ -20,7 +20,7 @@ def names(folder: Path) -> list[str]:
 def test_an_exception_leaves_the_old_content_and_no_temporary_file(error: type[BaseException], tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(error), replacing(path) as temporary:
+    with pytest.raises(error), atomic_write(path) as temporary:
         temporary.write_text("ne")
         raise error
     assert path.read_text() == "old"
@@ -28,7 +28,7 @@ def test_an_exception_leaves_the_old_content_and_no_temporary_file(error: type[B
 
 
 def test_an_exception_leaves_no_file_where_none_was(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), replacing(tmp_path / "file") as temporary:
+    with pytest.raises(RuntimeError), atomic_write(tmp_path / "file") as temporary:
         temporary.write_text("ne")
         raise RuntimeError
     assert names(tmp_path) == []
@@ -37,7 +37,7 @@ def test_an_exception_leaves_no_file_where_none_was(tmp_path: Path) -> None:
 def test_until_the_block_ends_the_old_file_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("new")
         assert temporary.parent == path.parent and temporary != path
         assert path.read_text() == "old"

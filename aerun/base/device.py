@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def choose_device(name: str, key: str = "trainer.device") -> torch.device:
     return device
 
 
-def wait(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait until the device has finished all queued work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
@@ -51,7 +52,7 @@ def default_threads() -> int:
 
 def physical_cores(topology: Path = Path("/sys/devices/system/cpu")) -> int:
     """Return the number of cores that the process may use, or of hardware threads if cores are unknown."""
-    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    usable = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else range(os.cpu_count() or 1)
     cores = set()
     for number in usable:
         try:
@@ -81,22 +82,22 @@ def processor_quota(groups: Path = Path("/sys/fs/cgroup"), membership: Path = Pa
     return quota
 
 
-def nodes(environment: Mapping[str, str]) -> int:
+def node_count(environment: Mapping[str, str]) -> int:
     """Return the number of machines of the job: those of the surrounding Slurm step or job, else 1."""
     return int(environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_JOB_NUM_NODES") or 1)
 
 
-def on_each(processes: int, environment: Mapping[str, str]) -> int:
+def ranks_per_node(processes: int, environment: Mapping[str, str]) -> int:
     """Return the number of ranks per machine. ConfigError if they cannot be distributed evenly."""
-    machines = nodes(environment) if processes > 1 else 1
+    machines = node_count(environment) if processes > 1 else 1
     if processes % machines:
         raise ConfigError(f"trainer.processes={processes}: must be a multiple of the Slurm job's {machines} nodes")
     return processes // machines
 
 
-def device_of_each(name: str, processes: int, environment: Mapping[str, str]) -> torch.device:
+def choose_rank_device(name: str, processes: int, environment: Mapping[str, str]) -> torch.device:
     """Like ``choose_device``, for several ranks. ConfigError if there are fewer devices than ranks."""
-    device, local = choose_device(name), on_each(processes, environment)
+    device, local = choose_device(name), ranks_per_node(processes, environment)
     if processes > 1 and device.type != "cpu":
         there = torch.cuda.device_count()
         if device.type != "cuda" or local > there:

@@ -14,7 +14,7 @@ from aerun.errors import StorageError
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; at the end of the block it is flushed to disk and renamed to ``path``.
 
     After an exception ``path`` is unchanged.
@@ -34,7 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``path`` atomically. StorageError says which file, how many bytes, and how many are free."""
     try:
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(content)
     except OSError as error:
         raise storage_error(error, path, len(content)) from error
@@ -73,7 +73,7 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def leftovers(folder: Path) -> list[Path]:
+def leftover_files(folder: Path) -> list[Path]:
     """Return the temporary files of processes that were killed while writing to ``folder``."""
     if not folder.is_dir():
         return []

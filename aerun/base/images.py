@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 
-def zoomed(images: Tensor, amount: float, draws: Tensor) -> Tensor:
+def crop_and_zoom(images: Tensor, amount: float, draws: Tensor) -> Tensor:
     """images[B,C,H,W] float -> a crop of each, scaled up to the full size by bilinear interpolation.
 
     ``draws`` [B,3] are uniform in [0,1]. The first, times ``amount``, is the share by which the sides are shortened;

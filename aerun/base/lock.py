@@ -64,7 +64,7 @@ class FolderLock:
 
 
 @contextlib.contextmanager
-def waiting_for(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+def file_lock(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     """Hold a lock file during the block. If another process holds it, call ``on_wait`` and wait."""
     with path.open("a+") as file:
         if fcntl is not None:

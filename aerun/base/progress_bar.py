@@ -1,4 +1,4 @@
-"""What a person sees while a run trains."""
+"""Progress bars on a terminal."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _bars = ContextVar("bars", default=True)
 
 
 @contextlib.contextmanager
-def no_bars() -> Iterator[None]:
-    """A block in which a training draws no bar, whatever the terminal: its caller says what there is to say."""
+def hide_bars() -> Iterator[None]:
+    """Hide the progress bars of trainings inside the block; the caller reports progress itself."""
     before = _bars.set(False)
     try:
         yield
@@ -27,17 +27,17 @@ def no_bars() -> Iterator[None]:
         _bars.reset(before)
 
 
-def counting(what: str, total: int) -> tqdm[NoReturn]:
-    """A bar over so many things, on a terminal; its ``update(n)`` says that n more are done."""
+def progress_bar(what: str, total: int) -> tqdm[NoReturn]:
+    """Return a bar over ``total`` items, shown on a terminal only; ``update(n)`` advances it by n."""
     return tqdm(total=total, desc=what, leave=False, disable=not sys.stderr.isatty())
 
 
 class ProgressBar(Observer):
-    """A bar on a terminal; elsewhere one line an epoch. A context manager, so that the terminal is left as it was."""
+    """A bar on a terminal, elsewhere one line per epoch. As a context manager it restores the terminal at the end."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty() and _bars.get()
-        # On a terminal the bar shows the epochs; their lines go to the log file alone.
+        # On a terminal the bar shows the epochs, and their lines only go to the log file.
         self._consoles = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
         self._filter = (lambda record: "epoch" not in vars(record)) if self._terminal else (lambda record: True)
         self._bar: tqdm[NoReturn] | None = None

@@ -38,7 +38,7 @@ class StopSignals:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for name in self.names:
-                number = getattr(signal, name, None)
+                number = signal.Signals.__members__.get(name)
                 if number is not None:
                     self._before[number] = signal.signal(number, self._note)
         return self

@@ -69,5 +69,7 @@ def _function(name: str) -> Callable[..., int] | None:
     """Return a function of glibc; None if the C library does not have it."""
     if sys.platform != "linux":
         return None
-    function: Callable[..., int] | None = getattr(ctypes.CDLL(None), name, None)
-    return function
+    try:
+        return ctypes.CDLL(None)[name]
+    except AttributeError:
+        return None

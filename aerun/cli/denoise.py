@@ -109,13 +109,13 @@ def text(plan: Plan, done: list[str], scores: Scores, target: Path) -> str:
 def clean_files(run: OpenedRun, plan: Plan, scores: Scores) -> list[str]:
     """Clean and write each picture; the names of those that could be decoded. DataError if none could, and none was
     there."""
-    from aerun.base.progress_bar import counting
+    from aerun.base.progress_bar import progress_bar
     from aerun.dataset.decoder import failure_reason
     from aerun.use.denoising.scan_files import read_scan, write_scan
     from aerun.use.denoising.tiling import denoise
 
     done, last, only = list[str](), "", len(plan.pairs) == 1
-    with counting("pictures", len(plan.pairs)) as bar:
+    with progress_bar("pictures", len(plan.pairs)) as bar:
         for name, path, target in plan.pairs:
             scan = None
             if name not in plan.there or name in plan.originals:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aerun.base.arguments import Parser
 from aerun.base.files import write_text
-from aerun.base.progress_bar import counting
+from aerun.base.progress_bar import progress_bar
 from aerun.cli.command import add_device_options, run_command
 from aerun.compare.collect import collect
 from aerun.doctor.seen import seen
@@ -60,7 +60,7 @@ def work(asked: argparse.Namespace) -> int:
     if asked.save:
         require_absent([folder / FILE for folder in folders], asked.overwrite)
     rows = []
-    with counting("runs", len(folders)) as bar:
+    with progress_bar("runs", len(folders)) as bar:
         for folder in folders:
             rows.append(examined(folder, not asked.no_data, asked.trust, asked.device, alone=len(folders) == 1))
             bar.update(1)

@@ -40,7 +40,7 @@ class Augment:
         if self.flip:
             images = images.flip(-1).where((draws[:, 3] < 0.5).view(-1, 1, 1, 1), images)
         if self.zoom:
-            from aerun.base.images import zoomed
+            from aerun.base.images import crop_and_zoom
 
-            images = zoomed(images, self.zoom, draws[:, :3])
+            images = crop_and_zoom(images, self.zoom, draws[:, :3])
         return images

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aerun.base.files import leftovers, storage_error, write_text
-from aerun.base.lock import waiting_for
+from aerun.base.files import leftover_files, storage_error, write_text
+from aerun.base.lock import file_lock
 from aerun.dataset.paths import data_root
 from aerun.dataset.row_file import DamagedError, RowFile, write_rows
 from aerun.errors import StorageError
@@ -52,10 +52,10 @@ def cached_rows(
         if found is not None:
             return found
         lock = path.with_name(f".{path.name}.lock")
-        with waiting_for(lock, lambda: log.info("another process is decoding the images; waiting for it")):
+        with file_lock(lock, lambda: log.info("another process is decoding the images; waiting for it")):
             found = _open(path, key)
             if found is None:
-                for left in leftovers(path.parent):
+                for left in leftover_files(path.parent):
                     if left.name.startswith(f".{path.name}."):
                         left.unlink()  # left by a process that was killed while writing: nobody else has the lock
                 if shutil.disk_usage(path.parent).free < size:

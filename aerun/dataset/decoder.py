@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from aerun.base.progress_bar import counting
+from aerun.base.progress_bar import progress_bar
 from aerun.dataset.row_file import CHUNK
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Decoder:
                 return error
 
         # Pillow decodes and resizes outside the interpreter lock, so threads are enough.
-        with ThreadPoolExecutor(threads) as pool, allow_large_images(), counting("pictures", len(paths)) as bar:
+        with ThreadPoolExecutor(threads) as pool, allow_large_images(), progress_bar("pictures", len(paths)) as bar:
             for start in range(0, len(paths), size):
                 part = paths[start : start + size]
                 chunk = np.zeros((len(part), *self.shape), np.uint8)

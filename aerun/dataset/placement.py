@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from aerun.base.progress_bar import counting
+from aerun.base.progress_bar import progress_bar
 from aerun.dataset.cache import cached_rows
 from aerun.dataset.data import Arrays, Split
 from aerun.dataset.memory_limit import check_memory, format_shapes, free_memory
@@ -123,7 +123,7 @@ def _transformed_chunks(images: Rows, names: list[Any], key: str) -> Iterator[np
 
     transforms = Transforms(names, key)
     size = max(1, CHUNK // images.row_bytes)
-    with counting("transforms", len(images)) as bar:
+    with progress_bar("transforms", len(images)) as bar:
         for chunk in images.split(size):
             yield transforms(chunk).numpy()
             bar.update(len(chunk))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aerun.base.files import replacing, write_text
+from aerun.base.files import atomic_write, write_text
 from aerun.errors import DataError
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def write_rows(path: Path, key: str, chunks: Iterable[np.ndarray], metadata: Cal
     json_path(path).unlink(missing_ok=True)
     shape: tuple[int, ...] = ()
     dtype, count, sums, block = "", 0, _BlockChecksums(), 0
-    with replacing(rows_path(path)) as temporary, temporary.open("wb") as file:
+    with atomic_write(rows_path(path)) as temporary, temporary.open("wb") as file:
         for chunk in chunks:
             if not shape:
                 shape, dtype = chunk.shape[1:], chunk.dtype.name

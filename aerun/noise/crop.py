@@ -37,6 +37,6 @@ class Crop(Noise):
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """images[B,C,H,W] float -> crops of the same shape, bilinearly interpolated."""
-        from aerun.base.images import zoomed
+        from aerun.base.images import crop_and_zoom
 
-        return zoomed(images, self.amount, images.new_empty(len(images), 3).uniform_(generator=generator))
+        return crop_and_zoom(images, self.amount, images.new_empty(len(images), 3).uniform_(generator=generator))

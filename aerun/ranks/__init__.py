@@ -1,5 +1,5 @@
-"""One run, trained by several processes: its ranks.
+"""The ranks of a run: several processes that train it together.
 
-The job itself (``launch``) keeps the run folder, and starts an ``agent`` on every machine, which starts ``worker``, a
-rank, once for each device. Ranks form the same minibatches and take a part of each (``group``); the first one writes.
+The job (``aerun.runs.launch``) holds the run folder and starts an ``agent`` on every machine, which starts a ``worker``
+for each rank. All ranks form the same minibatches and each computes a part of every one (``group``); rank 0 writes.
 """

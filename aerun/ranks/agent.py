@@ -1,6 +1,6 @@
-"""Starts the ranks of one machine and waits for them, as ``python -m torch.distributed.run`` does with these words.
+"""Starts the ranks of one machine and waits for them, like ``python -m torch.distributed.run``.
 
-What that says of a rank's failure is left out: the rank has told it itself, but for one that was killed.
+Its error messages are suppressed: ranks report their own errors, except for those that were killed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from aerun.errors import KilledError
-from aerun.runs.outcome import record
+from aerun.runs.outcome import write_outcome
 
 
 def main() -> None:
-    """The last two words are the run folder and what ``launch`` has to say to the ranks."""
-    for name in ("SIGUSR1", "SIGUSR2"):  # a scheduler sends them to every process; the job passes them on
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    """The last two arguments are the run folder and the order of ``launch`` to the ranks."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # a scheduler sends them to every process; the job passes them on
+        signal.signal(number, signal.SIG_IGN)
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     try:
         run.main(sys.argv[1:])
@@ -30,8 +30,8 @@ def main() -> None:
         for rank, failure in error.failures.items():
             if failure.exitcode < 0:
                 name = signal.Signals(-failure.exitcode).name
-                why = "; that is often the lack of memory" if name == "SIGKILL" else ""
-                record(place, f"agent of rank {rank}", KilledError(f"rank {rank} was killed by {name}{why}"))
+                why = "; often the machine is out of memory" if name == "SIGKILL" else ""
+                write_outcome(place, f"agent of rank {rank}", KilledError(f"rank {rank} was killed by {name}{why}"))
         sys.exit(1)
 
 

@@ -1,8 +1,8 @@
-"""Several processes that train as one would.
+"""Several processes that compute what a single one would.
 
-Every rank forms the same minibatch, with the same noise and draws, and takes an own, contiguous part of its rows. The
-weights are such that the parts may differ in size, and be empty: what a single process computes is computed here, but
-for the order in which floating-point numbers are added.
+Every rank forms the same minibatch, with the same noise and random numbers, and computes a contiguous shard of its
+rows. Shards may differ in size, and be empty: losses are weighted so that the result equals that of a single process
+up to the order in which floating-point numbers are added.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from aerun.contracts import Terms
 from aerun.core.autoencoder import Autoencoder
 from aerun.training.parts import SingleProcess, T
 
-# A rank waits while the first one evaluates and draws. Those that wait for the dead are ended from outside.
+# Ranks wait while rank 0 evaluates and draws pictures. Ranks that wait for a dead one are killed by the job.
 TIMEOUT = timedelta(days=7)
 
 
 class Group(SingleProcess):
-    """The ranks of a run, found through the environment that torch's agent sets. Numbers of the host go by gloo."""
+    """The ranks of a run, found by the environment variables of torch's agent. CPU tensors are sent by gloo."""
 
     def __init__(self, device: torch.device, batch_size: int) -> None:
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -41,7 +41,7 @@ class Group(SingleProcess):
         self.start, self.stop = (rows * i // self.count for i in (self.index, self.index + 1))
 
     def local_rows(self, batch: Tensor) -> Tensor:
-        # An empty part gets a row that stands in, with weight zero: a mean over nothing would be NaN.
+        # An empty shard gets a padding row with weight zero, because a mean over nothing would be NaN.
         return batch[self.start : self.stop] if self.stop > self.start else batch[:1]
 
     def drop_padding(self, local: Tensor) -> Tensor:
@@ -54,27 +54,27 @@ class Group(SingleProcess):
         return mean * ((self.stop - self.start) / self.rows)
 
     def parallel(self, autoencoder: Autoencoder, forward: Callable[..., Any]) -> Callable[..., Any]:
-        """By DistributedDataParallel.
+        """Wrap the autoencoder in DistributedDataParallel.
 
-        It lays out anew what it sends after the first gradients, and in which order many ranks' numbers are added
-        depends on that. So the first ones are thrown away: a run that is continued adds as it would have.
+        DDP rebuilds its communication buckets after the first backward pass, and the order in which the ranks' numbers
+        are added depends on them. So one pass is thrown away here, and a resumed run adds in the same order.
         """
         autoencoder.train()
-        self._try(autoencoder, autoencoder)
+        self._run_backward(autoencoder, autoencoder)
         unused = any(p.grad is None for p in autoencoder.parameters() if p.requires_grad)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # newer versions have another word for broadcast_buffers
+            warnings.simplefilter("ignore", FutureWarning)  # newer versions rename broadcast_buffers
             module = DistributedDataParallel(
                 forward,
                 device_ids=[self.device] if self.device.type == "cuda" else None,
                 broadcast_buffers=False,  # every rank computes the same
                 find_unused_parameters=unused,
             )
-        self._try(autoencoder, module)
+        self._run_backward(autoencoder, module)
         return module
 
-    def _try(self, autoencoder: Autoencoder, forward: Callable[..., Any]) -> None:
-        """Gradients of nothing in particular; buffers, such as a codebook's averages, are left as they were."""
+    def _run_backward(self, autoencoder: Autoencoder, forward: Callable[..., Any]) -> None:
+        """Run a forward and backward pass on zeros; buffers, such as a codebook's averages, are restored."""
         kept = {name: buffer.clone() for name, buffer in autoencoder.named_buffers()}
         rows = len(self.local_rows(torch.empty(self.rows)))
         draw = autoencoder.draw(rows, Randomness(0, self.device).at("latent", 0))
@@ -101,16 +101,16 @@ class Group(SingleProcess):
     def sync_stop(self, signal: int | None, due: bool, now: bool = True) -> tuple[int | None, bool]:
         if not now:
             return None, False
-        wishes = torch.tensor([signal or 0, int(due and self.index == 0)])
-        dist.all_reduce(wishes, dist.ReduceOp.MAX)
-        number, is_due = wishes.tolist()
+        requests = torch.tensor([signal or 0, int(due and self.index == 0)])
+        dist.all_reduce(requests, dist.ReduceOp.MAX)
+        number, is_due = requests.tolist()
         return number or None, bool(is_due)
 
 
 class WholeBatch:
-    """Applies a sparsity or a latent that is not ``rowwise`` to the minibatch as a whole, on every rank.
+    """Applies a sparsity or a latent that is not ``rowwise`` to the whole minibatch, on every rank.
 
-    Whatever it does with other ranks' rows has its gradient there.
+    Gradients with respect to other ranks' rows are sent to those ranks.
     """
 
     def __init__(self, group: Group) -> None:
@@ -119,26 +119,26 @@ class WholeBatch:
     def __call__(self, part: Any, features: Tensor, other: Any) -> tuple[Tensor, Terms]:
         """features of local rows -> code of local rows, and terms over all rows."""
         if isinstance(other, Tensor):
-            other = gathered(other, self._group)
-        code, terms = part(gathered(features, self._group), other)
+            other = gather_rows(other, self._group)
+        code, terms = part(gather_rows(features, self._group), other)
         return self._group.local_rows(code), terms
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def gathered(own: Tensor, group: Group) -> Tensor:
-    """The minibatch, of every rank's own rows. Gradients with respect to it are summed over ranks."""
-    whole: Tensor = _Gather.apply(own, group.rows, group.start, group.stop)
+def gather_rows(local: Tensor, group: Group) -> Tensor:
+    """Return the whole minibatch from the local rows of all ranks. Gradients are summed over ranks."""
+    whole: Tensor = _Gather.apply(local, group.rows, group.start, group.stop)
     return whole
 
 
 class _Gather(torch.autograd.Function):
-    """A sum over ranks of tensors that are zero but for own rows: exact, and parts may differ in size."""
+    """Sums over ranks tensors that are zero except for the local rows: exact, and shards may differ in size."""
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor, rows: int, start: int, stop: int) -> Tensor:
+    def forward(ctx: Any, local: Tensor, rows: int, start: int, stop: int) -> Tensor:
         ctx.bounds = start, stop
-        whole = own.new_zeros(rows, *own.shape[1:])
-        whole[start:stop] = own[: stop - start]
+        whole = local.new_zeros(rows, *local.shape[1:])
+        whole[start:stop] = local[: stop - start]
         dist.all_reduce(whole)
         return whole
 
@@ -147,5 +147,5 @@ class _Gather(torch.autograd.Function):
         start, stop = ctx.bounds
         gradient = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)
-        own = gradient[start:stop] if stop > start else torch.zeros_like(gradient[:1])
-        return own, None, None, None
+        local = gradient[start:stop] if stop > start else torch.zeros_like(gradient[:1])
+        return local, None, None, None

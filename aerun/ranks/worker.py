@@ -1,7 +1,7 @@
 """A rank: ``python -m aerun.ranks.worker RUN_FOLDER ORDER``, started by the agent.
 
-The run folder says what is trained, the order (JSON) what else the job knows: ``place``, where to say how this ended,
-``console``, whether log lines go there, ``data``, where a sweep has put them, and ``trial``, what a search watches.
+The run folder contains the configuration. The order of the job (JSON) adds ``place``, the folder for outcomes,
+``console``, whether to log there, ``data``, a sweep's shared data file, and ``trial``, which a search may prune.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from typing import Any
 
 from aerun.base.signals import Stopped, StopSignals
 from aerun.errors import DivergedError
-from aerun.runs.outcome import record
+from aerun.runs.outcome import write_outcome
 
 LINE = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
 
 
 class DeferredSignals(StopSignals):
-    """Signals to a rank, which follows them only when all ranks have agreed to."""
+    """Signals to a rank, which acts on them only when all ranks have agreed."""
 
     def interruptible(self) -> Any:
-        """Not here: the other ranks would wait forever."""
+        """Do not interrupt: the other ranks would wait forever."""
         return contextlib.nullcontext()
 
 
 def main() -> None:
-    """Train, say how it ended, and leave without the interpreter's own end, which gloo is known to abort in."""
+    """Train, write the outcome, and exit without the interpreter's cleanup, in which gloo is known to abort."""
     folder, order, rank = Path(sys.argv[1]), json.loads(sys.argv[2]), int(os.environ["RANK"])
     stop = DeferredSignals("SIGUSR2")
     threading.Thread(target=_listen, args=(stop,), daemon=True).start()
@@ -42,13 +42,13 @@ def main() -> None:
         with stop:
             _train(folder, rank, order, stop)
         if rank == 0:
-            record(place, f"rank {rank}", None)
+            write_outcome(place, f"rank {rank}", None)
     except (DivergedError, Stopped) as error:  # all ranks raise these
         if rank == 0:
-            record(place, f"rank {rank}", error)
+            write_outcome(place, f"rank {rank}", error)
     except BaseException as error:
         code = 1
-        record(place, f"rank {rank}", error)
+        write_outcome(place, f"rank {rank}", error)
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -56,14 +56,14 @@ def main() -> None:
 
 
 def _listen(stop: DeferredSignals) -> None:
-    """Signals that the job got; when it has died, so does this process, whatever it is at."""
+    """Receive the signals passed on by the job; exit at once when the job has died."""
     while number := os.read(0, 1):
         stop.request(number[0])
     os._exit(1)
 
 
 def _set_up_output(folder: Path, rank: int, console: bool) -> None:
-    """The first rank logs as the job does; of the others only what is not Python's can be heard."""
+    """Let rank 0 log as the job does, and silence the Python output of all others."""
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     logging.raiseExceptions = False
@@ -80,7 +80,7 @@ def _set_up_output(folder: Path, rank: int, console: bool) -> None:
 
 
 def _train(folder: Path, rank: int, order: Mapping[str, Any], stop: DeferredSignals) -> None:
-    """Build what the job has checked, and train a part of every minibatch."""
+    """Build the run, which the job has checked, and train on a shard of every minibatch."""
     from aerun.config.parse import parse
     from aerun.ranks.group import Group, WholeBatch
     from aerun.runs.folder import read_choices, read_config

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from aerun.base.lock import FolderLock
 from aerun.base.precision import restored_precision
-from aerun.base.progress_bar import ProgressBar, no_bars
+from aerun.base.progress_bar import ProgressBar, hide_bars
 from aerun.base.signals import StopSignals
 from aerun.config.settings import Settings
 from aerun.contracts import EpochEnd, Observer, RunView
@@ -71,7 +71,7 @@ def fit(
         raise ConfigError(f"run_folder={folder}: is not an empty or new folder")
     # Data need a test part; nothing reads it here.
     dataset = dataclasses.replace(settings.dataset, arrays=Arrays(rows, rows[:1]))  # type: ignore[type-var]
-    with restored_torch_state(), no_bars(), translate_errors(settings, folder or Path()):
+    with restored_torch_state(), hide_bars(), translate_errors(settings, folder or Path()):
         device = prepare(settings)
         parts = build_parts(settings, dataset.load(device), device)
         regime = regime_of(settings, parts)

@@ -1,7 +1,7 @@
-"""The job's side of a run of several processes: it starts them, passes on signals, and says how they ended.
+"""The job of a run with several processes: it starts the ranks, passes on signals, and reports how they ended.
 
-Between the job and its ranks there is a pipe, their standard input. A byte on it is a signal that the job got; its end
-is the end of the job, however that came, and ends the ranks at once.
+The standard input of the ranks is a pipe from the job. A byte on it is the number of a signal that the job received;
+the end of the pipe means that the job has ended, for whatever reason, and the ranks exit at once.
 """
 
 from __future__ import annotations
@@ -21,34 +21,35 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from aerun.base.device import default_threads, nodes, on_each
+from aerun.base.device import default_threads, node_count, ranks_per_node
 from aerun.base.signals import Stopped, StopSignals
 from aerun.errors import KilledError
 from aerun.runs.folder import read_summary
-from aerun.runs.outcome import FINISHED, error_of, recorded
+from aerun.runs.outcome import FINISHED, read_outcomes, rebuild_error
 
-POLL = 0.1  # seconds; Python handles signals between waits
-GRACE = 15.0  # seconds for the other ranks to end after one has failed
+POLL_S = 0.1  # Python handles signals between polls
+GRACE_S = 15.0  # for the other ranks to end after one has failed
 AGENT, WORKER = "aerun.ranks.agent", "aerun.ranks.worker"
 
 
 def first_host(nodelist: str) -> str:
-    """The first host of a list as Slurm writes it: ``gpu[003-005,9],login`` -> ``gpu003``."""
+    """Return the first host of a list as Slurm writes it: ``gpu[003-005,9],login`` -> ``gpu003``."""
     names = re.match(r"(?:[^,\[]|\[[^\]]*\])+", nodelist)
     return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", names.group()) if names else nodelist
 
 
 def command(processes: int, folder: Path, order: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
-    """What starts the ranks. In a Slurm job of several nodes, srun starts an agent on each; they meet on the first."""
-    machines, local = nodes(environment), on_each(processes, environment)
+    """Return the command that starts the ranks. In a Slurm job with several nodes, srun starts an agent on each, and
+    they rendezvous on the first."""
+    machines, local = node_count(environment), ranks_per_node(processes, environment)
     words = [sys.executable, "-m", AGENT, f"--nproc-per-node={local}"]
     if machines > 1:
         hosts = environment.get("SLURM_STEP_NODELIST") or environment["SLURM_JOB_NODELIST"]
         job = f"{environment['SLURM_JOB_ID']} {folder}"
         number = int.from_bytes(hashlib.sha256(job.encode()).digest()[:4], "big")
         srun = ["srun", "--overlap", f"--nodes={machines}", f"--ntasks={machines}", "--ntasks-per-node=1"]
-        meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint={first_host(hosts)}:{20000 + number % 20000}"]
-        words = [*srun, "--kill-on-bad-exit=1", *words, f"--nnodes={machines}", *meeting, f"--rdzv-id={number}"]
+        rendezvous = ["--rdzv-backend=c10d", f"--rdzv-endpoint={first_host(hosts)}:{20000 + number % 20000}"]
+        words = [*srun, "--kill-on-bad-exit=1", *words, f"--nnodes={machines}", *rendezvous, f"--rdzv-id={number}"]
     else:
         words.append("--standalone")
     return [*words, "-m", WORKER, str(folder), json.dumps(order)]
@@ -61,13 +62,13 @@ def train(
     load: Any = None,
     pruning: Any = None,
 ) -> dict[str, Any]:
-    """Train the run in ``folder``, which this process holds, by so many others; returns the summary.
+    """Train the run in ``folder``, which this process has locked, with several other processes; return the summary.
 
-    Raises what ended a rank, as a single process would have, and RankError for what would have had a traceback.
+    Raises the error that ended a rank, as a single process would, and RankError for unexpected ones.
     """
     trial = None if pruning is None else pruning.trial
     consoles = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
-    with _place(folder) as place, _output(folder, bool(consoles)) as output:
+    with _outcome_folder(folder) as place, _open_output(folder, bool(consoles)) as output:
         shared = None if load is None else str(load.path)
         order = {"place": str(place), "console": bool(consoles), "trial": trial, "data": shared}
         process = subprocess.Popen(
@@ -76,36 +77,36 @@ def train(
             stdout=output,
             stderr=output,
             env=_environment(),
-            start_new_session=True,  # Ctrl-C on a terminal is the job's alone
+            start_new_session=True,  # Ctrl-C on a terminal is sent to the job alone
         )
         try:
-            _attend(process, place, stop)
+            _wait_for_ranks(process, place, stop)
         finally:
-            _end(process)
-        found = recorded(place)
-    if any(about["who"] == "rank 0" and about["kind"] == FINISHED for about in found):
-        # Whatever came after it, such as the abort of a library as its process was ending.
+            _terminate(process)
+        found = read_outcomes(place)
+    if any(outcome["who"] == "rank 0" and outcome["kind"] == FINISHED for outcome in found):
+        # Later failures, such as an abort inside a library while its process exits, do not matter.
         summary = read_summary(folder)
         assert summary is not None
         return summary
     if found:
-        raise error_of(found[0])
+        raise rebuild_error(found[0])
     if stop.requested is not None:
         raise Stopped(stop.requested)
     raise KilledError(f"worker processes exited with code {process.returncode} without an error report")
 
 
 def _environment() -> dict[str, str]:
-    """Modules are found where this process finds them, and nowhere else."""
+    """Return environment variables by which ranks import the same modules as this process."""
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
-    threads = str(default_threads())  # of all ranks of a machine together; each takes its share (``build.prepare``)
+    threads = str(default_threads())  # of all ranks of a machine; ``build.prepare`` divides them
     return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": threads}
 
 
 @contextlib.contextmanager
-def _place(folder: Path) -> Iterator[Path]:
-    """A folder for what ranks have to say in the end: on this machine, unless there are others."""
-    if nodes(os.environ) == 1:
+def _outcome_folder(folder: Path) -> Iterator[Path]:
+    """Create a folder for the outcomes of the ranks: a local one, unless there are several machines."""
+    if node_count(os.environ) == 1:
         with tempfile.TemporaryDirectory(prefix="aerun-ranks-") as temporary:
             yield Path(temporary)
         return
@@ -117,8 +118,8 @@ def _place(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _output(folder: Path, console: bool) -> Iterator[Any]:
-    """Where ranks print to: as this process does, or with its log."""
+def _open_output(folder: Path, console: bool) -> Iterator[Any]:
+    """Return where ranks print: to the console (None), or to the log file."""
     if console:
         yield None
         return
@@ -126,31 +127,31 @@ def _output(folder: Path, console: bool) -> Iterator[Any]:
         yield file
 
 
-def _attend(process: subprocess.Popen[bytes], place: Path, stop: StopSignals) -> None:
-    """Wait for the ranks. A signal is passed on; when one rank has failed the others must end soon."""
-    told, end = False, None
+def _wait_for_ranks(process: subprocess.Popen[bytes], place: Path, stop: StopSignals) -> None:
+    """Wait until the ranks have ended, or until GRACE_S after the first outcome. A signal is passed on to them."""
+    passed_on, end = False, None
     while process.poll() is None:
-        if stop.requested is not None and not told:
-            told = True
+        if stop.requested is not None and not passed_on:
+            passed_on = True
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(bytes([stop.requested]))
                 process.stdin.flush()
-        if end is None and recorded(place):
-            end = time.monotonic() + GRACE
+        if end is None and read_outcomes(place):
+            end = time.monotonic() + GRACE_S
         if end is not None and time.monotonic() > end:
             return
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(POLL)
+            process.wait(POLL_S)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Whatever still runs ends."""
+def _terminate(process: subprocess.Popen[bytes]) -> None:
+    """Close the pipe, which ends the ranks, and kill the process if it does not exit."""
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):
         process.stdin.close()
     try:
-        process.wait(GRACE)
+        process.wait(GRACE_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

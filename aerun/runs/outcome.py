@@ -1,4 +1,4 @@
-"""How a rank ended, from it to the job that waits: a small file each."""
+"""How each rank of a run ended, as a small file that the rank writes and the job reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FINISHED = "finished"
 
 
 class RankError(Exception):
-    """A rank has failed by something that is not the user's to mend."""
+    """A rank failed by an unexpected error."""
 
 
 class _Traceback(Exception):
@@ -27,31 +27,31 @@ class _Traceback(Exception):
         return f"\n{self.args[0]}"
 
 
-def record(place: Path, who: str, error: BaseException | None) -> None:
-    """Write that it has ended well, or by which error."""
+def write_outcome(place: Path, who: str, error: BaseException | None) -> None:
+    """Write that a rank has finished, or by which error it ended."""
     about: dict[str, Any] = {"who": who, "time": time.time(), "kind": FINISHED}
     if error is not None:
         about["kind"], about["text"] = type(error).__name__, str(error)
-        about["signal"] = getattr(error, "number", None)
+        about["signal"] = error.number if isinstance(error, Stopped) else None
         about["traceback"] = "".join(traceback.format_exception(error))
     write_text(place / f"{who}.json", json.dumps(about))
 
 
-def recorded(place: Path) -> list[dict[str, Any]]:
-    """What there is so far, causes first: a rank that is killed breaks others before its agent notices."""
+def read_outcomes(place: Path) -> list[dict[str, Any]]:
+    """Return the outcomes so far, causes first: a killed rank makes others fail before its agent reports it."""
     found = (json.loads(path.read_text()) for path in place.glob("*.json"))
     return sorted(found, key=lambda about: (about["kind"] != KilledError.__name__, about["time"]))
 
 
-def error_of(about: dict[str, Any]) -> BaseException:
-    """The error again, its traceback as its cause."""
+def rebuild_error(about: dict[str, Any]) -> BaseException:
+    """Return the error of another process, with its traceback as the cause."""
     kind, text = about["kind"], about["text"]
-    own = getattr(errors, kind, None)
+    known = vars(errors).get(kind)
     error: BaseException
     if kind == Stopped.__name__:
         error = Stopped(about["signal"])
-    elif isinstance(own, type) and issubclass(own, AerunError):
-        error = own(text)
+    elif isinstance(known, type) and issubclass(known, AerunError):
+        error = known(text)
     else:
         error = RankError(f"{about['who']}: {kind}: {text}")
     error.__cause__ = _Traceback(about["traceback"])

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from aerun.base.device import device_of_each
-from aerun.base.files import leftovers, storage_error, write_text
+from aerun.base.device import choose_rank_device
+from aerun.base.files import leftover_files, storage_error, write_text
 from aerun.base.lock import NAME as LOCK
 from aerun.base.lock import FolderLock
 from aerun.base.progress_bar import ProgressBar
@@ -79,12 +79,12 @@ def run(
     config = {**config, "resume": None}
     with translate_errors(settings, folder):
         folder.mkdir(parents=True, exist_ok=True)
-        known = {LOCK, STATUS, ".hydra", "aerun.log", *(path.name for path in leftovers(folder))}
+        known = {LOCK, STATUS, ".hydra", "aerun.log", *(path.name for path in leftover_files(folder))}
         strange = sorted({path.name for path in folder.iterdir()} - known)
         if strange and not (folder / CONFIG).exists():
             raise ConfigError(f"{folder}: holds {strange[0]} but no run; choose an empty or new hydra.run.dir")
         with FolderLock(folder), signals or StopSignals() as stop:
-            for path in (path for place in ("", CHECKPOINTS, FIGURES) for path in leftovers(folder / place)):
+            for path in (path for place in ("", CHECKPOINTS, FIGURES) for path in leftover_files(folder / place)):
                 path.unlink()  # of a run that was killed as it wrote; nobody else writes here
             finished = check_folder_is_ours(folder, settings, config)
             if finished is not None:
@@ -95,7 +95,7 @@ def run(
                 return finished
             with stop.interruptible():
                 device, processes = prepare(settings), settings.trainer.processes
-                device_of_each(settings.trainer.device, processes, os.environ)
+                choose_rank_device(settings.trainer.device, processes, os.environ)
                 place = device if processes == 1 else torch.device("cpu")  # others train
                 parts = build_parts(settings, (load or settings.dataset.load)(place), place)
                 regime = regime_of(settings, parts)

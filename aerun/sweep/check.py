@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from safetensors import SafetensorError
 
-from aerun.base.device import device_of_each
+from aerun.base.device import choose_rank_device
 from aerun.config.parse import parse
 from aerun.dataset.augment import Augment
 from aerun.dataset.data import Data
@@ -74,7 +74,7 @@ def _on_device(finding: Finding, config: Mapping[str, Any]) -> Finding:
     """The finding, or that there is no such device."""
     try:
         trainer = config["trainer"]
-        device_of_each(str(trainer.get("device", "auto")), trainer.get("processes", 1), os.environ)
+        choose_rank_device(str(trainer.get("device", "auto")), trainer.get("processes", 1), os.environ)
     except AerunError as error:
         return Finding(finding.error or str(error))
     return finding

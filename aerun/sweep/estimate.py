@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from aerun.base.device import wait
+from aerun.base.device import synchronize
 from aerun.config.parse import parse
 from aerun.config.settings import Settings
 from aerun.dataset.data import Data, first_batch
@@ -89,14 +89,14 @@ def _time(settings: Settings, data: Data, device: torch.device) -> _Timing:
     batch = first_batch(data.train, math.ceil(trainer.batch_size / trainer.processes))
     for number in range(3):
         step(batch, number)
-    wait(device)
+    synchronize(device)
     clock, count = time.perf_counter(), 0
     while count < 5 or time.perf_counter() - clock < BUDGET:
         step(batch, count)
         count += 1
         if count % 5 == 0:
-            wait(device)
-    wait(device)
+            synchronize(device)
+    synchronize(device)
     seconds = (time.perf_counter() - clock) / count
     clock = time.perf_counter()
     evaluate(parts.autoencoder, data.validation or data.test, parts.noise, parts.loss)

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aerun.base.files import replacing
+from aerun.base.files import atomic_write
 from aerun.dataset.augment import Augment
 from aerun.dataset.data import Data, Split
 from aerun.sweep.job import SHARED
@@ -48,7 +48,7 @@ def share(data: Data, path: Path) -> None:
     assert isinstance(augment, Augment | None)
     about["augment"] = json.dumps(asdict(augment or Augment()))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file(_apart(tensors), temporary, about)
 
 

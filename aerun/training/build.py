@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aerun.base.device import choose_device, default_threads, nodes
+from aerun.base.device import choose_device, default_threads, node_count
 from aerun.base.precision import choose_precision
 from aerun.base.seeding import seed_everything
 from aerun.base.speed import keep_freed_memory, spare_compiler
@@ -60,7 +60,7 @@ def prepare(settings: Settings, rank: int | None = None) -> torch.device:
         device = torch.device("cuda", rank)
     if device.index is not None:
         torch.cuda.set_device(device)  # recordings and streams are made on the current one
-    here = math.ceil(settings.trainer.processes / nodes(os.environ))
+    here = math.ceil(settings.trainer.processes / node_count(os.environ))
     torch.set_num_threads(settings.trainer.threads or max(1, default_threads() // here))
     deterministic = settings.trainer.deterministic
     if deterministic:

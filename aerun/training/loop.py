@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from aerun.base.device import wait
+from aerun.base.device import synchronize
 from aerun.base.signals import Stopped, StopSignals
 from aerun.config.settings import Settings
 from aerun.contracts import EpochEnd, RunLog, RunView, Trainer
@@ -186,7 +186,7 @@ class Loop:
         if len(batch) in self._compiled:
             return update, 0.0
         self._compiled.add(len(batch))
-        wait(self.parts.device)
+        synchronize(self.parts.device)
         spent = time.perf_counter() - begun
         self.progress.compile_seconds += spent
         log.info("compiled for batches of %d in %.1f s", len(batch), spent)

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from aerun.base.precision import TINY, Precision, _allow_tf32
+from aerun.base.precision import Precision, allow_tf32
 from aerun.training.parts import SingleProcess
 from aerun.training.step import gradients_of
 
 if TYPE_CHECKING:
     from aerun.dataset.data import Batch
     from aerun.training.parts import Parts
+
+TINY = 1e-30  # lower bound of denominators
 
 
 def difference(parts: Parts, batch: Batch, precision: Precision) -> dict[str, float]:
@@ -27,14 +29,14 @@ def difference(parts: Parts, batch: Batch, precision: Precision) -> dict[str, fl
     kept = [parameter.grad for parameter in parts.autoencoder.parameters()]
     try:
         for each in ("float32", precision):
-            _allow_tf32(each == "tf32")
+            allow_tf32(each == "tf32")
             update = gradients_of(parts, each, False, None, None, cached=True)(batch.inputs, batch.targets, draw)
             parameters = parts.autoencoder.parameters()
             gradient = torch.cat([p.grad.detach().flatten().double().cpu() for p in parameters if p.grad is not None])
             results.append((float(update.terms["loss"]), gradient))
     finally:
         parts.autoencoder.train(was_training)
-        _allow_tf32(precision == "tf32")
+        allow_tf32(precision == "tf32")
         for parameter, before in zip(parts.autoencoder.parameters(), kept, strict=True):
             parameter.grad = before
     (loss, exact), (other, changed) = results

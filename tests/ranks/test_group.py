@@ -16,7 +16,7 @@ from aerun.base.seeding import seed_everything
 from aerun.config.parse import parse
 from aerun.dataset.data import Split
 from aerun.errors import ConfigError
-from aerun.ranks.group import Group, WholeBatch, gathered
+from aerun.ranks.group import Group, WholeBatch, gather_rows
 from aerun.training.batches import Resident
 from aerun.training.build import build_parts
 from aerun.training.parts import Parts
@@ -124,7 +124,7 @@ def test_the_whole_minibatch_is_put_together_and_gradients_are_summed(tmp_path: 
         group = Group(CPU, 5)
         group.begin(5)
         own = group.local_rows(x).clone().requires_grad_()
-        whole = gathered(own, group)
+        whole = gather_rows(own, group)
         ((rank + 1) * (whole.square() * weight).sum()).backward()
         assert own.grad is not None
         return whole.detach().numpy(), own.grad.numpy()

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from aerun.base.device import device_of_each, on_each
+from aerun.base.device import choose_rank_device, ranks_per_node
 from aerun.base.signals import Stopped
 from aerun.errors import ConfigError, DivergedError, KilledError
 from aerun.runs.launch import command, first_host
-from aerun.runs.outcome import RankError, error_of, record, recorded
+from aerun.runs.outcome import RankError, read_outcomes, rebuild_error, write_outcome
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SLURM = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NUM_NODES": "4", "SLURM_JOB_NODELIST": "gpu[007-009,12],spare"}
@@ -73,9 +73,9 @@ def test_the_first_host_of_a_list(nodelist: str, host: str) -> None:
 
 
 def test_ranks_are_shared_out_evenly() -> None:
-    assert on_each(8, SLURM) == 2 and on_each(8, {}) == 8 and on_each(1, SLURM) == 1
+    assert ranks_per_node(8, SLURM) == 2 and ranks_per_node(8, {}) == 8 and ranks_per_node(1, SLURM) == 1
     with pytest.raises(ConfigError, match=r"trainer.processes=6: must be a multiple of the Slurm job's 4 nodes"):
-        on_each(6, SLURM)
+        ranks_per_node(6, SLURM)
 
 
 def raised(error: BaseException) -> BaseException:
@@ -94,9 +94,9 @@ def raised(error: BaseException) -> BaseException:
     ],
 )
 def test_an_error_crosses_processes(tmp_path: Path, error: BaseException, kind: type, text: str) -> None:
-    record(tmp_path, "rank 1", raised(error))
-    record(tmp_path, "rank 0", raised(RuntimeError("connection closed")))
-    found = error_of(recorded(tmp_path)[0])
+    write_outcome(tmp_path, "rank 1", raised(error))
+    write_outcome(tmp_path, "rank 0", raised(RuntimeError("connection closed")))
+    found = rebuild_error(read_outcomes(tmp_path)[0])
     assert type(found) is kind and str(found) == text
     assert "in raised" in str(found.__cause__)
     if isinstance(found, Stopped):
@@ -104,9 +104,9 @@ def test_an_error_crosses_processes(tmp_path: Path, error: BaseException, kind: 
 
 
 def test_a_killed_rank_is_the_cause_of_what_it_broke(tmp_path: Path) -> None:
-    record(tmp_path, "rank 0", raised(RuntimeError("connection closed")))
-    record(tmp_path, "agent of rank 1", KilledError("rank 1 was killed by SIGKILL"))
-    assert str(error_of(recorded(tmp_path)[0])) == "rank 1 was killed by SIGKILL"
+    write_outcome(tmp_path, "rank 0", raised(RuntimeError("connection closed")))
+    write_outcome(tmp_path, "agent of rank 1", KilledError("rank 1 was killed by SIGKILL"))
+    assert str(rebuild_error(read_outcomes(tmp_path)[0])) == "rank 1 was killed by SIGKILL"
 
 
 @pytest.mark.parametrize(
@@ -127,12 +127,12 @@ def test_what_cannot_be_is_refused(compose: Any, overrides: str, says: str) -> N
 def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert device_of_each("auto", 2, {}).type == device_of_each("cuda", 8, SLURM).type == "cuda"
-    assert device_of_each("cpu", 9, {}).type == "cpu"
+    assert choose_rank_device("auto", 2, {}).type == choose_rank_device("cuda", 8, SLURM).type == "cuda"
+    assert choose_rank_device("cpu", 9, {}).type == "cpu"
     with pytest.raises(
         ConfigError, match=r"trainer.processes=3: each process needs its own CUDA device, .* this machine has 2"
     ):
-        device_of_each("cuda", 3, {})
+        choose_rank_device("cuda", 3, {})
 
 
 @pytest.mark.parametrize("words", [["seed=1"], ["-m", "seed=1,2"]])

@@ -121,7 +121,7 @@ class Faulty(NoNoise):
         ("raise", "RankError: rank 1: ValueError: boom"),
         pytest.param(
             "kill",
-            "KilledError: rank 1 was killed by SIGKILL; that is often the lack of memory",
+            "KilledError: rank 1 was killed by SIGKILL; often the machine is out of memory",
             marks=pytest.mark.slow,
         ),
     ],

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from aerun.base.progress_bar import counting
+from aerun.base.progress_bar import progress_bar
 from aerun.errors import ConfigError
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.search.vector_index import METRICS, Metric
@@ -105,7 +105,7 @@ def organise(
     _check_count(least, different)
     silhouettes, best = dict[int, float](), None
     counts = candidate_counts(least, min(most, different - 1))
-    with counting("numbers of clusters", len(counts)) as bar:
+    with progress_bar("numbers of clusters", len(counts)) as bar:
         for count in counts:
             assigned = _fit_kmeans(points, count, seed)
             silhouettes[count] = silhouette(points, assigned, seed)

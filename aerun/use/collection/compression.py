@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aerun.base.progress_bar import counting
+from aerun.base.progress_bar import progress_bar
 from aerun.errors import DataError
 from aerun.use.collection.embedding import embed
 from aerun.use.collection.packing import FORMS, Form, pack
@@ -76,7 +76,7 @@ def compare_compression(run: Run, images: Tensor, *, value_bits: int = 8, most: 
     codes = embed(run, images).codes
     rows = list[CompressionRow]()
     coders: list[tuple[str, Coder]] = [("JPEG", code_jpeg), ("WebP", code_webp)]
-    with counting("forms", len(FORMS) * (1 + len(coders))) as bar:
+    with progress_bar("forms", len(FORMS) * (1 + len(coders))) as bar:
         known: Measured = {}
         for form in FORMS:
             packed = pack(codes, form, value_bits)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from aerun.base.progress_bar import counting
+from aerun.base.progress_bar import progress_bar
 from aerun.errors import DataError
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.image_files import find_images, read_folder_inputs, read_inputs
@@ -109,7 +109,7 @@ def _encode_chunks(
     from aerun.use.collection.views import encode_views
 
     names, codes = list[str](), list[np.ndarray]()
-    with counting("codes", total) as bar:
+    with progress_bar("codes", total) as bar:
         for part, images in chunks:
             coded = encode_views(run.encode, images, views)
             codes.append(coded[:, 0] if views == 1 else coded)

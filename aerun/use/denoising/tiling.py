@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aerun.base.progress_bar import counting
+from aerun.base.progress_bar import progress_bar
 from aerun.errors import DataError
 from aerun.use.opened_run import OpenedRun, Run
 from aerun.use.opened_run import as_opened as opened_run
@@ -72,7 +72,7 @@ def _denoise_tiles(run: OpenedRun, images: Tensor) -> Tensor:
     for y in starts[0]:
         for x in starts[1]:
             weight[y : y + tile[0], x : x + tile[1]] += window
-    with counting("tiles", len(places)) as bar:
+    with progress_bar("tiles", len(places)) as bar:
         for first in range(0, len(places), TILES_PER_BATCH):
             part = places[first : first + TILES_PER_BATCH]
             tiles = torch.stack([padded[n, :, y : y + tile[0], x : x + tile[1]] for n, y, x in part])

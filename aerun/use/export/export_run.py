@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from aerun.base.progress_bar import counting
+from aerun.base.progress_bar import progress_bar
 from aerun.core.autoencoder import Autoencoder, Standardise, untie
 from aerun.errors import AerunError, DataError
 from aerun.runs.reopen import load
@@ -71,7 +71,7 @@ def export(
 def write_graphs(autoencoder: Autoencoder, place: Path, formats: Sequence[str]) -> dict[str, float]:
     """Each of ``PIECES`` as ``onnx`` or ``torch``, or both: by file, how far it is from PyTorch (see ``Exported``)."""
     inputs, found = _random_inputs(autoencoder), {}
-    with counting("export", len(PIECES) * len(formats)) as bar:
+    with progress_bar("export", len(PIECES) * len(formats)) as bar:
         for piece in (ExportedModule(autoencoder, name) for name in PIECES) if formats else ():
             rows = [autoencoder.encode(batch) for batch in inputs] if piece.name == "decoder" else inputs
             program = piece.program(rows[0])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from aerun.base.activation import activation
-from aerun.base.progress_bar import counting
+from aerun.base.progress_bar import progress_bar
 from aerun.base.seeding import Randomness
 from aerun.errors import ConfigError
 from aerun.sparsity import keep_largest
@@ -101,7 +101,7 @@ def fit_mixture(codes: Tensor, components: int | Sequence[int] = COMPONENT_COUNT
 
 
 def _with_progress(numbers: Sequence[int]) -> Iterator[int]:
-    with counting("mixtures", len(numbers)) as bar:
+    with progress_bar("mixtures", len(numbers)) as bar:
         for number in numbers:
             yield number
             bar.update()

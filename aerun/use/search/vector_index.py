@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from aerun.base.progress_bar import counting
+from aerun.base.progress_bar import progress_bar
 from aerun.errors import ConfigError, DataError
 from aerun.use.collection.fingerprints import Fingerprints, load_fingerprints
 
@@ -216,7 +216,7 @@ def duplicates(collection: Fingerprints | np.ndarray, threshold: float, *, metri
     ready, squares = index._ready, index._squares
     rows, distances, total = [np.empty((0, 2), np.int64)], [np.empty(0)], 0
     step = max(1, min(1024, DISTANCES_PER_BLOCK // len(codes)))
-    with counting("pairs", len(codes)) as bar:
+    with progress_bar("pairs", len(codes)) as bar:
         for start in range(0, len(codes), step):
             block = ready[start : start + step]
             near = block @ ready[start:].T
