@@ -1,8 +1,8 @@
 """The batches of an epoch, on the device, in an order that nothing but the seed and the epoch decides.
 
-Batches of images on the device are an index into them. Images in a file, larger than the memory that they may take, are
-read in chunks: the rows are cut into runs of neighbors; an epoch takes the runs in a random order, reads as many as fill
-a chunk, shuffles the rows of the chunk, and cuts batches from it, while a thread reads the next chunk. Every row comes
+Batches of images on the device are an index into them. Images in a file, larger than the memory that they may take,
+are read in chunks: the rows are cut into runs of neighbors; an epoch takes the runs in a random order, reads as many as
+fill a chunk, shuffles its rows, and cuts batches from it, while a thread reads the next chunk. Every row comes
 once. Two rows of a run always come in the same chunk; otherwise a chunk is a random sample of the runs, so a batch is a
 uniform sample of the whole as far as some hundred runs of a few dozen images are one.
 """
