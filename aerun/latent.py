@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from aerun.base.activation import at_least_float32
 from aerun.config.schema import NonNegative, Range
 from aerun.contracts import Latent, Penalty, Shape, Terms
 
@@ -30,7 +31,7 @@ class _GaussianPosterior(Latent):
     rowwise: ClassVar[bool] = True
 
     def posterior(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_variance = features.float().chunk(2, dim=1)
+        mean, log_variance = at_least_float32(features).chunk(2, dim=1)
         return mean, log_variance
 
     def sample_prior(self, shape: Shape, generator: Generator) -> Tensor:

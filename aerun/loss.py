@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from aerun.base.activation import at_least_float32
 from aerun.config.schema import OpenProbability, Positive
 from aerun.contracts import Loss
 
@@ -45,7 +46,7 @@ class _Loss(Loss):
         if prediction.shape != target.shape:
             raise ValueError(f"prediction {tuple(prediction.shape)} against target {tuple(target.shape)}")
         # Under autocast the prediction is bfloat16; an error is not.
-        error = self._mean(prediction if prediction.dtype == target.dtype else prediction.float(), target)
+        error = self._mean(prediction if prediction.dtype == target.dtype else at_least_float32(prediction), target)
         return error if self.reduction == "mean" else error * target[0].numel()
 
     def _mean(self, prediction: Tensor, target: Tensor) -> Tensor:

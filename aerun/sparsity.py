@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from aerun.base.activation import activation
+from aerun.base.activation import activation, at_least_float32
 from aerun.config.schema import Activation, Count, Fraction, NonNegative, OpenProbability
 from aerun.contracts import Penalty, Shape, Sparsity, Terms
 
@@ -135,7 +135,7 @@ class L1(Sparsity):
     def __call__(self, features: Tensor, training: bool) -> Constrained:
         """features[B,D] or [B,C,H,W] -> code of the same shape, penalty ``l1``."""
         code = activation(self.activation)(features)
-        return code, [Penalty(self.penalty, code.float().abs().flatten(1).sum(1).mean(), self.weight)]
+        return code, [Penalty(self.penalty, at_least_float32(code).abs().flatten(1).sum(1).mean(), self.weight)]
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class KL(Sparsity):
     def __call__(self, features: Tensor, training: bool) -> Constrained:
         """features[B,D] or [B,C,H,W] -> code of the same shape, in (0,1), penalty ``kl_sparsity``."""
         code = activation(self.activation)(features)
-        on, off = ((sign * features.float()).sigmoid().transpose(0, 1).flatten(1).mean(1) for sign in (1, -1))
+        on, off = ((sign * at_least_float32(features)).sigmoid().transpose(0, 1).flatten(1).mean(1) for sign in (1, -1))
         on, off = on.clamp_min(1e-30), off.clamp_min(1e-30)
         divergence = self.rho * (self.rho / on).log() + (1 - self.rho) * ((1 - self.rho) / off).log()
         return code, [Penalty(self.penalty, divergence.sum(), self.weight)]

@@ -1,4 +1,4 @@
-"""Elementwise nonlinearities by their names in ``torch.nn.functional``."""
+"""Elementwise nonlinearities by their names in ``torch.nn.functional``, and the precision of penalties."""
 
 from __future__ import annotations
 
@@ -14,6 +14,16 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     import torch
 
     if name == "identity":
-        return lambda x: x
+        return identity
     home = torch if name in ("tanh", "sigmoid") else torch.nn.functional
     return cast("Callable[[Tensor], Tensor]", getattr(home, name))
+
+
+def identity(x: Tensor) -> Tensor:
+    """Return the argument."""
+    return x
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return half precision as float32; float32 and float64 are unchanged."""
+    return x if x.element_size() == 8 else x.float()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,10 @@ from torch import Generator, Tensor, nn
 
 from aerun.base.activation import activation
 from aerun.contracts import Latent, Loss, Pass, Penalty, Shape, Sparsity, Terms
+from aerun.core.inputs import as_batch, as_codes
+
+if TYPE_CHECKING:
+    from aerun.core.inputs import Images
 
 BATCH = 1000  # images at once outside of training
 Constrain = Callable[[Any, Tensor, Any], tuple[Tensor, Terms]]
@@ -58,9 +62,12 @@ class Autoencoder(nn.Module):
     """An encoder, what constrains its code, and a decoder, for images of ``input_shape`` (without the batch).
 
     ``encode``, ``decode`` and ``reconstruct`` take and give the data's own units, [0,1] for images; they run in
-    evaluation mode without gradients, on tensors or arrays, in batches. ``cuts`` are the codec's (see there). ``fixed``
-    names the parameters that the model itself never trains. ``whole_batch``, in a run of several processes, applies a
-    sparsity or latent that is not ``rowwise`` to the rows of all of them.
+    evaluation mode without gradients, in batches, in the precision of the weights: after ``half()`` or ``double()`` in
+    that. An autoencoder can be pickled, copied and passed to ``torch.save``.
+
+    ``cuts`` are the codec's (see there). ``fixed`` names the parameters that the model itself never trains.
+    ``whole_batch``, in a run of several processes, applies a sparsity or latent that is not ``rowwise`` to the rows of
+    all of them.
     """
 
     def __init__(
@@ -134,25 +141,30 @@ class Autoencoder(nn.Module):
         """In which the parameters are, and the model computes."""
         return next(self.parameters()).dtype
 
-    def encode(self, images: Tensor | np.ndarray) -> Tensor:
-        """images[N,*input_shape] -> codes[N,*code_shape] (posterior means for a Gaussian latent)."""
-        return self._batched(lambda batch: self._code(batch), images, self.input_shape)
+    def encode(self, images: Images) -> Tensor:
+        """images[N,*input_shape] -> codes[N,*code_shape] (posterior means for a Gaussian latent).
 
-    def posterior(self, images: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
-        """images[N,*input_shape] -> means and log-variances [N,*code_shape] of a Gaussian latent's codes. ValueError
+        ``images`` are floating-point in the data's own units, or uint8, or PIL images: see ``as_batch``. ValueError for
+        those whose meaning is not certain.
+        """
+        return self._in_batches(self._code, as_batch(images, self.input_shape))
+
+    def posterior(self, images: Images) -> tuple[Tensor, Tensor]:
+        """Images, as for ``encode`` -> means and log-variances [N,*code_shape] of a Gaussian latent's codes. ValueError
         for a latent without such a posterior."""
-        found = self.latent.posterior(self._batched(self._features, images, self.input_shape))
+        features = self._in_batches(self._features, as_batch(images, self.input_shape))
+        found = self.latent.posterior(features)
         if found is None:
             raise ValueError("this model's latent has no Gaussian posterior")
         return found
 
     def decode(self, codes: Tensor | np.ndarray) -> Tensor:
         """codes[N,*code_shape] -> images[N,*output_shape]."""
-        return self._batched(self._picture, codes, self.code_shape)
+        return self._in_batches(self._picture, as_codes(codes, self.code_shape))
 
-    def reconstruct(self, images: Tensor | np.ndarray) -> Tensor:
-        """images[N,*input_shape] -> reconstructions[N,*output_shape]."""
-        return self._batched(lambda batch: self._picture(self._code(batch)), images, self.input_shape)
+    def reconstruct(self, images: Images) -> Tensor:
+        """Images, as for ``encode`` -> reconstructions[N,*output_shape]."""
+        return self._in_batches(lambda batch: self._picture(self._code(batch)), as_batch(images, self.input_shape))
 
     def _code(self, images: Tensor) -> Tensor:
         return self.latent(self._features(images), None)[0].to(self.dtype)
@@ -164,19 +176,20 @@ class Autoencoder(nn.Module):
         return self.standardise_target.inverse(self.output_activation(self.decoder(code).to(self.dtype)))
 
     @torch.no_grad()
-    def _batched(self, function: Callable[[Tensor], Tensor], data: Tensor | np.ndarray, shape: Shape) -> Tensor:
-        data = torch.as_tensor(data)
-        if tuple(data.shape[1:]) != shape:
-            raise ValueError(f"expected a batch of shape [N, {', '.join(map(str, shape))}], got {list(data.shape)}")
-        if not data.is_floating_point():
-            raise ValueError(f"expected floating-point values, images in [0,1], got {data.dtype}: divide by 255")
+    def _in_batches(self, function: Callable[[Tensor], Tensor], data: Tensor) -> Tensor:
+        """``function`` of data[N,...], in evaluation mode; uint8 becomes [0,1]."""
         was_training = self.training
         self.eval()
         try:
-            chunks = [function(chunk.to(self.device, self.dtype)) for chunk in data.split(BATCH)]
+            chunks = [function(self._own(chunk)) for chunk in data.split(BATCH)]
         finally:
             self.train(was_training)
-        return torch.cat(chunks) if chunks else function(data.to(self.device, self.dtype))
+        return torch.cat(chunks) if chunks else function(self._own(data))
+
+    def _own(self, chunk: Tensor) -> Tensor:
+        """The chunk on the model's device, in its precision."""
+        values = chunk.to(self.device, self.dtype)
+        return values / 255 if chunk.dtype == torch.uint8 else values
 
 
 def untie(autoencoder: Autoencoder, among: Collection[str] | None = None) -> None:

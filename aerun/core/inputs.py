@@ -1,0 +1,133 @@
+"""Images in the forms in which people have them -> batches that a model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aerun.contracts import Shape
+from aerun.dataset.decoder import Decoder, apply_orientation, flatten_on_white
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    Images = Tensor | np.ndarray | Image.Image | Sequence[Image.Image]
+
+
+def as_batch(images: Images, shape: Shape) -> Tensor:
+    """Images for a model of ``input_shape`` [C,H,W] or [F] -> a batch [N,*shape].
+
+    - floating-point tensors and arrays [N,*shape], in the data's own units, as they are;
+    - uint8, 0 to 255: tensors [N,C,H,W]; arrays [N,C,H,W], [N,H,W,C] or one image [H,W,C], and for one channel also
+      [N,H,W] and [H,W];
+    - a PIL image of the model's size, in any mode, or a list of them: converted to gray or color, transparent pixels
+      blended with white.
+
+    The result is uint8 where the images are. ValueError for anything else says what was given and what is expected.
+    """
+    from PIL import Image
+
+    if isinstance(images, Image.Image):
+        return _from_pictures([images], shape)
+    if isinstance(images, Sequence) and images and all(isinstance(image, Image.Image) for image in images):
+        return _from_pictures(images, shape)
+    if isinstance(images, Tensor) or len(shape) != 3:
+        return _checked(as_tensor(images), shape)
+    array = np.asarray(images)
+    if array.dtype == np.uint8:
+        array = _channels_first(array, shape)
+    return _checked(as_tensor(array), shape)
+
+
+def as_codes(codes: Any, shape: Shape) -> Tensor:
+    """Codes [N,*shape], floating-point, as a tensor. ValueError for others."""
+    tensor = as_tensor(codes)
+    if tuple(tensor.shape[1:]) != shape:
+        raise ValueError(_wrong_shape(tensor, shape))
+    if not tensor.is_floating_point():
+        raise ValueError(f"expected floating-point codes, got {tensor.dtype}")
+    return tensor
+
+
+def as_tensor(data: Any) -> Tensor:
+    """Anything that NumPy reads as numbers, on the CPU, without a copy where torch can share the memory."""
+    if isinstance(data, Tensor):
+        return data
+    array = np.asarray(data)
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+        raise ValueError(f"expected numbers or PIL images, got an array of {array.dtype}")
+    # Torch takes neither foreign byte orders nor negative strides, and warns of memory that it may not write.
+    native = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
+    return torch.from_numpy(native)
+
+
+def _checked(images: Tensor, shape: Shape) -> Tensor:
+    """Images [N,*shape]. ValueError for another shape, and for numbers whose units are not known."""
+    is_image = len(shape) == 3
+    if tuple(images.shape[1:]) != shape:
+        hint = ""
+        if is_image and images.dtype == torch.uint8:
+            hint = f"; NumPy arrays of uint8 may also be {_layouts(shape)}"
+        elif is_image and tuple(images.shape[1:]) == (*shape[1:], shape[0]):
+            hint = "; put the channels first: images.transpose(0, 3, 1, 2) of an array, .permute of a tensor"
+        raise ValueError(_wrong_shape(images, shape) + hint)
+    if images.is_floating_point() or (is_image and images.dtype == torch.uint8):
+        return images
+    if is_image:
+        expected = "images are uint8 (0 to 255) or floating-point in [0,1]: divide by the value of white, 255 or 65535"
+    else:
+        expected = "vectors are floating-point, in the units that the model was trained on: images.astype('float32')"
+    raise ValueError(f"got {images.dtype}; {expected}")
+
+
+def _wrong_shape(data: Tensor, shape: Shape) -> str:
+    return f"expected a batch of shape [N, {', '.join(map(str, shape))}], got {list(data.shape)}"
+
+
+def _layouts(shape: Shape) -> str:
+    """The layouts of uint8 arrays with the channels last, for a message."""
+    channels, height, width = shape
+    text = f"[N, {height}, {width}, {channels}] or [{height}, {width}, {channels}]"
+    return f"{text}, [N, {height}, {width}] or [{height}, {width}]" if channels == 1 else text
+
+
+def _channels_first(array: np.ndarray, shape: Shape) -> np.ndarray:
+    """A uint8 array as [N,C,H,W]; as it is if its shape fits no layout. ValueError if it fits two."""
+    channels, height, width = shape
+    first, last = (channels, height, width), (height, width, channels)
+    if array.ndim == 4 and array.shape[1:] == first == last and channels > 1:
+        raise ValueError(
+            f"an array of shape {list(array.shape)} may be [N,C,H,W] or [N,H,W,C]: give a tensor, which is [N,C,H,W]"
+        )
+    if array.ndim == 4 and array.shape[1:] == last:
+        return array.transpose(0, 3, 1, 2)
+    if array.shape == last:
+        return array.transpose(2, 0, 1)[None]
+    if channels == 1 and array.ndim == 3 and array.shape[1:] == (height, width):
+        return array[:, None]
+    return array[None, None] if channels == 1 and array.shape == (height, width) else array
+
+
+def _from_pictures(pictures: Sequence[Any], shape: Shape) -> Tensor:
+    """PIL images of one size as uint8 [N,C,H,W], read as ``dataset=image_folder`` reads files."""
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise ValueError(f"got a PIL image; the model takes inputs of shape {list(shape)}, not gray or color images")
+    channels, height, width = shape
+    decoder = Decoder((channels, height, width), "stretch")
+    batch = np.empty((len(pictures), channels, height, width), np.uint8)
+    for number, picture in enumerate(pictures):
+        try:
+            upright = flatten_on_white(apply_orientation(picture))
+        except ValueError as error:
+            raise ValueError(f"PIL image {number}, of mode {picture.mode}: {error}") from error
+        if upright.size != (width, height):
+            raise ValueError(
+                f"PIL image {number} is {upright.width} x {upright.height} pixels, the model takes {width} x {height}; "
+                f"crop or resize it: PIL.ImageOps.fit(image, ({width}, {height}))"
+            )
+        batch[number] = decoder.fit_picture(upright)
+    return torch.from_numpy(batch)
