@@ -1,9 +1,9 @@
-"""Denoisers of Fashion-MNIST beside filters, the exact linear one among them: a section of docs/denoising.md.
+"""Denoisers of Fashion-MNIST and filters, the exact linear one included: a section of docs/denoising.md.
 
     python benchmarks/denoising.py [--jobs 2]
 
-Three presets of conf/experiment, trained as an ordinary sweep, outputs/denoising: the same command goes on where it was
-stopped, and repeats nothing that has finished. Overrides may follow, for trials (with --name and --page of their own).
+Three presets of conf/experiment, trained as an ordinary sweep, outputs/denoising: the same command continues where it
+was stopped, and repeats nothing that has finished. Overrides may follow, for trials (with their own --name and --page).
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def main() -> int:
     configs = composed([[f"experiment={name}", *common] for name in RUNS.values()])
     found = [pair for pair in finished(ROOT / "outputs" / arguments.name, configs) if pair is not None]
     if failed or len(found) < len(RUNS):
-        print(f"{len(found)} of {len(RUNS)} runs have finished; the same command goes on with the others")
+        print(f"{len(found)} of {len(RUNS)} runs have finished; the same command continues the others")
         return 1
     rows = [
         row(corruption, summary, filtered(config))

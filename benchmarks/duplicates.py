@@ -30,8 +30,8 @@ def unlike(pixels: np.ndarray, limit: float = ALIKE) -> np.ndarray:
     squares, kept = np.einsum("nd,nd->n", pixels, pixels), np.ones(len(pixels), bool)
     for start in range(0, len(pixels), 512):
         block = slice(start, start + 512)
-        apart = squares[block, None] + squares[None] - 2 * pixels[block] @ pixels.T
-        near = apart < limit**2 * pixels.shape[1]
+        distances = squares[block, None] + squares[None] - 2 * pixels[block] @ pixels.T
+        near = distances < limit**2 * pixels.shape[1]
         for row in range(start, min(start + 512, len(pixels))):
             if kept[row]:
                 kept[row + 1 :] &= ~near[row - start, row + 1 :]

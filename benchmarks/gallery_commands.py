@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.gallery_pictures import beside, crop, mark
+from benchmarks.gallery_pictures import crop, mark, side_by_side
 
 # What is trained where no run is given.
 RUNS: Mapping[str, Sequence[str]] = {
@@ -85,7 +85,7 @@ PARTS: Mapping[str, Sequence[Shown]] = {
             ["cleaned.png"],
             prints=True,
             before=mark,
-            after=beside,
+            after=side_by_side,
             look="Dirty pictures above, cleaned ones below. Faint traces of the longest scratches remain.",
         )
     ],

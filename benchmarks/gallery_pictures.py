@@ -39,7 +39,7 @@ def mark(out: Path, places: Mapping[str, str]) -> None:
             write_png(out / name / f"{path.stem}.png", to_uint8(image).transpose(1, 2, 0))
 
 
-def beside(out: Path) -> None:
+def side_by_side(out: Path) -> None:
     """A sheet of the pictures with marks and, below, what became of them."""
     from aerun.use.collection.thumbnails import read_thumbnail
     from aerun.use.contact_sheet import Tile, draw_contact_sheet

@@ -1,9 +1,9 @@
-"""The presets of conf/experiment over seeds, beside the numbers of their papers, written to docs/papers.md.
+"""The presets of conf/experiment over seeds, and the numbers of their papers, written to docs/papers.md.
 
     python benchmarks/papers.py [names] [--seeds 3] [--jobs 2]
     python benchmarks/papers.py tutorial [names]         # the pictures of docs/tutorial
 
-Every preset is an ordinary sweep, outputs/papers_NAME: the same command goes on where it was stopped, and repeats
+Every preset is an ordinary sweep, outputs/papers_NAME: the same command continues where it was stopped, and repeats
 nothing that has finished. Rows of other names stay as they were.
 """
 
@@ -31,7 +31,7 @@ from benchmarks.machine import processor  # noqa: E402
 from benchmarks.paper_rows import HOW_TO_GET, ROWS, TRIED, Row  # noqa: E402
 
 PAGE, EXPERIMENTS = ROOT / "docs" / "papers.md", ROOT / "conf" / "experiment"
-PICTURES = "papers"  # the folder of pictures beside the page
+PICTURES = "papers"  # the folder of the page's pictures
 HEAD = """# Papers by name
 
 ```bash
@@ -224,7 +224,7 @@ def keep_pictures(row: Row, found: Measured, docs: Path = PAGE.parent) -> None:
 
 
 def write_ours(row: Row, found: Measured, folder: Path = EXPERIMENTS) -> None:
-    """Put what was measured into the preset's own file, in place of what stood there, lines that go on included."""
+    """Put what was measured into the preset's own file, in place of what stood there, continued lines included."""
     path, values = folder / f"{row.experiment}.yaml", found.values(f"test/{row.metric}")
     if row.overrides or not values:
         return

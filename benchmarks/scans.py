@@ -1,4 +1,4 @@
-"""What experiment=denoise_scans is worth: drawings that it has not seen, dirtied and cleaned, beside three filters.
+"""How well experiment=denoise_scans cleans drawings that it has not seen, compared with three filters.
 
     python benchmarks/scans.py outputs/RUN_FOLDER [--pictures 40]
 

@@ -1,7 +1,7 @@
 """How long a search takes: ``python benchmarks/search.py``
 
 A query among 100,000 codes must take less than 0.1 s, exactly. The graph (``--graph``, the extra ``search``) is
-measured beside it: how long it is built, how long a query takes, and how many of the true neighbours it finds. With
+measured as well: how long it is built, how long a query takes, and how many of the true neighbours it finds. With
 ``--keep FOLDER`` graphs and the seconds that they took are kept there, so that queries can be timed later, by
 themselves, on a quiet machine. The codes are made up: points of a smooth surface of 16 dimensions, with noise, since
 those of independent numbers have no neighbours.

@@ -1,10 +1,10 @@
-"""Whole processes: how soon a command answers, how soon it trains, what a run costs beside a bare script.
+"""Whole processes: how soon a command answers, how soon it trains, what a run costs compared with a bare script.
 
     python benchmarks/startup.py                  # about five minutes
     python benchmarks/startup.py --rounds 9
 
 Commands are started in turn, on one core with one thread each. Their first round, with an empty cache of aerun's, is
-shown apart; the others find files and caches warm. Writes its section of docs/benchmarks.md.
+shown separately; the others find files and caches warm. Writes its section of docs/benchmarks.md.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ from benchmarks.workers import Absent, Worker, serve  # noqa: E402
 
 MODELS = ["fc", "fc_deep", "big", "conv", "conv_fc", "vae"]
 BATCHES = [64, 512]
-# name -> module of benchmarks/contestants and what its prepare() is told beside the task
+# name -> module of benchmarks/contestants and what its prepare() gets in addition to the task
 CONTESTANTS: dict[str, tuple[str, dict[str, bool]]] = {
     "bound": ("bound", {}),
     "bare": ("bare", {}),
@@ -62,12 +62,12 @@ def answering(name: str, device: str) -> Callable[[dict[str, Any]], dict[str, fl
     # On a GPU all have aerun's arithmetic: full float32, and the fastest algorithm for a convolution.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
-    module, told = CONTESTANTS[name]
+    module, keywords = CONTESTANTS[name]
 
     @functools.lru_cache(maxsize=1)
     def prepared(model: str, batch: int) -> Train:
         prepare = importlib.import_module(f"benchmarks.contestants.{module}").prepare
-        train: Train = prepare(Task(model, batch, device, images_folder()), **told)
+        train: Train = prepare(Task(model, batch, device, images_folder()), **keywords)
         return train
 
     def answer(request: dict[str, Any]) -> dict[str, float]:

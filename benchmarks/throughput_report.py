@@ -57,7 +57,7 @@ def speeds(rounds: list[dict[str, float]]) -> list[float]:
 
 
 def report(results: Rounds, device: str = "cpu") -> str:
-    """Speeds, ratios with their targets, and what comes beside the training part, in Markdown."""
+    """Speeds, ratios with their targets, and what a run takes besides training, in Markdown."""
     present = [name for name in TITLES if any(name in rounds for rounds in results.values())]
     others = [name for name in present if name != "aerun"]
     rows = [
