@@ -89,7 +89,7 @@ class Dataset(contracts.Dataset):
         output = settings.model.output_activation
         if self.normalize != "none" and output != "identity":
             raise ValueError(
-                f"dataset.normalize={self.normalize} and model.output_activation={output}: standardised targets leave "
+                f"dataset.normalize={self.normalize} and model.output_activation={output}: standardized targets leave "
                 "its range; use model.output_activation=identity"
             )
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aerun.doctor.examination import Layer
+from aerun.model.modules import Activate
 
 BOUNDS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
 STILL = 1e-6  # of the largest value: less is rounding
@@ -47,11 +48,14 @@ def _activations(model: nn.Module) -> Iterator[tuple[str, nn.Module, tuple[float
     for name, module in model.named_modules():
         if next(module.children(), None) is not None:
             continue
-        kind = getattr(module, "name", type(module).__name__)
         if isinstance(getattr(module, "weight", None), Tensor):
             last = name
-        elif last and (type(module).__name__ == "Activate" or type(module).__module__ == "torch.nn.modules.activation"):
-            yield last, module, BOUNDS.get(kind)
+        elif last and (isinstance(module, Activate) or type(module).__module__ == "torch.nn.modules.activation"):
+            yield last, module, BOUNDS.get(_activation_name(module))
+
+
+def _activation_name(module: nn.Module) -> str:
+    return module.name if isinstance(module, Activate) else type(module).__name__
 
 
 def _code_hook(model: nn.Module, found: list[tuple[str, Tensor]]) -> Callable[[], None]:
@@ -87,5 +91,5 @@ def statistics(values: Tensor, bounds: tuple[float, float] | None = None) -> Ten
 
 def can_die(model: nn.Module) -> bool:
     """Whether some hidden layer's units can be 0 for whole ranges of inputs."""
-    kinds = (getattr(module, "name", type(module).__name__).lower() for _, module, _ in _activations(model))
+    kinds = (_activation_name(module).lower() for _, module, _ in _activations(model))
     return any(kind in ("relu", "relu6", "threshold", "hardshrink", "softshrink") for kind in kinds)

@@ -16,6 +16,7 @@ from torch import nn
 
 from aerun.base.files import write_text
 from aerun.errors import DataError
+from aerun.model.modules import Activate
 from aerun.runs.folder import CONFIG, ENVIRONMENT, OVERRIDES, SUMMARY, WEIGHTS
 from aerun.training.checkpoint import save
 from aerun.training.progress import Progress
@@ -127,7 +128,7 @@ def format_layers(module: nn.Module) -> str:
     for layer in (leaf for leaf in module.modules() if not any(leaf.children())):
         sizes = [getattr(layer, key, None) for key in ("in_features", "out_features")]
         channels = [getattr(layer, key, None) for key in ("in_channels", "out_channels")]
-        name = str(getattr(layer, "name", type(layer).__name__))
+        name = layer.name if isinstance(layer, Activate) else type(layer).__name__
         if None not in sizes:
             name += f" {sizes[0]}-{sizes[1]}"
         elif None not in channels:
