@@ -25,10 +25,10 @@ def finished(sweep: Path, configs: Iterable[dict[str, Any]]) -> list[tuple[Path,
     """Of each configuration the run folder and summary in the sweep's folder; None where it has not finished there."""
     from aerun.config.identity import identity
     from aerun.runs.folder import read_summary
-    from aerun.sweep.index import read_index
+    from aerun.sweep.job_index import read_job_index
 
-    index = read_index(sweep)
-    names = index.names() if index else {}
+    index = read_job_index(sweep)
+    names = index.folder_names() if index else {}
     found: list[tuple[Path, dict[str, Any]] | None] = []
     for digest in map(identity, configs):
         place = sweep / names[digest] if digest in names else None

@@ -1,4 +1,4 @@
-"""scripts/compare.py as it is typed: formats, files, speed, and real runs."""
+"""aerun-compare on the command line: formats, files, errors, and real runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TINY = ["dataset.train_limit=300", "dataset.validation=50", "trainer.epochs=2", 
 
 @pytest.fixture
 def grid(tmp_path: Path) -> Path:
-    """Two learning rates, two seeds, one of which diverged; one job still waits."""
+    """Two learning rates with two seeds each; one run diverged, and one job is waiting."""
     folder = tmp_path / "grid"
     write_run(folder / "a", 1 / 3, lr=0.1, seed=0)
     write_run(folder / "b", 1 / 7, lr=0.1, seed=1)
@@ -43,7 +43,7 @@ def grid(tmp_path: Path) -> Path:
     return folder
 
 
-def test_csv_has_a_row_a_group_in_full_precision(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_csv_has_one_row_for_each_group_in_full_precision(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
     compare_runs([str(grid), "--format", "csv"])
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["optimizer.lr"] for row in rows] == ["0.01", "0.1"]
@@ -53,7 +53,7 @@ def test_csv_has_a_row_a_group_in_full_precision(grid: Path, capsys: pytest.Capt
     assert rows[0]["test/mse std"] == "" and rows[1]["folder"] == str(grid / "b")
 
 
-def test_json_has_the_single_runs_too(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_all_runs(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(grid / "f", float("nan"), lr=0.5)
     compare_runs([str(grid), "--format", "json", "--metric", "test/mse,validation/loss", "--metric", "test/psnr"])
     content = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
@@ -87,7 +87,7 @@ def test_markdown_is_a_table_that_no_value_breaks(grid: Path, capsys: pytest.Cap
     assert "- 1 diverged: DivergedError: the loss \\| is nan" in out
 
 
-def test_best_says_how_to_load_it(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_best_prints_how_to_load_the_run(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
     compare_runs(["--best", str(grid), "--no-group"])
     out = capsys.readouterr().out
     assert f"test/mse 0.142857\n{grid / 'b'}\n\nimport aerun\n\nmodel = aerun.load('{grid / 'b'}')\n" in out
@@ -141,7 +141,7 @@ def test_a_folder_without_runs_is_one_line(tmp_path: Path) -> None:
     assert done.stderr == f"aerun: {tmp_path}: contains no run (a folder with config.yaml)\n"
 
 
-def test_damage_is_a_warning_beside_the_table(grid: Path) -> None:
+def test_damage_is_a_warning_and_the_table_is_printed(grid: Path) -> None:
     (grid / "a" / "summary.json").write_text("{")
     done = run_script(str(grid))
     assert done.returncode == 0 and "1 damaged" in done.stdout
@@ -152,7 +152,7 @@ def test_damage_is_a_warning_beside_the_table(grid: Path) -> None:
 
 @pytest.fixture(scope="module")
 def real(compose: Callable[[Sequence[str]], dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One real run's folder."""
+    """The folder of one real run."""
     from aerun.config.parse import parse
     from aerun.runs.run import run
 
@@ -215,7 +215,7 @@ def test_a_real_grid_and_its_report(train: Train, tmp_path: Path) -> None:
     assert "DivergedError" in done.stdout
 
 
-def test_the_probes_are_what_the_trained_model_makes_of_the_first_test_images(real: Path) -> None:
+def test_the_probes_are_the_first_test_images_and_their_reconstructions(real: Path) -> None:
     import aerun
     from aerun.dataset.idx import find_idx, read_idx_bytes
 
@@ -230,7 +230,7 @@ def test_the_probes_are_what_the_trained_model_makes_of_the_first_test_images(re
         assert np.array_equal(probes["reconstructions"], np.round(outputs * 255).astype(np.uint8))
 
 
-def test_the_probes_file_depends_on_nothing_but_the_images(
+def test_the_probes_file_depends_only_on_the_images(
     real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from aerun.runs.tracking import Tracker

@@ -1,4 +1,4 @@
-"""What is found in folders of runs, whole, half-finished and damaged."""
+"""Reading folders of runs: complete, unfinished and damaged ones."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_sweeps_runs_and_folders_of_either_may_be_mixed_and_overlap(tmp_path: Pa
     assert [run.name for run in found] == ["elsewhere", "alone", "job_9", "job_10"]
 
 
-def test_a_half_finished_sweep_lists_what_has_not_begun(tmp_path: Path) -> None:
+def test_an_unfinished_sweep_lists_its_waiting_jobs(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 0.1, model="fc")
     write_run(tmp_path / "b", model="conv", state="failed", error="ConfigError: no")
     (tmp_path / "c").mkdir()
@@ -50,11 +50,11 @@ def test_a_half_finished_sweep_lists_what_has_not_begun(tmp_path: Path) -> None:
     runs = collect([tmp_path])
     assert states(runs) == {"a": "finished", "b": "failed", "c": "waiting", "d": "waiting"}
     assert runs[3].settings["model"] == "conv" and runs[3].settings["seed"] == 0.0
-    assert runs[3].settings["optimizer.lr"] == 0.001  # as all that have begun
+    assert runs[3].settings["optimizer.lr"] == 0.001  # as in all jobs that have started
     assert runs[3].overrides == ("model=conv", "seed=0")
 
 
-def test_a_job_that_failed_before_its_configuration_says_why(tmp_path: Path) -> None:
+def test_a_job_that_failed_before_it_wrote_its_configuration_has_its_error(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "status.json").write_text(json.dumps({"state": "failed", "error": "ConfigError: lr=-1"}))
     write_sweep(tmp_path, {"a": {"optimizer.lr": -1}})
@@ -63,7 +63,7 @@ def test_a_job_that_failed_before_its_configuration_says_why(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"jobs": 3}', '{"jobs": {"a": {}}}'])
-def test_a_sweep_whose_list_of_jobs_is_damaged_is_searched(
+def test_a_sweep_with_a_damaged_index_is_searched(
     tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_run(tmp_path / "a", 0.1)
@@ -72,13 +72,13 @@ def test_a_sweep_whose_list_of_jobs_is_damaged_is_searched(
     assert f"{tmp_path / 'sweep.json'}: cannot be read" in caplog.text
 
 
-def test_a_running_run_is_interrupted_once_nobody_holds_it(tmp_path: Path) -> None:
+def test_a_running_run_without_a_lock_is_interrupted(tmp_path: Path) -> None:
     write_run(tmp_path / "a", state="running")
     with FolderLock(tmp_path / "a"):
         assert states(collect([tmp_path])) == {"a": "running"}
     assert states(collect([tmp_path])) == {"a": "interrupted"}
     with FolderLock(tmp_path / "a"):
-        pass  # to look was not to take
+        pass  # reading did not take the lock
 
 
 def test_a_run_whose_process_was_killed_is_interrupted(tmp_path: Path) -> None:
@@ -100,11 +100,11 @@ def test_a_run_whose_process_was_killed_is_interrupted(tmp_path: Path) -> None:
     assert run.state == "interrupted" and run.failed
 
 
-def test_a_run_that_ended_between_its_summary_and_its_status_has_finished(tmp_path: Path) -> None:
+def test_a_run_that_was_killed_after_its_summary_has_finished(tmp_path: Path) -> None:
     assert states(collect([write_run(tmp_path / "a", 0.1, state="running")])) == {"a": "finished"}
 
 
-def test_a_run_on_another_machine_stays_as_it_says(tmp_path: Path) -> None:
+def test_a_run_on_another_machine_keeps_its_recorded_state(tmp_path: Path) -> None:
     write_run(tmp_path / "a", state="running")
     status = json.loads((tmp_path / "a" / "status.json").read_text())
     (tmp_path / "a" / "status.json").write_text(json.dumps(status | {"host": "far away"}))
@@ -123,7 +123,7 @@ def test_a_run_on_another_machine_stays_as_it_says(tmp_path: Path) -> None:
         ("metrics.jsonl", '{"epoch": 1', "finished"),
     ],
 )
-def test_damage_is_named_and_the_rest_is_listed(
+def test_damaged_files_are_reported_and_all_runs_are_listed(
     tmp_path: Path, name: str, content: str | None, state: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_run(tmp_path / "good", 0.1)
@@ -139,7 +139,7 @@ def test_damage_is_named_and_the_rest_is_listed(
         assert str(tmp_path / "hurt" / name) in caplog.text
 
 
-def test_a_damaged_job_keeps_what_its_sweep_says_of_it(tmp_path: Path) -> None:
+def test_a_damaged_job_has_the_settings_in_its_sweeps_index(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 0.1)
     (tmp_path / "a" / "config.yaml").write_text("[")
     write_sweep(tmp_path, {"a": {"model": "conv"}})
@@ -147,7 +147,7 @@ def test_a_damaged_job_keeps_what_its_sweep_says_of_it(tmp_path: Path) -> None:
     assert run.state == "damaged" and run.settings == {"model": "conv"} and run.partial
 
 
-def test_a_path_without_runs_is_refused(tmp_path: Path) -> None:
+def test_a_path_without_runs_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="contains no run"):
         collect([tmp_path])
     with pytest.raises(ConfigError, match="nowhere: no such folder"):
@@ -160,12 +160,12 @@ def test_a_path_without_runs_is_refused(tmp_path: Path) -> None:
         ({}, None),
         ({"test": {"mse": 0.05, "output_spread": 0.0099}}, "is 0.0099 times that of the targets"),
         ({"test": {"mse": 0.05, "output_spread": 0.0101}}, None),
-        ({"test": {"mse": 0.9, "output_spread": 0.5}}, None),  # little trained, but no one picture
+        ({"test": {"mse": 0.9, "output_spread": 0.5}}, None),  # undertrained, but not collapsed
         ({"test": {"mse": 0.792}}, "is not better than that of the mean image"),  # 0.99 * 0.8
         ({"test": {"mse": 0.791}}, None),
         ({"test": {"mse": float("nan")}}, "is not better than that of the mean image"),
     ],
 )
-def test_a_collapsed_run_says_what_shows_it(tmp_path: Path, summary: dict[str, object], reason: str | None) -> None:
+def test_a_collapsed_run_has_the_reason(tmp_path: Path, summary: dict[str, object], reason: str | None) -> None:
     [run] = collect([write_run(tmp_path, 0.05, summary=summary)])
     assert reason in (run.collapse or "") if reason else run.collapse is None

@@ -1,4 +1,4 @@
-"""The pictures and the HTML page, in a browser where there is one."""
+"""The pictures and the HTML page, in a browser if there is one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NASTY = '<b>&"\'</script><script>document.title="owned"</script>'
 
 @pytest.fixture
 def grid(tmp_path: Path) -> Path:
-    """Three keys, two seeds, probes, a failure, and values that would break a careless page."""
+    """Three keys, two seeds, probes, a failure, and values that need escaping."""
     number = 0
     for model in ("fc", "conv"):
         for sparsity in ("none", "topk"):
@@ -66,15 +66,15 @@ def drawn(folder: Path, **question: object) -> dict[str, Picture]:
     return {picture.name: picture for picture in draw_pictures(comparison)}
 
 
-def test_which_pictures_there_are(grid: Path) -> None:
+def test_which_pictures_are_drawn(grid: Path) -> None:
     assert list(drawn(grid)) == ["learning_curves", "parallel_coordinates", "code_size", "montage"]
     assert "heat_map" in drawn(grid, group_by=("model", "sparsity"))
     one = drawn(grid, group_by=("optimizer.lr",), where=("model=fc",))
     assert list(one) == ["learning_curves", "montage"]
 
 
-def test_the_montage_shows_each_run_as_it_is(grid: Path) -> None:
-    """The pixels of the first column are those of the first target, and of the best run's reconstruction of it."""
+def test_the_montage_has_the_pixels_of_the_runs(grid: Path) -> None:
+    """The first column has the pixels of the first target and of its reconstruction by the best run."""
     picture = drawn(grid, where=("model=conv", "sparsity=topk", "optimizer.lr=0.01"))["montage"]
     pixels = np.asarray(Image.open(io.BytesIO(picture.png)))[:, :, 0]
     width = 16 * 58 - 0
@@ -93,13 +93,13 @@ def test_runs_on_other_images_are_left_out_of_the_montage(grid: Path) -> None:
     assert "Left out: 1 row with other test images." in caption
 
 
-def test_nothing_finished_yet_draws_what_there_is(tmp_path: Path) -> None:
+def test_unfinished_runs_have_learning_curves_only(tmp_path: Path) -> None:
     write_run(tmp_path / "a", state="running", losses=(0.3, 0.2))
     write_run(tmp_path / "b", lr=0.1, state="running", losses=())
     assert list(drawn(tmp_path)) == ["learning_curves"]
 
 
-def test_figures_take_what_comparisons_give_them() -> None:
+def test_figures_accept_unusual_values() -> None:
     """Single points, missing and repeated values, negative and equal numbers, words."""
     point = Curve("one", [1.0], [0.5], [0.5], [0.5], complete=False)
     many = [Curve(str(i), [1, 2], [-1, 1], [-2, 0], [0, 2]) for i in range(14)]
@@ -116,7 +116,7 @@ def test_figures_take_what_comparisons_give_them() -> None:
 
 
 class Page(HTMLParser):
-    """What a page is made of."""
+    """The tags and the text of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ def test_the_page_is_one_file_that_loads_nothing(grid: Path, tmp_path: Path) -> 
     assert not re.findall(r"https?://", page(grid, tmp_path / "report"))
 
 
-def test_what_people_write_is_text_on_the_page(grid: Path, tmp_path: Path) -> None:
+def test_values_are_escaped_on_the_page(grid: Path, tmp_path: Path) -> None:
     content = Page(page(grid, tmp_path / "report"))
     assert not [tag for tag, _ in content.tags if tag == "i"]
     assert len([tag for tag, _ in content.tags if tag == "script"]) == 1
@@ -157,7 +157,7 @@ def test_what_people_write_is_text_on_the_page(grid: Path, tmp_path: Path) -> No
 
 
 def opened(path: Path, address: str, *flags: str) -> str:
-    """The page as Chromium has it after its script has run."""
+    """The page in Chromium, after its script has run."""
     assert CHROMIUM is not None
     command = [
         CHROMIUM,
@@ -178,13 +178,13 @@ def column(dom: str, table: str, index: int) -> list[str]:
 
 
 @browser
-def test_a_browser_sorts_filters_and_runs_nothing_foreign(grid: Path, tmp_path: Path) -> None:
+def test_a_browser_sorts_and_filters(grid: Path, tmp_path: Path) -> None:
     path = tmp_path / "index.html"
     path.write_text(page(grid, tmp_path), encoding="utf-8")
     dom = opened(path, "#sort=-test/mse")
     values = [float(value) for value in column(dom, "rows", 4) if value]
     assert len(values) == 9 and values == sorted(values, reverse=True)
-    assert column(dom, "rows", 4)[-1] == ""  # the group that diverged, whichever way the rest is sorted
+    assert column(dom, "rows", 4)[-1] == ""  # the diverged group is always last
     assert 'data-name="test/mse" class="number" aria-sort="descending"' in dom
     title = re.search(r"<title>(.*?)</title>", dom)
     assert title is not None and title[1] == "grid: test/mse"

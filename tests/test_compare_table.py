@@ -1,4 +1,4 @@
-"""Which keys are shown, what is averaged, and in which order."""
+"""Which keys are shown, what is averaged, and how groups are sorted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def asked(path: Path, **question: object) -> Comparison:
 
 @pytest.fixture
 def grid(tmp_path: Path) -> Path:
-    """model and sparsity over three seeds: 12 runs whose errors are known."""
+    """12 runs with known errors: two models, two sparsities and three seeds."""
     errors = iter([0.011, 0.012, 0.016, 0.031, 0.032, 0.036, 0.021, 0.022, 0.026, 0.041, 0.042, 0.046])
     for model in ("fc", "conv"):
         for sparsity in ("none", "topk"):
@@ -33,7 +33,7 @@ def grid(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_seeds_are_one_result(grid: Path) -> None:
+def test_seeds_are_averaged(grid: Path) -> None:
     table = asked(grid)
     assert table.keys == ["model", "sparsity"] and table.over == {"seed": 3}
     assert [group.label for group in table.groups] == [
@@ -60,7 +60,7 @@ def test_one_run_has_no_deviation(tmp_path: Path) -> None:
     assert number is not None and (number.mean, number.std, number.n) == (0.1, None, 1)
 
 
-def test_group_by_averages_over_everything_else_and_says_so(grid: Path) -> None:
+def test_group_by_averages_over_all_other_keys(grid: Path) -> None:
     table = asked(grid, group_by=("sparsity",))
     assert table.keys == ["sparsity"] and table.over == {"model": 2, "seed": 3}
     number = table.groups[0].statistic("test/mse")
@@ -69,7 +69,7 @@ def test_group_by_averages_over_everything_else_and_says_so(grid: Path) -> None:
     assert "mean ± standard deviation over model (2), seed (3)" in format_terminal(table)
 
 
-def test_over_names_what_else_is_averaged(grid: Path) -> None:
+def test_over_sets_the_averaged_keys(grid: Path) -> None:
     assert asked(grid, over=("seed", "model")).keys == ["sparsity"]
     assert asked(grid, over=("model",)).keys == ["sparsity", "seed"]
 
@@ -82,14 +82,14 @@ def test_without_groups_each_run_is_a_row_and_its_seed_is_shown(grid: Path) -> N
 
 
 def test_keys_that_follow_from_the_option_are_left_out(grid: Path) -> None:
-    """sparsity.k is 16 wherever there is one; model.code_size is fc's own."""
+    """sparsity.k is 16 in all runs that have it; only fc has model.code_size."""
     names = varied_keys(collect([grid]))
     assert names == ["model", "sparsity", "seed"]
     write_run(grid / "wider", 0.1, sparsity="topk", config={"sparsity": {"_target_": "aerun.sparsity.TopK", "k": 32}})
     assert "sparsity.k" in varied_keys(collect([grid]))
 
 
-def test_a_key_that_only_repeats_the_models_is_left_out(tmp_path: Path) -> None:
+def test_a_key_that_always_equals_the_models_is_left_out(tmp_path: Path) -> None:
     for name, activation in (("fc", "tanh"), ("conv", "relu")):
         write_run(
             tmp_path / name,
@@ -103,7 +103,7 @@ def test_a_key_that_only_repeats_the_models_is_left_out(tmp_path: Path) -> None:
     assert varied_keys(collect([tmp_path])) == ["model"]
 
 
-def test_a_key_that_some_runs_lack_is_varied(tmp_path: Path) -> None:
+def test_a_key_that_some_runs_do_not_have_is_varied(tmp_path: Path) -> None:
     write_run(tmp_path / "old", 0.1)
     write_run(tmp_path / "new", 0.1, config={"extra": 1})
     table = asked(tmp_path)
@@ -111,7 +111,7 @@ def test_a_key_that_some_runs_lack_is_varied(tmp_path: Path) -> None:
     assert {cell[0].text for cell in build_table(table).rows} == {"–", "1"}  # noqa: RUF001
 
 
-def test_a_group_says_which_of_its_runs_are_missing(tmp_path: Path) -> None:
+def test_a_group_counts_its_unfinished_runs(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 0.05, seed=0)
     write_run(tmp_path / "b", 0.07, seed=1)
     write_run(tmp_path / "c", seed=2, state="diverged", error="DivergedError: loss is nan at step 17")
@@ -127,23 +127,23 @@ def test_a_group_says_which_of_its_runs_are_missing(tmp_path: Path) -> None:
     assert number is not None and number.n == 3 and number.mean == pytest.approx(1.02 / 3)
 
 
-def test_a_run_that_has_not_finished_counts_in_no_mean(tmp_path: Path) -> None:
+def test_an_unfinished_run_is_not_averaged(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 0.05, seed=0, losses=(0.4, 0.2))
     write_run(tmp_path / "b", seed=1, state="stopped", losses=(0.9,))
     [group] = asked(tmp_path, metrics=("validation/loss",)).groups
     number = group.statistic("validation/loss")
     assert number is not None and (number.mean, number.n) == (0.2, 1)
     rows = build_table(asked(tmp_path, metrics=("validation/loss",), grouped=False)).rows
-    assert [row[1].text for row in rows] == ["0.2000", "0.9000"]  # alone it shows how far it got
+    assert [row[1].text for row in rows] == ["0.2000", "0.9000"]  # a single run shows its latest number
 
 
-def test_a_job_that_waits_makes_no_key_vary_that_it_was_not_given(tmp_path: Path) -> None:
+def test_a_waiting_job_varies_only_its_own_overrides(tmp_path: Path) -> None:
     write_run(tmp_path / "run", 0.1)
     write_sweep(tmp_path / "sweep", {"x": {"model": "conv"}})
     assert varied_keys(collect([tmp_path])) == ["model"]
 
 
-def test_a_single_run_stands_above_its_baselines(tmp_path: Path) -> None:
+def test_a_single_run_is_listed_above_its_baselines(tmp_path: Path) -> None:
     write_run(tmp_path / "alone", 0.05)
     lines = [line.split() for line in format_terminal(asked(tmp_path)).splitlines()]
     assert lines[2][:2] == ["run", "test/mse"] and lines[4][:2] == ["alone", "0.05000"]
@@ -159,7 +159,7 @@ def test_every_state_is_marked(tmp_path: Path, state: str) -> None:
     assert f"2 runs: 1 finished, 1 {state}" in format_terminal(table)
 
 
-def test_failures_are_gathered_by_cause_with_what_was_typed(tmp_path: Path) -> None:
+def test_failures_are_grouped_by_cause_and_list_the_overrides(tmp_path: Path) -> None:
     for seed in range(7):
         error = f"DivergedError: the loss is nan at step {seed + 10}"
         write_run(tmp_path / f"n{seed}", seed=seed, state="diverged", error=error)
@@ -211,7 +211,7 @@ def test_where(grid: Path, where: list[str], count: int) -> None:
         ({"sort": "test/pnsr"}, "Did you mean 'test/psnr'?"),
     ],
 )
-def test_a_name_that_is_not_there_is_refused_with_the_nearest(
+def test_an_unknown_name_is_rejected_with_the_nearest_one(
     grid: Path, question: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ConfigError) as error:
@@ -252,20 +252,20 @@ def test_better_than_pca_is_marked(tmp_path: Path) -> None:
     assert [baseline.name for baseline in table.baselines] == ["mean image", "PCA, 64 components"]
 
 
-def test_no_value_breaks_a_row_or_steers_the_terminal(tmp_path: Path) -> None:
+def test_no_value_breaks_a_row_or_controls_the_terminal(tmp_path: Path) -> None:
     for name in ("x", "y"):
         write_run(tmp_path / name, 0.1, config={"note": f"{name}\n\x1b[31mred"}, state="failed", error="E: \x1b[2J")
     text = format_terminal(asked(tmp_path))
     assert "\x1b" not in text and "x  [31mred" in text and len(text.splitlines()[2:6]) == 4
 
 
-def test_best_needs_a_run_that_finished(tmp_path: Path) -> None:
+def test_best_needs_a_finished_run(tmp_path: Path) -> None:
     write_run(tmp_path / "a", state="running")
     with pytest.raises(ConfigError, match="no run has finished"):
         asked(tmp_path, best=1)
 
 
-def test_a_narrow_terminal_cuts_texts_and_never_numbers(tmp_path: Path) -> None:
+def test_a_narrow_terminal_shortens_texts_but_not_numbers(tmp_path: Path) -> None:
     root = "/a/very/long/path/to/a/data/set/that/nobody/can/read/at/once"
     for name in ("x", "y"):
         write_run(tmp_path / name, 0.1234, config={"data": {"_target_": "aerun.D", "root": f"{root}/{name}"}})
@@ -278,13 +278,13 @@ def test_a_narrow_terminal_cuts_texts_and_never_numbers(tmp_path: Path) -> None:
     assert [shorten("abcdefgh", width) for width in (8, 7, 4)] == ["abcdefgh", "abc…fgh", "a…gh"]
 
 
-def test_values_are_shown_as_they_are_typed() -> None:
+def test_settings_are_formatted_as_they_are_typed() -> None:
     assert [format_setting(value) for value in (None, True, 3.0, 0.001, 1e-5, "topk")] == [
         *("–", "true", "3", "0.001", "1e-05", "topk"),  # noqa: RUF001
     ]
 
 
-def test_the_same_run_in_two_folders_is_no_repetition(tmp_path: Path) -> None:
+def test_copies_of_a_run_count_once(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         write_run(tmp_path / folder / "a", 0.05, seed=0)
         write_run(tmp_path / folder / "b", 0.07, seed=1)

@@ -16,11 +16,11 @@ from aerun.core.autoencoder import Result
 from aerun.dataset.binarize import binarize_all, sample_binary
 from aerun.dataset.data import Data, first_batch
 from aerun.dataset.rows import Rows
+from aerun.dataset.shared import map_shared, write_shared
 from aerun.errors import ConfigError
 from aerun.metrics.baselines import baselines
 from aerun.metrics.evaluation import corrupted_batches
 from aerun.noise import NoNoise
-from aerun.sweep.share import mapped, share
 from aerun.training.build import build_parts
 from aerun.training.step import make_step
 from tests.test_dataset_parts import load
@@ -117,8 +117,8 @@ def test_whoever_evaluates_images_that_are_drawn_anew_sees_one_draw() -> None:
 
 def test_shared_data_know_that_they_are_drawn_anew(tmp_path: Path) -> None:
     for binarise in ("static", "dynamic"):
-        share(load(grey(40), validation=5, binarise=binarise), tmp_path / binarise)
-        data = mapped(tmp_path / binarise, CPU)
+        write_shared(load(grey(40), validation=5, binarise=binarise), tmp_path / binarise)
+        data = map_shared(tmp_path / binarise, CPU)
         assert data.train.binarise == (binarise == "dynamic")
         assert not data.test.binarise and data.validation is not None and not data.validation.binarise
 

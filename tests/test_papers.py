@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aerun.config.identity import identity
-from aerun.sweep.index import Index
+from aerun.sweep.job_index import JobIndex
 from benchmarks.paper_rows import ROWS, Row
 from benchmarks.papers import (
     Measured,
@@ -89,7 +89,7 @@ def test_only_runs_of_the_presets_present_settings_count(tmp_path: Path) -> None
     jobs = {f"job{i}": {"overrides": [], "values": {}, "hash": identity(c)} for i, c in enumerate((configs[0], old))}
     folder = tmp_path / "papers_hinton2006"
     folder.mkdir()
-    Index("papers_hinton2006", [], jobs).write(folder)
+    JobIndex("papers_hinton2006", [], jobs).write(folder)
     assert measured(row, configs, tmp_path) is None
     for i, name in enumerate(jobs):
         (folder / name).mkdir()

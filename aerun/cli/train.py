@@ -148,10 +148,10 @@ def main() -> None:
         sys.argv[1:] = flags_first(sys.argv[1:])
         if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv):
             from aerun.sweep.plugin import register
-            from aerun.sweep.points import late
+            from aerun.sweep.points import defer_group_keys
 
             register()
-            sys.argv[1:] = late(sys.argv[1:], GROUPS)
+            sys.argv[1:] = defer_group_keys(sys.argv[1:], GROUPS)
         _Failure.error = None
         raising(train)
         if _Failure.error is not None:

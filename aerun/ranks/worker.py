@@ -82,10 +82,10 @@ def _set_up_output(folder: Path, rank: int, console: bool) -> None:
 def _train(folder: Path, rank: int, order: Mapping[str, Any], stop: DeferredSignals) -> None:
     """Build the run, which the job has checked, and train on a shard of every minibatch."""
     from aerun.config.parse import parse
+    from aerun.dataset.shared import SharedLoader
     from aerun.ranks.group import Group, WholeBatch
     from aerun.runs.folder import read_choices, read_config
     from aerun.runs.run import run_other_rank, run_rank_zero, start_weights, translate_errors
-    from aerun.sweep.share import Loader
     from aerun.training.build import build_parts, prepare
     from aerun.training.regime import regime_of
 
@@ -93,7 +93,9 @@ def _train(folder: Path, rank: int, order: Mapping[str, Any], stop: DeferredSign
     settings = parse(config, read_choices(folder))
     with translate_errors(settings, folder):
         device = prepare(settings, rank=int(os.environ["LOCAL_RANK"]))
-        load = settings.dataset.load if order["data"] is None else Loader(Path(order["data"]), settings.dataset.load)
+        load = settings.dataset.load
+        if order["data"] is not None:
+            load = SharedLoader(Path(order["data"]), load)
         parts = build_parts(settings, load(device), device)
         start_weights(settings, parts, folder)
         group = Group(device, settings.trainer.batch_size)
@@ -107,7 +109,7 @@ def _train(folder: Path, rank: int, order: Mapping[str, Any], stop: DeferredSign
             return
         pruning = None
         if order["trial"] is not None:
-            from aerun.sweep.study import Pruning
+            from aerun.sweep.optuna_study import Pruning
 
             pruning = Pruning(order["trial"])
         run_rank_zero(settings, config, folder, regime, stop, pruning)

@@ -1,4 +1,5 @@
-"""Many runs: which ones, where their folders are, who computes them, and what became of them.
+"""Sweeps: choose the points, check them, launch their jobs, and report the results.
 
-The launching side is free of torch; ``work`` is what runs where the computing is done.
+The launching process does not import torch; ``job_worker``, ``point_check`` and ``estimate`` do, and run in worker
+processes (see ``remote``).
 """

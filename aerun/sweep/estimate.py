@@ -1,4 +1,4 @@
-"""How long jobs may take: a few steps of every distinct shape are timed."""
+"""Estimate how long jobs take, by timing a few steps of every distinct shape."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from aerun.config.parse import parse
 from aerun.config.settings import Settings
 from aerun.dataset.data import Data, first_batch
 from aerun.metrics.evaluation import evaluate
-from aerun.sweep.preview import Estimate
+from aerun.sweep.dry_run import Estimate
 from aerun.training.build import build_parts, prepare
 from aerun.training.step import make_step
 
-BUDGET = 0.3  # seconds of steps for each shape
-AROUND = 1.5  # seconds for pictures, checkpoints and the final evaluation, on small images
-RANKS = 6.0  # seconds until the processes of a run that has several begin
-TIMED = ("dataset", "noise", "model", "latent", "sparsity", "loss")
-TIMED_TRAINER = (
+WARMUP_STEPS, MIN_TIMED_STEPS = 3, 5
+TIMED_STEPS_S = 0.3  # for each shape
+FIXED_OVERHEAD_S = 1.5  # for pictures, checkpoints and the final evaluation, on small images
+PROCESSES_START_S = 6.0  # until the processes of a multi-process run start to train
+TIMED_GROUPS = ("dataset", "noise", "model", "latent", "sparsity", "loss")
+TIMED_TRAINER_KEYS = (
     "batch_size",
     "device",
     "threads",
@@ -39,19 +40,19 @@ TIMED_TRAINER = (
 
 @dataclass(frozen=True)
 class _Timing:
-    """Of one shape: parameters, training images, seconds a step and an evaluation of the validation part."""
+    """The size and speed of one shape."""
 
     parameters: int
-    images: int
-    step: float
-    evaluation: float
-    pairs: int = 1  # of layers
+    training_images: int
+    step_s: float
+    evaluation_s: float  # of the validation part
+    layer_pairs: int = 1
 
 
-def estimate(points: Sequence[tuple[dict[str, Any], dict[str, str]]]) -> list[Estimate]:
-    """Parameters and seconds for each configuration (with its groups' options).
+def estimate_runs(points: Sequence[tuple[dict[str, Any], dict[str, str]]]) -> list[Estimate]:
+    """The parameters and seconds of each configuration, given with the options of its groups.
 
-    Learning rates, seeds and the like do not make a shape of their own.
+    Configurations that differ only in settings without influence on speed, such as learning rates, are timed once.
     """
     data: dict[str, Data] = {}
     timed: dict[str, _Timing] = {}
@@ -61,21 +62,23 @@ def estimate(points: Sequence[tuple[dict[str, Any], dict[str, str]]]) -> list[Es
         key = _key(config)
         if key not in timed:
             device = prepare(settings)
-            about = f"{json.dumps(config['dataset'], sort_keys=True)} {device}"
-            if about not in data:
+            data_key = f"{json.dumps(config['dataset'], sort_keys=True)} {device}"
+            if data_key not in data:
                 data.clear()
-                data[about] = settings.dataset.load(device)
-            timed[key] = _time(settings, data[about], device)
+                data[data_key] = settings.dataset.load(device)
+            timed[key] = _time_steps(settings, data[data_key], device)
         result.append(Estimate(timed[key].parameters, _seconds(settings, timed[key])))
     return result
 
 
 def _key(config: Mapping[str, Any]) -> str:
-    trainer = {name: config["trainer"].get(name) for name in TIMED_TRAINER}
-    return json.dumps([*(config[group] for group in TIMED), config["optimizer"]["_target_"], trainer], sort_keys=True)
+    trainer = {name: config["trainer"].get(name) for name in TIMED_TRAINER_KEYS}
+    return json.dumps(
+        [*(config[group] for group in TIMED_GROUPS), config["optimizer"]["_target_"], trainer], sort_keys=True
+    )
 
 
-def _time(settings: Settings, data: Data, device: torch.device) -> _Timing:
+def _time_steps(settings: Settings, data: Data, device: torch.device) -> _Timing:
     parts = build_parts(settings, data, device)
     trainer = settings.trainer
     step = make_step(
@@ -87,14 +90,14 @@ def _time(settings: Settings, data: Data, device: torch.device) -> _Timing:
         clip_value=trainer.clip_value,
     )
     batch = first_batch(data.train, math.ceil(trainer.batch_size / trainer.processes))
-    for number in range(3):
+    for number in range(WARMUP_STEPS):
         step(batch, number)
     synchronize(device)
     clock, count = time.perf_counter(), 0
-    while count < 5 or time.perf_counter() - clock < BUDGET:
+    while count < MIN_TIMED_STEPS or time.perf_counter() - clock < TIMED_STEPS_S:
         step(batch, count)
         count += 1
-        if count % 5 == 0:
+        if count % MIN_TIMED_STEPS == 0:
             synchronize(device)
     synchronize(device)
     seconds = (time.perf_counter() - clock) / count
@@ -107,10 +110,10 @@ def _time(settings: Settings, data: Data, device: torch.device) -> _Timing:
 
 def _seconds(settings: Settings, timing: _Timing) -> float:
     trainer = settings.trainer
-    per_epoch = math.ceil(timing.images / trainer.batch_size)
+    per_epoch = math.ceil(timing.training_images / trainer.batch_size)
     steps = trainer.steps or trainer.epochs * per_epoch
-    staged = trainer.stage_epochs or 0  # at most what the whole takes
-    steps += per_epoch * (sum(staged) if isinstance(staged, list) else staged * timing.pairs)
+    staged = trainer.stage_epochs or 0  # a step of a stage takes at most as long as one of the whole
+    steps += per_epoch * (sum(staged) if isinstance(staged, list) else staged * timing.layer_pairs)
     evaluations = math.ceil(steps / per_epoch / trainer.evaluate_every_epochs)
-    around = AROUND + (RANKS if trainer.processes > 1 else 0.0)
-    return float(steps * timing.step + evaluations * timing.evaluation + around)
+    overhead = FIXED_OVERHEAD_S + (PROCESSES_START_S if trainer.processes > 1 else 0.0)
+    return float(steps * timing.step_s + evaluations * timing.evaluation_s + overhead)

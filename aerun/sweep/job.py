@@ -1,7 +1,9 @@
-"""One run of a sweep, as plain data: it travels to whoever computes it."""
+"""One run of a sweep as plain data, which is sent to the process that computes it."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,14 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-SHARED = ".data"  # a folder in the sweep's: data sets, decoded once for all jobs
-STOP = ".stop"  # a file in the sweep's folder: begin nothing, and end what runs as after Ctrl-C
-SHOWN, LONGEST, DIGITS = 20, 60, 8  # TensorBoard shows about 20 characters of a run's name
+SHARED_DATA = ".data"  # subfolder of the sweep's folder with data sets that are decoded once for all jobs
+STOP_FILE = ".stop"  # file in the sweep's folder: start no jobs, and stop running ones as Ctrl-C does
+SHOWN_LENGTH = 20  # characters of a run's name that TensorBoard shows
+MAX_LENGTH, HASH_DIGITS = 60, 8  # of a folder's name: without its hash, and of the hash
 
 
 @dataclass(frozen=True)
 class Job:
-    """A resolved configuration, and the folder for it. ``values`` are the settings that vary over the sweep."""
+    """A resolved configuration and its run folder. ``values`` are the settings that vary over the sweep."""
 
     name: str
     folder: Path
@@ -25,63 +28,72 @@ class Job:
     overrides: list[str]
     values: dict[str, Any]
     identity: str
-    trial: dict[str, Any] | None = field(default=None)  # of a search that prunes: see aerun.sweep.search
+    trial: dict[str, Any] | None = field(default=None)  # for pruning: see aerun.sweep.optuna_search
 
     @property
     def label(self) -> str:
-        """The varied settings, to be read by a person."""
-        varied = " ".join(f"{key}={shown(value)}" for key, value in self.values.items())
+        """The varied settings, for people to read."""
+        varied = " ".join(f"{key}={format_value(value)}" for key, value in self.values.items())
         return varied or " ".join(self.overrides) or "the default run"
 
 
-def shown(value: Any) -> str:
-    """A setting's value as it would be typed."""
+def shared_data_path(sweep: Path, dataset: Mapping[str, Any]) -> Path:
+    """The file of the sweep's decoded copy of a data set, by the hash of its settings."""
+    digest = hashlib.sha256(json.dumps(dataset, sort_keys=True).encode()).hexdigest()[:16]
+    return sweep / SHARED_DATA / f"{digest}.safetensors"
+
+
+def format_value(value: Any) -> str:
+    """A value as it is typed on the command line."""
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list):
-        return "[" + ",".join(map(shown, value)) + "]"
+        return "[" + ",".join(map(format_value, value)) + "]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def names(values: Sequence[Mapping[str, Any]], identities: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
-    """A folder name for each job: what varied, then the start of its identity. ``taken`` are those in use.
+def name_jobs(values: Sequence[Mapping[str, Any]], identities: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
+    """A folder name for each job: its varied settings, then the start of its identity. ``taken`` names are in use.
 
-    The first 20 characters tell them apart, since TensorBoard shows no more. Groups go by their option alone
-    (``conv``), other settings by a short key and the value (``k8``, ``lr0.001``); where that is too long, options by
-    as many letters as tell them apart, and at last by the identity.
+    Names differ within their first 20 characters, because TensorBoard shows no more. Options are written by themselves
+    (``conv``), other settings as a short key and the value (``k8``, ``lr0.001``). If that is too long, options are
+    abbreviated to distinct beginnings; if it still is, the identity replaces the end of the name.
     """
     words = [{key: _word(key, value) for key, value in job.items()} for job in values]
-    short = _shortened(words, values)
-    used = Counter(name[:SHOWN] for name in taken)
-    ends = [digest[:DIGITS] for digest in identities]
-    for result in (_named(words, ends), _named(short, ends)):
-        starts = used + Counter(name[:SHOWN] for name in result)
-        if all(starts[name[:SHOWN]] == 1 for name in result):
+    short = _abbreviate_options(words, values)
+    used = Counter(name[:SHOWN_LENGTH] for name in taken)
+    ends = [digest[:HASH_DIGITS] for digest in identities]
+    for result in (_join_words(words, ends), _join_words(short, ends)):
+        starts = used + Counter(name[:SHOWN_LENGTH] for name in result)
+        if all(starts[name[:SHOWN_LENGTH]] == 1 for name in result):
             return result
     return [
-        name if starts[name[:SHOWN]] == 1 else f"{name[: SHOWN - DIGITS - 1].rstrip('.+-_')}_{end}"
+        name if starts[name[:SHOWN_LENGTH]] == 1 else f"{name[: SHOWN_LENGTH - HASH_DIGITS - 1].rstrip('.+-_')}_{end}"
         for name, end in zip(result, ends, strict=True)
     ]
 
 
-def _named(words: Sequence[Mapping[str, str]], ends: Sequence[str]) -> list[str]:
+def _join_words(words: Sequence[Mapping[str, str]], ends: Sequence[str]) -> list[str]:
     labels = ["-".join(job.values()).lstrip(".+-") or "default" for job in words]
-    return [f"{label[:LONGEST]}_{end}" for label, end in zip(labels, ends, strict=True)]
+    return [f"{label[:MAX_LENGTH]}_{end}" for label, end in zip(labels, ends, strict=True)]
 
 
-def _shortened(words: Sequence[Mapping[str, str]], values: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Options (settings that are text) by their first letters, as many as tell them apart, but two at least."""
+def _abbreviate_options(
+    words: Sequence[Mapping[str, str]], values: Sequence[Mapping[str, Any]]
+) -> list[dict[str, str]]:
+    """Shorten options (settings that are text) to their first letters: as many as make them distinct, at least two."""
     length: dict[str, int] = {}
     for key in {key for job in words for key in job}:
         known = {job[key] for job in words if key in job}
-        text = all(isinstance(job[key], str) for job in values if key in job)
-        enough = (n for n in range(2, LONGEST) if len({word[:n] for word in known}) == len(known))
-        length[key] = next(enough, LONGEST) if text else LONGEST
+        is_text = all(isinstance(job[key], str) for job in values if key in job)
+        enough = (n for n in range(2, MAX_LENGTH) if len({word[:n] for word in known}) == len(known))
+        length[key] = next(enough, MAX_LENGTH) if is_text else MAX_LENGTH
     return [{key: word[: length[key]] for key, word in job.items()} for job in words]
 
 
 def _word(key: str, value: Any) -> str:
+    """A setting as part of a name."""
     leaf = key.lstrip("+").rpartition(".")[2].partition("_")[0]
-    text = f"{value:.4g}" if isinstance(value, float) else shown(value)
+    text = f"{value:.4g}" if isinstance(value, float) else format_value(value)
     word = text if isinstance(value, str) else ("s" if key == "seed" else leaf[:5]) + text
     return re.sub(r"[^\w.+]+", "_", word).strip("_")

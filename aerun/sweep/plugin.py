@@ -1,7 +1,7 @@
-"""aerun's sweepers, as Hydra sees them: ``hydra/sweeper=grid`` (what -m does), zip, random, file and optuna.
+"""aerun's sweepers as Hydra plugins: ``hydra/sweeper=grid`` (the default of -m), zip, random, file and optuna.
 
-Hydra's own sweeper composes all points too, but hands typed strings to the launcher: ranges and pairs are then
-checked one by one in the jobs, folders are numbered, and a repeated sweep begins anew.
+Hydra's own sweeper is not used: it passes the typed overrides to the launcher, so that each job checks its own values
+when it starts, folders are only numbered, and a repeated sweep runs everything again.
 """
 
 from __future__ import annotations
@@ -26,19 +26,21 @@ from aerun.config.schema import construct
 from aerun.errors import ConfigError
 from aerun.runs.folder import CONFIG, read_config
 from aerun.sweep import points
-from aerun.sweep.drive import Drive, number_of, table
-from aerun.sweep.index import ENDED, FAILED, Index, read_index, state
-from aerun.sweep.job import SHARED, Job, shown
-from aerun.sweep.launcher import Launcher, build_launcher
-from aerun.sweep.plan import Composed, Composer, jobs_of
-from aerun.sweep.remote import CHECK
-from aerun.sweep.settings import Sweep, parse_sweep, sweep_folder
+from aerun.sweep.composer import ComposedPoint, Composer, plan_jobs
+from aerun.sweep.job import SHARED_DATA, Job, format_value
+from aerun.sweep.job_index import ENDED, FAILED, JobIndex, job_state, read_job_index
+from aerun.sweep.job_runner import JobRunner
+from aerun.sweep.launcher import build_launcher
+from aerun.sweep.launcher.contract import Launcher
+from aerun.sweep.remote import CHECK_POINTS
+from aerun.sweep.sweep_report import count_jobs, print_table
+from aerun.sweep.sweep_settings import SweepSettings, parse_sweep_settings, sweep_folder
 
 NAMESPACE = "hydra_plugins.aerun"
 
 
 class _Sweeper(Sweeper):
-    """What all share: the points are checked as a whole, then the jobs that are left to do are launched."""
+    """Base class: check all points, then launch the jobs that have not ended."""
 
     kind: ClassVar[type]
 
@@ -47,125 +49,130 @@ class _Sweeper(Sweeper):
         self._node = node
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra has composed for the sweep as a whole."""
-        self.points = construct(self.kind, plain(self._node), "hydra.sweeper")  # Hydra wraps errors of __init__
+        """Store what Hydra has composed for the whole sweep."""
+        # Not in __init__, because Hydra wraps its errors.
+        self.points = construct(self.kind, plain(self._node), "hydra.sweeper")
         self.master = config
         self.composer = Composer(hydra_context.config_loader, config)
-        self.sweep_settings: Sweep = parse_sweep(plain(config.sweep))
+        self.sweep_settings: SweepSettings = parse_sweep_settings(plain(config.sweep))
         self.folder = sweep_folder(config.hydra.sweep.dir, self.sweep_settings.name)
         self.launcher: Launcher = build_launcher(  # type: ignore[assignment]
             plain(config.hydra.launcher), self.sweep_settings.gpus
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run everything that is left to do of what was typed."""
-        words = [f"{key}={shown(value)}" for key, value in self.params.items()] + arguments
+        """Run all jobs of the typed points that have not ended."""
+        words = [f"{key}={format_value(value)}" for key, value in self.params.items()] + arguments
         typed = []
         for axis in points.axes(words, self.composer.parser):
             if not axis.key.lstrip("+").startswith("sweep."):
                 typed.append(axis)
             elif axis.is_swept:
-                raise ConfigError(f"{axis.key}: is of the sweep as a whole, and takes one value")
+                raise ConfigError(f"{axis.key}: applies to the whole sweep and takes one value")
         with contextlib.ExitStack() as stack:
             if not self.sweep_settings.dry_run:
                 stack.callback(self._remove_if_empty)
                 self.folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FolderLock(self.folder))
-                stack.callback(shutil.rmtree, self.folder / SHARED, ignore_errors=True)
+                stack.callback(shutil.rmtree, self.folder / SHARED_DATA, ignore_errors=True)
             stack.enter_context(self.launcher)
-            self._sweep(typed)
+            self._run(typed)
 
     def _remove_if_empty(self) -> None:
         with contextlib.suppress(OSError):
-            self.folder.rmdir()  # nothing was begun
+            self.folder.rmdir()  # nothing was started
 
-    def _sweep(self, typed: list[points.Axis]) -> None:
+    def _run(self, typed: list[points.Axis]) -> None:
         listed = self.points.points(typed, self.composer.parser)
         self.launcher.warm(len(listed))
         composed = [self.composer(point) for point in listed]
-        index = read_index(self.folder) or Index(self.folder.name, typed_words(), {})
-        swept = self._swept(typed, composed)
+        index = read_job_index(self.folder) or JobIndex(self.folder.name, typed_words(), {})
+        swept = self._swept_keys(typed, composed)
         self._check_shapes(composed)
-        sound = [point for point in composed if point.error is None]
+        valid = [point for point in composed if point.error is None]
         invalid = [(self._label(point, swept), point.error) for point in composed if point.error is not None]
-        jobs = jobs_of(sound, self.composer, swept, index, self.folder)
+        jobs = plan_jobs(valid, self.composer, swept, index, self.folder)
         if self.sweep_settings.dry_run:
-            from aerun.sweep.preview import preview
+            from aerun.sweep.dry_run import print_preview
 
-            preview(jobs, self._left(jobs), invalid, self.launcher)
+            print_preview(jobs, self._remaining(jobs), invalid, self.launcher)
             return
-        jobs, changed = self._whole(jobs)
+        jobs, changed = self._without_changed_runs(jobs)
         invalid += changed
-        self._refuse(invalid, len(composed))
+        self._check_valid(invalid, len(composed))
         index.add(jobs)
         index.write(self.folder)
-        left = self._left(jobs)
-        print(_about(self.folder, jobs, left, len(composed) - len(invalid) - len(jobs), self.launcher.slots))
-        drive = Drive(self.folder, self.sweep_settings, self.launcher, typed_words())
-        drive.run(left, len(jobs) - len(left))
-        drive.report(jobs, invalid)
+        remaining = self._remaining(jobs)
+        duplicates = len(composed) - len(invalid) - len(jobs)
+        print(_headline(self.folder, jobs, remaining, duplicates, self.launcher.slots))
+        runner = JobRunner(self.folder, self.sweep_settings, self.launcher, typed_words())
+        runner.run(remaining, len(jobs) - len(remaining))
+        runner.report(jobs, invalid)
 
-    def _swept(self, typed: list[points.Axis], composed: list[Composed]) -> list[str]:
+    def _swept_keys(self, typed: list[points.Axis], composed: list[ComposedPoint]) -> list[str]:
         """The keys that vary, in the order typed."""
         return [axis.key for axis in typed if axis.is_swept]
 
-    def _label(self, point: Composed, swept: list[str]) -> str:
+    def _label(self, point: ComposedPoint, swept: list[str]) -> str:
         chosen = [word for word in point.overrides if word.partition("=")[0] in swept]
         return " ".join(chosen or point.overrides)
 
-    def _check_shapes(self, composed: list[Composed]) -> None:
-        """Find the points whose layers or data do not go together, by building them without their memory."""
-        sound = [point for point in composed if point.error is None]
-        share = self.folder if not self.sweep_settings.dry_run else None
-        for point, finding in zip(
-            sound,
-            self.launcher.here(CHECK, [(p.config, p.choices) for p in sound], share, self.launcher.local),
-            strict=True,
-        ):
-            point.error = finding.error
+    def _check_shapes(self, composed: list[ComposedPoint]) -> None:
+        """Set the error of points whose layers do not fit each other or their data."""
+        valid = [point for point in composed if point.error is None]
+        configurations = [(point.config, point.choices) for point in valid]
+        folder = self.folder if not self.sweep_settings.dry_run else None
+        results = self.launcher.call(CHECK_POINTS, configurations, folder, self.launcher.local)
+        for point, result in zip(valid, results, strict=True):
+            point.error = result.error
 
-    def _whole(self, jobs: list[Job]) -> tuple[list[Job], list[tuple[str, str]]]:
-        """The jobs whose folders hold nothing else, and the others: somebody may have made a run longer."""
+    def _without_changed_runs(self, jobs: list[Job]) -> tuple[list[Job], list[tuple[str, str]]]:
+        """The jobs, without those whose folder contains a run with other settings, and an error for each of these.
+
+        A run changes its settings if it is resumed with more epochs.
+        """
         changed = []
         for job in jobs:
             if (job.folder / CONFIG).exists() and identity(read_config(job.folder)) != job.identity:
-                changed.append((job.label, f"{job.name}: holds a run of other settings by now; move it elsewhere"))
+                changed.append((job.label, f"{job.name}: contains a run with other settings; move it elsewhere"))
         return [job for job in jobs if job.label not in dict(changed)], changed
 
-    def _refuse(self, invalid: list[tuple[str, str]], total: int) -> None:
-        """Show what cannot work. ConfigError unless it is to be left out."""
+    def _check_valid(self, invalid: list[tuple[str, str]], total: int) -> None:
+        """Print invalid points. ConfigError unless sweep.invalid=skip and some points are valid."""
         if invalid:
-            print("cannot work:")
-            table(invalid)
+            print("invalid:")
+            print_table(invalid)
             if self.sweep_settings.invalid == "fail":
                 raise ConfigError(
-                    f"{len(invalid)} of {total} points cannot work, and nothing was started; "
-                    "sweep.invalid=skip leaves them out"
+                    f"{len(invalid)} of {total} points are invalid; nothing was started. "
+                    "Use sweep.invalid=skip to run the others"
                 )
             if len(invalid) == total:
-                raise ConfigError("no point can work")
+                raise ConfigError("all points are invalid; nothing was started")
 
-    def _left(self, jobs: list[Job]) -> list[Job]:
-        """The jobs that have not ended; failed ones only if they are to be tried again."""
+    def _remaining(self, jobs: list[Job]) -> list[Job]:
+        """The jobs that have not ended, with failed ones if sweep.retry_failed=true."""
         done = ENDED if self.sweep_settings.retry_failed else ENDED + FAILED
-        return [job for job in jobs if state(job.folder) not in done]
+        return [job for job in jobs if job_state(job.folder) not in done]
 
 
 def plain(node: Any) -> Any:
-    """A node of the configuration as plain values."""
+    """Convert a node of the configuration to plain values."""
     return OmegaConf.to_container(OmegaConf.create(node), resolve=True) if isinstance(node, dict | DictConfig) else node
 
 
 def typed_words() -> list[str]:
-    """The command as it was typed; ``sys.argv`` is what Hydra was told."""
+    """The command as it was typed; ``sys.argv`` has been changed for Hydra."""
     return [sys.argv[0], *sys.orig_argv[len(sys.orig_argv) - len(sys.argv) + 1 :]]
 
 
-def _about(folder: Path, jobs: list[Job], left: list[Job], same: int, slots: int) -> str:
-    """What is about to happen."""
-    done = f"{len(jobs) - len(left)} done before, " if len(left) < len(jobs) else ""
-    twice = f", {same} points typed twice" if same else ""
-    return f"{os.path.relpath(folder)}: {number_of(jobs)}{twice}; {done}{len(left)} to run, {slots} at a time\n"
+def _headline(folder: Path, jobs: list[Job], remaining: list[Job], duplicates: int, slots: int) -> str:
+    """How many jobs there are and how many will run."""
+    done = f"{len(jobs) - len(remaining)} done before, " if len(remaining) < len(jobs) else ""
+    same = f", {duplicates} duplicate point{'s' * (duplicates != 1)}" if duplicates else ""
+    return (
+        f"{os.path.relpath(folder)}: {count_jobs(len(jobs))}{same}; {done}{len(remaining)} to run, {slots} at a time\n"
+    )
 
 
 class Grid(_Sweeper):
@@ -175,13 +182,13 @@ class Grid(_Sweeper):
 
 
 class Zip(_Sweeper):
-    """Values taken together."""
+    """Values paired by position."""
 
     kind = points.Zip
 
 
 class Random(_Sweeper):
-    """Draws."""
+    """Random draws."""
 
     kind = points.Random
 
@@ -191,8 +198,8 @@ class File(_Sweeper):
 
     kind = points.File
 
-    def _swept(self, typed: list[points.Axis], composed: list[Composed]) -> list[str]:
-        """The keys that the runs do not all have alike, whether the file gives them or the command line."""
+    def _swept_keys(self, typed: list[points.Axis], composed: list[ComposedPoint]) -> list[str]:
+        """The keys whose values differ between runs, in the file or on the command line."""
         given = [{word.partition("=")[0]: word for word in point.overrides} for point in composed]
         keys = dict.fromkeys(key for words in given for key in words)
         return [key for key in keys if len({words.get(key) for words in given}) > 1]
@@ -203,42 +210,44 @@ class Search(_Sweeper):
 
     @property
     def kind(self) -> type:  # type: ignore[override]
-        """Its settings; needs Optuna."""
-        from aerun.sweep.search import Optuna
+        """The class of its settings. ConfigError without Optuna."""
+        from aerun.sweep.optuna_search import OptunaSettings
 
-        return Optuna
+        return OptunaSettings
 
-    def _sweep(self, typed: list[points.Axis]) -> None:
-        from aerun.sweep.search import Search as Study
-        from aerun.sweep.search import direction_warning
-        from aerun.sweep.study import plots
+    def _run(self, typed: list[points.Axis]) -> None:
+        from aerun.sweep.optuna_search import OptunaSearch, direction_warning
+        from aerun.sweep.optuna_study import save_plots
 
         if self.sweep_settings.dry_run:
-            raise ConfigError("sweep.dry_run=true: a search does not know its runs before")
-        index = read_index(self.folder) or Index(self.folder.name, typed_words(), {})
-        search = Study(self.points, typed, self.composer, index, self.folder, self.sweep_settings.retry_failed)
+            raise ConfigError("sweep.dry_run=true: does not work with a search, which chooses its runs one by one")
+        index = read_job_index(self.folder) or JobIndex(self.folder.name, typed_words(), {})
+        search = OptunaSearch(self.points, typed, self.composer, index, self.folder, self.sweep_settings.retry_failed)
         first = [search.first_point()]
         self._check_shapes(first)
-        self._refuse([(self._label(point, search.swept), point.error) for point in first if point.error], len(first))
+        self._check_valid(
+            [(self._label(point, search.swept), point.error) for point in first if point.error], len(first)
+        )
         if (warning := direction_warning(self.points)) is not None:
             print(f"aerun: {warning}", file=sys.stderr)
         print(f"{os.path.relpath(self.folder)}: {self.points.trials} trials, {self.launcher.slots} at a time\n")
-        drive = Drive(self.folder, self.sweep_settings, self.launcher, typed_words())
-        drive.count(sum(state(job.folder) in ENDED for job in index.as_jobs(self.folder)), search.runs)
-        for job, became in drive.outcomes(iter(search), self.launcher.slots):
-            search.told(job, became)
-        plots(search.study, self.folder / "study")
+        runner = JobRunner(self.folder, self.sweep_settings, self.launcher, typed_words())
+        ended = sum(job_state(job.folder) in ENDED for job in index.as_jobs(self.folder))
+        runner.set_count(ended, search.runs)
+        for job, state in runner.run_as_they_come(iter(search), self.launcher.slots):
+            search.record_end(job, state)
+        save_plots(search.study, self.folder / "study")
         print(f"\n{search.best()}")
-        drive.report(index.as_jobs(self.folder), search.invalid)
+        runner.report(index.as_jobs(self.folder), search.invalid)
 
 
 def register() -> None:
-    """Make the sweepers known to Hydra.
+    """Register the sweepers with Hydra.
 
-    Hydra 1.3 takes plugins only from a package named hydra_plugins, which every Hydra application on the machine
-    would then import. So they say that they come from there, and are known to aerun alone.
+    Hydra 1.3 accepts plugins only from a package named hydra_plugins, which every Hydra application on the machine
+    would then import. Therefore only the sweepers' module name says so, in this process.
     """
-    plugins = Plugins.instance()  # which looks for the others first
+    plugins = Plugins.instance()  # finds all other plugins first
     parent, _, name = NAMESPACE.partition(".")
     with contextlib.suppress(ImportError):
         importlib.import_module(parent)

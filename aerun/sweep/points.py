@@ -1,4 +1,4 @@
-"""Which runs a sweep has: from what was typed to lists of overrides."""
+"""The points of a sweep: expand the overrides on the command line into one list of overrides for each run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Point = list[str]  # the overrides of one run
 
 @dataclass(frozen=True)
 class Axis:
-    """One key as typed: its values as overrides, or an interval to draw from."""
+    """One typed key: its values as overrides, or an interval to draw from."""
 
     key: str
     overrides: list[str]
@@ -38,7 +38,7 @@ class Axis:
         return self.interval is not None or len(self.overrides) > 1
 
     def draw(self, random: random.Random) -> str:
-        """An override with a value drawn uniformly, or uniformly in the logarithm."""
+        """An override with a value that is drawn uniformly, or uniformly in the logarithm."""
         if self.interval is None:
             return random.choice(self.overrides)
         low, high = self.interval
@@ -48,14 +48,14 @@ class Axis:
         return self.at(random.randint(int(low), int(high)) if self.whole else random.uniform(low, high))
 
     def at(self, value: float) -> str:
-        """The override with that value of the interval, to six digits where those are still within."""
+        """The override for a value of the interval, rounded to six digits unless that leaves the interval."""
         short = int(value) if self.whole else float(f"{value:.6g}")
         within = self.interval is None or self.interval[0] <= short <= self.interval[1]
         return f"{self.key}={short if within else value!r}"
 
 
 def axes(words: Sequence[str], parser: OverridesParser) -> list[Axis]:
-    """The axes of typed overrides; of a key that is typed twice the last counts, as in Hydra."""
+    """The axes of typed overrides. If a key is typed twice, the last one counts, as in Hydra."""
     found = {override.get_key_element(): override for override in parser.parse_overrides(list(words))}
     return [_axis(key, override) for key, override in found.items()]
 
@@ -71,51 +71,51 @@ def _axis(key: str, override: Override) -> Axis:
     assert isinstance(interval, IntervalSweep)
     low, high = interval.start, interval.end
     if low is None or high is None or not low < high:
-        raise ConfigError(f"{override.input_line}: the interval's ends must be two numbers, the lower first")
+        raise ConfigError(f"{override.input_line}: an interval needs two numbers, the lower one first")
     logarithmic = "log" in interval.tags
     if logarithmic and low <= 0:
-        raise ConfigError(f"{override.input_line}: a logarithmic interval lies above 0")
+        raise ConfigError(f"{override.input_line}: a logarithmic interval must be above 0")
     return Axis(key, [], (float(low), float(high)), isinstance(low, int) and isinstance(high, int), logarithmic)
 
 
-def crossed(axes: Sequence[Axis]) -> list[Point]:
-    """Every combination, the last axis running fastest. ConfigError for an interval, which has no list of values."""
-    _refuse_intervals(axes)
+def all_combinations(axes: Sequence[Axis]) -> list[Point]:
+    """Every combination; the last axis varies fastest. ConfigError for an interval, which has no list of values."""
+    _check_no_intervals(axes)
     return [list(point) for point in itertools.product(*(axis.overrides for axis in axes))]
 
 
-def _refuse_intervals(axes: Sequence[Axis]) -> None:
+def _check_no_intervals(axes: Sequence[Axis]) -> None:
     for axis in axes:
         if axis.interval is not None:
             raise ConfigError(
-                f"{axis.key}: an interval has no list of values; hydra/sweeper=random or optuna draws from it, "
-                "or use choice(…) or range(…)"
+                f"{axis.key}: an interval has no list of values; use hydra/sweeper=random or optuna to draw from it, "
+                "or choice(…) or range(…)"
             )
 
 
-def late(words: Sequence[str], groups: Sequence[str]) -> list[str]:
-    """The command line, with ``sparsity.k=4`` as a sweep of one value where ``sparsity`` itself is swept.
+def defer_group_keys(words: Sequence[str], groups: Sequence[str]) -> list[str]:
+    """The command line with ``sparsity.k=4`` as a sweep of one value if ``sparsity`` itself is swept.
 
-    Hydra first composes a configuration without what is swept: its ``sparsity`` may have no such key.
+    Hydra first composes a configuration without the swept overrides, whose ``sparsity`` may not have the key.
     """
     parser = OverridesParser.create()
     typed: dict[str, Override] = {}
     for word in words:
-        with contextlib.suppress(HydraException):  # flags, and what Hydra will refuse in its own words
+        with contextlib.suppress(HydraException):  # flags, and words that Hydra itself will reject
             typed[word] = parser.parse_override(word)
     swept = {override.key_or_group for override in typed.values() if override.is_sweep_override()}
     result = []
     for word in words:
         override = typed.get(word)
         key, _, value = word.partition("=")
-        is_late = override is not None and "." in key and key.partition(".")[0] in swept.intersection(groups)
-        plain = is_late and not override.is_sweep_override() and not override.is_delete()  # type: ignore[union-attr]
-        result.append(f"{key}=choice({value})" if plain else word)
+        is_deferred = override is not None and "." in key and key.partition(".")[0] in swept.intersection(groups)
+        is_single = is_deferred and not override.is_sweep_override() and not override.is_delete()  # type: ignore[union-attr]
+        result.append(f"{key}=choice({value})" if is_single else word)
     return result
 
 
 class Points(Protocol):
-    """Which runs a sweep has: all known before the first begins."""
+    """Chooses all points of a sweep before its first run."""
 
     def points(self, axes: Sequence[Axis], parser: OverridesParser) -> list[Point]:
         """The overrides of every run."""
@@ -124,41 +124,41 @@ class Points(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Every combination of the values given."""
+    """Every combination of the given values."""
 
     def points(self, axes: Sequence[Axis], parser: OverridesParser) -> list[Point]:
-        """The product."""
-        return crossed(axes)
+        """The product of all axes."""
+        return all_combinations(axes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Zip:
-    """Values taken together, first with first; ``keys`` if only these, the others being crossed with them."""
+    """Values paired by position. ``keys``: pair only these and combine them with all values of the others."""
 
     keys: list[str] | None = None
 
     def points(self, axes: Sequence[Axis], parser: OverridesParser) -> list[Point]:
-        """The paired values, crossed with the rest. ConfigError for lists of different lengths."""
-        _refuse_intervals(axes)
+        """The paired values, combined with the others. ConfigError for lists of different lengths."""
+        _check_no_intervals(axes)
         known = [axis.key for axis in axes if axis.is_swept]
         for key in self.keys or []:
             if key not in known:
                 raise ConfigError(f"hydra.sweeper.keys: {key} is not swept. Swept: {', '.join(known) or 'nothing'}")
         paired = [axis for axis in axes if axis.is_swept and (self.keys is None or axis.key in self.keys)]
-        others = crossed([axis for axis in axes if axis not in paired])
+        others = all_combinations([axis for axis in axes if axis not in paired])
         lengths = {axis.key: len(axis.overrides) for axis in paired}
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{key} has {length}" for key, length in lengths.items())
-            raise ConfigError(f"hydra/sweeper=zip: values taken together must be equally many; {counts}")
+            raise ConfigError(f"hydra/sweeper=zip: paired keys need equally many values; {counts}")
         pairs = list(zip(*(axis.overrides for axis in paired), strict=True)) if paired else [()]
         return [[*other, *pair] for pair in pairs for other in others]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Random:
-    """``runs`` draws from the values and intervals given, the same ones for the same ``seed``.
+    """``runs`` random draws from the given values and intervals; the same ``seed`` gives the same draws.
 
-    The keys in ``crossed`` are not drawn: every draw is run with each of their values.
+    Keys in ``crossed`` are not drawn: each draw is combined with all their values.
     """
 
     runs: Count
@@ -166,9 +166,9 @@ class Random:
     crossed: list[str]
 
     def points(self, axes: Sequence[Axis], parser: OverridesParser) -> list[Point]:
-        """The draws, crossed. A longer sweep of the same seed begins with the shorter one's."""
+        """The draws, combined with the crossed keys. With the same seed, a longer sweep starts with the shorter one."""
         drawn = [axis for axis in axes if axis.is_swept and axis.key not in self.crossed]
-        others = crossed([axis for axis in axes if axis not in drawn])
+        others = all_combinations([axis for axis in axes if axis not in drawn])
         generator = random.Random(self.seed)
         draws = [[axis.draw(generator) for axis in drawn] for _ in range(self.runs)]
         return [[*other, *draw] for draw in draws for other in others]
@@ -176,12 +176,12 @@ class Random:
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """One run a line: overrides as they would be typed; ``#`` begins a comment. Crossed with what is typed beside."""
+    """One run for each line of overrides, combined with the typed ones; ``#`` starts a comment."""
 
     file: str
 
     def points(self, axes: Sequence[Axis], parser: OverridesParser) -> list[Point]:
-        """The file's lines, crossed with the rest. ConfigError names the file and the line."""
+        """The file's lines, combined with the typed overrides. ConfigError names the file and the line."""
         path = Path(self.file).expanduser()
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
@@ -196,13 +196,13 @@ class File:
                 raise ConfigError(f"{path}, line {number}: {' '.join(str(error).split())}") from error
             points += found
         if not points:
-            raise ConfigError(f"hydra.sweeper.file={self.file}: lists no run")
-        typed = crossed(axes)
-        return [[*other, *point] for point in points for other in typed]
+            raise ConfigError(f"hydra.sweeper.file={self.file}: contains no runs")
+        others = all_combinations(axes)
+        return [[*other, *point] for point in points for other in others]
 
     def _line(self, words: list[str], parser: OverridesParser) -> list[Point]:
         found = axes(words, parser)
         for axis in found:
             if axis.key.startswith(("sweep.", "hydra.", "hydra/")):
-                raise ConfigError(f"{axis.key}: belongs to the sweep as a whole; it goes on the command line")
-        return crossed(found) if found else []
+                raise ConfigError(f"{axis.key}: applies to the whole sweep; set it on the command line")
+        return all_combinations(found) if found else []

@@ -1,4 +1,4 @@
-"""The way from the launching side, which does not import torch, to the working side, which does."""
+"""Calls from the launching process, which does not import torch, to functions that do, by their dotted names."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ from typing import Any
 
 from aerun.config.schema import locate
 
-WORK, CHECK = "aerun.sweep.work.work", "aerun.sweep.check.check"
-ESTIMATE = "aerun.sweep.estimate.estimate"
+RUN_JOB = "aerun.sweep.job_worker.run_job"
+CHECK_POINTS = "aerun.sweep.point_check.check_points"
+ESTIMATE_RUNS = "aerun.sweep.estimate.estimate_runs"
 
 
-def call(target: str, *arguments: Any) -> Any:
-    """Call a function by its dotted name, importing it where this runs."""
+def call_by_name(target: str, *arguments: Any) -> Any:
+    """Import a function by its dotted name in this process, and call it."""
     return locate(target)(*arguments)
 
 
-def ready() -> None:
-    """Import what a job needs. It returns nothing: what it imported would be imported by whoever unpacks it."""
-    locate(WORK)
+def import_job_worker() -> None:
+    """Import what a job needs. Returns None so that unpickling the result does not import torch in the parent."""
+    locate(RUN_JOB)
 
 
-def all_ready() -> None:
-    """Also what a job needs only in its course."""
-    ready()
+def import_all() -> None:
+    """Import also what a job needs later."""
+    import_job_worker()
     for name in ("torch.utils.tensorboard.SummaryWriter", "matplotlib.figure.Figure"):
         locate(name)
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Of one configuration: why it cannot work, or how many parameters it has.
+class CheckResult:
+    """The result for one configuration: why it is invalid, or its number of parameters.
 
-    It comes back to the launching side, so it stands where unpacking it imports nothing else.
+    Defined in this module so that unpickling it in the launching process does not import torch.
     """
 
     error: str | None

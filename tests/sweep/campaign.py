@@ -1,4 +1,4 @@
-"""A sweep that is killed at random moments and repeated until it is done, compared with one that is left alone."""
+"""Kill a sweep at random moments, repeat it until it is done, and compare it with an undisturbed one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from tests.faults.kills import contents, differences
 from tests.sweep.launching import JOBLIB, TINY, alive, begin, kill_group, launch, marks, states, workers
 
-# 24 jobs of a second or two, with checkpoints amid their epochs.
+# 24 jobs of a second or two, with checkpoints inside epochs.
 SWEEP = [
     *TINY,
     *JOBLIB,
@@ -43,7 +43,7 @@ def campaign(folder: Path, count: int, seed: int = 0) -> dict[str, Any]:
     clock = time.monotonic()
     done = launch(alone, *SWEEP)
     assert done.returncode == 0, done.stdout + done.stderr
-    pause = 2.5 * (time.monotonic() - clock) / count  # on the average half of it, of which some is starting
+    pause = 2.5 * (time.monotonic() - clock) / count  # half of it on average, including the start
     sweep = disturbed / "outputs" / "x"
     kills = dict.fromkeys(VICTIMS, 0)
     finished: dict[str, tuple[int, int]] = {}
@@ -81,7 +81,7 @@ def campaign(folder: Path, count: int, seed: int = 0) -> dict[str, Any]:
 def _kill(
     process: subprocess.Popen[str], victim: str, those: list[int], draw: random.Random, kills: dict[str, int]
 ) -> None:
-    """Kill a part of a sweep, if it is there; where the launcher is hit, wait for its end."""
+    """Kill a process of the sweep if it exists; if it is the launcher, wait for its end."""
     if process.poll() is not None or (victim == "worker" and not those):
         return
     try:
@@ -97,7 +97,7 @@ def _kill(
 
 
 def _gone(those: list[int], seconds: float = 15) -> bool:
-    """Whether processes end by themselves, in so many seconds."""
+    """Whether the processes end by themselves within so many seconds."""
     end = time.monotonic() + seconds
     while alive(those) and time.monotonic() < end:
         time.sleep(0.1)

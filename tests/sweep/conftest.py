@@ -1,4 +1,4 @@
-"""What the tests of sweeps share."""
+"""Fixtures for the tests of sweeps."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 
 from aerun.base.conf import conf_dir
-from aerun.sweep.plan import Composer
+from aerun.sweep.composer import Composer
 
 MakeComposer = Callable[[Sequence[str]], Composer]
 
 
 @pytest.fixture(scope="session")
 def make_composer() -> MakeComposer:
-    """Words typed beside the swept ones -> a composer, as Hydra's -m would give it to a sweeper."""
+    """A function from overrides that are not swept to a composer, as Hydra's -m would set it up."""
 
     def make(words: Sequence[str] = ()) -> Composer:
         from aerun.sweep.plugin import register
@@ -35,5 +35,5 @@ def make_composer() -> MakeComposer:
 
 @pytest.fixture(scope="session")
 def composer(make_composer: MakeComposer) -> Composer:
-    """One for points without anything else typed."""
+    """A composer without other overrides."""
     return make_composer(())

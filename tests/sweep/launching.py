@@ -1,4 +1,4 @@
-"""Sweeps in processes of their own: begun, watched, stopped and killed."""
+"""Start, watch, stop and kill sweeps in separate processes."""
 
 from __future__ import annotations
 
@@ -61,16 +61,16 @@ def kill_group(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def go_on(folder: Path, out: str, **extra: str) -> subprocess.CompletedProcess[str]:
-    """Run the command that a stopped sweep printed, in a shell, as somebody would who copies the line."""
-    [line] = [line for line in out.splitlines() if line.startswith("go on ")]
+def continue_sweep(folder: Path, out: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run the command that a stopped sweep printed, in a shell."""
+    [line] = [line for line in out.splitlines() if line.startswith("continue ")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": SEARCHED, **extra}
-    command = line.removeprefix("go on ").strip()
+    command = line.removeprefix("continue ").strip()
     return subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
 
 
 def await_that(condition: Callable[[], Any], process: subprocess.Popen[str] | None = None, seconds: float = 90) -> Any:
-    """Wait until something holds, and return it. AssertionError where it does not come to that."""
+    """Wait until the condition holds and return its value. AssertionError if it does not hold in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = condition()
@@ -115,7 +115,7 @@ def statuses(sweep: Path) -> dict[str, dict[str, Any]]:
 
 
 def states(sweep: Path) -> dict[str, str]:
-    """What became of every job that was begun."""
+    """The state of every job that was started."""
     return {name: status["state"] for name, status in statuses(sweep).items()}
 
 
@@ -129,7 +129,7 @@ def running(sweep: Path) -> list[int]:
 
 
 def marks(sweep: Path) -> dict[str, tuple[int, int]]:
-    """Inode and time of every finished job's results: whoever runs a job again leaves others."""
+    """Inode and time of every finished job's results; they change if the job runs again."""
     paths = [*sweep.glob("*/summary.json"), *sweep.glob("*/checkpoints/*")]
     finished = {path.parent for path in sweep.glob("*/summary.json")}
     of_finished = [path for path in paths if finished & set(path.parents)]

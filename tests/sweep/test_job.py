@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aerun.config.identity import identity
-from aerun.sweep.job import LONGEST, SHOWN, Job, names
+from aerun.sweep.job import MAX_LENGTH, SHOWN_LENGTH, Job, name_jobs
 
 KEYS = ["model", "seed", "optimizer.lr", "sparsity.k", "+trainer.new", "dataset.root", "model.hidden", "trainer.tsne"]
 VALUES = st.one_of(
@@ -35,15 +35,15 @@ def digests(count: int, start: int = 0) -> list[str]:
 
 @settings(max_examples=300, deadline=None)
 @given(SETS, st.data())
-def test_names_are_safe_short_and_told_apart_by_their_first_characters(values: list[Any], data: st.DataObject) -> None:
+def test_names_are_safe_short_and_differ_in_their_first_characters(values: list[Any], data: st.DataObject) -> None:
     codes = digests(len(values))
     old = data.draw(st.integers(0, len(values) - 1))
-    taken = names(values[:old], codes[:old])
-    made = taken + names(values[old:], codes[old:], taken)  # as when points are added to a sweep
-    assert len({name[:SHOWN].lower() for name in made}) == len(values)
+    taken = name_jobs(values[:old], codes[:old])
+    made = taken + name_jobs(values[old:], codes[old:], taken)  # as if points were added to a sweep
+    assert len({name[:SHOWN_LENGTH].lower() for name in made}) == len(values)
     for name, digest in zip(made, codes, strict=True):
         assert re.fullmatch(r"[\w.+-]+", name) and re.match(r"\w", name), name
-        assert len(name) <= LONGEST + 9 and len(name.encode()) <= 255
+        assert len(name) <= MAX_LENGTH + 9 and len(name.encode()) <= 255
         assert name.endswith(f"_{digest[:8]}")
 
 
@@ -59,18 +59,18 @@ def test_names_are_safe_short_and_told_apart_by_their_first_characters(values: l
         ({}, "default_"),
     ],
 )
-def test_a_name_says_what_varied(values: dict[str, Any], start: str) -> None:
-    assert names([values], digests(1))[0].startswith(start)
+def test_a_name_contains_the_varied_settings(values: dict[str, Any], start: str) -> None:
+    assert name_jobs([values], digests(1))[0].startswith(start)
 
 
-def test_labels_that_agree_in_what_is_shown_are_shortened_to_their_hash() -> None:
+def test_labels_with_the_same_first_characters_end_in_their_hash() -> None:
     values = [{"dataset.root": f"/data/of/mine/number/{number}"} for number in range(30)]
-    made = names(values, digests(30))
-    assert len({name[:SHOWN] for name in made}) == 30
-    assert all(len(name) == SHOWN for name in made)
+    made = name_jobs(values, digests(30))
+    assert len({name[:SHOWN_LENGTH] for name in made}) == 30
+    assert all(len(name) == SHOWN_LENGTH for name in made)
 
 
-def test_identity_depends_on_every_setting_but_not_on_order_nor_on_how_a_run_is_begun(
+def test_identity_depends_on_every_setting_but_not_on_order_or_how_the_run_was_started(
     compose: Callable[[Sequence[str]], dict[str, Any]],
 ) -> None:
     config = compose(["model=conv", "noise=masking", "scheduler=cosine", "sparsity=l1"])
@@ -96,7 +96,7 @@ def test_identity_depends_on_every_setting_but_not_on_order_nor_on_how_a_run_is_
 
 
 def paths(node: dict[str, Any]) -> list[list[str]]:
-    """The way to every leaf."""
+    """The path to every leaf."""
     found = []
     for key, value in node.items():
         inner = paths(value) if isinstance(value, dict) and value else [[]]
@@ -104,7 +104,7 @@ def paths(node: dict[str, Any]) -> list[list[str]]:
     return found
 
 
-def test_a_key_that_came_later_changes_no_sweep_that_does_without_it() -> None:
+def test_a_new_key_does_not_change_the_identity_of_old_jobs() -> None:
     before = {"dataset": {"size": 64}, "seed": 0}
     now = {"dataset": {"size": 64, "flip": False, "zoom": 0.0}, "seed": 0}
     assert identity(now) == identity(before)
@@ -112,12 +112,12 @@ def test_a_key_that_came_later_changes_no_sweep_that_does_without_it() -> None:
     assert identity({**now, "model": {"flip": False}}) != identity(before)
 
 
-def test_identity_tells_values_apart_that_look_alike() -> None:
+def test_values_that_look_the_same_have_different_identities() -> None:
     values = [1, 1.5, "1", True, None, "null", "none", [1], ["1"], "", 0, False, "0"]
     assert len({identity({"seed": value}) for value in values}) == len(values)
 
 
-def test_a_job_survives_the_way_to_another_process(tmp_path: Path) -> None:
+def test_a_job_can_be_pickled(tmp_path: Path) -> None:
     job = Job("fc_1", tmp_path / "fc_1", {"seed": 0}, {"model": "fc"}, ["seed=0"], {"seed": 0, "lr": 1e-3}, "abc")
     again = pickle.loads(pickle.dumps(job))
     assert again == job and isinstance(again.folder, Path)

@@ -1,4 +1,4 @@
-"""What a worker of the joblib launcher has been given: a device, threads, and nobody else's trouble."""
+"""Workers of the joblib launcher: their device, their threads, and their independence of each other."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def four() -> Iterator[Joblib]:
 
 
 def in_slot(launcher: Joblib, slot: int, target: str, *arguments: str) -> str | None:
-    from aerun.sweep.remote import call
+    from aerun.sweep.remote import call_by_name
 
-    found: str | None = launcher._submit(slot, call, target, *arguments).result()
+    found: str | None = launcher._submit(slot, call_by_name, target, *arguments).result()
     return found
 
 
-def test_jobs_are_spread_over_devices_and_share_out_the_cores(four: Joblib) -> None:
+def test_jobs_are_spread_over_devices_and_cores(four: Joblib) -> None:
     devices = [in_slot(four, slot, "os.getenv", "CUDA_VISIBLE_DEVICES") for slot in range(four.slots)]
     assert devices == ["3", "5", "3", "5"]  # two on each
     cores = len(os.sched_getaffinity(0))
@@ -41,26 +41,26 @@ def test_jobs_are_spread_over_devices_and_share_out_the_cores(four: Joblib) -> N
     assert os.environ.get("CUDA_VISIBLE_DEVICES") is None  # the launcher's own
 
 
-def test_there_is_a_job_a_device_unless_told_otherwise() -> None:
+def test_by_default_one_job_runs_on_each_device() -> None:
     launcher = build_launcher({**NODE, "n_jobs": None}, [0, 1, 2])
     assert launcher.slots == 3
     assert build_launcher({**NODE, "n_jobs": None}, []).slots == len(os.sched_getaffinity(0))
 
 
-def test_only_local_launchers_take_devices() -> None:
+def test_only_local_launchers_accept_devices() -> None:
     node = {"_target_": "aerun.sweep.launcher.ray.Ray", "address": None, "num_cpus": 1, "num_gpus": 0, "init": {}}
     pytest.importorskip("ray")
     with pytest.raises(ConfigError, match=r"^sweep.gpus=\[0\]: is for local jobs"):
         build_launcher(node, [0])
 
 
-def test_a_launcher_that_is_not_ours_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"is none of basic, joblib, slurm, ray"):
+def test_a_launcher_of_another_package_is_rejected() -> None:
+    with pytest.raises(ConfigError, match=r"must be basic, joblib, slurm or ray"):
         build_launcher({"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"}, [])
 
 
 def test_the_launching_process_never_imports_torch(tmp_path: Path) -> None:
-    """It waits for the workers' import at the start; one of its own would come on top."""
+    """It waits for the workers to import torch; importing it again would double that time."""
     words = ["-m", "seed=0,1", "trainer.steps=2", "dataset=random", "dataset.images=200", "sweep.name=lean"]
     code = "import sys; from aerun.cli.train import main; main(); print('torch' in sys.modules)"
     command = [sys.executable, "-c", code, *words, "trainer.device=cpu", "hydra/launcher=joblib"]

@@ -1,4 +1,4 @@
-"""Whole sweeps that are killed again and again; benchmarks may run the campaign for longer."""
+"""Sweeps that are killed repeatedly; the benchmarks run the campaign for longer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.sweep.campaign import JOBS, campaign
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in Linux's /proc")
-def test_a_killed_and_repeated_sweep_ends_as_an_undisturbed_one_bit_for_bit(tmp_path: Path) -> None:
+def test_a_killed_and_repeated_sweep_gives_bit_identical_results(tmp_path: Path) -> None:
     found = campaign(tmp_path, count=10)
     assert found["failed"] == {} and found["run again"] == [] and found["stayed behind"] == 0
     assert found["jobs"] == found["identical"] == JOBS

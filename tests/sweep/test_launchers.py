@@ -1,4 +1,4 @@
-"""One grid on all launchers: a real single-node Slurm, a real Ray cluster, processes, and this machine one by one."""
+"""One grid on all launchers: basic, joblib, a real single-node Slurm and a real Ray cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 def slurm_is_up() -> bool:
-    """Whether a cluster answers (scripts/slurm_here.sh start makes one on Debian)."""
+    """Whether a Slurm cluster is running (scripts/slurm_here.sh starts one on Debian)."""
     return shutil.which("sinfo") is not None and subprocess.run(["sinfo"], capture_output=True).returncode == 0
 
 
@@ -33,7 +33,7 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The grid's folder, as one process makes it."""
+    """The folder of the grid, run in one process."""
     folder = tmp_path_factory.mktemp("basic")
     done = launch(folder, *ODD, *TINY, *GRID, *BASIC)
     check(folder, done)
@@ -42,7 +42,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ray_cluster() -> Iterator[None]:
-    """A cluster of its own processes, as an administrator starts one, in another directory."""
+    """A Ray cluster that is started separately, in another directory."""
     ray = str(Path(sys.executable).with_name("ray"))
     start = [ray, "start", "--head", "--num-cpus=2", "--port=6399", "--include-dashboard=false"]
     subprocess.run(start, cwd="/", check=True, capture_output=True, timeout=120)
@@ -51,7 +51,7 @@ def ray_cluster() -> Iterator[None]:
 
 
 def check(folder: Path, done: subprocess.CompletedProcess[str]) -> None:
-    """22 of the 24 jobs have results, two their cause, and the exit code says so."""
+    """Assert that 22 of the 24 jobs have results, two an error, and that the exit code is 1."""
     assert done.returncode == 1, done.stdout + done.stderr
     assert "24 jobs: 22 finished, 2 failed" in done.stdout
     assert done.stdout.partition("\nfailed:\n")[2].count("RuntimeError: cannot bear the odd seed") == 2
@@ -60,7 +60,7 @@ def check(folder: Path, done: subprocess.CompletedProcess[str]) -> None:
 
 
 def assert_equal(sweep: Path, expected: Path) -> None:
-    """All results are the same, bit for bit."""
+    """Assert that all results are bit-identical."""
     for name, state in states(expected).items():
         if state == "finished":
             assert differences(contents(expected / name), contents(sweep / name)) == [], name
@@ -86,7 +86,7 @@ def test_a_ray_cluster_of_our_own(undisturbed: Path, tmp_path: Path) -> None:
 
 
 @needs_ray
-def test_a_ray_cluster_that_runs_already(undisturbed: Path, tmp_path: Path, ray_cluster: None) -> None:
+def test_a_running_ray_cluster(undisturbed: Path, tmp_path: Path, ray_cluster: None) -> None:
     check(tmp_path, launch(tmp_path, *ODD, *TINY, *GRID, *RAY, "hydra.launcher.address=auto"))
     assert_equal(tmp_path / "outputs" / "grid", undisturbed)
     assert not Path("/outputs").exists()  # of the cluster's own directory
@@ -94,7 +94,7 @@ def test_a_ray_cluster_that_runs_already(undisturbed: Path, tmp_path: Path, ray_
 
 @needs_slurm
 @needs_submitit
-def test_slurm_jobs_that_are_killed_pre_empted_and_watched_again(tmp_path: Path) -> None:
+def test_slurm_jobs_that_are_killed_requeued_and_watched_by_a_second_launch(tmp_path: Path) -> None:
     import signal
     import time
 
@@ -109,18 +109,18 @@ def test_slurm_jobs_that_are_killed_pre_empted_and_watched_again(tmp_path: Path)
 
     first = begin(tmp_path, *longer)
     killed, process = await_that(lambda: next(iter(running().items()), None), first)
-    os.kill(process, signal.SIGKILL)  # without accounting nobody would hear of it
+    os.kill(process, signal.SIGKILL)  # undetectable by Slurm's state without accounting
     await_that(lambda: states(sweep).get(killed) == "killed", first)
     first.send_signal(signal.SIGINT)
     out, _ = first.communicate(timeout=30)
-    assert first.returncode == 130 and "the jobs go on in Slurm" in out and "scancel" in out
+    assert first.returncode == 130 and "the jobs continue in Slurm" in out and "scancel" in out
     queued = subprocess.run(["squeue", "-h", "-r", "-o", "%i"], capture_output=True, text=True, check=True).stdout
     assert len(queued.split()) == 2
 
     second = begin(tmp_path, *longer)
     name, process = await_that(lambda: next(iter(running().items()), None), second)
     await_that(lambda: (sweep / name / "checkpoints" / "last.safetensors").exists(), second)
-    os.kill(process, signal.SIGUSR2)  # what Slurm sends before a job's time is out
+    os.kill(process, signal.SIGUSR2)  # what Slurm sends before the time limit
     out, errors = second.communicate(timeout=300)
     assert second.returncode == 0, out + errors
     assert "3 jobs: 3 finished" in out

@@ -1,4 +1,4 @@
-"""Searches: what a study learns from its runs, and how it survives."""
+"""Searches: results that reach the study, pruning, and continued studies."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ RANDOM = ["hydra.sweeper.sampler=random", "hydra.sweeper.pruner=none"]
 
 
 def trials(sweep: Path) -> list[Any]:
-    """The study's trials, as Optuna itself reads them from the file."""
+    """The study's trials, read from the file by Optuna itself."""
     backend = optuna.storages.journal.JournalFileBackend(str(sweep / "study.log"))
     [study] = optuna.get_all_study_summaries(optuna.storages.JournalStorage(backend))
     return list(optuna.load_study(study_name=study.study_name, storage=optuna.storages.JournalStorage(backend)).trials)
 
 
 def results(sweep: Path) -> dict[str, float]:
-    """validation/mse of every finished job's best epoch, by hand."""
+    """validation/mse of the best epoch of every finished job, read directly from the files."""
     found = {}
     for path in sweep.glob("*/summary.json"):
         best = json.loads(path.read_text())["best_epoch"]
@@ -47,8 +47,8 @@ def results(sweep: Path) -> dict[str, float]:
 
 
 @pytest.mark.slow
-def test_a_study_goes_on_where_it_was_and_its_values_are_means_over_seeds(tmp_path: Path) -> None:
-    """A trial is a run for each seed, and its value their mean. More trials later: none is run twice."""
+def test_a_study_is_continued_and_its_values_are_means_over_seeds(tmp_path: Path) -> None:
+    """A trial has one run for each seed, and its value is their mean. Adding trials runs none twice."""
     sweep = tmp_path / "outputs" / "x"
     words = [*TINY, *SEARCH, *RANDOM, *BASIC, "trainer.epochs=1", "seed=0,1", "optimizer.lr=interval(1e-7,1e-2)"]
     done = launch(tmp_path, *words, "hydra.sweeper.trials=2")
@@ -59,9 +59,9 @@ def test_a_study_goes_on_where_it_was_and_its_values_are_means_over_seeds(tmp_pa
     assert done.returncode == 0, done.stdout + done.stderr
     assert before.items() <= marks(sweep).items() and len(states(sweep)) == 8
     found, index = results(sweep), json.loads((sweep / "sweep.json").read_text())["jobs"]
-    told = trials(sweep)
-    assert len({trial.params["optimizer.lr"] for trial in told}) == 4
-    for trial in told:
+    known = trials(sweep)
+    assert len({trial.params["optimizer.lr"] for trial in known}) == 4
+    for trial in known:
         of_trial = [
             name
             for name, job in index.items()
@@ -69,7 +69,7 @@ def test_a_study_goes_on_where_it_was_and_its_values_are_means_over_seeds(tmp_pa
         ]
         assert trial.state == optuna.trial.TrialState.COMPLETE and len(of_trial) == 2
         assert trial.value == pytest.approx(statistics.fmean(found[name] for name in of_trial), rel=1e-12)
-    best = min(told, key=lambda trial: trial.value)
+    best = min(known, key=lambda trial: trial.value)
     [line] = [line for line in done.stdout.splitlines() if line.startswith("best ")]
     assert f"optimizer.lr={best.params['optimizer.lr']:g}" in line and f"validation/mse {best.value:.6g}" in line
     pictures = {path.name for path in (sweep / "study").glob("*.png")}
@@ -77,7 +77,7 @@ def test_a_study_goes_on_where_it_was_and_its_values_are_means_over_seeds(tmp_pa
 
 
 @pytest.mark.slow
-def test_equal_draws_at_the_same_time_are_one_run_and_the_better_one_is_found(tmp_path: Path) -> None:
+def test_equal_simultaneous_draws_are_one_run_and_the_better_one_is_found(tmp_path: Path) -> None:
     words = [*TINY, *SEARCH, *RANDOM, *JOBLIB, "trainer.epochs=1", "optimizer.lr=1e-9,1e-2"]
     done = launch(tmp_path, *words, "hydra.sweeper.trials=6")
     sweep = tmp_path / "outputs" / "x"
@@ -89,14 +89,14 @@ def test_equal_draws_at_the_same_time_are_one_run_and_the_better_one_is_found(tm
 
 
 @pytest.mark.slow
-def test_a_study_whose_runs_all_fail_comes_to_an_end_and_is_tried_again(tmp_path: Path) -> None:
+def test_a_study_whose_runs_all_fail_ends_and_can_be_retried(tmp_path: Path) -> None:
     words = [*ODD, *TINY, *SEARCH, *RANDOM, *BASIC, "trainer.epochs=1", "model=conv", "sparsity=odd", "seed=1"]
     words += ["optimizer.lr=1e-3,1e-2", "hydra.sweeper.trials=4"]
     done = launch(tmp_path, *words)
     sweep = tmp_path / "outputs" / "x"
     assert done.returncode == 1 and "jobs failed" in done.stderr
     assert {trial.state.name for trial in trials(sweep)} == {"FAIL"} and len(trials(sweep)) == 4
-    assert done.stdout.count("cannot bear the odd seed 1") == 2 * len(states(sweep))  # as it ends, and in the table
+    assert done.stdout.count("cannot bear the odd seed 1") == 2 * len(states(sweep))  # at its end, and in the table
     done = launch(tmp_path, *words, SOUND="1")
     assert done.returncode == 0, done.stderr
     assert set(states(sweep).values()) == {"finished"}
@@ -105,12 +105,12 @@ def test_a_study_whose_runs_all_fail_comes_to_an_end_and_is_tried_again(tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["median", "none"])
-def test_an_unknown_metric_ends_the_search_in_a_line(tmp_path: Path, pruner: str) -> None:
+def test_an_unknown_metric_ends_the_search_with_one_line(tmp_path: Path, pruner: str) -> None:
     words = [*TINY, *SEARCH, *BASIC, "optimizer.lr=1e-3,1e-2", "hydra.sweeper.trials=3"]
     done = launch(tmp_path, *words, "hydra.sweeper.metric=validation/nope", f"hydra.sweeper.pruner={pruner}")
     [line] = done.stderr.strip().splitlines()
     assert done.returncode == 1
-    assert line.startswith("aerun: hydra.sweeper.metric=validation/nope: a run has no such number. Known: ")
+    assert line.startswith("aerun: hydra.sweeper.metric=validation/nope: runs do not have this number. Known: ")
     assert "validation/mse" in line and len(states(tmp_path / "outputs" / "x")) == 1
     done = launch(tmp_path, *words)
     assert done.returncode == 0, done.stderr
@@ -126,10 +126,10 @@ def test_an_unknown_metric_ends_the_search_in_a_line(tmp_path: Path, pruner: str
         ("test/unheard_of", "maximize", None),
     ],
 )
-def test_a_direction_against_the_declared_one_is_named(metric: str, direction: Any, better: str | None) -> None:
-    from aerun.sweep.search import Optuna, direction_warning
+def test_a_direction_opposite_to_the_declared_one_is_reported(metric: str, direction: Any, better: str | None) -> None:
+    from aerun.sweep.optuna_search import OptunaSettings, direction_warning
 
-    settings = Optuna(
+    settings = OptunaSettings(
         trials=1, metric=metric, direction=direction, sampler="tpe", pruner="none", startup_trials=0, warmup_epochs=0,
         seed=0, crossed=[],
     )  # fmt: skip
@@ -140,7 +140,7 @@ def test_a_direction_against_the_declared_one_is_named(metric: str, direction: A
 
 
 @pytest.mark.slow
-def test_a_search_in_the_worse_direction_says_so_once_and_runs(tmp_path: Path) -> None:
+def test_a_search_in_the_worse_direction_warns_once_and_runs(tmp_path: Path) -> None:
     words = [*TINY, *SEARCH, *RANDOM, *BASIC, "trainer.epochs=1", "optimizer.lr=1e-3,1e-2", "hydra.sweeper.trials=1"]
     done = launch(tmp_path, *words, "hydra.sweeper.metric=validation/psnr")
     assert done.returncode == 0
@@ -202,7 +202,7 @@ def test_a_killed_search_is_continued_without_running_anything_twice(tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_study_of_other_values_is_refused_in_a_line(tmp_path: Path) -> None:
+def test_a_study_of_another_search_space_is_rejected_with_one_line(tmp_path: Path) -> None:
     words = [*TINY, *SEARCH, *RANDOM, *BASIC, "trainer.epochs=1"]
     assert launch(tmp_path, *words, "hydra.sweeper.trials=1", "optimizer.lr=1e-3,1e-2").returncode == 0
     done = launch(tmp_path, *words, "hydra.sweeper.trials=2", "optimizer.lr=1e-3,1e-1")

@@ -1,4 +1,4 @@
-"""From typed overrides to the runs of a sweep."""
+"""Expanding typed overrides into the points of a sweep."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from aerun.errors import ConfigError
-from aerun.sweep.points import Axis, File, Grid, Random, Zip, axes, crossed
+from aerun.sweep.points import Axis, File, Grid, Random, Zip, all_combinations, axes
 
 PARSER = OverridesParser.create()
 
@@ -28,7 +28,7 @@ def values(points: list[list[str]], key: str) -> list[float]:
     return [float(word.partition("=")[2]) for point in points for word in point if word.startswith(f"{key}=")]
 
 
-def test_a_grid_is_the_product_with_the_last_key_running_fastest() -> None:
+def test_a_grid_is_the_product_and_the_last_key_varies_fastest() -> None:
     by_hand = [
         ["model=fc", "trainer.epochs=2", "seed=0"],
         ["model=fc", "trainer.epochs=2", "seed=1"],
@@ -40,13 +40,13 @@ def test_a_grid_is_the_product_with_the_last_key_running_fastest() -> None:
     assert grid("model=fc,conv", "trainer.epochs=2", "seed=0,1,2") == by_hand
 
 
-def test_a_larger_grid_is_what_itertools_says() -> None:
+def test_a_larger_grid_equals_itertools_product() -> None:
     lists = {"a": ["1", "2", "3"], "b": ["x", "y"], "c": ["0.5", "0.001", "null"], "d": ["[1]", "[2,3]"]}
     expected = itertools.product(*([f"{key}={value}" for value in lists[key]] for key in lists))
     assert grid(*(f"{key}={','.join(lists[key])}" for key in lists)) == [list(point) for point in expected]
 
 
-def test_without_anything_typed_there_is_the_default_run() -> None:
+def test_without_overrides_there_is_only_the_default_run() -> None:
     assert grid() == [[]]
 
 
@@ -83,26 +83,26 @@ def test_the_values_of_one_key(word: str, expected: list[str]) -> None:
     "word",
     ["name='a,b'", 'name="it\'s"', "name='it\\'s'", "name=a\\,b", "root=/with space/x", "node={a:1,b:[x,'y z']}", "e="],
 )
-def test_a_value_that_is_not_swept_means_what_it_meant(word: str) -> None:
+def test_a_value_that_is_not_swept_keeps_its_meaning(word: str) -> None:
     [axis] = typed(word)
     [override] = axis.overrides
     first, second = PARSER.parse_override(word), PARSER.parse_override(override)
     assert first.value() == second.value() and type(first.value()) is type(second.value())
 
 
-def test_a_glob_goes_over_the_options_that_there_are(composer: Any) -> None:
+def test_a_glob_expands_to_the_existing_options(composer: Any) -> None:
     [axis] = axes(["sparsity=glob(*topk*)"], composer.parser)
     assert sorted(axis.overrides) == ["sparsity=topk", "sparsity=topk_lifetime"]
     [axis] = axes(["model=glob(*,exclude=*conv*)"], composer.parser)
     assert sorted(axis.overrides) == ["model=fc", "model=fc_deep", "model=fc_vae", "model=unet", "model=vae"]
 
 
-def test_of_a_key_typed_twice_the_last_counts() -> None:
+def test_the_last_value_of_a_key_typed_twice_counts() -> None:
     assert grid("seed=0,1", "model=fc", "seed=5") == [["seed=5", "model=fc"]]
     assert grid("seed=5", "seed=0,1") == [["seed=0"], ["seed=1"]]
 
 
-def test_an_interval_is_refused_in_a_grid_and_the_way_out_named() -> None:
+def test_an_interval_in_a_grid_is_rejected_with_the_alternatives() -> None:
     with pytest.raises(ConfigError, match=r"optimizer\.lr: an interval .*random or optuna"):
         grid("optimizer.lr=interval(0.1,1)", "seed=0,1")
     for words in (["optimizer.lr=interval(0.1,1)", "seed=0,1"], ["optimizer.lr=interval(0.1,1)"]):
@@ -111,13 +111,13 @@ def test_an_interval_is_refused_in_a_grid_and_the_way_out_named() -> None:
 
 
 @pytest.mark.parametrize("word", ["a=interval(2,1)", "a=interval(1,1)", "a=tag(log,interval(0,1))"])
-def test_an_interval_that_holds_nothing_is_refused_with_what_was_typed(word: str) -> None:
+def test_an_empty_interval_is_rejected(word: str) -> None:
     with pytest.raises(ConfigError) as error:
         typed(word)
     assert str(error.value).startswith(f"{word}: ")
 
 
-def test_zip_takes_values_together_and_crosses_nothing_else() -> None:
+def test_zip_pairs_values_by_position() -> None:
     points = Zip().points(typed("model.code_size=16,32,64", "optimizer.lr=3,2,1", "trainer.epochs=2"), PARSER)
     assert [sorted(point) for point in points] == [
         ["model.code_size=16", "optimizer.lr=3", "trainer.epochs=2"],
@@ -126,7 +126,7 @@ def test_zip_takes_values_together_and_crosses_nothing_else() -> None:
     ]
 
 
-def test_zip_of_some_keys_crosses_the_others() -> None:
+def test_zip_of_some_keys_combines_the_others() -> None:
     words = typed("model.code_size=16,32", "optimizer.lr=2,1", "seed=0,1,2")
     points = Zip(keys=["model.code_size", "optimizer.lr"]).points(words, PARSER)
     pairs = [("16", "2"), ("32", "1")]
@@ -138,17 +138,17 @@ def test_zip_of_some_keys_crosses_the_others() -> None:
     assert [set(point) for point in points] == expected
 
 
-def test_zip_refuses_lists_of_different_lengths_with_the_counts() -> None:
+def test_zip_rejects_lists_of_different_lengths() -> None:
     with pytest.raises(ConfigError, match=r"model\.code_size has 3, optimizer\.lr has 2"):
         Zip().points(typed("model.code_size=16,32,64", "optimizer.lr=2,1"), PARSER)
 
 
-def test_zip_refuses_a_key_that_is_not_swept_with_those_that_are() -> None:
+def test_zip_rejects_a_key_that_is_not_swept() -> None:
     with pytest.raises(ConfigError, match=r"optimizer\.momentum is not swept\. Swept: optimizer\.lr, seed"):
         Zip(keys=["optimizer.momentum"]).points(typed("optimizer.lr=2,1", "seed=0,1"), PARSER)
 
 
-def test_random_draws_depend_on_the_seed_and_a_longer_sweep_begins_with_the_shorter() -> None:
+def test_random_draws_depend_on_the_seed_and_a_longer_sweep_starts_with_the_shorter() -> None:
     words = typed("optimizer.lr=tag(log,interval(1e-5,1))", "model.code_size=int(interval(2,64))", "model=fc,conv")
 
     def draws(runs: int, seed: int) -> list[list[str]]:
@@ -160,7 +160,7 @@ def test_random_draws_depend_on_the_seed_and_a_longer_sweep_begins_with_the_shor
     assert len({tuple(point) for point in draws(40, 3)}) == 40
 
 
-def test_random_draws_are_spread_as_asked() -> None:
+def test_random_draws_have_the_requested_distribution() -> None:
     stats = pytest.importorskip("scipy.stats")
     words = typed("even=interval(-2.0,6.0)", "log=tag(log,interval(1e-5,1))", "model=fc,conv")
     points = Random(runs=4000, seed=0, crossed=[]).points(words, PARSER)
@@ -199,7 +199,7 @@ def test_random_runs_every_draw_with_each_crossed_value() -> None:
     assert len(set(values(points, "optimizer.lr"))) == 5
 
 
-def test_a_file_lists_runs_with_comments_quotes_and_lines_of_several(tmp_path: Path) -> None:
+def test_a_file_may_have_comments_quotes_and_lines_with_several_runs(tmp_path: Path) -> None:
     path = tmp_path / "runs of mine.txt"
     path.write_text(
         "# what we agreed on\n"
@@ -223,7 +223,7 @@ def test_a_file_lists_runs_with_comments_quotes_and_lines_of_several(tmp_path: P
         ("optimizer.lr=interval(0,1)", "an interval"),
     ],
 )
-def test_a_bad_line_of_a_file_is_named_with_its_number(tmp_path: Path, line: str, says: str) -> None:
+def test_an_invalid_line_of_a_file_is_reported_with_its_number(tmp_path: Path, line: str, says: str) -> None:
     path = tmp_path / "runs.txt"
     path.write_text(f"# first\nmodel=fc\n{line}\n")
     with pytest.raises(ConfigError) as error:
@@ -232,13 +232,13 @@ def test_a_bad_line_of_a_file_is_named_with_its_number(tmp_path: Path, line: str
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_is_missing_empty_or_no_text_is_refused_by_its_key(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_empty_or_not_text_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("# nothing\n")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    for name, says in (("missing", "cannot be read"), ("empty", "lists no run"), ("binary", "cannot be read")):
+    for name, says in (("missing", "cannot be read"), ("empty", "contains no runs"), ("binary", "cannot be read")):
         with pytest.raises(ConfigError, match=rf"hydra\.sweeper\.file=.*{name}: {says}"):
             File(file=str(tmp_path / name)).points([], PARSER)
 
 
-def test_crossing_nothing_is_one_empty_point() -> None:
-    assert crossed([]) == [[]]
+def test_no_axes_give_one_empty_point() -> None:
+    assert all_combinations([]) == [[]]

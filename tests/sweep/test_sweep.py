@@ -26,7 +26,7 @@ from tests.sweep.launching import (
     alive,
     await_that,
     begin,
-    go_on,
+    continue_sweep,
     kill_group,
     launch,
     marks,
@@ -59,12 +59,12 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Co
 
 @pytest.fixture
 def copied(swept: tuple[Path, Any], tmp_path: Path) -> Path:
-    """The grid's folder, to go on with."""
+    """A copy of the grid's folder."""
     shutil.copytree(swept[0] / "outputs", tmp_path / "outputs")
     return tmp_path
 
 
-def test_a_grid_runs_all_that_can_and_tells_what_could_not(
+def test_a_grid_runs_all_jobs_and_reports_the_failed_ones(
     swept: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     folder, done = swept
@@ -93,10 +93,8 @@ def test_a_grid_runs_all_that_can_and_tells_what_could_not(
 
 
 @pytest.mark.slow
-def test_jobs_are_the_same_whichever_process_ran_them_and_whatever_before(
-    swept: tuple[Path, Any], tmp_path: Path
-) -> None:
-    """Some of the grid's jobs, one after another in one process, between runs that leave other settings behind."""
+def test_a_job_does_not_depend_on_its_process_or_on_earlier_jobs(swept: tuple[Path, Any], tmp_path: Path) -> None:
+    """Some of the grid's jobs in one process, between runs that change global settings of torch."""
     (tmp_path / "runs").write_text(
         "model=fc seed=3 trainer.threads=2 trainer.deterministic=true\n"
         "model=fc seed=1\n"
@@ -142,13 +140,13 @@ def test_the_same_command_runs_only_what_failed_and_added_points_are_added(copie
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("-m sweep.name=../x", ["sweep.name=../x", "a folder's name"]),
-        ("-m sweep.name=.hidden", ["sweep.name=.hidden", "a folder's name"]),
+        ("-m sweep.name=../x", ["sweep.name=../x", "a folder name"]),
+        ("-m sweep.name=.hidden", ["sweep.name=.hidden", "a folder name"]),
         ("-m sweep.name=a,b", ["sweep.name", "one value"]),
         ("-m sweep.invalid=maybe", ["sweep.invalid=maybe", "fail, skip"]),
         ("-m sweep.max_failures=0", ["sweep.max_failures=0", "at least 1"]),
         ("-m sweep.nmae=x", ["sweep.nmae", "Did you mean 'sweep.name'?"]),
-        ("-m sweep=3", ["sweep=3", "a group of keys"]),
+        ("-m sweep=3", ["sweep=3", "a group with the keys"]),
         ("-m hydra/launcher=joblib hydra.launcher.n_job=2", ["hydra.launcher.n_job", "n_jobs"]),
         ("-m hydra/launcher=joblib hydra.launcher.n_jobs=0", ["hydra.launcher.n_jobs=0", "at least 1"]),
         ("-m hydra/launcher=joblib hydra.launcher.threads=x", ["hydra.launcher.threads=x", "a whole number"]),
@@ -159,14 +157,12 @@ def test_the_same_command_runs_only_what_failed_and_added_points_are_added(copie
         ("-m hydra/sweeper=random hydra.sweeper.runs=0 seed=0,1", ["hydra.sweeper.runs=0", "at least 1"]),
         ("-m hydra/sweeper=file hydra.sweeper.file=none", ["hydra.sweeper.file=none", "cannot be read"]),
         ("-m optimizer.lr=interval(0.1,1)", ["optimizer.lr", "an interval"]),
-        ("-m resume=/somewhere seed=0,1", ["2 of 2 points cannot work"]),
+        ("-m resume=/somewhere seed=0,1", ["2 of 2 points are invalid"]),
         ("sweep.name=x", ["sweep.name=x", "with -m"]),
         ("++sweep.dry_run=true", ["++sweep.dry_run=true", "with -m"]),
     ],
 )
-def test_mistakes_are_answered_in_a_line_and_leave_nothing(
-    train: Any, tmp_path: Path, words: str, says: list[str]
-) -> None:
+def test_a_mistake_is_one_line_and_creates_nothing(train: Any, tmp_path: Path, words: str, says: list[str]) -> None:
     done = train(*words.split())
     [line] = done.stderr.strip().splitlines()
     assert done.returncode == 1 and all(text in line for text in says), done.stderr
@@ -174,14 +170,14 @@ def test_mistakes_are_answered_in_a_line_and_leave_nothing(
 
 
 @pytest.mark.slow
-def test_what_cannot_work_is_listed_before_anything_starts(train: Any, tmp_path: Path) -> None:
-    """By its values, by its pairs, and by its layers: with 3x3 feature maps topk has 9 positions."""
+def test_invalid_points_are_listed_before_any_job_starts(train: Any, tmp_path: Path) -> None:
+    """Invalid values, pairs of options, and layers: with 3x3 feature maps topk has 9 positions."""
     words = [*TINY, "sparsity=topk", "sparsity.k=4,0,96", "model=fc,conv", "optimizer.lr=0.1,-1"]
     done = train("-m", *words, *BASIC)
     rows = [line.strip() for line in done.stdout.splitlines() if "sparsity.k=" in line]
     assert done.returncode == 1
     assert done.stderr.strip() == (
-        "aerun: 10 of 12 points cannot work, and nothing was started; sweep.invalid=skip leaves them out"
+        "aerun: 10 of 12 points are invalid; nothing was started. Use sweep.invalid=skip to run the others"
     )
     assert len(rows) == 10 and list((tmp_path / "outputs").glob("*")) == []
     assert any("sparsity.k=96 model=conv optimizer.lr=0.1" in row and "9 positions" in row for row in rows)
@@ -191,12 +187,12 @@ def test_what_cannot_work_is_listed_before_anything_starts(train: Any, tmp_path:
     assert dry.stdout.count("invalid") == 10 and dry.stdout.count("  new") + dry.stdout.startswith("new") == 2
     done = train("-m", *words, *BASIC, "sweep.invalid=skip", "sweep.name=rest")
     assert done.returncode == 0, done.stderr
-    assert "2 finished; 10 left out" in done.stdout
+    assert "2 finished; 10 invalid points skipped" in done.stdout
     assert sorted(states(tmp_path / "outputs" / "rest").values()) == ["finished", "finished"]
 
 
 @pytest.mark.slow
-def test_a_dry_run_shows_what_would_run_and_changes_nothing(copied: Path) -> None:
+def test_a_dry_run_lists_the_jobs_and_changes_nothing(copied: Path) -> None:
     sweep = copied / "outputs" / "grid"
     files = {path: path.stat().st_mtime_ns for path in copied.rglob("*")}
     words = [*GRID, "noise=none,masking", "seed=0,1", "sweep.name=grid", "sweep.dry_run=true"]
@@ -212,16 +208,16 @@ def test_a_dry_run_shows_what_would_run_and_changes_nothing(copied: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("word", "begun"), [("sweep.max_failures=2", 3), ("sweep.fail_fast=true", 1)])
-def test_after_enough_failures_no_job_is_begun(tmp_path: Path, word: str, begun: int) -> None:
+@pytest.mark.parametrize(("word", "started"), [("sweep.max_failures=2", 3), ("sweep.fail_fast=true", 1)])
+def test_no_job_starts_after_too_many_failures(tmp_path: Path, word: str, started: int) -> None:
     words = [*ODD, *TINY, "model=conv", "sparsity=odd", "seed=1,2,3,4,5", word, "sweep.name=x"]
     done = launch(tmp_path, *words, *BASIC)
-    assert done.returncode == 1 and len(states(tmp_path / "outputs" / "x")) == begun
-    assert f"{5 - begun} waiting" in done.stdout and "go on " in done.stdout
+    assert done.returncode == 1 and len(states(tmp_path / "outputs" / "x")) == started
+    assert f"{5 - started} waiting" in done.stdout and "continue " in done.stdout
 
 
 @pytest.mark.slow
-def test_a_job_that_diverges_says_so(tmp_path: Path) -> None:
+def test_a_diverged_job_is_reported_as_such(tmp_path: Path) -> None:
     words = [*TINY, "model=fc", "optimizer=sgd", "optimizer.lr=0.01,1e30", "sweep.name=x"]
     done = launch(tmp_path, *words, *BASIC)
     assert done.returncode == 1
@@ -229,8 +225,8 @@ def test_a_job_that_diverges_says_so(tmp_path: Path) -> None:
     assert re.search(r"diverged\s+optimizer\.lr=1e\+30\s+epoch 1, step \d+: ", done.stdout)
 
 
-def caught(folder: Path, *words: str, jobs: int = 2) -> subprocess.Popen[str]:
-    """A sweep named ``x``, when so many of its jobs train."""
+def begin_training(folder: Path, *words: str, jobs: int = 2) -> subprocess.Popen[str]:
+    """Start a sweep named ``x`` and wait until so many of its jobs train."""
     process = begin(folder, *words, "sweep.name=x")
     try:
         await_that(lambda: len(running(folder / "outputs" / "x")) >= jobs, process)
@@ -241,22 +237,22 @@ def caught(folder: Path, *words: str, jobs: int = 2) -> subprocess.Popen[str]:
 
 
 @linux
-def test_ctrl_c_saves_what_runs_and_the_printed_command_goes_on_to_the_same_end(tmp_path: Path) -> None:
-    """A terminal's Ctrl-C reaches the launcher and its workers alike."""
+def test_ctrl_c_saves_running_jobs_and_the_printed_command_finishes_them_identically(tmp_path: Path) -> None:
+    """Ctrl-C in a terminal reaches the launcher and its workers."""
     (tmp_path / "alone").mkdir()
     words = [*LONG, "seed=0,1", *JOBLIB]
-    process = caught(tmp_path, *words)
+    process = begin_training(tmp_path, *words)
     sweep, those = tmp_path / "outputs" / "x", workers(process.pid)
     os.killpg(process.pid, signal.SIGINT)
     out, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
     assert [line for line in errors.splitlines() if line] == [
-        "aerun: stopping; what runs is saved first (once more: at once)",
+        "aerun: stopping; running jobs are saved first (again: stop at once)",
         "aerun: stopped by SIGINT",
     ]
     assert len(those) == 2 and alive(those) == []
     assert list(states(sweep).values()) == ["stopped", "stopped"] and "2 stopped" in out
-    done = go_on(tmp_path, out)
+    done = continue_sweep(tmp_path, out)
     assert done.returncode == 0, done.stderr
     assert "2 jobs: 2 finished" in done.stdout
     assert all("continuing" in (sweep / name / "aerun.log").read_text() for name in statuses(sweep))
@@ -269,23 +265,23 @@ def test_ctrl_c_saves_what_runs_and_the_printed_command_goes_on_to_the_same_end(
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_signal_to_the_launcher_alone_stops_the_sweep(tmp_path: Path, launcher: str, name: str, code: int) -> None:
-    process = caught(tmp_path, *LONG, "seed=0,1,2", *(BASIC if launcher == "basic" else JOBLIB), jobs=1)
+    process = begin_training(tmp_path, *LONG, "seed=0,1,2", *(BASIC if launcher == "basic" else JOBLIB), jobs=1)
     process.send_signal(getattr(signal, name))
     out, errors = process.communicate(timeout=30)
     assert process.returncode == code, errors
     assert f"stopped by {name}" in errors and set(states(tmp_path / "outputs" / "x").values()) == {"stopped"}
-    done = go_on(tmp_path, out)
+    done = continue_sweep(tmp_path, out)
     assert done.returncode == 0 and "3 jobs: 3 finished" in done.stdout
 
 
 @linux
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_two_ctrl_c_end_it_at_once_and_leave_no_process(tmp_path: Path, launcher: str) -> None:
-    process = caught(tmp_path, *LONG, "seed=0,1,2", *(BASIC if launcher == "basic" else JOBLIB), jobs=1)
+def test_a_second_ctrl_c_ends_the_sweep_at_once_and_leaves_no_process(tmp_path: Path, launcher: str) -> None:
+    process = begin_training(tmp_path, *LONG, "seed=0,1,2", *(BASIC if launcher == "basic" else JOBLIB), jobs=1)
     those = workers(process.pid)
     for number in those:
-        os.kill(number, signal.SIGSTOP)  # a step that takes for ever
+        os.kill(number, signal.SIGSTOP)  # a step that never ends
     clock = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.3 if those else 0.001)
@@ -299,8 +295,8 @@ def test_two_ctrl_c_end_it_at_once_and_leave_no_process(tmp_path: Path, launcher
 
 @linux
 @pytest.mark.slow
-def test_a_killed_worker_takes_one_job_with_it(tmp_path: Path) -> None:
-    process = caught(tmp_path, *LONG, "seed=0,1,2", *JOBLIB)
+def test_a_killed_worker_fails_only_its_own_job(tmp_path: Path) -> None:
+    process = begin_training(tmp_path, *LONG, "seed=0,1,2", *JOBLIB)
     sweep = tmp_path / "outputs" / "x"
     victim = running(sweep)[0]
     [name] = [name for name, status in statuses(sweep).items() if status["process"] == victim]
@@ -318,9 +314,9 @@ def test_a_killed_worker_takes_one_job_with_it(tmp_path: Path) -> None:
 
 
 @linux
-def test_workers_do_not_outlive_a_killed_launcher_nor_does_a_second_one_start_beside_the_first(tmp_path: Path) -> None:
+def test_workers_end_with_a_killed_launcher_and_a_second_launcher_is_rejected(tmp_path: Path) -> None:
     words = [*LONG, "trainer.epochs=300", "seed=0,1,2", *JOBLIB]
-    process = caught(tmp_path, *words)
+    process = begin_training(tmp_path, *words)
     sweep, those = tmp_path / "outputs" / "x", workers(process.pid)
     second = launch(tmp_path, *words, "sweep.name=x")
     [line] = second.stderr.strip().splitlines()
@@ -333,9 +329,9 @@ def test_workers_do_not_outlive_a_killed_launcher_nor_does_a_second_one_start_be
 
 @linux
 @pytest.mark.slow
-def test_a_sweep_repeated_at_once_waits_for_the_workers_of_a_killed_launcher(tmp_path: Path) -> None:
+def test_a_repeated_sweep_waits_for_the_workers_of_a_killed_launcher(tmp_path: Path) -> None:
     words = [*LONG, "seed=0,1", *JOBLIB]
-    process = caught(tmp_path, *words)
+    process = begin_training(tmp_path, *words)
     those = workers(process.pid)
     for number in those:
         os.kill(number, signal.SIGSTOP)  # a long step
@@ -351,7 +347,7 @@ def test_a_sweep_repeated_at_once_waits_for_the_workers_of_a_killed_launcher(tmp
 
 
 @pytest.mark.slow
-def test_a_grid_of_24_jobs_is_the_same_by_basic_and_by_joblib(tmp_path: Path) -> None:
+def test_basic_and_joblib_give_identical_results(tmp_path: Path) -> None:
     words = [*GRID, "seed=0,1,2", "noise=none,masking", "sweep.name=x"]
     for name, launcher in (("basic", BASIC), ("joblib", JOBLIB)):
         (tmp_path / name).mkdir()
@@ -360,7 +356,7 @@ def test_a_grid_of_24_jobs_is_the_same_by_basic_and_by_joblib(tmp_path: Path) ->
     assert same(tmp_path / "basic" / "outputs" / "x", tmp_path / "joblib" / "outputs" / "x")
 
 
-def test_a_run_that_was_made_longer_is_not_taken_for_the_sweeps_own(tmp_path: Path) -> None:
+def test_a_run_that_was_resumed_with_more_epochs_is_not_taken_for_the_job(tmp_path: Path) -> None:
     words = [*TINY, "seed=0,1", *BASIC, "sweep.name=x"]
     assert launch(tmp_path, *words).returncode == 0
     [job] = (tmp_path / "outputs" / "x").glob("s0_*")
@@ -373,6 +369,6 @@ def test_a_run_that_was_made_longer_is_not_taken_for_the_sweeps_own(tmp_path: Pa
     )
     assert longer.returncode == 0, longer.stderr
     again = launch(tmp_path, *words)
-    assert again.returncode == 1 and f"{job.name}: holds a run of other settings by now" in again.stdout
+    assert again.returncode == 1 and f"{job.name}: contains a run with other settings" in again.stdout
     rest = launch(tmp_path, *words, "sweep.invalid=skip")
     assert rest.returncode == 0 and "1 job; 1 done before, 0 to run" in rest.stdout

@@ -1,4 +1,4 @@
-"""One job after another in this process."""
+"""Run the jobs one after another in this process."""
 
 from __future__ import annotations
 
@@ -8,46 +8,46 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from aerun.sweep.job import STOP, Job
-from aerun.sweep.launcher import Ended, device, raised
-from aerun.sweep.remote import WORK, call
+from aerun.sweep.job import STOP_FILE, Job
+from aerun.sweep.launcher.contract import Ended, format_error, visible_device
+from aerun.sweep.remote import RUN_JOB, call_by_name
 
 
 @dataclass
 class Basic:
-    """The simplest to follow and to debug; a job that is killed takes the sweep with it, until it is repeated."""
+    """The simplest launcher to follow and to debug. If a job is killed, the sweep ends and must be repeated."""
 
-    gpus: list[int]
+    gpus: list[int] | None
     slots: int = 1
     detached = False
     local = True
 
     def warm(self, jobs: int) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
-    def here(self, target: str, *arguments: Any) -> Any:
-        """Call it."""
-        return call(target, *arguments)
+    def call(self, target: str, *arguments: Any) -> Any:
+        """Call the function."""
+        return call_by_name(target, *arguments)
 
     def run(self, jobs: Iterator[Job], sweep: Path, at_once: int | None = None) -> Iterator[Ended]:
-        """In order, each to its end before the next is taken."""
+        """Run the jobs in order, each to its end."""
         if self.gpus:
-            os.environ["CUDA_VISIBLE_DEVICES"] = device(self.gpus, 0)
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible_device(self.gpus, 0)
         for job in jobs:
-            death = None
+            error = None
             try:
-                number = call(WORK, job, sweep)
+                number = call_by_name(RUN_JOB, job, sweep)
                 if number:
-                    (sweep / STOP).write_text(str(int(number)))  # the signal was meant for all of it
-            except Exception as error:
-                death = raised(error)
-            yield job, death
+                    (sweep / STOP_FILE).write_text(str(int(number)))  # so that the whole sweep stops
+            except Exception as raised:
+                error = format_error(raised)
+            yield job, error
 
-    def withdraw(self) -> None:
-        """Jobs are taken as they begin."""
+    def cancel_waiting(self) -> None:
+        """Does nothing: a job is taken only when it can start."""
 
-    def farewell(self) -> str:
-        """Nothing goes on."""
+    def detached_note(self) -> str:
+        """Empty: no job continues without the launcher."""
         return ""
 
     def __enter__(self) -> Self:

@@ -1,7 +1,7 @@
-"""Processes on this machine, by joblib's own executor.
+"""Run jobs in processes on this machine, with joblib's executor.
 
-Every slot has an executor of its own with a single worker: a worker that is killed breaks nobody else's, it is known
-which job it had, and the device and the number of threads are the slot's. A worker imports torch once and keeps it.
+Every slot has its own executor with one worker, for three reasons: a killed worker does not break others, its job is
+known, and each slot has its own device and number of threads. A worker imports torch once for all of its jobs.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,25 +23,24 @@ from joblib.externals.loky.process_executor import ProcessPoolExecutor, Terminat
 from aerun.config.schema import Count
 from aerun.errors import AerunError
 from aerun.sweep.job import Job
-from aerun.sweep.launcher import Ended, device, raised
-from aerun.sweep.remote import WORK, all_ready, call, ready
+from aerun.sweep.launcher.contract import Ended, format_error, visible_device
+from aerun.sweep.remote import RUN_JOB, call_by_name, import_all, import_job_worker
 
-POLL = 0.2  # seconds; Python handles signals between waits
-WATCH = 0.5  # seconds between two looks of a worker for its launcher
-# A worker that is killed cannot give back its semaphores; that the system does so instead is no news.
-SILENCED = "ignore:resource_tracker:UserWarning"
-
+POLL_S = 0.2  # Python handles signals between two waits
+PARENT_POLL_S = 0.5  # between a worker's checks that its launcher is alive
+# A killed worker does not release its semaphores. The system does, and the warning about it is not useful.
+IGNORED_WARNINGS = "ignore:resource_tracker:UserWarning"
 
 _calling = threading.Lock()
 
 
 @dataclass
 class Joblib:
-    """``n_jobs`` processes of ``threads`` threads each. By default they share out the cores that there are."""
+    """``n_jobs`` processes of ``threads`` threads each. By default, one process for each core, with equal threads."""
 
     n_jobs: Count | None
     threads: Count | None
-    gpus: list[int] = field(default_factory=list, metadata={"internal": True})
+    gpus: list[int] | None = field(default_factory=list, metadata={"internal": True})
 
     detached = False
     local = True
@@ -51,23 +51,23 @@ class Joblib:
 
     @property
     def slots(self) -> int:
-        """As asked for, else one a device, else one a core."""
-        return self.n_jobs or len(self.gpus) or _cores()
+        """``n_jobs``; by default one for each device of ``gpus``, or else for each core."""
+        return self.n_jobs or len(self.gpus or ()) or _cores()
 
     def warm(self, jobs: int) -> None:
-        """Let the workers import torch; the first, which looks at the points next, no more than that."""
+        """Make the workers import what jobs need. The first imports less, because it checks the points next."""
         for slot in range(min(self.slots, jobs)):
-            self._submit(slot, all_ready if slot else ready)
+            self._submit(slot, import_all if slot else import_job_worker)
 
-    def here(self, target: str, *arguments: Any) -> Any:
-        """In the first worker."""
+    def call(self, target: str, *arguments: Any) -> Any:
+        """Call the function in the first worker."""
         try:
-            return self._submit(0, call, target, *arguments).result()
+            return self._submit(0, call_by_name, target, *arguments).result()
         except TerminatedWorkerError as error:
-            raise AerunError(f"the process that looks at the points was killed: {_killer(error)}") from error
+            raise AerunError(f"the process that checks the points was killed: {_exit_codes(error)}") from error
 
     def run(self, jobs: Iterator[Job], sweep: Path, at_once: int | None = None) -> Iterator[Ended]:
-        """As slots become free."""
+        """Run each job in the next free slot."""
         free = list(range(min(self.slots, at_once or self.slots)))[::-1]
         running = self._running
         exhausted = False
@@ -78,82 +78,83 @@ class Joblib:
                     exhausted = True
                     break
                 slot = free.pop()
-                running[self._submit(slot, call, WORK, job, sweep, os.getpid())] = slot, job
-            for future in wait(running, POLL, FIRST_COMPLETED).done:
+                running[self._submit(slot, call_by_name, RUN_JOB, job, sweep, os.getpid())] = slot, job
+            for future in wait(running, POLL_S, FIRST_COMPLETED).done:
                 slot, job = running.pop(future)
                 free.append(slot)
-                yield job, self._death(slot, future)
+                yield job, self._error(slot, future)
 
     def _submit(self, slot: int, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         if slot not in self._executors:
             threads = self.threads or max(1, _cores() // self.slots)
             environment = {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
             if self.gpus:
-                environment["CUDA_VISIBLE_DEVICES"] = device(self.gpus, slot)
+                environment["CUDA_VISIBLE_DEVICES"] = visible_device(self.gpus, slot)
             self._executors[slot] = ProcessPoolExecutor(
                 1, env=environment, initializer=_begin_worker, initargs=(os.getpid(),)
             )
         try:
-            future: Future[Any] = self._executors[slot].submit(_called, function, *arguments)
-        except TerminatedWorkerError:  # it was killed while it had nothing to do
+            future: Future[Any] = self._executors[slot].submit(_call, function, *arguments)
+        except TerminatedWorkerError:  # it was killed while it was idle
             self._executors.pop(slot).shutdown(wait=False, kill_workers=True)
             return self._submit(slot, function, *arguments)
         return future
 
-    def _death(self, slot: int, future: Future[None]) -> str | None:
-        """What killed the slot's worker, if anything did; the slot then gets a new one."""
+    def _error(self, slot: int, future: Future[None]) -> str | None:
+        """The error of the call; None if there is none. A killed worker is replaced with the slot's next call."""
         error = future.exception()
         if error is None:
             return None
         if not isinstance(error, TerminatedWorkerError):
-            return raised(error)
+            return format_error(error)
         self._executors.pop(slot).shutdown(wait=False, kill_workers=True)
-        return f"its process ended by {_killer(error)}"
+        return f"its process ended by {_exit_codes(error)}"
 
-    def withdraw(self) -> None:
-        """Jobs are taken as they begin."""
+    def cancel_waiting(self) -> None:
+        """Does nothing: a job is taken only when it can start."""
 
-    def farewell(self) -> str:
-        """Nothing goes on."""
+    def detached_note(self) -> str:
+        """Empty: no job continues without the launcher."""
         return ""
 
     def __enter__(self) -> Self:
-        warnings = filter(None, (os.environ.get("PYTHONWARNINGS"), SILENCED))
-        os.environ["PYTHONWARNINGS"] = ",".join(warnings)  # of the processes to come
+        warnings = filter(None, (os.environ.get("PYTHONWARNINGS"), IGNORED_WARNINGS))
+        os.environ["PYTHONWARNINGS"] = ",".join(warnings)  # for the worker processes
         return self
 
     def __exit__(self, *_: object) -> None:
         for executor in self._executors.values():
-            # A worker with a job is ended on the spot, since someone is in a hurry; one without has nothing to lose,
-            # and would take a second to take torch down.
+            # Kill workers: one with a job because the user asked for it, and an idle one because a regular exit takes a
+            # second with torch loaded.
             executor.shutdown(wait=True, kill_workers=True)
         self._executors.clear()
 
 
-def _killer(error: TerminatedWorkerError) -> str:
+def _exit_codes(error: TerminatedWorkerError) -> str:
+    """The exit codes in joblib's error message."""
     codes = re.findall(r"\w+\(-?\d+\)", str(error))
-    return f"{', '.join(codes) or 'itself'}; SIGKILL is often the lack of memory"
+    return f"{', '.join(codes) or 'itself'}; SIGKILL often means out of memory"
 
 
 def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _begin_worker(launcher: int) -> None:
-    """Ctrl-C reaches all processes of a terminal; a worker heeds it only while it has a run, which saves itself."""
+    """Ignore Ctrl-C, which reaches all processes of a terminal: a running job has its own handler, which saves it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_after, args=(launcher,), daemon=True).start()
+    threading.Thread(target=_exit_after, args=(launcher,), daemon=True).start()
 
 
-def _end_after(launcher: int) -> None:
-    """In a worker: end when the launcher has died, which would otherwise go unnoticed; a run is saved first."""
+def _exit_after(launcher: int) -> None:
+    """In a worker: exit after the launcher has died. A running job is saved first."""
     while os.getppid() == launcher:
-        time.sleep(WATCH)
+        time.sleep(PARENT_POLL_S)
     with _calling:
         os._exit(1)
 
 
-def _called(function: Callable[..., Any], *arguments: Any) -> Any:
-    """In a worker: a call that is not to be cut off."""
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """In a worker: call the function; ``_exit_after`` waits for it."""
     with _calling:
         return function(*arguments)

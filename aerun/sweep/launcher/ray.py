@@ -1,4 +1,4 @@
-"""Tasks of a Ray cluster."""
+"""Run jobs as tasks of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from aerun.config.schema import NonNegative, Positive
 from aerun.errors import ConfigError
 from aerun.sweep.job import Job
-from aerun.sweep.launcher import Ended, raised
-from aerun.sweep.remote import WORK, call
+from aerun.sweep.launcher.contract import Ended, format_error
+from aerun.sweep.remote import RUN_JOB, call_by_name
 
-POLL = 0.5  # seconds
+POLL_S = 0.5
 
 
 @dataclass
 class Ray:
-    """A task a job, with ``num_cpus`` cores and ``num_gpus`` devices (a part of one, if below 1) each."""
+    """One task for each job, with ``num_cpus`` cores and ``num_gpus`` devices (below 1: a share of a device)."""
 
     address: str | None
     num_cpus: Positive
     num_gpus: NonNegative
     init: dict  # type: ignore[type-arg]
 
+    gpus: ClassVar[list[int] | None] = None
     detached = False
     local = False
 
@@ -39,7 +40,7 @@ class Ray:
 
     @property
     def slots(self) -> int:
-        """What the cluster has room for."""
+        """How many jobs fit into the cluster."""
         import ray
 
         resources = ray.cluster_resources()
@@ -49,18 +50,18 @@ class Ray:
         return max(1, int(room))
 
     def warm(self, jobs: int) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
-    def here(self, target: str, *arguments: Any) -> Any:
-        """Call it in this process."""
-        return call(target, *arguments)
+    def call(self, target: str, *arguments: Any) -> Any:
+        """Call the function in this process."""
+        return call_by_name(target, *arguments)
 
     def run(self, jobs: Iterator[Job], sweep: Path, at_once: int | None = None) -> Iterator[Ended]:
-        """Hand out jobs as there is room for them."""
+        """Submit jobs when there is room for them."""
         import ray
 
         options = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus, "max_retries": 0}
-        task = ray.remote(call).options(**options)
+        task = ray.remote(call_by_name).options(**options)
         running: dict[Any, Job] = {}
         exhausted = False
         while running or not exhausted:
@@ -69,29 +70,29 @@ class Ray:
                 if job is None:
                     exhausted = True
                 else:
-                    running[task.remote(WORK, job, sweep)] = job
-            done, _ = ray.wait(list(running), timeout=POLL) if running else ([], [])
+                    running[task.remote(RUN_JOB, job, sweep)] = job
+            done, _ = ray.wait(list(running), timeout=POLL_S) if running else ([], [])
             for reference in done:
-                yield running.pop(reference), _death(reference)
+                yield running.pop(reference), _task_error(reference)
 
-    def withdraw(self) -> None:
-        """Jobs are taken as they begin."""
+    def cancel_waiting(self) -> None:
+        """Does nothing: a job is taken only when it can start."""
 
-    def farewell(self) -> str:
-        """Nothing goes on."""
+    def detached_note(self) -> str:
+        """Empty: no job continues without the launcher."""
         return ""
 
     def __enter__(self) -> Self:
         import ray
 
-        # Workers find aerun where this process does, installed or not.
+        # Workers import aerun from the same folder as this process, installed or not.
         root = str(Path(__file__).resolve().parents[3])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         variables = {"PYTHONPATH": path, "TQDM_DISABLE": "1"}
-        variables["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "1"  # a job without a device of Ray's sees none
+        variables["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "1"  # hides all devices from a job with num_gpus=0
         environment = {"env_vars": variables}
         given: dict[str, Any] = {"log_to_driver": False, "address": self.address, **self.init}
-        if self.address is None:  # without the word, Ray joins whatever cluster is there
+        if self.address is None:  # otherwise Ray joins any cluster that is running
             given |= {"address": "local", "include_dashboard": False}
         try:
             ray.init(runtime_env=environment, logging_level=logging.ERROR, **given)
@@ -105,14 +106,14 @@ class Ray:
         ray.shutdown()
 
 
-def _death(reference: Any) -> str | None:
-    """What killed a task's worker, if anything did."""
+def _task_error(reference: Any) -> str | None:
+    """The error of a task; None if there is none."""
     import ray
 
     try:
         ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        return raised(error.cause)
+        return format_error(error.cause)
     except ray.exceptions.RayError as error:
         return f"the Ray worker was killed ({' '.join(str(error).split())[:200]})"
     return None

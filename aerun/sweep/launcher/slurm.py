@@ -1,7 +1,7 @@
-"""Jobs of a Slurm cluster, submitted by submitit as one array.
+"""Run jobs on a Slurm cluster, submitted as one array with submitit.
 
-What became of a job is read from its folder, and whether Slurm still has it from squeue: that needs no accounting,
-and a job that was killed is noticed. (Slurm itself calls a job completed whose run has failed.)
+The result of a job is read from its folder, and squeue says whether Slurm still has the job. That works without
+accounting and detects killed jobs. (Slurm's own state is COMPLETED even if the run has failed.)
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from aerun.base.files import write_text
 from aerun.config.schema import Count, NonNegativeInt, Positive
 from aerun.errors import ConfigError
-from aerun.sweep.index import ENDED, FAILED, state
 from aerun.sweep.job import Job
-from aerun.sweep.launcher import Ended
-from aerun.sweep.remote import WORK, call
+from aerun.sweep.job_index import ENDED, FAILED, job_state
+from aerun.sweep.launcher.contract import Ended
+from aerun.sweep.remote import RUN_JOB, call_by_name
 
-LARGEST_ARRAY = 1000  # of a cluster that nobody has configured
-LOGS, NUMBERS = ".slurm", ".slurm/jobs.json"
+MAX_ARRAY_SIZE = 1000  # less than the limit of a default Slurm configuration, 1001
+LOG_FOLDER, IDS_FILE = ".slurm", ".slurm/jobs.json"
 
 
 class Task:
-    """What runs on the node. Submitit asks for ``checkpoint`` as it puts a job back into the queue."""
+    """Runs on the node. submitit calls ``checkpoint`` when it requeues a job."""
 
     def __call__(self, job: Job, sweep: Path) -> None:
-        """Run the job; when its time is out, save first and only then tell submitit."""
-        number = call(WORK, job, sweep, None, ("SIGUSR2",))
+        """Run the job. When its time is over, save it first and then pass the signal on to submitit."""
+        number = call_by_name(RUN_JOB, job, sweep, None, ("SIGUSR2",))
         if number == signal.SIGUSR2:
             os.kill(os.getpid(), number)
 
     def checkpoint(self, job: Job, sweep: Path) -> Any:
-        """The same again: the job goes on in its folder."""
+        """The same task again; the job continues in its folder."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, job, sweep)
@@ -50,7 +50,7 @@ class Task:
 
 @dataclass
 class Slurm:
-    """One array of single-node jobs; the keys are submitit's and sbatch's."""
+    """One array of single-node jobs. The keys are those of submitit and sbatch."""
 
     partition: str | None
     account: str | None
@@ -65,15 +65,16 @@ class Slurm:
     setup: list[str]
     additional_parameters: dict  # type: ignore[type-arg]
     poll_s: Positive
-    _withdrawn: bool = field(default=False, metadata={"internal": True})
+    _cancelled: bool = field(default=False, metadata={"internal": True})
     _ids: dict[str, str] = field(default_factory=dict, metadata={"internal": True})
 
-    detached = True  # its jobs go on without the launcher
+    gpus: ClassVar[list[int] | None] = None
+    detached = True
     local = False
 
     def __post_init__(self) -> None:
         if shutil.which("sbatch") is None:
-            raise ConfigError("hydra/launcher=slurm: there is no sbatch here; start this on a node of the cluster")
+            raise ConfigError("hydra/launcher=slurm: sbatch not found; start this on a node of the cluster")
         try:
             import submitit  # noqa: F401
         except ImportError as error:
@@ -81,24 +82,24 @@ class Slurm:
 
     @property
     def slots(self) -> int:
-        """How many of the array may run at once."""
+        """How many jobs of the array run at the same time."""
         return self.array_parallelism
 
     def warm(self, jobs: int) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
-    def here(self, target: str, *arguments: Any) -> Any:
-        """Call it in this process."""
-        return call(target, *arguments)
+    def call(self, target: str, *arguments: Any) -> Any:
+        """Call the function in this process."""
+        return call_by_name(target, *arguments)
 
     def run(self, jobs: Iterator[Job], sweep: Path, at_once: int | None = None) -> Iterator[Ended]:
-        """Submit what is not queued already, and watch. Jobs of an earlier launching are taken over."""
-        name = re.sub(r"[^\w.+-]+", "_", f"aerun-{sweep.name}")  # squeue takes a comma for two names
-        (sweep / LOGS).mkdir(exist_ok=True)
-        self._ids = _known(sweep)
-        pending: dict[str, tuple[Job, int]] = {}  # with how often it was missing
+        """Submit the jobs that are not in the queue yet, and wait for all of them."""
+        name = re.sub(r"[^\w.+-]+", "_", f"aerun-{sweep.name}")  # squeue splits names at commas
+        (sweep / LOG_FOLDER).mkdir(exist_ok=True)
+        self._ids = _read_ids(sweep)
+        pending: dict[str, tuple[Job, int]] = {}  # with the number of times it was missing in the queue
         while True:
-            batch = list(islice(jobs, LARGEST_ARRAY if at_once is None else max(0, at_once - len(pending))))
+            batch = list(islice(jobs, MAX_ARRAY_SIZE if at_once is None else max(0, at_once - len(pending))))
             queued = self._queued(name)
             new = [job for job in batch if self._ids.get(job.name) not in queued]
             if new:
@@ -108,33 +109,35 @@ class Slurm:
             if not pending:
                 return
             for job, missing in list(pending.values()):
-                ended, gone = state(job.folder) in ENDED + FAILED, self._ids[job.name] not in queued
-                pending[job.name] = job, missing + 1 if gone else 0
-                # Missing twice: a file system between machines may show the last status late.
-                if (ended and gone) or missing >= 1:
+                ended, is_gone = job_state(job.folder) in ENDED + FAILED, self._ids[job.name] not in queued
+                pending[job.name] = job, missing + 1 if is_gone else 0
+                # Checked twice, because a network file system may show the last status late.
+                if (ended and is_gone) or missing >= 1:
                     del pending[job.name]
-                    left = ("stopped", "waiting") if self._withdrawn else ("stopped",)
-                    yield job, None if ended or state(job.folder) in left else _fate(self._ids[job.name])
+                    expected = ("stopped", "waiting") if self._cancelled else ("stopped",)
+                    is_known = ended or job_state(job.folder) in expected
+                    yield job, None if is_known else _describe_end(self._ids[job.name])
             if pending:
                 time.sleep(self.poll_s)
 
-    def withdraw(self) -> None:
-        """Take the jobs back that wait in the queue."""
-        self._withdrawn = True
+    def cancel_waiting(self) -> None:
+        """Cancel the jobs that wait in the queue."""
+        self._cancelled = True
         subprocess.run(["scancel", "--state=PENDING", *self._ids.values()], capture_output=True)
 
-    def farewell(self) -> str:
-        """What goes on without the launcher, and how to end it."""
+    def detached_note(self) -> str:
+        """Which jobs continue without the launcher, and how to cancel them."""
         arrays = sorted({number.partition("_")[0] for number in self._ids.values()}, key=int)
-        return f"the jobs go on in Slurm: {', '.join(arrays)}\nend them    scancel {' '.join(arrays)}"
+        return f"the jobs continue in Slurm: {', '.join(arrays)}\ncancel      scancel {' '.join(arrays)}"
 
     def _submit(self, jobs: Sequence[Job], sweep: Path, name: str) -> None:
         import submitit
 
         executor = submitit.AutoExecutor(
-            sweep / LOGS / "%A", cluster="slurm", slurm_max_num_timeout=self.max_num_timeout
+            sweep / LOG_FOLDER / "%A", cluster="slurm", slurm_max_num_timeout=self.max_num_timeout
         )
-        given = {key: getattr(self, key) for key in ("partition", "account", "qos") if getattr(self, key) is not None}
+        asked = {"partition": self.partition, "account": self.account, "qos": self.qos}
+        given = {key: value for key, value in asked.items() if value is not None}
         setup = [f"export OMP_NUM_THREADS={self.cpus_per_task}"]
         root = Path(__file__).resolve().parents[3]
         if "site-packages" not in root.parts:  # a checkout that is not installed
@@ -153,12 +156,12 @@ class Slurm:
         try:
             submitted = executor.map_array(Task(), list(jobs), [sweep] * len(jobs))
         except Exception as error:
-            raise ConfigError(f"hydra.launcher: Slurm refuses the jobs: {' '.join(str(error).split())}") from error
+            raise ConfigError(f"hydra.launcher: Slurm rejected the jobs: {' '.join(str(error).split())}") from error
         self._ids |= {job.name: entry.job_id for job, entry in zip(jobs, submitted, strict=True)}
-        write_text(sweep / NUMBERS, json.dumps(self._ids, indent=1) + "\n")
+        write_text(sweep / IDS_FILE, json.dumps(self._ids, indent=1) + "\n")
 
     def _queued(self, name: str) -> set[str]:
-        """The ids of this sweep's jobs that Slurm still has. A controller that does not answer is asked again."""
+        """The ids of this sweep's jobs in the queue. squeue is repeated a few times if it fails."""
         command = ["squeue", "--me", "--noheader", "--array", "--format=%i", f"--name={name}"]
         for wait in (1, 5, 15, 60, None):
             done = subprocess.run(command, capture_output=True, text=True)
@@ -166,7 +169,7 @@ class Slurm:
                 return set(done.stdout.split())
             if wait is not None:
                 time.sleep(wait)
-        raise ConfigError(f"hydra/launcher=slurm: squeue fails: {done.stderr.strip()}; the jobs go on")
+        raise ConfigError(f"hydra/launcher=slurm: squeue failed: {done.stderr.strip()}; the jobs continue")
 
     def __enter__(self) -> Self:
         return self
@@ -175,16 +178,18 @@ class Slurm:
         pass
 
 
-def _known(sweep: Path) -> dict[str, str]:
-    """The Slurm jobs of earlier launchings."""
+def _read_ids(sweep: Path) -> dict[str, str]:
+    """The Slurm ids of jobs that were submitted earlier, by job name."""
     with contextlib.suppress(OSError, ValueError):
-        return {str(name): str(number) for name, number in json.loads((sweep / NUMBERS).read_text()).items()}
+        return {str(name): str(number) for name, number in json.loads((sweep / IDS_FILE).read_text()).items()}
     return {}
 
 
-def _fate(number: str) -> str:
-    """How Slurm says that a job ended which did not say it itself."""
+def _describe_end(number: str) -> str:
+    """Slurm's state of a job that ended without recording its own."""
     done = subprocess.run(["scontrol", "--oneliner", "show", "job", number], capture_output=True, text=True)
     found = re.findall(r"\b(JobState|Reason|ExitCode)=(\S+)", done.stdout)
     text = ", ".join(f"{key}={value}" for key, value in dict(found).items() if value != "None")
-    return f"Slurm job {number} ended without a word ({text or 'Slurm no longer knows it'}); see {LOGS}"
+    return (
+        f"Slurm job {number} ended without recording an error ({text or 'Slurm no longer knows it'}); see {LOG_FOLDER}"
+    )

@@ -1,4 +1,4 @@
-"""An Optuna study in a file, as its launcher and its jobs see it."""
+"""The Optuna study file of a search: open it in the launcher, and report epochs to it from the jobs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ try:
 except ImportError as error:
     raise ConfigError("hydra/sweeper=optuna: needs Optuna; pip install 'aerun[optuna]'") from error
 
-STUDY, JOURNAL, METRIC = "sweep", "study.log", "hydra.sweeper.metric"
+STUDY, JOURNAL, METRIC_KEY = "sweep", "study.log", "hydra.sweeper.metric"
 log = logging.getLogger(__name__)
 Direction = Literal["minimize", "maximize"]
-Pruner = tuple[str, int, int]  # its name, trials that are not pruned, and epochs of each that are not
+Pruner = tuple[str, int, int]  # its name, the number of first trials that are not pruned, and of first epochs
 
 
 def open_study(folder: Path, sampler: str, seed: int, direction: Direction, pruner: Pruner) -> optuna.Study:
-    """The folder's study, new or as it was left."""
+    """Open the study in the folder, or create it."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = _storage(folder / JOURNAL)
-    known = len(storage.get_all_trials(storage.get_study_id_from_name(STUDY))) if _exists(storage) else 0
-    seed += known  # a continued study should not draw the same points again
+    trials = len(storage.get_all_trials(storage.get_study_id_from_name(STUDY))) if _exists(storage) else 0
+    seed += trials  # so that a continued study does not draw the same points again
     samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
         "tpe": lambda: optuna.samplers.TPESampler(seed=seed, constant_liar=True),
         "random": lambda: optuna.samplers.RandomSampler(seed=seed),
@@ -59,7 +59,7 @@ def _pruner(name: str, startup: int, warmup: int) -> optuna.pruners.BasePruner:
 
 
 class Pruning(Observer):
-    """In the job: reports each epoch's metric to the study, and ends the run if the study says so."""
+    """In a job: reports each epoch's metric to the study, and ends the run if the study prunes it."""
 
     def __init__(self, trial: Mapping[str, Any]) -> None:
         self.trial = dict(trial)
@@ -68,49 +68,57 @@ class Pruning(Observer):
         )
         frozen = next(known for known in study.get_trials(deepcopy=False) if known.number == trial["number"])
         self._handle = optuna.trial.Trial(study, frozen._trial_id)
-        self._told = set(frozen.intermediate_values)
+        self._reported = set(frozen.intermediate_values)
 
     def begin(self, run: RunView) -> None:
-        self._is_last = run.is_last  # errors of different stages do not compare
+        self._is_last = run.is_last  # metrics of different stages cannot be compared
 
     def epoch(self, end: EpochEnd) -> None:
-        """PrunedError if the study prunes the run; ConfigError for a metric that runs do not have."""
+        """Report the epoch. PrunedError if the study prunes the run; ConfigError if runs do not have the metric."""
         if not end.evaluated or end.ended or not self._is_last:
             return
         metric, epoch, numbers = self.trial["metric"], end.epoch, end.numbers
         if metric not in numbers:
-            raise ConfigError(f"{METRIC}={metric}: a run has no such number. Known: {', '.join(numbers)}")
-        if epoch not in self._told:
+            raise ConfigError(f"{METRIC_KEY}={metric}: runs do not have this number. Known: {', '.join(numbers)}")
+        if epoch not in self._reported:
             self._handle.report(numbers[metric], epoch)
         if self._handle.should_prune():
             raise PrunedError(
-                f"pruned after epoch {epoch}: {metric} {numbers[metric]:.6g} is worse than others had by then"
+                f"pruned after epoch {epoch}: {metric} {numbers[metric]:.6g} is worse than other trials had by then"
             )
 
 
-def plots(study: optuna.Study, folder: Path) -> list[Path]:
-    """Optuna's own pictures of a study, as PNG files; those that it is too small for are left out."""
+def save_plots(study: optuna.Study, folder: Path) -> list[Path]:
+    """Save Optuna's own plots of the study as PNG files, except those that need more trials."""
     import warnings
 
     import matplotlib
+    import numpy as np
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as drawing
 
+    plots: dict[str, Callable[[optuna.Study], Any]] = {
+        "optimization_history": drawing.plot_optimization_history,
+        "param_importances": drawing.plot_param_importances,
+        "parallel_coordinate": drawing.plot_parallel_coordinate,
+        "slice": drawing.plot_slice,
+        "intermediate_values": drawing.plot_intermediate_values,
+    }
     folder.mkdir(exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # that a study is too small for a picture is no news
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings about small studies are not useful
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     written = []
-    for name in ("optimization_history", "param_importances", "parallel_coordinate", "slice", "intermediate_values"):
+    for name, plot in plots.items():
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                axes = getattr(drawing, f"plot_{name}")(study)
+                axes = plot(study)
         except (ValueError, RuntimeError) as error:
-            log.info("no picture %s of the study: %s", name, error)
+            log.info("no plot %s of the study: %s", name, error)
             continue
-        first = axes.flat[0] if hasattr(axes, "flat") else axes
+        first = axes.flat[0] if isinstance(axes, np.ndarray) else axes
         figure = first.get_figure()
         figure.set_size_inches(10, 5)
         figure.savefig(folder / f"{name}.png", dpi=100, bbox_inches="tight")

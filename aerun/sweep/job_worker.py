@@ -1,4 +1,4 @@
-"""One job, where the computing is done. What became of it stands in its folder; nothing is raised for it."""
+"""Run one job in a worker process. Its result is in its folder; a failed job does not raise."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ import torch
 from aerun.base.signals import StopSignals
 from aerun.base.speed import release_freed_memory
 from aerun.config.parse import parse
+from aerun.dataset.shared import SharedLoader
 from aerun.errors import AerunError, BusyError
 from aerun.runs.folder import read_status, record_status, state_after
 from aerun.runs.run import run
-from aerun.sweep.job import STOP, Job
-from aerun.sweep.share import Loader, shared_path
+from aerun.sweep.job import STOP_FILE, Job, shared_data_path
 
-WATCH = 0.3  # seconds between two looks for it
-PATIENCE = 60  # seconds for a process of a launcher that has died to save its run and let go of it
-LINE = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
+POLL_S = 0.3  # between checks for the stop file and for the launcher
+LOCK_TIMEOUT_S = 60  # for a process of a dead launcher to save its run and unlock the folder
+LOG_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
 
 log = logging.getLogger(__name__)
 
 
-def work(job: Job, sweep: Path, parent: int | None = None, more_signals: Sequence[str] = ()) -> int | None:
-    """Run a job in its folder, from where it stands. Returns the signal that asked it to stop, if one did.
+def run_job(job: Job, sweep: Path, parent: int | None = None, more_signals: Sequence[str] = ()) -> int | None:
+    """Run or continue a job in its folder. Returns the signal that asked it to stop, if there was one.
 
-    ``parent`` is the process that the job must not outlive. A signal in a process of the job's own ends it with
-    everything saved; status.json says how it ended.
+    The job stops when the process ``parent`` is gone. After a signal it saves everything and stops. Its final state is
+    in status.json.
     """
-    if (sweep / STOP).exists():
+    if (sweep / STOP_FILE).exists():
         return int(signal.SIGINT)
     signals = StopSignals(*more_signals)
     job.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with logging_to(job.folder / "aerun.log"), _watching(sweep / STOP, parent, signals):
+        with logging_to(job.folder / "aerun.log"), _stop_requests(sweep / STOP_FILE, parent, signals):
             _run(job, sweep, signals)
     except KeyboardInterrupt:
         pass
     finally:
-        # The process goes on to other jobs: give back what this one had.
+        # The process will run other jobs: free the memory of this one.
         release_freed_memory()
         if torch.cuda.is_initialized():
-            gc.collect()  # the host's memory Python looks after itself: a look at all that torch has takes long
+            gc.collect()  # only for device memory: it scans all of torch's objects, which is slow
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
     return signals.requested
@@ -58,13 +58,13 @@ def work(job: Job, sweep: Path, parent: int | None = None, more_signals: Sequenc
 def _run(job: Job, sweep: Path, signals: StopSignals) -> None:
     try:
         settings = parse(job.config, job.choices, job.overrides)
-        load = Loader(shared_path(sweep, job.config["dataset"]), settings.dataset.load)
+        load = SharedLoader(shared_data_path(sweep, job.config["dataset"]), settings.dataset.load)
         pruning = None
         if job.trial is not None:
-            from aerun.sweep.study import Pruning
+            from aerun.sweep.optuna_study import Pruning
 
             pruning = Pruning(job.trial)
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + LOCK_TIMEOUT_S
         while True:
             try:
                 run(
@@ -80,24 +80,24 @@ def _run(job: Job, sweep: Path, signals: StopSignals) -> None:
             except BusyError:
                 if signals.requested is not None or time.monotonic() > end:
                     raise
-                time.sleep(WATCH)
+                time.sleep(POLL_S)
     except BusyError:
-        log.warning("%s is being written by another process", job.folder)  # whose outcome it will be
+        log.warning("%s is being written by another process", job.folder)  # which records the final state
     except Exception as error:
         if not isinstance(error, AerunError):
             log.exception("the run failed")
         known = read_status(job.folder) or {}
-        if known.get("error") != f"{type(error).__name__}: {error}":  # it happened before the run kept its own status
+        if known.get("error") != f"{type(error).__name__}: {error}":  # raised before the run recorded its own status
             record_status(job.folder, state_after(error), error)
 
 
 @contextlib.contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """All log lines go to a file of the run's, as in a single run; nothing to the console."""
+    """Send all log messages to the run's log file, as in a single run, and none to the console."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     file = logging.FileHandler(path, delay=True)
-    file.setFormatter(logging.Formatter(LINE))
+    file.setFormatter(logging.Formatter(LOG_FORMAT))
     root.handlers, root.level = [file], logging.INFO
     try:
         yield
@@ -107,12 +107,12 @@ def logging_to(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _watching(stop: Path, parent: int | None, signals: StopSignals) -> Iterator[None]:
-    """Look now and then whether the sweep is being stopped, or its launcher has died."""
+def _stop_requests(stop: Path, parent: int | None, signals: StopSignals) -> Iterator[None]:
+    """Request a stop, from a thread, when the stop file appears or the launcher has died."""
     done = threading.Event()
 
     def watch() -> None:
-        while not done.wait(WATCH):
+        while not done.wait(POLL_S):
             if stop.exists() or (parent is not None and os.getppid() != parent):
                 signals.request()
 

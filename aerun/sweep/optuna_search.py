@@ -1,7 +1,7 @@
-"""Search by Optuna: which runs come next is decided from those before, and unpromising ones are stopped early.
+"""Search with Optuna: earlier results decide which runs come next, and unpromising runs are stopped early.
 
-The plugin that Hydra's makers released pins an Optuna of 2021, which cannot keep a study in a file with current
-database drivers; and it numbers its folders anew in every study that is continued. So this speaks to Optuna itself.
+Hydra's own Optuna plugin is not used: it requires Optuna 2 (2021), which cannot store a study in a file with current
+database drivers, and it numbers the folders of a continued study from 0 again.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from aerun.contracts import Metric
 from aerun.errors import ConfigError
 from aerun.metrics.declared import NONE, find_metric
 from aerun.runs.folder import read_metrics, read_status, read_summary
-from aerun.sweep.index import ENDED, FAILED, Index, state
+from aerun.sweep.composer import ComposedPoint, Composer, plan_jobs
 from aerun.sweep.job import Job
-from aerun.sweep.plan import Composed, Composer, jobs_of
-from aerun.sweep.points import Axis, crossed
-from aerun.sweep.study import JOURNAL, METRIC, open_study, optuna
+from aerun.sweep.job_index import ENDED, FAILED, JobIndex, job_state
+from aerun.sweep.optuna_study import JOURNAL, METRIC_KEY, open_study, optuna
+from aerun.sweep.points import Axis, all_combinations
 
-DRAWS = 100  # for a sound point of the space
+MAX_DRAWS = 100  # in search of a valid point
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optuna:
-    """A study of ``trials`` runs, kept in the sweep's folder as study.log.
+class OptunaSettings:
+    """A study of ``trials`` trials, stored in the sweep's folder as study.log.
 
-    ``metric`` is of the best epoch in metrics.jsonl (``validation/mse``, which does not contain penalties), or of the
-    summary (``best_loss``). A trial is pruned after an epoch in which ``pruner`` finds it worse than the others were
-    by then, but not before ``warmup_epochs``, nor before ``startup_trials`` have ended. The keys in ``crossed`` are
-    not searched: a trial is a run for each of their values, and its result their mean; the first may be pruned.
+    ``metric``: of the best epoch in metrics.jsonl (``validation/mse``, which does not include penalties), or in the
+    summary (``best_loss``). ``pruner``: stops a trial that is worse than earlier ones at the same epoch, but never
+    within its first ``warmup_epochs``, nor before ``startup_trials`` trials have ended. Keys in ``crossed`` are not
+    searched: a trial has one run for each of their values, its result is their mean, and only the first can be pruned.
     """
 
     trials: Count
@@ -50,123 +50,133 @@ class Optuna:
     def __post_init__(self) -> None:
         if self.pruner != "none" and not self.metric.startswith(("validation/", "train/")):
             raise ValueError(
-                f"metric={self.metric}: is not known while a run trains; use hydra.sweeper.pruner=none or validation/…"
+                f"metric={self.metric}: is not known during training; use hydra.sweeper.pruner=none or validation/…"
             )
 
 
-class Search:
-    """A study's trials as jobs, and their outcomes as its results."""
+class OptunaSearch:
+    """Turns the trials of a study into jobs, and the results of the jobs into those of the trials."""
 
     def __init__(
-        self, settings: Optuna, axes: Sequence[Axis], composer: Composer, index: Index, folder: Path, retry: bool
+        self,
+        settings: OptunaSettings,
+        axes: Sequence[Axis],
+        composer: Composer,
+        index: JobIndex,
+        folder: Path,
+        retry: bool,
     ) -> None:
         self.settings, self.composer, self.index, self.folder, self.retry = settings, composer, index, folder, retry
         self.searched = [axis for axis in axes if axis.is_swept and axis.key not in settings.crossed]
         if not self.searched:
-            raise ConfigError("hydra/sweeper=optuna: nothing to search; give a key several values or an interval(…)")
+            raise ConfigError(
+                "hydra/sweeper=optuna: nothing to search; give at least one key several values or an interval(…)"
+            )
         others = [axis for axis in axes if axis not in self.searched]
-        self.others = crossed(others)
+        self.others = all_combinations(others)
         self.swept = [axis.key for axis in (*self.searched, *others) if axis.is_swept]
         self.distributions = {axis.key: _distribution(axis) for axis in self.searched}
         pruner = (settings.pruner, settings.startup_trials, settings.warmup_epochs)
         self.study = open_study(folder, settings.sampler, settings.seed, settings.direction, pruner)
         self.invalid: list[tuple[str, str]] = []
         self._pending: dict[int, list[Job]] = {}  # by trial
-        self._awaited: set[str] = set()  # jobs that have begun and not ended
-        self._tried: set[str] = set()  # jobs that this launching has run
-        self._failed = 0  # trials, in this launching
+        self._running: set[str] = set()  # jobs that were handed out and have not ended
+        self._tried: set[str] = set()  # jobs that this launch has run
+        self._failed = 0  # trials of this launch
 
     @property
     def runs(self) -> int:
-        """How many runs all trials are together."""
+        """The number of runs of all trials."""
         return self.settings.trials * len(self.others)
 
-    def points(self, trial: optuna.trial.FrozenTrial | optuna.Trial) -> list[Composed]:
-        """The trial's runs, composed."""
+    def points(self, trial: optuna.trial.FrozenTrial | optuna.Trial) -> list[ComposedPoint]:
+        """The composed points of a trial."""
         drawn = [
             axis.at(trial.params[axis.key]) if axis.interval else f"{axis.key}={trial.params[axis.key]}"
             for axis in self.searched
         ]
         return [self.composer([*other, *drawn]) for other in self.others]
 
-    def first_point(self) -> Composed:
-        """A run of the search space, for what all runs have in common: a sound one, if draws find any."""
+    def first_point(self) -> ComposedPoint:
+        """A point of the search space, to check what all runs have in common; a valid one if draws find any."""
         generator = random.Random(self.settings.seed)
-        draws = ([axis.draw(generator) for axis in self.searched] for _ in range(DRAWS))
+        draws = ([axis.draw(generator) for axis in self.searched] for _ in range(MAX_DRAWS))
         points = [self.composer([*self.others[0], *next(draws)])]
         while points[-1].error is not None and (drawn := next(draws, None)) is not None:
             points.append(self.composer([*self.others[0], *drawn]))
         return points[-1] if points[-1].error is None else points[0]
 
     def __iter__(self) -> Iterator[Job]:
-        """Jobs for as long as the study asks for more: first what an earlier launching left unfinished."""
+        """The jobs: first those that an earlier launch left unfinished, then those of new trials."""
         failed = {}
         for trial in self.study.get_trials(deepcopy=False):
             if trial.params.keys() != self.distributions.keys():
-                continue  # of another space, or of a launching that died as it drew
+                continue  # of another search space, or of a launch that died while drawing
             if trial.state == optuna.trial.TrialState.RUNNING:
-                yield from self._begin(trial.number, self.points(trial))
+                yield from self._start(trial.number, self.points(trial))
             elif trial.state == optuna.trial.TrialState.FAIL:
                 failed[repr(sorted(trial.params.items()))] = trial
         for trial in failed.values():
-            if any(state(job.folder) in FAILED for job in self._jobs(self.points(trial), trial.number)):
-                if self.retry:  # in the same folder, where it goes on
+            if any(job_state(job.folder) in FAILED for job in self._jobs(self.points(trial), trial.number)):
+                if self.retry:  # in the same folder, where it continues
                     self.study.enqueue_trial(trial.params, skip_if_exists=False)
                 else:
                     self._failed += 1
-        while self._counted() + self._failed + len(self._pending) < self.settings.trials:
-            asked = self._ask()
-            yield from self._begin(asked.number, self.points(asked))
+        while self._count_results() + self._failed + len(self._pending) < self.settings.trials:
+            new = self._new_trial()
+            yield from self._start(new.number, self.points(new))
 
-    def _ask(self) -> optuna.Trial:
-        """A trial with its draws. ConfigError if the study is of another space."""
+    def _new_trial(self) -> optuna.Trial:
+        """A new trial with its drawn values. ConfigError if the study has another search space."""
         try:
             return self.study.ask(self.distributions)
         except ValueError as error:
             raise ConfigError(
-                f"{self.folder}: has a study of other values ({' '.join(str(error).split())}); "
+                f"{self.folder}: contains a study of another search space ({' '.join(str(error).split())}); "
                 "choose another sweep.name"
             ) from error
 
-    def _counted(self) -> int:
-        """How many trials have a result."""
+    def _count_results(self) -> int:
+        """The number of trials with a result."""
         states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
         return len(self.study.get_trials(deepcopy=False, states=states))
 
-    def _begin(self, number: int, points: list[Composed]) -> Iterator[Job]:
+    def _start(self, number: int, points: list[ComposedPoint]) -> Iterator[Job]:
         errors = [point for point in points if point.error is not None]
         if errors:
             self.invalid.append((" ".join(errors[0].overrides), errors[0].error or ""))
             self.study.tell(number, state=optuna.trial.TrialState.FAIL)
             if len(self.invalid) > 10 * self.settings.trials:
-                raise ConfigError(f"hydra/sweeper=optuna: most of the space cannot work: {errors[0].error}")
+                raise ConfigError(f"hydra/sweeper=optuna: most of the search space is invalid: {errors[0].error}")
             return
         jobs = self._jobs(points, number)
         self.index.add(jobs)
         self.index.write(self.folder)
         self._pending[number] = list(jobs)
-        # A job may have ended before: in a launching that died before the study heard, or in another trial.
-        left = [job for job in jobs if state(job.folder) not in ENDED and job.name not in self._tried | self._awaited]
-        if not self._awaited & {job.name for job in jobs} and not left:
-            self._settle(number)
-        self._awaited |= {job.name for job in left}
+        # A job may have ended before, in another trial or in a launch that died before it reported to the study.
+        left = [
+            job for job in jobs if job_state(job.folder) not in ENDED and job.name not in self._tried | self._running
+        ]
+        if not self._running & {job.name for job in jobs} and not left:
+            self._finish_trial(number)
+        self._running |= {job.name for job in left}
         for job in left:
-            if job is not jobs[0] and state(jobs[0].folder) == "pruned":
-                self._drop(number, job)
+            if job is not jobs[0] and job_state(jobs[0].folder) == "pruned":
+                self._drop_job(number, job)
             else:
                 yield job
 
-    def _drop(self, number: int, job: Job) -> None:
-        """Run no further seed of a trial that was pruned."""
-        self._awaited.discard(job.name)
+    def _drop_job(self, number: int, job: Job) -> None:
+        """Leave out a further run of a trial that was pruned."""
+        self._running.discard(job.name)
         self._pending[number].remove(job)
-        if state(job.folder) == "waiting":
+        if job_state(job.folder) == "waiting":
             del self.index.jobs[job.name]
             self.index.write(self.folder)
-        if not self._awaited & {other.name for other in self._pending[number]}:
-            self._settle(number)
+        if not self._running & {other.name for other in self._pending[number]}:
+            self._finish_trial(number)
 
-    def _jobs(self, points: list[Composed], number: int) -> list[Job]:
+    def _jobs(self, points: list[ComposedPoint], number: int) -> list[Job]:
         settings = self.settings
         trial = {
             "journal": str(self.folder / JOURNAL),
@@ -174,38 +184,38 @@ class Search:
             "metric": settings.metric,
             "pruner": [settings.pruner, settings.startup_trials, settings.warmup_epochs],
         }
-        jobs = jobs_of(points, self.composer, self.swept, self.index, self.folder)
+        jobs = plan_jobs(points, self.composer, self.swept, self.index, self.folder)
         watched = settings.pruner != "none"
         return [replace(job, trial=trial) if watched and i == 0 else job for i, job in enumerate(jobs)]
 
-    def told(self, job: Job, became: str) -> None:
-        """Take an outcome. A trial's result is known when all its jobs have ended."""
-        if became not in (*ENDED, *FAILED):
-            return  # stopped: its trials go on when the sweep does
-        self._awaited.discard(job.name)
+    def record_end(self, job: Job, state: str) -> None:
+        """Note that a job has ended. A trial has its result when all its jobs have ended."""
+        if state not in (*ENDED, *FAILED):
+            return  # stopped: its trials continue with the sweep
+        self._running.discard(job.name)
         self._tried.add(job.name)
         for number, jobs in list(self._pending.items()):
-            if job.name in [other.name for other in jobs] and not self._awaited & {other.name for other in jobs}:
-                self._settle(number)
+            if job.name in [other.name for other in jobs] and not self._running & {other.name for other in jobs}:
+                self._finish_trial(number)
 
-    def _settle(self, number: int) -> None:
-        """Tell the study what became of a trial. ConfigError for a metric that its runs do not have."""
+    def _finish_trial(self, number: int) -> None:
+        """Pass the result of a trial to the study. ConfigError if its runs do not have the metric."""
         jobs = self._pending.pop(number)
-        states = [state(job.folder) for job in jobs]
-        if any(became in FAILED for became in states):
+        states = [job_state(job.folder) for job in jobs]
+        if any(state in FAILED for state in states):
             self._failed += 1
             self.study.tell(number, state=optuna.trial.TrialState.FAIL)
             for job in jobs:
                 error = (read_status(job.folder) or {}).get("error") or ""
-                if error.startswith(f"ConfigError: {METRIC}="):
+                if error.startswith(f"ConfigError: {METRIC_KEY}="):
                     raise ConfigError(error.removeprefix("ConfigError: "))
         elif "pruned" in states:
             self.study.tell(number, state=optuna.trial.TrialState.PRUNED)
         else:
-            self.study.tell(number, statistics.fmean(result(job.folder, self.settings.metric) for job in jobs))
+            self.study.tell(number, statistics.fmean(run_metric(job.folder, self.settings.metric) for job in jobs))
 
     def best(self) -> str:
-        """The best trial so far, in a line."""
+        """The best trial so far, in one line."""
         try:
             trial = self.study.best_trial
         except ValueError:
@@ -216,8 +226,8 @@ class Search:
         return f"best        {job.label}: {self.settings.metric} {trial.value:.6g}, {job.name}"
 
 
-def direction_warning(settings: Optuna, declared: Mapping[str, Metric] = NONE) -> str | None:
-    """A line for a search in the direction that is worse by the metric's declaration; None for all other searches."""
+def direction_warning(settings: OptunaSettings, declared: Mapping[str, Metric] = NONE) -> str | None:
+    """A line if the metric's declared direction is the opposite of the search's; None otherwise."""
     metric = find_metric(settings.metric, declared)
     if metric is None:
         return None
@@ -239,8 +249,8 @@ def _distribution(axis: Axis) -> optuna.distributions.BaseDistribution:
     return optuna.distributions.FloatDistribution(low, high, log=axis.logarithmic)
 
 
-def result(folder: Path, metric: str) -> float:
-    """A finished run's metric: of its best epoch in metrics.jsonl, or from the summary. ConfigError if unknown."""
+def run_metric(folder: Path, metric: str) -> float:
+    """The metric of a finished run: of its best epoch, or in its summary. ConfigError if it has neither."""
     summary = read_summary(folder) or {}
     lines = {line["epoch"]: line for line in read_metrics(folder)}
     values = lines.get(summary.get("best_epoch", -1), {})
@@ -248,5 +258,5 @@ def result(folder: Path, metric: str) -> float:
     value = values.get(metric, summary.get(metric, summary.get(group, {}).get(name) if name else None))
     if not isinstance(value, int | float):
         known = [key for key, value in {**values, **summary}.items() if isinstance(value, float)]
-        raise ConfigError(f"{METRIC}={metric}: a run has no such number. Known: {', '.join(known)}")
+        raise ConfigError(f"{METRIC_KEY}={metric}: runs do not have this number. Known: {', '.join(known)}")
     return float(value)

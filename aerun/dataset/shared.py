@@ -1,13 +1,11 @@
-"""A data set that several processes read: decoded once, then mapped into each of them."""
+"""A data set that several processes share: decoded once into a file, which each of them maps into memory."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -17,19 +15,12 @@ from torch import Tensor
 from aerun.base.files import atomic_write
 from aerun.dataset.augment import Augment
 from aerun.dataset.data import Data, Split
-from aerun.sweep.job import SHARED
 
-_latest: tuple[str, Data] | None = None  # of this process: a sweep's jobs mostly share one data set
-
-
-def shared_path(sweep: Path, dataset: Mapping[str, Any]) -> Path:
-    """Where the sweep's copy of a data set lies, by the settings that it was read with."""
-    digest = hashlib.sha256(json.dumps(dataset, sort_keys=True).encode()).hexdigest()[:16]
-    return sweep / SHARED / f"{digest}.safetensors"
+_cached: tuple[str, Data] | None = None  # the latest data of this process, for the next job of its sweep
 
 
-def share(data: Data, path: Path) -> None:
-    """Write data, which lie in the host's memory, for others to map."""
+def write_shared(data: Data, path: Path) -> None:
+    """Write data that are in CPU memory to a file for other processes to map."""
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     tensors: dict[str, Tensor] = {}
     for name, split in splits.items():
@@ -49,11 +40,11 @@ def share(data: Data, path: Path) -> None:
     about["augment"] = json.dumps(asdict(augment or Augment()))
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
-        save_file(_apart(tensors), temporary, about)
+        save_file(_without_aliases(tensors), temporary, about)
 
 
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors, none in the memory of another: safetensors refuses a test part that is the training part."""
+def _without_aliases(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors that share memory with an earlier one: safetensors refuses a test part that is the training part."""
     result: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in tensors.items():
@@ -63,8 +54,8 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def mapped(path: Path, device: torch.device) -> Data:
-    """Shared data on a device. On the host the processes share the pages; nothing is copied."""
+def map_shared(path: Path, device: torch.device) -> Data:
+    """Read shared data onto a device. On the CPU, processes share the memory pages and nothing is copied."""
     with safe_open(path, "pt") as file:
         about, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
@@ -91,25 +82,28 @@ def mapped(path: Path, device: torch.device) -> Data:
 
 
 @dataclass(frozen=True)
-class Loader:
-    """How a job gets its data: mapped if they are shared at ``path``, and kept for the next job of this process."""
+class SharedLoader:
+    """Loads a job's data: from the file ``path`` if it exists, otherwise by ``load``.
+
+    Data from the file stay in memory for the next job of this process.
+    """
 
     path: Path
     load: Callable[[torch.device], Data]
 
     def __call__(self, device: torch.device) -> Data:
-        global _latest
+        global _cached
         path = self.path
         key = f"{path} {path.stat().st_mtime_ns if path.exists() else None} {device}"
-        if _latest is None or _latest[0] != key:
-            _latest = None  # let go of the one before first
+        if _cached is None or _cached[0] != key:
+            _cached = None  # frees the previous data first
             if not path.exists():
                 return self.load(device)
-            _latest = key, mapped(path, device)
-        return _latest[1]
+            _cached = key, map_shared(path, device)
+        return _cached[1]
 
 
-def forget() -> None:
-    """Let go of what is kept for the next job."""
-    global _latest
-    _latest = None
+def drop_cached() -> None:
+    """Free the data that are kept for the next job."""
+    global _cached
+    _cached = None

@@ -1,4 +1,4 @@
-"""What a sweep finds out about its points before the first job: layers, stages and protocols."""
+"""What a sweep checks before its first job: layers, stages and protocols."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pytest
 
 from aerun.config.parse import parse
 from aerun.errors import ConfigError
-from aerun.sweep.check import check
-from aerun.sweep.drive import _result, _unanswered
+from aerun.sweep.point_check import check_points
+from aerun.sweep.sweep_report import failed_protocols, job_result
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 RANDOM = ["dataset=random", "dataset.images=40", "dataset.shape=[1,8,8]", "trainer.device=cpu"]
 
 
 def errors(compose: Compose, *points: list[str]) -> list[str | None]:
-    return [finding.error for finding in check([(compose([*RANDOM, *point]), {}) for point in points], None)]
+    return [result.error for result in check_points([(compose([*RANDOM, *point]), {}) for point in points], None)]
 
 
-def test_points_that_differ_in_what_their_stages_do_are_looked_at_one_by_one(compose: Compose) -> None:
+def test_points_that_differ_in_their_stages_are_checked_one_by_one(compose: Compose) -> None:
     greedy = ["trainer=greedy", "model.hidden=[12]", "trainer.stage_epochs=[2,0]"]
     without, tuned = errors(compose, [*greedy, "trainer.epochs=0"], [*greedy, "trainer.epochs=5"])
     assert without is not None and "would not be trained" in without and tuned is None
@@ -30,7 +30,7 @@ def test_points_that_differ_in_what_their_stages_do_are_looked_at_one_by_one(com
     assert error is not None and "stage 1 would have nothing to train" in error
 
 
-def test_a_protocol_that_a_model_cannot_answer_makes_its_point_invalid(compose: Compose) -> None:
+def test_a_protocol_that_does_not_fit_the_model_makes_its_point_invalid(compose: Compose) -> None:
     pooled = ["protocol=linear_svm", "protocol.linear_svm.pool=2"]
     maps, vectors = errors(compose, ["model=conv_wta", *pooled], ["model=fc", *pooled])
     assert maps is None
@@ -45,8 +45,8 @@ def test_keys_of_a_protocol_that_is_not_chosen_are_refused(compose: Compose) -> 
     parse(config, {}, ["protocol.knn.k=3"])
 
 
-def test_a_run_whose_protocol_gave_no_answer_is_named(tmp_path: Path) -> None:
+def test_a_failed_protocol_is_reported_with_its_run(tmp_path: Path) -> None:
     summary = '{"test": {"mse": 0.5}, "baselines": {}, "epochs": 1, "steps": 1, "unanswered": {"knn": "too few"}}'
     (tmp_path / "summary.json").write_text(summary)
-    assert _unanswered(tmp_path) == ["protocol.knn: too few"]
-    assert _result(tmp_path) == "test MSE 0.500000; no answer from protocol knn"
+    assert failed_protocols(tmp_path) == ["protocol.knn: too few"]
+    assert job_result(tmp_path) == "test MSE 0.500000; protocol failed: knn"

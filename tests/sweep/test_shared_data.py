@@ -1,4 +1,4 @@
-"""Data sets that the processes of a sweep share."""
+"""Data sets that the processes of a sweep share through a file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from aerun.config.parse import parse
+from aerun.dataset import shared
 from aerun.dataset.data import Data, Split
+from aerun.dataset.shared import SharedLoader, map_shared, write_shared
 from aerun.runs.run import run
-from aerun.sweep import share as sharing
-from aerun.sweep.share import Loader, mapped, share, shared_path
+from aerun.sweep.job import shared_data_path
 from tests.faults.kills import contents, differences
 
 CPU = torch.device("cpu")
@@ -51,7 +52,7 @@ KINDS = [
 
 
 def relations(data: Data) -> list[tuple[str, str]]:
-    """Which tensors of the data are one and the same object."""
+    """Pairs of names in the data that refer to the same tensor."""
     found: dict[str, Any] = {}
     for name in ("train", "validation", "test"):
         split = getattr(data, name)
@@ -61,7 +62,7 @@ def relations(data: Data) -> list[tuple[str, str]]:
 
 
 def equal(first: Any, second: Any) -> bool:
-    """Whether data are the same bit for bit, in type, shape and layout."""
+    """Whether data are bit-identical, with the same types, shapes and layouts."""
     if isinstance(first, Data | Split):
         return type(first) is type(second) and all(
             equal(getattr(first, item.name), getattr(second, item.name)) for item in fields(first)
@@ -75,18 +76,18 @@ def equal(first: Any, second: Any) -> bool:
 
 
 @pytest.mark.parametrize(("name", "overrides"), KINDS)
-def test_shared_data_are_the_data(arrays: Path, compose: Compose, name: str, overrides: list[str]) -> None:
+def test_shared_data_equal_the_data(arrays: Path, compose: Compose, name: str, overrides: list[str]) -> None:
     config = compose(["dataset=array", f"dataset.root={arrays / name}.npz", *overrides])
     data = parse(config).dataset.load(CPU)
-    share(data, arrays / "shared" / "x.safetensors")
-    again = mapped(arrays / "shared" / "x.safetensors", CPU)
+    write_shared(data, arrays / "shared" / "x.safetensors")
+    again = map_shared(arrays / "shared" / "x.safetensors", CPU)
     assert equal(data, again)
     assert relations(data) == relations(again) and data.same == again.same
     assert [path.name for path in (arrays / "shared").iterdir()] == ["x.safetensors"]
 
 
-def test_parts_that_share_their_memory_can_be_shared(tmp_path: Path) -> None:
-    """A data set of one's own may test on what it trains on, or hand out views of one array."""
+def test_parts_that_share_memory_can_be_written(tmp_path: Path) -> None:
+    """A data set of one's own may use its training images for testing, or return views of one array."""
     images = torch.arange(80, dtype=torch.uint8).reshape(20, 1, 2, 2)
     labels = torch.arange(20)
     whole = Split(images, images, labels)
@@ -97,22 +98,24 @@ def test_parts_that_share_their_memory_can_be_shared(tmp_path: Path) -> None:
         Data(views[0], views[1], views[1], None, "sum"),
         Data(overlapping, None, whole, None, "sum"),
     ):
-        share(data, tmp_path / "x.safetensors")
-        again = mapped(tmp_path / "x.safetensors", CPU)
+        write_shared(data, tmp_path / "x.safetensors")
+        again = map_shared(tmp_path / "x.safetensors", CPU)
         assert equal(data, again) and data.same == again.same
 
 
 def test_a_transposed_tensor_is_shared_by_its_values(tmp_path: Path) -> None:
     images = torch.rand(6, 4, 5, 3).permute(0, 3, 1, 2)
-    share(Data(Split(images, images, None), None, Split(images[:2], images[:2], None), None, ""), tmp_path / "x")
-    assert torch.equal(mapped(tmp_path / "x", CPU).train.inputs, images)
+    write_shared(Data(Split(images, images, None), None, Split(images[:2], images[:2], None), None, ""), tmp_path / "x")
+    assert torch.equal(map_shared(tmp_path / "x", CPU).train.inputs, images)
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux's /proc")
-def test_mapped_data_lie_in_the_files_own_pages(tmp_path: Path) -> None:
+def test_mapped_data_use_the_memory_pages_of_the_file(tmp_path: Path) -> None:
     images = torch.randint(0, 256, (4000, 1, 32, 32), dtype=torch.uint8)  # 4 MB
-    share(Data(Split(images, images, None), None, Split(images[:1], images[:1], None), None, ""), tmp_path / "x.data")
-    data = mapped(tmp_path / "x.data", CPU)
+    write_shared(
+        Data(Split(images, images, None), None, Split(images[:1], images[:1], None), None, ""), tmp_path / "x.data"
+    )
+    data = map_shared(tmp_path / "x.data", CPU)
     assert int(data.train.inputs.sum()) == int(images.sum())  # every page is touched
     numbers = {"Rss": 0, "Private_Dirty": 0, "Anonymous": 0}
     inside = False
@@ -129,41 +132,43 @@ def test_mapped_data_lie_in_the_files_own_pages(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "overrides", [["noise=masking", "model=conv"], ["dataset.normalize=standardise", "optimizer=adamw"]]
 )
-def test_a_run_with_mapped_data_is_the_run_without(tmp_path: Path, compose: Compose, overrides: list[str]) -> None:
+def test_a_run_with_shared_data_equals_a_run_without(tmp_path: Path, compose: Compose, overrides: list[str]) -> None:
     tiny = ["dataset.train_limit=300", "dataset.validation=100", "trainer.epochs=1", "trainer.threads=1"]
     config = compose([*tiny, "trainer.pictures=0", "trainer.device=cpu", *overrides])
     settings = parse(config)
-    path = shared_path(tmp_path, config["dataset"])
-    share(settings.dataset.load(CPU), path)
+    path = shared_data_path(tmp_path, config["dataset"])
+    write_shared(settings.dataset.load(CPU), path)
     run(settings, config, tmp_path / "alone")
-    run(settings, config, tmp_path / "mapped", load=Loader(path, fail))
-    assert differences(contents(tmp_path / "alone"), contents(tmp_path / "mapped")) == []
+    run(settings, config, tmp_path / "map_shared", load=SharedLoader(path, fail))
+    assert differences(contents(tmp_path / "alone"), contents(tmp_path / "map_shared")) == []
 
 
 def fail(device: torch.device) -> Data:
-    raise AssertionError("read anew")
+    raise AssertionError("loaded again")
 
 
-def test_jobs_of_a_process_keep_the_data_until_others_are_asked_for(tmp_path: Path) -> None:
+def test_a_process_keeps_the_data_until_it_loads_others(tmp_path: Path) -> None:
     def data(value: int) -> Data:
         images = torch.full((4, 1, 2, 2), value, dtype=torch.uint8)
         return Data(Split(images, images, None), None, Split(images, images, None), None, str(value))
 
-    sharing.forget()
-    share(data(1), tmp_path / "1")
-    share(data(2), tmp_path / "2")
-    first = Loader(tmp_path / "1", fail)(CPU)
-    assert Loader(tmp_path / "1", fail)(CPU) is first
-    assert Loader(tmp_path / "2", fail)(CPU).checksum == "2"
-    assert Loader(tmp_path / "1", fail)(CPU) is not first
-    share(data(3), tmp_path / "1")
-    assert Loader(tmp_path / "1", fail)(CPU).checksum == "3"
-    assert Loader(tmp_path / "none", lambda device: data(4))(CPU).checksum == "4"
-    sharing.forget()
+    shared.drop_cached()
+    write_shared(data(1), tmp_path / "1")
+    write_shared(data(2), tmp_path / "2")
+    first = SharedLoader(tmp_path / "1", fail)(CPU)
+    assert SharedLoader(tmp_path / "1", fail)(CPU) is first
+    assert SharedLoader(tmp_path / "2", fail)(CPU).checksum == "2"
+    assert SharedLoader(tmp_path / "1", fail)(CPU) is not first
+    write_shared(data(3), tmp_path / "1")
+    assert SharedLoader(tmp_path / "1", fail)(CPU).checksum == "3"
+    assert SharedLoader(tmp_path / "none", lambda device: data(4))(CPU).checksum == "4"
+    shared.drop_cached()
 
 
-def test_data_sets_are_told_apart_by_their_settings(compose: Compose, tmp_path: Path) -> None:
+def test_data_sets_with_different_settings_have_different_files(compose: Compose, tmp_path: Path) -> None:
     words = [[], ["dataset.validation=100"], ["dataset.split_seed=1"], ["dataset.normalize=standardise"]]
     words += [["dataset=random"], ["dataset.input_transform=[Grayscale]"]]
-    assert len({shared_path(tmp_path, compose(line)["dataset"]) for line in words}) == len(words)
-    assert shared_path(tmp_path, compose(["seed=1"])["dataset"]) == shared_path(tmp_path, compose([])["dataset"])
+    assert len({shared_data_path(tmp_path, compose(line)["dataset"]) for line in words}) == len(words)
+    assert shared_data_path(tmp_path, compose(["seed=1"])["dataset"]) == shared_data_path(
+        tmp_path, compose([])["dataset"]
+    )

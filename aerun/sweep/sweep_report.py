@@ -1,0 +1,113 @@
+"""Print the results of a sweep's jobs, as they end and in total."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from aerun.errors import DataError
+from aerun.runs.folder import read_status, read_summary
+from aerun.sweep.job import Job
+
+MAX_RESULTS = 10  # rows, baselines and notes at the end of a sweep
+
+
+def print_states(folder: Path, states: Mapping[str, str], skipped: int) -> None:
+    """Print how many jobs are in each state, and how many invalid points were skipped."""
+    counts = Counter(states.values()).most_common()
+    text = ", ".join(f"{count} {state}" for state, count in counts)
+    left_out = f"; {skipped} invalid point{'s' * (skipped != 1)} skipped" if skipped else ""
+    print(f"\n{os.path.relpath(folder)}: {count_jobs(len(states))}: {text}{left_out}")
+
+
+def print_best_runs(folder: Path, words: Sequence[str]) -> None:
+    """Print the best finished runs of the sweep, averaged over seeds. ``words``: the sweep's command."""
+    from aerun.compare import Question, collect, compare
+    from aerun.compare.table_output import format_lines
+
+    comparison = compare(collect([folder]), Question())
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    rows, baselines, notes = format_lines(comparison, width)
+    shown = rows[: MAX_RESULTS + 2]
+    if len(comparison.groups) > MAX_RESULTS:
+        shown.append(f"and {len(comparison.groups) - MAX_RESULTS} more: {_compare_command(folder, words)}")
+    for block in (shown, baselines[:MAX_RESULTS], notes[:MAX_RESULTS]):
+        if block:
+            print("\n" + "\n".join(block))
+
+
+def _compare_command(folder: Path, words: Sequence[str]) -> str:
+    """The command that shows all results."""
+    script = Path(words[0])
+    command = ["python", str(script.with_name("compare.py"))] if script.suffix == ".py" else ["aerun-compare"]
+    return shlex.join([*command, os.path.relpath(folder)])
+
+
+def continue_command(folder: Path, words: Sequence[str]) -> str:
+    """The command that continues the sweep that was started with ``words``."""
+    script, *rest = [word for word in words if not word.startswith("sweep.name=")]
+    if not os.access(script, os.X_OK):  # a script that Python was started with
+        name = Path(sys.executable).name
+        rest.insert(0, script)
+        script = name if shutil.which(name) == sys.executable else sys.executable
+    return shlex.join([script, *rest, f"sweep.name={folder.name}"])
+
+
+def count_jobs(number: int) -> str:
+    """``1 job``, ``24 jobs``."""
+    return f"{number} job{'s' * (number != 1)}"
+
+
+def job_line(job: Job, state: str, count: str, error: str | None = None) -> str:
+    """One line for a job that has ended. ``error`` replaces the one in its folder."""
+    parts = [count, f"{state:<9}", job.label, error or job_result(job.folder), job_duration(job.folder)]
+    return "  ".join(part for part in parts if part)
+
+
+def job_result(folder: Path) -> str:
+    """The test error of a finished run, otherwise the error message."""
+    with contextlib.suppress(DataError, KeyError, TypeError, ValueError):
+        summary = read_summary(folder)
+        if summary is not None:
+            failed = ", ".join(summary.get("unanswered", {}))
+            return f"test MSE {summary['test']['mse']:.6f}" + (f"; protocol failed: {failed}" if failed else "")
+    return job_error(folder)
+
+
+def failed_protocols(folder: Path) -> list[str]:
+    """The protocols of a finished run that failed, each with its error message."""
+    with contextlib.suppress(DataError):
+        summary = read_summary(folder) or {}
+        return [f"protocol.{name}: {error}" for name, error in summary.get("unanswered", {}).items()]
+    return []
+
+
+def job_error(folder: Path) -> str:
+    """The error message in status.json; empty if there is none."""
+    status = read_status(folder) or {}
+    text = " ".join(str(status.get("error") or "").split())
+    return re.sub(r"^(Config|Data|Diverged|Storage|Pruned)Error: ", "", text)  # the message is enough
+
+
+def job_duration(folder: Path) -> str:
+    """The duration of the job's last attempt; empty if it is not known."""
+    status = read_status(folder) or {}
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        seconds = datetime.fromisoformat(status["time"]) - datetime.fromisoformat(status["began"])
+        return f"{seconds.total_seconds():.0f} s"
+    return ""
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  " + "  ".join([*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))]).rstrip())
