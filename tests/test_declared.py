@@ -1,4 +1,4 @@
-"""Metrics: what aerun declares of its own, what a run declares, and who reads it."""
+"""Metrics: declared by aerun and by runs, and read by comparisons."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from aerun.errors import DataError
 from aerun.metrics.declared import find_metric, metric_of, metrics_from_json, metrics_to_json
 from tests.runs import write_run
 
+KIT = Path(__file__).resolve().parent / "data" / "runs"
 # Every number in the summaries and metrics.jsonl of the runs of the benchmarks, papers and old folders.
 EVALUATED = (
     *("loss", "reconstruction", "reconstruction_nats", "bound_nats", "kl", "kl_sparsity", "l1", "mse", "sse", "psnr"),
@@ -56,7 +57,7 @@ NAMES = [
 
 
 def by_spelling(metric: str) -> bool:
-    """Directions as they were guessed before metrics were declared."""
+    """The direction that was guessed from the name before metrics were declared."""
     words = ("psnr", "ssim", "accuracy", "knn", "f1", "auc", "r2", "images_per_second", "likelihood", "elbo")
     last = metric.rpartition("/")[2]
     if re.search(r"(^|_)error(_|$)", last):
@@ -64,11 +65,13 @@ def by_spelling(metric: str) -> bool:
     return any(re.search(rf"(^|_){word}(_|$|@)", last) for word in words)
 
 
-def test_every_number_of_a_run_is_declared_with_the_direction_that_it_had() -> None:
-    """But for three, of which the largest was ranked last: collapsed reconstructions have a spread of 0, and a unit
-    of a latent that is not active is lost."""
-    assert [name for name in NAMES if find_metric(name) is None] == []
-    changed = {name for name in NAMES if metric_of(name).higher_is_better != by_spelling(name)}
+def test_every_number_is_declared_with_the_direction_that_was_guessed_before() -> None:
+    """Except for two, whose guessed direction was wrong: collapsed reconstructions have an output spread of 0, and
+    inactive latents are unused."""
+    kept = {name for run in collect([KIT]) for name in run.numbers}
+    names = kept.union(NAMES)
+    assert len(kept) > 100 and [name for name in names if find_metric(name) is None] == []
+    changed = {name for name in names if metric_of(name).higher_is_better != by_spelling(name)}
     assert {name.rpartition("/")[2] for name in changed} == {"output_spread", "active_latents"}
     assert all(metric_of(name).higher_is_better for name in changed)
 
@@ -83,7 +86,7 @@ def test_every_number_of_a_run_is_declared_with_the_direction_that_it_had() -> N
         ("probe/accuracy", "accuracy"),
         ("test/accuracy@100", "accuracy"),
         ("validation/dead_units/encoder.0", "dead_units"),
-        ("test/pseudo_psnr", None),  # a name that ends like a metric is not that metric
+        ("test/pseudo_psnr", None),  # not psnr, though the name ends like it
         ("test/psnr_of_edges", None),
         ("psnr/test", "psnr"),
         ("test", None),
@@ -91,13 +94,13 @@ def test_every_number_of_a_run_is_declared_with_the_direction_that_it_had() -> N
         ("", None),
     ],
 )
-def test_names_are_read_by_their_parts(name: str, metric: str | None) -> None:
+def test_names_are_split_at_slashes(name: str, metric: str | None) -> None:
     found = find_metric(name)
     assert (found and found.name) == metric
     assert metric_of(name).higher_is_better == (metric in ("psnr", "accuracy"))
 
 
-def test_what_a_run_declares_comes_first() -> None:
+def test_declarations_of_the_run_take_precedence() -> None:
     own = {metric.name: metric for metric in (Metric("psnr"), Metric("f2", "%", True), Metric("test/mse", "", True))}
     assert not metric_of("test/psnr", own).higher_is_better
     assert metric_of("stage1/validation/f2", own).unit == "%"
@@ -113,7 +116,7 @@ def numbers(mse: float, f2: float, declared: object) -> dict[str, object]:
     return {"test": {"mse": mse, "psnr": 20.0, "f2": f2}, **({"metrics": declared} if declared else {})}
 
 
-def test_a_metric_of_ones_own_is_ranked_by_its_declared_direction(tmp_path: Path) -> None:
+def test_a_declared_metric_is_ranked_in_its_direction(tmp_path: Path) -> None:
     declared = {"f2": {"unit": "%", "higher_is_better": True}}
     for name, f2 in (("low", 0.2), ("high", 0.9), ("middle", 0.5)):
         write_run(tmp_path / name, 0.1, lr=f2, summary=numbers(0.1, f2, declared))
@@ -135,10 +138,7 @@ def order(groups: list) -> list[str]:  # type: ignore[type-arg]
     return [group.runs[0].name for group in groups]
 
 
-def test_folders_that_declare_nothing_or_are_damaged_rank_as_before(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Lower is better for a metric that nobody has declared."""
+def test_without_a_valid_declaration_lower_is_better(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name, f2, declared in (("low", 0.2, None), ("high", 0.9, {"f2": 3})):
         write_run(tmp_path / name, 0.1, lr=f2, summary=numbers(0.1, f2, declared))
     runs = collect([tmp_path])
@@ -147,7 +147,7 @@ def test_folders_that_declare_nothing_or_are_damaged_rank_as_before(
     assert "high/summary.json: metrics.f2: needs higher_is_better" in caplog.text
 
 
-def test_runs_that_disagree_on_a_direction_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_runs_that_disagree_on_a_direction_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name, up in (("a", True), ("b", False)):
         declared = {"f2": {"unit": "", "higher_is_better": up}}
         write_run(tmp_path / name, 0.1, lr=0.1 + up, summary=numbers(0.1, 0.1 + up, declared))
@@ -156,7 +156,7 @@ def test_runs_that_disagree_on_a_direction_are_named(tmp_path: Path, caplog: pyt
     assert "b: declares f2 in the opposite direction; here higher is better" in caplog.text
 
 
-def test_arrows_are_left_out_where_they_do_not_fit(tmp_path: Path) -> None:
+def test_arrows_are_left_out_if_they_do_not_fit(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 0.1)
     table = compare(collect([tmp_path]))
     widest = max(map(len, format_terminal(table).splitlines()[2:4]))

@@ -1,6 +1,6 @@
 """Every number that a run reports: its name, its unit, and which direction is better. Imports no torch.
 
-Names are paths, and their first parts say what was measured: ``test/psnr``, ``stage2/validation/psnr`` and
+Names are paths, and their first parts say where the number was measured: ``test/psnr``, ``stage2/validation/psnr`` and
 ``baselines/pca/psnr`` are all ``psnr``. A run that reports numbers of its own declares them in summary.json, under
 ``metrics``: ``{"f2": {"unit": "", "higher_is_better": true}}``.
 """
@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from aerun.contracts import Metric
+from aerun.contracts import Evaluation, Metric, Observer
 from aerun.errors import DataError
 
-PARTS = ("train", "validation", "probe", "test")  # what a number was measured on
+PARTS = ("train", "validation", "probe", "test")  # of the data
 BASELINES = ("baselines", "baseline")  # in summary.json and in TensorBoard; the baseline's name follows
 NATS, PERCENT, SECONDS = "nats per image", "%", "s"
 NONE: Mapping[str, Metric] = MappingProxyType({})
@@ -83,7 +83,7 @@ REPORTED = (
     # The model and its baselines.
     Metric("code_size", "units"),
     Metric("parameters"),
-    Metric("draws", "draws per image"),
+    Metric("draws", "draws per image"),  # of the regression that estimates the linear filter
     # Not reported by aerun. Protocols of one's own commonly do, and old run folders declare nothing.
     *(Metric(name, higher_is_better=True) for name in ("accuracy", "f1", "auc", "r2")),
 )
@@ -123,6 +123,11 @@ def _candidates(name: str) -> Iterator[str]:
         part = "/".join(path[:length])
         yield part
         yield re.sub(r"_\d+(?=/|$)", "_N", part.partition("@")[0])
+
+
+def declared_by(parts: Iterable[Evaluation | Observer]) -> dict[str, Metric]:
+    """The metrics that protocols and callbacks declare, by name."""
+    return {metric.name: metric for part in parts for metric in part.metrics}
 
 
 def metrics_to_json(metrics: Iterable[Metric]) -> dict[str, dict[str, Any]]:

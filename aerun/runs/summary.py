@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from aerun import contracts, figures
+from aerun import figures
 from aerun.config.settings import Settings
 from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import first_batch, head
 from aerun.figures.montage import montage
 from aerun.metrics.baselines import baselines, cache_folder
+from aerun.metrics.declared import declared_by, metrics_to_json
 from aerun.metrics.evaluation import Evaluation, corrupted_batches
 from aerun.protocol import Subject
 from aerun.protocol.runner import run_protocols
@@ -91,12 +92,7 @@ def subject_of(settings: Settings, parts: Parts) -> Subject:
 
 def declared(settings: Settings) -> dict[str, dict[str, Any]]:
     """Unit and direction of the numbers that protocols and callbacks declare, by name, for tools that read files."""
-    parts: list[contracts.Evaluation | contracts.Observer] = [*settings.protocol.values(), *settings.callback.values()]
-    return {
-        metric.name: {"unit": metric.unit, "higher_is_better": metric.higher_is_better}
-        for part in parts
-        for metric in part.metrics
-    }
+    return metrics_to_json(declared_by([*settings.protocol.values(), *settings.callback.values()]).values())
 
 
 def draw_stages(regime: Regime, folder: Path, tracker: Tracker, step: int) -> None:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from aerun.config.parse import parse
 from aerun.config.schema import Count, NonNegativeInt, Seed
 from aerun.contracts import Metric
 from aerun.errors import ConfigError
-from aerun.metrics.declared import NONE, find_metric
+from aerun.metrics.declared import NONE, declared_by, find_metric
 from aerun.runs.folder import read_metrics, read_status, read_summary
 from aerun.sweep.composer import ComposedPoint, Composer, plan_jobs
 from aerun.sweep.job import Job
@@ -105,6 +106,11 @@ class OptunaSearch:
         while points[-1].error is not None and (drawn := next(draws, None)) is not None:
             points.append(self.composer([*self.others[0], *drawn]))
         return points[-1] if points[-1].error is None else points[0]
+
+    def declared_metrics(self, point: ComposedPoint) -> dict[str, Metric]:
+        """The metrics that the protocols and callbacks of a valid point declare."""
+        settings = parse(point.config, point.choices)
+        return declared_by([*settings.protocol.values(), *settings.callback.values()])
 
     def __iter__(self) -> Iterator[Job]:
         """The jobs: first those that an earlier launch left unfinished, then those of new trials."""

@@ -228,7 +228,7 @@ class Search(_Sweeper):
         self._check_valid(
             [(self._label(point, search.swept), point.error) for point in first if point.error], len(first)
         )
-        if (warning := direction_warning(self.points)) is not None:
+        if (warning := direction_warning(self.points, search.declared_metrics(first[0]))) is not None:
             print(f"aerun: {warning}", file=sys.stderr)
         print(f"{os.path.relpath(self.folder)}: {self.points.trials} trials, {self.launcher.slots} at a time\n")
         runner = JobRunner(self.folder, self.sweep_settings, self.launcher, typed_words())

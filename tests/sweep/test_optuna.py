@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from aerun.contracts import Metric
 from tests.sweep.launching import (
     BASIC,
     JOBLIB,
@@ -124,6 +125,7 @@ def test_an_unknown_metric_ends_the_search_with_one_line(tmp_path: Path, pruner:
         ("validation/psnr", "maximize", None),
         ("best_loss", "minimize", None),
         ("test/unheard_of", "maximize", None),
+        ("validation/mine", "minimize", "maximize"),
     ],
 )
 def test_a_direction_opposite_to_the_declared_one_is_reported(metric: str, direction: Any, better: str | None) -> None:
@@ -133,7 +135,7 @@ def test_a_direction_opposite_to_the_declared_one_is_reported(metric: str, direc
         trials=1, metric=metric, direction=direction, sampler="tpe", pruner="none", startup_trials=0, warmup_epochs=0,
         seed=0, crossed=[],
     )  # fmt: skip
-    line = direction_warning(settings)
+    line = direction_warning(settings, {"mine": Metric("mine", higher_is_better=True)})
     assert (line is None) == (better is None)
     if line is not None:
         assert line.startswith(f"hydra.sweeper.direction={direction}: ") and line.endswith(f"direction={better}")
@@ -145,7 +147,9 @@ def test_a_search_in_the_worse_direction_warns_once_and_runs(tmp_path: Path) -> 
     done = launch(tmp_path, *words, "hydra.sweeper.metric=validation/psnr")
     assert done.returncode == 0
     assert done.stderr.count("higher is better for validation/psnr; use hydra.sweeper.direction=maximize") == 1
-    assert launch(tmp_path, *words).stderr == ""
+    ema = launch(tmp_path, *words, "callback=ema", "sweep.name=ema", "hydra.sweeper.metric=validation/ema/psnr")
+    assert ema.returncode == 0 and "higher is better for validation/ema/psnr" in ema.stderr  # as the callback declares
+    assert launch(tmp_path, *words, "sweep.name=y").stderr == ""
 
 
 def test_without_optuna_one_line_says_what_to_install(tmp_path: Path) -> None:
