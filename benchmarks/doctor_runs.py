@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from aerun.doctor import names
+from aerun.doctor import verdict as names
 
 COMMON = ["trainer.device=cpu", "trainer.pictures=1", "trainer.epochs=12", "dataset.validation=1000"]
 # The net of the experiments that the first thresholds came from: 784-128-32-128-784, ReLU, sigmoid output.
@@ -65,15 +65,15 @@ SICK = [
     Case("targets_shuffled", names.SHUFFLED, [*NET, *_own("dataset", "Shuffled")]),
     Case("broadcast", names.BROADCAST, [*NET, *_own("loss", "Broadcasting")]),
     Case("decay_50", names.DECAY, ["model=fc", "optimizer=adamw", "optimizer.weight_decay=50"]),
-    Case("decoder_held", names.HELD, ["model=fc", "model.hidden=[128]", "freeze=[decoder]"]),
+    Case("decoder_held", names.FROZEN, ["model=fc", "model.hidden=[128]", "freeze=[decoder]"]),
     Case("code_1", names.NARROW, ["model=fc", "model.code_size=1", "optimizer.lr=0.003"]),
     Case("code_1000", names.WIDE, ["model=fc", "model.code_size=1000"]),
     Case("hidden_3", names.LINEAR, ["model=fc", "model.hidden=[3]", "model.code_size=64", "optimizer.lr=0.003"]),
-    Case("epochs_1", names.FEW, [*NET, "trainer.epochs=1"]),
-    Case("epochs_2", names.FEW, [*NET, "trainer.epochs=2"]),
+    Case("epochs_1", names.FEW_EPOCHS, [*NET, "trainer.epochs=1"]),
+    Case("epochs_2", names.FEW_EPOCHS, [*NET, "trainer.epochs=2"]),
     Case(
         "over_fitting",
-        names.OVER,
+        names.OVER_FITTING,
         ["model=fc", "model.hidden=[256]", "dataset.train_limit=300", "trainer.epochs=400", "optimizer.lr=0.003"],
     ),
 ]

@@ -14,7 +14,7 @@ from aerun.base.files import write_text
 from aerun.base.progress_bar import progress_bar
 from aerun.cli.command import add_device_options, run_command
 from aerun.compare.collect import collect
-from aerun.doctor.seen import seen
+from aerun.doctor.measurements import describe_measurements
 from aerun.errors import AerunError, DataError
 from aerun.runs.folder import CONFIG, WEIGHTS
 from aerun.use.outputs import add_overwrite_option, require_absent
@@ -118,7 +118,7 @@ def told(row: Row) -> str:
     for verdict in diagnosis.verdicts:
         after = f"; hence {', '.join(verdict.consequences)}" if verdict.consequences else ""
         lines += [f"  {verdict.name}: {verdict.evidence}{after}", f"    try {verdict.remedy}"]
-    lines += [f"  seen: {text}" for text in seen(diagnosis.examination)]
+    lines += [f"  seen: {text}" for text in describe_measurements(diagnosis.examination)]
     if diagnosis.examination.missing:
         lines.append(f"  not examined: {'; '.join(diagnosis.examination.missing)}")
     return "\n".join(lines)

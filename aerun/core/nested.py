@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aerun.config.schema import nearest
 from aerun.core.autoencoder import Autoencoder
@@ -40,6 +40,13 @@ def nested(whole: Autoencoder, pairs: int) -> Autoencoder:
 def layers(autoencoder: Autoencoder) -> list[str]:
     """The names of all layers that have parameters, as ``freeze`` takes them: encoder.1, … decoder.0, …"""
     return list(dict.fromkeys(name.rpartition(".")[0] for name, _ in autoencoder.named_parameters()))
+
+
+def find_tensor(layer: nn.Module, name: str) -> Tensor | None:
+    """The tensor ``layer.name``, such as ``weight`` or ``bias``: a parameter, a buffer, or a property as in tied
+    layers. None if the layer does not have it."""
+    value = getattr(layer, name, None)
+    return value if isinstance(value, Tensor) else None
 
 
 def freeze(autoencoder: Autoencoder, names: Sequence[str]) -> None:

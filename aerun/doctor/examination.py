@@ -1,4 +1,4 @@
-"""The evidence: plain numbers, collected once. What could not be examined is None, and no verdict rests on it."""
+"""The evidence: plain numbers, collected once. A number that could not be measured is None, and no verdict uses it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Layer:
-    """The units of one layer after their activation, over some images; of a convolution a unit is a channel.
+    """The units of one layer after their activation, over some images. In a convolution each channel is a unit.
 
-    ``still``: share of units with one value for all images and positions; ``dead``: with the value 0; ``saturated``:
-    share of a sigmoid's or tanh's values that are within 1 % of a bound; ``variation``: the layer's variance over
-    images over its mean square, both summed.
+    ``still``: share of units with one value for all images and positions; ``dead``: share of units that are always 0;
+    ``saturated``: share of a sigmoid's or tanh's values within 1 % of a bound; ``variation``: the layer's variance over
+    images divided by its mean square, both summed over values.
     """
 
     name: str
@@ -26,14 +26,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class Fit:
-    """Reconstructions of images, as in evaluation, beside their targets.
+    """Reconstructions of images, as in evaluation, compared with their targets.
 
-    ``explained``: 1 - squared error / that of the targets' mean image. ``spread``: variance of the reconstructions over
-    that of the targets, over images, summed over values. ``own``: share of reconstructions that are nearer to their own
-    target than to another image's (by chance 0.5). ``exchanged``: mean squared change of the reconstructions when codes
-    are exchanged between images, over twice the targets' variance: about ``spread`` where the code decides all.
-    ``code_variation``: the codes' variance over their mean square. ``gap``: squared error over that on training images.
-    ``noise_explained``: of white noise between 0 and 1, 1 where the model copies whatever it is given.
+    ``explained``: 1 - squared error / squared error of the targets' mean image. ``spread``: variance of the
+    reconstructions over images divided by that of the targets, both summed over values. ``own``: share of
+    reconstructions that are nearer to their own target than to another image's (0.5 by chance). ``exchanged``: mean
+    squared change of the reconstructions when codes are exchanged between images, divided by twice the targets'
+    variance; about ``spread`` if the output depends on the code alone. ``code_variation``: the codes' variance divided
+    by their mean square. ``gap``: squared error divided by that on training images. ``noise_explained``: ``explained``
+    for white noise in [0,1]; 1 if the model copies its input.
     """
 
     explained: float
@@ -47,9 +48,12 @@ class Fit:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the output can be, and what it should. ``outside``: share of target values beyond ``low`` or ``high``;
-    ``saturated``: share of output values within 0.001 of these, less that of the targets (never below 0), both added.
-    ``logit_range``: of what a loss that takes logits is given."""
+    """The range of the output, [``low``, ``high``], and that of the targets.
+
+    ``outside``: share of target values outside the output's range. ``saturated``: share of output values within 0.001
+    of ``low``, minus that of the targets (at least 0), plus the same for ``high``. ``logit_range``: smallest and
+    largest logit, for a loss that takes logits.
+    """
 
     low: float
     high: float
@@ -62,10 +66,13 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Whether targets belong to their inputs. ``target_variation``: the targets' variance over the inputs'.
-    ``predicted``: how much of the targets' variance the mean of the targets of the 5 nearest inputs explains, where
-    input and target are different images. ``loss_rise``: the loss of targets against themselves, shifted by one image,
-    less that of the right order, over the larger: 0 if the loss does not look which output belongs to which target."""
+    """Whether targets match their inputs.
+
+    ``target_variation``: the targets' variance divided by the inputs'. ``predicted``: share of the targets' variance
+    that is explained by the mean target of the 5 nearest inputs, if inputs and targets differ. ``loss_rise``: the loss
+    of the targets against themselves, shifted by one image, minus that without the shift, divided by the larger of
+    both; 0 if the loss ignores which output belongs to which target.
+    """
 
     target_variation: float
     predicted: float | None = None
@@ -75,7 +82,9 @@ class Pairing:
 @dataclass(frozen=True)
 class Latent:
     """A Gaussian latent over some images: KL divergence (nats) and variance of the posterior mean of each dimension.
-    ``beta``: weight of the KL divergence against the reconstruction error summed over an image's values."""
+
+    ``beta``: weight of the KL divergence relative to the reconstruction error summed over an image's values.
+    """
 
     kl: tuple[float, ...]
     mean_variance: tuple[float, ...]
@@ -89,18 +98,23 @@ class Latent:
 
 @dataclass(frozen=True)
 class Curve:
-    """What metrics.jsonl tells.
+    """The course of the training, from metrics.jsonl.
 
-    ``slope``: by what share the error fell in each of the last epochs (a tenth of the run, at least two), on validation
-    or on training images, whichever is less. ``fallen``: by what share the training error is below that of the first
-    epoch.
-    ``jump``: mean rise of the training loss from epoch to epoch in the second half of the run (falls count as 0) over
-    its mean there, or the validation loss's where that is larger; ``ups``: share of the changes that are upward.
-    ``roughness``: mean change from minibatch to minibatch, either way, over the mean, largest of the second half.
-    ``rise``: the last validation loss over the lowest, less 1. ``update``: largest relative change of the weights by
-    one update, of those looked at, in the first epoch; ``last_update``: in the last.
-    ``first_penalty``, ``last_penalty``: the sparsity's weighted penalty over the reconstruction error in the first
-    epoch and in the last. ``died``: by layer the first epoch that was looked at with at least 9 of 10 units still.
+    - ``slope``: share by which the error fell in each of the last epochs (a tenth of the run, at least two), on
+      validation or training images, whichever is smaller. ``fallen``: share by which the training error fell since the
+      first epoch. ``first_drop``: for a run of one epoch, how far the validation error at its end is below the mean
+      training error.
+    - ``jump``: mean rise of the training loss between epochs of the second half of the run (falls count as 0), divided
+      by the mean training or validation loss there, whichever is larger. ``ups``: share of these changes that are
+      rises.
+    - ``roughness``: mean absolute change of the loss between minibatches divided by its mean; the largest of the second
+      half.
+    - ``rise``: last validation loss divided by the lowest, minus 1.
+    - ``update``, ``last_update``: largest relative change of the weights by one of the recorded updates, in the first
+      and in the last epoch.
+    - ``first_penalty``, ``last_penalty``: the sparsity's weighted penalty divided by the reconstruction error, in the
+      first and in the last epoch.
+    - ``died``: by layer, the first epoch since which at least nine units in ten were recorded as dead.
     """
 
     epochs: int
@@ -119,7 +133,7 @@ class Curve:
 
     @property
     def falls(self) -> bool:
-        """Whether the error was falling fast as the run ended."""
+        """Whether the error was falling fast when the run ended."""
         if self.slope is not None:
             return self.slope >= 0.1
         return self.first_drop is not None and self.first_drop >= 0.3
@@ -127,7 +141,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Frozen:
-    """Layers that ``freeze`` keeps from being trained, and their ``share`` of all weights."""
+    """Frozen layers, and their ``share`` of all weights."""
 
     layers: tuple[str, ...]
     share: float
@@ -135,10 +149,13 @@ class Frozen:
 
 @dataclass(frozen=True)
 class Options:
-    """What the verdicts read of the configuration: ``values`` by ``group.key``, as in config.yaml, and what the parts
-    declare (see ``aerun.contracts``): ``penalty``, the name of the sparsity's penalty in the logs; ``constrained``,
-    whether sparsity, latent or noise limit the code besides its size; ``denser_in_evaluation``, whether the sparsity
-    selects in training only; ``coupled_decay``, whether weight decay goes through the optimizer's scaling."""
+    """The configuration, as far as verdicts depend on it.
+
+    ``values``: by ``group.key``, as in config.yaml. The others are what the parts declare (see ``aerun.contracts``):
+    ``penalty``: the name of the sparsity's penalty in the logs. ``constrained``: whether sparsity, latent or noise
+    limit the code in addition to its size. ``denser_in_evaluation``: whether the sparsity selects in training only.
+    ``coupled_decay``: whether weight decay passes through the optimizer's scaling.
+    """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     penalty: str | None = None
@@ -154,9 +171,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Examination:
-    """All evidence. ``final``: of a run that has ended, or of a model as it stands, rather than of one that is being
-    trained. ``pca_explained``: by PCA of the code's size, where that is known. ``missing``: what could not be
-    examined, and why."""
+    """All evidence.
+
+    ``final``: false while the run is being trained. ``pca_explained``: share of the variance that PCA of the code's
+    size explains, if known. ``missing``: what could not be examined, and why.
+    """
 
     final: bool = True
     state: str | None = None
@@ -176,7 +195,7 @@ class Examination:
 
     @property
     def code(self) -> Layer | None:
-        """The code's own units."""
+        """The units of the code."""
         return next((layer for layer in self.layers if layer.name == "code"), None)
 
     @property

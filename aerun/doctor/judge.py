@@ -1,4 +1,4 @@
-"""The evidence -> the verdicts to tell: causes before what follows from them, and a short list."""
+"""The evidence -> the verdicts to report: causes first, with their consequences in the same line."""
 
 from __future__ import annotations
 
@@ -27,10 +27,15 @@ from aerun.doctor.symptoms import (
     saturated_units,
     signal_lost,
 )
-from aerun.doctor.training import layers_frozen, learning_rate_too_high, learning_rate_too_low, weight_decay_too_strong
+from aerun.doctor.training_causes import (
+    layers_frozen,
+    learning_rate_too_high,
+    learning_rate_too_low,
+    weight_decay_too_strong,
+)
 from aerun.doctor.verdict import Verdict
 
-# What lies deeper comes first: of two that explain each other the first is told.
+# Deeper causes come first: if two verdicts explain each other, the first is reported.
 RULES: list[Callable[[Examination], Verdict | None]] = [
     diverged,
     targets_averaged,
@@ -62,16 +67,17 @@ RULES: list[Callable[[Examination], Verdict | None]] = [
 
 
 def judge(examination: Examination) -> list[Verdict]:
-    """The verdicts, the gravest causes first; none for a healthy model. What follows from an earlier one is told
-    beside it."""
-    told: list[Verdict] = []
+    """The verdicts, the most severe first; none for a healthy model. A verdict that follows from an earlier one becomes
+    its consequence."""
+    reported: list[Verdict] = []
     for rule in RULES:
         verdict = rule(examination)
         if verdict is None:
             continue
-        place = next((i for i, before in enumerate(told) if verdict.name in before.explains), None)
+        place = next((i for i, cause in enumerate(reported) if verdict.name in cause.explains), None)
         if place is None:
-            told.append(verdict)
+            reported.append(verdict)
         else:
-            told[place] = dataclasses.replace(told[place], consequences=(*told[place].consequences, verdict.name))
-    return sorted(told, key=lambda verdict: verdict.severity != "sick")
+            cause = reported[place]
+            reported[place] = dataclasses.replace(cause, consequences=(*cause.consequences, verdict.name))
+    return sorted(reported, key=lambda verdict: verdict.severity != "sick")

@@ -1,4 +1,4 @@
-"""The doctor during training: what is logged anyway, looked at after every epoch, and a last look at the end."""
+"""The doctor during training: it judges the logged numbers after every epoch, and the best weights at the end."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ import torch
 from aerun.contracts import EpochEnd, Observer, RunView
 from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import head
-from aerun.doctor.curve import DEAD_UNITS, Line, curve_of
+from aerun.doctor.evidence import examine_run, options_of
 from aerun.doctor.examination import Examination, Fit
-from aerun.doctor.examine import examine_run, options_of
+from aerun.doctor.file_evidence import layers_of_line, penalty_of
 from aerun.doctor.judge import judge
-from aerun.doctor.layers import can_die, layers_of
-from aerun.doctor.recorded import layers_of_line, penalty_of
+from aerun.doctor.layer_units import has_units_that_die, measure_layers
+from aerun.doctor.loss_curve import DEAD_UNITS, Line, measure_curve
 from aerun.doctor.verdict import Verdict
 from aerun.metrics.evaluation import corrupted_batches
 from aerun.training.parts import Parts
 
 log = logging.getLogger(__name__)
-IMAGES = 128  # on which units are looked at
-EARLY = 3  # epochs: before, a net may well not have begun to learn
+UNIT_IMAGES = 128  # on which units are measured
+FIRST_JUDGED_EPOCH = 3  # before it, a healthy net may not have begun to learn
 
 
-def is_looked_at(epoch: int) -> bool:
-    """Whether units of hidden layers are looked at after that epoch of a training: 1, 2, 3, 5, 10, 20, 30, 50, …"""
+def measures_units(epoch: int) -> bool:
+    """Whether hidden units are measured after that epoch of a training: 1, 2, 3, 5, 10, 20, 30, 50, …"""
     while epoch > 5 and epoch % 10 == 0:
         epoch //= 10
     return epoch in (1, 2, 3, 5)
 
 
 class Watch(Observer):
-    """Warns during training. It changes nothing that the training sees, and needs nothing saved: all that it knows is
-    in metrics.jsonl."""
+    """Warns during training. It does not affect the training, and saves no state: it uses only what is in
+    metrics.jsonl."""
 
     def __init__(self) -> None:
         self._warned: set[str] = set()
 
     def begin(self, run: RunView) -> None:
-        """Learn what was logged before, in a run that is continued."""
+        """Read what was logged before, if the run is resumed."""
         self._run = run
         self._options = options_of(run.autoencoder, run.noise, run.optimizer)
         self._lines: list[Line] = list(run.log.logged())
@@ -51,19 +51,21 @@ class Watch(Observer):
     def measure(
         self, autoencoder: Autoencoder, part: str, evaluate: Callable[[Any], dict[str, float]]
     ) -> Mapping[str, float]:
-        """After some epochs the share of units that are 0 for all of some images, by hidden layer, where units can."""
+        """After some epochs, the share of dead units of each hidden layer, if its activation lets units die."""
         progress = None if part == "test" else self._run.progress
-        if progress is None or not is_looked_at(progress.epoch + 1 - progress.stage_epoch) or not can_die(autoencoder):
+        if progress is None or not measures_units(progress.epoch + 1 - progress.stage_epoch):
             return {}
-        _, noisy, _ = next(corrupted_batches(head(self._run.part, IMAGES), self._run.noise))
-        layers = (layer for layer in layers_of(autoencoder, noisy) if layer.name != "code")
+        if not has_units_that_die(autoencoder):
+            return {}
+        _, noisy, _ = next(corrupted_batches(head(self._run.part, UNIT_IMAGES), self._run.noise))
+        layers = (layer for layer in measure_layers(autoencoder, noisy) if layer.name != "code")
         return {f"{DEAD_UNITS}/{layer.name}": layer.dead for layer in layers}
 
     def epoch(self, end: EpochEnd) -> None:
-        """Warn of what the numbers of an epoch show for the first time."""
+        """Warn of verdicts that this epoch shows for the first time."""
         line = {"epoch": end.epoch, **end.numbers}
         self._lines.append(line)
-        if len(self._lines) < EARLY:
+        if len(self._lines) < FIRST_JUDGED_EPOCH:
             return
         for verdict in judge(self._examination(line, end.target_spread)):
             if verdict.name not in self._warned:
@@ -79,13 +81,13 @@ class Watch(Observer):
             final=False,
             fit=fit,
             layers=tuple(layers_of_line(line)),
-            curve=curve_of(self._lines, penalty_of(self._options)),
+            curve=measure_curve(self._lines, penalty_of(self._options)),
             options=self._options,
         )
 
 
-def conclusion(parts: Parts, lines: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> list[str]:
-    """Names of the verdicts on a run that has ended, from its best weights; each is logged as a warning."""
+def log_final_verdicts(parts: Parts, lines: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> list[str]:
+    """Judge a run that has ended by its best weights, log each verdict as a warning, and return the verdicts' names."""
     verdicts: list[Verdict] = judge(examine_run(parts, lines, summary))
     for verdict in verdicts:
         log.warning("doctor: %s", verdict)

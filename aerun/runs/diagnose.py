@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerun.doctor.examination import Examination
+from aerun.doctor.file_evidence import examine_files
 from aerun.doctor.judge import judge
-from aerun.doctor.recorded import from_files
 from aerun.doctor.verdict import Verdict
 from aerun.runs.folder import ENVIRONMENT, read_config, read_metrics, read_status, read_summary
 
@@ -56,7 +56,7 @@ def diagnose(
     if data and _has_weights(folder):
         examination = _with_data(folder, config, lines, summary, device)
     else:
-        examination = from_files(config, lines, summary, _declared(folder))
+        examination = examine_files(config, lines, summary, _declared(folder))
         why = "not asked for" if not data else "no weights were saved"
         examination = dataclasses.replace(examination, missing=(f"model and images: {why}", *examination.missing))
     examination = dataclasses.replace(examination, state=status.get("state"), error=status.get("error"))
@@ -80,12 +80,12 @@ def diagnose_model(
     """
     import torch
 
-    from aerun.doctor.examine import examine
-    from aerun.doctor.images import count_of
+    from aerun.doctor.evidence import examine
+    from aerun.doctor.image_evidence import count_images
 
     place = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     shown, wanted = (
-        None if images is None else torch.as_tensor(images)[: count_of(tuple(images.shape[1:]))].to(place)
+        None if images is None else torch.as_tensor(images)[: count_images(tuple(images.shape[1:]))].to(place)
         for images in (inputs, targets)
     )
     assert shown is not None
@@ -122,7 +122,7 @@ def _with_data(
     summary: Mapping[str, Any] | None,
     device: str,
 ) -> Examination:
-    from aerun.doctor.examine import examine_run
+    from aerun.doctor.evidence import examine_run
     from aerun.runs.reopen import reopened
 
     return examine_run(reopened(folder, config, summary, device), lines, summary)

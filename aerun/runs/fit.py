@@ -23,7 +23,7 @@ from aerun.contracts import EpochEnd, Observer, RunView
 from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import Arrays, head
 from aerun.doctor.monitor import Watch
-from aerun.doctor.options import declared_by
+from aerun.doctor.part_options import declared_options
 from aerun.errors import ConfigError
 from aerun.runs.folder import CHECKPOINTS, describe, recorded_status
 from aerun.runs.init_from import copy_matching_layers
@@ -107,7 +107,7 @@ def _train_in_folder(
     folder.mkdir(parents=True, exist_ok=True)
     with FolderLock(folder):
         untested = dataclasses.replace(parts.data, test=head(parts.data.test, 0))
-        describe(folder, config, settings.choices, overrides, untested, device, declared_by(settings))
+        describe(folder, config, settings.choices, overrides, untested, device, declared_options(settings))
         (folder / CHECKPOINTS).mkdir()
         tracker, pictures = Tracker(folder), Pictures(settings.trainer.pictures)
         with recorded_status(folder), tracker, ProgressBar() as bar:

@@ -25,8 +25,8 @@ from aerun.config.identity import identity
 from aerun.config.settings import Settings
 from aerun.contracts import Observer
 from aerun.dataset.data import Data
-from aerun.doctor.monitor import Watch, conclusion
-from aerun.doctor.options import declared_by
+from aerun.doctor.monitor import Watch, log_final_verdicts
+from aerun.doctor.part_options import declared_options
 from aerun.errors import ConfigError, DataError, DivergedError
 from aerun.runs import launch
 from aerun.runs.folder import (
@@ -101,7 +101,7 @@ def run(
                 regime = regime_of(settings, parts)
                 start_weights(settings, parts, folder)
             # Only now: what cannot work should leave no folder behind that looks like a run.
-            describe(folder, config, settings.choices, overrides, parts.data, device, declared_by(settings))
+            describe(folder, config, settings.choices, overrides, parts.data, device, declared_options(settings))
             log.info("%s", _about(settings, parts, folder))
             with recorded_status(folder):
                 if processes == 1:
@@ -196,7 +196,7 @@ def _conclude(
     if not math.isfinite(summary["test"]["loss"]):
         raise DivergedError(f"the test loss is {summary['test']['loss']}; lower optimizer.lr, in a new run")
     summary["metrics"] = declared(settings)
-    summary["verdicts"] = conclusion(parts, tracker.logged(), summary)
+    summary["verdicts"] = log_final_verdicts(parts, tracker.logged(), summary)
     tracker.scalars({f"test/{name}": value for name, value in summary["test"].items()}, final)
     tracker.scalars({f"baseline/{name}": value for name, value in summary["baselines"].items()}, final)
     observers.end(final)

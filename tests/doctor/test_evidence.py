@@ -8,16 +8,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aerun.doctor.curve import curve_of, slope
-from aerun.doctor.images import by_neighbours, latent_of, limits, loss_rise, nearer, variance_of
-from aerun.doctor.layers import layers_of, statistics
+from aerun.doctor.image_evidence import (
+    explained_by_neighbors,
+    measure_latent,
+    measure_loss_rise,
+    output_limits,
+    share_nearest_to_own_target,
+    variance_of,
+)
+from aerun.doctor.layer_units import measure_layers, unit_statistics
+from aerun.doctor.loss_curve import measure_curve, relative_slope
 from aerun.loss import BCE, MAE, MSE
 from tests.doctor.models import pca_autoencoder, pictures, vae
 
 
 def test_units_are_still_dead_and_saturated_as_counted_by_hand() -> None:
     values = torch.tensor([[0.0, 1.0, 0.3, 0.995], [0.0, 1.0, 0.9, 0.002], [0.0, 1.0, 0.1, 0.5]])
-    units, still, dead, saturated, variation = statistics(values, (0.0, 1.0)).tolist()
+    units, still, dead, saturated, variation = unit_statistics(values, (0.0, 1.0)).tolist()
     assert (units, still, dead) == (4, 0.5, 0.25)
     assert saturated == pytest.approx(8 / 12)
     columns = [[row[i] for row in values.tolist()] for i in range(4)]
@@ -29,18 +36,18 @@ def test_units_are_still_dead_and_saturated_as_counted_by_hand() -> None:
 def test_a_channel_is_a_unit_wherever_it_looks() -> None:
     values = torch.zeros(5, 3, 2, 2)
     values[4, 1, 0, 1] = 1.0
-    assert statistics(values)[:3].tolist() == [3, pytest.approx(2 / 3), pytest.approx(2 / 3)]
+    assert unit_statistics(values)[:3].tolist() == [3, pytest.approx(2 / 3), pytest.approx(2 / 3)]
 
 
 def test_layers_have_the_names_that_freeze_knows_and_come_in_order() -> None:
     model = pca_autoencoder(code_size=3, hidden=[5])
-    assert [layer.name for layer in layers_of(model, pictures(8))] == ["encoder.1", "code", "decoder.0"]
+    assert [layer.name for layer in measure_layers(model, pictures(8))] == ["encoder.1", "code", "decoder.0"]
     assert set(dict(model.named_modules())) > {"encoder.1", "decoder.0"}
 
 
 def test_the_slope_is_that_of_an_exponential() -> None:
-    assert slope([math.exp(-0.1 * epoch) for epoch in range(30)]) == pytest.approx(0.1)
-    assert slope([0.5]) is None
+    assert relative_slope([math.exp(-0.1 * epoch) for epoch in range(30)]) == pytest.approx(0.1)
+    assert relative_slope([0.5]) is None
 
 
 def test_an_error_that_falls_on_validation_images_alone_is_no_slope() -> None:
@@ -48,8 +55,8 @@ def test_an_error_that_falls_on_validation_images_alone_is_no_slope() -> None:
     lines = [
         {"epoch": i, "train/loss": 1.0, "train/reconstruction": e, "validation/mse": e} for i, e in enumerate(both)
     ]
-    assert curve_of(lines).slope == pytest.approx(0.3)
-    assert curve_of([line | {"train/reconstruction": 0.5} for line in lines]).slope == 0
+    assert measure_curve(lines).slope == pytest.approx(0.3)
+    assert measure_curve([line | {"train/reconstruction": 0.5} for line in lines]).slope == 0
 
 
 def test_the_curve_counts_rises_and_penalties() -> None:
@@ -64,7 +71,7 @@ def test_the_curve_counts_rises_and_penalties() -> None:
         }
         for i, loss in enumerate([9.0, 9.0, 1.0, 2.0, 1.0, 3.0], 1)
     ]
-    curve = curve_of(lines, ("l1", 0.25))
+    curve = measure_curve(lines, ("l1", 0.25))
     assert curve.ups == 0.5  # 2 -> 1 -> 3
     assert curve.jump == pytest.approx(2 / 2 / 2)
     assert curve.rise == pytest.approx(2)
@@ -74,19 +81,19 @@ def test_the_curve_counts_rises_and_penalties() -> None:
 def test_a_training_loss_that_jumps_far_below_the_validation_loss_hardly_counts() -> None:
     losses = [1.0, 0.02, 0.01, 0.02, 0.01, 0.03, 0.01, 0.02]
     lines = [{"epoch": i, "train/loss": loss} for i, loss in enumerate(losses, 1)]
-    alone, beside = curve_of(lines), curve_of([line | {"validation/loss": 1.0} for line in lines])
+    alone, validated = measure_curve(lines), measure_curve([line | {"validation/loss": 1.0} for line in lines])
     assert alone.jump == pytest.approx((0.02 + 0.01) / 3 / 0.0175)
-    assert beside.jump == pytest.approx((0.02 + 0.01) / 3)
+    assert validated.jump == pytest.approx((0.02 + 0.01) / 3)
 
 
 def test_of_a_run_in_stages_the_last_counts() -> None:
     lines = [{"epoch": 1, "step": 1, "stage": 1, "stage1/train/loss": 5.0}]
     lines += [{"epoch": 2, "step": 2, "stage": 2, "stage2/train/loss": 3.0}]
-    assert curve_of(lines).epochs == 1
-    assert curve_of([*lines, {"epoch": 3, "step": 3, "stage": 3, "train/loss": 1.0}]).epochs == 1
+    assert measure_curve(lines).epochs == 1
+    assert measure_curve([*lines, {"epoch": 3, "step": 3, "stage": 3, "train/loss": 1.0}]).epochs == 1
 
 
-def test_neighbours_predict_what_a_loop_says() -> None:
+def test_neighbors_predict_what_a_loop_says() -> None:
     torch.manual_seed(0)
     inputs, targets = torch.randn(20, 3), torch.randn(20, 2)
     error = 0.0
@@ -95,13 +102,13 @@ def test_neighbours_predict_what_a_loop_says() -> None:
         mean = targets[order[:5]].double().mean(0)
         error += float((mean - targets[i]).square().sum())
     total = float((targets - targets.mean(0)).square().sum())
-    assert by_neighbours(inputs, targets) == pytest.approx(1 - error / total, rel=1e-4)
+    assert explained_by_neighbors(inputs, targets) == pytest.approx(1 - error / total, rel=1e-4)
 
 
 def test_shuffled_targets_are_not_predicted_and_their_own_are() -> None:
     images = pictures(200)
-    assert by_neighbours(images, images.flip(3)) > 0.3
-    assert by_neighbours(images, images[torch.randperm(200)]) < 0
+    assert explained_by_neighbors(images, images.flip(3)) > 0.3
+    assert explained_by_neighbors(images, images[torch.randperm(200)]) < 0
 
 
 def test_only_a_loss_that_broadcasts_does_not_see_the_order() -> None:
@@ -109,15 +116,17 @@ def test_only_a_loss_that_broadcasts_does_not_see_the_order() -> None:
         return (prediction.flatten(1)[:, None] - target.flatten(1)[None]).square().mean()
 
     images = pictures(32)
-    assert abs(loss_rise(broadcasting, images) or 0) < 1e-5
+    assert abs(measure_loss_rise(broadcasting, images) or 0) < 1e-5
     for loss in (MSE("mean"), MAE("sum"), BCE("mean")):
-        assert (loss_rise(loss, images) or 0) > 0.05
+        assert (measure_loss_rise(loss, images) or 0) > 0.05
 
 
 def test_an_answer_is_nearer_to_its_own_target_only_if_it_is_one() -> None:
     images = pictures(64)
-    assert nearer(images, images) == 1
-    assert nearer(images.mean(0, keepdim=True).expand(64, -1, -1, -1), images) == pytest.approx(0.5, abs=0.02)
+    assert share_nearest_to_own_target(images, images) == 1
+    assert share_nearest_to_own_target(images.mean(0, keepdim=True).expand(64, -1, -1, -1), images) == pytest.approx(
+        0.5, abs=0.02
+    )
 
 
 @pytest.mark.parametrize(
@@ -125,13 +134,13 @@ def test_an_answer_is_nearer_to_its_own_target_only_if_it_is_one() -> None:
     [("identity", (-math.inf, math.inf)), ("sigmoid", (0, 1)), ("tanh", (-1, 1)), ("relu", (0, math.inf))],
 )
 def test_the_output_reaches_as_far_as_its_activation(name: str, ends: tuple[float, float]) -> None:
-    assert limits(pca_autoencoder(output_activation=name)) == ends
+    assert output_limits(pca_autoencoder(output_activation=name)) == ends
 
 
 def test_kl_of_each_dimension_is_the_closed_form() -> None:
     model = vae(code_size=3)
     images = pictures(50)
-    latent = latent_of(model, images, images, MSE("mean"))
+    latent = measure_latent(model, images, images, MSE("mean"))
     assert latent is not None
     mean, log_variance = model.encoder(images).double().detach().chunk(2, 1)
     want = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean(0)
@@ -142,5 +151,5 @@ def test_kl_of_each_dimension_is_the_closed_form() -> None:
 
 def test_any_module_can_be_looked_at() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 64))
-    assert [layer.name for layer in layers_of(net, pictures(8))] == ["1"]
+    assert [layer.name for layer in measure_layers(net, pictures(8))] == ["1"]
     assert float(variance_of(pictures(8))) > 0

@@ -18,9 +18,9 @@ from aerun.cli.doctor import begun, main
 from aerun.compare import collect, compare
 from aerun.compare.text_table import build_table
 from aerun.config.parse import parse
-from aerun.doctor import names
-from aerun.doctor.curve import curve_of
-from aerun.doctor.monitor import is_looked_at
+from aerun.doctor import verdict as names
+from aerun.doctor.loss_curve import measure_curve
+from aerun.doctor.monitor import measures_units
 from aerun.errors import ConfigError, DivergedError
 from aerun.runs.folder import read_metrics, read_summary
 from aerun.runs.run import run
@@ -93,12 +93,12 @@ def test_files_alone_tell_some_of_it_and_what_they_do_not(grid: Path) -> None:
 def test_the_weights_move_as_far_as_was_logged(grid: Path) -> None:
     lines = read_metrics(grid / "bad")
     assert lines[0]["train/update_ratio"] > 1
-    assert curve_of(lines).update == lines[0]["train/update_ratio"]
+    assert measure_curve(lines).update == lines[0]["train/update_ratio"]
     assert any(name.startswith("validation/dead_units/encoder.") for name in lines[0])
 
 
-def test_units_are_looked_at_ever_more_seldom() -> None:
-    assert [epoch for epoch in range(1, 120) if is_looked_at(epoch)] == [1, 2, 3, 5, 10, 20, 30, 50, 100]
+def test_units_are_measured_less_and_less_often() -> None:
+    assert [epoch for epoch in range(1, 120) if measures_units(epoch)] == [1, 2, 3, 5, 10, 20, 30, 50, 100]
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import aerun
-from aerun.doctor import names as called
+from aerun.doctor import verdict as called
 from aerun.doctor.examination import Curve, Examination, Fit, Frozen, Layer, Options
 from aerun.doctor.judge import judge
 from aerun.loss import BCE, MSE
@@ -57,7 +57,7 @@ def test_no_updates_at_all_are_no_matter_of_the_learning_rate() -> None:
     assert found(fit=deaf, curve=dataclasses.replace(still, update=1e-4)) == [called.TOO_LOW]
 
 
-def test_an_error_far_beyond_the_mean_images_is_told_as_it_is() -> None:
+def test_an_error_far_above_the_mean_images_is_reported_as_a_ratio() -> None:
     wild = dataclasses.replace(GOOD, explained=-8.6e7, spread=1e7)
     course = dataclasses.replace(COURSE, update=6.5)
     [verdict] = judge(dataclasses.replace(HEALTHY, fit=wild, curve=course))
@@ -74,7 +74,7 @@ def test_dead_code_units_and_not_hidden_ones_as_many_as_are_usual() -> None:
     assert found(layers=(gone,)) == []  # what is left does the work
     bad, course = dataclasses.replace(GOOD, explained=0.3), dataclasses.replace(COURSE, died={"encoder.1": 3})
     [verdict] = judge(dataclasses.replace(HEALTHY, layers=(gone,), curve=course, fit=bad))
-    assert verdict.name == called.DEAD and "95% of 128 (seen from epoch 3 on)" in verdict.evidence
+    assert verdict.name == called.DEAD and "95% of 128 (first seen in epoch 3)" in verdict.evidence
 
 
 def test_steps_beyond_the_weights_that_left_dead_layers_in_a_net_that_works() -> None:
@@ -92,14 +92,14 @@ def test_steps_beyond_the_weights_that_left_dead_layers_in_a_net_that_works() ->
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "decay", "held"), [("AdamW", 50.0, False), ("Adam", 0.1, False), ("Adam", 0, True)]
+    ("optimizer", "decay", "is_frozen"), [("AdamW", 50.0, False), ("Adam", 0.1, False), ("Adam", 0, True)]
 )
-def test_weights_that_are_shrunk_or_held(optimizer: str, decay: float, held: bool) -> None:
+def test_weights_that_are_shrunk_or_frozen(optimizer: str, decay: float, is_frozen: bool) -> None:
     options = Options({"optimizer.weight_decay": decay, "optimizer.lr": 1e-3}, coupled_decay=optimizer == "Adam")
-    changed = {"options": options, "frozen": Frozen(("decoder.0",), 0.5) if held else None}
+    changed = {"options": options, "frozen": Frozen(("decoder.0",), 0.5) if is_frozen else None}
     poor = dataclasses.replace(GOOD, explained=0.24)
     [verdict] = judge(dataclasses.replace(HEALTHY, fit=poor, **changed))
-    assert (verdict.name, verdict.severity) == (called.HELD if held else called.DECAY, "weak")
+    assert (verdict.name, verdict.severity) == (called.FROZEN if is_frozen else called.DECAY, "weak")
     assert found(**changed) == []  # of a net that works
     usual = Options({"optimizer.weight_decay": 0.01, "optimizer.lr": 1e-3})
     assert called.DECAY not in found(fit=poor, options=usual)
@@ -115,7 +115,7 @@ def test_a_run_that_has_barely_begun_is_called_nothing_else() -> None:
     flat = dataclasses.replace(GOOD, explained=0.02, spread=0.001, exchanged=0.001, own=0.6)
     course = dataclasses.replace(COURSE, epochs=2, slope=0.05, fallen=0.25)
     [verdict] = judge(dataclasses.replace(HEALTHY, fit=flat, curve=course))
-    assert (verdict.name, verdict.remedy) == (called.FEW, "trainer.epochs=8")
+    assert (verdict.name, verdict.remedy) == (called.FEW_EPOCHS, "trainer.epochs=8")
     assert called.IGNORED in verdict.consequences
     assert found(fit=flat, curve=dataclasses.replace(course, fallen=0.01)) == [called.IGNORED]
     assert found(fit=flat, curve=dataclasses.replace(course, epochs=12)) == [called.IGNORED]
@@ -217,8 +217,8 @@ def test_a_latent_that_nothing_is_put_into() -> None:
     assert "beta 784" in verdict.evidence and "unused: 0-5" in verdict.evidence
 
 
-def test_a_weight_of_the_kl_term_per_pixel_is_told_per_image() -> None:
-    """An own latent whose KL is not divided by the pixels, beside a mean error: the usual mistake."""
+def test_a_weight_of_the_kl_term_per_pixel_is_reported_per_image() -> None:
+    """A latent of one's own whose KL is not divided by the pixels, with a mean error: the usual mistake."""
     from aerun.latent import Gaussian
 
     class Raw(Gaussian):
@@ -262,10 +262,10 @@ def test_a_code_too_narrow() -> None:
             called.TOO_LOW,
             "optimizer.lr=0.0001",
         ),
-        ({"slope": 0.2, "epochs": 3}, {}, {}, called.FEW, "trainer.epochs=12"),
-        ({"slope": 0.3}, {}, {"explained": 0.3}, called.FEW, "trainer.epochs=80"),
-        ({"rise": 0.3}, {}, {"gap": 1.3}, called.OVER, "trainer.patience=5, more images, or noise=masking"),
-        ({"rise": 0.02}, {}, {"gap": 2.4}, called.OVER, "trainer.patience=5, more images, or noise=masking"),
+        ({"slope": 0.2, "epochs": 3}, {}, {}, called.FEW_EPOCHS, "trainer.epochs=12"),
+        ({"slope": 0.3}, {}, {"explained": 0.3}, called.FEW_EPOCHS, "trainer.epochs=80"),
+        ({"rise": 0.3}, {}, {"gap": 1.3}, called.OVER_FITTING, "trainer.patience=5, more images, or noise=masking"),
+        ({"rise": 0.02}, {}, {"gap": 2.4}, called.OVER_FITTING, "trainer.patience=5, more images, or noise=masking"),
         (
             {"first_penalty": 3.0, "last_penalty": 0.0},
             {"sparsity.weight": 1.0},
@@ -292,7 +292,7 @@ def test_what_logs_and_options_tell(
     assert (verdicts[0].name, verdicts[0].remedy) == (name, remedy)
 
 
-def test_a_cause_is_told_before_what_follows_from_it_and_in_its_line() -> None:
+def test_a_cause_is_reported_with_its_consequences_in_one_line() -> None:
     dead = tuple(Layer(name, 32, 1.0, 1.0, 0.0, 0.0) for name in ("encoder.1", "code"))
     [verdict] = judge(
         dataclasses.replace(

@@ -1,58 +1,59 @@
-"""What logs, summary and configuration tell by themselves, without the model and its data."""
+"""The evidence of a run's files alone: logs, summary and configuration, without the model and its data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aerun.doctor.curve import DEAD_UNITS, Line, curve_of, last_stage
 from aerun.doctor.examination import Examination, Fit, Layer, Options
-from aerun.doctor.options import options_of_config
+from aerun.doctor.loss_curve import DEAD_UNITS, Line, last_stage, measure_curve
+from aerun.doctor.part_options import options_of_config
 
 
-def from_files(
+def examine_files(
     config: Mapping[str, Any],
     lines: Sequence[Line],
     summary: Mapping[str, Any] | None,
     declared: Mapping[str, Any] | None = None,
 ) -> Examination:
-    """The evidence of a run's files, ``declared`` being what its parts declared; ``missing`` names what needs more."""
+    """The evidence of a run's files. ``declared``: what its parts declared, if that was saved. The result's ``missing``
+    lists what only model and data can show."""
     options = options_of_config(config, declared)
     test, baselines = ((summary or {}).get(key, {}) for key in ("test", "baselines"))
     mean, spread = baselines.get("mean_image/mse"), test.get("output_spread")
     fit = None
     if mean and spread is not None and "mse" in test:
         fit = Fit(explained=1 - test["mse"] / mean, spread=spread)
+    stage = last_stage(lines)
     missing = ["targets and their order", "the output's range", "hidden units", "a latent's dimensions", "white noise"]
     return Examination(
         code_values=(summary or {}).get("code_size"),
         fit=fit,
         pca_explained=pca_explained(baselines),
-        layers=tuple(layers_of_line(last_stage(lines)[-1])) if last_stage(lines) else (),
-        curve=curve_of(lines, penalty_of(options)) if lines else None,
+        layers=tuple(layers_of_line(stage[-1])) if stage else (),
+        curve=measure_curve(lines, penalty_of(options)) if lines else None,
         options=options,
-        missing=tuple(missing if fit is not None else ["the fit, of a run that has not finished", *missing]),
+        missing=tuple(missing if fit is not None else ["the fit: the run has not finished", *missing]),
     )
 
 
 def layers_of_line(line: Line) -> list[Layer]:
-    """Units that do not move, of the layers that a line of metrics.jsonl names; of what else there is nothing is
-    known."""
+    """The layers whose dead units a line of metrics.jsonl records; their other numbers are unknown and neutral."""
     layers = []
     for name, value in line.items():
-        part, found, layer = (*name.split("/"), "", "")[:3]
-        if part in ("validation", "probe") and found == DEAD_UNITS:
+        part, metric, layer = (*name.split("/"), "", "")[:3]
+        if part in ("validation", "probe") and metric == DEAD_UNITS:
             layers.append(Layer(layer or "code", 2, value, value, 0.0, 1.0))
     return layers
 
 
 def pca_explained(baselines: Mapping[str, float]) -> float | None:
-    """What PCA of the code's size explains of the variance."""
+    """The share of the variance that PCA of the code's size explains; None if unknown."""
     pca, mean = baselines.get("pca/mse"), baselines.get("mean_image/mse")
     return 1 - pca / mean if pca is not None and mean else None
 
 
 def penalty_of(options: Options) -> tuple[str, float] | None:
-    """Name and weight, in units of the loss, of the sparsity's penalty."""
+    """Name of the sparsity's penalty, and its weight in units of the loss; None without one."""
     weight = options.number("sparsity.weight")
     return (options.penalty, weight) if options.penalty and weight else None

@@ -1,0 +1,129 @@
+"""A model or a run, with images and logs -> the evidence."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aerun.config.deferred import couples_weight_decay
+from aerun.contracts import Noise
+from aerun.core.autoencoder import Autoencoder
+from aerun.dataset.data import Split, head
+from aerun.doctor.examination import Examination, Frozen, Options
+from aerun.doctor.file_evidence import pca_explained, penalty_of
+from aerun.doctor.image_evidence import (
+    count_images,
+    measure_fit,
+    measure_latent,
+    measure_outputs,
+    measure_pairing,
+    takes_logits,
+)
+from aerun.doctor.layer_units import measure_layers
+from aerun.doctor.loss_curve import measure_curve
+from aerun.doctor.part_options import options_of_parts
+from aerun.metrics.evaluation import corrupted_batches
+from aerun.training.parts import Parts
+
+
+def examine(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor | None = None,
+    *,
+    clean: Tensor | None = None,
+    train: tuple[Tensor, Tensor] | None = None,
+    loss: Any = None,
+    lines: Sequence[Mapping[str, Any]] = (),
+    options: Options | None = None,
+    pca: float | None = None,
+) -> Examination:
+    """The evidence on a model, an ``aerun.core.autoencoder.Autoencoder`` or any module from images to images, from
+    inputs[N,...] as the model sees them and targets[N,...] (by default the inputs).
+
+    ``clean``: the inputs before noise was added. ``train``: inputs and targets that the model was trained on, to detect
+    over-fitting. ``loss``: the run's loss. ``lines``: of metrics.jsonl. ``pca``: share of the variance that PCA
+    explains. ValueError if outputs and targets differ in shape.
+    """
+    options = options or options_of(model)
+    targets = inputs if targets is None else targets
+    fit, outputs = measure_fit(model, inputs, targets, train)
+    missing = [] if lines else ["the course of the training: there is no metrics.jsonl"]
+    autoencoder = model if isinstance(model, Autoencoder) else None
+    return Examination(
+        code_values=None if autoencoder is None else math.prod(autoencoder.code_shape),
+        input_values=inputs[0].numel(),
+        fit=fit,
+        pca_explained=pca,
+        outputs=measure_outputs(model, inputs, outputs, targets, takes_logits(loss)),
+        pairing=measure_pairing(inputs if clean is None else clean, targets, loss),
+        latent=None if autoencoder is None else measure_latent(autoencoder, inputs, targets, loss),
+        layers=tuple(measure_layers(model, inputs)),
+        curve=measure_curve(lines, penalty_of(options)) if lines else None,
+        options=options,
+        frozen=None if autoencoder is None else frozen_layers(autoencoder),
+        missing=tuple(missing),
+    )
+
+
+def frozen_layers(model: Autoencoder) -> Frozen | None:
+    """The frozen layers, except those that the model itself never trains; None if there are none."""
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    frozen = [
+        name for name, parameter in model.named_parameters() if not parameter.requires_grad and name not in model.fixed
+    ]
+    if not frozen:
+        return None
+    layers = tuple(dict.fromkeys(name.rpartition(".")[0] for name in frozen))
+    return Frozen(layers, sum(sizes[name] for name in frozen) / sum(sizes.values()))
+
+
+def examine_run(
+    parts: Parts,
+    lines: Sequence[Mapping[str, Any]],
+    summary: Mapping[str, Any] | None = None,
+) -> Examination:
+    """The evidence on a run from its first validation images, or training images if it has no validation images."""
+    data, noise = parts.data, parts.noise
+    clean, inputs, targets = first_images(data.validation or data.train, noise)
+    train = None
+    if data.validation is not None:
+        _, train_inputs, train_targets = first_images(data.train, noise)
+        train = train_inputs, train_targets
+    return examine(
+        parts.autoencoder,
+        inputs,
+        targets,
+        clean=clean,
+        train=train,
+        loss=parts.loss,
+        lines=lines,
+        options=options_of(parts.autoencoder, noise, parts.optimizer),
+        pca=pca_explained((summary or {}).get("baselines", {})),
+    )
+
+
+def first_images(part: Split, noise: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """The first images of a part: clean inputs, inputs as the model sees them, and targets."""
+    shape = max(part.inputs.shape[1:], part.targets.shape[1:], key=math.prod)
+    batches = list(corrupted_batches(head(part, count_images(tuple(shape))), noise))
+    clean, noisy, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return clean, noisy, targets
+
+
+def options_of(model: nn.Module, noise: Noise | None = None, optimizer: torch.optim.Optimizer | None = None) -> Options:
+    """The options of the parts that the run consists of; none for a model that is not an Autoencoder."""
+    if not isinstance(model, Autoencoder):
+        return Options()
+    if optimizer is None:
+        return options_of_parts(model.sparsity, model.latent, noise)
+    group = optimizer.param_groups[0]
+    coupled_decay = couples_weight_decay(type(optimizer), {**optimizer.defaults, **group})
+    options = options_of_parts(model.sparsity, model.latent, noise, coupled_decay)
+    rates = {"optimizer.lr": float(group["initial_lr"]), "optimizer.weight_decay": group.get("weight_decay", 0.0)}
+    return dataclasses.replace(options, values={**options.values, **rates})
