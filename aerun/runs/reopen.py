@@ -34,9 +34,14 @@ from aerun.training.regime import regime_of
 
 
 def weights_of(folder: Path, name: str = "best") -> Path:
-    """The file of the trained weights of a run folder, or of one that was exported. DataError if it is not there."""
+    """The file with the trained weights of a run folder or of an exported one, whether or not it exists."""
     exported = folder / WEIGHTS
-    path = exported if name == "best" and exported.exists() else folder / CHECKPOINTS / f"{name}.safetensors"
+    return exported if name == "best" and exported.exists() else folder / CHECKPOINTS / f"{name}.safetensors"
+
+
+def existing_weights(folder: Path, name: str = "best") -> Path:
+    """As ``weights_of``. DataError if a run folder does not have the file."""
+    path = weights_of(folder, name)
     if path.exists() or not (folder / CONFIG).is_file():
         return path
     if name == "best":
@@ -60,7 +65,7 @@ def load(
     has no such weights, ConfigError for a class that is not trusted.
     """
     folder = Path(folder)
-    path = weights_of(folder, weights)
+    path = existing_weights(folder, weights)
     settings = parse(read_config(folder) | {"trusted_packages": list(trusted_packages)})
     try:
         shapes = json.loads((folder / ENVIRONMENT).read_text())["dataset"]
@@ -122,7 +127,7 @@ def reopened(folder: Path, config: Mapping[str, Any], summary: Mapping[str, Any]
     if summary is not None and data.checksum != summary["dataset_checksum"]:
         raise DataError(f"{folder}: its data have changed, {summary['dataset_checksum']} then, {data.checksum} now")
     parts = build_parts(settings, data, place)
-    load_model(weights_of(folder), parts.autoencoder)
+    load_model(existing_weights(folder), parts.autoencoder)
     return parts
 
 
@@ -145,7 +150,7 @@ def reevaluate(
     parts = build_parts(settings, data, device)
     check_protocols(further, data, parts.autoencoder)
     regime = regime_of(settings, parts)
-    progress = load_model(weights_of(folder), parts.autoencoder)
+    progress = load_model(existing_weights(folder), parts.autoencoder)
     observers, last = Observers(own_callbacks(settings)), folder / CHECKPOINTS / LAST
     if last.exists():
         observers.restore(observed(last))
