@@ -1,10 +1,10 @@
-"""What a test says to a data set unless it says otherwise."""
+"""Default keys of data sets in tests."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# The keys that every data set has, all at their plainest.
+# The keys shared by all data sets, at their simplest values.
 PLAIN: dict[str, Any] = {
     "validation": 0,
     "train_limit": None,

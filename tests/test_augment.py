@@ -1,4 +1,4 @@
-"""Training images that are mirrored and cut anew for every minibatch, against NumPy, and through a run."""
+"""Training images mirrored and cropped in every minibatch, compared with NumPy, and in a run."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def test_about_half_are_mirrored_and_targets_with_them() -> None:
 
 
 def test_a_part_is_read_where_the_draws_say() -> None:
-    """On a ramp, which bilinear interpolation gives back exactly away from the edge."""
+    """On a ramp, which bilinear interpolation reproduces exactly away from the edge."""
     rows, columns = np.meshgrid(np.arange(8.0), np.arange(10.0), indexing="ij")
     ramp = torch.from_numpy(np.stack([rows, columns])[None]).float()
     draws = torch.tensor([[1.0, 0.25, 1.0]])
     found = crop_and_zoom(ramp, 0.5, draws)[0]
-    # Sides of one half: from a quarter of the room that is left at the left, and at the bottom.
+    # Sides of one half, at a quarter of the remaining width from the left, and at the bottom.
     across = 0.25 * 5 + (np.arange(10) + 0.5) / 2 - 0.5
     down = 4 + (np.arange(8) + 0.5) / 2 - 0.5
     np.testing.assert_allclose(found[1, 3].numpy(), across.clip(0, 9), atol=1e-5)

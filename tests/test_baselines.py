@@ -1,4 +1,4 @@
-"""Linear baselines against scikit-learn, sampled regressions and published numbers."""
+"""Linear baselines compared with scikit-learn, sampled regressions and published numbers."""
 
 from __future__ import annotations
 
@@ -298,7 +298,7 @@ def test_published_errors_on_fashion_mnist(full: Data, code_size: int, expected:
 @pytest.mark.skipif(not DIGITS, reason="AERUN_MNIST does not name a folder with MNIST's four files")
 def test_thirty_components_have_the_error_on_mnist_that_the_science_paper_prints() -> None:
     """Hinton & Salakhutdinov 2006, figure 2B: 13.87, which fixes what is summed, on which images, and that nothing is
-    clamped. The other sizes are closed forms in float64 that were computed apart from this code."""
+    clamped. The other sizes are closed forms in float64, computed independently of this code."""
     data = MNIST(root=DIGITS, download=False, **PLAIN).load(CPU)
     for components, expected in ((2, 43.645), (30, 13.866), (128, 3.297)):
         result = baselines(data, NoNoise(), components)

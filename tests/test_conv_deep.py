@@ -1,4 +1,4 @@
-"""The deep convolutional model: every size, against its layers by hand, nested, and that it learns."""
+"""The deep convolutional model: every size, compared with its layers called by hand, nested, and that it learns."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_two_parameters_a_code_and_other_channels_of_the_targets(block: str) -> 
 
 
 @norms
-def test_an_image_comes_out_alike_in_any_company_order_and_memory(norm: str) -> None:
+def test_the_result_for_an_image_does_not_depend_on_batch_order_or_memory(norm: str) -> None:
     codec = spec(norm=norm).build((3, 32, 32), (3, 32, 32), 1)
     whole = nn.Sequential(codec.encoder, codec.decoder)
     images = uniform(6, 3, 32, 32)
@@ -167,12 +167,12 @@ def test_what_cannot_be_is_refused_by_its_key(compose: Any, keys: list[str], mes
 
 
 def drawings(count: int) -> Data:
-    """A dark disc somewhere on a light page, in some colour: five numbers a picture."""
+    """A dark disc on a light background, at a random place and in a random color: five numbers per picture."""
     random = torch.Generator().manual_seed(0)
-    centre, colour = 6 + 12 * torch.rand(count, 2, generator=random), torch.rand(count, 3, 1, 1, generator=random)
+    center, color = 6 + 12 * torch.rand(count, 2, generator=random), torch.rand(count, 3, 1, 1, generator=random)
     rows, columns = torch.meshgrid(torch.arange(24), torch.arange(24), indexing="ij")
-    square = (rows - centre[:, :1, None]) ** 2 + (columns - centre[:, 1:, None]) ** 2
-    images = torch.where((square < 25).unsqueeze(1), 0.6 * colour, torch.ones(()))
+    square = (rows - center[:, :1, None]) ** 2 + (columns - center[:, 1:, None]) ** 2
+    images = torch.where((square < 25).unsqueeze(1), 0.6 * color, torch.ones(()))
     split = Split(images, images, None)
     return Data(split, None, split, None, "")
 

@@ -1,4 +1,4 @@
-"""One's own .npy and .npz files, good and bad."""
+"""Valid and invalid .npy and .npz files of a user."""
 
 from __future__ import annotations
 

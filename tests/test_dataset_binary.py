@@ -1,4 +1,4 @@
-"""Binary images drawn from grey ones: how often a pixel is one, that it stays what it is, and what is trained on."""
+"""Binary images sampled from gray ones: frequencies, reproducibility, and what is trained on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 
 
-def grey(count: int, seed: int = 0) -> np.ndarray:
+def gray(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 1, 5, 4), np.uint8)
 
 
@@ -39,7 +39,7 @@ def is_binary(images: Tensor) -> bool:
 
 
 def assert_states_probabilities(draws: Tensor, images: Tensor) -> None:
-    """Means of draws[D,...] within 5 standard deviations of probabilities, all positions taken together too."""
+    """Means of draws[D,...] are within 5 standard deviations of the probabilities, per position and in total."""
     means, p = draws.double().mean(0), images.double() / 255
     deviation = (p * (1 - p) / len(draws)).sqrt()
     assert ((means - p).abs() <= 5 * deviation).all()  # exactly, where p is 0 or 1
@@ -47,7 +47,7 @@ def assert_states_probabilities(draws: Tensor, images: Tensor) -> None:
 
 
 def test_a_pixel_is_one_as_often_as_it_states() -> None:
-    images = torch.from_numpy(grey(50))
+    images = torch.from_numpy(gray(50))
     images[0, 0, 0, :2] = torch.tensor([0, 255], dtype=torch.uint8)
     generator = torch.Generator().manual_seed(1)
     assert_states_probabilities(torch.stack([sample_binary(images, generator) for _ in range(2000)]), images)
@@ -57,7 +57,7 @@ def test_a_pixel_is_one_as_often_as_it_states() -> None:
 
 
 def test_floats_and_bytes_have_the_same_draws() -> None:
-    images = torch.from_numpy(grey(20))
+    images = torch.from_numpy(gray(20))
     one, other = (sample_binary(batch, torch.Generator().manual_seed(1)) for batch in (images, images / 255))
     assert torch.equal(one, other)
 
@@ -66,7 +66,7 @@ def test_one_draw_is_the_same_in_a_file_and_in_memory(tmp_path: Path, monkeypatc
     from aerun.dataset.cache import cached_rows
 
     monkeypatch.setenv("AERUN_DATA", str(tmp_path))
-    images = grey(5000)  # more than a chunk
+    images = gray(5000)  # more than a chunk
     file = cached_rows("these", lambda: iter([images]))
     assert file is not None
     stored, held = binarize_all(Rows(file), 7), binarize_all(torch.from_numpy(images), 7)
@@ -74,13 +74,13 @@ def test_one_draw_is_the_same_in_a_file_and_in_memory(tmp_path: Path, monkeypatc
     assert torch.equal(stored[:], held) and not torch.equal(
         held, torch.as_tensor(binarize_all(held.new_tensor(images), 8))
     )
-    # An image's draw does not depend on how many follow it.
+    # The sample of an image does not depend on how many images follow it.
     assert torch.equal(torch.as_tensor(binarize_all(torch.from_numpy(images[:30]), 7)), held[:30])
 
 
 @pytest.mark.parametrize("binarise", ["static", "dynamic"])
 def test_evaluated_images_are_drawn_once_by_the_split_seed(binarise: str) -> None:
-    parts = [load(grey(40), grey(30, 1), validation=10, binarise=binarise, split_seed=seed) for seed in (0, 0, 1)]
+    parts = [load(gray(40), gray(30, 1), validation=10, binarise=binarise, split_seed=seed) for seed in (0, 0, 1)]
     for data in parts:
         assert data.validation is not None and data.same
         assert is_binary(torch.as_tensor(data.test.inputs)) and is_binary(torch.as_tensor(data.validation.inputs))
@@ -92,7 +92,7 @@ def test_evaluated_images_are_drawn_once_by_the_split_seed(binarise: str) -> Non
 
 
 def test_the_same_images_are_held_out_however_they_are_drawn() -> None:
-    static, dynamic = (load(grey(40), validation=10, binarise=binarise) for binarise in ("static", "dynamic"))
+    static, dynamic = (load(gray(40), validation=10, binarise=binarise) for binarise in ("static", "dynamic"))
     assert static.validation is not None and dynamic.validation is not None
     assert torch.equal(static.validation.inputs[:], dynamic.validation.inputs[:])
 
@@ -109,22 +109,22 @@ def test_what_states_no_probabilities_is_refused(images: np.ndarray, says: str) 
         load(images, binarise="static")
 
 
-def test_whoever_evaluates_images_that_are_drawn_anew_sees_one_draw() -> None:
-    part = load(grey(40), binarise="dynamic").train
+def test_evaluations_of_dynamically_binarized_images_use_one_sample() -> None:
+    part = load(gray(40), binarise="dynamic").train
     one, other = (next(corrupted_batches(part, NoNoise())) for _ in range(2))
     assert is_binary(one[0]) and one[0] is one[2] and torch.equal(one[0], other[0])
 
 
-def test_shared_data_know_that_they_are_drawn_anew(tmp_path: Path) -> None:
+def test_shared_data_are_binarized_dynamically_too(tmp_path: Path) -> None:
     for binarise in ("static", "dynamic"):
-        write_shared(load(grey(40), validation=5, binarise=binarise), tmp_path / binarise)
+        write_shared(load(gray(40), validation=5, binarise=binarise), tmp_path / binarise)
         data = map_shared(tmp_path / binarise, CPU)
         assert data.train.binarise == (binarise == "dynamic")
         assert not data.test.binarise and data.validation is not None and not data.validation.binarise
 
 
 class Seen:
-    """What an autoencoder was given and compared with."""
+    """Records the inputs and targets of an autoencoder."""
 
     def __init__(self, compose: Compose, overrides: list[str]) -> None:
         settings = parse(compose(["dataset=random", "dataset.images=60", "dataset.binarise=dynamic", *overrides]))
@@ -167,9 +167,9 @@ def test_noise_corrupts_the_draw(compose: Compose) -> None:
 
 
 def test_baselines_are_those_of_binary_images() -> None:
-    """The mean of draws is the grey mean, and their covariance that of the grey images plus the mean of p(1-p) on the
-    diagonal. Pixels that are always grey have all their variance there: no component of grey images has them."""
-    images = grey(40) // 4
+    """The mean of draws is the gray mean, and their covariance that of the gray images plus the mean of p(1-p) on the
+    diagonal. Pixels that are always gray have all their variance there: no component of gray images has them."""
+    images = gray(40) // 4
     images[:, :, 0] = 128
     images = np.repeat(images, 200, 0)
     data: Data = load(images, images, binarise="dynamic")

@@ -1,4 +1,4 @@
-"""The cache of decoded images: it is what decoding gives, is built once, and nothing damaged is used."""
+"""The cache of decoded images equals what decoding returns, is built once, and is never used when damaged."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the test's own."""
+    """An empty cache for this test."""
     monkeypatch.setenv("AERUN_DATA", str(tmp_path / "cache"))
     return tmp_path / "cache" / "decoded"
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Noise of several sizes in two subfolders, and two files that do not decode."""
+    """Random pictures of several sizes in two subfolders, and two files that cannot be decoded."""
     root = tmp_path / "pictures"
     draw = np.random.default_rng(0)
     for index in range(40):
@@ -56,7 +56,7 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def count(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The pictures that have been decoded."""
+    """Record the pictures that are decoded."""
     seen: list[Path] = []
     decode = Decoder.decode
 
@@ -81,7 +81,7 @@ def same(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
 
 
 def plain(root: Path, **keys: Any) -> list[np.ndarray]:
-    """The parts without any cache."""
+    """Load the parts without a cache."""
     arrays = folder(root, **{"size": 48, **keys}).read()
     assert isinstance(arrays.train, np.ndarray) and isinstance(arrays.test, np.ndarray)
     return [arrays.train, arrays.test]
@@ -168,7 +168,9 @@ def swap_of_equal_size(root: Path) -> None:
         lambda root: (root / "a" / "02.png").rename(root / "b" / "02.png"),
     ],
 )
-def test_changed_pictures_are_decoded_anew(change: Callable[[Path], object], pictures: Path, count: list[Path]) -> None:
+def test_changed_pictures_are_decoded_again(
+    change: Callable[[Path], object], pictures: Path, count: list[Path]
+) -> None:
     load(pictures)
     change(pictures)
     count.clear()
@@ -178,7 +180,7 @@ def test_changed_pictures_are_decoded_anew(change: Callable[[Path], object], pic
 
 
 @pytest.mark.parametrize("keys", [{"size": 32}, {"size": [48, 32]}, {"fit": "pad"}, {"channels": 1}])
-def test_other_settings_are_decoded_anew(keys: dict[str, Any], pictures: Path, count: list[Path]) -> None:
+def test_other_settings_are_decoded_again(keys: dict[str, Any], pictures: Path, count: list[Path]) -> None:
     load(pictures)
     count.clear()
     data = load(pictures, **keys)
@@ -209,7 +211,7 @@ DAMAGE: dict[str, Callable[[Path, Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", list(DAMAGE))
-def test_a_damaged_cache_is_built_anew(
+def test_a_damaged_cache_is_rebuilt(
     damage: str, pictures: Path, cache: Path, count: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     before = load(pictures)

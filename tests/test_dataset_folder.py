@@ -1,4 +1,4 @@
-"""Folders of pictures: every mode and format, fitting, labels, and files that are not what their name says."""
+"""Folders of pictures: every mode and format, fitting, labels, and files with misleading names."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def folder(root: Path, **keys: Any) -> ImageFolder:
     return ImageFolder(root=str(root), **{**KEYS, **keys})
 
 
-def plain(size: tuple[int, int], colour: Any, mode: str = "RGB") -> Image.Image:
-    return Image.new(mode, size, colour)
+def plain(size: tuple[int, int], color: Any, mode: str = "RGB") -> Image.Image:
+    return Image.new(mode, size, color)
 
 
 def halves(size: tuple[int, int], left: Any, right: Any, mode: str = "RGB") -> Image.Image:
@@ -44,8 +44,8 @@ def halves(size: tuple[int, int], left: Any, right: Any, mode: str = "RGB") -> I
     return picture
 
 
-def greys(root: Path, values: list[int], names: str = "{}.png") -> None:
-    """Pictures of one grey each, which tells them apart."""
+def grays(root: Path, values: list[int], names: str = "{}.png") -> None:
+    """Create pictures, each of a different uniform gray."""
     for value in values:
         path = root / names.format(value)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def blend(value: int, alpha: int) -> float:
     return (value * alpha + 255 * (255 - alpha)) / 255
 
 
-# mode, colour, name, RGB over white, error allowed (1 for rounding, 3 for JPEG)
+# mode, color, name, RGB over white, error allowed (1 for rounding, 3 for JPEG)
 MODES = [
     ("1", 255, "x.png", WHITE, 0),
     ("1", 0, "x.bmp", (0, 0, 0), 0),
@@ -94,12 +94,12 @@ MODES = [
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("mode", "colour", "name", "expected", "error"), MODES)
+@pytest.mark.parametrize(("mode", "color", "name", "expected", "error"), MODES)
 def test_every_mode_is_shown_over_white(
-    mode: str, colour: Any, name: str, expected: tuple[float, ...], error: int, channels: int, tmp_path: Path
+    mode: str, color: Any, name: str, expected: tuple[float, ...], error: int, channels: int, tmp_path: Path
 ) -> None:
     save = {"lossless": True} if name.endswith("webp") else {"quality": 100} if ".jp" in name else {}
-    image = decode(plain((20, 12), colour, mode), tmp_path, name, save, channels=channels)
+    image = decode(plain((20, 12), color, mode), tmp_path, name, save, channels=channels)
     assert image.shape == (channels, 16, 16) and image.dtype == np.uint8
     if channels == 1:
         expected, error = (0.299 * expected[0] + 0.587 * expected[1] + 0.114 * expected[2],), error + 1
@@ -108,7 +108,7 @@ def test_every_mode_is_shown_over_white(
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.gif"])
-def test_a_transparent_palette_colour_is_white(name: str, tmp_path: Path) -> None:
+def test_a_transparent_palette_color_is_white(name: str, tmp_path: Path) -> None:
     picture = halves((16, 16), 0, 1, "P")
     picture.putpalette([10, 20, 30, 40, 50, 60])
     image = decode(picture, tmp_path, name, {"transparency": 0})
@@ -116,7 +116,7 @@ def test_a_transparent_palette_colour_is_white(name: str, tmp_path: Path) -> Non
     assert (image[:, :, 8:] == np.array([40, 50, 60])[:, None, None]).all()
 
 
-def test_partly_transparent_palette_colours_are_blended(tmp_path: Path) -> None:
+def test_partly_transparent_palette_colors_are_blended(tmp_path: Path) -> None:
     picture = halves((16, 16), 0, 1, "P")
     picture.putpalette([10, 20, 30, 40, 50, 60])
     image = decode(picture, tmp_path, save={"transparency": bytes([102, 255])})
@@ -124,17 +124,17 @@ def test_partly_transparent_palette_colours_are_blended(tmp_path: Path) -> None:
         assert np.abs(channel[:, :8] - blend(value, 102)).max() <= 1
 
 
-def test_a_transparent_rgb_colour_is_white(tmp_path: Path) -> None:
+def test_a_transparent_rgb_color_is_white(tmp_path: Path) -> None:
     image = decode(halves((16, 16), RED, BLUE), tmp_path, save={"transparency": RED})
     assert (image[:, :, :8] == 255).all() and (image[2, :, 8:] == 255).all() and (image[0, :, 8:] == 0).all()
 
 
-def test_a_transparent_16_bit_grey_is_white(tmp_path: Path) -> None:
+def test_a_transparent_16_bit_gray_is_white(tmp_path: Path) -> None:
     image = decode(plain((16, 16), 1000, "I;16"), tmp_path, save={"transparency": 1000})
     assert (image == 255).all()
 
 
-def test_16_bit_greys_are_scaled_not_cut_off(tmp_path: Path) -> None:
+def test_16_bit_grays_are_scaled_not_cut_off(tmp_path: Path) -> None:
     ramp = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
     assert (decode(Image.fromarray(ramp), tmp_path, channels=1)[0] == np.arange(256).reshape(16, 16)).all()
 
@@ -145,7 +145,7 @@ def test_what_is_hidden_by_transparency_does_not_bleed_in(tmp_path: Path) -> Non
 
 
 def test_the_first_frame_of_a_gif_is_taken(tmp_path: Path) -> None:
-    frames = [plain((16, 16), colour) for colour in (RED, BLUE)]
+    frames = [plain((16, 16), color) for color in (RED, BLUE)]
     image = decode(frames[0], tmp_path, "x.gif", {"save_all": True, "append_images": frames[1:]})
     assert (image[0] == 255).all() and (image[2] == 0).all()
 
@@ -182,7 +182,7 @@ def test_pad_shows_the_whole_picture_between_white_bars(tmp_path: Path) -> None:
     assert (image[:, 4:12] == np.asarray(halves((16, 8), RED, BLUE)).transpose(2, 0, 1)).all()
 
 
-def test_pad_of_a_grey_picture_is_white_left_and_right(tmp_path: Path) -> None:
+def test_pad_of_a_gray_picture_is_white_left_and_right(tmp_path: Path) -> None:
     image = decode(plain((4, 16), 10, "L"), tmp_path, fit="pad", channels=1)
     assert (image[0, :, 6:10] == 10).all() and (image[0, :, :6] == 255).all() and (image[0, :, 10:] == 255).all()
 
@@ -217,9 +217,9 @@ def test_pictures_of_all_sizes_and_formats_make_one_data_set(tmp_path: Path) -> 
 
 
 def test_top_level_folders_are_labels(tmp_path: Path) -> None:
-    greys(tmp_path, list(range(0, 10)), "cats/{}.png")
-    greys(tmp_path, list(range(100, 110)), "dogs/young/small/{}.png")
-    greys(tmp_path, list(range(200, 210)), "birds/{}.png")
+    grays(tmp_path, list(range(0, 10)), "cats/{}.png")
+    grays(tmp_path, list(range(100, 110)), "dogs/young/small/{}.png")
+    grays(tmp_path, list(range(200, 210)), "birds/{}.png")
     data = folder(tmp_path).load(CPU)
     assert data.classes == ["birds", "cats", "dogs"]
     assert data.train.labels is not None and data.test.labels is not None
@@ -229,14 +229,14 @@ def test_top_level_folders_are_labels(tmp_path: Path) -> None:
 
 
 def test_a_picture_outside_the_folders_leaves_no_labels(tmp_path: Path) -> None:
-    greys(tmp_path, [1, 2, 3], "cats/{}.png")
-    greys(tmp_path, [4])
+    grays(tmp_path, [1, 2, 3], "cats/{}.png")
+    grays(tmp_path, [4])
     data = folder(tmp_path).load(CPU)
     assert data.train.labels is None and data.test.labels is None and data.classes is None
 
 
 def test_training_and_test_parts_are_disjoint_and_complete(tmp_path: Path) -> None:
-    greys(tmp_path, list(range(0, 250, 5)))
+    grays(tmp_path, list(range(0, 250, 5)))
     arrays = folder(tmp_path, test=0.3).read()
     train, test = set(arrays.train[:, 0, 0, 0].tolist()), set(arrays.test[:, 0, 0, 0].tolist())
     assert (len(train), len(test)) == (35, 15)
@@ -244,8 +244,8 @@ def test_training_and_test_parts_are_disjoint_and_complete(tmp_path: Path) -> No
 
 
 def test_order_and_split_do_not_depend_on_when_files_were_made(tmp_path: Path) -> None:
-    greys(tmp_path / "one", list(range(40)), "{:03}.png")
-    greys(tmp_path / "two", list(range(39, -1, -1)), "{:03}.png")
+    grays(tmp_path / "one", list(range(40)), "{:03}.png")
+    grays(tmp_path / "two", list(range(39, -1, -1)), "{:03}.png")
     one, two = (folder(tmp_path / name).read() for name in ("one", "two"))
     assert (one.train == two.train).all() and (one.test == two.test).all()
     values = one.train[:, 0, 0, 0].tolist()
@@ -253,7 +253,7 @@ def test_order_and_split_do_not_depend_on_when_files_were_made(tmp_path: Path) -
 
 
 def test_split_seed_draws_the_test_part(tmp_path: Path) -> None:
-    greys(tmp_path, list(range(40)))
+    grays(tmp_path, list(range(40)))
     first, second = (folder(tmp_path, split_seed=seed).read().test[:, 0, 0, 0].tolist() for seed in (0, 1))
     assert first != second
 
@@ -269,7 +269,7 @@ BAD = {"text.png": b"this is no picture", "cut.jpg": cut_jpeg(), "empty.gif": b"
 
 @pytest.mark.parametrize("name", list(BAD))
 def test_a_bad_file_is_reported_and_left_out(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    greys(tmp_path, [10, 20, 30])
+    grays(tmp_path, [10, 20, 30])
     (tmp_path / name).write_bytes(BAD[name])
     with caplog.at_level(logging.WARNING):
         images = read(tmp_path)
@@ -279,7 +279,7 @@ def test_a_bad_file_is_reported_and_left_out(name: str, tmp_path: Path, caplog: 
 
 @pytest.mark.parametrize("name", list(BAD))
 def test_a_bad_file_is_fatal_if_asked(name: str, tmp_path: Path) -> None:
-    greys(tmp_path, [10, 20, 30])
+    grays(tmp_path, [10, 20, 30])
     (tmp_path / name).write_bytes(BAD[name])
     with pytest.raises(DataError) as caught:
         read(tmp_path, on_error="fail")
@@ -288,7 +288,7 @@ def test_a_bad_file_is_fatal_if_asked(name: str, tmp_path: Path) -> None:
 
 def test_labels_belong_to_their_pictures_where_files_are_left_out(tmp_path: Path) -> None:
     for index in range(6):
-        greys(tmp_path, [index], f"{index}/picture{{}}.png")
+        grays(tmp_path, [index], f"{index}/picture{{}}.png")
         (tmp_path / str(index) / "bad.png").write_bytes(b"")
     (tmp_path / "only bad").mkdir()
     (tmp_path / "only bad" / "bad.png").write_bytes(b"")
@@ -310,7 +310,7 @@ def test_a_jpeg_with_wrong_exif_bytes_does_not_stop_the_run(tmp_path: Path) -> N
     plain((16, 16), RED).save(buffer, "JPEG", exif=exif)
     whole = buffer.getvalue()
     start = whole.index(b"Exif")
-    greys(tmp_path, [10, 20, 30])
+    grays(tmp_path, [10, 20, 30])
     for position in range(start + 14, start + 50):
         for value in (0, 1, 13, 255):
             damaged = whole[:position] + bytes([value]) + whole[position + 1 :]
@@ -326,7 +326,7 @@ def test_only_bad_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_one_picture_cannot_be_split(tmp_path: Path) -> None:
-    greys(tmp_path, [1])
+    grays(tmp_path, [1])
     with pytest.raises(DataError, match="1 images"):
         read(tmp_path)
 
@@ -340,7 +340,7 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_as_root_is_refused(tmp_path: Path) -> None:
-    greys(tmp_path, [1])
+    grays(tmp_path, [1])
     with pytest.raises(DataError, match=r"is a file.*dataset=array"):
         read(tmp_path / "1.png")
 
@@ -352,7 +352,7 @@ def test_a_root_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 def test_names_may_hold_any_letters(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("größe", "猫 と 犬", "a=b,c", "[x]*?", "new\nline"):
-        greys(tmp_path, [10, 20, 30], f"{name}/{{}} ñ.png")
+        grays(tmp_path, [10, 20, 30], f"{name}/{{}} ñ.png")
     (tmp_path / "größe" / "schlecht ✗.png").write_bytes(b"")
     data = folder(tmp_path).load(CPU)
     assert len(data.train) + len(data.test) == 15
@@ -361,13 +361,13 @@ def test_names_may_hold_any_letters(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
-    greys(tmp_path, [10, 20, 30], "a/{}.png")
+    grays(tmp_path, [10, 20, 30], "a/{}.png")
     (tmp_path / "a" / "loop").symlink_to(tmp_path, target_is_directory=True)
     assert len(read(tmp_path)) == 3
 
 
 def test_a_link_to_nothing_is_left_out(tmp_path: Path) -> None:
-    greys(tmp_path, [10, 20, 30])
+    grays(tmp_path, [10, 20, 30])
     (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
     assert len(read(tmp_path)) == 3
     data = folder(tmp_path).load(CPU)  # through the cache

@@ -1,4 +1,4 @@
-"""MNIST-like files: what is embedded, what is found where, and every way in which they can be wrong."""
+"""MNIST-like files: the embedded ones, where files are found, and every way in which they can be invalid."""
 
 from __future__ import annotations
 

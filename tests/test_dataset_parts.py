@@ -1,4 +1,4 @@
-"""What happens to every data set after reading: parts, transforms, statistics, checksum, memory."""
+"""Steps after reading that all data sets share: parts, transforms, statistics, checksum, memory."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.keys import PLAIN
 
 CPU = torch.device("cpu")
 RANDOM = np.random.default_rng(0)
-COLOUR = RANDOM.integers(0, 256, (50, 3, 6, 8), dtype=np.uint8)
+COLOR = RANDOM.integers(0, 256, (50, 3, 6, 8), dtype=np.uint8)
 VECTORS = RANDOM.standard_normal((50, 4)).astype(np.float32) * [1, 10, 0.01, 3] + [0, 5, -2, 100]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Given(Dataset):
-    """The arrays that it is given."""
+    """A data set that reads the given arrays."""
 
     arrays: Arrays
 
@@ -38,12 +38,12 @@ def load(train: np.ndarray, test: np.ndarray | None = None, **keys: Any) -> Data
 
 
 def numbered(count: int = 100) -> np.ndarray:
-    """Images that carry their own number."""
+    """Images whose pixels contain their number."""
     return np.arange(count, dtype=np.uint8)[:, None, None, None].repeat(2, 2).repeat(3, 3)
 
 
 def numbers(data: Data) -> tuple[list[int], list[int]]:
-    """Of the training part and of the validation part."""
+    """Numbers of the images in the training part and in the validation part."""
     parts = (data.train, data.validation)
     train, validation = ([] if part is None else part.inputs[:, 0, 0, 0].tolist() for part in parts)
     return train, validation
@@ -95,7 +95,7 @@ def test_the_parts_are_a_random_sample() -> None:
 
 def test_loading_leaves_the_random_state_alone() -> None:
     before = torch.get_rng_state()
-    load(COLOUR, validation=0.1, input_transform=["RandomHorizontalFlip"])
+    load(COLOR, validation=0.1, input_transform=["RandomHorizontalFlip"])
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -120,15 +120,15 @@ def test_parts_as_large_as_the_data_are_taken() -> None:
 
 
 def test_uint8_stays_uint8_and_inputs_are_targets() -> None:
-    data = load(COLOUR)
+    data = load(COLOR)
     assert data.train.inputs.dtype == torch.uint8
     assert data.train.targets is data.train.inputs and data.test.targets is data.test.inputs
     assert data.same and data.is_image and data.input_statistics is None
-    assert torch.equal(as_float(data.train.inputs), torch.from_numpy(COLOUR.astype(np.float32) / np.float32(255)))
+    assert torch.equal(as_float(data.train.inputs), torch.from_numpy(COLOR.astype(np.float32) / np.float32(255)))
 
 
 def test_statistics_of_images_are_per_channel() -> None:
-    images = np.concatenate([COLOUR] * 100)  # more than one chunk
+    images = np.concatenate([COLOR] * 100)  # more than one chunk
     images[:, 1] //= 3
     data = load(images, normalize="standardise")
     assert data.input_statistics is not None
@@ -166,7 +166,7 @@ def test_a_constant_feature_has_deviation_1(rows: int) -> None:
 
 def test_a_constant_channel_has_deviation_1() -> None:
     for value in range(256):
-        images = COLOUR.copy()
+        images = COLOR.copy()
         images[:, 0] = value
         data = load(images, normalize="standardise")
         assert data.input_statistics is not None
@@ -181,33 +181,33 @@ def test_a_feature_of_small_spread_far_from_zero_keeps_its_deviation() -> None:
 
 
 def test_a_transform_of_the_input_leaves_the_target() -> None:
-    data = load(COLOUR, input_transform=["Grayscale"], normalize="standardise")
+    data = load(COLOR, input_transform=["Grayscale"], normalize="standardise")
     assert data.input_shape == (1, 6, 8) and data.output_shape == (3, 6, 8)
     assert not data.same and data.is_image
-    assert (data.train.targets.numpy() == COLOUR).all()
-    grey = np.einsum("nchw,c->nhw", COLOUR.astype(np.float64), [0.2989, 0.587, 0.114])
-    assert np.abs(data.train.inputs[:, 0].numpy() - grey).max() <= 1
+    assert (data.train.targets.numpy() == COLOR).all()
+    gray = np.einsum("nchw,c->nhw", COLOR.astype(np.float64), [0.2989, 0.587, 0.114])
+    assert np.abs(data.train.inputs[:, 0].numpy() - gray).max() <= 1
     assert data.input_statistics is not None and data.target_statistics is not None
     assert (len(data.input_statistics[0]), len(data.target_statistics[0])) == (1, 3)
 
 
 def test_a_transform_of_the_target_leaves_the_input() -> None:
-    data = load(COLOUR, target_transform=[{"RandomInvert": {"p": 1.0}}])
-    assert (data.train.inputs.numpy() == COLOUR).all()
-    assert (data.train.targets.numpy() == 255 - COLOUR).all() and data.train.targets.dtype == torch.uint8
+    data = load(COLOR, target_transform=[{"RandomInvert": {"p": 1.0}}])
+    assert (data.train.inputs.numpy() == COLOR).all()
+    assert (data.train.targets.numpy() == 255 - COLOR).all() and data.train.targets.dtype == torch.uint8
 
 
 def test_transforms_take_arguments_and_act_in_order() -> None:
     steps = [{"Resize": {"size": [12, 16]}}, {"CenterCrop": {"size": [4, 2]}}, "Grayscale"]
-    data = load(COLOUR, input_transform=steps, target_transform=[{"Resize": {"size": [3, 4]}}])
+    data = load(COLOR, input_transform=steps, target_transform=[{"Resize": {"size": [3, 4]}}])
     assert data.input_shape == (1, 4, 2) and data.output_shape == (3, 3, 4)
-    cropped = load(COLOUR, input_transform=[{"CenterCrop": {"size": [4, 2]}}]).train.inputs
-    assert (cropped.numpy() == COLOUR[:, :, 1:5, 3:5]).all()
+    cropped = load(COLOR, input_transform=[{"CenterCrop": {"size": [4, 2]}}]).train.inputs
+    assert (cropped.numpy() == COLOR[:, :, 1:5, 3:5]).all()
 
 
 def test_the_same_transforms_on_both_sides_leave_inputs_and_targets_one_tensor() -> None:
     resize = [{"Resize": {"size": [3, 4]}}]
-    data = load(COLOUR, input_transform=resize, target_transform=resize)
+    data = load(COLOR, input_transform=resize, target_transform=resize)
     assert torch.equal(data.train.inputs, data.train.targets)
     assert data.same
 
@@ -225,9 +225,9 @@ def test_random_transforms_differ_between_images_but_not_between_loads() -> None
 
 def test_an_unknown_transform_suggests_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"^dataset\.input_transform: Greyscale.*Did you mean 'Grayscale'\?"):
-        load(COLOUR, input_transform=["Greyscale"])
+        load(COLOR, input_transform=["Greyscale"])
     with pytest.raises(ConfigError, match=r"^dataset\.target_transform: Resise.*Did you mean 'Resize'\?"):
-        load(COLOUR, target_transform=[{"Resise": {"size": 3}}])
+        load(COLOR, target_transform=[{"Resise": {"size": 3}}])
 
 
 @pytest.mark.parametrize(
@@ -248,12 +248,12 @@ def test_an_unknown_transform_suggests_the_nearest() -> None:
 )
 def test_transforms_that_cannot_work_are_refused(transform: Any) -> None:
     with pytest.raises(ConfigError, match=r"^dataset\.input_transform"):
-        load(COLOUR, input_transform=[transform])
+        load(COLOR, input_transform=[transform])
 
 
 def test_transforms_that_give_different_shapes_are_refused() -> None:
     with pytest.raises(ConfigError, match="different shapes"):
-        load(COLOUR, input_transform=[{"ScaleJitter": {"target_size": [6, 8], "scale_range": [1.0, 3.0]}}])
+        load(COLOR, input_transform=[{"ScaleJitter": {"target_size": [6, 8], "scale_range": [1.0, 3.0]}}])
 
 
 def test_transforms_of_vectors_are_refused() -> None:
@@ -262,17 +262,17 @@ def test_transforms_of_vectors_are_refused() -> None:
 
 
 def test_the_checksum_tells_one_pixel() -> None:
-    first = load(COLOUR, COLOUR[:5]).checksum
-    assert load(COLOUR.copy(), COLOUR[:5].copy(), validation=0.3, split_seed=4).checksum == first
-    changed = COLOUR.copy()
+    first = load(COLOR, COLOR[:5]).checksum
+    assert load(COLOR.copy(), COLOR[:5].copy(), validation=0.3, split_seed=4).checksum == first
+    changed = COLOR.copy()
     changed[49, 2, 5, 7] ^= 1
     sums = [
-        load(changed, COLOUR[:5]).checksum,
-        load(COLOUR, np.concatenate([COLOUR[:4], changed[49:]])).checksum,
-        load(COLOUR[::-1].copy(), COLOUR[:5]).checksum,
-        load(COLOUR.reshape(50, 3, 8, 6), COLOUR[:5].reshape(5, 3, 8, 6)).checksum,
-        load(COLOUR, COLOUR[:5], input_transform=["Grayscale"]).checksum,
-        load(COLOUR, COLOUR[:5], target_transform=["Grayscale"]).checksum,
+        load(changed, COLOR[:5]).checksum,
+        load(COLOR, np.concatenate([COLOR[:4], changed[49:]])).checksum,
+        load(COLOR[::-1].copy(), COLOR[:5]).checksum,
+        load(COLOR.reshape(50, 3, 8, 6), COLOR[:5].reshape(5, 3, 8, 6)).checksum,
+        load(COLOR, COLOR[:5], input_transform=["Grayscale"]).checksum,
+        load(COLOR, COLOR[:5], target_transform=["Grayscale"]).checksum,
     ]
     assert len({first, *sums}) == 7
     assert len(first) == 16 and int(first, 16) >= 0

@@ -1,4 +1,4 @@
-"""Patches of photographs: what is done to them, where they come from, and what is refused."""
+"""Patches of photographs: their scaling, where they are cut, and what is rejected."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def photographs(folder: Path, *arrays: np.ndarray) -> str:
 
 
 def numbered(height: int, width: int) -> np.ndarray:
-    """A picture of which every pixel is told from its neighbours: rows differ by 7, columns by 3, both modulo 251."""
+    """A picture in which every pixel differs from its neighbors: rows by 7, columns by 3, both modulo 251."""
     return (7 * np.arange(height)[:, None] ** 2 + 3 * np.arange(width)[None] ** 2) % 251
 
 
@@ -55,9 +55,9 @@ def test_shapes_range_and_deviation(shipped: Data) -> None:
 def test_values_are_those_of_the_notes_in_double_precision() -> None:
     random = np.random.default_rng(0)
     train, test = (random.standard_t(3, (count, 1, 5, 5)).astype(np.float32) for count in (300, 40))
-    centred = [np.array([patch - patch.mean() for patch in part.astype(np.float64)]) for part in (train, test)]
-    limit = 3 * centred[0].std()
-    for found, part in zip(scale_patches(train, test), centred, strict=True):
+    centered = [np.array([patch - patch.mean() for patch in part.astype(np.float64)]) for part in (train, test)]
+    limit = 3 * centered[0].std()
+    for found, part in zip(scale_patches(train, test), centered, strict=True):
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, (np.clip(part, -limit, limit) / limit + 1) * 0.4 + 0.1, atol=1e-6)
 
@@ -69,7 +69,7 @@ def test_the_seed_of_the_parts_alone_draws_them() -> None:
 
 
 def test_no_pixel_is_in_training_and_test_patches(tmp_path: Path) -> None:
-    """The pixels of the right fifth have other values than all others, seen in the patches before they are scaled."""
+    """The right fifth has different pixel values than the rest, compared in the patches before scaling."""
     left, right = np.full((30, 40), 10), np.full((30, 10), 200)
     left[::2], right[::2] = 20, 210
     part = patches(root=photographs(tmp_path, np.concatenate([left, right], 1)), size=5, count=300)

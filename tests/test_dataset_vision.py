@@ -36,7 +36,7 @@ class Fake:
 
 
 class FakeCIFAR10(Fake):
-    """Colour images 4x5, height x width x channel."""
+    """Color images 4x5, height x width x channel."""
 
     file = "cifar-10-batches-py"
 
@@ -48,7 +48,7 @@ class FakeCIFAR10(Fake):
 
 
 class FakeSVHN(Fake):
-    """Colour images 4x5, channel x height x width."""
+    """Color images 4x5, channel x height x width."""
 
     file = "train_32x32.mat"
 

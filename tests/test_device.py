@@ -1,4 +1,4 @@
-"""Cores, quotas and precisions, against made-up systems and float64."""
+"""Cores, quotas and precisions, compared with simulated systems and float64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of hand-made autoencoders against sums over plain float64 arrays."""
+"""Metrics of hand-made autoencoders compared with sums over plain float64 arrays."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def autoencoder(
     decoder: Callable[[Tensor], Tensor] = lambda code: code.view(-1, *SHAPE),
     **parts: Any,
 ) -> Autoencoder:
-    """The identity, where nothing else is said."""
+    """The identity by default."""
     defaults: dict[str, Any] = {"sparsity": NoSparsity("identity"), "latent": Deterministic(), "code_shape": (12,)}
     return Autoencoder(
         encoder if isinstance(encoder, nn.Module) else Apply(encoder),

@@ -1,4 +1,4 @@
-"""What keeps starts short and steps cheap changes no result."""
+"""Optimizations of start-up and steps do not change results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEAVY = ("torch._dynamo", "torch._inductor", "torchvision", "matplotlib", "sklea
 
 
 def python(code: str, *arguments: str) -> str:
-    """What a fresh interpreter prints."""
+    """The output of a new interpreter."""
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 

@@ -1,4 +1,4 @@
-"""The estimated likelihood against models whose likelihood is known."""
+"""The estimated likelihood compared with models whose likelihood is known."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PIXELS, CODE = 6, 2
 
 
 class Encoder(nn.Module):
-    """Any function of flat images to means and log-variances."""
+    """An encoder from any function of flat images to means and log-variances."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Encoder(nn.Module):
 def ask(
     encoder: Callable[[Tensor], Tensor], decoder: nn.Module, images: Tensor, loss: Any, protocol: Likelihood
 ) -> dict[str, float]:
-    """What the protocol tells of test images [N,P]."""
+    """The numbers of the protocol for test images [N,P]."""
     shaped = images.view(len(images), 1, 1, -1)
     autoencoder = Autoencoder(
         Encoder(encoder),

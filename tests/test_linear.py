@@ -1,4 +1,4 @@
-"""The whole pipeline against closed forms: a linear net trained to convergence is the best linear answer.
+"""The whole pipeline compared with closed forms: a linear net trained to convergence is the best linear solution.
 
 A linear autoencoder's minimum is PCA (Baldi & Hornik 1989), that of a linear denoising one the linear
 minimum-mean-square-error filter. Both are exact on the training data, so a net may come near them and not below.

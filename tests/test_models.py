@@ -1,4 +1,4 @@
-"""The shipped models: shapes, sizes, gradients, tied weights, initial weights, units of data, and that they learn."""
+"""All models: shapes, sizes, gradients, tied weights, initial weights, units of data, and that they learn."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def uniform(*shape: int) -> Tensor:
 
 
 def weighted(module: nn.Module) -> list[Any]:
-    """Layers that have a weight, their own or a tied one, in order."""
+    """Layers with a weight, possibly tied, in order."""
     return [layer for layer in module.modules() if hasattr(layer, "weight")]
 
 
@@ -160,7 +160,7 @@ COMMON: dict[str, Any] = {
 
 CONV = (1 * 9 + 1) * 16 + (16 * 9 + 1) * 32 + (32 * 9 + 1) * 64
 CONV_BACK = (64 * 9) * 32 + 32 + (32 * 9) * 16 + 16 + (16 * 9) * 1 + 1
-# A block of two convolutions and their normalisation, at either side of two levels of 32 and 64 channels.
+# A block of two convolutions and their normalization, at either side of two levels of 32 and 64 channels.
 BLOCKS = 2 * sum(2 * ((9 * width + 1) * width + 2 * width) for width in (32, 64))
 DEEP_SIDES = (9 + 1) * 32 + (9 * 32 + 1) * 64 + (49 * 64 + 1) * 128 + 129 * 49 * 64 + (64 + 1) * 32 + (9 * 32 + 1) * 4
 DEEP = BLOCKS + DEEP_SIDES
@@ -287,7 +287,7 @@ class TestUnits:
         assert not reconstructed.requires_grad
 
     @models
-    def test_an_image_comes_out_alike_whatever_its_batch(
+    def test_the_result_for_an_image_does_not_depend_on_its_batch(
         self, build: Build, model: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         autoencoder = build((1, 28, 28), f"model={model}")
@@ -386,7 +386,7 @@ class TestTied:
         return [*pairs]
 
     def pair(self, build: Build, model: str, latent: str) -> tuple[Autoencoder, Autoencoder]:
-        """A tied model, and one with weights of its own that computes the same."""
+        """A tied model, and an untied one that computes the same."""
         tied = build(self.SHAPE, f"model={model}", f"latent={latent}", "model.tied=true")
         free = build(self.SHAPE, f"model={model}", f"latent={latent}")
         free.encoder.load_state_dict(tied.encoder.state_dict())
@@ -613,7 +613,7 @@ class TestOutputBias:
 
     @staticmethod
     def bare_output(autoencoder: Autoencoder) -> Tensor:
-        """What the last bias gives alone."""
+        """The output of the last bias alone."""
         last = [module for module in autoencoder.decoder.modules() if hasattr(module, "bias")][-1]
         bias = autoencoder.output_activation(last.bias.detach().view(1, *autoencoder.output_shape))
         return autoencoder.standardise_target.inverse(bias)

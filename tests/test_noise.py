@@ -1,6 +1,6 @@
-"""Corruptions: what they do to a batch, and the moments that they claim against Monte Carlo and integration.
+"""Corruptions: their effect on a batch, and their moments compared with Monte Carlo and integration.
 
-Statistics are held to five standard errors, which a correct corruption exceeds once in two million comparisons.
+Statistics must be within five standard errors; a correct corruption exceeds that once in two million comparisons.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Generator, Tensor
 from aerun.noise import Crop, Gaussian, Masking, NoNoise, SaltPepper, Several
 
 ERRORS = 5
-SHAPES = {"vectors": (40, 60), "grey": (40, 1, 8, 10), "colour": (40, 3, 8, 10)}
+SHAPES = {"vectors": (40, 60), "gray": (40, 1, 8, 10), "color": (40, 3, 8, 10)}
 CORRUPTIONS = {
     "gaussian": Gaussian(0.1, 0.2, False),
     "gaussian_clipped": Gaussian(0.1, 0.2, True),
     "masking": Masking(0.5, 0.0),
-    "masking_grey": Masking(0.3, 0.5),
+    "masking_gray": Masking(0.3, 0.5),
     "salt_pepper": SaltPepper(0.3),
 }
 shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
@@ -32,7 +32,7 @@ def generator(seed: int = 0) -> Generator:
     return Generator().manual_seed(seed)
 
 
-def grey(*shape: int) -> Tensor:
+def gray(*shape: int) -> Tensor:
     """Values strictly between black and white, so that whatever is black or white has been made so."""
     return torch.rand(shape, generator=generator(7)) * 0.8 + 0.1
 
@@ -40,7 +40,7 @@ def grey(*shape: int) -> Tensor:
 @shapes
 @corruptions
 def test_clean_images_are_left_alone(noise: Any, shape: tuple[int, ...]) -> None:
-    images = grey(*shape)
+    images = gray(*shape)
     before = images.clone()
     noisy = noise(images, generator())
     assert images.equal(before)
@@ -52,7 +52,7 @@ def test_clean_images_are_left_alone(noise: Any, shape: tuple[int, ...]) -> None
 @shapes
 @corruptions
 def test_a_seed_decides_the_noise(noise: Any, shape: tuple[int, ...]) -> None:
-    images = grey(*shape)
+    images = gray(*shape)
     first = noise(images, generator(3))
     torch.manual_seed(99)
     assert first.equal(noise(images, generator(3)))
@@ -66,14 +66,14 @@ def test_images_of_a_batch_are_corrupted_differently(noise: Any) -> None:
 
 
 def test_no_noise_is_the_input() -> None:
-    images = grey(4, 1, 8, 10)
+    images = gray(4, 1, 8, 10)
     assert NoNoise()(images, generator()) is images
     assert NoNoise.is_identity and not any(noise.is_identity for noise in CORRUPTIONS.values())
 
 
 @shapes
 def test_gaussian_has_its_mean_and_variance(shape: tuple[int, ...]) -> None:
-    images = grey(*shape)
+    images = gray(*shape)
     added = (Gaussian(0.3, 0.25, False)(images, generator()) - images).double()
     count = added.numel()
     assert abs(added.mean() - 0.3) < ERRORS * 0.5 / count**0.5
@@ -88,7 +88,7 @@ def test_gaussian_is_normal_and_independent_between_values() -> None:
 
 
 def test_clipping_is_that_of_the_unclipped_noise() -> None:
-    images = grey(*SHAPES["colour"])
+    images = gray(*SHAPES["color"])
     free = Gaussian(0.1, 0.2, False)(images, generator())
     clipped = Gaussian(0.1, 0.2, True)(images, generator())
     assert free.min() < 0 and free.max() > 1
@@ -96,7 +96,7 @@ def test_clipping_is_that_of_the_unclipped_noise() -> None:
 
 
 def test_gaussian_without_variance_shifts() -> None:
-    images = grey(4, 1, 8, 10)
+    images = gray(4, 1, 8, 10)
     torch.testing.assert_close(Gaussian(0.05, 0.0, False)(images, generator()), images + 0.05)
 
 
@@ -104,7 +104,7 @@ def test_gaussian_without_variance_shifts() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("rate", [0.0, 0.004, 0.26, 0.5, 0.99, 1.0])
 def test_masking_hits_exactly_its_share_of_each_image(shape: tuple[int, ...], rate: float, value: float) -> None:
-    images = grey(*shape)
+    images = gray(*shape)
     noisy = Masking(rate, value)(images, generator())
     pixels = shape[-1] if len(shape) == 2 else shape[-2] * shape[-1]
     hit = (noisy != images).flatten(1) if len(shape) == 2 else (noisy != images).any(1).flatten(1)
@@ -113,7 +113,7 @@ def test_masking_hits_exactly_its_share_of_each_image(shape: tuple[int, ...], ra
 
 
 def test_masking_hits_all_channels_of_a_pixel() -> None:
-    hit = Masking(0.5, 0.0)(grey(*SHAPES["colour"]), generator()) == 0
+    hit = Masking(0.5, 0.0)(gray(*SHAPES["color"]), generator()) == 0
     assert hit.any(1).equal(hit.all(1))
 
 
@@ -124,7 +124,7 @@ def test_masking_hits_every_pixel_equally_often() -> None:
 
 @shapes
 def test_salt_and_pepper_come_at_their_rate_and_in_equal_parts(shape: tuple[int, ...]) -> None:
-    images = grey(1000, *shape[1:])
+    images = gray(1000, *shape[1:])
     noisy = SaltPepper(0.3)(images, generator())
     black, white = (noisy == 0).double(), (noisy == 1).double()
     assert noisy[(black + white) == 0].equal(images[(black + white) == 0])
@@ -134,23 +134,23 @@ def test_salt_and_pepper_come_at_their_rate_and_in_equal_parts(shape: tuple[int,
     assert abs((white - black).mean()) < ERRORS * (0.3 / draws) ** 0.5
 
 
-def test_salt_and_pepper_hit_all_channels_of_a_pixel_alike() -> None:
-    noisy = SaltPepper(0.6)(grey(*SHAPES["colour"]), generator())
+def test_salt_and_pepper_hit_all_channels_of_a_pixel_together() -> None:
+    noisy = SaltPepper(0.6)(gray(*SHAPES["color"]), generator())
     for value in (0, 1):
         assert (noisy == value).any() and (noisy == value).any(1).equal((noisy == value).all(1))
 
 
 def test_salt_and_pepper_at_the_ends_of_the_rate() -> None:
-    images = grey(50, 100)
+    images = gray(50, 100)
     assert SaltPepper(0.0)(images, generator()).equal(images)
     assert SaltPepper(1.0)(images, generator()).unique().tolist() == [0.0, 1.0]
 
 
 def test_salt_and_pepper_at_rate_one_spare_no_pixel() -> None:
-    """The uniform draws of this seed hold one that is exactly 1/2, the border between black and white."""
+    """The uniform draws of this seed contain one that is exactly 1/2, the border between black and white."""
     draws = torch.empty(100, 1000).uniform_(generator=generator(307))
     assert (draws == 0.5).any()
-    noisy = SaltPepper(1.0)(grey(100, 1000), generator(307))
+    noisy = SaltPepper(1.0)(gray(100, 1000), generator(307))
     assert noisy.unique().tolist() == [0.0, 1.0]
 
 
@@ -241,7 +241,7 @@ class TestCrop:
         torch.testing.assert_close(cropped[:, 0], cropped[:, 0, :1].expand_as(cropped[:, 0]))
 
     def test_a_seed_decides_and_the_images_stay(self) -> None:
-        images = grey(4, 3, 9, 8)
+        images = gray(4, 3, 9, 8)
         before, noise = images.clone(), Crop(0.2)
         first = noise(images, generator(3))
         assert first.equal(noise(images, generator(3))) and not first.equal(noise(images, generator(4)))
@@ -251,7 +251,7 @@ class TestCrop:
         from aerun.dataset.data import Split
         from aerun.metrics.evaluation import corrupted_batches
 
-        images = grey(4, 3, 9, 8)
+        images = gray(4, 3, 9, 8)
         for noise, same in ((Crop(0.2), True), (Crop(0.2, training_only=False), False)):
             [(clean, noisy, targets)] = corrupted_batches(Split(images, images, None), noise)
             assert noisy.equal(images) == same and clean.equal(targets)

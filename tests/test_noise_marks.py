@@ -1,4 +1,4 @@
-"""Dust, scratches and smudges: their number, size and form against closed forms, and lists of corruptions."""
+"""Dust, scratches and smudges: number, size and shape compared with closed forms, and lists of corruptions."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def textured(*shape: int) -> Tensor:
 
 
 def darkness(noise: Any, count: int, side: int) -> Tensor:
-    """What is missing of white images [count,side,side]."""
+    """How much of white images [count,side,side] is missing after the corruption."""
     return 1 - noise(torch.ones(count, 1, side, side), generator())[:, 0]
 
 
 def inside(dark: Tensor) -> Tensor:
-    """The images with a mark that is wholly in them."""
+    """The images with a mark that is completely inside."""
     edge = torch.cat([dark[:, 0], dark[:, -1], dark[:, :, 0], dark[:, :, -1]], 1).amax(1)
     return dark[(edge == 0) & (dark.amax((1, 2)) > 0)]
 
@@ -77,7 +77,7 @@ def test_settings_hold_for_other_sizes(noise: Any) -> None:
 
 @marks
 def test_the_host_reads_nothing_of_the_device(noise: Any) -> None:
-    """Reading a value is an operation of its own, wherever the tensor is."""
+    """Count the operations, including each read of a value, on any device."""
     seen = set()
 
     class Watch(TorchDispatchMode):
@@ -98,18 +98,18 @@ def test_every_number_of_marks_is_equally_frequent() -> None:
 
 
 def test_a_share_of_the_specks_is_white() -> None:
-    grey = Dust(1, [0.1, 0.1], FULL, 0.25)(torch.full((2000, 1, 20, 20), 0.5), generator()).flatten(1)
-    white, black = (float((part > 0.5).double().mean()) for part in (grey.amax(1), 1 - grey.amin(1)))
+    gray = Dust(1, [0.1, 0.1], FULL, 0.25)(torch.full((2000, 1, 20, 20), 0.5), generator()).flatten(1)
+    white, black = (float((part > 0.5).double().mean()) for part in (gray.amax(1), 1 - gray.amin(1)))
     assert abs(white - 0.125) < 5 * math.sqrt(0.125 / 2000) and abs(black - 0.375) < 5 * math.sqrt(0.375 / 2000)
 
 
 def test_a_speck_is_an_ellipse_of_its_radius() -> None:
     dark = inside(darkness(Dust(1, [0.1, 0.1], FULL, 0.0), 400, 100))
     longest = dark.ge(0.5).flatten(1).double() @ torch.cartesian_prod(*[torch.arange(100.0).double()] * 2)
-    centres = longest / dark.ge(0.5).flatten(1).sum(1, keepdim=True)
+    centers = longest / dark.ge(0.5).flatten(1).sum(1, keepdim=True)
     places = torch.cartesian_prod(*[torch.arange(100.0).double()] * 2)
     far = torch.stack(
-        [(places[image.flatten() >= 0.5] - c).norm(dim=1).max() for image, c in zip(dark, centres, strict=True)]
+        [(places[image.flatten() >= 0.5] - c).norm(dim=1).max() for image, c in zip(dark, centers, strict=True)]
     )
     assert (far - 10).abs().max() < 1  # half of the long axis, whatever its direction
     areas = dark.double().sum((1, 2)) / (math.pi * 10**2)

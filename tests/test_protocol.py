@@ -1,4 +1,4 @@
-"""Protocols, against scikit-learn and by hand, on codes that are known."""
+"""Protocols on known codes, compared with scikit-learn and with results computed by hand."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def blobs(count: int, seed: int, classes: int = 3) -> Split:
     """Vectors of overlapping classes."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, classes, count)
-    centres = np.random.default_rng(9).normal(size=(classes, 6)) * 0.8
-    values = torch.from_numpy(centres[labels] + random.normal(size=(count, 6))).float()
+    centers = np.random.default_rng(9).normal(size=(classes, 6)) * 0.8
+    values = torch.from_numpy(centers[labels] + random.normal(size=(count, 6))).float()
     return Split(values, values, torch.from_numpy(labels))
 
 
@@ -206,7 +206,7 @@ def test_one_that_cannot_answer_takes_nothing_from_the_others(capsys: pytest.Cap
 
 
 def test_a_model_is_asked_in_evaluation_mode_and_left_as_it_was() -> None:
-    """A layer of somebody's own may act otherwise while training, and keep statistics."""
+    """A user's layer may behave differently in training mode, and keep statistics."""
     asked = subject()
     seen = []
 
@@ -222,10 +222,10 @@ def test_a_model_is_asked_in_evaluation_mode_and_left_as_it_was() -> None:
     assert seen == [False] * 4
 
 
-def test_classifiers_of_images_that_are_drawn_anew_see_binary_ones() -> None:
+def test_classifiers_of_dynamically_binarized_images_see_binary_ones() -> None:
     random = Random(**{**RANDOM, "images": 60, "shape": [1, 2, 3], "binarise": "dynamic", "validation": 10})
     data = random.load(torch.device("cpu"))
-    assert data.train.inputs[:].unique().numel() > 2  # grey until a minibatch is formed
+    assert data.train.inputs[:].unique().numel() > 2  # gray until a minibatch is formed
     for part in CodeProtocol().labeled_parts(Subject(model(), data, None, None, random, 0)):
         assert all(set(piece[:].unique().tolist()) <= {0, 255} for piece in part.images)
 
@@ -254,7 +254,7 @@ def test_layers_that_training_held_are_trained_with_labels() -> None:
     assert found[0] == found[1]
 
 
-def test_draws_have_every_class_alike_and_depend_on_the_seed() -> None:
+def test_draws_are_balanced_and_depend_on_the_seed() -> None:
     labels = np.repeat([0, 1, 2], [50, 30, 20])
     draws = balanced_draws(labels, 11, 4, seed=0)
     for rows in draws:
@@ -308,7 +308,7 @@ def test_fine_tuning_starts_from_the_encoder_and_leaves_it_as_it_was() -> None:
         f"labels_12/{kind}_{what}" for kind in ("finetuned", "scratch") for what in ("error", "deviation")
     }
     assert numbers == SemiSupervised(steps=60, lr=1e-2, **keys)(asked)
-    # Without steps that move it, the fine-tuned net is the encoder under a random head, the other is not even that.
+    # Without effective steps the fine-tuned net is the encoder with a random head; the other is all random.
     protocol = SemiSupervised(steps=1, lr=1e-9, **keys)
     tuned, fresh = (protocol._net(asked.autoencoder, 3, seed=0, fresh=fresh) for fresh in (False, True))
     assert torch.equal(tuned.model.encoder[0].weight, before)

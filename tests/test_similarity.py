@@ -1,4 +1,4 @@
-"""Structural similarity, against the published formula in float64, scipy's filter and torchmetrics."""
+"""Structural similarity compared with the published formula in float64, scipy's filter and torchmetrics."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
 
 
 def test_without_products_of_matrices_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it is computed on a GPU."""
+    """By the method used on a GPU."""
     images, targets = pictures(3, 30, 41)
     expected = ssim(images, targets)
     monkeypatch.setattr(similarity, "_on_host", lambda _: False)
@@ -138,8 +138,8 @@ def test_it_is_torchmetrics_within_the_image() -> None:
 def test_the_loss_adds_what_is_lacking(reduction: Any, measure: Any) -> None:
     images, targets = pictures(3, 24, 24)
     loss = MSEWithSSIM(reduction, weight=0.3, measure=measure)
-    alike = {"ssim": ssim, "ms_ssim": ms_ssim}[measure](images, targets).mean()
-    expected = (images - targets).square().mean() + 0.3 * (1 - alike)
+    similarity = {"ssim": ssim, "ms_ssim": ms_ssim}[measure](images, targets).mean()
+    expected = (images - targets).square().mean() + 0.3 * (1 - similarity)
     values = 3 * 24 * 24 if reduction == "sum" else 1
     assert loss(images, targets).item() == pytest.approx(values * expected.item(), rel=1e-12)
     assert loss.scale(3 * 24 * 24) == values / (3 * 24 * 24)

@@ -1,4 +1,4 @@
-"""Sets larger than their memory: every image once an epoch, in an order that can be taken up anywhere."""
+"""Data sets above the memory limit: every image once per epoch, in an order that can be resumed anywhere."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the test's own."""
+    """An empty cache for this test."""
     monkeypatch.setenv("AERUN_DATA", str(tmp_path / "cache"))
     return tmp_path / "cache" / "decoded"
 
 
 def numbered(count: int) -> np.ndarray:
-    """Images [N,1,5,8] that carry their own number in their first four bytes, and noise."""
+    """Random images [N,1,5,8] that contain their number in the first four bytes."""
     images = np.random.default_rng(0).integers(0, 256, (count, 40), np.uint8)
     images[:, :4] = np.arange(count, dtype="<u4").view(np.uint8).reshape(-1, 4)
     return images.reshape(count, 1, 5, 8)
@@ -189,7 +189,7 @@ def test_a_file_that_is_cut_off_amid_training_is_told(cache: Path) -> None:
 
 
 def test_a_byte_that_flips_amid_a_large_file_is_told(cache: Path) -> None:
-    """In blocks that have not been read before: no start reads a large file from end to end."""
+    """Damage in blocks that were not read before: opening a large file does not read all of it."""
     count = 200_000
     data = stored(count)  # 8 MB; the checksum has read it, so it is opened again
     [rows] = [path for path in cache.glob("*.rows") if path.stat().st_size > 20_000]

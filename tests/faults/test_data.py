@@ -1,4 +1,4 @@
-"""Faults of folders and downloads beside those of single files (tests/test_dataset_*.py has these)."""
+"""Faults of folders and downloads; tests/test_dataset_*.py tests those of single files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stopping a run from outside, in processes of their own."""
+"""Stopping a run from outside, in separate processes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_signal_ends_the_run_within_seconds_with_its_exit_code(tmp_path: Path,
 
 
 def test_a_second_ctrl_c_ends_it_at_once() -> None:
-    """The first comes where a signal only makes a note, as amid a step that takes for ever."""
+    """The first signal arrives where it is only noted, as in a step that takes forever."""
     code = (
         "import os, signal, time\nfrom aerun.base.signals import StopSignals\n"
         "with StopSignals():\n"

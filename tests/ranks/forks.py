@@ -1,4 +1,4 @@
-"""Ranks as forked children of the test's own process, which has torch loaded: they begin at once."""
+"""Ranks as forked children of the test process, which has already imported torch, so that they start at once."""
 
 from __future__ import annotations
 

@@ -70,23 +70,23 @@ def trained(config: dict[str, Any], group: Group | None) -> tuple[dict[str, np.n
     for number, batch in enumerate([*batches.epoch(0), *batches.epoch(1)]):
         update = step(batch, number)
         active = (update.code != 0).sum().double()
-        told = parts.ranks.total(torch.stack([*update.terms.values(), active])).tolist()
-        rows.append([*told, 0.0 if update.norm is None else float(update.norm)])
+        totals = parts.ranks.total(torch.stack([*update.terms.values(), active])).tolist()
+        rows.append([*totals, 0.0 if update.norm is None else float(update.norm)])
     return {name: value.numpy() for name, value in parts.autoencoder.state_dict().items()}, np.array(rows)
 
 
 @pytest.mark.parametrize("overrides", CONFIGURATIONS)
 def test_ranks_train_as_one_process(compose: Any, tmp_path: Path, overrides: str) -> None:
     config = compose(["dataset=random", f"dataset.images={IMAGES}", "dataset.validation=0", *overrides.split()])
-    [(weights, told)] = forked(1, lambda rank: trained(config, None), tmp_path)
-    for found_weights, found_told in forked(RANKS, lambda rank: trained(config, Group(CPU, BATCH)), tmp_path):
-        assert len(told) == 6
-        np.testing.assert_allclose(found_told, told, rtol=1e-9)
+    [(weights, expected)] = forked(1, lambda rank: trained(config, None), tmp_path)
+    for found_weights, found_rows in forked(RANKS, lambda rank: trained(config, Group(CPU, BATCH)), tmp_path):
+        assert len(expected) == 6
+        np.testing.assert_allclose(found_rows, expected, rtol=1e-9)
         for name, value in weights.items():
             np.testing.assert_allclose(found_weights[name], value, rtol=1e-7, atol=1e-10, err_msg=name)
 
 
-def test_ranks_that_begin_anew_go_on_bit_for_bit(compose: Any, tmp_path: Path) -> None:
+def test_ranks_that_start_again_continue_bit_for_bit(compose: Any, tmp_path: Path) -> None:
     """Three: with two, a sum does not depend on the order."""
     overrides = (
         "optimizer=sgd optimizer.momentum=0 optimizer.lr=0.1 model.hidden=[50,30] sparsity=lifetime noise=gaussian"

@@ -1,4 +1,4 @@
-"""How ranks are started, and how their end is told."""
+"""How ranks are started, and how their outcome is reported."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_on_several_nodes_of_slurm_agents_meet_on_the_first() -> None:
     assert words == command(8, RUN, {}, SLURM)
 
 
-def test_runs_beside_each_other_meet_apart() -> None:
+def test_concurrent_runs_use_different_ports() -> None:
     ports = {option(command(8, Path(f"/runs/{i}"), {}, SLURM), "rdzv-endpoint") for i in range(5)}
     assert len(ports) == 5
 

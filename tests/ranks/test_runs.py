@@ -1,4 +1,4 @@
-"""Whole runs of several processes, started as a job starts them."""
+"""Complete runs with several processes, started by a job."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def status(folder: Path) -> dict[str, Any]:
 
 
 def processes_of(folder: Path) -> list[str]:
-    """The command lines of processes that have this folder in them, whoever started them."""
+    """The command lines of all processes that contain this folder."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -126,7 +126,7 @@ class Faulty(NoNoise):
         ),
     ],
 )
-def test_a_rank_that_fails_is_told_with_its_traceback(train: Train, tmp_path: Path, how: str, says: str) -> None:
+def test_a_failing_rank_is_reported_with_its_traceback(train: Train, tmp_path: Path, how: str, says: str) -> None:
     (tmp_path / "faulty.py").write_text(PARTS)
     (tmp_path / "mine" / "noise").mkdir(parents=True)
     (tmp_path / "mine" / "noise" / "faulty.yaml").write_text(f"_target_: faulty.Faulty\nrank: 1\nhow: {how}\n")
@@ -145,7 +145,7 @@ def test_a_rank_that_fails_is_told_with_its_traceback(train: Train, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_diverging_run_is_told_as_that_of_one_process(train: Train, tmp_path: Path) -> None:
+def test_a_diverging_run_is_reported_as_by_one_process(train: Train, tmp_path: Path) -> None:
     words = [*TINY, "optimizer=sgd", "optimizer.lr=1e20"]
     one, two = train(*words, "hydra.run.dir=one"), train(*words, TWO, "hydra.run.dir=two")
     assert one.returncode == two.returncode == 1
