@@ -147,8 +147,13 @@ def follow_batch(root: Path) -> House:
             last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
             raise RuntimeError(f"{root}/scripts/train.py {' '.join(SHORT_RUN)}: ended before its third step: {last}")
         found = json.loads(output.read_text("utf-8"))
-    stack, called = (set(found[name]) - {"aerun/__init__.py"} for name in ("stack", "called"))
-    names = {f"{BATCH}, on the stack": stack, f"{BATCH}, called": called, BATCH: stack | called}
+    stack, called, handed = (set(found[name]) - {"aerun/__init__.py"} for name in ("stack", "called", "handed"))
+    names = {
+        f"{BATCH}, from the command to the step": stack,
+        f"{BATCH}, that are handed it": handed,
+        BATCH: stack | handed,
+        "files called for anything in one step": stack | called,
+    }
     return House({name: len(files) for name, files in names.items()}, {k: sorted(v) for k, v in names.items()})
 
 

@@ -8,6 +8,7 @@ the end of that step. Nothing in here knows a name of aerun's own, so that any r
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import runpy
@@ -17,6 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
 STEP = 3  # the first steps also allocate and look at shapes
@@ -26,20 +29,28 @@ class BatchWatch:
     """A profile function. It writes ``output`` and ends the process at the end of step ``STEP``.
 
     ``stack``: files with a frame between the command and the optimizer at that step. ``called``: files of the functions
-    that are called, or generators that go on, from the end of the step before to the end of that step. In this time
+    that are called, or generators that continue, from the end of the step before to the end of that step. In this time
     the loop counts one update, takes one batch, and computes one forward pass, one backward pass and one update.
+    ``handed``: those of them that are given, or give back, a tensor with a row for each image of the batch.
     """
 
     def __init__(self, checkout: Path, output: Path) -> None:
         self._package, self._checkout, self._output = f"{checkout / 'aerun'}{os.sep}", checkout, output
         self._steps = 0
         self._called: set[str] = set()
+        self._handed: set[str] = set()
         self._stack: set[str] = set()
 
-    def __call__(self, frame: FrameType, event: str, _: Any) -> None:
+    def __call__(self, frame: FrameType, event: str, value: Any) -> None:
         """What ``sys.setprofile`` calls at every call and return."""
-        if event == "call" and self._steps == STEP - 1:
-            self._note(self._called, frame)
+        if event in ("call", "return") and self._steps == STEP - 1:
+            if event == "call":
+                self._note(self._called, frame)
+            code = frame.f_code
+            count = code.co_argcount + code.co_kwonlyargcount
+            given = [frame.f_locals.get(name) for name in code.co_varnames[:count]] if event == "call" else [value]
+            if any(map(has_rows, given)):
+                self._note(self._handed, frame)
         if event not in ("call", "return") or not is_update(frame):
             return
         if event == "return":
@@ -59,7 +70,7 @@ class BatchWatch:
 
     def _end(self) -> None:
         sys.setprofile(None)
-        found = {"stack": self._stack, "called": self._called}
+        found = {"stack": self._stack, "called": self._called, "handed": self._handed}
         paths = {
             name: sorted(Path(file).relative_to(self._checkout).as_posix() for file in files)
             for name, files in found.items()
@@ -67,6 +78,18 @@ class BatchWatch:
         self._output.write_text(json.dumps(paths))
         sys.stdout.flush()
         os._exit(0)
+
+
+def has_rows(value: Any) -> bool:
+    """Whether a value is a tensor of at least two dimensions that computes no weight, or directly holds one."""
+    if isinstance(value, Tensor):
+        return value.dim() >= 2 and not isinstance(value, Parameter)
+    if isinstance(value, tuple):
+        return any(isinstance(item, Tensor) and has_rows(item) for item in value)
+    slots = getattr(type(value), "__slots__", ())
+    return dataclasses.is_dataclass(value) and any(
+        isinstance(held := getattr(value, name, None), Tensor) and has_rows(held) for name in slots
+    )
 
 
 def is_update(frame: FrameType) -> bool:

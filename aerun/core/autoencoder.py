@@ -96,6 +96,12 @@ class Autoencoder(nn.Module):
         self.fixed: frozenset[str] = frozenset()
         self.whole_batch: Constrain | None = None
 
+    @property
+    def penalizing(self) -> list[Sparsity | Latent]:
+        """Sparsity and latent, if they have terms of the whole pass."""
+        parts: tuple[tuple[Any, Any], ...] = ((self.sparsity, Sparsity), (self.latent, Latent))
+        return [part for part, contract in parts if type(part).penalties is not contract.penalties]
+
     def draw(self, batch_size: int, generator: Generator) -> Tensor | None:
         """The random numbers that one stochastic pass over a batch needs, or None."""
         return self.latent.draw((batch_size, *self.code_shape), generator)
@@ -216,7 +222,8 @@ def objective(result: Result, targets: Tensor, autoencoder: Autoencoder, loss: L
     total, terms = reconstruction, {"reconstruction": reconstruction}
     scale = loss.scale(targets[0].numel())
     seen = Pass(*result[:5], wanted, autoencoder.encoder, autoencoder.decoder)
-    for term in (*result.terms, *autoencoder.sparsity.penalties(seen), *autoencoder.latent.penalties(seen)):
+    more = (term for part in autoencoder.penalizing for term in part.penalties(seen))
+    for term in (*result.terms, *more):
         terms[term.name] = term.value
         if isinstance(term, Penalty):
             total = total + term.weight * (scale if term.per_image else 1.0) * term.value

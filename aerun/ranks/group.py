@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from aerun.base.seeding import Randomness
 from aerun.contracts import Terms
 from aerun.core.autoencoder import Autoencoder
-from aerun.training.parts import SingleProcess, T
+from aerun.training.parts import SingleProcess, T, Update
 
 # Ranks wait while rank 0 evaluates and draws pictures. Ranks that wait for a dead one are killed by the job.
 TIMEOUT = timedelta(days=7)
@@ -37,21 +37,31 @@ class Group(SingleProcess):
         self.begin(batch_size)
 
     def begin(self, rows: int) -> None:
+        """A minibatch of so many rows is next."""
         self.rows = rows
         self.start, self.stop = (rows * i // self.count for i in (self.index, self.index + 1))
 
-    def local_rows(self, batch: Tensor) -> Tensor:
+    def rows_of(self, batch: Tensor) -> Tensor:
+        """This rank's rows of a tensor over the minibatch."""
         # An empty shard gets a padding row with weight zero, because a mean over nothing would be NaN.
         return batch[self.start : self.stop] if self.stop > self.start else batch[:1]
 
-    def drop_padding(self, local: Tensor) -> Tensor:
-        return local[: self.stop - self.start]
+    def local_rows(self, inputs: Tensor, targets: Tensor, draw: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """See ``Shares``; targets stay the very inputs where they are."""
+        self.begin(len(inputs))
+        local = self.rows_of(inputs)
+        wanted = local if targets is inputs else self.rows_of(targets)
+        return local, wanted, None if draw is None else self.rows_of(draw)
 
     def scale_loss(self, loss: Tensor) -> Tensor:
+        """See ``Shares``."""
         return loss * (self.count * (self.stop - self.start) / self.rows)
 
-    def scale_mean(self, mean: Tensor) -> Tensor:
-        return mean * ((self.stop - self.start) / self.rows)
+    def local_update(self, update: Update) -> Update:
+        """See ``Shares``; codes without the padding row."""
+        share = (self.stop - self.start) / self.rows
+        terms = {name: term * share for name, term in update.terms.items()}
+        return update._replace(terms=terms, code=update.code[: self.stop - self.start])
 
     def parallel(self, autoencoder: Autoencoder, forward: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap the autoencoder in DistributedDataParallel.
@@ -76,7 +86,7 @@ class Group(SingleProcess):
     def _run_backward(self, autoencoder: Autoencoder, forward: Callable[..., Any]) -> None:
         """Run a forward and backward pass on zeros; buffers, such as a codebook's averages, are restored."""
         kept = {name: buffer.clone() for name, buffer in autoencoder.named_buffers()}
-        rows = len(self.local_rows(torch.empty(self.rows)))
+        rows = len(self.rows_of(torch.empty(self.rows)))
         draw = autoencoder.draw(rows, Randomness(0, self.device).at("latent", 0))
         autoencoder.zero_grad(set_to_none=True)
         dtype = next(autoencoder.parameters()).dtype
@@ -121,7 +131,7 @@ class WholeBatch:
         if isinstance(other, Tensor):
             other = gather_rows(other, self._group)
         code, terms = part(gather_rows(features, self._group), other)
-        return self._group.local_rows(code), terms
+        return self._group.rows_of(code), terms
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]

@@ -99,7 +99,8 @@ def _train(folder: Path, rank: int, order: Mapping[str, Any], stop: DeferredSign
         parts = build_parts(settings, load(device), device)
         start_weights(settings, parts, folder)
         group = Group(device, settings.trainer.batch_size)
-        parts.ranks, parts.autoencoder.whole_batch = group, WholeBatch(group)
+        parts.ranks = parts.shares = group
+        parts.autoencoder.whole_batch = WholeBatch(group)
         regime = regime_of(settings, parts)
         number, _ = group.sync_stop(stop.requested, False)
         if number is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,28 +18,9 @@ T = TypeVar("T")
 
 
 class SingleProcess:
-    """What the processes of a run share, for a run that has only one; ``aerun.ranks.group`` is for several."""
+    """What the processes of a run agree on, for a run that has only one; ``aerun.ranks.group`` is for several."""
 
     count = 1
-
-    def begin(self, rows: int) -> None:
-        """A minibatch of so many rows is next."""
-
-    def local_rows(self, batch: Tensor) -> Tensor:
-        """This process's rows of a tensor over the minibatch; at least one, since nothing can be computed of none."""
-        return batch
-
-    def drop_padding(self, local: Tensor) -> Tensor:
-        """Local rows without one that only stands in for none."""
-        return local
-
-    def scale_loss(self, loss: Tensor) -> Tensor:
-        """The loss of local rows, such that the processes' gradients average to the minibatch's."""
-        return loss
-
-    def scale_mean(self, mean: Tensor) -> Tensor:
-        """What a mean over local rows contributes to the mean over the minibatch."""
-        return mean
 
     def parallel(self, autoencoder: Autoencoder, forward: Callable[..., Any]) -> Callable[..., Any]:
         """``forward``, which runs the autoencoder (it, or it compiled), with gradients averaged over processes."""
@@ -59,6 +40,19 @@ class SingleProcess:
         return signal, due
 
 
+class Shares(Protocol):
+    """How several processes share each minibatch."""
+
+    def local_rows(self, inputs: Tensor, targets: Tensor, draw: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """This process's rows of a minibatch; at least one, since nothing can be computed of none."""
+
+    def scale_loss(self, loss: Tensor) -> Tensor:
+        """The loss of local rows, such that the processes' gradients average to the minibatch's."""
+
+    def local_update(self, update: Update) -> Update:
+        """What local rows contribute to the terms of the minibatch, and their codes."""
+
+
 class Update(NamedTuple):
     """Result of one step, detached, still on the device: loss terms by name, codes [B,...], and the gradient norm
     before clipping if gradients are clipped.
@@ -76,7 +70,7 @@ Step = Callable[[Any, int], Update]
 
 @dataclass
 class Parts:
-    """What a run trains, and with what."""
+    """What a run trains, and with what; ``shares`` only in a run of several processes."""
 
     autoencoder: Autoencoder
     data: Data
@@ -86,6 +80,7 @@ class Parts:
     scheduler: Scheduler
     seed: int
     ranks: SingleProcess = field(default_factory=SingleProcess)
+    shares: Shares | None = None
 
     @property
     def device(self) -> torch.device:

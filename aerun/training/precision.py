@@ -21,7 +21,7 @@ TINY = 1e-30  # lower bound of denominators
 def difference(parts: Parts, batch: Batch, precision: Precision) -> dict[str, float]:
     """What ``precision`` changes on one batch with the present weights, against float32, in evaluation mode: the
     loss's relative difference, and the Euclidean norm of the gradient's difference over the gradient's norm."""
-    parts = replace(parts, ranks=SingleProcess())
+    parts = replace(parts, ranks=SingleProcess(), shares=None)
     was_training = parts.autoencoder.training
     parts.autoencoder.eval()
     results = []

@@ -87,24 +87,19 @@ class TrainingStep:
         return result
 
     def prepare(self, batch: Batch, number: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Inputs, targets and random numbers of this process's rows.
+        """Inputs, targets and random numbers; of several processes, those of this one's rows.
 
-        Everything random is here, drawn by the step's number for the whole minibatch, whoever computes which rows.
+        Everything random is here, drawn by the step's number, for the whole minibatch in every process.
         """
         parts, random = self._parts, self._random
-        parts.ranks.begin(len(batch))
         batch = augment_batch(batch, parts.data.train, random, number)
         noisy, targets = batch.inputs, batch.targets
         if not parts.noise.is_identity:
             clean = as_float(batch.inputs)
             targets = clean if targets is batch.inputs else targets
             noisy = parts.noise(clean, random.at("noise", number))
-        inputs = parts.ranks.local_rows(noisy)
-        targets = inputs if targets is noisy else parts.ranks.local_rows(targets)
-        if not self._draws:
-            return inputs, targets, None
-        draw = parts.autoencoder.draw(len(batch), random.at("latent", number))
-        return inputs, targets, None if draw is None else parts.ranks.local_rows(draw)
+        draw = parts.autoencoder.draw(len(batch), random.at("latent", number)) if self._draws else None
+        return (noisy, targets, draw) if parts.shares is None else parts.shares.local_rows(noisy, targets, draw)
 
     def _gradients_and_update(self, inputs: Tensor, targets: Tensor, draw: Tensor | None) -> Update:
         result = self.gradients(inputs, targets, draw)
@@ -139,10 +134,10 @@ def gradients_of(
     Inputs and targets are as stored, uint8 or float, the same tensor where they do not differ. ``loss`` replaces that
     of ``parts``.
     """
-    autoencoder, ranks = parts.autoencoder, parts.ranks
+    autoencoder, shares = parts.autoencoder, parts.shares
     loss = parts.loss if loss is None else loss
     parameters = list(autoencoder.parameters())
-    forward = ranks.parallel(autoencoder, torch.compile(autoencoder) if compiled else autoencoder)
+    forward = parts.ranks.parallel(autoencoder, torch.compile(autoencoder) if compiled else autoencoder)
     casting = autocast(precision, parts.device, cached)
 
     def gradients(inputs: Tensor, targets: Tensor, draw: Tensor | None) -> Update:
@@ -153,14 +148,14 @@ def gradients_of(
         terms = objective(result, clean, autoencoder, loss)
         for parameter in parameters:
             parameter.grad = None
-        ranks.scale_loss(terms["loss"]).backward()
+        (terms["loss"] if shares is None else shares.scale_loss(terms["loss"])).backward()
         norm = None
         if clip_norm is not None:
             norm = clip_grad_norm_(parameters, clip_norm)
         if clip_value is not None:
             clip_grad_value_(parameters, clip_value)
-        shares = {name: ranks.scale_mean(term.detach()) for name, term in terms.items()}
-        return Update(shares, ranks.drop_padding(result.code.detach()), norm)
+        update = Update({name: term.detach() for name, term in terms.items()}, result.code.detach(), norm)
+        return update if shares is None else shares.local_update(update)
 
     return gradients
 

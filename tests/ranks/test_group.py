@@ -58,7 +58,7 @@ def trained(config: dict[str, Any], group: Group | None) -> tuple[dict[str, np.n
     seed_everything(0)
     parts = double(build_parts(settings, settings.dataset.load(CPU), CPU))
     if group is not None:
-        parts.ranks = group
+        parts.ranks = parts.shares = group
         if not getattr(settings.sparsity, "rowwise", False):
             parts.autoencoder.whole_batch = WholeBatch(group)
     trainer = settings.trainer
@@ -99,7 +99,7 @@ def test_ranks_that_start_again_continue_bit_for_bit(compose: Any, tmp_path: Pat
             parts = build_parts(settings, settings.dataset.load(CPU), CPU)
             if state is not None:
                 parts.autoencoder.load_state_dict(state)
-            parts.ranks = group = Group(CPU, 20)
+            parts.ranks = parts.shares = group = Group(CPU, 20)
             parts.autoencoder.whole_batch = WholeBatch(group)
             step = make_step(parts, learning_rate=lambda number: 1.0)
             batches = list(Resident(parts.data.train, 20, 0).epoch(0))
@@ -123,7 +123,7 @@ def test_the_whole_minibatch_is_put_together_and_gradients_are_summed(tmp_path: 
     def function(rank: int) -> tuple[Any, Any]:
         group = Group(CPU, 5)
         group.begin(5)
-        own = group.local_rows(x).clone().requires_grad_()
+        own = group.rows_of(x).clone().requires_grad_()
         whole = gather_rows(own, group)
         ((rank + 1) * (whole.square() * weight).sum()).backward()
         assert own.grad is not None

@@ -72,7 +72,8 @@ def test_two_processes_end_as_one(compose: Any, tmp_path: Path) -> None:
     tests = [json.loads((folder / "summary.json").read_text())["test"] for folder in (one, two)]
     assert tests[0] == pytest.approx(tests[1], rel=1e-4)
     files = [{path.name.partition(".out.")[0] for path in folder.rglob("*")} for folder in (one, two)]
-    assert files[1] - files[0] == {"aerun.log"}  # the test's own process has none
+    # The test's own process has no log; how many checkpoints there are depends on the clock.
+    assert files[1] - files[0] - {"previous.safetensors"} == {"aerun.log"}
     assert len(list(two.glob("events.out.*"))) == 1
 
 
