@@ -19,8 +19,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from aerun.config.compose import compose_words
-from aerun.config.explain import explain
+from aerun.config.explain import compose_explained
 from aerun.config.parse import parse
 from aerun.config.settings import Settings
 from aerun.dataset.in_memory import in_memory_config
@@ -242,14 +241,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
 @functools.lru_cache(maxsize=64)
 def _composed(words: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
-    """What Hydra makes of these words: a search fits the same ones again and again. ValueError for bad ones."""
-    try:
-        return compose_words(words)
-    except Exception as error:
-        text = explain(error, list(words))
-        if text is None:
-            raise
-        raise ValueError(text) from error
+    """What Hydra makes of these words: a search fits the same ones again and again. ConfigError for bad ones."""
+    return compose_explained(words)
 
 
 def _plain(value: Any) -> Any:

@@ -169,13 +169,9 @@ def test_several_corruptions_come_one_after_another() -> None:
 
 
 def test_a_list_of_the_command_line_is_several_parts_in_order(compose: Compose) -> None:
-    from aerun.cli.train import expand_noise_list
+    from aerun.cli.train import expand_words
 
-    words = [
-        *expand_noise_list("noise=[gaussian, dust]"),
-        *expand_noise_list("noise.parts.gaussian.variance=0.5"),
-        *expand_noise_list("noise=dust"),
-    ]
+    words = expand_words(["noise=[gaussian, dust]", "noise.parts.gaussian.variance=0.5", "noise=dust"])
     assert words == ["noise=several", "noise/parts=[gaussian, dust]", "noise.parts.gaussian.variance=0.5", "noise=dust"]
     noise = parse(compose(words[:3])).noise
     assert list(noise.parts.items()) == [

@@ -1,13 +1,14 @@
-"""Progress bars on a terminal."""
+"""Progress bars on a terminal and in a notebook."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from typing import NoReturn, Self
+from typing import Any, NoReturn, Self
 
 from tqdm import tqdm
 
@@ -32,14 +33,33 @@ def progress_bar(what: str, total: int) -> tqdm[NoReturn]:
     return tqdm(total=total, desc=what, leave=False, disable=not sys.stderr.isatty())
 
 
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook, which shows bars though it has no terminal."""
+    shell = sys.modules.get("ipykernel.zmqshell")
+    return shell is not None and bool(shell.ZMQInteractiveShell.initialized())
+
+
+def _bar_class() -> Any:
+    """tqdm's bar for a terminal, or for a notebook; there a bar of text if ipywidgets is not installed."""
+    if not in_notebook():
+        return tqdm
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm as automatic
+
+    return automatic
+
+
 class ProgressBar(Observer):
-    """A bar on a terminal, elsewhere one line per epoch. As a context manager it restores the terminal at the end."""
+    """A bar on a terminal or in a notebook, elsewhere one line per epoch. As a context manager it restores the terminal
+    at the end."""
 
     def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty() and _bars.get()
-        # On a terminal the bar shows the epochs, and their lines only go to the log file.
-        self._consoles = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
-        self._filter = (lambda record: "epoch" not in vars(record)) if self._terminal else (lambda record: True)
+        self._shown = (sys.stderr.isatty() or in_notebook()) and _bars.get()
+        # The bar shows the epochs, and their lines only go to the log file.
+        handlers = [*logging.getLogger().handlers, *logging.getLogger("aerun").handlers]
+        self._consoles = [handler for handler in handlers if type(handler) is logging.StreamHandler]
+        self._filter = (lambda record: "epoch" not in vars(record)) if self._shown else (lambda record: True)
         self._bar: tqdm[NoReturn] | None = None
 
     def __enter__(self) -> Self:
@@ -62,13 +82,13 @@ class ProgressBar(Observer):
         self._close()
         self._what = f"{run.stage}, " if run.stage else ""
         self._epochs, self._before = run.epochs, run.progress.stage_epoch
-        self._bar = tqdm(
+        self._bar = _bar_class()(
             total=run.total_steps,
             initial=run.progress.step,
             unit="step",
             leave=False,
             dynamic_ncols=True,
-            disable=not self._terminal,
+            disable=not self._shown,
         )
 
     def step(self, step: int, values: Mapping[str, float] | None) -> None:

@@ -7,10 +7,22 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any, Self
 
 NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
+_owns_process = ContextVar("owns_process", default=True)
+
+
+@contextlib.contextmanager
+def surviving_process() -> Iterator[None]:
+    """A block in which a second SIGINT raises KeyboardInterrupt instead of ending the process, a notebook's say."""
+    before = _owns_process.set(False)
+    try:
+        yield
+    finally:
+        _owns_process.reset(before)
 
 
 class Stopped(KeyboardInterrupt):
@@ -25,8 +37,8 @@ class StopSignals:
     """A context in which SIGINT, SIGTERM and SIGUSR1 (a scheduler's preemption) set ``requested``.
 
     The owner checks ``requested`` between steps. Inside ``interruptible`` a signal, or one received before, raises
-    Stopped immediately. A second SIGINT ends the process at once. ``more`` names further signals to handle. Outside the
-    main thread, where Python delivers no signals, nothing changes.
+    Stopped immediately. A second SIGINT ends the process at once (see ``surviving_process``). ``more`` names further
+    signals to handle. Outside the main thread, where Python delivers no signals, nothing changes.
     """
 
     def __init__(self, *more: str) -> None:
@@ -49,6 +61,8 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.requested is not None and number == signal.SIGINT:
+            if not _owns_process.get():
+                raise KeyboardInterrupt
             os._exit(128 + number)
         self.requested = number
         if self._interruptible:

@@ -59,45 +59,59 @@ def suggest_override(name: str) -> str:
     return f"{name}=…" if name in config else next(inner, "trainer.epochs=5")
 
 
-def print_summary(summary: dict[str, Any], folder: Path) -> None:
-    """The test error beside its baselines, and where to look."""
+def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
+    """The test error with its baselines, and where to look."""
+    print(f"\n{format_summary(summary, folder)}")
+
+
+def format_summary(summary: Mapping[str, Any], folder: Path) -> str:
+    """The test error with its baselines, what protocols found, and where to look."""
     shown = os.path.relpath(folder)
     shown = str(folder) if shown.startswith("..") else shown
+    lines = [f"{'test error':<36}{'MSE per pixel':>16}{'PSNR (dB)':>12}"]
+    for text, mse, psnr in error_rows(summary):
+        number = f"{mse:.6f}" if mse < 1e4 else f"{mse:.6g}"
+        lines.append(f"{text:<36}{number:>16}" + ("" if psnr is None else f"{psnr:12.2f}"))
+    if not {"pca/mse", "linear/mse"} & summary["baselines"].keys():
+        lines.append(f"(PCA of {summary['code_size']} components of images this large would take too long)")
+    lines += protocol_lines(summary["test"], summary.get("protocols", {}), summary.get("unanswered", {}))
+    rate = summary["images_per_second"]
+    speed = f", {rate:,.0f} images/s" if rate else ""
+    beside = Path(sys.executable).with_name("tensorboard")
+    board = "tensorboard" if shutil.which("tensorboard") or not beside.exists() else os.path.relpath(beside)
+    lines += ["", f"best epoch {summary['best_epoch']} of {summary['epochs']}{speed}"]
+    return "\n".join([*lines, f"run folder   {shown}", f"look at it   {board} --logdir {shlex.quote(shown)}"])
+
+
+def error_rows(summary: Mapping[str, Any]) -> list[tuple[str, float, float | None]]:
+    """The autoencoder and each baseline: name, MSE per pixel, PSNR in dB where it is known."""
     noisy = "linear/mse" in summary["baselines"]
     draws = summary["baselines"].get("linear/draws")  # where it is an estimate
-    rows = [("autoencoder", "mse", "psnr", summary["test"])]
     names = {
         "mean_image": "mean image",
         "pca": f"PCA, {summary['code_size']} components" + (", clean input" if noisy else ""),
         "linear": "best linear map" + (f", {draws:g} draws" if draws else ""),
     }
+    rows = [("autoencoder", "mse", "psnr", summary["test"])]
     rows += [(text, f"{key}/mse", f"{key}/psnr", summary["baselines"]) for key, text in names.items()]
-    print(f"\n{'test error':<36}{'MSE per pixel':>16}{'PSNR (dB)':>12}")
-    for text, mse, psnr, values in rows:
-        if mse in values:
-            number = f"{values[mse]:.6f}" if values[mse] < 1e4 else f"{values[mse]:.6g}"
-            print(f"{text:<36}{number:>16}{values[psnr]:12.2f}" if psnr in values else f"{text:<36}{number:>16}")
-    if not {"pca/mse", "linear/mse"} & summary["baselines"].keys():
-        print(f"(PCA of {summary['code_size']} components of images this large would take too long)")
-    print_protocols(summary["test"], summary.get("protocols", {}), summary.get("unanswered", {}))
-    rate = summary["images_per_second"]
-    speed = f", {rate:,.0f} images/s" if rate else ""
-    beside = Path(sys.executable).with_name("tensorboard")
-    board = "tensorboard" if shutil.which("tensorboard") or not beside.exists() else os.path.relpath(beside)
-    print(f"\nbest epoch {summary['best_epoch']} of {summary['epochs']}{speed}")
-    print(f"run folder   {shown}")
-    print(f"look at it   {board} --logdir {shlex.quote(shown)}")
+    return [(text, values[mse], values.get(psnr)) for text, mse, psnr, values in rows if mse in values]
 
 
 def print_protocols(
     numbers: Mapping[str, float], protocols: Mapping[str, Sequence[str]], unanswered: Mapping[str, str]
 ) -> None:
     """What each protocol found, a line a number; in one line why one found nothing."""
-    if protocols:
-        print(f"\n{'protocol':<20}{'number':<36}{'value':>12}")
+    for line in protocol_lines(numbers, protocols, unanswered):
+        print(line)
+
+
+def protocol_lines(
+    numbers: Mapping[str, float], protocols: Mapping[str, Sequence[str]], unanswered: Mapping[str, str]
+) -> list[str]:
+    """What ``print_protocols`` prints."""
+    lines = ["", f"{'protocol':<20}{'number':<36}{'value':>12}"] if protocols else []
     for protocol, names in protocols.items():
         for name in names:
-            print(f"{protocol:<20}{name:<36}{numbers[name]:>12.6g}")
+            lines.append(f"{protocol:<20}{name:<36}{numbers[name]:>12.6g}")
             protocol = ""
-    for protocol, why in unanswered.items():
-        print(f"protocol.{protocol}: {why}")
+    return lines + [f"protocol.{protocol}: {why}" for protocol, why in unanswered.items()]

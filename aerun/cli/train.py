@@ -11,6 +11,7 @@ import re
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from aerun.cli.command import guarded, raising
 from aerun.cli.console import flags_first, print_summary, reject_unknown_flags
 from aerun.config.compose import group_choices, run_config
 from aerun.config.parse import parse
-from aerun.config.settings import GROUPS
+from aerun.config.settings import GROUPS, Settings
 from aerun.errors import AerunError, ConfigError, DataError
 
 
@@ -68,16 +69,7 @@ def _job(config: DictConfig) -> float | None:
     typed = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
     overrides = [str(override) for override in typed] if isinstance(typed, list) else []
     try:
-        plain = run_config(config)
-        for override in overrides:
-            if override.lstrip("+~").startswith("sweep."):
-                raise ConfigError(f"{override}: is read in a sweep, with -m and a sweeper of aerun's own")
-        if plain.get("resume") is not None:
-            folder = Path(run_folder(plain["resume"], ""))  # under -m Hydra's folder is another
-        if plain.get("resume") is not None:
-            plain, choices = resume_config(folder, plain, overrides)
-        settings = parse(plain, choices, overrides)
-        settings.dataset.check()
+        settings, plain, folder = check_run(run_config(config), choices, overrides, folder)
 
         from aerun.runs.run import run
 
@@ -95,6 +87,22 @@ def _job(config: DictConfig) -> float | None:
         )
     loss: float | None = summary["best_loss"]
     return loss
+
+
+def check_run(
+    plain: dict[str, Any], choices: dict[str, str], overrides: list[str], folder: Path
+) -> tuple[Settings, dict[str, Any], Path]:
+    """The settings, configuration and folder of a run, new in ``folder`` or resumed. ConfigError for all that can be
+    wrong before torch is imported."""
+    for override in overrides:
+        if override.lstrip("+~").startswith("sweep."):
+            raise ConfigError(f"{override}: is read in a sweep, with -m and a sweeper of aerun's own")
+    if plain.get("resume") is not None:
+        folder = Path(run_folder(plain["resume"], ""))  # under -m Hydra's folder is another
+        plain, choices = resume_config(folder, plain, overrides)
+    settings = parse(plain, choices, overrides)
+    settings.dataset.check()
+    return settings, plain, folder
 
 
 def resume_config(folder: Path, plain: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -139,9 +147,7 @@ def reject_torchrun() -> None:
 def main() -> None:
     """``aerun-train`` and scripts/train.py."""
     reject_torchrun()
-    # A shell expands ~ only at the start of a word, and Hydra's grammar has no use for it.
-    sys.argv[1:] = [re.sub(r"^([\w.+/]+=)~(?=/|$)", rf"\1{Path.home()}", word) for word in sys.argv[1:]]
-    sys.argv[1:] = [part for word in sys.argv[1:] for part in expand_noise_list(word)]
+    sys.argv[1:] = expand_words(sys.argv[1:])
 
     def start() -> None:
         reject_unknown_flags(sys.argv[1:])
@@ -160,7 +166,12 @@ def main() -> None:
     guarded(start)
 
 
-def expand_noise_list(word: str) -> list[str]:
-    """``noise=[a,b]`` as what Hydra can compose: options of one group that stand beside each other need names there."""
-    listed = re.fullmatch(r"noise=(\[[\w\s,-]*\])", word)
-    return ["noise=several", f"noise/parts={listed[1]}"] if listed else [word]
+def expand_words(words: Sequence[str]) -> list[str]:
+    """``key=~/...`` with the home folder, which a shell expands only at the start of a word, and ``noise=[a,b]`` as
+    Hydra composes it: options of one group that are listed need names."""
+    result = []
+    for word in words:
+        word = re.sub(r"^([\w.+/]+=)~(?=/|$)", rf"\1{Path.home()}", word)
+        listed = re.fullmatch(r"noise=(\[[\w\s,-]*\])", word)
+        result += ["noise=several", f"noise/parts={listed[1]}"] if listed else [word]
+    return result

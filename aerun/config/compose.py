@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from aerun.base.conf import conf_dir
 from aerun.errors import ConfigError
+
+_one_at_a_time = threading.RLock()
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
@@ -24,21 +28,29 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def compose_words(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The configuration of one run as the command line composes it from these words, and the option of each group.
-
-    For callers in a process of their own, whose use of Hydra, if any, goes on undisturbed.
-    """
-    from hydra import compose, initialize_config_dir
+@contextlib.contextmanager
+def initialized_hydra() -> Iterator[Any]:
+    """A block in which Hydra composes aerun's configuration; yields its ``hydra`` object. The process's own use of
+    Hydra, if any, is restored. One thread at a time is in it, since Hydra's state is global."""
+    from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    theirs = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            config = compose("train", overrides=list(words), return_hydra_config=True)
-    finally:
-        GlobalHydra.instance().hydra = theirs
+    with _one_at_a_time:
+        theirs = GlobalHydra.instance().hydra
+        GlobalHydra.instance().clear()
+        try:
+            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+                yield GlobalHydra.instance().hydra
+        finally:
+            GlobalHydra.instance().hydra = theirs
+
+
+def compose_words(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The configuration of one run as the command line composes it from these words, and the option of each group."""
+    from hydra import compose
+
+    with initialized_hydra():
+        config = compose("train", overrides=list(words), return_hydra_config=True)
     choices = group_choices(config.hydra.runtime.choices)
     return run_config(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])), choices
 

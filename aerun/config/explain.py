@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aerun.base.conf import conf_dir
+from aerun.config.compose import compose_words, initialized_hydra
 from aerun.config.schema import nearest
 from aerun.config.settings import GROUPS, SEVERAL
 from aerun.errors import AerunError, ConfigError
@@ -66,14 +67,14 @@ def explain(error: Exception, words: list[str] | None = None) -> str | None:
             group = match.group(1).partition("/")[0]
             return f"{match.group(1)}: goes with {group}=several"
         if match and match.group(1).startswith("hydra."):
-            return _no_hydra_key(match.group(1))
+            return _no_hydra_key(match.group(1), sys.argv[1:] if words is None else words)
         if match:
             return str(unknown_key(match.group(1).partition("@")[0], composed(words), option_keys()))
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read as key=value (no spaces around =, and quotes around brackets)"
     if "Config group override must be a string" in text:
-        for word in sys.argv[1:]:
+        for word in sys.argv[1:] if words is None else words:
             group, _, option = word.partition("=")
             if group in GROUPS and re.fullmatch(r"[-\d.eE]+|true|false|null", option, re.IGNORECASE):
                 return _no_option(group, option, sorted(option_keys()[group]))
@@ -88,11 +89,22 @@ def explain(error: Exception, words: list[str] | None = None) -> str | None:
     return text if isinstance(error, HydraException | OmegaConfBaseException | OSError) else None
 
 
-def _no_hydra_key(key: str) -> str:
+def compose_explained(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """As ``compose_words``. ConfigError in a line for words that cannot be composed."""
+    try:
+        return compose_words(words)
+    except Exception as error:
+        text = explain(error, list(words))
+        if text is None or isinstance(error, AerunError):
+            raise
+        raise ConfigError(text) from error
+
+
+def _no_hydra_key(key: str, words: Sequence[str]) -> str:
     """Of a launcher's or sweeper's key, by the options that were typed."""
     parent, _, leaf = key.rpartition(".")
     group = parent.replace(".", "/")
-    typed = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
+    typed = dict(word.split("=", 1) for word in words if "=" in word)
     options = {path.stem: list(yaml.safe_load(path.read_text())) for path in (conf_dir() / group).glob("*.yaml")}
     having = sorted(f"{group}={option}" for option, keys in options.items() if leaf in keys)
     if having:
@@ -111,17 +123,16 @@ def _no_option(group: str, option: str, options: list[str]) -> str:
 
 def composed(words: list[str] | None = None) -> dict[str, Any]:
     """The configuration with nothing but the options that the user chose, to look for the nearest key in."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
+    from hydra import compose
 
     words = sys.argv[1:] if words is None else words
     groups = (*GROUPS, *SEVERAL, "hydra/launcher", "hydra/sweeper")
     choices = [word for word in words if word.partition("=")[0] in groups and "," not in word]
+    choices += [word for word in words if word.startswith("hydra.searchpath=")]
     more = re.search(r"(?:--config-dir|-cd)[ =](\S+)", " ".join(words))
     if more:
         choices.append(f"hydra.searchpath=[file://{Path(more.group(1)).expanduser().absolute()}]")
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with initialized_hydra():
         try:
             config = compose("train", overrides=choices)
         except (HydraException, OmegaConfBaseException):  # an option of the user's own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from aerun.base.lock import FolderLock
 from aerun.base.precision import restored_precision
 from aerun.base.progress_bar import ProgressBar, hide_bars
 from aerun.base.signals import StopSignals
+from aerun.base.speed import spare_compiler
 from aerun.config.settings import Settings
 from aerun.contracts import EpochEnd, Observer, RunView
 from aerun.core.autoencoder import Autoencoder
@@ -38,6 +40,7 @@ from aerun.training.progress import Progress
 from aerun.training.regime import Regime, regime_of
 
 OnEpoch = Callable[[Mapping[str, Any]], None]
+_one_at_a_time = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -161,15 +164,23 @@ class EpochRecorder(Observer):
 
 @contextlib.contextmanager
 def restored_torch_state() -> Iterator[None]:
-    """A block after which torch's process-wide state is what it was: a fit is a guest in somebody's process."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    benchmark = torch.backends.cudnn.benchmark
-    cards = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(cards), restored_precision():
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.backends.cudnn.benchmark = benchmark
-            if deterministic != torch.are_deterministic_algorithms_enabled():
-                torch.use_deterministic_algorithms(deterministic)
+    """A block after which torch's process-wide state is what it was: a fit is a guest in somebody's process.
+
+    One thread at a time is in it, so that trainings in several threads do not draw each other's random numbers.
+    """
+    with _one_at_a_time:
+        threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+        benchmark = torch.backends.cudnn.benchmark
+        cards = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+        current = torch.cuda.current_device() if torch.cuda.is_initialized() else 0
+        with torch.random.fork_rng(cards), restored_precision():
+            try:
+                yield
+            finally:
+                torch.set_num_threads(threads)
+                torch.backends.cudnn.benchmark = benchmark
+                spare_compiler(False)
+                if torch.cuda.is_initialized():
+                    torch.cuda.set_device(current)
+                if deterministic != torch.are_deterministic_algorithms_enabled():
+                    torch.use_deterministic_algorithms(deterministic)

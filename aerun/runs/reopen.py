@@ -182,8 +182,8 @@ def reevaluate(
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any], skipped: bool) -> list[str]:
     """Names of numbers that are not what they were; ``skipped``: the run's own protocols were not asked again."""
     apart = {name for names in before.get("protocols", {}).values() for name in names} if skipped else set()
-    if not after["measured"]:  # exported, without the state of callbacks
-        apart |= set(before.get("measured", ()))
+    # Callbacks that are not here: their state was not exported, or they were objects of Python's.
+    apart |= set(before.get("measured", ())) - set(after["measured"])
     return [
         f"{kind}/{name}"
         for kind in ("test", "baselines")

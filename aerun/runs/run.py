@@ -23,11 +23,12 @@ from aerun.base.signals import StopSignals
 from aerun.config.deferred import built
 from aerun.config.identity import identity
 from aerun.config.settings import Settings
-from aerun.contracts import Observer
+from aerun.contracts import Evaluation, Observer
 from aerun.dataset.data import Data
 from aerun.doctor.monitor import Watch, log_final_verdicts
 from aerun.doctor.part_options import declared_options
 from aerun.errors import ConfigError, DataError, DivergedError
+from aerun.metrics.declared import declared_by, metrics_to_json
 from aerun.runs import launch
 from aerun.runs.folder import (
     CHECKPOINTS,
@@ -45,7 +46,7 @@ from aerun.runs.folder import (
 )
 from aerun.runs.init_from import copy_matching_layers
 from aerun.runs.pictures import Pictures, draw_final
-from aerun.runs.summary import declared, draw_curves, draw_stages, summarise
+from aerun.runs.summary import draw_curves, draw_stages, summarise
 from aerun.runs.tracking import NoLog, Tracker
 from aerun.training.build import build_parts, prepare
 from aerun.training.checkpoint import BEST, LAST, PREVIOUS, Checkpointer, ReadOnlyCheckpoints, load_model
@@ -67,16 +68,23 @@ def run(
     load: Callable[[torch.device], Data] | None = None,
     signals: StopSignals | None = None,
     pruning: Observer | None = None,
+    callbacks: Mapping[str, Observer] | None = None,
 ) -> dict[str, Any]:
     """Train, evaluate, and leave everything in ``folder``; returns the summary.
 
     ``config`` is what ``settings`` were parsed from, ``overrides`` what the user typed to get it. A folder that
     holds an unfinished run of the very same configuration is continued, a finished one is left as it is, and
     one with any other run is rejected. ``load`` replaces the data set's own way to load, ``signals`` may ask for a stop
-    from another thread, and ``pruning`` observes every epoch and may end the run by PrunedError. Raises StorageError
+    from another thread, and ``pruning`` observes every epoch and may end the run by PrunedError. ``callbacks`` are
+    observers by name, in addition to those of the configuration, and not copied. Raises StorageError
     when the folder cannot be written (any more), Stopped after a signal; either way the last checkpoint is whole.
     """
     config = {**config, "resume": None}
+    if callbacks and settings.trainer.processes > 1:
+        raise ConfigError(
+            f"callback={','.join(callbacks)} and trainer.processes={settings.trainer.processes}: objects stay in this "
+            "process; callback=[NAME], with a file of the group callback, is read by the others"
+        )
     with translate_errors(settings, folder):
         folder.mkdir(parents=True, exist_ok=True)
         known = {LOCK, STATUS, ".hydra", "aerun.log", *(path.name for path in leftover_files(folder))}
@@ -105,7 +113,7 @@ def run(
             log.info("%s", _about(settings, parts, folder))
             with recorded_status(folder):
                 if processes == 1:
-                    summary = run_rank_zero(settings, config, folder, regime, stop, pruning)
+                    summary = run_rank_zero(settings, config, folder, regime, stop, pruning, callbacks)
                 else:
                     del parts, regime
                     summary = launch.train(processes, folder, stop, load, pruning)
@@ -152,6 +160,7 @@ def run_rank_zero(
     regime: Regime,
     stop: StopSignals,
     pruning: Observer | None,
+    callbacks: Mapping[str, Observer] | None = None,
 ) -> dict[str, Any]:
     """The run itself, in a folder that is the job's own; of several processes, the one that writes."""
     (folder / CHECKPOINTS).mkdir(exist_ok=True)
@@ -161,7 +170,7 @@ def run_rank_zero(
         ours: dict[str, Observer] = {"tracker": tracker, "pictures": pictures, "doctor": Watch(), "progress": bar}
         if pruning is not None:
             ours["pruning"] = pruning
-        observers = Observers(own_callbacks(settings), **ours)
+        observers = Observers(own_callbacks(settings) | dict(callbacks or {}), **ours)
         every = settings.checkpoint.every_minutes
         checkpoints = Checkpointer(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer, every, observers)
         progress = regime.restore(checkpoints)
@@ -195,7 +204,9 @@ def _conclude(
     )
     if not math.isfinite(summary["test"]["loss"]):
         raise DivergedError(f"the test loss is {summary['test']['loss']}; lower optimizer.lr, in a new run")
-    summary["metrics"] = declared(settings)
+    declaring: list[Evaluation | Observer] = [*settings.protocol.values(), *settings.callback.values()]
+    declaring += observers.callbacks.values()
+    summary["metrics"] = metrics_to_json(declared_by(declaring).values())
     summary["verdicts"] = log_final_verdicts(parts, tracker.logged(), summary)
     tracker.scalars({f"test/{name}": value for name, value in summary["test"].items()}, final)
     tracker.scalars({f"baseline/{name}": value for name, value in summary["baselines"].items()}, final)

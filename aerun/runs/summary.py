@@ -16,7 +16,6 @@ from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import first_batch, head
 from aerun.figures.montage import montage
 from aerun.metrics.baselines import baselines, cache_folder
-from aerun.metrics.declared import declared_by, metrics_to_json
 from aerun.metrics.evaluation import Evaluation, corrupted_batches
 from aerun.protocol import Subject
 from aerun.protocol.runner import run_protocols
@@ -88,11 +87,6 @@ def summarise(
 def subject_of(settings: Settings, parts: Parts) -> Subject:
     """What protocols are asked of."""
     return Subject(parts.autoencoder, parts.data, parts.noise, parts.loss, settings.dataset, settings.seed)
-
-
-def declared(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Unit and direction of the numbers that protocols and callbacks declare, by name, for tools that read files."""
-    return metrics_to_json(declared_by([*settings.protocol.values(), *settings.callback.values()]).values())
 
 
 def draw_stages(regime: Regime, folder: Path, tracker: Tracker, step: int) -> None:

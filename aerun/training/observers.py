@@ -46,6 +46,11 @@ class Observers:
             if observer is not None:
                 yield name, observer
 
+    @property
+    def callbacks(self) -> Mapping[str, Observer]:
+        """The user's own, without those that were dropped."""
+        return self._callbacks
+
     def begin(self, run: RunView) -> None:
         """See ``Observer.begin``."""
         for name, observer in list(self._all()):
