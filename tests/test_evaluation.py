@@ -25,11 +25,12 @@ IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2300, *SHAP
 
 
 class Apply(nn.Module):
-    """A function as a module."""
+    """A function as a module, with a parameter that decides device and dtype."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.function = function
+        self.unused = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x)
