@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from aerun.contracts import EpochEnd, Observer, RunView
-
-log = logging.getLogger(__name__)
 _bars = ContextVar("bars", default=True)
 
 
@@ -28,6 +24,11 @@ def hide_bars() -> Iterator[None]:
         _bars.reset(before)
 
 
+def bars_are_shown() -> bool:
+    """Whether trainings may draw bars here."""
+    return _bars.get()
+
+
 def progress_bar(what: str, total: int) -> tqdm[NoReturn]:
     """Return a bar over ``total`` items, shown on a terminal only; ``update(n)`` advances it by n."""
     return tqdm(total=total, desc=what, leave=False, disable=not sys.stderr.isatty())
@@ -39,7 +40,7 @@ def in_notebook() -> bool:
     return shell is not None and bool(shell.ZMQInteractiveShell.initialized())
 
 
-def _bar_class() -> Any:
+def bar_class() -> Any:
     """tqdm's bar for a terminal, or for a notebook; there a bar of text if ipywidgets is not installed."""
     if not in_notebook():
         return tqdm
@@ -48,62 +49,3 @@ def _bar_class() -> Any:
         from tqdm.auto import tqdm as automatic
 
     return automatic
-
-
-class ProgressBar(Observer):
-    """A bar on a terminal or in a notebook, elsewhere one line per epoch. As a context manager it restores the terminal
-    at the end."""
-
-    def __init__(self) -> None:
-        self._shown = (sys.stderr.isatty() or in_notebook()) and _bars.get()
-        # The bar shows the epochs, and their lines only go to the log file.
-        handlers = [*logging.getLogger().handlers, *logging.getLogger("aerun").handlers]
-        self._consoles = [handler for handler in handlers if type(handler) is logging.StreamHandler]
-        self._filter = (lambda record: "epoch" not in vars(record)) if self._shown else (lambda record: True)
-        self._bar: tqdm[NoReturn] | None = None
-
-    def __enter__(self) -> Self:
-        for handler in self._consoles:
-            handler.addFilter(self._filter)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-        for handler in self._consoles:
-            handler.removeFilter(self._filter)
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-    def begin(self, run: RunView) -> None:
-        """A bar over the steps of the run, or of its stage."""
-        self._close()
-        self._what = f"{run.stage}, " if run.stage else ""
-        self._epochs, self._before = run.epochs, run.progress.stage_epoch
-        self._bar = _bar_class()(
-            total=run.total_steps,
-            initial=run.progress.step,
-            unit="step",
-            leave=False,
-            dynamic_ncols=True,
-            disable=not self._shown,
-        )
-
-    def step(self, step: int, values: Mapping[str, float] | None) -> None:
-        if values is not None and self._bar is not None:
-            self._bar.update(step - self._bar.n)
-
-    def epoch(self, end: EpochEnd) -> None:
-        """A line with the losses of the epoch."""
-        numbers, epoch = end.numbers, end.epoch - self._before
-        text = ", ".join(
-            f"{name} {numbers[f'{name}/loss']:.5g}" for name in ("train", "validation") if f"{name}/loss" in numbers
-        )
-        log.info("%sepoch %d/%d: %s", self._what, epoch, self._epochs, text, extra={"epoch": epoch})
-        if self._bar is not None:
-            self._bar.set_description(f"{self._what}epoch {epoch}/{self._epochs}", refresh=False)
-            self._bar.set_postfix_str(text)
-            if end.ended:
-                self._close()

@@ -22,9 +22,9 @@ EVALUATION_SEED = 0
 def corrupted_batches(split: Split, noise: Any) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield (clean inputs, corrupted inputs, targets), float, in order; random numbers depend on the position alone.
 
-    Corruptions for training only are not applied.
+    Corruptions for training only are not applied; with ``noise`` None nothing is.
     """
-    noise = noise.for_evaluation()
+    noise = NoNoise() if noise is None else noise.for_evaluation()
     random = Randomness(EVALUATION_SEED, split.inputs.device)
     for index, (inputs, targets) in enumerate(zip(split.inputs.split(BATCH), split.targets.split(BATCH), strict=True)):
         clean = sample_binary(inputs, random.at("evaluation-binarise", index)) if split.binarise else as_float(inputs)

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from aerun.base.lock import FolderLock
 from aerun.base.precision import restored_precision
-from aerun.base.progress_bar import ProgressBar, hide_bars
+from aerun.base.progress_bar import hide_bars
 from aerun.base.signals import StopSignals
 from aerun.base.speed import spare_compiler
 from aerun.config.settings import Settings
@@ -27,9 +27,11 @@ from aerun.dataset.data import Arrays, head
 from aerun.doctor.monitor import Watch
 from aerun.doctor.part_options import declared_options
 from aerun.errors import ConfigError
+from aerun.protocol.runner import check_protocols
 from aerun.runs.folder import CHECKPOINTS, describe, recorded_status
 from aerun.runs.init_from import copy_matching_layers
 from aerun.runs.pictures import Pictures
+from aerun.runs.progress_bar import ProgressBar
 from aerun.runs.run import own_callbacks, translate_errors
 from aerun.runs.tracking import NoLog, Tracker
 from aerun.training.build import build_parts, prepare
@@ -77,6 +79,7 @@ def fit(
     with restored_torch_state(), hide_bars(), translate_errors(settings, folder or Path()):
         device = prepare(settings)
         parts = build_parts(settings, dataset.load(device), device)
+        check_protocols(settings.protocol, parts.data, parts.autoencoder)
         regime = regime_of(settings, parts)
         if settings.init_from is not None:
             copy_matching_layers(Path(settings.init_from), parts.autoencoder)

@@ -17,7 +17,6 @@ from aerun.core.interpolation import linear
 from aerun.dataset.data import Split, as_float, head
 from aerun.figures.projection import MIN_CODES, project
 from aerun.metrics.evaluation import EVALUATION_SEED, corrupted_batches
-from aerun.noise import NoNoise
 from aerun.runs.folder import PROBES as PROBE_FILE
 from aerun.runs.tracking import Tracker
 from aerun.training.parts import Parts
@@ -40,7 +39,7 @@ class Pictures(Observer):
         self._run = run
         self._epochs = {math.ceil(i * run.epochs / self._count) for i in range(1, self._count + 1)}
         if run.progress.step == 0 and run.data.is_image:
-            images, _, _ = next(corrupted_batches(head(run.data.train, 64), NoNoise()))
+            images, _, _ = next(corrupted_batches(head(run.data.train, 64), None))
             run.log.picture("data/training_images", figures.image_rows(figures.wrap(images, 16)), 0)
 
     def epoch(self, end: EpochEnd) -> None:

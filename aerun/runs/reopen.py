@@ -148,7 +148,7 @@ def reevaluate(
     device = prepare(settings)
     data = _same_data(settings, folder, device, before["dataset_checksum"])
     parts = build_parts(settings, data, device)
-    check_protocols(further, data, parts.autoencoder)
+    check_protocols(further or settings.protocol, data, parts.autoencoder)
     regime = regime_of(settings, parts)
     progress = load_model(existing_weights(folder), parts.autoencoder)
     observers, last = Observers(own_callbacks(settings)), folder / CHECKPOINTS / LAST

@@ -18,7 +18,6 @@ from aerun.base.device import choose_rank_device
 from aerun.base.files import leftover_files, storage_error, write_text
 from aerun.base.lock import NAME as LOCK
 from aerun.base.lock import FolderLock
-from aerun.base.progress_bar import ProgressBar
 from aerun.base.signals import StopSignals
 from aerun.config.deferred import built
 from aerun.config.identity import identity
@@ -29,6 +28,7 @@ from aerun.doctor.monitor import Watch, log_final_verdicts
 from aerun.doctor.part_options import declared_options
 from aerun.errors import ConfigError, DataError, DivergedError
 from aerun.metrics.declared import declared_by, metrics_to_json
+from aerun.protocol.runner import check_protocols
 from aerun.runs import launch
 from aerun.runs.folder import (
     CHECKPOINTS,
@@ -46,6 +46,7 @@ from aerun.runs.folder import (
 )
 from aerun.runs.init_from import copy_matching_layers
 from aerun.runs.pictures import Pictures, draw_final
+from aerun.runs.progress_bar import ProgressBar
 from aerun.runs.summary import draw_curves, draw_stages, summarise
 from aerun.runs.tracking import NoLog, Tracker
 from aerun.training.build import build_parts, prepare
@@ -106,6 +107,7 @@ def run(
                 choose_rank_device(settings.trainer.device, processes, os.environ)
                 place = device if processes == 1 else torch.device("cpu")  # others train
                 parts = build_parts(settings, (load or settings.dataset.load)(place), place)
+                check_protocols(settings.protocol, parts.data, parts.autoencoder)
                 regime = regime_of(settings, parts)
                 start_weights(settings, parts, folder)
             # Only now: what cannot work should leave no folder behind that looks like a run.

@@ -24,7 +24,6 @@ from aerun.core.output_bias import begin_at_mean
 from aerun.dataset.data import CHUNK, Data
 from aerun.errors import ConfigError
 from aerun.metrics.evaluation import in_unit_range
-from aerun.protocol.runner import check_protocols
 from aerun.training.cuda_graph import wants_recording
 from aerun.training.parts import Parts
 
@@ -38,7 +37,6 @@ def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
     autoencoder = autoencoder.to(device)
     if settings.trainer.channels_last:
         autoencoder = autoencoder.to(memory_format=torch.channels_last)
-    check_protocols(settings.protocol, data, autoencoder)
     noise, loss = (_on_device(built(part), device) for part in (settings.noise, settings.loss))
     optimizer = build_optimizer(settings, autoencoder)
     scheduler = copy.deepcopy(settings.scheduler)  # it keeps count; settings stay what they are
