@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from aerun.config.schema import Activation, Range, locate  # noqa: E402
 from aerun.config.settings import Checkpointing, Settings  # noqa: E402
-from aerun.sweep.settings import Sweep  # noqa: E402
+from aerun.sweep.sweep_settings import SweepSettings  # noqa: E402
 
 CONF, DOCS = ROOT / "conf", ROOT / "docs"
 KEYS = CONF / "hydra" / "keys"
@@ -232,7 +232,7 @@ def configure() -> str:
         lines.append(f"| [`{name}`](#{name}) | `{chosen.get(name)}` | {options} |")
     lines.append("| [`experiment`](#experiment) | none | recipes over all groups |")
     run = allowed(Settings) | {"checkpoint.every_minutes": allowed(Checkpointing)["every_minutes"]}
-    run |= {f"sweep.{key}": words for key, words in allowed(Sweep).items()}
+    run |= {f"sweep.{key}": words for key, words in allowed(SweepSettings).items()}
     lines += ["", "## Keys of the run", "", *table(keys(CONF / "train.yaml"), run)]
     for name, text in {**present, **PLUGINS}.items():
         lines += group(name, text)

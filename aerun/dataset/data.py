@@ -146,7 +146,7 @@ def as_float(images: Tensor) -> Tensor:
 
 
 class Resident:
-    """The batches of images that are on the device: a batch is an index into them."""
+    """Batches of images that are on the device: a batch is an index into their tensors."""
 
     def __init__(self, part: Split, batch_size: int, seed: int) -> None:
         self._inputs: Any = part.inputs
@@ -154,7 +154,7 @@ class Resident:
         self._batch_size, self._seed = batch_size, seed
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """All batches of epoch ``number`` from the ``start``-th on, in an order drawn by seed and epoch."""
+        """Yield the batches of epoch ``number`` from the ``start``-th on, in an order drawn by seed and epoch."""
         import torch
 
         from aerun.base.seeding import Randomness
@@ -163,6 +163,6 @@ class Resident:
         inputs, targets = self._inputs, self._targets
         order = torch.randperm(len(inputs), generator=generator).to(inputs.device)
         for rows in order.split(self._batch_size)[start:]:
-            # Not inputs[rows]: for small elements that is twenty times slower.
+            # Not inputs[rows], which is twenty times slower for small elements.
             chosen = inputs.index_select(0, rows)
             yield Batch(chosen, chosen if targets is inputs else targets.index_select(0, rows))

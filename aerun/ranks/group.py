@@ -37,17 +37,17 @@ class Group(SingleProcess):
         self.begin(batch_size)
 
     def begin(self, rows: int) -> None:
-        """A minibatch of so many rows is next."""
+        """Set this rank's shard of a minibatch with that number of rows."""
         self.rows = rows
         self.start, self.stop = (rows * i // self.count for i in (self.index, self.index + 1))
 
     def rows_of(self, batch: Tensor) -> Tensor:
-        """This rank's rows of a tensor over the minibatch."""
+        """Return this rank's rows of a tensor over the minibatch."""
         # An empty shard gets a padding row with weight zero, because a mean over nothing would be NaN.
         return batch[self.start : self.stop] if self.stop > self.start else batch[:1]
 
     def local_rows(self, inputs: Tensor, targets: Tensor, draw: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """See ``Shares``; targets stay the very inputs where they are."""
+        """See ``Shares``. If the targets are the inputs, so are their local rows."""
         self.begin(len(inputs))
         local = self.rows_of(inputs)
         wanted = local if targets is inputs else self.rows_of(targets)
@@ -58,7 +58,7 @@ class Group(SingleProcess):
         return loss * (self.count * (self.stop - self.start) / self.rows)
 
     def local_update(self, update: Update) -> Update:
-        """See ``Shares``; codes without the padding row."""
+        """See ``Shares``. Codes are without the padding row."""
         share = (self.stop - self.start) / self.rows
         terms = {name: term * share for name, term in update.terms.items()}
         return update._replace(terms=terms, code=update.code[: self.stop - self.start])
