@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aerun.errors import AerunError, ConfigError, DataError, DivergedError
 
 if TYPE_CHECKING:
+    __version__: str
     from aerun.runs.diagnose import diagnose, diagnose_model
     from aerun.runs.reopen import load
     from aerun.use.clusters.clustering import organise
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from aerun.use.export.export_run import export
     from aerun.use.generation.new_images import arithmetic, interpolate, samples, traverse
     from aerun.use.maps.code_maps import active_units, dictionary, empty_regions, latent_map, manifold
+    from aerun.use.search.code_search import search
     from aerun.use.search.crop_search import search_cropped
-    from aerun.use.search.vector_index import search
 
 __all__ = [
     "AerunError",
@@ -49,7 +50,7 @@ __all__ = [
     "traverse",
 ]
 
-# Functions that need torch, and the module of each: imported when they are first asked for.
+# Functions that need torch, by module; each module is imported on first use.
 FUNCTIONS = {
     "active_units": "aerun.use.maps.code_maps",
     "arithmetic": "aerun.use.generation.new_images",
@@ -66,17 +67,21 @@ FUNCTIONS = {
     "manifold": "aerun.use.maps.code_maps",
     "organise": "aerun.use.clusters.clustering",
     "samples": "aerun.use.generation.new_images",
-    "search": "aerun.use.search.vector_index",
+    "search": "aerun.use.search.code_search",
     "search_cropped": "aerun.use.search.crop_search",
     "traverse": "aerun.use.generation.new_images",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from aerun.base.program import package_version
+
+        return package_version()
     if name not in FUNCTIONS:
         raise AttributeError(f"module 'aerun' has no attribute '{name}'")
     return getattr(import_module(FUNCTIONS[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *FUNCTIONS})
+    return sorted({*globals(), *FUNCTIONS, "__version__"})

@@ -220,4 +220,4 @@ def work(asked) -> None:
 
 
 if __name__ == "__main__":
-    run_command(parser, work)
+    sys.exit(run_command(parser, work))

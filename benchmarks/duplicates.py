@@ -57,7 +57,7 @@ def copies(run, folder: Path, names: list[str], random: np.random.Generator):
 
 def measured(codes: np.ndarray, planted: np.ndarray, rows: np.ndarray, threshold: float, metric: str):
     """The share of planted copies [n,D] of ``rows`` that are found, and of what is found that is one of them."""
-    from aerun.use.search.vector_index import duplicates
+    from aerun.use.search.duplicates import duplicates
 
     found = duplicates(np.concatenate([codes, planted]), threshold, metric=metric).rows
     true = {(int(row), len(codes) + number) for number, row in enumerate(rows)}
@@ -150,4 +150,4 @@ def work(asked) -> None:
 
 
 if __name__ == "__main__":
-    run_command(parser, work)
+    sys.exit(run_command(parser, work))

@@ -100,7 +100,7 @@ def section(shown: Shown, places: Mapping[str, str]) -> str:
     environment = {**os.environ, "COLUMNS": "120"}
     print(f"aerun-{name} {' '.join(words)}", flush=True)
     again = [] if name == "doctor" else ["--overwrite"]  # what an earlier call made
-    script = [sys.executable, str(ROOT / "scripts" / f"{name}.py")]
+    script = [sys.executable, "-m", "aerun", name]
     done = subprocess.run([*script, *words, *again], cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode not in (0, 2 if name == "doctor" else 0):
         raise SystemExit(f"{shown.name}: {done.stderr.strip()}")

@@ -39,7 +39,7 @@ def made_up(count: int, size: int) -> np.ndarray:
 
 def opened(codes: np.ndarray, metric: str, kind: str, keep: Path | None):
     """An index, and the seconds of this process's CPU time that it took to be made, now or when it was kept."""
-    from aerun.use.search.vector_index import open_index
+    from aerun.use.search.code_search import open_index
 
     place = None if keep is None or kind == "exact" else keep / f"{len(codes)}x{codes.shape[1]}.{metric}.{kind}"
     noted = None if place is None else place.with_suffix(".json")
@@ -113,4 +113,4 @@ def work(asked) -> int:
 
 
 if __name__ == "__main__":
-    run_command(parser, work)
+    sys.exit(run_command(parser, work))

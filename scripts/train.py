@@ -1,4 +1,4 @@
-"""Compose a configuration, train, and log to TensorBoard: ``python scripts/train.py --help``."""
+"""Train from a checkout that is not installed: ``python scripts/train.py --help``."""
 
 import sys
 from pathlib import Path
@@ -7,6 +7,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from aerun.cli.train import main
 
-# Hydra's tab completion looks for the text @hydra.main in this file; the decorated function is aerun.cli.train.
+# Hydra's tab completion looks for the text @hydra.main in this file; the decorated function is in aerun.cli.train.
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -43,11 +43,12 @@ def compose() -> Callable[[Sequence[str]], dict[str, Any]]:
 
 @pytest.fixture
 def train(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run scripts/train.py with overrides in a process of its own, in a temporary folder."""
+    """Run scripts/train.py, or another command of ``python -m aerun``, in a process and a temporary folder."""
 
-    def run(*overrides: str, script: str = "train.py", **extra: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "scripts" / script), *overrides]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **extra}
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    def run(*words: str, command: str = "train", **extra: str) -> subprocess.CompletedProcess[str]:
+        script = [str(ROOT / "scripts" / "train.py")] if command == "train" else ["-m", "aerun", command]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **extra}
+        typed = [sys.executable, *script, *words]
+        return subprocess.run(typed, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
 
     return run

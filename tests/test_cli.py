@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -147,7 +150,7 @@ def test_a_grid_runs_each_job_in_a_folder_of_its_own(train: Train, tmp_path: Pat
     ],
 )
 def test_flags_may_stand_anywhere(words: str, expected: str) -> None:
-    from aerun.cli.console import flags_first
+    from aerun.cli.hydra_flags import flags_first
 
     assert flags_first(words.split()) == expected.split()
 
@@ -158,3 +161,72 @@ def test_a_flag_between_overrides_is_no_mistake(train: Train, tmp_path: Path) ->
     done = train("seed=3", "--config-dir", str(tmp_path / "conf"), "model=mine", "--cfg", "job", "noise=masking")
     assert done.returncode == 0, done.stderr
     assert "code_size: 7" in done.stdout and "seed: 3" in done.stdout
+
+
+def aerun(*words: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "aerun", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **extra}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_one_way_in_lists_the_console_commands() -> None:
+    from aerun.__main__ import COMMANDS
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {f"aerun-{name}": f"aerun.cli.{name}:main" for name in COMMANDS} == project["scripts"]
+    listed = aerun().stdout
+    assert listed == aerun("--help").stdout
+    for name, about in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(about)}$", listed, re.MULTILINE)
+
+
+def test_an_unknown_command_is_one_line_with_the_nearest_and_all_others() -> None:
+    done = aerun("serch", "RUN")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("aerun: serch: unknown command. Did you mean 'search'? Allowed: train, evaluate, ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["evaluate", "compare", "doctor", "denoise", "embed", "search", "organise", "map"])
+def test_a_command_imports_nothing_of_the_others_and_says_how_it_was_started(name: str) -> None:
+    done = aerun(name, "--help", PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0 and f"usage: python -m aerun {name} " in done.stdout
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert {module for module in imported if module.startswith("aerun.cli.")} <= {
+        *("aerun.cli.command", "aerun.cli.run_report", f"aerun.cli.{name}")
+    }
+    assert not imported & {"torch", "numpy"}
+
+
+def test_train_by_its_name_is_trained_and_resumed(tmp_path: Path) -> None:
+    tiny = ["dataset=random", "dataset.images=50", "trainer.epochs=1", "trainer.pictures=0"]
+    done = aerun("train", *tiny, f"hydra.run.dir={tmp_path / 'run'}", "trainer.device=cpu")
+    assert done.returncode == 0 and (tmp_path / "run" / "summary.json").exists(), done.stderr
+    typed = json.loads((tmp_path / "run" / "environment.json").read_text())["command"]
+    assert typed[:2] == ["python -m aerun train", "dataset=random"]
+
+
+def test_the_version_is_aeruns_and_needs_no_torch(train: Train) -> None:
+    from importlib.metadata import version
+
+    import aerun as package
+
+    done = train("--version", PYTHONPROFILEIMPORTTIME="1")
+    expected = f"aerun {package.__version__} (torch {version('torch')}, hydra {version('hydra-core')})\n"
+    assert (done.returncode, done.stdout) == (0, expected) and package.__version__ == version("aerun")
+    assert not any(line.split("|")[-1].strip() == "torch" for line in done.stderr.splitlines())
+    assert aerun("--version").stdout == aerun("embed", "--version").stdout == expected
+    assert "__version__" in dir(package)
+
+
+def test_what_starts_a_command_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aerun.base.program import sibling_words, start_words
+
+    program = tmp_path / "aerun-train"
+    program.touch(0o755)
+    assert start_words(str(program)) == [str(program)]
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python3"))
+    assert start_words("scripts/train.py") == [str(tmp_path / "python3"), "scripts/train.py"]
+    assert start_words("python -m aerun train") == [str(tmp_path / "python3"), "-m", "aerun", "train"]
+    assert sibling_words(str(program), "compare") == ["aerun-compare"]
+    assert sibling_words("scripts/train.py", "compare") == ["python", "-m", "aerun", "compare"]

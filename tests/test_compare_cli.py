@@ -1,10 +1,11 @@
-"""aerun-compare on the command line: formats, files, errors, and real runs."""
+"""``python -m aerun compare``: formats, files, errors, and real runs."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -96,15 +97,16 @@ def test_best_prints_how_to_load_the_run(grid: Path, capsys: pytest.CaptureFixtu
 
 
 def run_script(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / "compare.py"), *words]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-m", "aerun", "compare", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize(
     ("words", "error"),
     [
         (["--metric", "test/mes"], "aerun: --metric test/mes: no run has this number. Did you mean 'test/mse'?\n"),
-        (["--metrics", "test/mse"], "aerun: --metrics: there is no such option. Did you mean '--metric'?\n"),
+        (["--metrics", "test/mse"], "aerun: --metrics: unknown option. Did you mean '--metric'?\n"),
         (["--best=0"], "aerun: argument --best: '0': must be a whole number, at least 1; see --help\n"),
         (["nowhere"], "aerun: nowhere: no such folder\n"),
     ],
@@ -130,7 +132,7 @@ def test_options_and_folders_come_in_any_order(grid: Path, capsys: pytest.Captur
 
 
 def test_a_reader_may_stop_reading(grid: Path) -> None:
-    script = f"{sys.executable} {ROOT / 'scripts' / 'compare.py'} {grid} --format json | true"
+    script = f"{sys.executable} -m aerun compare {grid} --format json | true"
     done = subprocess.run(["bash", "-c", f"{script}; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
 
@@ -179,7 +181,7 @@ def test_a_thousand_runs_are_compared_without_torch(real: Path, tmp_path: Path) 
         summary["test"]["mse"] = 0.01 + number / 1e5
         (folder / "summary.json").write_text(json.dumps(summary))
     code = (
-        "import sys; sys.argv = ['compare', sys.argv[1]]; from aerun.cli.compare import compare_main; compare_main()\n"
+        "import sys; sys.argv = ['compare', sys.argv[1]]; from aerun.cli.compare import main; main()\n"
         "print(*[name for name in ('torch', 'numpy', 'matplotlib', 'PIL') if name in sys.modules], file=sys.stderr)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "sweep")]
@@ -198,7 +200,7 @@ def test_a_real_grid_and_its_report(train: Train, tmp_path: Path) -> None:
     done = train("-m", "model=fc,conv", "seed=0,1", *TINY, "hydra.sweep.dir=outputs/grid")
     assert done.returncode == 0, done.stderr
     train("optimizer=sgd", "optimizer.lr=1e9", *TINY, "hydra.run.dir=outputs/grid/wild")
-    done = train("outputs", "--output", "report", script="compare.py")
+    done = train("outputs", "--output", "report", command="compare")
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "report" / "compare.json").read_text())
     assert content["states"] == {"finished": 4, "diverged": 1}

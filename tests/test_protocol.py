@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from torch import nn
 
-from aerun.cli.console import print_protocols
+from aerun.cli.run_report import print_protocols
 from aerun.compare import Question, compare
 from aerun.compare.records import read_run
 from aerun.config.parse import parse

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -385,11 +386,11 @@ def test_evaluate_on_the_command_line(train: Train, tmp_path: Path) -> None:
     (tmp_path / "mine" / "figures" / "code_heatmap.png").unlink()
     probes = (tmp_path / "mine" / "probes.npz").read_bytes()
     (tmp_path / "mine" / "probes.npz").unlink()
-    done = train("run=mine", script="evaluate.py")
+    done = train("run=mine", command="evaluate")
     assert done.returncode == 0 and "agrees with summary.json to the last digit" in done.stdout
     assert (tmp_path / "mine" / "figures" / "code_heatmap.png").exists()
     assert (tmp_path / "mine" / "probes.npz").read_bytes() == probes
-    wrong = train("run=nowhere", script="evaluate.py")
+    wrong = train("run=nowhere", command="evaluate")
     assert wrong.returncode == 1 and wrong.stderr.strip().endswith("is not a run folder (it has no config.yaml)")
 
 
@@ -462,10 +463,9 @@ def test_a_relative_root_is_found_from_anywhere(train: Train, tmp_path: Path) ->
     np.save(tmp_path / "x.npy", np.random.default_rng(0).random((60, 6), np.float32))
     small = ["dataset=array", "dataset.root=x.npy", "trainer.epochs=1", "model.code_size=2"]
     assert train(*small, "hydra.run.dir=run").returncode == 0
-    elsewhere = subprocess.run(
-        [sys.executable, str(Path(__file__).parent.parent / "scripts" / "evaluate.py"), f"run={tmp_path / 'run'}"],
-        cwd="/", capture_output=True, text=True,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "aerun", "evaluate", f"run={tmp_path / 'run'}"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    elsewhere = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True)
     assert elsewhere.returncode == 0, elsewhere.stderr
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from aerun.__main__ import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,10 +40,16 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+def start(installed: Path, cwd: Path, program: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [installed / "venv" / "bin" / program, *words]
+    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+
+
 def aerun_train(installed: Path, cwd: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [installed / "venv" / "bin" / "aerun-train", *overrides]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    return start(installed, cwd, "aerun-train", *overrides)
 
 
 def test_the_wheel_carries_configs_data_and_licences(installed: Path) -> None:
@@ -49,17 +59,27 @@ def test_the_wheel_carries_configs_data_and_licences(installed: Path) -> None:
     assert "aerun/data/fashion_mnist_mini/train-images-idx3-ubyte.gz" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.endswith("fashion_mnist_mini/LICENSE") and "licenses" in name for name in names)
+    assert {"aerun/py.typed", "aerun/__main__.py"} <= names
 
 
 def test_the_console_command_trains_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     done = aerun_train(installed, tmp_path, "trainer.epochs=1", "trainer.threads=1")
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "outputs").glob("*/summary.json"))) == 1
-    where = subprocess.run(
-        [installed / "venv" / "bin" / "python", "-c", "import aerun; print(aerun.__file__)"],
-        cwd=tmp_path, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    where = start(installed, tmp_path, "python", "-c", "import aerun; print(aerun.__file__)")
     assert str(installed) in where.stdout
+
+
+def test_every_command_starts_and_knows_its_version(installed: Path, tmp_path: Path) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    asked = start(installed, tmp_path, "python", "-c", "import aerun; print(aerun.__version__)")
+    assert asked.stdout == f"{version}\n"
+    commands = sorted(path.name for path in (installed / "venv" / "bin").glob("aerun-*"))
+    assert commands == sorted(f"aerun-{name}" for name in COMMANDS)
+    for program, *words in (["python", "-m", "aerun"], *([command] for command in commands)):
+        shown = start(installed, tmp_path, program, *words, "--version")
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert re.fullmatch(rf"aerun {version} \(torch \d\S*, hydra 1\.3\S*\)\n", shown.stdout), program
 
 
 def test_config_dir_adds_options_to_the_wheels(installed: Path, tmp_path: Path) -> None:

@@ -1,16 +1,18 @@
-"""An argument parser whose errors are one line, and types of arguments."""
+"""The argument parser of all commands, whose errors are one line, and types of arguments."""
 
 from __future__ import annotations
 
 import argparse
 import math
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
+from aerun.base.program import version_line
 from aerun.errors import ConfigError
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises ConfigError instead of printing the usage; ``examples`` are printed below the options."""
+    """Raises ConfigError instead of printing the usage; ``--help`` ends with ``examples``; has ``--version``."""
 
     def __init__(self, description: str, examples: str, prog: str | None = None) -> None:
         super().__init__(
@@ -20,9 +22,21 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        self.add_argument("--version", action=_ShowVersion, help="show the versions of aerun, torch and Hydra")
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see --help")
+
+
+class _ShowVersion(argparse.Action):
+    """Like argparse's own action, but looks the versions up only when asked."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(version_line())
+        parser.exit()
 
 
 def count(text: str) -> int:

@@ -1,1 +1,4 @@
-"""One module a console command: parse, call, print. None imports torch before its arguments have been found good."""
+"""Console commands, one module each: parse the arguments, call a function, print.
+
+torch is imported only inside functions, after the arguments have been checked.
+"""

@@ -1,4 +1,4 @@
-"""What all console commands of this package share: arguments in, a line for an error, an exit code out."""
+"""Shared by all console commands: common options, one-line errors, exit codes."""
 
 from __future__ import annotations
 
@@ -7,82 +7,71 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from aerun.base.arguments import Parser
-from aerun.errors import AerunError
+from aerun.base.signals import Stopped
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
+USER_ERROR = 1  # exit codes
+BROKEN_PIPE = 141
 
 
 def add_run_arguments(parser: Parser) -> None:
-    """The arguments of a command that opens a run: RUN, ``--device``, ``--trust``."""
-    parser.add_argument("run", metavar="RUN", help="folder of a run that has trained")
+    """``RUN``, ``--device`` and ``--trust``, for a command that opens one run."""
+    parser.add_argument("run", metavar="RUN", help="folder of a trained run")
     add_device_options(parser)
 
 
 def add_device_options(parser: Parser) -> None:
-    """``--device`` and ``--trust``, where runs are named otherwise."""
-    parser.add_argument("--device", default="auto", help="cpu, cuda, mps; the fastest there is by default")
+    """``--device`` and ``--trust``."""
+    parser.add_argument("--device", default="auto", help="cpu, cuda or mps (default: the fastest available)")
+    add_trust_option(parser)
+
+
+def add_trust_option(parser: Parser) -> None:
+    """``--trust``."""
     parser.add_argument(
-        "--trust", action="append", default=[], metavar="PACKAGE", help="a package whose classes the run may name"
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="allow the run to use classes of this package; may be repeated",
     )
 
 
-def run_command(parser: Callable[[], Parser], work: Callable[[argparse.Namespace], int | None]) -> None:
-    """Parse, then ``work``, whose result is the exit code; an error that the user can mend is one line and code 1.
+def add_overwrite_option(parser: Parser) -> None:
+    """``--overwrite``, for a command that writes files."""
+    parser.add_argument("--overwrite", action="store_true", help="replace existing output files")
 
-    HYDRA_FULL_ERROR=1 shows every traceback.
-    """
+
+def run_command(build_parser: Callable[[], Parser], execute: Callable[[argparse.Namespace], int | None]) -> int:
+    """Parse ``sys.argv``, then execute. Returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    return guard(lambda: execute(build_parser().parse_args()))
+
+
+def guard(command: Callable[[], int | None]) -> int:
+    """Call ``command`` and return its exit code; print errors that the user can fix as one or two lines.
+
+    HYDRA_FULL_ERROR=1 shows the traceback of every error. Programming errors always show theirs.
+    """
+    logging.raiseExceptions = False  # a full disk is reported once, not for every log line
     try:
-        sys.exit(work(parser().parse_args()) or 0)
-    except KeyboardInterrupt:
-        logging.getLogger().setLevel(logging.WARNING)  # libraries have something to say when Python ends
-        print("aerun: stopped", file=sys.stderr)
-        sys.exit(130)
+        return command() or 0
+    except KeyboardInterrupt as error:
+        logging.getLogger().setLevel(logging.WARNING)  # silence libraries that log at exit
+        print(f"aerun: stopped by {str(error) or 'SIGINT'}", file=sys.stderr)
+        return 128 + (error.number if isinstance(error, Stopped) else 2)
     except BrokenPipeError:
         sys.stderr.close()
-        sys.exit(141)
-    except (AerunError, OSError) as error:
+        return BROKEN_PIPE
+    except Exception as error:
         if os.environ.get(FULL_ERROR) == "1":
             raise
-        print(f"aerun: {error}", file=sys.stderr)
-        sys.exit(1)
-
-
-def guarded(function: Callable[[], Any]) -> None:
-    """Call ``function``; errors meant for the user become one or two lines and exit code 1.
-
-    HYDRA_FULL_ERROR=1 shows every traceback.
-    """
-    logging.raiseExceptions = False  # a full disk shows as the run's own error, not as one of each log line
-    if os.environ.get(FULL_ERROR) == "1":
-        function()
-        return
-    try:
-        function()
-    except KeyboardInterrupt as error:
-        print(f"aerun: stopped by {str(error) or 'SIGINT'}", file=sys.stderr)
-        sys.exit(128 + getattr(error, "number", 2))
-    except Exception as error:
-        from aerun.config.explain import explain  # Hydra, which other commands do without
+        from aerun.config.explain import explain  # imports Hydra
 
         text = explain(error)
         if text is None:
             raise
         print(f"aerun: {text}", file=sys.stderr)
-        sys.exit(1)
-
-
-def raising(function: Callable[[], Any]) -> None:
-    """Call Hydra's entry point so that it raises what it would print: it does where it is asked for full errors."""
-    before = os.environ.get(FULL_ERROR)
-    os.environ[FULL_ERROR] = "1"
-    try:
-        function()
-    finally:
-        if before is None:
-            del os.environ[FULL_ERROR]
-        else:
-            os.environ[FULL_ERROR] = before
+        return USER_ERROR

@@ -1,4 +1,4 @@
-"""The command line of the comparison: parse, collect, compare, print, write."""
+"""``aerun-compare``: compare runs by their folders, print, and write tables, figures and a page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aerun.base.arguments import Parser, count
 from aerun.base.files import write_bytes, write_text
-from aerun.cli.command import guarded
+from aerun.cli.command import guard
 from aerun.compare.collect import collect
 from aerun.compare.comparison import Comparison, Question, compare
 from aerun.compare.csv_json import as_csv, as_json
@@ -22,111 +22,116 @@ from aerun.config.schema import nearest
 from aerun.errors import ConfigError
 
 EXAMPLES = """\
-  %(prog)s outputs/grid                                    what varied, mean and deviation over seeds, best first
+  %(prog)s outputs/grid                                    keys that vary, mean and deviation over seeds, best first
   %(prog)s outputs/grid --where 'sparsity=topk' --metric test/psnr,validation/loss
-  %(prog)s outputs/grid --group-by model                   averaged over everything else
-  %(prog)s outputs/grid --best                             the best, and the lines that load it
-  %(prog)s outputs/grid other_run --output report          tables, pictures and one HTML page
+  %(prog)s outputs/grid --group-by model                   average over all other keys
+  %(prog)s outputs/grid --best                             the best run, and the code that loads it
+  %(prog)s outputs/grid other_run --output report          tables, figures and an HTML page
 """
 
 
-def parser() -> Parser:
+def main() -> int:
+    """``aerun-compare SWEEP_OR_RUN...``. Returns the exit code."""
+    return guard(lambda: compare_runs(sys.argv[1:]))
+
+
+def build_parser() -> Parser:
     """All options."""
-    result = Parser("Compare runs by what their folders say: only the keys that varied, averaged over seeds.", EXAMPLES)
+    result = Parser("Compare runs by the files in their folders: the keys that vary, averaged over seeds.", EXAMPLES)
     add = result.add_argument
-    add("paths", nargs="+", metavar="SWEEP_OR_RUN", help="folders of sweeps, of runs, or of either")
-    add("--metric", action="append", default=[], metavar="NAME,…", help="numbers to show, the first one ranks")
-    add("--where", action="append", default=[], metavar="'KEY=VALUE'", help="only such runs; also != < <= > >=")
+    add("paths", nargs="+", metavar="SWEEP_OR_RUN", help="folders of sweeps or runs, or folders that contain them")
+    add("--metric", action="append", default=[], metavar="NAME,…", help="numbers to show; the first one ranks")
+    add("--where", action="append", default=[], metavar="'KEY=VALUE'", help="only these runs; also != < <= > >=")
     add("--over", action="append", default=[], metavar="KEY,…", help="average over these keys (default: seed)")
-    add("--group-by", action="append", default=[], metavar="KEY,…", help="average over everything but these keys")
-    add("--no-group", action="store_true", help="one row a run")
+    add("--group-by", action="append", default=[], metavar="KEY,…", help="average over all keys but these")
+    add("--no-group", action="store_true", help="one row per run")
     add("--keys", action="append", default=[], metavar="KEY,…", help="show these keys too")
     add("--sort", metavar="NAME", help="sort by this key or number (default: the first metric, best first)")
-    add("--descending", action="store_true", help="turn the order around")
-    add("--best", nargs="?", type=count, const=1, metavar="N", help="the best N only (1), and how to load the best")
-    add("--format", choices=("table", "markdown", "csv", "json"), default="table", help="what is printed")
-    add("--output", type=Path, metavar="FOLDER", help="write Markdown, CSV, JSON, pictures and index.html here")
-    add("--html", type=Path, metavar="FILE", help="write the page alone, pictures included")
+    add("--descending", action="store_true", help="reverse the order")
+    add("--best", nargs="?", type=count, const=1, metavar="N", help="only the N best (1), and how to load the best")
+    add("--format", choices=("table", "markdown", "csv", "json"), default="table", help="output format (table)")
+    add("--output", type=Path, metavar="FOLDER", help="write Markdown, CSV, JSON, figures and index.html to FOLDER")
+    add("--html", type=Path, metavar="FILE", help="write only the page, with its figures inside")
     return result
 
 
-def _best_before_path(words: Sequence[str]) -> list[str]:
-    """``--best FOLDER`` means ``--best 1 FOLDER``: argparse would take the folder for the number."""
-    followed = zip_longest(words, words[1:], fillvalue="")
-    return ["--best=1" if word == "--best" and not after.isdigit() else word for word, after in followed]
-
-
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """The arguments; ConfigError for what cannot be read. Options and folders may come in any order."""
-    known = parser()
-    asked, strange = known.parse_known_intermixed_args(_best_before_path(words))
-    if strange:
-        raise ConfigError(f"{strange[0]}: there is no such option.{nearest(strange[0], known._option_string_actions)}")
-    return asked
+    """The arguments; options and folders may come in any order. ConfigError for unknown options."""
+    parser = build_parser()
+    arguments, unknown = parser.parse_known_intermixed_args(_best_before_path(words))
+    if unknown:
+        raise ConfigError(f"{unknown[0]}: unknown option.{nearest(unknown[0], parser._option_string_actions)}")
+    return arguments
+
+
+def _best_before_path(words: Sequence[str]) -> list[str]:
+    """Turn ``--best FOLDER`` into ``--best=1 FOLDER``: argparse would take the folder as the number."""
+    pairs = zip_longest(words, words[1:], fillvalue="")
+    return ["--best=1" if word == "--best" and not following.isdigit() else word for word, following in pairs]
 
 
 def _split(words: Sequence[str]) -> tuple[str, ...]:
-    """Names from options that may be repeated and may hold several, with commas."""
+    """Names from options that may be repeated and may hold several names, separated by commas."""
     return tuple(name.strip() for word in words for name in word.split(",") if name.strip())
 
 
 def compare_runs(words: Sequence[str]) -> None:
-    """What scripts/compare.py does with its arguments."""
-    asked = parse(words)
+    """Parse, collect, compare, print, write."""
+    arguments = parse(words)
     logging.basicConfig(format="aerun: %(message)s", level=logging.WARNING)
     question = Question(
-        metrics=_split(asked.metric),
-        over=_split(asked.over) or Question.over,
-        group_by=_split(asked.group_by) or None,
-        grouped=not asked.no_group,
-        where=tuple(asked.where),
-        keys=_split(asked.keys),
-        sort=asked.sort,
-        descending=asked.descending,
-        best=asked.best,
+        metrics=_split(arguments.metric),
+        over=_split(arguments.over) or Question.over,
+        group_by=_split(arguments.group_by) or None,
+        grouped=not arguments.no_group,
+        where=tuple(arguments.where),
+        keys=_split(arguments.keys),
+        sort=arguments.sort,
+        descending=arguments.descending,
+        best=arguments.best,
     )
-    comparison = compare(collect(asked.paths), question)
-    text = _printed(comparison, asked.format)
-    if asked.best and asked.format == "table":
+    comparison = compare(collect(arguments.paths), question)
+    text = _format(comparison, arguments.format)
+    if arguments.best and arguments.format == "table":
         text += "\n" + _how_to_load(comparison)
     _print(text)
-    if asked.output is not None:
-        asked.output.mkdir(parents=True, exist_ok=True)
-        write_text(asked.output / "compare.md", format_markdown(comparison))
-        write_text(asked.output / "compare.csv", as_csv(comparison))
-        write_text(asked.output / "compare.json", as_json(comparison))
-    _write_pictures(comparison, asked.output, asked.html)
+    if arguments.output is not None:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        write_text(arguments.output / "compare.md", format_markdown(comparison))
+        write_text(arguments.output / "compare.csv", as_csv(comparison))
+        write_text(arguments.output / "compare.json", as_json(comparison))
+    _write_figures(comparison, arguments.output, arguments.html)
 
 
 def _print(text: str) -> None:
-    """Print to a reader who may have seen enough, such as ``head``."""
+    """Print; a reader that stops early, such as ``head``, is not an error."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout again at exit
 
 
-def _printed(comparison: Comparison, format: str) -> str:
+def _format(comparison: Comparison, format: str) -> str:
     if format == "table":
-        fits = sys.stdout.isatty() or "COLUMNS" in os.environ
-        return format_terminal(comparison, shutil.get_terminal_size().columns if fits else None)
+        has_width = sys.stdout.isatty() or "COLUMNS" in os.environ
+        return format_terminal(comparison, shutil.get_terminal_size().columns if has_width else None)
     return {"markdown": format_markdown, "csv": as_csv, "json": as_json}[format](comparison).rstrip("\n")
 
 
 def _how_to_load(comparison: Comparison) -> str:
-    """The best run, and the three lines that load its model."""
+    """The best run, and the code that loads its model."""
     group = comparison.ranked()[0]
     run = group.best_run(comparison.metric)
-    assert run is not None  # as ranked() says
-    reached = f"{comparison.metric} {run.numbers[comparison.metric]:.6g}"
+    assert run is not None  # ranked() returns only groups with a best run
+    value = f"{comparison.metric} {run.numbers[comparison.metric]:.6g}"
     return (
-        f"\nbest: {group.label}; its best run has {reached}\n{run.folder}\n\n"
+        f"\nbest: {group.label}; its best run has {value}\n{run.folder}\n\n"
         f"import aerun\n\nmodel = aerun.load({str(run.folder)!r})\ncodes = model.encode(images)"
     )
 
 
-def _write_pictures(comparison: Comparison, folder: Path | None, page: Path | None) -> None:
-    """The pictures as PNG files, and the pages that hold them."""
+def _write_figures(comparison: Comparison, folder: Path | None, page: Path | None) -> None:
+    """PNG files into ``folder``, and the pages that show them."""
     pages = [*([folder / "index.html"] if folder else []), *([page] if page else [])]
     if not pages:
         return
@@ -141,10 +146,3 @@ def _write_pictures(comparison: Comparison, folder: Path | None, page: Path | No
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, build_page(comparison, drawn, path.parent))
         print(f"aerun: wrote {path}", file=sys.stderr)
-
-
-def compare_main() -> None:
-    """``aerun-compare SWEEP_OR_RUN...`` and scripts/compare.py."""
-    from aerun.cli.compare import compare_runs
-
-    guarded(lambda: compare_runs(sys.argv[1:]))

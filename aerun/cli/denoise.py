@@ -1,4 +1,4 @@
-"""``aerun-denoise RUN IN OUT``: clean a picture, or a folder of them, with a trained run."""
+"""``aerun-denoise RUN IN OUT``: clean an image, or a folder of images, with a trained run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerun.base.arguments import Parser
-from aerun.cli.command import add_run_arguments, run_command
+from aerun.cli.command import add_overwrite_option, add_run_arguments, run_command
 from aerun.errors import ConfigError, DataError
-from aerun.use.outputs import add_overwrite_option
 
 if TYPE_CHECKING:
     from aerun.use.denoising.denoise_plan import Plan
@@ -20,47 +19,44 @@ if TYPE_CHECKING:
     from aerun.use.opened_run import OpenedRun
 
 log = logging.getLogger(__name__)
-EXAMPLES = """  aerun-denoise outputs/RUN_FOLDER scan.png clean.png
-  aerun-denoise outputs/RUN_FOLDER ~/scans ~/clean
-  aerun-denoise outputs/RUN_FOLDER dirty cleaned --clean originals --json > scores.json
-  aerun-denoise outputs/RUN_FOLDER ~/scans ~/clean --resume          # goes on where it was stopped"""
+EXAMPLES = """\
+  %(prog)s outputs/RUN_FOLDER scan.png clean.png
+  %(prog)s outputs/RUN_FOLDER ~/scans ~/clean
+  %(prog)s outputs/RUN_FOLDER dirty cleaned --clean originals --json > scores.json
+  %(prog)s outputs/RUN_FOLDER ~/scans ~/clean --resume          # continue after an interruption"""
 
 
-def parser() -> Parser:
-    """Of the command's arguments."""
-    arguments = Parser(
-        "Cleans pictures at their own resolution, tile by tile. PNG, JPEG, WebP, BMP and TIFF (of several pages "
-        "the first) stay what they are, with their names and subfolders, resolution and transparency; a GIF becomes a "
-        "PNG. Originals are never replaced. Train a run for it by experiment=denoise_scans.",
+def build_parser() -> Parser:
+    """All options."""
+    parser = Parser(
+        "Clean images at their own resolution, tile by tile. PNG, JPEG, WebP, BMP and TIFF (only the first page) keep "
+        "format, name, subfolder, resolution and transparency; a GIF becomes a PNG. Originals are never replaced. "
+        "To train a suitable run: experiment=denoise_scans.",
         EXAMPLES,
     )
-    add_run_arguments(arguments)
-    arguments.add_argument("source", metavar="IN", type=Path, help="a picture, or a folder of pictures")
-    arguments.add_argument(
-        "target", metavar="OUT", type=Path, help="where the cleaned ones go: another file, or folder"
-    )
-    add_overwrite_option(arguments)
-    arguments.add_argument(
-        "--resume", action="store_true", help="leave out the pictures whose cleaned files are there: they are whole"
-    )
-    arguments.add_argument(
+    add_run_arguments(parser)
+    parser.add_argument("source", metavar="IN", type=Path, help="an image, or a folder of images")
+    parser.add_argument("target", metavar="OUT", type=Path, help="another file or folder, for the cleaned images")
+    add_overwrite_option(parser)
+    parser.add_argument("--resume", action="store_true", help="skip images whose cleaned file exists")
+    parser.add_argument(
         "--clean",
         type=Path,
         metavar="ORIGINALS",
-        help="the same pictures without damage, by the same names: PSNR and SSIM of the run beside those of a median, "
-        "a bilateral and a non-local means filter, whose settings are the best of a small grid on these pictures",
+        help="undamaged images of the same names: print PSNR and SSIM of the run and of three filters (median, "
+        "bilateral, non-local means), each with its best setting on these images",
     )
-    arguments.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    return arguments
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser
 
 
-def main() -> None:
+def main() -> int:
     """The console command."""
-    run_command(parser, work)
+    return run_command(build_parser, execute)
 
 
-def work(arguments: argparse.Namespace) -> None:
-    """Check what can be checked without torch, clean, and say what came of it."""
+def execute(arguments: argparse.Namespace) -> None:
+    """Check everything that needs no torch, clean, print."""
     from aerun.runs.folder import read_config
     from aerun.use.denoising.denoise_plan import make_plan
     from aerun.use.denoising.filter_baselines import Scores, require_skimage
@@ -68,7 +64,7 @@ def work(arguments: argparse.Namespace) -> None:
     read_config(Path(arguments.run).expanduser())
     overwrite, resume = arguments.overwrite, arguments.resume
     if overwrite and resume:
-        raise ConfigError("--overwrite --resume: the one cleans again what the other leaves out; use one of them")
+        raise ConfigError("--overwrite --resume: --overwrite replaces the files that --resume skips; use one of them")
     plan = make_plan(arguments.source, arguments.target, arguments.clean, overwrite=overwrite, resume=resume)
     if plan.originals:
         require_skimage()
@@ -79,70 +75,72 @@ def work(arguments: argparse.Namespace) -> None:
     run = open_run(arguments.run, arguments.device, arguments.trust)
     check_denoiser(run)
     if str(run.config["noise"].get("_target_")).endswith(".NoNoise"):
-        log.warning("%s was trained without noise: it has not learned to clean anything", run.folder)
+        log.warning("%s: was trained without noise and has not learned to clean", run.folder)
     scores = Scores()
-    done = clean_files(run, plan, scores)
+    cleaned = clean_files(run, plan, scores)
     if arguments.json:
-        print(json.dumps(plain(plan, done, scores), indent=2, ensure_ascii=False))
+        print(json.dumps(as_json(plan, cleaned, scores), indent=2, ensure_ascii=False))
     else:
-        print(text(plan, done, scores, arguments.target))
+        print(format_report(plan, cleaned, scores, arguments.target))
 
 
-def plain(plan: Plan, done: list[str], scores: Scores) -> dict[str, Any]:
-    """Plain values: the files that were written by picture, those that were there, what did not decode, and scores."""
-    files = {name: str(target) for name, _, target in plan.pairs}
+def as_json(plan: Plan, cleaned: list[str], scores: Scores) -> dict[str, Any]:
+    """Written files by image, files that existed before, images that could not be decoded, and scores."""
+    files = {name: str(target) for name, _, target in plan.files}
     return {
-        "cleaned": {name: files[name] for name in done},
-        "there": {name: file for name, file in files.items() if name in plan.there},
-        "not_decoded": [name for name in files if name not in plan.there and name not in done],
-        **(scores.plain() if scores.of else {}),
+        "cleaned": {name: files[name] for name in cleaned},
+        "there": {name: file for name, file in files.items() if name in plan.existing},
+        "not_decoded": [name for name in files if name not in plan.existing and name not in cleaned],
+        **(scores.as_json() if scores.of else {}),
     }
 
 
-def text(plan: Plan, done: list[str], scores: Scores, target: Path) -> str:
-    """The same in words, and as tables."""
-    there = f", {len(plan.there)} were there" if plan.there else ""
-    said = f"{len(done)} of {len(plan.pairs)} pictures cleaned{there}: {target}"
-    return f"{said}\n\n{scores.by_picture()}\n\n{scores.table()}\n\n{scores.verdict()}" if scores.of else said
+def format_report(plan: Plan, cleaned: list[str], scores: Scores, target: Path) -> str:
+    """One line, followed by tables and a verdict if the images were scored."""
+    skipped = f", {len(plan.existing)} existed before" if plan.existing else ""
+    line = f"{len(cleaned)} of {len(plan.files)} images cleaned{skipped}: {target}"
+    return f"{line}\n\n{scores.by_image()}\n\n{scores.table()}\n\n{scores.verdict()}" if scores.of else line
 
 
 def clean_files(run: OpenedRun, plan: Plan, scores: Scores) -> list[str]:
-    """Clean and write each picture; the names of those that could be decoded. DataError if none could, and none was
-    there."""
+    """Clean and write each image. Returns the names of the written ones.
+
+    DataError if no image can be decoded and none was cleaned before.
+    """
     from aerun.base.progress_bar import progress_bar
     from aerun.dataset.decoder import failure_reason
     from aerun.use.denoising.scan_files import read_scan, write_scan
     from aerun.use.denoising.tiling import denoise
 
-    done, last, only = list[str](), "", len(plan.pairs) == 1
-    with progress_bar("pictures", len(plan.pairs)) as bar:
-        for name, path, target in plan.pairs:
+    cleaned, last_error, is_single = list[str](), "", len(plan.files) == 1
+    with progress_bar("images", len(plan.files)) as bar:
+        for name, path, target in plan.files:
             scan = None
-            if name not in plan.there or name in plan.originals:
+            if name not in plan.existing or name in plan.originals:
                 try:
                     scan = read_scan(path)
-                except Exception as error:  # damaged metadata make Pillow raise nearly anything
-                    last = f"{path}: cannot be decoded ({failure_reason(error)})"
-                    if not only:  # it is the command's error
-                        log.warning("%s; left out", last)
-            if scan is not None and name not in plan.there:
+                except Exception as error:  # for damaged metadata Pillow raises nearly anything
+                    last_error = f"{path}: cannot be decoded ({failure_reason(error)})"
+                    if not is_single:  # a single image's error ends the command
+                        log.warning("%s; skipped", last_error)
+            if scan is not None and name not in plan.existing:
                 write_scan(target, scan.with_values(denoise(run, scan.visible_values())))
-                done.append(name)
-            if scan is not None and name in plan.originals:  # what counts is what is in the file
-                compare(scores, name, scan, read_scan(target), read_scan(plan.originals[name]))
+                cleaned.append(name)
+            if scan is not None and name in plan.originals:  # score what is in the file
+                add_scores(scores, name, scan, read_scan(target), read_scan(plan.originals[name]))
             bar.update()
-    if not done and not plan.there:
-        raise DataError(last)
-    return done
+    if not cleaned and not plan.existing:
+        raise DataError(last_error)
+    return cleaned
 
 
-def compare(scores: Scores, name: str, dirty: Scan, cleaned: Scan, clean: Scan) -> None:
-    """Add what is reached on one picture, as it looks over white. DataError if the sizes differ."""
+def add_scores(scores: Scores, name: str, dirty: Scan, cleaned: Scan, clean: Scan) -> None:
+    """Score one image, shown over white, against its original. DataError if their sizes differ."""
     from aerun.use.denoising.filter_baselines import make_filters, match_channels, score_all
 
     images = [scan.over_white() for scan in (dirty, cleaned, clean)]
     if images[0].shape[1:] != images[2].shape[1:]:
         sizes = " and ".join(f"{image.shape[2]}x{image.shape[1]}" for image in (images[0], images[2]))
-        raise DataError(f"{name}: the picture and its clean original differ in size, {sizes}")
+        raise DataError(f"{name}: the image and its original differ in size: {sizes}")
     before, after, wanted = match_channels(images)
     score_all(scores, name, before, after, wanted, make_filters())

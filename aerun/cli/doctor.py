@@ -12,81 +12,82 @@ from typing import TYPE_CHECKING, Any
 from aerun.base.arguments import Parser
 from aerun.base.files import write_text
 from aerun.base.progress_bar import progress_bar
-from aerun.cli.command import add_device_options, run_command
+from aerun.cli.command import add_device_options, add_overwrite_option, run_command
 from aerun.compare.collect import collect
 from aerun.doctor.measurements import describe_measurements
 from aerun.errors import AerunError, DataError
 from aerun.runs.folder import CONFIG, WEIGHTS
-from aerun.use.outputs import add_overwrite_option, require_absent
+from aerun.use.outputs import require_absent
 
 if TYPE_CHECKING:
     from aerun.runs.diagnose import Diagnosis
 
 FILE = "doctor.json"
-FOUND = 2  # exit code where there is a verdict; errors are 1
-EXAMPLES = """  aerun-doctor outputs/RUN_FOLDER
-  aerun-doctor outputs/grid                    every run of a sweep, a row each
-  aerun-doctor outputs/RUN_FOLDER --no-data    from its files alone
-  aerun-doctor outputs/RUN_FOLDER --json       with all evidence
-  aerun-doctor outputs/RUN_FOLDER --save --overwrite"""
+HEALTHY, NOT_EXAMINED, HAS_VERDICT = 0, 1, 2  # exit codes
+EXAMPLES = """\
+  %(prog)s outputs/RUN_FOLDER
+  %(prog)s outputs/grid                    every run of a sweep, one row each
+  %(prog)s outputs/RUN_FOLDER --no-data    from the run's files alone
+  %(prog)s outputs/RUN_FOLDER --json       with all evidence
+  %(prog)s outputs/RUN_FOLDER --save --overwrite"""
 
 
-def parser() -> Parser:
-    """The command's arguments."""
-    words = Parser(
+def build_parser() -> Parser:
+    """All options."""
+    parser = Parser(
         "Say whether runs are healthy, and if not, why, with the evidence and an override to try. "
         "Exit code 0: healthy; 2: there is a verdict; 1: an error.",
         EXAMPLES,
     )
-    words.add_argument("runs", metavar="RUN", nargs="+", help="folders of runs, finished or not, or of sweeps")
-    words.add_argument("--no-data", action="store_true", help="from logs and summary alone; says what is left out")
-    words.add_argument("--json", action="store_true", help="verdicts and all evidence, for other programs")
-    words.add_argument("--save", action="store_true", help=f"also write {FILE} into each run folder")
-    add_overwrite_option(words)
-    add_device_options(words)
-    return words
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="folders of sweeps or runs, finished or not")
+    parser.add_argument("--no-data", action="store_true", help="read only logs and summary; list what is not examined")
+    parser.add_argument("--json", action="store_true", help="print verdicts and all evidence as JSON")
+    parser.add_argument("--save", action="store_true", help=f"also write {FILE} into each run folder")
+    add_overwrite_option(parser)
+    add_device_options(parser)
+    return parser
 
 
-def main() -> None:
+def main() -> int:
     """The console command."""
-    run_command(parser, work)
+    return run_command(build_parser, execute)
 
 
-def work(asked: argparse.Namespace) -> int:
-    """Examine each run; 0 if all are healthy, 1 if one could not be examined, else 2."""
-    folders = begun(asked.runs)
+def execute(arguments: argparse.Namespace) -> int:
+    """Examine each run and print. 0 if all are healthy, 1 if one could not be examined, otherwise 2."""
+    folders = find_runs(arguments.runs)
     if not folders:
-        raise DataError(f"{', '.join(asked.runs)}: no run there has begun")
-    if asked.save:
-        require_absent([folder / FILE for folder in folders], asked.overwrite)
+        raise DataError(f"{', '.join(arguments.runs)}: contains no run that has started")
+    if arguments.save:
+        require_absent([folder / FILE for folder in folders], arguments.overwrite)
     rows = []
     with progress_bar("runs", len(folders)) as bar:
         for folder in folders:
-            rows.append(examined(folder, not asked.no_data, asked.trust, asked.device, alone=len(folders) == 1))
+            rows.append(examine(folder, arguments, is_single=len(folders) == 1))
             bar.update(1)
-    for row in rows if asked.save else []:
+    for row in rows if arguments.save else []:
         if row.diagnosis is not None:
             write_text(row.folder / FILE, json.dumps(row.diagnosis.as_json(), indent=2) + "\n")
-    if asked.json:
+    if arguments.json:
         content = [row.as_json() for row in rows]
         print(json.dumps(content[0] if len(content) == 1 else content, indent=2))
     else:
-        print(told(rows[0]) if len(rows) == 1 else table(rows))
+        print(format_run(rows[0]) if len(rows) == 1 else format_table(rows))
     if any(row.diagnosis is None for row in rows):
-        return 1
-    return 0 if all(row.diagnosis is not None and row.diagnosis.healthy for row in rows) else FOUND
+        return NOT_EXAMINED
+    return HEALTHY if all(row.diagnosis is not None and row.diagnosis.healthy for row in rows) else HAS_VERDICT
 
 
-def begun(named: list[str]) -> list[Path]:
-    """The runs to examine. What ``aerun-export`` wrote is a copy of one, and counts only where it is named itself."""
-    given = {os.path.realpath(Path(name).expanduser()) for name in named}
-    found = [run.folder for run in collect(named) if (run.folder / CONFIG).is_file()]
-    return [path for path in found if not (path / WEIGHTS).is_file() or os.path.realpath(path) in given]
+def find_runs(names: list[str]) -> list[Path]:
+    """The runs to examine. Exports of ``aerun-export`` are copies of runs: they count only if named themselves."""
+    named = {os.path.realpath(Path(name).expanduser()) for name in names}
+    found = [run.folder for run in collect(names) if (run.folder / CONFIG).is_file()]
+    return [path for path in found if not (path / WEIGHTS).is_file() or os.path.realpath(path) in named]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A run, and what was found, or why nothing was."""
+    """A run with its diagnosis, or with the error that prevented one."""
 
     folder: Path
     diagnosis: Diagnosis | None
@@ -94,24 +95,27 @@ class Row:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        found = {"error": self.error} if self.diagnosis is None else self.diagnosis.as_json()
-        return {"run": str(self.folder), **found}
+        result = {"error": self.error} if self.diagnosis is None else self.diagnosis.as_json()
+        return {"run": str(self.folder), **result}
 
 
-def examined(folder: Path, data: bool, trusted: list[str], device: str, alone: bool) -> Row:
-    """One run. The error of one among many stands in its row."""
+def examine(folder: Path, arguments: argparse.Namespace, is_single: bool) -> Row:
+    """Diagnose one run. Among several runs an error goes into the run's row; for a single run it is raised."""
     from aerun.runs.diagnose import diagnose
 
     try:
-        return Row(folder, diagnose(folder, data=data, trusted_packages=trusted, device=device))
+        diagnosis = diagnose(
+            folder, data=not arguments.no_data, trusted_packages=arguments.trust, device=arguments.device
+        )
     except AerunError as error:
-        if alone:
+        if is_single:
             raise
         return Row(folder, None, str(error))
+    return Row(folder, diagnosis)
 
 
-def told(row: Row) -> str:
-    """All about one run, some lines a verdict."""
+def format_run(row: Row) -> str:
+    """All about one run: a few lines for each verdict, then what was seen and what was not examined."""
     diagnosis = row.diagnosis
     assert diagnosis is not None
     lines = [f"{row.folder}: {state(diagnosis)}"]
@@ -125,14 +129,14 @@ def told(row: Row) -> str:
 
 
 def state(diagnosis: Diagnosis) -> str:
-    """In a word. Who was not examined is not called healthy."""
+    """The run's state in a few words. A run that was not examined fully is not called healthy."""
     if not diagnosis.healthy:
         return diagnosis.verdicts[0].severity
     return "no verdict from what could be examined" if diagnosis.examination.missing else "healthy"
 
 
-def table(rows: list[Row]) -> str:
-    """A line a run: name, verdicts, what to try about the first."""
+def format_table(rows: list[Row]) -> str:
+    """One line per run: name, verdicts, and the remedy of the first verdict."""
     cells = [("run", "verdict", "try")]
     for row in rows:
         if row.diagnosis is None:

@@ -1,4 +1,4 @@
-"""``aerun-export RUN OUT``."""
+"""``aerun-export RUN OUT``: write a trained run for other programs."""
 
 from __future__ import annotations
 
@@ -6,48 +6,49 @@ import argparse
 from pathlib import Path
 
 from aerun.base.arguments import Parser
-from aerun.cli.command import run_command
+from aerun.cli.command import add_overwrite_option, add_trust_option, run_command
 from aerun.use.export.export_formats import FORMATS, check_export
-from aerun.use.outputs import add_overwrite_option
+
+EXAMPLES = """\
+  %(prog)s outputs/RUN_FOLDER exported
+  %(prog)s outputs/RUN_FOLDER exported --format onnx           # needs: pip install 'aerun[export]'
+  %(prog)s outputs/RUN_FOLDER published --format safetensors   # weights to share; aerun.load reads the folder
+  %(prog)s outputs/RUN_FOLDER exported --overwrite             # replace an earlier export"""
 
 
-def parser() -> Parser:
-    """The command's arguments."""
-    result = Parser(
-        "Write a trained run for other programs: ONNX and torch.export of encoder, decoder and both, each checked "
-        "to give what PyTorch gives, and the weights with a card. It works on the CPU, wherever the run was trained.",
-        "  aerun-export outputs/RUN_FOLDER exported\n"
-        "  aerun-export outputs/RUN_FOLDER exported --format onnx        # needs: pip install 'aerun[export]'\n"
-        "  aerun-export outputs/RUN_FOLDER published --format safetensors   # to hand on; aerun.load reads it\n"
-        "  aerun-export outputs/RUN_FOLDER exported --overwrite          # in place of an older export",
+def build_parser() -> Parser:
+    """All options."""
+    parser = Parser(
+        "Write a trained run for other programs: encoder, decoder and both as ONNX and torch.export, each checked "
+        "against PyTorch's outputs, and the weights with a model card. Exports are computed on the CPU.",
+        EXAMPLES,
     )
-    result.add_argument("run", metavar="RUN", help="folder of a run that has trained")
-    result.add_argument("out", metavar="OUT", help="an empty or new folder")
-    add_overwrite_option(result)
-    result.add_argument(
+    parser.add_argument("run", metavar="RUN", help="folder of a trained run")
+    parser.add_argument("out", metavar="OUT", help="an empty or new folder")
+    add_overwrite_option(parser)
+    parser.add_argument(
         "--format",
         nargs="+",
         default=list(FORMATS),
         choices=FORMATS,
         metavar="FORMAT",
-        help=f"of {', '.join(FORMATS)} (all)",
+        help=f"one or more of {', '.join(FORMATS)} (all)",
     )
-    result.add_argument(
-        "--trust", action="append", default=[], metavar="PACKAGE", help="whose classes the run may name"
-    )
-    return result
+    add_trust_option(parser)
+    return parser
 
 
-def work(asked: argparse.Namespace) -> None:
-    """Check, export, and say what there is."""
-    check_export(Path(asked.run).expanduser(), Path(asked.out).expanduser(), asked.format, asked.overwrite)
+def main() -> int:
+    """The console command."""
+    return run_command(build_parser, execute)
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Check, export, list the files."""
+    run, out = Path(arguments.run).expanduser(), Path(arguments.out).expanduser()
+    check_export(run, out, arguments.format, arguments.overwrite)
 
     from aerun.use.export.export_run import export
 
-    done = export(asked.run, asked.out, asked.format, asked.trust, asked.overwrite)
+    done = export(arguments.run, arguments.out, arguments.format, arguments.trust, arguments.overwrite)
     print(f"exported     {done.folder}: {', '.join(sorted(path.name for path in done.folder.iterdir()))}")
-
-
-def main() -> None:
-    """``aerun-export`` and scripts/export.py."""
-    run_command(parser, work)

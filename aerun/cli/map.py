@@ -1,18 +1,17 @@
-"""aerun-map: maps of a run's codes, the decoded plane, active units, feature dictionaries."""
+"""``aerun-map RUN``: maps of a run's codes, decoded grids, active units, feature dictionaries."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aerun.base.arguments import Parser, count, seed
-from aerun.cli.command import add_run_arguments, run_command
+from aerun.cli.command import add_overwrite_option, add_run_arguments, run_command
 from aerun.errors import ConfigError
-from aerun.use.outputs import add_overwrite_option, require_absent
+from aerun.use.outputs import require_absent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,135 +22,134 @@ if TYPE_CHECKING:
 
 METHODS = ("pca", "tsne", "umap")
 EXAMPLES = """\
-  %(prog)s RUN -o maps                           PCA of the test images' codes, and all else that the run has
-  %(prog)s RUN -o maps --method pca,tsne,umap    umap: pip install 'aerun[maps]'
-  %(prog)s RUN drawings/ -o maps --thumbnails    of pictures of your own, shown as they are
-  %(prog)s RUN fingerprints.npz -o maps          of the pictures that aerun-embed was given
-  %(prog)s RUN -o maps --drawn 0 --overwrite     anew, without decoded random points
+  %(prog)s RUN -o maps                           PCA of the test images' codes, and every other figure that applies
+  %(prog)s RUN -o maps --method pca,tsne,umap    umap needs: pip install 'aerun[maps]'
+  %(prog)s RUN drawings/ -o maps --thumbnails    your own images, drawn at their codes
+  %(prog)s RUN fingerprints.npz -o maps          the images of a file of aerun-embed
+  %(prog)s RUN -o maps --drawn 0 --overwrite     replace existing files, without decoded random points
 """
 ABOUT = """\
-Maps of a run's codes, with decoded random points drawn in. Beside them: of codes of two values the map as it is, and
-the decoded grid; of a Gaussian latent each unit's KL divergence; of sparse codes the units by use, with the images
-that excite each most."""
-log = logging.getLogger(__name__)
+Maps of a run's codes, with decoded random points. If codes have two values: also the codes themselves and a grid of
+decoded codes. If the latent is Gaussian: also the KL divergence of each unit. If codes are sparse: also the units by
+use, with the images that excite each most."""
 
 
-def parser() -> Parser:
+def build_parser() -> Parser:
     """All options."""
-    result = Parser(ABOUT, EXAMPLES)
-    add_run_arguments(result)
-    add = result.add_argument
-    add(
-        "pictures",
-        metavar="PICTURES",
-        nargs="?",
-        type=Path,
-        help="a folder, or fingerprints (else the run's test images)",
-    )
-    add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the pictures go")
-    add_overwrite_option(result)
-    add("--method", default="pca", metavar="NAME,…", help=f"of {', '.join(METHODS)}")
-    add("--images", type=count, default=2000, help="so many of them, spread evenly (2000)")
-    add("--thumbnails", action="store_true", help="the images in place of dots")
-    add("--drawn", type=int, default=24, metavar="N", help="decoded random points, as samples are drawn (24)")
-    add("--side", type=count, default=20, help="of the decoded grid, in images (20)")
-    add("--dictionary", action="store_true", help="the dictionary of codes that are not sparse, too")
-    add("--rows", type=count, default=24, help="units in the dictionary (24)")
-    add("--top", type=count, default=8, help="images beside each unit (8)")
-    add("--seed", type=seed, default=0, help="of t-SNE, UMAP and the random points (0)")
-    return result
+    parser = Parser(ABOUT, EXAMPLES)
+    add_run_arguments(parser)
+    add = parser.add_argument
+    add("source", metavar="IMAGES", nargs="?", type=Path, help="a folder, or fingerprints (default: test images)")
+    add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder for the figures")
+    add_overwrite_option(parser)
+    add("--method", default="pca", metavar="NAME,…", help=f"one or more of {', '.join(METHODS)} (pca)")
+    add("--images", type=count, default=2000, help="number of images, evenly spaced (2000)")
+    add("--thumbnails", action="store_true", help="draw images instead of dots")
+    add("--drawn", type=int, default=24, metavar="N", help="number of decoded random points (24)")
+    add("--side", type=count, default=20, help="rows and columns of the decoded grid (20)")
+    add("--dictionary", action="store_true", help="draw the dictionary even if codes are not sparse")
+    add("--rows", type=count, default=24, help="number of units in the dictionary (24)")
+    add("--top", type=count, default=8, help="number of images for each unit (8)")
+    add("--seed", type=seed, default=0, help="seed of t-SNE, UMAP and the random points (0)")
+    return parser
 
 
-def main() -> None:
+def main() -> int:
     """The console command."""
-    run_command(parser, work)
+    return run_command(build_parser, execute)
 
 
-def work(asked: argparse.Namespace) -> None:
-    """All pictures that fit the run."""
-    methods = [name.strip() for name in asked.method.split(",") if name.strip()]
+def execute(arguments: argparse.Namespace) -> None:
+    """Draw every figure that applies to the run."""
+    methods = [name.strip() for name in arguments.method.split(",") if name.strip()]
     for name in methods:
         if name not in METHODS:
-            raise ConfigError(f"--method {name}: allowed are {', '.join(METHODS)}")
+            raise ConfigError(f"--method {name}: must be one or more of {', '.join(METHODS)}")
     if "umap" in methods:
-        need_umap()
+        require_umap()
     from aerun.use.inputs import sample_collection, sample_test_images
     from aerun.use.opened_run import open_run
 
-    run = open_run(asked.run, asked.device, asked.trust)
+    run = open_run(arguments.run, arguments.device, arguments.trust)
     if run.code_size == 2:
         methods = ["codes", *(name for name in methods if name != "pca")]
-    others = _others(run, asked)
-    require_absent([_file(asked, name) for name in (*map("map_{}".format, methods), *others)], asked.overwrite)
-    of_data = asked.pictures is None
-    shown = sample_test_images(run, asked.images) if of_data else sample_collection(run, asked.pictures, asked.images)
-    drawn = _drawn(run, asked, shown)
+    others = _other_figures(run, arguments)
+    files = [_file(arguments, name) for name in (*map("map_{}".format, methods), *others)]
+    require_absent(files, arguments.overwrite)
+    if arguments.source is None:
+        sample = sample_test_images(run, arguments.images)
+    else:
+        sample = sample_collection(run, arguments.source, arguments.images)
+    random_codes = _random_codes(run, arguments, sample)
     if len(run.autoencoder.code_shape) > 1:
         print(f"aerun: codes of shape {list(run.autoencoder.code_shape)} are mapped as {run.code_size} values")
     for method in methods:
-        _write(asked, f"map_{method}", _map(run, asked, shown, method, drawn))
+        _write(arguments, f"map_{method}", _draw_map(run, arguments, sample, method, random_codes))
     for name in others:
-        _write(asked, name, _other(run, asked, shown, name))
+        _write(arguments, name, _draw_other(run, arguments, sample, name))
 
 
-def need_umap() -> None:
-    """ConfigError without the package, before any work; it is not imported, which takes seconds."""
+def require_umap() -> None:
+    """ConfigError if umap-learn is not installed. It is not imported here, which would take seconds."""
     if importlib.util.find_spec("umap") is None:
-        raise ConfigError("--method umap needs a package: pip install 'aerun[maps]'")
+        raise ConfigError("--method umap: needs umap-learn: pip install 'aerun[maps]'")
 
 
-def _map(run: OpenedRun, asked: argparse.Namespace, shown: Sample, method: str, drawn: Tensor | None) -> np.ndarray:
+def _draw_map(
+    run: OpenedRun, arguments: argparse.Namespace, sample: Sample, method: str, random_codes: Tensor | None
+) -> np.ndarray:
     from aerun.use.maps.code_maps import latent_map
 
     return latent_map(
         run,
-        shown.images,
+        sample.images,
         method,  # type: ignore[arg-type]
-        labels=shown.labels,
-        classes=shown.classes,
-        thumbnails=asked.thumbnails,
-        drawn=drawn,
-        seed=asked.seed,
+        labels=sample.labels,
+        classes=sample.classes,
+        thumbnails=arguments.thumbnails,
+        drawn=random_codes,
+        seed=arguments.seed,
     )
 
 
-def _drawn(run: OpenedRun, asked: argparse.Namespace, shown: Sample) -> Tensor | None:
+def _random_codes(run: OpenedRun, arguments: argparse.Namespace, sample: Sample) -> Tensor | None:
     from aerun.use.generation.sampling import sample_codes
 
-    if asked.drawn <= 0 or not run.is_image:
+    if arguments.drawn <= 0 or not run.is_image:
         return None
-    if len(shown.images) < 2 and not run.is_gaussian:
-        raise ConfigError("random points need the codes of two images at least, here is one; use --drawn 0")
-    return sample_codes(run, asked.drawn, images=shown.images, seed=asked.seed)
+    if len(sample.images) < 2 and not run.is_gaussian:
+        raise ConfigError(f"--drawn {arguments.drawn}: needs the codes of at least two images; use --drawn 0")
+    return sample_codes(run, arguments.drawn, images=sample.images, seed=arguments.seed)
 
 
-def _others(run: OpenedRun, asked: argparse.Namespace) -> list[str]:
-    """What only some runs have."""
-    is_sparse = getattr(run.autoencoder.sparsity, "constrains_code", True)
-    found = {
+def _other_figures(run: OpenedRun, arguments: argparse.Namespace) -> list[str]:
+    """Names of the figures that only some runs have."""
+    applies = {
         "manifold": run.code_size == 2 and run.is_image,
         "units": run.is_gaussian,
-        "dictionary": (is_sparse or asked.dictionary) and run.is_image,
+        "dictionary": (run.autoencoder.sparsity.constrains_code or arguments.dictionary) and run.is_image,
     }
-    return [name for name, is_there in found.items() if is_there]
+    return [name for name, does_apply in applies.items() if does_apply]
 
 
-def _other(run: OpenedRun, asked: argparse.Namespace, shown: Sample, name: str) -> np.ndarray:
+def _draw_other(run: OpenedRun, arguments: argparse.Namespace, sample: Sample, name: str) -> np.ndarray:
     from aerun.use.maps.code_maps import active_units, dictionary, manifold
 
     if name == "manifold":
-        return manifold(run, shown.images, asked.side)
-    return active_units(run, shown.images) if name == "units" else dictionary(run, shown.images, asked.rows, asked.top)
+        return manifold(run, sample.images, arguments.side)
+    if name == "units":
+        return active_units(run, sample.images)
+    return dictionary(run, sample.images, arguments.rows, arguments.top)
 
 
-def _file(asked: argparse.Namespace, name: str) -> Path:
-    place: Path = asked.output / f"{name}.png"
-    return place
+def _file(arguments: argparse.Namespace, name: str) -> Path:
+    path: Path = arguments.output / f"{name}.png"
+    return path
 
 
-def _write(asked: argparse.Namespace, name: str, pixels: np.ndarray) -> None:
+def _write(arguments: argparse.Namespace, name: str, pixels: np.ndarray) -> None:
     from aerun.use.image_files import write_png
 
-    path = _file(asked, name)
+    path = _file(arguments, name)
     write_png(path, pixels if pixels.ndim == 3 else pixels[..., None])
     print(f"aerun: wrote {path}", file=sys.stderr)

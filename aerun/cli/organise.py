@@ -1,4 +1,4 @@
-"""``aerun-organise``: a collection in clusters, with a contact sheet for each."""
+"""``aerun-organise RUN FILE``: cluster a collection, with a contact sheet for each cluster."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aerun.base.arguments import Parser, count, seed
-from aerun.cli.command import add_run_arguments, run_command
+from aerun.cli.command import add_overwrite_option, add_run_arguments, run_command
 from aerun.errors import ConfigError
-from aerun.use.outputs import add_overwrite_option, check_output_folder
-from aerun.use.words import plural
+from aerun.use.outputs import check_output_folder, plural
 
 if TYPE_CHECKING:
     from aerun.use.clusters.clustering import Clusters
     from aerun.use.collection.fingerprints import Fingerprints
 
 EXAMPLES = """\
-  %(prog)s outputs/RUN fingerprints.npz -o clusters                       # as many as have the best silhouette
+  %(prog)s outputs/RUN fingerprints.npz -o clusters                       # the number with the best silhouette
   %(prog)s outputs/RUN fingerprints.npz -o clusters --clusters 20 --links
   %(prog)s outputs/RUN fingerprints.npz -o clusters --clusters 8-40
   %(prog)s outputs/RUN fingerprints.npz -o clusters --method hdbscan"""
 METHODS = ("kmeans", "hdbscan")
 METRICS = ("cosine", "euclidean")
+MAX_SILHOUETTES_PRINTED = 5
 
 
 def number_or_range(text: str) -> int | tuple[int, int]:
@@ -32,91 +32,90 @@ def number_or_range(text: str) -> int | tuple[int, int]:
         return count(text)
     low, high = count(least), count(most)
     if not 2 <= low <= high:
-        raise argparse.ArgumentTypeError(f"'{text}': must go from 2 or more to no less")
+        raise argparse.ArgumentTypeError(f"'{text}': must be A-B with 2 <= A <= B")
     return low, high
 
 
-def parser() -> Parser:
-    """Its arguments."""
-    result = Parser("Sort a collection into clusters of pictures that are alike. No picture is moved.", EXAMPLES)
-    add_run_arguments(result)
-    result.add_argument("fingerprints", metavar="FILE", type=Path, help="what aerun-embed made with this run")
-    result.add_argument("-o", "--output", metavar="FOLDER", type=Path, required=True, help="a new or empty folder")
-    add_overwrite_option(result)
-    result.add_argument("--clusters", type=number_or_range, metavar="N", help="so many, or the best of A-B (2-32)")
-    result.add_argument("--method", choices=METHODS, default="kmeans", help="hdbscan finds the number itself (kmeans)")
-    result.add_argument("--metric", choices=METRICS, default="cosine", help="cosine: codes of length 1 (cosine)")
-    result.add_argument("--smallest", type=count, metavar="N", help="of hdbscan: pictures in the smallest cluster")
-    result.add_argument("--links", action="store_true", help="a folder for each cluster, with links to its pictures")
-    result.add_argument("--seed", type=seed, default=0, help="of the clusters' first centres and of samples (0)")
-    return result
+def build_parser() -> Parser:
+    """All options."""
+    parser = Parser("Sort a collection into clusters of similar images. No image file is moved.", EXAMPLES)
+    add_run_arguments(parser)
+    add = parser.add_argument
+    add("fingerprints", metavar="FILE", type=Path, help="a file that aerun-embed made with this run")
+    add("-o", "--output", metavar="FOLDER", type=Path, required=True, help="a new or empty folder")
+    add_overwrite_option(parser)
+    add("--clusters", type=number_or_range, metavar="N", help="a number, or A-B to choose the best one (2-32)")
+    add("--method", choices=METHODS, default="kmeans", help="hdbscan finds the number itself (kmeans)")
+    add("--metric", choices=METRICS, default="cosine", help="cosine scales codes to length 1 (cosine)")
+    add("--smallest", type=count, metavar="N", help="with hdbscan: number of images in the smallest cluster")
+    add("--links", action="store_true", help="also make a folder of links to the images of each cluster")
+    add("--seed", type=seed, default=0, help="seed of the initial centers and of samples (0)")
+    return parser
 
 
-def work(asked: argparse.Namespace) -> None:
-    """Cluster, write, say what was found."""
+def main() -> int:
+    """The console command."""
+    return run_command(build_parser, execute)
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Cluster, write, print."""
     from aerun.use.clusters.cluster_files import CLUSTER_FOLDER, require_files, write_clusters
-    from aerun.use.collection.fingerprints import load_fingerprints
+    from aerun.use.collection.fingerprint_files import load_fingerprints
 
-    if asked.method == "hdbscan" and asked.clusters is not None:
-        raise ConfigError("--clusters: hdbscan finds the number itself; leave it out, or take --method kmeans")
-    if asked.method == "kmeans" and asked.smallest is not None:
-        raise ConfigError("--smallest: is of --method hdbscan; leave it out, or take that")
-    check_output_folder(asked.output, CLUSTER_FOLDER, asked.overwrite)
-    fingerprints = load_fingerprints(asked.fingerprints)
-    if asked.links:
+    if arguments.method == "hdbscan" and arguments.clusters is not None:
+        raise ConfigError("--clusters: hdbscan finds the number itself; drop it, or use --method kmeans")
+    if arguments.method == "kmeans" and arguments.smallest is not None:
+        raise ConfigError("--smallest: applies only to --method hdbscan; drop it, or use that method")
+    check_output_folder(arguments.output, CLUSTER_FOLDER, arguments.overwrite)
+    fingerprints = load_fingerprints(arguments.fingerprints)
+    if arguments.links:
         require_files(fingerprints)
 
     from aerun.use.clusters.clustering import organise
     from aerun.use.collection.thumbnails import Thumbnails
     from aerun.use.opened_run import open_run
 
-    run = open_run(asked.run, asked.device, asked.trust)
+    run = open_run(arguments.run, arguments.device, arguments.trust)
     fingerprints.require_same_run(run)
-    found = organise(
+    clusters = organise(
         fingerprints,
-        asked.clusters,
-        method=asked.method,
-        metric=asked.metric,
-        smallest=asked.smallest,
-        seed=asked.seed,
+        arguments.clusters,
+        method=arguments.method,
+        metric=arguments.metric,
+        smallest=arguments.smallest,
+        seed=arguments.seed,
     )
     thumbnails = Thumbnails(run, fingerprints)
-    write_clusters(asked.output, thumbnails, found, links=asked.links, overwrite=asked.overwrite)
-    print(text(fingerprints, found))
-    print(f"{asked.output}: clusters.csv, overview.png, sheets/{', links/' if asked.links else ''}")
+    write_clusters(arguments.output, thumbnails, clusters, links=arguments.links, overwrite=arguments.overwrite)
+    print(format_clusters(fingerprints, clusters))
+    print(f"{arguments.output}: clusters.csv, overview.png, sheets/{', links/' if arguments.links else ''}")
 
 
-def text(fingerprints: Fingerprints, found: Clusters) -> str:
-    """What was found, in a few lines."""
+def format_clusters(fingerprints: Fingerprints, clusters: Clusters) -> str:
+    """A few lines: silhouettes, cluster sizes, agreement with labels."""
     from aerun.use.clusters.cluster_files import cluster_name, cluster_numbers
     from aerun.use.clusters.clustering import label_agreement
 
-    lines = []
-    if found.silhouettes:
-        best = sorted(found.silhouettes, key=lambda number: -found.silhouettes[number])[:5]
-        lines.append("mean silhouette: " + ", ".join(f"{found.silhouettes[number]:.3f} of {number}" for number in best))
-        if found.local_maximum is not None:
-            height = found.silhouettes[found.local_maximum]
-            lines.append(
-                f"a local maximum: {found.local_maximum} clusters, {height:.3f}; --clusters {found.local_maximum}"
-            )
+    lines, silhouettes = list[str](), clusters.silhouettes
+    if silhouettes:
+        best = sorted(silhouettes, key=lambda number: -silhouettes[number])[:MAX_SILHOUETTES_PRINTED]
+        lines.append("mean silhouette: " + ", ".join(f"{silhouettes[number]:.3f} of {number}" for number in best))
+        other = clusters.local_maximum
+        if other is not None:
+            lines.append(f"a local maximum: {other} clusters, {silhouettes[other]:.3f}; --clusters {other}")
     sizes = [
-        f"{cluster_name(number, found.count)}: {(found.assigned == number).sum()}" for number in cluster_numbers(found)
+        f"{cluster_name(number, clusters.count)}: {(clusters.assigned == number).sum()}"
+        for number in cluster_numbers(clusters)
     ]
-    of = f"{plural(len(fingerprints), 'picture')} in {plural(found.count, 'cluster')}"
-    lines.append(f"{of} ({', '.join(sizes)})")
-    if found.count == 0:
+    lines.append(f"{plural(len(fingerprints), 'image')} in {plural(clusters.count, 'cluster')} ({', '.join(sizes)})")
+    if clusters.count == 0:
         lines.append("no region is dense enough to be a cluster: try a smaller --smallest, or --method kmeans")
     if fingerprints.labels is not None:
-        agreed = label_agreement(found.assigned, fingerprints.labels)
-        count = len(fingerprints.classes) or len(set(fingerprints.labels.tolist()))
+        agreement = label_agreement(clusters.assigned, fingerprints.labels)
+        number = len(fingerprints.classes) or len(set(fingerprints.labels.tolist()))
         lines.append(
-            f"with the {plural(count, 'label')}: adjusted Rand index "
-            f"{agreed['ari']:.3f}, normalised mutual information {agreed['nmi']:.3f}"
+            f"with the {plural(number, 'label')}: adjusted Rand index {agreement['ari']:.3f}, "
+            f"normalized mutual information {agreement['nmi']:.3f}"
         )
     return "\n".join(lines)
-
-
-def main() -> None:
-    """The console command."""
-    run_command(parser, work)

@@ -1,6 +1,6 @@
-"""The command line: composes the configuration with Hydra, checks it, runs, and says what came out.
+"""``aerun-train``: compose the configuration with Hydra, check it, train, and report.
 
-Nothing here imports torch before the configuration has been found good.
+torch is imported only after the configuration has passed its checks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,59 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from aerun.base.conf import conf_dir
-from aerun.cli.command import guarded, raising
-from aerun.cli.console import flags_first, print_summary, reject_unknown_flags
+from aerun.base.program import start_words, version_line
+from aerun.cli.command import FULL_ERROR, guard
+from aerun.cli.hydra_flags import expand_words, flags_first, reject_unknown_flags
+from aerun.cli.run_report import print_summary
 from aerun.config.compose import group_choices, run_config
 from aerun.config.parse import parse
 from aerun.config.settings import GROUPS, Settings
 from aerun.errors import AerunError, ConfigError, DataError
 
+FIRST_ERROR_SECONDS = 10  # torchrun ends all its processes when the first one ends
+
+
+def main() -> int:
+    """``aerun-train`` and scripts/train.py. Returns the exit code."""
+    if "--version" in sys.argv[1:]:  # Hydra's own flag shows Hydra's version alone
+        print(version_line())
+        return 0
+    reject_torchrun()
+    sys.argv[1:] = expand_words(sys.argv[1:])
+    return guard(start_hydra)
+
+
+def start_hydra() -> None:
+    """Hand ``sys.argv`` to Hydra, which calls ``train``; raise what it would print."""
+    reject_unknown_flags(sys.argv[1:])
+    sys.argv[1:] = flags_first(sys.argv[1:])
+    if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv):
+        from aerun.sweep.plugin import register
+        from aerun.sweep.points import defer_group_keys
+
+        register()
+        sys.argv[1:] = defer_group_keys(sys.argv[1:], GROUPS)
+    _SingleRun.error = None
+    raise_hydra_errors(train)
+    if _SingleRun.error is not None:
+        raise _SingleRun.error
+
+
+def raise_hydra_errors(entry_point: Callable[[], Any]) -> None:
+    """Call Hydra's entry point so that it raises its errors: with HYDRA_FULL_ERROR=1 it does not print and exit."""
+    before = os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"
+    try:
+        entry_point()
+    finally:
+        if before is None:
+            del os.environ[FULL_ERROR]
+        else:
+            os.environ[FULL_ERROR] = before
+
 
 def run_folder(resume: str | None, name: str) -> str:
-    """The folder of the run that is resumed, or a new one under outputs/ whose name cannot be taken."""
+    """The folder of the run to resume, or a new folder under outputs/ with a unique name."""
     if resume:
         folder = Path(resume).expanduser().absolute()
         if not folder.is_dir():
@@ -44,25 +87,25 @@ def run_folder(resume: str | None, name: str) -> str:
 OmegaConf.register_new_resolver("run_folder", run_folder, replace=True, use_cache=True)
 
 
-class _Failure:
-    """The error of a single run. It is kept here, since one that Hydra sees gets a second line from it."""
+class _SingleRun:
+    """The error of a single run, kept from Hydra, which would add a line of its own."""
 
     error: AerunError | None = None
 
 
 @hydra.main(config_path=str(conf_dir()), config_name="train", version_base="1.3")
 def train(config: DictConfig) -> float | None:
-    """One job: check everything, then run. Returns the monitored loss, for sweepers that minimise it."""
+    """One job: check, then train. Returns the monitored loss, which Hydra's sweepers minimize."""
     try:
-        return _job(config)
+        return _run_job(config)
     except AerunError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
-        _Failure.error = error
+        _SingleRun.error = error
         return None
 
 
-def _job(config: DictConfig) -> float | None:
+def _run_job(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     choices = group_choices(hydra_config.runtime.choices)
@@ -76,15 +119,13 @@ def _job(config: DictConfig) -> float | None:
         summary = run(settings, plain, folder, overrides=overrides)
     except KeyboardInterrupt:
         if (folder / "config.yaml").exists():
-            print(f"\naerun: resume={os.path.relpath(folder)} goes on from here", file=sys.stderr)
+            print(f"\naerun: resume={os.path.relpath(folder)} continues this run", file=sys.stderr)
         raise
     finally:
         remove_if_empty(folder)
     print_summary(summary, folder)
     if summary.get("unanswered"):
-        raise DataError(
-            f"protocol={','.join(summary['unanswered'])}: no answer, see above; all else of the run is there"
-        )
+        raise DataError(f"protocol={','.join(summary['unanswered'])}: failed, see above; all other results are kept")
     loss: float | None = summary["best_loss"]
     return loss
 
@@ -92,13 +133,15 @@ def _job(config: DictConfig) -> float | None:
 def check_run(
     plain: dict[str, Any], choices: dict[str, str], overrides: list[str], folder: Path
 ) -> tuple[Settings, dict[str, Any], Path]:
-    """The settings, configuration and folder of a run, new in ``folder`` or resumed. ConfigError for all that can be
-    wrong before torch is imported."""
+    """The settings, configuration and folder of a run: a new run in ``folder``, or a resumed one.
+
+    ConfigError or DataError for everything that can be found wrong without torch.
+    """
     for override in overrides:
         if override.lstrip("+~").startswith("sweep."):
-            raise ConfigError(f"{override}: is read in a sweep, with -m and a sweeper of aerun's own")
+            raise ConfigError(f"{override}: applies only to sweeps; add -m, and use one of aerun's own sweepers")
     if plain.get("resume") is not None:
-        folder = Path(run_folder(plain["resume"], ""))  # under -m Hydra's folder is another
+        folder = Path(run_folder(plain["resume"], ""))  # with -m Hydra's folder is another one
         plain, choices = resume_config(folder, plain, overrides)
     settings = parse(plain, choices, overrides)
     settings.dataset.check()
@@ -106,10 +149,10 @@ def check_run(
 
 
 def resume_config(folder: Path, plain: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The configuration to continue the run in ``folder`` with, and the options chosen in it.
+    """The configuration that continues the run in ``folder``, and the option chosen in each group.
 
-    Beside ``resume`` only a number of epochs may be asked for. Whose classes the run may use is said anew: a
-    run folder may come from somebody else.
+    Only ``trainer.epochs`` may change. ``trusted_packages`` comes from this command, not from the run folder, which
+    somebody else may have written.
     """
     from aerun.runs.folder import read_choices, read_config
 
@@ -117,7 +160,7 @@ def resume_config(folder: Path, plain: dict[str, Any], overrides: list[str]) -> 
     keys = [override.lstrip("+").partition("=")[0] for override in overrides]
     for key, override in zip(keys, overrides, strict=True):
         if key not in ("resume", "trainer.epochs", "trusted_packages"):
-            raise ConfigError(f"{override}: a resumed run keeps its settings; only trainer.epochs may be changed")
+            raise ConfigError(f"{override}: a resumed run keeps its settings; only trainer.epochs can be changed")
     if "trainer.epochs" in keys:
         config["trainer"]["epochs"] = plain["trainer"]["epochs"]
     config["trusted_packages"] = plain["trusted_packages"]
@@ -125,53 +168,19 @@ def resume_config(folder: Path, plain: dict[str, Any], overrides: list[str]) -> 
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Leave no folder behind for a run that never began."""
+    """Remove the folder of a run that failed before it wrote anything."""
     for path in (folder / "checkpoints", folder):
         with contextlib.suppress(OSError):
             path.rmdir()
 
 
 def reject_torchrun() -> None:
-    """Many processes of one run would be many runs: say, from one of them, what starts them as one."""
+    """Exit with code 2 under torchrun, which would start many runs; rank 0 prints the command that starts one run."""
     if not {"LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys():
         return
     if os.environ.get("RANK", "0") != "0":
-        time.sleep(10)  # the first that ends is the end of all
+        time.sleep(FIRST_ERROR_SECONDS)
     else:
-        script = ["python", sys.argv[0]] if sys.argv[0].endswith(".py") else [Path(sys.argv[0]).name]
-        words = shlex.join([*script, f"trainer.processes={os.environ['WORLD_SIZE']}", *sys.argv[1:]])
-        print(f"aerun: a run starts its processes itself; instead of torchrun, type: {words}", file=sys.stderr)
+        words = shlex.join([*start_words(sys.argv[0]), f"trainer.processes={os.environ['WORLD_SIZE']}", *sys.argv[1:]])
+        print(f"aerun: a run starts its own processes; do not use torchrun, type: {words}", file=sys.stderr)
     sys.exit(2)
-
-
-def main() -> None:
-    """``aerun-train`` and scripts/train.py."""
-    reject_torchrun()
-    sys.argv[1:] = expand_words(sys.argv[1:])
-
-    def start() -> None:
-        reject_unknown_flags(sys.argv[1:])
-        sys.argv[1:] = flags_first(sys.argv[1:])
-        if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv):
-            from aerun.sweep.plugin import register
-            from aerun.sweep.points import defer_group_keys
-
-            register()
-            sys.argv[1:] = defer_group_keys(sys.argv[1:], GROUPS)
-        _Failure.error = None
-        raising(train)
-        if _Failure.error is not None:
-            raise _Failure.error
-
-    guarded(start)
-
-
-def expand_words(words: Sequence[str]) -> list[str]:
-    """``key=~/...`` with the home folder, which a shell expands only at the start of a word, and ``noise=[a,b]`` as
-    Hydra composes it: options of one group that are listed need names."""
-    result = []
-    for word in words:
-        word = re.sub(r"^([\w.+/]+=)~(?=/|$)", rf"\1{Path.home()}", word)
-        listed = re.fullmatch(r"noise=(\[[\w\s,-]*\])", word)
-        result += ["noise=several", f"noise/parts={listed[1]}"] if listed else [word]
-    return result

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from aerun.base.program import sibling_words, start_words
 from aerun.errors import DataError
 from aerun.runs.folder import read_status, read_summary
 from aerun.sweep.job import Job
@@ -46,19 +47,13 @@ def print_best_runs(folder: Path, words: Sequence[str]) -> None:
 
 def _compare_command(folder: Path, words: Sequence[str]) -> str:
     """The command that shows all results."""
-    script = Path(words[0])
-    command = ["python", str(script.with_name("compare.py"))] if script.suffix == ".py" else ["aerun-compare"]
-    return shlex.join([*command, os.path.relpath(folder)])
+    return shlex.join([*sibling_words(words[0], "compare"), os.path.relpath(folder)])
 
 
 def continue_command(folder: Path, words: Sequence[str]) -> str:
     """The command that continues the sweep that was started with ``words``."""
-    script, *rest = [word for word in words if not word.startswith("sweep.name=")]
-    if not os.access(script, os.X_OK):  # a script that Python was started with
-        name = Path(sys.executable).name
-        rest.insert(0, script)
-        script = name if shutil.which(name) == sys.executable else sys.executable
-    return shlex.join([script, *rest, f"sweep.name={folder.name}"])
+    program, *rest = [word for word in words if not word.startswith("sweep.name=")]
+    return shlex.join([*start_words(program), *rest, f"sweep.name={folder.name}"])
 
 
 def count_jobs(number: int) -> str:

@@ -1,5 +1,4 @@
-"""From a trained run to use: what reads run folders and does something with the model in them.
+"""What to do with a trained run: search, cluster, clean, generate, map, export.
 
-opened, own, pictures, sheet: a run, its own data, picture files and contact sheets, which all others build on;
-commands: the console commands, which check, call a function of a package beside them, and print what came of it.
+The packages share opened_run, inputs, image_files, contact_sheet and outputs. The console commands are in aerun/cli/.
 """

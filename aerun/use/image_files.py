@@ -1,4 +1,4 @@
-"""Picture files of a folder as a run's inputs, and images as picture files."""
+"""Image files as a run's inputs, and images as PNG files."""
 
 from __future__ import annotations
 
@@ -21,48 +21,49 @@ if TYPE_CHECKING:
 
     from aerun.use.opened_run import OpenedRun
 
-MAX_WARNINGS = 20  # pictures that cannot be decoded are named up to so many
+MAX_WARNINGS = 20  # undecodable files that are named one by one
 log = logging.getLogger(__name__)
 
 
-def find_images(place: Path) -> list[tuple[str, Path]]:
-    """The picture file ``place``, or those in the folder and below, sorted, each with its name relative to the folder.
+def find_images(path: Path) -> list[tuple[str, Path]]:
+    """The image file ``path``, or all images in a folder and its subfolders, sorted: (name relative to it, path).
 
-    DataError if there is nothing, or no picture.
+    DataError if there is no image.
     """
-    place = place.expanduser()
-    if place.is_file():
-        if place.suffix.lower() not in SUFFIXES:
-            raise DataError(f"{place}: is no picture ({', '.join(sorted(SUFFIXES))})")
-        return [(place.name, place)]
-    if not place.is_dir():
-        raise DataError(f"{place}: there is no such file or folder")
-    found = [(path.relative_to(place).as_posix(), path) for path in list_pictures(place)]
+    path = path.expanduser()
+    allowed = ", ".join(sorted(SUFFIXES))
+    if path.is_file():
+        if path.suffix.lower() not in SUFFIXES:
+            raise DataError(f"{path}: is not an image file ({allowed})")
+        return [(path.name, path)]
+    if not path.is_dir():
+        raise DataError(f"{path}: there is no such file or folder")
+    found = [(image.relative_to(path).as_posix(), image) for image in list_pictures(path)]
     if not found:
-        raise DataError(f"{place}: has no picture ({', '.join(sorted(SUFFIXES))}) in it or below")
+        raise DataError(f"{path}: contains no image file ({allowed})")
     return found
 
 
-def read_inputs(run: OpenedRun, pictures: Sequence[tuple[str, Path]]) -> Iterator[tuple[list[str], Tensor]]:
-    """The pictures as the run's inputs, uint8 [n,C,H,W], in chunks, with their names.
+def read_inputs(run: OpenedRun, images: Sequence[tuple[str, Path]]) -> Iterator[tuple[list[str], Tensor]]:
+    """Image files as the run's inputs, in chunks: names, and uint8 [n,C,H,W].
 
-    Those that do not decode are named in a warning and left out. DataError if none does.
+    Undecodable files are skipped with a warning. DataError if all are.
     """
-    paths, bad = [path for _, path in pictures], dict[int, str]()
+    paths, bad = [path for _, path in images], dict[int, str]()
     start = 0
     for chunk in run.decoder().chunks(paths, bad):
-        yield from _select_decoded(pictures, bad, start, chunk)
+        yield from _select_decoded(images, bad, start, chunk)
         start += len(chunk)
     _report_undecodable(paths, bad)
 
 
 def read_folder_inputs(run: OpenedRun, root: Path) -> Iterator[tuple[list[str], Tensor]]:
-    """As ``as_inputs`` of all pictures in a folder and below, whose decoded pixels are kept for the next time.
+    """``read_inputs`` for a whole folder, with the decoded pixels cached on disk.
 
-    They are those that a run over ``dataset=image_folder`` keeps, so links out of the folder count as not decoding.
+    The cache is shared with ``dataset=image_folder``, so links that lead out of the folder are skipped too.
     """
-    root, pictures, bad = root.expanduser(), find_images(root), dict[int, str]()
-    paths, decoder = [path for _, path in pictures], run.decoder()
+    root, images, bad = root.expanduser(), find_images(root), dict[int, str]()
+    paths, decoder = [path for _, path in images], run.decoder()
     size = len(paths) * math.prod(decoder.shape)
 
     def about() -> dict[str, Any]:
@@ -71,66 +72,67 @@ def read_folder_inputs(run: OpenedRun, root: Path) -> Iterator[tuple[list[str], 
 
     rows = cached_rows(decoded_key(root, paths, decoder), lambda: decoder.chunks(paths, bad, root), about, size)
     if rows is None:
-        yield from read_inputs(run, pictures)
+        yield from read_inputs(run, images)
         return
     bad = dict(rows.metadata["bad"])
     for start in range(0, len(rows), rows.block):
-        yield from _select_decoded(pictures, bad, start, rows.read(start, min(start + rows.block, len(rows))))
+        yield from _select_decoded(images, bad, start, rows.read(start, min(start + rows.block, len(rows))))
     _report_undecodable(paths, bad)
 
 
 def read_cached_inputs(run: OpenedRun, root: Path, names: Sequence[str]) -> tuple[list[str], Tensor] | None:
-    """Those of ``names`` that are in the folder and decode, as inputs, if all its decoded pictures have been kept."""
+    """Names and inputs [n,C,H,W] of the decodable images among ``names``; None if the folder is not cached."""
     import numpy as np
     import torch
 
     if not root.is_dir():
         return None
-    pictures = [(path.relative_to(root).as_posix(), path) for path in list_pictures(root)]
-    rows = lookup_rows(decoded_key(root, [path for _, path in pictures], run.decoder()))
+    images = [(path.relative_to(root).as_posix(), path) for path in list_pictures(root)]
+    rows = lookup_rows(decoded_key(root, [path for _, path in images], run.decoder()))
     if rows is None:
         return None
     bad, wanted = dict(rows.metadata["bad"]), set(names)
-    found = [index for index, (name, _) in enumerate(pictures) if name in wanted and index not in bad]
+    found = [index for index, (name, _) in enumerate(images) if name in wanted and index not in bad]
     if not found:
         return None
-    images = np.concatenate([rows.read(index, index + 1) for index in found])
-    return [pictures[index][0] for index in found], torch.from_numpy(images)
+    pixels = np.concatenate([rows.read(index, index + 1) for index in found])
+    return [images[index][0] for index in found], torch.from_numpy(pixels)
 
 
 def _select_decoded(
-    pictures: Sequence[tuple[str, Path]], bad: dict[int, str], start: int, chunk: np.ndarray
+    images: Sequence[tuple[str, Path]], bad: dict[int, str], start: int, chunk: np.ndarray
 ) -> Iterator[tuple[list[str], Tensor]]:
-    """Names and images of a chunk's pictures that have been decoded, if there are any."""
+    """Names and pixels of the decoded images in a chunk; nothing if there are none."""
     import torch
 
-    kept = [index for index in range(len(chunk)) if start + index not in bad]
-    if kept:
-        yield [pictures[start + index][0] for index in kept], torch.from_numpy(chunk[kept])
+    decoded = [index for index in range(len(chunk)) if start + index not in bad]
+    if decoded:
+        yield [images[start + index][0] for index in decoded], torch.from_numpy(chunk[decoded])
 
 
 def _report_undecodable(paths: list[Path], bad: dict[int, str], warn: bool = True) -> None:
-    """Name the pictures that do not decode. DataError if none does."""
+    """Warn about files that do not decode. DataError if all do not."""
     if len(bad) == len(paths):
-        raise DataError(f"none of the {len(paths)} pictures can be decoded: {paths[0]}: {bad[0]}")
+        others = f"; none of the {len(paths)} image files can" if len(paths) > 1 else ""
+        raise DataError(f"{paths[0]}: cannot be decoded ({bad[0]}){others}")
     for index, reason in list(bad.items())[:MAX_WARNINGS] if warn else []:
-        log.warning("%s: cannot be decoded (%s); left out", paths[index], reason)
+        log.warning("%s: cannot be decoded (%s); skipped", paths[index], reason)
     if warn and len(bad) > MAX_WARNINGS:
-        log.warning("%d more pictures cannot be decoded and are left out", len(bad) - MAX_WARNINGS)
+        log.warning("%d more image files cannot be decoded; skipped", len(bad) - MAX_WARNINGS)
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
-    """images[N,C,H,W] or [C,H,W] in [0,1] -> uint8 of the same shape, rounded; what is outside is clipped."""
+    """images[N,C,H,W] or [C,H,W] in [0,1] -> uint8 of the same shape: clipped, scaled by 255 and rounded."""
     pixels: np.ndarray = (images.detach().cpu().clamp(0, 1) * 255).round().byte().numpy()
     return pixels
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
-    """uint8 [H,W,C], of one channel to four, into a PNG file, whose folder is made. StorageError if it cannot be."""
+    """Write uint8 pixels [H,W,C], with one to four channels. Creates the folder. StorageError if writing fails."""
     from PIL import Image
 
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     content = io.BytesIO()
-    picture.save(content, "png")
+    image.save(content, "png")
     make_folder(path.parent)
     write_bytes(path, content.getvalue())

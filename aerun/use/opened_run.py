@@ -1,4 +1,4 @@
-"""A trained run, opened to be used on images that it has never seen."""
+"""A trained run, opened to be used on new images."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from aerun.dataset.data import Data
 
 ROWS_PER_BLOCK = 64
-NO_FOLDER = Path("the model")  # said in place of a folder, of a model that is given without one
+NO_FOLDER = Path("the model")  # stands for the folder of a model without one, also in messages
 
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """The trained model of a run folder, and what tells how to show it images.
+    """The trained model of a run folder, with the configuration that says how to prepare images for it.
 
-    ``encode``, ``decode`` and ``reconstruct`` take any number of images and give float32 on the CPU. They compute in
-    blocks of ``BLOCK`` images, the last one filled up, so what comes out for the n-th image does not depend on how
-    many there are: libraries choose other orders of summation for batches of other sizes. DataError for images or
-    codes of another shape, and for images with values that are not finite.
+    ``encode``, ``decode`` and ``reconstruct`` take any number of images and return float32 on the CPU. They compute in
+    blocks of ``ROWS_PER_BLOCK``, the last one padded, so that the result for an image does not depend on the other
+    images: libraries sum in another order for batches of another size. DataError for images or codes of another shape,
+    and for images that are not finite.
     """
 
     folder: Path
@@ -43,62 +43,66 @@ class OpenedRun:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one input: [C,H,W] of images, [F] of vectors."""
+        """Shape of one input: [C,H,W] for images, [F] for vectors."""
         return self.autoencoder.input_shape
 
     @property
     def is_image(self) -> bool:
-        """Whether inputs and outputs are images, grey or colour."""
+        """Whether inputs and outputs are gray or color images."""
         shapes = (self.autoencoder.input_shape, self.autoencoder.output_shape)
         return all(len(shape) == 3 and shape[0] in (1, 3) for shape in shapes)
 
     @property
     def is_gaussian(self) -> bool:
-        """Whether the code is a sample around a mean, as a variational autoencoder's, with a standard normal prior."""
+        """Whether the code is drawn from a Gaussian posterior, as in a VAE; the prior is standard normal."""
         return bool(self.autoencoder.latent.parameters_per_code > 1)
 
     @property
     def code_size(self) -> int:
-        """Numbers of one code."""
+        """Number of values in one code."""
         return torch.Size(self.autoencoder.code_shape).numel()
 
     @property
     def fit(self) -> Literal["crop", "pad", "stretch"]:
-        """How pictures of other sizes were brought to the run's: as ``dataset.fit`` says, else ``crop``."""
+        """How images of other sizes are brought to the run's size: its ``dataset.fit``, or ``crop``."""
         fit: Literal["crop", "pad", "stretch"] = self.config["dataset"].get("fit", "crop")
         return fit
 
     @property
     def choices(self) -> dict[str, str]:
-        """The option chosen in each group; empty where that is not known."""
+        """The option chosen in each group; empty if not recorded."""
         return read_choices(self.folder)
 
     @cached_property
     def summary(self) -> dict[str, Any] | None:
-        """What the run found at its end; None if it has not come to it."""
+        """The run's summary; None for an unfinished run."""
         return read_summary(self.folder)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the weights: codes of one fingerprint can be compared with each other, and with no others."""
+        """Digest of the weights. Only codes of the same fingerprint can be compared."""
         return digest_weights(self.autoencoder)
 
     @cached_property
     def data(self) -> Data:
-        """What it was trained on, on the CPU. DataError if that is not there, or is no longer the same."""
+        """The run's data set, on the CPU. DataError if it is missing or has changed."""
         if self.folder is NO_FOLDER:
-            raise DataError(f"{NO_FOLDER}: is given without its run folder, which names its data; give images")
+            raise DataError(f"{NO_FOLDER}: has no run folder that names its data; pass images")
         return load_data(self.folder, self.trusted_packages)
 
     def decoder(self) -> Decoder:
-        """Makes inputs of picture files. DataError for a run that takes no pictures."""
-        if not self.is_image:
-            shape = "x".join(map(str, self.shape))
-            raise DataError(
-                f"{self.folder}: was trained on inputs of shape {shape}, which are no grey or colour images"
-            )
+        """Reads image files as inputs. DataError if the run's inputs are not images."""
+        self.require_images()
         channels, height, width = self.shape
         return Decoder((channels, height, width), self.fit)
+
+    def require_images(self) -> None:
+        """DataError unless inputs and outputs are images."""
+        if not self.is_image:
+            before, after = ("x".join(map(str, s)) for s in (self.shape, self.autoencoder.output_shape))
+            raise DataError(
+                f"{self.folder}: its inputs ({before}) and outputs ({after}) must be gray or color images for this"
+            )
 
     def encode(self, images: Tensor) -> Tensor:
         """images[N,*shape], uint8 or float in the data's units ([0,1]) -> codes[N,*code_shape]."""
@@ -106,39 +110,38 @@ class OpenedRun:
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images[N,*shape] -> means and log-variances [N,*code_shape] of a Gaussian latent's codes."""
-        both = apply_in_blocks(
-            lambda block: torch.stack(self.autoencoder.posterior(block), 1), self.check_images(images)
-        )
+        images = self.check_images(images)
+        both = apply_in_blocks(lambda block: torch.stack(self.autoencoder.posterior(block), 1), images)
         return both[:, 0], both[:, 1]
 
     def decode(self, codes: Tensor) -> Tensor:
-        """codes[N,*code_shape] -> images[N,*output_shape] in the data's units, nothing clamped."""
-        self._check("codes", codes, self.autoencoder.code_shape)
+        """codes[N,*code_shape] -> images[N,*output_shape] in the data's units, not clamped."""
+        self._check_shape("codes", codes, self.autoencoder.code_shape)
         return apply_in_blocks(self.autoencoder.decode, codes)
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """images[N,*shape], uint8 or float in the data's units -> images[N,*output_shape], nothing clamped."""
+        """images[N,*shape], uint8 or float in the data's units -> images[N,*output_shape], not clamped."""
         return apply_in_blocks(self.autoencoder.reconstruct, self.check_images(images))
 
     def check_images(self, images: Tensor) -> Tensor:
-        """The images as they are. DataError for others than [N,*shape], or with values that are not finite."""
-        self._check("images", images, self.shape)
+        """The same images. DataError if their shape is not [N,*shape], or if values are not finite."""
+        self._check_shape("images", images, self.shape)
         if images.dtype.is_floating_point:
             bad = (~images.isfinite().flatten(1).all(1)).nonzero().flatten().tolist() if len(images) else []
             if bad:
                 raise DataError(
-                    f"images: {len(bad)} of {len(images):,} have values that are not finite, first number {bad[0]}"
+                    f"images: {len(bad)} of {len(images):,} have values that are not finite; the first is {bad[0]}"
                 )
         return images
 
-    def _check(self, what: str, given: Tensor, shape: tuple[int, ...]) -> None:
+    def _check_shape(self, what: str, given: Tensor, shape: tuple[int, ...]) -> None:
         if tuple(given.shape[1:]) != tuple(shape) or given.dim() == 0:
-            taken = ",".join(map(str, ("N", *shape)))
-            raise DataError(f"{what} of shape {list(given.shape)}: {self.folder} takes [{taken}]")
+            expected = ",".join(map(str, ("N", *shape)))
+            raise DataError(f"{what} of shape {list(given.shape)}: {self.folder} takes [{expected}]")
 
 
 def open_run(folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: Sequence[str] = ()) -> OpenedRun:
-    """The run in ``folder``, with its best weights. DataError if it is not a run folder, or has no weights yet."""
+    """Open the run in ``folder`` with its best weights. DataError if it is not a run folder, or has no weights."""
     path = Path(folder).expanduser()
     config = read_config(path)
     if not (weights := weights_of(path)).exists():
@@ -146,18 +149,18 @@ def open_run(folder: str | os.PathLike[str], device: str = "cpu", trusted_packag
     return OpenedRun(path, load(path, device, trusted_packages), config, tuple(trusted_packages))
 
 
-Run = OpenedRun | Autoencoder | str | os.PathLike[str]  # a run that is open, a model, or a run folder
+Run = OpenedRun | Autoencoder | str | os.PathLike[str]  # an opened run, a model, or a run folder
 
 
 def as_opened(run: Run) -> OpenedRun:
-    """The run, opened if it is the name of a folder. A model is taken as it is: pictures of other sizes are cropped."""
+    """Open a run folder, or wrap a model, which then crops images of other sizes. An opened run is returned as is."""
     if isinstance(run, Autoencoder):
         return OpenedRun(NO_FOLDER, run, {"dataset": {}})
     return run if isinstance(run, OpenedRun) else open_run(run)
 
 
 def digest_weights(autoencoder: Autoencoder) -> str:
-    """Sixteen hexadecimal digits that weights and buffers decide."""
+    """Sixteen hexadecimal digits of a hash of all weights and buffers."""
     state = hashlib.sha256()
     for name, tensor in autoencoder.state_dict().items():
         state.update(name.encode())
@@ -166,8 +169,10 @@ def digest_weights(autoencoder: Autoencoder) -> str:
 
 
 def apply_in_blocks(function: Callable[[Tensor], Tensor], data: Tensor) -> Tensor:
-    """``function`` of data[N,...], uint8 (which becomes float in [0,1]) or float, on the CPU, in blocks of ``BLOCK``
-    rows, the last one filled up."""
+    """``function(data)`` on the CPU, computed in blocks of ``ROWS_PER_BLOCK`` rows, the last one padded.
+
+    data[N,...]: float, or uint8, which becomes float in [0,1].
+    """
     parts = []
     for block in data.split(ROWS_PER_BLOCK) if len(data) else [data]:
         values = block.float() / 255 if block.dtype == torch.uint8 else block.float()

@@ -1,4 +1,4 @@
-"""What a command writes, where something is there already: refused in a line, and replaced only by ``--overwrite``."""
+"""Output files and folders: existing ones are replaced only with ``--overwrite``, foreign ones never."""
 
 from __future__ import annotations
 
@@ -10,70 +10,64 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aerun.base.arguments import Parser
 from aerun.base.files import make_folder, storage_error
 from aerun.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class OutputFolder:
-    """A folder that is written as a whole: ``maker`` is what makes it, ``foreign`` names what is in a folder that is no
-    part of one."""
+    """A kind of folder that is written as a whole by the command ``maker``.
+
+    ``foreign(folder)`` names what is in a folder that the command did not write.
+    """
 
     maker: str
     foreign: Callable[[Path], list[str]]
 
 
-def add_overwrite_option(parser: Parser) -> None:
-    """``--overwrite``, of every command that writes."""
-    parser.add_argument("--overwrite", action="store_true", help="replace what it writes, where that is there already")
-
-
 def require_absent(paths: Sequence[Path], overwrite: bool) -> None:
-    """ConfigError if one of these files is there, unless it may be replaced; if it cannot be a file there, always."""
+    """ConfigError if a file exists and ``overwrite`` is false, or if a path cannot be a file."""
     for path in paths:
         if path.is_dir():
-            raise ConfigError(f"{path}: is a folder, and a file is to be written")
+            raise ConfigError(f"{path}: is a folder; name a file")
         _check_parents(path)
-    there = [path for path in paths if os.path.lexists(path)]
-    if there and not overwrite:
-        raise ConfigError(f"{there[0]}: is there already{and_more(there)}; --overwrite replaces it")
+    existing = [path for path in paths if os.path.lexists(path)]
+    if existing and not overwrite:
+        raise _exists_error(existing)
 
 
-def check_output_folder(folder: Path, result: OutputFolder, overwrite: bool) -> None:
-    """ConfigError unless the folder is new or empty; with ``overwrite`` it may hold an older result, no more."""
+def check_output_folder(folder: Path, kind: OutputFolder, overwrite: bool) -> None:
+    """ConfigError unless the folder is new or empty or, with ``overwrite``, contains only an earlier result."""
     _check_parents(folder)
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: is no folder, and one is to be written")
-    there = sorted(folder.iterdir())
-    if not there:
+        raise ConfigError(f"{folder}: is not a folder; name a folder")
+    existing = sorted(folder.iterdir())
+    if not existing:
         return
-    foreign = result.foreign(folder)
+    foreign = kind.foreign(folder)
     if foreign:
         raise ConfigError(
-            f"{folder}: is not empty, and {foreign[0]}{and_more(foreign)} is nothing that {result.maker} wrote; "
-            "name another folder"
+            f"{folder}: contains {foreign[0]}{and_more(foreign)}, not written by {kind.maker}; name another folder"
         )
     if not overwrite:
-        raise ConfigError(f"{there[0]}: is there already{and_more(there)}; --overwrite replaces it")
+        raise _exists_error(existing)
 
 
 @contextlib.contextmanager
-def replacing_folder(folder: Path, result: OutputFolder, overwrite: bool = False) -> Iterator[Path]:
-    """A hidden folder beside ``folder`` to write into; what it holds takes its place when the block ends well.
+def replacing_folder(folder: Path, kind: OutputFolder, overwrite: bool = False) -> Iterator[Path]:
+    """A hidden temporary folder to write into; its contents become the contents of ``folder`` when the block succeeds.
 
-    An older result is replaced, if that is allowed; what ``refuse_folder`` refuses is refused before and after the
-    block. A block that does not end well leaves all as it was.
+    An exception leaves ``folder`` unchanged. ``check_output_folder`` runs before and after the block.
     """
-    check_output_folder(folder, result, overwrite)
+    check_output_folder(folder, kind, overwrite)
     place = folder.resolve()
     building = place.with_name(f".{place.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         make_folder(building)
         yield building
-        check_output_folder(folder, result, overwrite)
+        check_output_folder(folder, kind, overwrite)
         try:
             _swap_contents(place, building)
         except OSError as error:
@@ -83,11 +77,11 @@ def replacing_folder(folder: Path, result: OutputFolder, overwrite: bool = False
 
 
 def _swap_contents(place: Path, building: Path) -> None:
-    """What is in ``building`` into the place of what is in ``place``."""
+    """Move the contents of ``building`` to ``place``; if one move fails, undo all."""
     if not place.exists():
         building.rename(place)
         return
-    # A folder that is there stays the same: a shell may be in it, or a disk be mounted there.
+    # Keep the folder itself: it may be a mount point, or a shell's working folder.
     new, old = sorted(building.iterdir()), building / ".old"
     old.mkdir()
     moved = list[tuple[Path, Path]]()
@@ -97,17 +91,27 @@ def _swap_contents(place: Path, building: Path) -> None:
             shutil.move(path, goal)
             moved.append((path, goal))
     except OSError:
-        for path, goal in reversed(moved):  # the older result stays
+        for path, goal in reversed(moved):
             shutil.move(goal, path)
         raise
 
 
 def _check_parents(path: Path) -> None:
-    above = next((parent for parent in path.parents if os.path.lexists(parent)), None)
-    if above is not None and not above.is_dir():
-        raise ConfigError(f"{above}: is no folder, and {path} is to be written")
+    parent = next((parent for parent in path.parents if os.path.lexists(parent)), None)
+    if parent is not None and not parent.is_dir():
+        raise ConfigError(f"{path}: cannot be written, {parent} is not a folder")
 
 
-def and_more(things: Sequence[object]) -> str:
-    """Said after the first of them: how many there are beside it."""
-    return f", and {len(things) - 1} more" if len(things) > 1 else ""
+def _exists_error(paths: Sequence[Path]) -> ConfigError:
+    verb, what = ("exist", "them") if len(paths) > 1 else ("exists", "it")
+    return ConfigError(f"{paths[0]}{and_more(paths)}: already {verb}; pass --overwrite to replace {what}")
+
+
+def and_more(items: Sequence[object]) -> str:
+    """`` and 2 more``, to follow the first of three items; nothing if there is only one."""
+    return f" and {len(items) - 1} more" if len(items) > 1 else ""
+
+
+def plural(number: int, noun: str) -> str:
+    """1 image, 2 images, 8,000 images."""
+    return f"{number:,} {noun}" + "s" * (number != 1)

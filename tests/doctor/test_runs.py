@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import aerun
-from aerun.cli.doctor import begun, main
+from aerun.cli.doctor import find_runs, main
 from aerun.compare import collect, compare
 from aerun.compare.text_table import build_table
 from aerun.config.parse import parse
@@ -103,9 +103,7 @@ def test_units_are_measured_less_and_less_often() -> None:
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     monkeypatch.setattr(sys, "argv", ["aerun-doctor", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0)
+    return main()
 
 
 def test_the_command_by_its_exit_code_and_what_it_prints(
@@ -119,7 +117,7 @@ def test_the_command_by_its_exit_code_and_what_it_prints(
     assert printed["verdicts"][0]["remedy"] == "optimizer.lr=0.3"
     assert json.loads((grid / "bad" / "doctor.json").read_text())["verdicts"] == printed["verdicts"]
     assert call(monkeypatch, str(grid), "--no-data", "--save") == 1
-    assert capsys.readouterr().err.endswith("bad/doctor.json: is there already; --overwrite replaces it\n")
+    assert capsys.readouterr().err.endswith("bad/doctor.json: already exists; pass --overwrite to replace it\n")
     assert not (grid / "good" / "doctor.json").exists()
     assert call(monkeypatch, str(grid), "--no-data", "--save", "--overwrite") == 2
     assert json.loads((grid / "good" / "doctor.json").read_text())["verdicts"] == []
@@ -189,5 +187,5 @@ def test_what_was_exported_is_no_run_of_its_own(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").write_text(config)
     (tmp_path / "exported" / "model.safetensors").touch()
-    assert begun([str(tmp_path)]) == [tmp_path / "one", tmp_path / "two"]
-    assert begun([str(tmp_path), str(tmp_path / "exported")])[0] == tmp_path / "exported"
+    assert find_runs([str(tmp_path)]) == [tmp_path / "one", tmp_path / "two"]
+    assert find_runs([str(tmp_path), str(tmp_path / "exported")])[0] == tmp_path / "exported"

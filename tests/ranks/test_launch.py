@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -141,8 +143,10 @@ def test_torchrun_is_answered_with_what_to_type(tmp_path: Path, words: list[str]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run([*torchrun, script, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     said = [line for line in done.stderr.splitlines() if line.startswith("aerun:")]
-    typed = f"python {script} trainer.processes=2 {' '.join(words)}"
-    assert said == [f"aerun: a run starts its processes itself; instead of torchrun, type: {typed}"]
+    name = Path(sys.executable).name
+    python = name if shutil.which(name) == sys.executable else sys.executable
+    typed = shlex.join([python, script, "trainer.processes=2", *words])
+    assert said == [f"aerun: a run starts its own processes; do not use torchrun, type: {typed}"]
     assert done.returncode != 0 and "exitcode: 2" in done.stderr.replace("exitcode  : 2", "exitcode: 2")
     assert list(tmp_path.iterdir()) == []
 

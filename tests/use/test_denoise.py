@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 import aerun
-from aerun.cli.denoise import parser, work
+from aerun.cli.denoise import build_parser, execute
 from aerun.config.parse import parse
 from aerun.dataset.data import Data, Split
 from aerun.dataset.decoder import Decoder
@@ -117,17 +117,17 @@ def test_channels_that_a_run_does_not_take(colour: OpenedRun, grey: OpenedRun) -
     thrice = denoise(colour, middle.expand(3, -1, -1))
     assert thrice.min() > 0 and thrice.max() < 1 and not thrice[0].allclose(thrice[1], atol=0.01)
     torch.testing.assert_close(denoise(colour, middle[0]), thrice.mean(0))
-    with pytest.raises(DataError, match="takes images of 3 channels, or of 1, these have 4"):
+    with pytest.raises(DataError, match=r"images of 4 channels: .* takes 3 channels, or 1"):
         denoise(colour, uniform(4, 20, 20))
 
 
 def test_runs_that_are_no_denoisers_of_images_are_refused(compose: Compose, grey: OpenedRun) -> None:
-    with pytest.raises(DataError, match="inputs of shape 30, which are no grey or colour images"):
+    with pytest.raises(DataError, match="its inputs \\(30\\) and outputs \\(30\\) must be gray or color images"):
         denoise(opened(compose, (30,), "model=fc"), uniform(20, 20))
     other = dataclasses.replace(grey)
     other.autoencoder.output_shape = (1, 6, 5)
     try:
-        with pytest.raises(DataError, match="leads from 1x12x10 to 1x6x5"):
+        with pytest.raises(DataError, match="maps 1x12x10 to 1x6x5"):
             denoise(other, uniform(20, 20))
     finally:
         grey.autoencoder.output_shape = (1, 12, 10)
@@ -179,7 +179,7 @@ def test_a_tiff_keeps_resolution_and_profile_and_has_its_first_page_cleaned(tmp_
     about = {"dpi": (300, 600), "icc_profile": b"a profile"}
     picture.save(tmp_path / "a.tif", save_all=True, append_images=[other], **about)
     write_scan(tmp_path / "b.tif", read_scan(tmp_path / "a.tif"))
-    assert "a.tif: has several pages; the first is cleaned" in caplog.text
+    assert "a.tif: has several pages; only the first is cleaned" in caplog.text
     with Image.open(tmp_path / "b.tif") as written:
         assert not written.is_animated and written.info["compression"] == "tiff_adobe_deflate"
         assert {key: written.info[key] for key in about} == about
@@ -255,7 +255,7 @@ def run(trained: Callable[..., Path]) -> Path:
 
 
 def call(*words: Any) -> None:
-    work(parser().parse_args([*map(str, words), "--device", "cpu"]))
+    execute(build_parser().parse_args([*map(str, words), "--device", "cpu"]))
 
 
 def test_a_folder_is_cleaned_into_another_of_the_same_names(
@@ -267,7 +267,7 @@ def test_a_folder_is_cleaned_into_another_of_the_same_names(
     out = drawings / "out"  # below IN: what is there is not cleaned again
     call(run, drawings, out)
     assert "without noise" not in caplog.text
-    assert "7 of 8 pictures cleaned" in capsys.readouterr().out and "broken.png: cannot be decoded" in caplog.text
+    assert "7 of 8 images cleaned" in capsys.readouterr().out and "broken.png: cannot be decoded" in caplog.text
     assert {path: path.read_bytes() for path in before} == before
     written = {path.relative_to(out).as_posix() for path in out.rglob("*.*")}
     expected = {path.relative_to(drawings).as_posix() for path in before} - {"broken.png", "few.gif"} | {"few.gif.png"}
@@ -289,28 +289,43 @@ def test_a_folder_is_cleaned_into_another_of_the_same_names(
     ("words", "expected"),
     [
         (["{none}", "{drawings}", "{out}"], "none"),
-        (["{run}", "{empty}", "{out}"], "has no picture"),
+        (["{run}", "{empty}", "{out}"], "contains no image file"),
         (["{run}", "{drawings}/7.png", "{out}"], "there is no such file or folder"),
         (["{run}", "{drawings}/broken.png", "{out}"], "broken.png: cannot be decoded"),
-        (["{run}", "{drawings}", "{again}"], r"is there already, and \d more; --overwrite"),
-        (["{run}", "{drawings}/1.png", "{again}"], "1.png: is there already; --overwrite"),
-        (["{run}", "{drawings}", "{drawings}"], "drawings: IN and OUT are the same; name another folder"),
-        (["{run}", "{drawings}", "{drawings}", "--overwrite"], "drawings: IN and OUT are the same"),
-        (["{run}", "{drawings}", "{link}", "--overwrite"], "link: IN and OUT are the same"),
-        (["{run}", "{drawings}", "{hard}", "--overwrite"], r"hard/1\.png: IN and OUT are the same"),
-        (["{run}", "{drawings}/1.png", "{drawings}", "--overwrite"], r"1\.png: IN and OUT are the same"),
+        (["{run}", "{drawings}", "{again}"], r"and \d more: already exist; pass --overwrite"),
+        (["{run}", "{drawings}/1.png", "{again}"], "1.png: already exists; pass --overwrite"),
+        (
+            ["{run}", "{drawings}", "{drawings}"],
+            "drawings: is IN itself, and originals are never replaced",
+        ),
+        (["{run}", "{drawings}", "{drawings}", "--overwrite"], "drawings: is IN itself"),
+        (["{run}", "{drawings}", "{link}", "--overwrite"], "link: is IN itself"),
+        (["{run}", "{drawings}", "{hard}", "--overwrite"], r"hard/1\.png: is in IN, and originals are never replaced"),
+        (
+            ["{run}", "{drawings}/1.png", "{drawings}", "--overwrite"],
+            r"1\.png: is in IN, and originals are never replaced",
+        ),
         (["{run}", "{drawings}/1.png", "{drawings}/1.png", "--overwrite"], "originals are never replaced"),
-        (["{run}", "{drawings}", "{again}", "--clean", "{again}", "--overwrite"], "--clean and OUT are the same"),
+        (
+            ["{run}", "{drawings}", "{again}", "--clean", "{again}", "--overwrite"],
+            "is in --clean, and originals",
+        ),
         (["{run}", "{drawings}", "{drawings}/1.png"], "1.png: is a file"),
-        (["{run}", "{drawings}/1.png", "{out}/a.gif"], "a.gif: cleaned pictures are written as .bmp, "),
-        (["{run}", "{drawings}", "{out}", "--clean", "{empty}"], "has no picture"),
+        (["{run}", "{drawings}/1.png", "{out}/a.gif"], "a.gif: must be a folder, or end in .bmp, "),
+        (["{run}", "{drawings}", "{out}", "--clean", "{empty}"], "contains no image file"),
         (["{run}", "{drawings}", "{out}", "--clean", "{other}"], "has no original of any"),
-        (["{run}", "{drawings}", "{out}", "--overwrite", "--resume"], "--overwrite --resume: the one cleans again"),
-        (["{run}", "{drawings}", "{drawings}", "--resume"], "IN and OUT are the same"),
+        (
+            ["{run}", "{drawings}", "{out}", "--overwrite", "--resume"],
+            "--overwrite --resume: ",
+        ),
+        (["{run}", "{drawings}", "{drawings}", "--resume"], "is IN itself"),
         (["{run}", "{drawings}", "{out}", "--clean", "{damaged}"], r"damaged/1\.png: cannot be decoded"),
-        (["{run}", "{drawings}", "{out}", "--clean", "{wrong}"], r"1\.png: .* size, 28x40 and 40x28; 1 more do"),
+        (
+            ["{run}", "{drawings}", "{out}", "--clean", "{wrong}"],
+            r"1\.png: .* size: 28x40 and 40x28; so do 1 other",
+        ),
         (["{run}"], "see --help"),
-        (["{vectors}", "{drawings}", "{out}"], "inputs of shape 6, which are no grey or colour images"),
+        (["{vectors}", "{drawings}", "{out}"], "its inputs \\(6\\) and outputs \\(6\\) must be gray or color images"),
     ],
 )
 def test_what_cannot_work_is_refused_in_a_line_and_nothing_is_written(
@@ -357,9 +372,11 @@ def scores(**psnrs: float) -> Scores:
 
 def test_a_run_that_does_not_beat_the_others_says_so() -> None:
     won = scores(run=30, input=20, median=25).verdict()
-    assert won.startswith("The run beats all of them in PSNR: +5.00 dB over the next, median") and "in SSIM" in won
+    assert (
+        won.startswith("The run beats all other methods in PSNR: +5.00 dB over the next, median") and "in SSIM" in won
+    )
     lost = scores(run=24, input=20, median=25, means=24).verdict()
-    assert lost.startswith("The run does not beat median (25.00 dB), means (24.00 dB): its own 24.00 dB")
+    assert lost.startswith("The run does not beat median (25.00 dB), means (24.00 dB); it reaches 24.00 dB")
     assert "does not beat input as it is" in scores(run=19, input=20).verdict()
 
 

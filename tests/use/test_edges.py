@@ -15,7 +15,8 @@ import aerun
 from aerun.cli import embed, organise, search
 from aerun.errors import AerunError, ConfigError, DataError
 from aerun.use.collection import compression as comparing
-from aerun.use.collection.fingerprints import Fingerprints, save_fingerprints
+from aerun.use.collection.fingerprint_files import save_fingerprints
+from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.generation.sampling import fit_mixture, sample_codes
 from aerun.use.inputs import sample_test_images as images_of_test
 from aerun.use.opened_run import open_run
@@ -32,14 +33,14 @@ def alone(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     pixels = np.random.default_rng(0).integers(0, 256, (40, 28), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "one" / "only.png")
     call(embed, trained(), tmp_path / "one", "-o", tmp_path / "one.npz")
-    assert capsys.readouterr().out.startswith("1 picture, 64 units")
+    assert capsys.readouterr().out.startswith("1 image, 64 units")
     return trained(), tmp_path / "one.npz"
 
 
 def call(command: object, *words: object) -> None:
     """Without a process of its own: errors are raised."""
-    asked = command.parser().parse_args([str(word) for word in words])  # type: ignore[attr-defined]
-    command.work(asked)  # type: ignore[attr-defined]
+    asked = command.build_parser().parse_args([str(word) for word in words])  # type: ignore[attr-defined]
+    command.execute(asked)  # type: ignore[attr-defined]
 
 
 def test_one_picture_has_no_duplicates(
@@ -47,14 +48,14 @@ def test_one_picture_has_no_duplicates(
 ) -> None:
     call(search, *alone, "--duplicates", "auto", "--sheet", tmp_path / "twice.png")
     text = capsys.readouterr().out
-    assert text.startswith("0 pairs within cosine distance") and text.endswith("0 pictures in 0 groups\n")
+    assert text.startswith("0 pairs within cosine distance") and text.endswith("0 images in 0 groups\n")
     call(search, *alone, "only.png")
-    assert "-k 12: the collection has no more than 0 others" in capsys.readouterr().out
+    assert "-k 12: the collection has only 0 other images" in capsys.readouterr().out
 
 
 def test_one_picture_has_no_clusters(alone: tuple[Path, Path], tmp_path: Path) -> None:
     for words in ([], ["--method", "hdbscan"]):
-        with pytest.raises(ConfigError, match="one picture: there are no clusters to find"):
+        with pytest.raises(ConfigError, match="one image has one cluster: use clusters=1"):
             call(organise, *alone, "-o", tmp_path / "clusters", *words)
 
 
@@ -62,7 +63,7 @@ def test_one_picture_has_no_clusters(alone: tuple[Path, Path], tmp_path: Path) -
     ("words", "message"),
     [
         (["--method", "hdbscan", "--clusters", "4"], "--clusters: hdbscan finds the number itself"),
-        (["--smallest", "4"], "--smallest: is of --method hdbscan"),
+        (["--smallest", "4"], "--smallest: applies only to --method hdbscan"),
     ],
 )
 def test_options_of_the_other_method_are_refused(words: list[str], message: str, tmp_path: Path) -> None:
@@ -77,11 +78,11 @@ BROKEN = np.where(np.arange(6) == 2, np.float32(np.nan), CODES)
 @pytest.mark.parametrize(
     ("collection", "queries", "k", "message"),
     [
-        (CODES, CODES[:3], 0, "k=0: must be 1 or more"),
-        (CODES, CODES[:3, :4], 2, "queries: codes of 4 values, those of the collection have 6"),
+        (CODES, CODES[:3], 0, "k=0: must be at least 1"),
+        (CODES, CODES[:3, :4], 2, "queries: have 4 values per code, the collection has 6"),
         (CODES, CODES[0], 2, r"queries: shape \[6\]: must be codes \[N,D\]"),
         (CODES, np.concatenate([CODES[:2], BROKEN[:2]]), 2, "queries: 2 of 4 codes have values that are not finite"),
-        (BROKEN, CODES[:3], 2, "the collection: 50 of 50 codes have values that are not finite, first number 0"),
+        (BROKEN, CODES[:3], 2, "the collection: 50 of 50 codes have values that are not finite; the first is 0"),
     ],
 )
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
@@ -94,7 +95,7 @@ def test_searches_that_cannot_be(
 
 def test_a_search_takes_a_file(tmp_path: Path) -> None:
     prints = Fingerprints([str(number) for number in range(50)], CODES, "")
-    save_fingerprints(prints, tmp_path / "a.npz", prints.packed())
+    save_fingerprints(prints, tmp_path / "a.npz", prints.pack())
     for file in (tmp_path / "a.npz", str(tmp_path / "a.npz")):
         assert np.array_equal(aerun.search(file, CODES[:4], 3).rows, aerun.search(CODES, CODES[:4], 3).rows)
     with pytest.raises(DataError, match="there is no such file"):
@@ -104,7 +105,7 @@ def test_a_search_takes_a_file(tmp_path: Path) -> None:
 def test_codes_of_zeros_have_no_direction(caplog: pytest.LogCaptureFixture) -> None:
     found = aerun.search(CODES, np.stack([CODES[7], np.zeros(6, np.float32)]), 3, excluded=[[], [1]])
     assert found.rows[0, 0] == 7 and found.rows[1].tolist() == [0, 2, 3] and found.distances[1].tolist() == [1, 1, 1]
-    assert "1 of 2 codes to search for are all zeros" in caplog.text
+    assert "1 of 2 query codes are all zeros" in caplog.text
     caplog.clear()
     aerun.search(CODES, np.zeros((1, 6), np.float32), 3, metric="euclidean")
     assert not caplog.text
@@ -129,7 +130,7 @@ def test_images_that_cannot_be_embedded(trained: Trained, views: int) -> None:
     images = torch.zeros(1500, 1, 28, 28)
     images[1200, 0, 3, 3] = torch.nan
     images[1300, 0, 0, 0] = torch.inf
-    with pytest.raises(DataError, match="images: 2 of 1,500 have values that are not finite, first number 1200"):
+    with pytest.raises(DataError, match="images: 2 of 1,500 have values that are not finite; the first is 1200"):
         aerun.embed(trained(), images, views=views)
     with pytest.raises(DataError, match=r"images of shape \[28, 28\]"):
         aerun.embed(trained(), images[0, 0], views=views)
@@ -156,7 +157,7 @@ def test_the_runs_own_test_images_where_none_are_given(trained: Trained) -> None
     assert np.array_equal(aerun.active_units(vae), aerun.active_units(vae, own.images))
     assert np.array_equal(aerun.dictionary(flat, rows=2, top=2), aerun.dictionary(flat, own.images, 2, 2))
     assert np.array_equal(aerun.manifold(flat, side=3), aerun.manifold(flat, own.images, 3))
-    with pytest.raises(DataError, match="without its run folder, which names its data; give images"):
+    with pytest.raises(DataError, match="has no run folder that names its data; pass images"):
         aerun.traverse(aerun.load(vae))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from aerun.cli.organise import text
+from aerun.cli.organise import format_clusters
 from aerun.errors import ConfigError
 from aerun.use.clusters.cluster_files import pick_evenly
 from aerun.use.clusters.clustering import (
@@ -93,15 +93,15 @@ def test_numbers_that_are_tried() -> None:
 
 
 def test_numbers_that_cannot_be() -> None:
-    with pytest.raises(ConfigError, match="clusters=400: must be between 1 and 220, the number of different codes"):
+    with pytest.raises(ConfigError, match="clusters=400: must be between 1 and 220, the number of distinct codes"):
         organise(CODES, 400)
     same = np.ones((9, 3), np.float32)
-    with pytest.raises(ConfigError, match="all 9 pictures have the same code: there are no clusters to find"):
+    with pytest.raises(ConfigError, match="all 9 images have the same code: use clusters=1"):
         organise(same)
     assert organise(same, 1).count == 1
     with pytest.raises(ConfigError, match="smallest=500: must be between 2 and 220"):
         organise(CODES, method="hdbscan", smallest=500)
-    with pytest.raises(ConfigError, match="one picture: there are no clusters to find"):
+    with pytest.raises(ConfigError, match="one image has one cluster: use clusters=1"):
         organise(CODES[:1])
     assert organise(CODES[:1], 1).count == 1
 
@@ -109,7 +109,7 @@ def test_numbers_that_cannot_be() -> None:
 def test_options_of_the_other_method_are_refused() -> None:
     with pytest.raises(ConfigError, match="clusters=2-8: hdbscan finds the number itself"):
         organise(CODES, (2, 8), method="hdbscan")
-    with pytest.raises(ConfigError, match="smallest=8: is of hdbscan"):
+    with pytest.raises(ConfigError, match="smallest=8: applies only to hdbscan"):
         organise(CODES, smallest=8)
 
 
@@ -130,11 +130,11 @@ def test_what_is_in_no_cluster_has_no_distance() -> None:
     prints = Fingerprints(["a", "b", "c"], CODES[:3], "")
     rows = cluster_rows(prints, Clusters(np.array([0, -1, 0]), np.array([0.5, 0, 0.25]), 1, {}))
     assert [row["distance"] for row in rows] == [0.5, None, 0.25]
-    assert "1 cluster (0: 2, none: 1)" in text(prints, Clusters(np.array([0, -1, 0]), np.zeros(3), 1, {}))
-    assert "try a smaller --smallest" in text(prints, Clusters(np.full(3, -1), np.zeros(3), 0, {}))
+    assert "1 cluster (0: 2, none: 1)" in format_clusters(prints, Clusters(np.array([0, -1, 0]), np.zeros(3), 1, {}))
+    assert "try a smaller --smallest" in format_clusters(prints, Clusters(np.full(3, -1), np.zeros(3), 0, {}))
     found = Clusters(np.zeros(1, int), np.zeros(1), 2, {2: 0.3, 3: 0.1, 4: 0.136, 5: 0.1})
     line = "a local maximum: 4 clusters, 0.136; --clusters 4"
-    assert line in text(Fingerprints(["a"], CODES[:1], ""), found).splitlines()
+    assert line in format_clusters(Fingerprints(["a"], CODES[:1], ""), found).splitlines()
 
 
 @pytest.mark.parametrize(("count", "most"), [(1, 48), (48, 48), (49, 48), (1000, 48), (0, 12)])

@@ -35,18 +35,18 @@ def test_files_that_are_there_are_named_and_counted(tmp_path: Path) -> None:
     first, second, third = (tmp_path / name for name in ("a.png", "b.png", "c.png"))
     require_absent([first, tmp_path / "new" / "a.png"], overwrite=False)
     second.touch()
-    with pytest.raises(ConfigError, match=r"b\.png: is there already; --overwrite replaces it$"):
+    with pytest.raises(ConfigError, match=r"b\.png: already exists; pass --overwrite to replace it$"):
         require_absent([first, second, third], overwrite=False)
     first.symlink_to("nowhere")
-    with pytest.raises(ConfigError, match=r"a\.png: is there already, and 1 more; --overwrite replaces it$"):
+    with pytest.raises(ConfigError, match=r"a\.png and 1 more: already exist; pass --overwrite to replace them$"):
         require_absent([first, second, third], overwrite=False)
     require_absent([first, second, third], overwrite=True)
     third.mkdir()
-    with pytest.raises(ConfigError, match=r"c\.png: is a folder, and a file is to be written"):
+    with pytest.raises(ConfigError, match=r"c\.png: is a folder; name a file"):
         require_absent([third], overwrite=True)
-    with pytest.raises(ConfigError, match=r"b\.png: is no folder, and .*b\.png/new/x is to be written"):
+    with pytest.raises(ConfigError, match=r"b\.png/new/x: cannot be written, .*b\.png is not a folder"):
         require_absent([second / "new" / "x"], overwrite=True)
-    with pytest.raises(ConfigError, match=r"b\.png: is no folder, and one is to be written"):
+    with pytest.raises(ConfigError, match=r"b\.png: is not a folder; name a folder"):
         check_output_folder(second, OLD, overwrite=True)
 
 
@@ -59,7 +59,7 @@ def test_a_folder_is_written_as_a_whole(tmp_path: Path, before: list[str] | None
             (place / name).write_text("before")
     was = tree(tmp_path)
     if before:
-        with pytest.raises(ConfigError, match="old1: is there already, and 1 more; --overwrite replaces it"):
+        with pytest.raises(ConfigError, match="old1 and 1 more: already exist; pass --overwrite to replace them"):
             check_output_folder(place, OLD, overwrite=False)
     with pytest.raises(KeyboardInterrupt), replacing_folder(place, OLD, overwrite=True) as building:
         (building / "old1").write_text("half")
@@ -99,7 +99,7 @@ def test_an_older_result_comes_back_where_the_new_one_cannot_be_put(
 def test_what_comes_while_it_is_written_stays(tmp_path: Path) -> None:
     place = tmp_path / "place"
     with (
-        pytest.raises(ConfigError, match=r"is not empty, and mine\.png is nothing that this test wrote"),
+        pytest.raises(ConfigError, match=r"contains mine\.png, not written by this test"),
         replacing_folder(place, OLD, overwrite=True) as building,
     ):
         (building / "old1").touch()
@@ -145,9 +145,9 @@ def test_a_file_of_somebody_elses_survives_organising(
     (place / mine).write_text("mine")
     before = tree(tmp_path)
     for overwrite in (False, True):
-        with pytest.raises(ConfigError, match=r"is not empty, and .*; name another folder") as told:
+        with pytest.raises(ConfigError, match=r"contains .*; name another folder") as error:
             cluster_files.write_clusters(place, *clusters, overwrite=overwrite)
-        assert mine.startswith(str(told.value).partition(", and ")[2].partition(" is nothing")[0])
+        assert mine.startswith(str(error.value).partition(": contains ")[2].partition(", not written")[0])
     assert tree(tmp_path) == before
     (place / mine).unlink()
 
@@ -165,7 +165,7 @@ def test_an_older_result_is_replaced_and_nothing_that_it_links_to(
     assert tree(tmp_path / "pictures") == before
     # Without its table nothing tells whose the sheets are; nor does a table of somebody else's.
     (place / "clusters.csv").write_text("file,size\na,1\n")
-    with pytest.raises(ConfigError, match=r"clusters\.csv, and 2 more is nothing that aerun-organise wrote"):
+    with pytest.raises(ConfigError, match=r"contains clusters\.csv and 2 more, not written by aerun-organise"):
         cluster_files.write_clusters(place, *clusters, overwrite=True)
     # A folder that is a link is followed; one within a result is not.
     cluster_files.write_clusters(tmp_path / "again", *clusters)
@@ -192,14 +192,14 @@ def test_an_export_is_replaced_as_a_whole_and_nothing_else_is(
     monkeypatch.undo()
     aerun.export(run, place, ["safetensors"])
     (place / "encoder.onnx").touch()  # of an export of more formats
-    with pytest.raises(ConfigError, match=r"README\.md: is there already, and \d more; --overwrite replaces it"):
+    with pytest.raises(ConfigError, match=r"README\.md and \d more: already exist; pass --overwrite to replace them"):
         aerun.export(run, place, ["safetensors"])
     with pytest.raises(ConfigError, match="is the run itself"):
         aerun.export(place, place, ["torch"], overwrite=True)
     aerun.export(run, place, ["safetensors"], overwrite=True)
     assert "encoder.onnx" not in tree(place) and "model.safetensors" in tree(place)
     (place / "notes.txt").touch()
-    with pytest.raises(ConfigError, match=r"notes\.txt is nothing that aerun-export wrote"):
+    with pytest.raises(ConfigError, match=r"contains notes\.txt, not written by aerun-export"):
         aerun.export(run, place, ["safetensors"], overwrite=True)
     project = tmp_path / "project"
     project.mkdir()
@@ -218,9 +218,7 @@ def test_pictures_of_a_run_are_replaced_only_if_told(
 
     def call(command: object, *words: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["aerun", *words, "-o", str(out)])
-        with pytest.raises(SystemExit) as ended:
-            command.main()  # type: ignore[attr-defined]
-        return int(ended.value.code or 0), capsys.readouterr().err
+        return command.main(), capsys.readouterr().err  # type: ignore[attr-defined]
 
     samples = ("samples", run, "--frames", "--components", "1", "-n")
     assert call(generate, *samples, "3")[0] == 0
@@ -229,12 +227,15 @@ def test_pictures_of_a_run_are_replaced_only_if_told(
     assert sorted(before) == ["map_pca.png", "samples.png", *(f"samples/000{number}.png" for number in range(3))]
     (out / "samples" / "0002.png").unlink()
     code, error = call(generate, *samples, "2", "--seed", "1")
-    assert (code, error) == (1, f"aerun: {out}/samples.png: is there already, and 2 more; --overwrite replaces it\n")
+    assert (code, error) == (
+        1,
+        f"aerun: {out}/samples.png and 2 more: already exist; pass --overwrite to replace them\n",
+    )
     code, error = call(map_command, run, "--images", "30")
-    assert (code, error) == (1, f"aerun: {out}/map_pca.png: is there already; --overwrite replaces it\n")
+    assert (code, error) == (1, f"aerun: {out}/map_pca.png: already exists; pass --overwrite to replace it\n")
     (out / "samples" / "0002.png").write_text("of before")
     code, error = call(generate, *samples, "2", "--seed", "1", "--overwrite")
-    assert code == 0 and "samples/0002.png: was there before, and is not of these frames" in caplog.text
+    assert code == 0 and "samples/0002.png: not one of these frames; existed before" in caplog.text
     assert call(map_command, run, "--images", "30", "--drawn", "0", "--overwrite")[0] == 0
     after = tree(out)
     assert after.keys() == before.keys() and after["samples/0002.png"] == b"of before"
@@ -247,17 +248,17 @@ def test_embedding_makes_folders_and_keeps_files(
     monkeypatch.setenv("AERUN_DATA", str(tmp_path / "cache"))
     path = tmp_path / "new" / "folder" / "x.npz"
     words = [str(trained()), str(drawings), "-o", str(path)]
-    embed.work(embed.parser().parse_args(words))
+    embed.execute(embed.build_parser().parse_args(words))
     content = path.read_bytes()
-    with pytest.raises(ConfigError, match=r"x\.npz: is there already; --overwrite replaces it"):
-        embed.work(embed.parser().parse_args(words))
-    embed.work(embed.parser().parse_args([*words, "--overwrite", "--as", "float16"]))
+    with pytest.raises(ConfigError, match=r"x\.npz: already exists; pass --overwrite to replace it"):
+        embed.execute(embed.build_parser().parse_args(words))
+    embed.execute(embed.build_parser().parse_args([*words, "--overwrite", "--as", "float16"]))
     assert path.read_bytes() != content and [path.name for path in path.parent.iterdir()] == ["x.npz"]
 
 
 def test_every_command_that_writes_takes_it() -> None:
     for command in (denoise, doctor, embed, export, map_command, organise, search):
-        assert "--overwrite" in command.parser().format_help(), command
+        assert "--overwrite" in command.build_parser().format_help(), command
     for kind in ("samples", "interpolate", "traverse", "arithmetic"):
         words = [kind, "RUN", *{"interpolate": "ab", "arithmetic": "a"}.get(kind, ""), "-o", "made"]
-        assert not generate.parser().parse_args(words).overwrite
+        assert not generate.build_parser().parse_args(words).overwrite

@@ -92,7 +92,7 @@ def test_codes_of_nothing_and_of_one_unit() -> None:
 
 
 def test_what_a_form_cannot_hold() -> None:
-    with pytest.raises(DataError, match="float16 ends at 65504, and these codes reach 1e\\+05"):
+    with pytest.raises(DataError, match="float16 holds values up to 65504, these codes reach 1e\\+05"):
         pack(np.full((2, 3), 1e5, np.float32), "float16")
     with pytest.raises(DataError, match="not finite"):
         pack(np.full((2, 3), np.nan, np.float32), "int8")

@@ -10,8 +10,11 @@ from scipy.spatial.distance import pdist, squareform
 from sklearn.neighbors import NearestNeighbors
 
 from aerun.errors import ConfigError
-from aerun.use.search import vector_index as module
-from aerun.use.search.vector_index import METRICS, ExactIndex, Metric, Pairs, duplicates, open_index, search
+from aerun.use.search import duplicates as duplicates_module
+from aerun.use.search import vector_index
+from aerun.use.search.code_search import open_index, search
+from aerun.use.search.duplicates import Pairs, duplicates
+from aerun.use.search.vector_index import METRICS, ExactIndex, Metric
 
 RANDOM = np.random.default_rng(0)
 CODES = RANDOM.normal(0, 1, (400, 24)).astype(np.float32)
@@ -26,7 +29,7 @@ def reference(codes: np.ndarray, queries: np.ndarray, k: int, metric: str) -> tu
 
 @pytest.mark.parametrize(("metric", "offset"), [("cosine", 0), ("euclidean", 0), ("euclidean", 1000)])
 def test_the_same_neighbours_as_scikit_learn(metric: Metric, offset: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "DISTANCES_PER_BLOCK", 7 * len(CODES))  # several blocks of queries
+    monkeypatch.setattr(vector_index, "DISTANCES_PER_BLOCK", 7 * len(CODES))  # several blocks of queries
     codes, queries = CODES + np.float32(offset), QUERIES + np.float32(offset)
     distances, rows = reference(codes, queries, 9, metric)
     found = search(codes, queries, 9, metric=metric)
@@ -80,7 +83,7 @@ def test_of_several_views_of_the_query_the_nearest_counts(metric: Metric) -> Non
 def test_near_duplicates_are_all_pairs_that_near(
     metric: Metric, threshold: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "DISTANCES_PER_BLOCK", 50 * len(CODES))
+    monkeypatch.setattr(duplicates_module, "DISTANCES_PER_BLOCK", 50 * len(CODES))
     codes = CODES.copy()
     codes[300] = codes[7]
     full = squareform(pdist(codes.astype(np.float64), metric))
@@ -100,8 +103,8 @@ def test_groups_are_what_pairs_connect() -> None:
 
 
 def test_a_threshold_that_calls_everything_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_PAIRS", 1000)
-    with pytest.raises(ConfigError, match="threshold 2: more than 1,000 pairs are that near"):
+    monkeypatch.setattr(duplicates_module, "MAX_PAIRS", 1000)
+    with pytest.raises(ConfigError, match="threshold 2: finds more than 1,000 pairs"):
         duplicates(CODES, 2)
 
 
@@ -123,7 +126,7 @@ def test_a_graph_finds_nearly_the_same(metric: Metric, tmp_path: Path) -> None:
     content = kept.read_bytes()
     again = open_index(CODES, metric, "hnsw", kept).query(QUERIES, 5)
     assert np.array_equal(again.rows, first.rows) and kept.read_bytes() == content
-    open_index(CODES[:200], metric, "hnsw", kept)  # other codes: made anew
+    open_index(CODES[:200], metric, "hnsw", kept)  # other codes: built again
     assert kept.read_bytes() != content
     kept.write_bytes(content[: len(content) // 2])
     assert np.array_equal(open_index(CODES, metric, "hnsw", kept).query(QUERIES, 5).rows, first.rows)

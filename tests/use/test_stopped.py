@@ -26,8 +26,8 @@ def test_denoising_that_is_stopped_leaves_whole_files_and_goes_on(
     dirty.mkdir()
     for number in range(200):
         Image.fromarray(random.integers(0, 256, (150, 150), np.uint8)).save(dirty / f"{number:03}.png")
-    words = [sys.executable, str(ROOT / "scripts" / "denoise.py"), str(trained("noise=gaussian")), str(dirty), str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-m", "aerun", "denoise", str(trained("noise=gaussian")), str(dirty), str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         words,
         env=environment,
@@ -44,14 +44,14 @@ def test_denoising_that_is_stopped_leaves_whole_files_and_goes_on(
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     printed, error = process.communicate(timeout=30)
-    assert (process.returncode, printed, error) == (130, "", "aerun: stopped\n")
+    assert (process.returncode, printed, error) == (130, "", "aerun: stopped by SIGINT\n")
     names = sorted(path.name for path in out.iterdir())
     assert 2 <= len(names) < 200 and names == [f"{number:03}.png" for number in range(len(names))]
     times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     for path in sorted(dirty.iterdir())[len(names) + 1 :]:
         path.unlink()
-    denoise.work(denoise.parser().parse_args([*words[2:], "--resume"]))
-    assert capsys.readouterr().out == f"1 of {len(names) + 1} pictures cleaned, {len(names)} were there: {out}\n"
+    denoise.execute(denoise.build_parser().parse_args([*words[4:], "--resume"]))
+    assert capsys.readouterr().out == f"1 of {len(names) + 1} images cleaned, {len(names)} existed before: {out}\n"
     assert {path: path.stat().st_mtime_ns for path in times} == times
     for path in out.iterdir():
         with Image.open(path) as picture:

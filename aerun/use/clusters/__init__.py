@@ -1,1 +1,1 @@
-"""Clusters of a collection's codes, and what shows them."""
+"""Clusters of a collection, and the files that show them."""

@@ -1,4 +1,4 @@
-"""Clusters of codes, how many there are, and how well they agree with labels."""
+"""Clusters of codes: k-means with the number chosen by silhouette, or HDBSCAN."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from aerun.use.search.vector_index import METRICS, Metric
 
 Method = Literal["kmeans", "hdbscan"]
 METHODS: tuple[Method, ...] = get_args(Method)
-MAX_FITTED_CODES = 10_000  # codes beyond which a sample decides
-MAX_SILHOUETTE_CODES = 2_000  # codes whose silhouettes are averaged
-HDBSCAN_DIMENSIONS = 10  # that HDBSCAN sees: densities mean little in many
-DEFAULT_COUNTS = (2, 32)  # the numbers of clusters that k-means tries, unless told
+MAX_FITTED_CODES = 10_000  # larger collections are clustered by a sample
+MAX_SILHOUETTE_CODES = 2_000
+HDBSCAN_DIMENSIONS = 10  # densities mean little in many dimensions
+DEFAULT_COUNTS = (2, 32)  # least and most clusters that k-means tries
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """``assigned`` [N]: a cluster's number, the largest cluster first, -1 for what HDBSCAN finds in none.
+    """``assigned`` [N]: numbers of clusters, 0 for the largest, -1 for codes that HDBSCAN leaves out.
 
-    ``distances`` [N] from the cluster's centre, of what was clustered (codes of length 1 for ``cosine``); 0 in none.
-    ``silhouettes``: the mean silhouette for each number of clusters that was tried.
+    ``distances`` [N]: from the cluster's center, for ``cosine`` between codes of length 1; 0 for codes left out.
+    ``silhouettes``: the mean silhouette of each number of clusters that was tried.
     """
 
     assigned: np.ndarray
@@ -35,23 +35,23 @@ class Clusters:
 
     @property
     def local_maximum(self) -> int | None:
-        """Where the fewest clusters that were tried are the best: the best local maximum of the silhouettes beyond.
+        """The best local maximum of the silhouettes, if the smallest number tried has the best of all.
 
-        Silhouettes favour few clusters. None if another number is the best, or there is no such maximum.
+        Silhouettes favor few clusters. None if another number is best, or if there is no such maximum.
         """
         tried = sorted(self.silhouettes)
         if not tried or self.silhouettes[tried[0]] < max(self.silhouettes.values()):
             return None
         height = [self.silhouettes[count] for count in tried]
-        tops = [i for i in range(1, len(tried) - 1) if height[i - 1] < height[i] > height[i + 1]]
-        return tried[max(tops, key=lambda i: height[i])] if tops else None
+        maxima = [i for i in range(1, len(tried) - 1) if height[i - 1] < height[i] > height[i + 1]]
+        return tried[max(maxima, key=lambda i: height[i])] if maxima else None
 
     def distance(self, row: int) -> float | None:
-        """Of a picture from its cluster's centre, to six decimals; None in no cluster."""
+        """Distance of an image from its cluster's center, to six decimals; None if it is in no cluster."""
         return round(float(self.distances[row]), 6) if self.assigned[row] >= 0 else None
 
     def members(self, number: int) -> np.ndarray:
-        """The rows of a cluster, nearest to its centre first."""
+        """The rows of a cluster, nearest to the center first."""
         rows = np.flatnonzero(self.assigned == number)
         return rows[np.argsort(self.distances[rows], kind="stable")]
 
@@ -65,60 +65,67 @@ def organise(
     smallest: int | None = None,
     seed: int = 0,
 ) -> Clusters:
-    """Clusters of codes [N,D]: so many, or as many between two numbers (2 and 32) as have the largest mean
-    silhouette.
+    """Cluster codes [N,D] into ``clusters``: a number, or a range (default 2 to 32) whose best silhouette decides.
 
-    ``kmeans`` in the codes as they are, or, for ``cosine``, scaled to length 1; ``hdbscan`` in their first 10 principal
-    components, where it finds the number itself and leaves out what is in no dense region; ``smallest`` is its least
-    size of a cluster (N / 200, at least 5). Beyond 10,000 codes a sample decides, drawn by ``seed``; silhouettes are of
-    at most 2,000. ConfigError for numbers that these codes do not allow.
+    ``kmeans`` clusters the codes, scaled to length 1 for ``cosine``. ``hdbscan`` clusters their first 10 principal
+    components; it finds the number itself, leaves out codes in no dense region, and takes ``smallest``, the least size
+    of a cluster (default N / 200, at least 5). Above 10,000 codes a random sample is clustered and the others are
+    assigned; silhouettes are of at most 2,000 codes. ConfigError for values that do not fit the codes.
     """
     codes = collection.whole_codes if isinstance(collection, Fingerprints) else collection
-    if method not in METHODS:
-        raise ConfigError(f"method={method}: must be one of {', '.join(METHODS)}")
-    if metric not in METRICS:
-        raise ConfigError(f"metric={metric}: must be one of {', '.join(METRICS)}")
-    if method == "hdbscan" and clusters is not None:
-        raise ConfigError(
-            f"clusters={_format_counts(clusters)}: hdbscan finds the number itself; leave it out, or take kmeans"
-        )
-    if method == "kmeans" and smallest is not None:
-        raise ConfigError(f"smallest={smallest}: is of hdbscan; leave it out, or take method=hdbscan")
-    if len(codes) == 1 and clusters != 1:
-        raise ConfigError("one picture: there are no clusters to find; clusters=1 takes it as one")
+    _check_options(len(codes), clusters, method, metric, smallest)
     points = codes.astype(np.float64)
     if metric == "cosine":
         length = np.linalg.norm(points, axis=1, keepdims=True)
         points = points / np.where(length > 0, length, 1)
     if method == "hdbscan":
         return _fit_hdbscan(points, smallest, seed)
-    different = len(np.unique(points, axis=0))
+    distinct = len(np.unique(points, axis=0))
     if isinstance(clusters, int):
-        _check_count(clusters, different)
+        _check_count(clusters, distinct)
         return _sort_by_size(_fit_kmeans(points, clusters, seed), points, {})
-    least, most = clusters or DEFAULT_COUNTS
-    if different == 1:
-        raise ConfigError(
-            f"all {len(points):,} pictures have the same code: there are no clusters to find; clusters=1 takes them as "
-            "one"
-        )
-    _check_count(least, different)
+    if distinct == 1:
+        raise ConfigError(f"all {len(points):,} images have the same code: use clusters=1")
+    return _choose_count(points, clusters or DEFAULT_COUNTS, distinct, seed)
+
+
+def _check_options(
+    total: int, clusters: int | tuple[int, int] | None, method: Method, metric: Metric, smallest: int | None
+) -> None:
+    if method not in METHODS:
+        raise ConfigError(f"method={method}: must be one of {', '.join(METHODS)}")
+    if metric not in METRICS:
+        raise ConfigError(f"metric={metric}: must be one of {', '.join(METRICS)}")
+    if method == "hdbscan" and clusters is not None:
+        text = clusters if isinstance(clusters, int) else "{}-{}".format(*clusters)
+        raise ConfigError(f"clusters={text}: hdbscan finds the number itself; drop it, or use method=kmeans")
+    if method == "kmeans" and smallest is not None:
+        raise ConfigError(f"smallest={smallest}: applies only to hdbscan; drop it, or use method=hdbscan")
+    if total == 1 and clusters != 1:
+        raise ConfigError("a collection of one image has one cluster: use clusters=1")
+
+
+def _choose_count(points: np.ndarray, counts: tuple[int, int], distinct: int, seed: int) -> Clusters:
+    """K-means with the number of clusters that has the best mean silhouette."""
+    least, most = counts
+    _check_count(least, distinct)
     silhouettes, best = dict[int, float](), None
-    counts = candidate_counts(least, min(most, different - 1))
-    with progress_bar("numbers of clusters", len(counts)) as bar:
-        for count in counts:
+    tried = candidate_counts(least, min(most, distinct - 1))
+    with progress_bar("numbers of clusters", len(tried)) as bar:
+        for count in tried:
             assigned = _fit_kmeans(points, count, seed)
-            silhouettes[count] = silhouette(points, assigned, seed)
-            if best is None or silhouettes[count] > max(list(silhouettes.values())[:-1]):
+            value = silhouette(points, assigned, seed)
+            if best is None or value > max(silhouettes.values()):
                 best = assigned
+            silhouettes[count] = value
             bar.update()
     if best is None:
-        raise ConfigError(f"clusters={least}-{most}: too many for {different} different codes; name a number")
+        raise ConfigError(f"clusters={least}-{most}: too many for {distinct} distinct codes; choose a number")
     return _sort_by_size(best, points, silhouettes)
 
 
 def candidate_counts(least: int, most: int) -> list[int]:
-    """Numbers of clusters that are tried: all up to 10, then each a seventh larger than the one before."""
+    """Numbers of clusters to try: all up to 10, then steps of a seventh."""
     result, count = list[int](), least
     while count <= most:
         result.append(count)
@@ -127,7 +134,7 @@ def candidate_counts(least: int, most: int) -> list[int]:
 
 
 def silhouette(points: np.ndarray, assigned: np.ndarray, seed: int = 0) -> float:
-    """The mean over a sample of points; -1 where all of it is in one cluster."""
+    """The mean silhouette of a random sample; -1 if all of it is in one cluster."""
     from sklearn.metrics import silhouette_score
 
     rows = np.random.default_rng(seed).permutation(len(points))[:MAX_SILHOUETTE_CODES]
@@ -138,8 +145,10 @@ def silhouette(points: np.ndarray, assigned: np.ndarray, seed: int = 0) -> float
 
 
 def label_agreement(assigned: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Adjusted Rand index and normalised mutual information between clusters and labels; what is in no cluster is one
-    of its own, and pictures without a label (-1) do not count."""
+    """Adjusted Rand index ``ari`` and normalized mutual information ``nmi`` of clusters and labels.
+
+    Codes in no cluster count as a cluster of their own; images without a label (-1) are left out.
+    """
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
     known = labels >= 0
@@ -149,25 +158,22 @@ def label_agreement(assigned: np.ndarray, labels: np.ndarray) -> dict[str, float
     }
 
 
-def _format_counts(clusters: int | tuple[int, int]) -> str:
-    return str(clusters) if isinstance(clusters, int) else "{}-{}".format(*clusters)
-
-
-def _check_count(count: int, different: int) -> None:
-    if not 1 <= count <= different:
-        raise ConfigError(f"clusters={count}: must be between 1 and {different}, the number of different codes")
+def _check_count(count: int, distinct: int) -> None:
+    if not 1 <= count <= distinct:
+        raise ConfigError(f"clusters={count}: must be between 1 and {distinct}, the number of distinct codes")
 
 
 def _fit_kmeans(points: np.ndarray, count: int, seed: int) -> np.ndarray:
     from sklearn.cluster import KMeans
 
-    rows = (
-        np.random.default_rng(seed).permutation(len(points))[:MAX_FITTED_CODES]
-        if len(points) > MAX_FITTED_CODES
-        else slice(None)
-    )
-    fitted = KMeans(count, n_init=4, random_state=seed).fit(points[rows])
+    fitted = KMeans(count, n_init=4, random_state=seed).fit(points[_sample_rows(len(points), seed)])
     return np.asarray(fitted.predict(points))
+
+
+def _sample_rows(total: int, seed: int) -> np.ndarray | slice:
+    if total <= MAX_FITTED_CODES:
+        return slice(None)
+    return np.random.default_rng(seed).permutation(total)[:MAX_FITTED_CODES]
 
 
 def _fit_hdbscan(points: np.ndarray, smallest: int | None, seed: int) -> Clusters:
@@ -175,24 +181,24 @@ def _fit_hdbscan(points: np.ndarray, smallest: int | None, seed: int) -> Cluster
     from sklearn.decomposition import PCA
     from sklearn.neighbors import KNeighborsClassifier
 
-    size = min(len(points), max(5, len(points) // 200)) if smallest is None else smallest
-    if not 2 <= size <= len(points):
-        raise ConfigError(f"smallest={size}: must be between 2 and {len(points)}, the number of pictures")
+    total = len(points)
+    size = min(total, max(5, total // 200)) if smallest is None else smallest
+    if not 2 <= size <= total:
+        raise ConfigError(f"smallest={size}: must be between 2 and {total}, the number of images")
     dimensions = min(HDBSCAN_DIMENSIONS, *points.shape)
     reduced = PCA(dimensions, svd_solver="full").fit_transform(points) if dimensions < points.shape[1] else points
-    if len(points) <= MAX_FITTED_CODES:
+    if total <= MAX_FITTED_CODES:
         assigned = HDBSCAN(min_cluster_size=size, copy=True).fit_predict(reduced)
     else:
-        rows = np.random.default_rng(seed).permutation(len(points))[:MAX_FITTED_CODES]
-        part = HDBSCAN(min_cluster_size=max(2, size * MAX_FITTED_CODES // len(points)), copy=True).fit_predict(
-            reduced[rows]
-        )
-        assigned = KNeighborsClassifier(1).fit(reduced[rows], part).predict(reduced)
+        sample = reduced[_sample_rows(total, seed)]
+        size = max(2, size * MAX_FITTED_CODES // total)
+        part = HDBSCAN(min_cluster_size=size, copy=True).fit_predict(sample)
+        assigned = KNeighborsClassifier(1).fit(sample, part).predict(reduced)
     return _sort_by_size(assigned, points, {})
 
 
 def _sort_by_size(assigned: np.ndarray, points: np.ndarray, silhouettes: dict[int, float]) -> Clusters:
-    """Renumbered by size, with distances from the mean of each cluster."""
+    """Number the clusters by size, and measure distances from the mean of each cluster."""
     numbers, sizes = np.unique(assigned[assigned >= 0], return_counts=True)
     numbers = numbers[np.argsort(-sizes, kind="stable")]
     new, distances = np.full(len(points), -1), np.zeros(len(points))
@@ -203,11 +209,10 @@ def _sort_by_size(assigned: np.ndarray, points: np.ndarray, silhouettes: dict[in
     return Clusters(new, distances, len(numbers), silhouettes)
 
 
-def cluster_rows(fingerprints: Fingerprints, found: Clusters) -> list[dict[str, Any]]:
-    """A row for each picture: its file, cluster and distance (None in no cluster), and its label, where there are
-    labels."""
+def cluster_rows(fingerprints: Fingerprints, clusters: Clusters) -> list[dict[str, Any]]:
+    """For each image: ``file``, ``cluster``, ``distance`` (None in no cluster), and ``label`` if there are labels."""
     return [
-        {"file": name, "cluster": int(found.assigned[row]), "distance": found.distance(row)}
+        {"file": name, "cluster": int(clusters.assigned[row]), "distance": clusters.distance(row)}
         | ({"label": fingerprints.label(row)} if fingerprints.labels is not None else {})
         for row, name in enumerate(fingerprints.names)
     ]

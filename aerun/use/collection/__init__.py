@@ -1,1 +1,1 @@
-"""Codes of a collection: made, packed, written and read, with the pictures that they are of."""
+"""Collections of images: their codes in a file, smaller formats of codes, crops and thumbnails."""

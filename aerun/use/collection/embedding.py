@@ -1,4 +1,4 @@
-"""The codes of a folder of pictures, or of a part of a run's own data."""
+"""Encode a folder of images, images in memory, or a split of a run's own data."""
 
 from __future__ import annotations
 
@@ -27,79 +27,73 @@ IMAGES_PER_CHUNK = 1024
 
 
 def embed(run: Run, pictures: str | os.PathLike[str] | Tensor, *, views: int = 1) -> Fingerprints:
-    """The codes of ``pictures``: a file, a folder with all below it, or images [N,C,H,W], uint8 or in [0,1].
+    """Encode ``pictures``: an image file, a folder with its subfolders, or images [N,C,H,W], uint8 or in [0,1].
 
-    Pictures that do not decode are named in a warning and left out. Where each is in a subfolder, those on top are the
-    labels. ``views`` > 1: codes of so many crops beside that of the whole picture (see ``crops``). DataError for a run
-    that takes no pictures, where there are none, and for images of another shape than the run's or not finite.
+    Undecodable files are skipped with a warning. If every image is in a subfolder, the top-level folders become
+    labels. ``views`` > 1 also encodes that many crops less one (``make_views``). DataError if the run's inputs are not
+    images, if there are no images, or if images have another shape or are not finite.
     """
     from aerun.use.opened_run import as_opened
 
     run = as_opened(run)
-    run.decoder()  # refuses what takes no pictures
+    run.require_images()
     if isinstance(pictures, str | os.PathLike):
         root = Path(pictures).expanduser()
         found = find_images(root)
         inputs = read_folder_inputs(run, root) if root.is_dir() else read_inputs(run, found)
         names, codes = _encode_chunks(run, inputs, len(found), views)
         labels, classes = labels_from_folders(names)
-        place = {"root": str((root if root.is_dir() else root.parent).resolve())}
-        return _make_fingerprints(run, names, codes, labels, classes, **place)
+        folder = str((root if root.is_dir() else root.parent).resolve())
+        return _make_fingerprints(run, names, codes, labels, classes, root=folder)
     run.check_images(pictures)
-    numbers = [f"{index:06d}" for index in range(len(pictures))]
-    chunks = (
-        (numbers[i : i + IMAGES_PER_CHUNK], pictures[i : i + IMAGES_PER_CHUNK])
-        for i in range(0, len(pictures), IMAGES_PER_CHUNK)
-    )
+    names = [f"{index:06d}" for index in range(len(pictures))]
+    chunks = ((names[part], pictures[part]) for part in _chunks(len(pictures)))
     return _make_fingerprints(run, *_encode_chunks(run, chunks, len(pictures), views), None, [])
 
 
 def embed_split(run: Run, part: Part = "test", *, views: int = 1) -> Fingerprints:
-    """The codes of a part of the run's own data, with their labels; names are ``part/NUMBER``.
+    """Encode a split of the run's own data, with its labels; names are ``SPLIT/NUMBER``.
 
-    DataError if the data are not there, or have no such part.
+    DataError if the data or the split are missing.
     """
     from aerun.use.opened_run import as_opened
 
     run = as_opened(run)
-    run.decoder()
+    run.require_images()
     split, classes = load_split(run, part)
-    total = len(split)
-    chunks = (
-        (
-            [f"{part}/{row:06d}" for row in range(i, min(i + IMAGES_PER_CHUNK, total))],
-            split.inputs[i : i + IMAGES_PER_CHUNK],
-        )
-        for i in range(0, total, IMAGES_PER_CHUNK)
-    )
+    names = [f"{part}/{row:06d}" for row in range(len(split))]
+    chunks = ((names[rows], split.inputs[rows]) for rows in _chunks(len(split)))
     labels = None if split.labels is None else split.labels.cpu().numpy()
-    return _make_fingerprints(run, *_encode_chunks(run, chunks, total, views), labels, classes, split=part)
+    names, codes = _encode_chunks(run, chunks, len(split), views)
+    return _make_fingerprints(run, names, codes, labels, classes, split=part)
 
 
 def load_split(run: OpenedRun, part: Part) -> tuple[Split, list[str]]:
-    """A part of the data that the run was trained with, and the names of its classes, if it has any.
-
-    DataError if they are not there, or have changed since.
-    """
+    """A split of the run's data, and the names of its classes, if any. DataError if it is missing or has changed."""
     from aerun.dataset.binarize import binarize_all
     from aerun.metrics.evaluation import EVALUATION_SEED
 
-    split: Split | None = getattr(run.data, part)
+    data = run.data
+    split: Split | None = {"train": data.train, "validation": data.validation, "test": data.test}[part]
     if split is None:
-        raise DataError(f"{run.folder}: its data have no {part} part (dataset.validation=0)")
+        raise DataError(f"{run.folder}: its data have no {part} split (dataset.validation=0)")
     if split.binarise:
         split = dataclasses.replace(split, inputs=binarize_all(split.inputs, EVALUATION_SEED))
-    return split, run.data.classes or []
+    return split, data.classes or []
 
 
 def labels_from_folders(names: Sequence[str]) -> tuple[np.ndarray | None, list[str]]:
-    """The top-level folders as labels, if every picture is in one; else none."""
+    """Top-level folders as labels [N] and class names, if every image is in one; otherwise None and []."""
     if not all("/" in name for name in names):
         return None, []
-    tops = [name.partition("/")[0] for name in names]
-    classes = sorted(set(tops))
+    folders = [name.partition("/")[0] for name in names]
+    classes = sorted(set(folders))
     number = {name: index for index, name in enumerate(classes)}
-    return np.array([number[top] for top in tops], np.int64), classes
+    return np.array([number[folder] for folder in folders], np.int64), classes
+
+
+def _chunks(total: int) -> Iterator[slice]:
+    return (slice(start, start + IMAGES_PER_CHUNK) for start in range(0, total, IMAGES_PER_CHUNK))
 
 
 def _encode_chunks(
@@ -116,7 +110,7 @@ def _encode_chunks(
             names += part
             bar.update(len(part))
     if not codes:
-        raise DataError("there is no picture to encode")
+        raise DataError("there are no images to encode")
     return names, np.concatenate(codes)
 
 

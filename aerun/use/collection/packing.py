@@ -1,14 +1,14 @@
-"""Codes in fewer bytes: halves, bytes, and the active units of a sparse code bit by bit.
+"""Codes in fewer bytes.
 
-``float32``  as they are: 4 D bytes an image of D units.
+``float32``  4 D bytes per image of D units.
 ``float16``  2 D bytes.
-``int8``     D bytes: the unit's value is offset + scale * q, q = 0 … 255, with an offset and a scale for each unit, so
-             the error is at most scale / 2.
-``bits``     which units are not zero, and their values in ``value_bits`` bits (0 to 8) each by that same rule, offset
-             and scale over what is not zero of the unit; with 0 bits a unit is zero or its mean. Units are told by a
-             mask of D bits or by their numbers, ceil(log2 D) bits each, whichever is less in all.
+``int8``     D bytes: value = offset + scale * q, with q from 0 to 255 and an offset and a scale for each unit; the
+             error is at most scale / 2.
+``bits``     the active units, and their values in ``value_bits`` bits each (0 to 8) by the same rule, with offset and
+             scale over the unit's nonzero values; with 0 bits every active value is the unit's mean. Active units are
+             given by a mask of D bits or by indices of ceil(log2 D) bits, whichever is shorter in total.
 
-What is the same for all images (offsets and scales) is counted apart.
+Offsets and scales are the same for all images and are counted separately.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FORMS: tuple[Form, ...] = get_args(Form)
 
 @dataclass(frozen=True)
 class Packed:
-    """Codes [N,D] in a form: arrays by name, those of the images and those that all images share."""
+    """Codes [N,D] in one format: arrays of the images, and arrays that all images share, by name."""
 
     form: Form
     shape: tuple[int, int]
@@ -39,35 +39,35 @@ class Packed:
 
     @property
     def bytes_per_image(self) -> float:
-        """Of the codes alone, without names and without what is shared."""
+        """Bytes of the codes alone, without names and shared arrays."""
         return sum(array.nbytes for array in self.images.values()) / max(1, self.shape[0])
 
     @property
     def shared_bytes(self) -> int:
-        """Of what all images share."""
+        """Bytes of the shared arrays."""
         return sum(array.nbytes for array in self.shared.values())
 
     def unpack(self) -> np.ndarray:
-        """float32 [N,D]. DataError if the arrays do not fit each other."""
+        """Codes, float32 [N,D]. DataError if the arrays do not fit together."""
         try:
             codes = UNPACKERS[self.form](self)
         except (KeyError, ValueError, IndexError) as error:
             raise DataError(f"the codes are damaged ({type(error).__name__}: {error})") from error
         if codes.shape != self.shape:
-            raise DataError(f"the codes are damaged (shape {codes.shape}, and it should be {self.shape})")
+            raise DataError(f"the codes are damaged (shape {codes.shape} instead of {self.shape})")
         return np.ascontiguousarray(codes, np.float32)
 
 
 def pack(codes: np.ndarray, form: Form = "float32", value_bits: int = 8) -> Packed:
-    """codes[N,D], float32 -> the same in ``form``. DataError for what the form cannot hold."""
+    """codes[N,D], float32 -> the same codes in ``form``. DataError if the format cannot hold them."""
     if not np.isfinite(codes).all():
-        raise DataError("some codes are not finite numbers: this model has diverged")
+        raise DataError("some codes are not finite: the model has diverged")
     if form == "float32":
         return Packed(form, codes.shape, {"codes": codes.astype(np.float32)})
     if form == "float16":
         largest = float(np.abs(codes).max(initial=0))
         if largest > float(np.finfo(np.float16).max):
-            raise DataError(f"float16 ends at 65504, and these codes reach {largest:.5g}; use int8 or float32")
+            raise DataError(f"float16 holds values up to 65504, these codes reach {largest:.5g}; use int8 or float32")
         return Packed(form, codes.shape, {"codes": codes.astype(np.float16)})
     if form == "int8":
         offset, scale = _offset_and_scale(codes, np.ones(codes.shape, bool), 8)
@@ -89,17 +89,17 @@ def _pack_sparse(codes: np.ndarray, value_bits: int) -> Packed:
 
 
 def _pack_active_units(active: np.ndarray) -> tuple[dict[str, np.ndarray], Literal["mask", "numbers"]]:
-    """Which units are not zero, in the shorter of both ways."""
+    """The active units, as a mask or as indices, whichever is shorter."""
     count, size = active.shape
     mask = np.packbits(active, axis=1)
     counts = active.sum(1)
-    numbers = {"units": pack_bits(np.nonzero(active)[1], _bits_per_index(size))}
+    indices = {"units": pack_bits(np.nonzero(active)[1], _bits_per_index(size))}
     if count and (counts != counts[0]).any():
-        numbers["counts"] = counts.astype(np.uint8 if counts.max() < 256 else np.uint32)
+        indices["counts"] = counts.astype(np.uint8 if counts.max() < 256 else np.uint32)
     else:
-        numbers["counts"] = counts[:1].astype(np.uint32)  # the same for all
-    if sum(array.nbytes for array in numbers.values()) < mask.nbytes:
-        return numbers, "numbers"
+        indices["counts"] = counts[:1].astype(np.uint32)  # one number for all images
+    if sum(array.nbytes for array in indices.values()) < mask.nbytes:
+        return indices, "numbers"
     return {"units": mask}, "mask"
 
 
@@ -136,13 +136,13 @@ UNPACKERS: dict[Form, Callable[[Packed], np.ndarray]] = {
 
 
 def _offset_and_scale(codes: np.ndarray, counted: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Offset and scale [D] of each unit over the codes that are ``counted``; with 0 bits their mean, and nothing."""
-    some = counted.any(0)
+    """Offset and scale [D] of each unit over its ``counted`` codes; with 0 bits their mean, and a scale of 0."""
+    is_used = counted.any(0)
     if bits == 0:
         total = np.where(counted, codes, 0).sum(0, dtype=np.float64)
         return (total / counted.sum(0).clip(1)).astype(np.float32), np.zeros(codes.shape[1], np.float32)
-    low = np.where(some, np.where(counted, codes, np.inf).min(0, initial=np.inf), 0)
-    high = np.where(some, np.where(counted, codes, -np.inf).max(0, initial=-np.inf), 0)
+    low = np.where(is_used, np.where(counted, codes, np.inf).min(0, initial=np.inf), 0)
+    high = np.where(is_used, np.where(counted, codes, -np.inf).max(0, initial=-np.inf), 0)
     return low.astype(np.float32), ((high - low) / (2**bits - 1)).astype(np.float32)
 
 
@@ -152,17 +152,17 @@ def _quantize(codes: np.ndarray, offset: np.ndarray, scale: np.ndarray, bits: in
 
 
 def _bits_per_index(size: int) -> int:
-    """How many the number of a unit takes."""
+    """Bits of the index of a unit."""
     return max(1, math.ceil(math.log2(size)))
 
 
 def pack_bits(numbers: np.ndarray, bits: int) -> np.ndarray:
-    """Whole numbers [n] below 2**bits, one after the other, highest bit first, as bytes."""
+    """Whole numbers [n] below 2**bits -> bytes: ``bits`` bits per number, highest bit first."""
     shifts = np.arange(bits - 1, -1, -1)
     return np.packbits((numbers[:, None] >> shifts & 1).astype(np.uint8).reshape(-1))
 
 
 def unpack_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
-    """The ``count`` whole numbers that ``to_bits`` packed."""
+    """The inverse of ``pack_bits``: ``count`` whole numbers."""
     digits = np.unpackbits(packed, count=bits * count).reshape(count, bits)
     return digits @ (1 << np.arange(bits - 1, -1, -1))

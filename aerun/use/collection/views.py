@@ -1,8 +1,7 @@
-"""Several views of a picture: the whole, and crops of nine tenths of its sides, scaled up again; or the whole with a
-margin at several places.
+"""Views of an image: the whole, and crops of it or versions with margins, all of the same size.
 
-A picture that was cropped is nearer to a crop of its original than to the original, and its original is nearer to it
-with a margin than without.
+A cropped image is nearer to a crop of its original than to the original, and nearer to its original when shown with a
+margin.
 """
 
 from __future__ import annotations
@@ -14,19 +13,12 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-CROP_SHARE = 0.9
-# Where the crops lie, as shares of the room: middle and corners first, then the middles of the sides.
-CROP_POSITIONS = (
-    (0.5, 0.5),
-    (0.0, 0.0),
-    (0.0, 1.0),
-    (1.0, 0.0),
-    (1.0, 1.0),
-    (0.0, 0.5),
-    (0.5, 0.0),
-    (0.5, 1.0),
-    (1.0, 0.5),
-)
+CROP_SHARE = 0.9  # of each side
+# Positions (down, right) of the crops, from 0 to 1: the middle, the corners, the middles of the sides.
+MIDDLE = ((0.5, 0.5),)
+CORNERS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
+SIDES = ((0.0, 0.5), (0.5, 0.0), (0.5, 1.0), (1.0, 0.5))
+CROP_POSITIONS = MIDDLE + CORNERS + SIDES
 MAX_VIEWS = 1 + len(CROP_POSITIONS)
 
 
@@ -34,31 +26,30 @@ def make_views(
     images: Tensor,
     views: int | None = None,
     share: float = CROP_SHARE,
-    places: Sequence[tuple[float, float]] = CROP_POSITIONS,
+    positions: Sequence[tuple[float, float]] = CROP_POSITIONS,
 ) -> Tensor:
-    """images[N,C,H,W], uint8 or in [0,1] -> [views,N,C,H,W]: as they are, then ``views`` - 1 crops of them, at the
-    first of ``places``; at all, unless told.
+    """images[N,C,H,W], uint8 or in [0,1] -> [views,N,C,H,W]: the images, then crops at the first ``positions``.
 
-    ``share`` of their sides is left; more than 1 adds a margin, in which the border goes on.
+    None: at all positions. ``share`` of each side remains; a share above 1 adds a margin that repeats the border.
     """
     import torch
 
     if views == 1:
         return images[None]
     values = images.float() / 255 if images.dtype == torch.uint8 else images.float()
-    wanted = places[: None if views is None else views - 1]
-    return torch.stack([values, *(crop_each(values, [(share, place)] * len(values)) for place in wanted)])
+    wanted = positions[: None if views is None else views - 1]
+    return torch.stack([values, *(crop_each(values, [(share, position)] * len(values)) for position in wanted)])
 
 
-def crop_each(images: Tensor, parts: Sequence[tuple[float, tuple[float, float]]]) -> Tensor:
-    """images[N,C,H,W] in [0,1] -> that part of each, (share, place), as large as the whole was: [N,C,H,W]."""
+def crop_each(images: Tensor, crops: Sequence[tuple[float, tuple[float, float]]]) -> Tensor:
+    """images[N,C,H,W] in [0,1] -> [N,C,H,W]: of each image its crop (share, position), scaled to the whole size."""
     import torch
     from torch.nn.functional import affine_grid, grid_sample
 
-    # In coordinates from -1 to 1 the part's centre may move by 1 - share either way.
+    # Coordinates run from -1 to 1, so a crop's center can move by 1 - share in each direction.
     rows = [
         [[share, 0, (2 * right - 1) * (1 - share)], [0, share, (2 * down - 1) * (1 - share)]]
-        for share, (down, right) in parts
+        for share, (down, right) in crops
     ]
     matrices = torch.tensor(rows, dtype=torch.float32, device=images.device).reshape(-1, 2, 3)
     grid = affine_grid(matrices, list(images.shape), align_corners=False)
@@ -68,7 +59,7 @@ def crop_each(images: Tensor, parts: Sequence[tuple[float, tuple[float, float]]]
 def encode_views(
     encode: Callable[[Tensor], Tensor], images: Tensor, views: int, share: float = CROP_SHARE
 ) -> np.ndarray:
-    """images[N,C,H,W] -> float32 [N,views,D]."""
+    """images[N,C,H,W] -> codes of their views, float32 [N,views,D]."""
     import numpy as np
 
     return np.stack([encode(view).flatten(1).numpy() for view in make_views(images, views, share)], 1)

@@ -1,1 +1,1 @@
-"""Pictures cleaned at their own resolution, and the filters that a model has to beat."""
+"""Image files cleaned at their own resolution, and filters as baselines."""

@@ -1,9 +1,8 @@
-"""What is cleaned, into which file, and beside which original: found before any work, and without torch."""
+"""Which files are cleaned, into which files, and compared with which originals. Needs no torch."""
 
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,111 +10,112 @@ from aerun.dataset.decoder import failure_reason
 from aerun.errors import ConfigError, DataError
 from aerun.use.denoising.scan_files import SAVE_OPTIONS, output_name, size_of
 from aerun.use.image_files import find_images
-from aerun.use.outputs import require_absent
+from aerun.use.outputs import and_more, plural, require_absent
 
 log = logging.getLogger(__name__)
+
+Files = list[tuple[str, Path, Path]]  # name, image to clean, file to write
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Names, pictures and the files to write; which of these files are ``there`` and stay; originals by name."""
+    """``files`` to clean; names of those whose cleaned file is ``existing`` and is kept; ``originals`` by name."""
 
-    pairs: list[tuple[str, Path, Path]]
-    there: frozenset[str] = frozenset()
+    files: Files
+    existing: frozenset[str] = frozenset()
     originals: dict[str, Path] = field(default_factory=dict)
 
 
 def make_plan(
     source: Path, target: Path, originals: Path | None = None, *, overwrite: bool = False, resume: bool = False
 ) -> Plan:
-    """DataError if there is no picture, ConfigError if a file would be lost; ``resume``: what is cleaned stays so.
+    """Match images, outputs and originals. ``resume`` keeps existing outputs.
 
-    The pictures themselves, and their clean originals, are never written over, whatever ``overwrite`` says.
+    DataError if there is no image, ConfigError if a file would be replaced without ``overwrite``. Images and originals
+    are never replaced.
     """
     source, target = source.expanduser(), target.expanduser()
-    pairs = _find_pairs(source, target)
+    files = _match_outputs(source, target)
     if source.is_dir() and target.exists() and target.samefile(source):
-        raise ConfigError(f"{target}: IN and OUT are the same; name another folder: originals are never replaced")
-    _protect_originals(pairs, [path for _, path, _ in pairs], "IN")
-    there = frozenset(name for name, _, place in pairs if place.is_file()) if resume else frozenset()
-    clean = {} if originals is None else _match_originals(pairs, originals.expanduser())
-    _protect_originals(pairs, list(clean.values()), "--clean")
-    require_absent([place for name, _, place in pairs if name not in there], overwrite)
-    return Plan(pairs, there, clean)
+        raise ConfigError(f"{target}: is IN itself, and originals are never replaced; name another OUT")
+    _protect(files, [path for _, path, _ in files], "IN")
+    existing = frozenset(name for name, _, output in files if output.is_file()) if resume else frozenset()
+    clean = {} if originals is None else _match_originals(files, originals.expanduser())
+    _protect(files, list(clean.values()), "--clean")
+    require_absent([output for name, _, output in files if name not in existing], overwrite)
+    return Plan(files, existing, clean)
 
 
-def _protect_originals(pairs: list[tuple[str, Path, Path]], originals: list[Path], which: str) -> None:
-    """ConfigError if a file to write is one of these, by whatever name."""
-    known = {(about.st_dev, about.st_ino) for path in originals if (about := _stat(path))}
-    for _, _, place in pairs:
-        if (about := _stat(place)) and (about.st_dev, about.st_ino) in known:
-            raise ConfigError(
-                f"{place}: {which} and OUT are the same; name another folder: originals are never replaced"
-            )
+def _protect(files: Files, protected: list[Path], where: str) -> None:
+    """ConfigError if an output is one of the ``protected`` files, under any name."""
+    known = {identity for path in protected if (identity := _file_identity(path))}
+    for _, _, output in files:
+        if _file_identity(output) in known:
+            raise ConfigError(f"{output}: is in {where}, and originals are never replaced; name another OUT")
 
 
-def _stat(path: Path) -> os.stat_result | None:
+def _file_identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode; None for a missing file or a broken link."""
     try:
-        return path.stat()
-    except OSError:  # nothing there, or a link to nothing
+        status = path.stat()
+    except OSError:
         return None
+    return status.st_dev, status.st_ino
 
 
-def _find_pairs(source: Path, target: Path) -> list[tuple[str, Path, Path]]:
+def _match_outputs(source: Path, target: Path) -> Files:
     found = find_images(source)
     if source.is_file():
         is_file = target.suffix.lower() in SAVE_OPTIONS and not target.is_dir()
         if target.suffix and not is_file and not target.is_dir():
-            raise DataError(f"{target}: cleaned pictures are written as {', '.join(sorted(SAVE_OPTIONS))}")
+            raise DataError(f"{target}: must be a folder, or end in {', '.join(sorted(SAVE_OPTIONS))}")
         return [(name, path, target if is_file else target / output_name(name)) for name, path in found]
     if target.is_file():
-        raise DataError(f"{target}: is a file, {source} a folder")
-    apart = target.resolve() != source.resolve()
-    within = [path for _, path in found if apart and path.resolve().is_relative_to(target.resolve())]
-    return [(name, path, target / output_name(name)) for name, path in found if path not in within]
+        raise DataError(f"{target}: is a file, but {source} is a folder; name a folder")
+    is_same = target.resolve() == source.resolve()
+    in_target = [path for _, path in found if not is_same and path.resolve().is_relative_to(target.resolve())]
+    return [(name, path, target / output_name(name)) for name, path in found if path not in in_target]
 
 
-def _match_originals(pairs: list[tuple[str, Path, Path]], folder: Path) -> dict[str, Path]:
-    """The clean original of each picture that has one: of the same name, whatever its ending."""
+def _match_originals(files: Files, folder: Path) -> dict[str, Path]:
+    """The original of each image that has one: the same name, with any suffix."""
     found = find_images(folder)
     if folder.is_file():
-        originals = {pairs[0][0]: folder} if len(pairs) == 1 else {}
+        originals = {files[0][0]: folder} if len(files) == 1 else {}
     else:
-        by_stem = {str(Path(name).with_suffix("")): path for name, path in reversed(found)}
         exact = dict(found)
-        matched = {name: exact.get(name) or by_stem.get(str(Path(name).with_suffix(""))) for name, _, _ in pairs}
+        by_stem = {str(Path(name).with_suffix("")): path for name, path in reversed(found)}
+        matched = {name: exact.get(name) or by_stem.get(str(Path(name).with_suffix(""))) for name, _, _ in files}
         originals = {name: path for name, path in matched.items() if path is not None}
         missing = [name for name in matched if name not in originals]
         if missing and originals:
-            log.warning(
-                "%s has no original of %s%s", folder, missing[0], f" and {len(missing) - 1} more" * (len(missing) > 1)
-            )
+            log.warning("%s: has no original of %s%s", folder, missing[0], and_more(missing))
     if not originals:
-        raise DataError(f"--clean {folder}: has no original of any of the pictures; they go by their names")
-    _check_sizes({name: path for name, path, _ in pairs}, originals)
+        raise DataError(f"--clean {folder}: has no original of any image; originals must have the images' names")
+    _check_sizes({name: path for name, path, _ in files}, originals)
     return originals
 
 
-def _check_sizes(pictures: dict[str, Path], originals: dict[str, Path]) -> None:
-    """DataError if a picture and its original differ in size; pictures that cannot be read are named when it is their
-    turn."""
+def _check_sizes(images: dict[str, Path], originals: dict[str, Path]) -> None:
+    """DataError if an image and its original differ in size. Unreadable images are reported when they are cleaned."""
     different = list[str]()
     for name, original in originals.items():
-        sizes = _compare_sizes(pictures[name], original)
+        sizes = _read_sizes(images[name], original)
         if sizes is not None and sizes[0] != sizes[1]:
-            told = " and ".join(f"{width}x{height}" for width, height in sizes)
-            different.append(f"{name}: the picture and its clean original differ in size, {told}")
+            text = " and ".join(f"{width}x{height}" for width, height in sizes)
+            different.append(f"{name}: the image and its original differ in size: {text}")
     if different:
-        raise DataError(different[0] + f"; {len(different) - 1} more do" * (len(different) > 1))
+        others = f"; so do {plural(len(different) - 1, 'other pair')}" if len(different) > 1 else ""
+        raise DataError(different[0] + others)
 
 
-def _compare_sizes(picture: Path, original: Path) -> list[tuple[int, int]] | None:
-    """Of both; None if the picture cannot be read. Only what seems to differ is looked at more closely."""
+def _read_sizes(image: Path, original: Path) -> list[tuple[int, int]] | None:
+    """Sizes of both; None if the image cannot be read. Only files that seem to differ are read thoroughly."""
     sizes = list[tuple[int, int]]()
     for thorough in (False, True):
         try:
-            sizes = [size_of(picture, thorough)]
-        except Exception:  # damaged metadata make Pillow raise nearly anything
+            sizes = [size_of(image, thorough)]
+        except Exception:  # for damaged metadata Pillow raises nearly anything
             return None
         try:
             sizes.append(size_of(original, thorough))

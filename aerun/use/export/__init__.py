@@ -1,1 +1,1 @@
-"""Trained runs for other programs: ONNX, torch.export, weights with a card."""
+"""Trained runs for other programs: ONNX, torch.export, weights with a model card."""

@@ -1,4 +1,4 @@
-"""What a trained run can be exported as, and what each needs. Nothing here imports torch."""
+"""What a run can be exported as, and what each format needs. Needs no torch."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from aerun.use.outputs import OutputFolder, check_output_folder
 
 FORMATS = ("onnx", "torch", "safetensors")
 NEEDED_PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
+# Exported modules, with the names of their input and output.
 PIECES = {"encoder": ("images", "codes"), "decoder": ("codes", "images"), "autoencoder": ("images", "reconstructions")}
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 CARD_FILE = "README.md"
-CARD_HEAD = "---\nlibrary_name: aerun\n"  # of the card
+CARD_HEAD = "---\nlibrary_name: aerun\n"
 
 
 def foreign_files(folder: Path) -> list[str]:
-    """What is in a folder that no export wrote; without weights, a graph or a card of ours, everything."""
-    ours = {WEIGHTS, *(f"{piece}{suffix}" for piece in PIECES for suffix in SUFFIXES.values())}
-    told = {CARD_FILE, CONFIG, ENVIRONMENT, OVERRIDES, SUMMARY}
-    there = sorted(path.name for path in folder.iterdir())
-    if not ours & set(there) and not _is_card(folder / CARD_FILE):
-        return there
-    return [name for name in there if name not in ours | told or not (folder / name).is_file()]
+    """What is in the folder that no export wrote; everything, if there are neither weights, graphs nor a model card."""
+    graphs = {WEIGHTS, *(f"{piece}{suffix}" for piece in PIECES for suffix in SUFFIXES.values())}
+    others = {CARD_FILE, CONFIG, ENVIRONMENT, OVERRIDES, SUMMARY}
+    existing = sorted(path.name for path in folder.iterdir())
+    if not graphs & set(existing) and not _is_card(folder / CARD_FILE):
+        return existing
+    return [name for name in existing if name not in graphs | others or not (folder / name).is_file()]
 
 
 def _is_card(path: Path) -> bool:
@@ -39,17 +40,17 @@ EXPORT_FOLDER = OutputFolder("aerun-export", foreign_files)
 
 
 def check_export(run: Path, folder: Path, formats: Sequence[str], overwrite: bool = False) -> None:
-    """Refuse what cannot work before work begins. ConfigError or DataError in a line."""
+    """ConfigError or DataError for formats, packages and folders that would make the export fail."""
     if not formats:
-        raise ConfigError(f"no format is given. Allowed: {', '.join(FORMATS)}")
+        raise ConfigError(f"formats: name at least one. Allowed: {', '.join(FORMATS)}")
     for name in formats:
         if name not in FORMATS:
-            raise ConfigError(f"format {name}: there is no such format. Allowed: {', '.join(FORMATS)}")
+            raise ConfigError(f"format {name}: unknown format. Allowed: {', '.join(FORMATS)}")
         missing = [package for package in NEEDED_PACKAGES.get(name, ()) if importlib.util.find_spec(package) is None]
         if missing:
             others = " ".join(other for other in FORMATS if other != name)
             raise ConfigError(
-                f"format {name}: needs {', '.join(missing)}: pip install 'aerun[export]', or --format {others}"
+                f"format {name}: needs {', '.join(missing)}: pip install 'aerun[export]', or use --format {others}"
             )
     read_config(run)
     if folder.resolve() == run.resolve():

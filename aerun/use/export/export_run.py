@@ -1,7 +1,7 @@
-"""Trained runs for programs that know nothing of aerun: ONNX, torch.export, and weights with a card.
+"""Write a trained run for programs without aerun: ONNX, torch.export, and weights with a model card.
 
-Each piece takes and gives the data's own units, in float32, for batches of any size: standardisation is inside, the
-sparsity acts as in evaluation, and the code of a Gaussian latent is its mean.
+Every exported module takes and returns the data's own units, in float32, for any batch size: it contains the
+standardization, applies the sparsity as in evaluation, and encodes to the mean of a Gaussian latent.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from aerun.use.opened_run import OpenedRun, open_run
 from aerun.use.outputs import replacing_folder
 
 RELATIVE_TOLERANCE = 1e-5  # of the largest output
-EXPORT_ROWS, CHECKED_ROWS = 3, (1, 7)  # rows to export with (one would be taken for a constant), and to compare with
+EXPORT_ROWS = 3  # torch.export would take a single row for a constant
+CHECKED_ROWS = (1, 7)
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: ``differences`` are the largest between a file's outputs and PyTorch's, over the largest
-    output; weights are compared bit for bit."""
+    """What was written. ``differences``: for each file the largest difference from PyTorch, over the largest output."""
 
     folder: Path
     differences: dict[str, float]
@@ -46,46 +46,48 @@ def export(
     trusted_packages: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Exported:
-    """Write the trained model of a run folder as ``formats`` into an empty or new ``folder``, and check each file.
+    """Write the trained model of a run folder into an empty or new ``folder``, and check each file. Runs on the CPU.
 
-    ``onnx`` and ``torch`` are encoder, decoder and both, in files of their own; ``safetensors`` is a folder that
-    ``aerun.load`` reads. Each has a README.md beside it. AerunError names the files whose outputs differ from PyTorch's
-    by more than ``TOLERANCE``; then nothing is written. A folder that holds more than an older export, or without
-    ``overwrite`` anything, is refused. The run computes on the CPU.
+    ``onnx`` and ``torch`` write encoder, decoder and autoencoder as files of their own; ``safetensors`` makes the
+    folder readable by ``aerun.load``. A README.md is the model card. AerunError, and no files, if outputs differ from
+    PyTorch's by more than 1e-5 of the largest. ConfigError if the folder is not empty, or if with ``overwrite`` it
+    contains more than an earlier export.
     """
-    place = Path(folder).expanduser()
-    check_export(Path(run).expanduser(), place, formats, overwrite)
+    target = Path(folder).expanduser()
+    check_export(Path(run).expanduser(), target, formats, overwrite)
     opened = open_run(run, "cpu", trusted_packages)
-    with replacing_folder(place, EXPORT_FOLDER, overwrite) as building:
-        found = write_graphs(opened.autoencoder, building, [name for name in formats if name != "safetensors"])
+    with replacing_folder(target, EXPORT_FOLDER, overwrite) as building:
+        graphs = [name for name in formats if name != "safetensors"]
+        differences = write_graphs(opened.autoencoder, building, graphs)
         if "safetensors" in formats:
             _write_weights(opened, building, trusted_packages)
-        wrong = {name: value for name, value in found.items() if not value <= RELATIVE_TOLERANCE}
+        wrong = {name: value for name, value in differences.items() if not value <= RELATIVE_TOLERANCE}
         if wrong:
-            told = ", ".join(f"{name} by {value:.2g}" for name, value in wrong.items())
-            raise AerunError(f"{place}: not equal to PyTorch: {told} of the largest output; nothing is written")
-        write_card(opened, building, found)
-    return Exported(place, found)
+            text = ", ".join(f"{name} by {value:.2g}" for name, value in wrong.items())
+            raise AerunError(f"{target}: outputs differ from PyTorch's: {text} of the largest output; nothing written")
+        write_card(opened, building, differences)
+    return Exported(target, differences)
 
 
-def write_graphs(autoencoder: Autoencoder, place: Path, formats: Sequence[str]) -> dict[str, float]:
-    """Each of ``PIECES`` as ``onnx`` or ``torch``, or both: by file, how far it is from PyTorch (see ``Exported``)."""
-    inputs, found = _random_inputs(autoencoder), {}
+def write_graphs(autoencoder: Autoencoder, folder: Path, formats: Sequence[str]) -> dict[str, float]:
+    """Write each of ``PIECES`` as ``onnx``, ``torch`` or both. Returns the ``differences`` of ``Exported``."""
+    inputs, differences = _random_inputs(autoencoder), {}
     with progress_bar("export", len(PIECES) * len(formats)) as bar:
         for piece in (ExportedModule(autoencoder, name) for name in PIECES) if formats else ():
-            rows = [autoencoder.encode(batch) for batch in inputs] if piece.name == "decoder" else inputs
-            program = piece.program(rows[0])
+            batches = [autoencoder.encode(batch) for batch in inputs] if piece.name == "decoder" else inputs
+            program = piece.program(batches[0])
             for name in formats:
-                path = place / f"{piece.name}{SUFFIXES[name]}"
+                path = folder / f"{piece.name}{SUFFIXES[name]}"
                 written = _write_onnx(piece, program, path) if name == "onnx" else _write_torch(program, path)
-                found[path.name] = max(_relative_difference(piece(batch), written(batch)) for batch in rows[1:])
-                log.info("%-20s differs from PyTorch by %.2g of the largest output", path.name, found[path.name])
+                difference = max(_relative_difference(piece(batch), written(batch)) for batch in batches[1:])
+                log.info("%-20s differs from PyTorch by %.2g of the largest output", path.name, difference)
+                differences[path.name] = difference
                 bar.update(1)
-    return found
+    return differences
 
 
 class ExportedModule(nn.Module):
-    """One of ``PIECES`` with no more weights than it needs, tied ones as weights of their own."""
+    """One of ``PIECES`` with only the weights that it needs; tied weights become separate ones."""
 
     def __init__(self, autoencoder: Autoencoder, name: str) -> None:
         super().__init__()
@@ -100,25 +102,25 @@ class ExportedModule(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, batch: Tensor) -> Tensor:
-        """As ``encode``, ``decode`` or ``reconstruct`` of an autoencoder, without their batches and checks."""
+        """``encode``, ``decode`` or ``reconstruct`` of the autoencoder, without batching and checks."""
         code = batch if self.name == "decoder" else self.autoencoder._code(batch)
         return code if self.name == "encoder" else self.autoencoder._picture(code)
 
     @torch.no_grad()
-    def program(self, rows: Tensor) -> torch.export.ExportedProgram:
-        """The graph that these rows, any number of them, go through."""
-        program = torch.export.export(self, (rows,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    def program(self, batch: Tensor) -> torch.export.ExportedProgram:
+        """The graph of this module, for any number of rows like those of the batch."""
+        program = torch.export.export(self, (batch,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         for node in program.graph.nodes:
-            node.meta.pop("stack_trace", None)  # it names this machine's folders, and would be written out
+            node.meta.pop("stack_trace", None)  # would be exported, with this machine's folders
         return program
 
 
 def _random_inputs(autoencoder: Autoencoder) -> list[Tensor]:
-    """Random images or vectors such as the run has seen, in the data's units: for the export and for each trial."""
+    """Random batches in the data's units: one to export with, the others to check."""
     generator, standardise = torch.Generator().manual_seed(0), autoencoder.standardise_input
     batches = []
-    for count in (EXPORT_ROWS, *CHECKED_ROWS):
-        shape = (count, *autoencoder.input_shape)
+    for rows in (EXPORT_ROWS, *CHECKED_ROWS):
+        shape = (rows, *autoencoder.input_shape)
         if standardise.mean is None:
             batches.append(torch.rand(shape, generator=generator))
         else:
@@ -127,46 +129,46 @@ def _random_inputs(autoencoder: Autoencoder) -> list[Tensor]:
 
 
 def _write_onnx(piece: ExportedModule, program: torch.export.ExportedProgram, path: Path) -> Callable[[Tensor], Tensor]:
-    """Write the file; what onnxruntime computes with it."""
+    """Write the file. Returns onnxruntime's function of it."""
     import onnxruntime
 
-    given, made = PIECES[piece.name]
-    for talker in ("onnxscript", "onnx_ir"):
-        logging.getLogger(talker).setLevel(logging.WARNING)
+    input_name, output_name = PIECES[piece.name]
+    for name in ("onnxscript", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     exported = torch.onnx.export(
         program,
-        input_names=[given],
-        output_names=[made],
+        input_names=[input_name],
+        output_names=[output_name],
         dynamic_shapes=({0: "batch"},),
         dynamo=True,
         verbose=False,
     )
     assert exported is not None
     for node in exported.model.graph.all_nodes():
-        node.metadata_props.clear()  # where each came from, this machine's folders included
+        node.metadata_props.clear()  # contain this machine's folders
     exported.save(str(path), external_data=False)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda batch: torch.from_numpy(session.run([made], {given: batch.numpy()})[0])
+    return lambda batch: torch.from_numpy(session.run([output_name], {input_name: batch.numpy()})[0])
 
 
 def _write_torch(program: torch.export.ExportedProgram, path: Path) -> Callable[[Tensor], Tensor]:
-    """Write the file; what torch computes with it."""
+    """Write the file. Returns torch's function of it."""
     torch.export.save(program, str(path))
     module = torch.export.load(str(path)).module()
     return lambda batch: module(batch).detach()
 
 
 def _relative_difference(expected: Tensor, found: Tensor) -> float:
-    """The largest between two outputs, over the largest value expected; infinite for other shapes or no numbers."""
+    """The largest difference over the largest expected value; infinite if shapes differ or values are not finite."""
     if expected.shape != found.shape or not bool(found.isfinite().all()):
         return float("inf")
     return float((expected - found).abs().max() / expected.abs().max().clamp_min(1e-30))
 
 
-def _write_weights(opened: OpenedRun, place: Path, trusted_packages: Sequence[str]) -> None:
-    """A small run folder; DataError if what is read from it is not what was written."""
-    write_run(opened, place)
-    again: Mapping[str, Tensor] = load(place, "cpu", trusted_packages).state_dict()
+def _write_weights(opened: OpenedRun, folder: Path, trusted_packages: Sequence[str]) -> None:
+    """Write a small run folder. DataError if reading it does not give the same weights."""
+    write_run(opened, folder)
+    again: Mapping[str, Tensor] = load(folder, "cpu", trusted_packages).state_dict()
     weights = opened.autoencoder.state_dict()
     if weights.keys() != again.keys() or not all(torch.equal(value, again[name]) for name, value in weights.items()):
-        raise DataError(f"{opened.folder}: what was written and read again does not have its weights")
+        raise DataError(f"{opened.folder}: the written weights differ from the run's when read again")

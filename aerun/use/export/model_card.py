@@ -1,6 +1,6 @@
-"""A trained run to hand on: its weights, what is needed to build it again, and a card that says what it is.
+"""A trained run to share: its weights, what is needed to build it again, and a model card.
 
-Nothing of the machine that trained it goes along: no host, command, user or path.
+Nothing about the machine that trained it is included: no host, command, user or path.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ USAGE = {
 
 
 def write_run(opened: OpenedRun, folder: Path) -> None:
-    """Weights, configuration, shapes and numbers of a run, as ``aerun.load`` and other tools read them."""
+    """Weights, configuration, shapes and numbers of a run, in the files that ``aerun.load`` reads."""
     config = without_paths({**opened.config, "resume": None, "init_from": None})
     save(folder / WEIGHTS, opened.autoencoder, None, Progress())
     write_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
-    told = {"overrides": [], "choices": without_paths(opened.choices)}
-    write_text(folder / OVERRIDES, yaml.safe_dump(told, sort_keys=False))
+    options = {"overrides": [], "choices": without_paths(opened.choices)}
+    write_text(folder / OVERRIDES, yaml.safe_dump(options, sort_keys=False))
     write_text(folder / ENVIRONMENT, json.dumps(_public_environment(opened), indent=2) + "\n")
     if opened.summary is not None:
         summary = {key: value for key, value in opened.summary.items() if key != "unanswered"}
@@ -52,7 +52,7 @@ def write_run(opened: OpenedRun, folder: Path) -> None:
 
 
 def without_paths(value: Any) -> Any:
-    """The same values, absolute paths in them shortened to their last name."""
+    """The same values, with absolute paths shortened to their last part."""
     if isinstance(value, Mapping):
         return {key: without_paths(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -65,19 +65,19 @@ def without_paths(value: Any) -> Any:
 
 
 def _public_environment(opened: OpenedRun) -> dict[str, Any]:
-    """Of what a run notes of its surroundings: versions, and the data's shapes, counts and checksum."""
+    """Versions, and the data's shapes, counts and checksum, from the run's environment.json."""
     path = opened.folder / ENVIRONMENT
     try:
-        noted = json.loads(path.read_text(encoding="utf-8"))
+        recorded = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
     keys = ("checksum", "images", "input_shape", "output_shape")
-    dataset = {key: noted["dataset"][key] for key in keys if key in noted["dataset"]}
-    return {"versions": noted.get("versions", {}), "dataset": dataset}
+    dataset = {key: recorded["dataset"][key] for key in keys if key in recorded["dataset"]}
+    return {"versions": recorded.get("versions", {}), "dataset": dataset}
 
 
 def write_card(opened: OpenedRun, folder: Path, differences: Mapping[str, float]) -> None:
-    """README.md: what the model is, what it learned from, how good it is, how to load it, and its limits."""
+    """Write README.md: what the model is, its data, its numbers, how to load it, its limits."""
     sections = [
         _head_section(opened),
         _data_section(opened),
@@ -92,12 +92,12 @@ def _head_section(opened: OpenedRun) -> str:
     autoencoder, config = opened.autoencoder, opened.config
     parameters = sum(parameter.numel() for parameter in autoencoder.parameters())
     model = _option_name(opened, "model")
-    others = ("sparsity", "latent", "noise", "loss", "optimizer")
-    told = ", ".join(f"{group} {_option_name(opened, group)}{_format_keys(opened, group)}" for group in others)
+    groups = ("sparsity", "latent", "noise", "loss", "optimizer")
+    options = ", ".join(f"{group} {_option_name(opened, group)}{_format_keys(opened, group)}" for group in groups)
     lines = [
         f"{CARD_HEAD}tags: [autoencoder, pytorch]\n---\n",
         f"# {model}, code of {format_shape(autoencoder.code_shape)}\n",
-        f"An autoencoder of {parameters:,} parameters, trained with aerun: model {model}, {told}; "
+        f"An autoencoder of {parameters:,} parameters, trained with aerun: model {model}, {options}; "
         f"seed {config.get('seed')}.\n",
         f"- encoder: {format_layers(autoencoder.encoder)}\n- decoder: {format_layers(autoencoder.decoder)}",
     ]
@@ -105,16 +105,16 @@ def _head_section(opened: OpenedRun) -> str:
 
 
 def _option_name(opened: OpenedRun, group: str) -> str:
-    """An option's name, or its class where that is not known."""
+    """The name of the chosen option; its class if the name is not recorded."""
     known = opened.choices.get(group)
     return known or str(opened.config[group].get("_target_", "")).rpartition(".")[2]
 
 
 def _format_keys(opened: OpenedRun, group: str) -> str:
-    """What an option was told, in brackets."""
+    """The option's keys, in parentheses."""
     keys = {key: value for key, value in opened.config[group].items() if key != "_target_"}
-    told = ", ".join(f"{key}={value}" for key, value in keys.items() if isinstance(value, int | float | str))
-    return f" ({told})" if told else ""
+    text = ", ".join(f"{key}={value}" for key, value in keys.items() if isinstance(value, int | float | str))
+    return f" ({text})" if text else ""
 
 
 def format_shape(sizes: tuple[int, ...]) -> str:
@@ -123,76 +123,74 @@ def format_shape(sizes: tuple[int, ...]) -> str:
 
 
 def format_layers(module: nn.Module) -> str:
-    """A net in a line: its layers in order."""
-    told = []
-    for layer in (leaf for leaf in module.modules() if not any(leaf.children())):
-        sizes = [getattr(layer, key, None) for key in ("in_features", "out_features")]
-        channels = [getattr(layer, key, None) for key in ("in_channels", "out_channels")]
-        name = layer.name if isinstance(layer, Activate) else type(layer).__name__
-        if None not in sizes:
-            name += f" {sizes[0]}-{sizes[1]}"
-        elif None not in channels:
-            kernel = format_shape(getattr(layer, "kernel_size", ()))
-            name += f" {channels[0]}-{channels[1]} {kernel}"
-        told.append(name)
-    return ", ".join(told) or "nothing"
+    """The layers of a network in order, on one line."""
+    layers = [_format_layer(layer) for layer in module.modules() if not any(layer.children())]
+    return ", ".join(layers) or "nothing"
+
+
+def _format_layer(layer: nn.Module) -> str:
+    """``Linear 784-64``, ``Conv2d 16-32 3x3``, ``relu``."""
+    attributes = vars(layer)
+    name = layer.name if isinstance(layer, Activate) else type(layer).__name__
+    if "in_features" in attributes and "out_features" in attributes:
+        return f"{name} {attributes['in_features']}-{attributes['out_features']}"
+    if "in_channels" in attributes and "out_channels" in attributes:
+        kernel = format_shape(attributes.get("kernel_size", ()))
+        return f"{name} {attributes['in_channels']}-{attributes['out_channels']} {kernel}"
+    return name
 
 
 def _data_section(opened: OpenedRun) -> str:
     data = _public_environment(opened)["dataset"]
     counts = ", ".join(f"{count:,} {part}" for part, count in data.get("images", {}).items() if count)
-    text = f"## Data\n\n{_option_name(opened, 'dataset')}: {format_shape(tuple(data['input_shape']))}, {counts}."
-    return f"{text} Checksum `{data.get('checksum')}`."
+    shape = format_shape(tuple(data["input_shape"]))
+    return f"## Data\n\n{_option_name(opened, 'dataset')}: {shape}, {counts}. Checksum `{data.get('checksum')}`."
 
 
 def _numbers_section(opened: OpenedRun) -> str:
     summary = opened.summary
     if summary is None:
         return "## Numbers\n\nThe run has no summary: nothing was measured on test data."
-    noisy = _option_name(opened, "noise") not in ("none", "NoNoise")
-    how = ", its inputs corrupted as in training" if noisy else ""
-    rows = ["## Numbers\n", f"On the test part, which training never saw{how}:\n"]
+    is_noisy = _option_name(opened, "noise") not in ("none", "NoNoise")
+    inputs = ", with inputs corrupted as in training" if is_noisy else ""
+    rows = ["## Numbers\n", f"On the test split, which was not used in training{inputs}:\n"]
     rows += ["| | MSE per value | PSNR (dB) |", "|---|---:|---:|"]
     found: list[tuple[str, dict[str, Any]]] = [("this model", summary["test"])]
     size = math.prod(opened.autoencoder.code_shape)
-    for key, text in {
-        "mean_image": "mean image",
-        "pca": f"PCA, {size} components",
-        "linear": "best linear map",
-    }.items():
+    titles = {"mean_image": "mean image", "pca": f"PCA, {size} components", "linear": "best linear map"}
+    for key, title in titles.items():
         values = {name.partition("/")[2]: v for name, v in summary["baselines"].items() if name.startswith(f"{key}/")}
-        found += [(text, values)] if values else []
-    for text, values in found:
+        found += [(title, values)] if values else []
+    for title, values in found:
         psnr = f"{values['psnr']:.2f}" if "psnr" in values else ""
-        rows.append(f"| {text} | {values['mse']:.6f} | {psnr} |")
+        rows.append(f"| {title} | {values['mse']:.6f} | {psnr} |")
     rows.append(f"\nBest epoch {summary.get('best_epoch')} of {summary['epochs']}, {summary['steps']:,} updates.")
     return "\n".join(rows)
 
 
 def _usage_section(opened: OpenedRun, folder: Path, differences: Mapping[str, float]) -> str:
     unit = "in [0,1]" if opened.is_image else "in the units of the data"
-    given = f"[N,{','.join(map(str, opened.shape))}], float32, {unit}"
-    there = {
+    images = f"[N,{','.join(map(str, opened.shape))}], float32, {unit}"
+    is_written = {
         "safetensors": (folder / WEIGHTS).exists(),
         "torch": "encoder.pt2" in differences,
         "onnx": "encoder.onnx" in differences,
     }
     parts = ["## Use\n"]
-    for name in (name for name, is_there in there.items() if is_there):
-        parts.append(f"```python\n{USAGE[name].format(input=given)}\n```\n")
+    for name in (name for name, written in is_written.items() if written):
+        parts.append(f"```python\n{USAGE[name].format(input=images)}\n```\n")
     if differences:
-        parts += ["| file | largest difference from PyTorch, of the largest output |", "|---|---:|"]
+        parts += ["| file | largest difference from PyTorch, relative to the largest output |", "|---|---:|"]
         parts += [f"| `{name}` | {value:.1e} |" for name, value in differences.items()]
     return "\n".join(parts).rstrip()
 
 
 def _limits_section(opened: OpenedRun) -> str:
-    fixed = format_shape(opened.shape)
     lines = [
-        f"- Inputs have the shape {fixed}, no other; images of another kind than the data above come out worse.",
-        "- Numbers hold for the test part of the same data set.",
-        "- The licence of weights and data is for whoever hands them on to say; none is given here.",
+        f"- Inputs must have the shape {format_shape(opened.shape)}. Images unlike the data above come out worse.",
+        "- The numbers hold for the test split of the same data set.",
+        "- No license is given here: add one for the weights and the data before you share them.",
     ]
     if opened.is_gaussian:
-        lines.insert(0, "- The code is the posterior's mean; nothing is sampled.")
+        lines.insert(0, "- The code is the mean of the posterior; nothing is sampled.")
     return "## Limits\n\n" + "\n".join(lines)

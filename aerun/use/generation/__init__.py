@@ -1,1 +1,1 @@
-"""New images: samples, interpolations, traversals, sums, and points where no codes are."""
+"""New images: samples, interpolations, traversals, sums of codes, and points far from all codes."""

@@ -1,4 +1,4 @@
-"""Where in a code space there are no codes."""
+"""Points of a code space that are far from all codes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from torch import Tensor
 from aerun.figures.projection import Plane, plane_of
 from aerun.use.opened_run import Run, as_opened
 
+RELATIVE_SLACK = 1e-9  # of the box, for rounding
+
 
 @dataclass(frozen=True)
 class EmptyPoints:
     """A run's ``codes`` [N,2] in the ``plane``, points in the box around them, and the images decoded there.
 
-    ``empty`` [P,2] are the emptiest points, each the farthest from all codes and from those before it, and ``random``
-    [R,2] uniformly drawn ones. ``distances`` [P+R] are those to the nearest code, over ``usual``, the median distance
-    of a code to the one nearest to it. ``images`` [P+R,*output_shape], the empty points' first.
+    ``empty`` [P,2]: the emptiest points, each the farthest from all codes and from the previous points; ``random``
+    [R,2]: uniformly drawn points. ``distances`` [P+R]: to the nearest code. ``usual``: the median distance from a code
+    to its nearest other code. ``images`` [P+R,*output_shape]: the empty points first.
     """
 
     plane: Plane
@@ -31,9 +33,10 @@ class EmptyPoints:
 
 
 def find_empty_points(run: Run, images: Tensor, empty: int = 3, random: int = 5, seed: int = 0) -> EmptyPoints:
-    """Decode points of a run's code space where no codes of images[N,*shape] are, and random ones in the same box.
+    """Decode the emptiest points among the codes of images[N,*shape], and random points in the same box.
 
-    Of codes of more than two values the plane of their two leading principal axes is looked at, all else at the mean.
+    Codes of more than two values are projected on the plane of their first two principal components; the other
+    components of the points are those of the mean code.
     """
     from scipy.spatial import cKDTree
 
@@ -43,44 +46,44 @@ def find_empty_points(run: Run, images: Tensor, empty: int = 3, random: int = 5,
     flat = plane.points(codes)
     emptiest = emptiest_points(flat, empty)
     low, high = flat.min(0), flat.max(0)
-    drawn = np.random.default_rng(seed).uniform(low, high, (random, 2))
+    uniform = np.random.default_rng(seed).uniform(low, high, (random, 2))
     tree = cKDTree(flat)
     usual = float(np.median(tree.query(flat, 2)[0][:, 1]))
-    both = np.concatenate([emptiest, drawn])
-    decoded = run.decode(plane.codes(both).view(-1, *run.autoencoder.code_shape))
-    return EmptyPoints(plane, flat, emptiest, drawn, tree.query(both)[0], usual, decoded)
+    points = np.concatenate([emptiest, uniform])
+    decoded = run.decode(plane.codes(points).view(-1, *run.autoencoder.code_shape))
+    return EmptyPoints(plane, flat, emptiest, uniform, tree.query(points)[0], usual, decoded)
 
 
 def emptiest_points(points: np.ndarray, count: int = 1) -> np.ndarray:
-    """points[N,2] -> the [count,2] places in the box around them that are farthest from all points, exactly: the
-    centres of the largest empty circles. Each counts as a point for those after it.
+    """points[N,2] -> [count,2]: the exact centers of the largest empty circles with centers in the box around them.
 
-    Such a centre is a corner of the points' Voronoi diagram, or of where it meets the box. With the points mirrored at
-    the four sides of the box these sides are edges of the diagram, and all these places corners of it.
+    Each center counts as a point for the next ones. Such a center is a vertex of the Voronoi diagram, or lies where the
+    diagram meets the box. Mirroring the points at the four sides of the box makes the sides edges of the diagram, so
+    that every center is a vertex.
     """
     from scipy.spatial import Voronoi, cKDTree
 
     points = np.unique(np.asarray(points, np.float64), axis=0)
     low, high = points.min(0), points.max(0)
-    slack = 1e-9 * (high - low)
+    slack = RELATIVE_SLACK * (high - low)
     found: list[np.ndarray] = []
     for _ in range(count):
-        there = np.concatenate([points, *(row[None] for row in found)])
-        mirrored = [there]
+        occupied = np.concatenate([points, *(row[None] for row in found)])
+        mirrored = [occupied]
         for axis in (0, 1):
             for side in (low, high):
-                image = there.copy()
+                image = occupied.copy()
                 image[:, axis] = 2 * side[axis] - image[:, axis]
                 mirrored.append(image)
-        corners = Voronoi(np.unique(np.concatenate(mirrored), axis=0)).vertices
-        inside = corners[((corners >= low - slack) & (corners <= high + slack)).all(1)]
-        found.append(inside[cKDTree(there).query(inside)[0].argmax()])
+        vertices = Voronoi(np.unique(np.concatenate(mirrored), axis=0)).vertices
+        inside = vertices[((vertices >= low - slack) & (vertices <= high + slack)).all(1)]
+        found.append(inside[cKDTree(occupied).query(inside)[0].argmax()])
     return np.clip(np.stack(found), low, high)
 
 
 def nearest_errors(images: Tensor, known: Tensor) -> Tensor:
-    """The mean squared error of each of images[P,...], clipped to [0,1], to the nearest of known[N,...]: [P]."""
-    one, other = images.clamp(0, 1).flatten(1), known.flatten(1)
-    # Not by products of matrices: their rounding hides small errors.
-    apart = torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist")
-    return apart.square().amin(1) / one.shape[1]
+    """The mean squared error of images[P,...], clipped to [0,1], to the nearest of known[N,...]: [P]."""
+    clipped, flat = images.clamp(0, 1).flatten(1), known.flatten(1)
+    # Matrix products would round small errors away.
+    distances = torch.cdist(clipped, flat, compute_mode="donot_use_mm_for_euclid_dist")
+    return distances.square().amin(1) / clipped.shape[1]

@@ -1,11 +1,11 @@
-"""Codes that no image gave: from the prior of a Gaussian latent, or from a mixture fitted to codes."""
+"""New codes: from the prior of a Gaussian latent, or from a Gaussian mixture fitted to codes."""
 
 from __future__ import annotations
 
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -24,17 +24,20 @@ if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
 
 Source = Literal["prior", "mixture"]
-COMPONENT_COUNTS = (1, 2, 5, 10, 20)  # of which the mixture's number is chosen
-RANDN_ROW_MULTIPLE = 16  # of normals are drawn together
-MAX_FULL_COVARIANCE_VALUES = 64  # code values up to which components have full covariances
+COMPONENT_COUNTS = (1, 2, 5, 10, 20)  # tried for a mixture
+MIN_CODES_PER_COMPONENT = 10
+MAX_EM_STEPS = 200
+MAX_FULL_COVARIANCE_VALUES = 64  # codes of more values get diagonal covariances
+CONSTANT_DEVIATION = 1e-9  # of the mean: values that deviate less are constant
+RANDN_ROW_MULTIPLE = 16
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """A Gaussian mixture of codes; ``fitted`` is of codes standardised by ``mean`` [D] and ``deviation`` [D].
+    """A Gaussian mixture of codes; ``fitted`` describes codes standardized by ``mean`` [D] and ``deviation`` [D].
 
-    Values that were the same for all codes have deviation 0, and come out of it as they were.
+    Constant values have deviation 0 and are sampled as they were.
     """
 
     fitted: GaussianMixture
@@ -43,32 +46,31 @@ class Mixture:
 
     @property
     def components(self) -> int:
-        """How many Gaussians."""
+        """Number of Gaussians."""
         return int(self.fitted.n_components)
 
     def sample(self, count: int, seed: int = 0) -> Tensor:
-        """Codes [N,D]; the same for the same seed, of more of them the first ones, too. In random order, not by
-        component."""
-        # Components and normals from generators of their own, row by row: what a row is depends on none after it.
+        """``count`` codes [N,D] in random order. More codes of the same seed begin with the same ones."""
+        # Separate generators, drawn row by row, make a row independent of the rows after it.
         shares = np.random.default_rng([seed, 0]).random(count)
         chosen = np.searchsorted(np.cumsum(self.fitted.weights_)[:-1], shares, side="right")
         normals = np.random.default_rng([seed, 1]).standard_normal((count, len(self.mean)))
         values = np.empty_like(normals)
         for number in range(self.components):
-            rows, spread = chosen == number, self.fitted.covariances_[number]
-            if self.fitted.covariance_type == "full":  # einsum: a product of matrices rounds by how many rows there are
-                moved = np.einsum("ij,nj->ni", np.linalg.cholesky(spread), normals[rows])
+            rows, covariance = chosen == number, self.fitted.covariances_[number]
+            if self.fitted.covariance_type == "full":  # einsum: rounding must not depend on the number of rows
+                offsets = np.einsum("ij,nj->ni", np.linalg.cholesky(covariance), normals[rows])
             else:
-                moved = np.sqrt(spread) * normals[rows]
-            values[rows] = self.fitted.means_[number] + moved
+                offsets = np.sqrt(covariance) * normals[rows]
+            values[rows] = self.fitted.means_[number] + offsets
         return torch.from_numpy((values * self.deviation + self.mean).astype(np.float32))
 
 
 def fit_mixture(codes: Tensor, components: int | Sequence[int] = COMPONENT_COUNTS, seed: int = 0) -> Mixture:
-    """A Gaussian mixture of codes[N,D], by expectation-maximisation (scikit-learn).
+    """Fit a Gaussian mixture to codes[N,D] by expectation maximization (scikit-learn).
 
-    Of several numbers of ``components`` the one with the lowest Bayesian information criterion (Schwarz 1978) is taken,
-    among those with at least 10 codes a component. Covariances are full up to ``FULL`` dimensions, diagonal beyond.
+    Several numbers of ``components``: the lowest Bayesian information criterion (Schwarz 1978) decides among those with
+    at least 10 codes per component. Covariances are full for codes of at most 64 values, otherwise diagonal.
     ConfigError for more components than codes.
     """
     from sklearn.exceptions import ConvergenceWarning
@@ -76,35 +78,30 @@ def fit_mixture(codes: Tensor, components: int | Sequence[int] = COMPONENT_COUNT
 
     values = codes.flatten(1).double().numpy()
     mean, deviation = values.mean(0), values.std(0)
-    deviation[deviation <= 1e-9 * np.abs(mean)] = 0
+    deviation[deviation <= CONSTANT_DEVIATION * np.abs(mean)] = 0
     standard = (values - mean) / np.where(deviation > 0, deviation, 1)
     kind = "full" if values.shape[1] <= MAX_FULL_COVARIANCE_VALUES else "diag"
     if isinstance(components, int):
         if components > len(values):
-            raise ConfigError(f"{components} components: there are only {len(values)} codes to fit them to")
+            raise ConfigError(f"components={components}: must be at most {len(values)}, the number of codes")
         tried = [components]
     else:
-        tried = [number for number in components if number * 10 <= len(values)] or [1]
+        tried = [number for number in components if number * MIN_CODES_PER_COMPONENT <= len(values)] or [1]
     if len(values) < 2:
-        raise ConfigError("a mixture needs two codes at least")
+        raise ConfigError("a mixture needs at least two codes")
     best, lowest = None, math.inf
-    for number in _with_progress(tried):
-        model = GaussianMixture(number, covariance_type=kind, random_state=seed, max_iter=200)
-        with warnings.catch_warnings():  # one that has not come to rest is judged as it stands
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(standard)
-        found = model.bic(standard)
-        if best is None or found < lowest:
-            best, lowest = model, found
+    with progress_bar("mixtures", len(tried)) as bar:
+        for number in tried:
+            model = GaussianMixture(number, covariance_type=kind, random_state=seed, max_iter=MAX_EM_STEPS)
+            with warnings.catch_warnings():  # the criterion also judges a mixture that has not converged
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                model.fit(standard)
+            criterion = model.bic(standard)
+            if best is None or criterion < lowest:
+                best, lowest = model, criterion
+            bar.update()
     assert best is not None
     return Mixture(best, mean, deviation)
-
-
-def _with_progress(numbers: Sequence[int]) -> Iterator[int]:
-    with progress_bar("mixtures", len(numbers)) as bar:
-        for number in numbers:
-            yield number
-            bar.update()
 
 
 def sample_codes(
@@ -116,10 +113,10 @@ def sample_codes(
     components: int | Sequence[int] = COMPONENT_COUNTS,
     seed: int = 0,
 ) -> Tensor:
-    """Codes [N,*code_shape] from the prior (of a Gaussian latent, unless told otherwise), or from a mixture fitted to
-    the codes of ``images``; made such as the model's codes are (``like_codes``).
+    """New codes [N,*code_shape] from the prior or from a mixture fitted to the codes of ``images``.
 
-    ConfigError for the prior of a model that has none.
+    The default is the prior for a Gaussian latent, otherwise the mixture. Codes of the mixture are made valid
+    (``nearest_valid_codes``). ConfigError for the prior of a model that has none.
     """
     source = source or ("prior" if run.is_gaussian else "mixture")
     shape = run.autoencoder.code_shape
@@ -127,11 +124,12 @@ def sample_codes(
         if not run.is_gaussian:
             raise ConfigError(f"{run.folder}: its latent is deterministic and has no prior; use the mixture")
         generator = Randomness(seed, torch.device("cpu")).at("samples", 0)  # seed 0: as in the run's own figure
-        # Of sixteen rows or a multiple of them: torch fills small and ragged tensors in another way, and the first
-        # samples would not be the first of more.
-        return torch.randn((-(-count // RANDN_ROW_MULTIPLE) * RANDN_ROW_MULTIPLE, *shape), generator=generator)[:count]
+        # A multiple of 16 rows: torch fills small and ragged tensors in another way, and more samples would not begin
+        # with the same ones.
+        rows = -(-count // RANDN_ROW_MULTIPLE) * RANDN_ROW_MULTIPLE
+        return torch.randn((rows, *shape), generator=generator)[:count]
     if images is None:
-        raise ConfigError("a mixture is fitted to codes of images: none are given")
+        raise ConfigError("images: needed to fit a mixture to their codes")
     mixture = fit_mixture(run.encode(images), components, seed)
     kind = f"{mixture.fitted.covariance_type} covariances"
     log.info("mixture of %d Gaussians with %s, fitted to %d codes", mixture.components, kind, len(images))
@@ -139,16 +137,18 @@ def sample_codes(
 
 
 def nearest_valid_codes(run: OpenedRun, codes: Tensor) -> Tensor:
-    """codes[N,*code_shape], the nearest such as the encoder can make: within the range of the code's nonlinearity, and
-    of a k-sparse model only the k largest values of each (of each channel) others than 0."""
-    sparsity = run.autoencoder.sparsity
+    """codes[N,*code_shape] -> the nearest codes that the encoder can produce.
+
+    They are within the range of the code's nonlinearity; a k-sparse model keeps the k largest values of each code (of
+    each channel).
+    """
     codes = clamp_to_range(run, codes)
-    k = getattr(sparsity, "k", None)
-    return keep_largest(codes, k) if k is not None else codes
+    k = run.autoencoder.sparsity.max_nonzeros
+    return codes if k is None else keep_largest(codes, k)
 
 
 def clamp_to_range(run: OpenedRun, codes: Tensor) -> Tensor:
-    """codes[...] within the range of the code's nonlinearity, [0,1] for a sigmoid."""
-    function = activation(getattr(run.autoencoder.sparsity, "activation", "identity"))
+    """codes[...], clamped to the range of the code's nonlinearity, such as [0,1] for a sigmoid."""
+    function = activation(run.autoencoder.sparsity.activation)
     values = function(torch.cat([torch.tensor([-1e6, 1e6]), torch.linspace(-10, 10, 2001)]))
     return codes.clamp(float(values.min()), float(values.max()))

@@ -1,1 +1,1 @@
-"""Maps of codes in the plane, and what single units do."""
+"""Maps of the code space, and statistics of single code units."""

@@ -1,4 +1,4 @@
-"""Pictures of a run's code space: maps, the decoded plane, what each unit does. They return pixels [H,W,3], uint8."""
+"""Figures of a run's code space: maps, decoded grids, what each unit does. They return pixels [H,W,3], uint8."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from aerun.figures.canvas import Pixels
 from aerun.figures.projection import NAMES, Method, project
 from aerun.use.generation.empty_points import EmptyPoints, find_empty_points, nearest_errors
 from aerun.use.inputs import DEFAULT_IMAGES, Sample, images_or_test_sample, sample_test_images
-from aerun.use.maps import code_units as _units
+from aerun.use.maps.code_units import find_dictionary, measure_units
 from aerun.use.opened_run import OpenedRun, Run, as_opened
 
-MARGIN_SHARE = 0.05  # share of codes, or of the prior, that the decoded grid leaves out on each side
+MARGIN_SHARE = 0.05  # of codes, or of the prior, outside the decoded grid on each side
 
 
 def latent_map(
@@ -32,111 +32,119 @@ def latent_map(
     drawn: Tensor | None = None,
     seed: int = 0,
 ) -> Pixels:
-    """The codes of images[N,*shape] in two dimensions (``plane.project``), by class, or as the images themselves. Of
-    2,000 of the run's test images with their classes, if none are given.
+    """The codes of images[N,*shape] in two dimensions (``plane.project``), colored by class, or shown as thumbnails.
 
-    ``drawn``: further codes [P,*code_shape], as ``sampling.sample_codes`` makes them, whose decoded images are drawn
-    in. They are mapped together with the others: t-SNE places nothing afterwards.
+    Default: 2,000 of the run's test images with their classes. ``drawn``: more codes [P,*code_shape], such as those of
+    ``sampling.sample_codes``, shown as decoded images. They are projected together with the others, because t-SNE
+    cannot place points afterwards.
     """
     run = as_opened(run)
     if images is None:
-        own = sample_test_images(run, DEFAULT_IMAGES)
-        images, labels, classes = own.images, own.labels, own.classes
+        sample = sample_test_images(run, DEFAULT_IMAGES)
+        images, labels, classes = sample.images, sample.labels, sample.classes
     codes = run.encode(images).flatten(1)
     count = len(codes)
     if drawn is not None:
         codes = torch.cat([codes, drawn.flatten(1)])
     places = project(codes, method, seed)
-    show = run.is_image
+    suffix = {"codes": "", "pca": ", PCA"}.get(method, f", {NAMES[method]}")
+    decoded = drawn if run.is_image else None
     return figures.code_map(
         figures.Points(places[:count], None if labels is None else labels.numpy(), classes),
-        f"Codes of {count} images" + ("" if method == "codes" else f", {'PCA' if method == 'pca' else NAMES[method]}"),
+        f"Codes of {count} images{suffix}",
         NAMES[method],
         first={"codes": 0, "pca": 1}.get(method),
-        thumbnails=_to_uint8(images) if thumbnails and show else None,
-        marks=places[count:] if drawn is not None and show else None,
-        images=_to_uint8(run.decode(drawn)) if drawn is not None and show else None,
+        thumbnails=_to_uint8(images) if thumbnails and run.is_image else None,
+        marks=None if decoded is None else places[count:],
+        images=None if decoded is None else _to_uint8(run.decode(decoded)),
     )
 
 
 def manifold_codes(run: OpenedRun, images: Tensor | None, side: int) -> tuple[Tensor, list[float], list[float]]:
-    """Codes [side*side,*code_shape] of two values on a grid, row after row from the top, with the values of its
-    columns (value 0, ascending) and rows (value 1, descending).
+    """Codes [side*side,*code_shape] of two values on a grid, row by row from the top.
 
-    For a Gaussian latent quantiles of the prior, from 5 to 95 % in even steps (Kingma & Welling 2013, appendix A), else
-    even steps between these percentiles of the codes of ``images``.
+    Also returns the values of its columns (value 0, ascending) and rows (value 1, descending). For a Gaussian latent:
+    quantiles of the prior from 5 to 95% in equal steps (Kingma & Welling 2013, "Auto-encoding variational Bayes",
+    appendix A). Otherwise: equal steps between these percentiles of the codes of ``images``.
     """
     if run.code_size != 2:
-        raise ConfigError(f"a grid of decoded codes needs codes of 2 values, {run.folder} has {run.code_size}")
+        raise ConfigError(f"{run.folder}: a grid of decoded codes needs codes of 2 values, these have {run.code_size}")
     if run.is_gaussian:
-        even = torch.linspace(MARGIN_SHARE, 1 - MARGIN_SHARE, side, dtype=torch.float64)
-        columns = rows = torch.special.ndtri(even)
+        quantiles = torch.linspace(MARGIN_SHARE, 1 - MARGIN_SHARE, side, dtype=torch.float64)
+        columns = rows = torch.special.ndtri(quantiles)
     else:
         if images is None:
-            raise ConfigError("the grid of a model without a prior spans the codes of images: none are given")
+            raise ConfigError("images: needed for the range of the grid, because the model has no prior")
         codes = run.encode(images).flatten(1).double()
         low, high = codes.quantile(MARGIN_SHARE, dim=0), codes.quantile(1 - MARGIN_SHARE, dim=0)
         columns, rows = (torch.linspace(float(low[i]), float(high[i]), side, dtype=torch.float64) for i in (0, 1))
-    down = rows.flip(0)
-    grid = torch.stack([columns.repeat(side), down.repeat_interleave(side)], 1)
-    return grid.float().view(-1, *run.autoencoder.code_shape), columns.tolist(), down.tolist()
+    descending = rows.flip(0)
+    grid = torch.stack([columns.repeat(side), descending.repeat_interleave(side)], 1)
+    return grid.float().view(-1, *run.autoencoder.code_shape), columns.tolist(), descending.tolist()
 
 
 def manifold(run: Run, images: Tensor | None = None, side: int = 20) -> Pixels:
-    """What a code of two values decodes to, on a grid (``manifold_codes``): value 0 grows to the right, 1 upwards.
+    """Decoded codes of two values on a grid (``manifold_codes``): value 0 grows to the right, value 1 upwards.
 
-    Without a prior and without ``images`` over 2,000 of the run's test images.
+    Without a prior, ``images`` (default: 2,000 test images) give the range.
     """
     run = as_opened(run)
     if run.code_size == 2 and not run.is_gaussian:
         images = images_or_test_sample(run, images)
     codes, columns, rows = manifold_codes(run, images, side)
-    way = "quantiles of the prior" if run.is_gaussian else "between percentiles of the codes"
-    title = f"Decoded codes, {way}, 5 to 95 %"
+    steps = "quantiles of the prior" if run.is_gaussian else "between percentiles of the codes"
+    title = f"Decoded codes, {steps}, 5 to 95 %"
     return figures.manifold(_to_uint8(run.decode(codes)), columns, rows, title, "code unit")
 
 
 def active_units(run: Run, images: Tensor | None = None) -> Pixels:
-    """The KL divergence of each dimension of a Gaussian latent over images[N,*shape] (2,000 of the run's test images,
-    if they are not given), and which are active."""
+    """The KL divergence of each unit of a Gaussian latent, and which units are active.
+
+    Over images[N,*shape], default 2,000 test images.
+    """
     run = as_opened(run)
     if not run.is_gaussian:
-        raise ConfigError(f"{run.folder}: its latent is deterministic: no unit has a KL divergence")
-    found = _units.measure_units(run, images_or_test_sample(run, images))
-    assert found.kl is not None
-    return figures.kl_bars(found.kl.numpy(), found.active.numpy(), found.order)
+        raise ConfigError(f"{run.folder}: its latent is deterministic, so its units have no KL divergence")
+    units = measure_units(run, images_or_test_sample(run, images))
+    assert units.kl is not None
+    return figures.kl_bars(units.kl.numpy(), units.active.numpy(), units.order)
 
 
 def dictionary(run: Run, images: Tensor | None = None, rows: int = 24, top: int = 8) -> Pixels:
-    """Code units sorted by use, each with what it adds to an image and the ``top`` images, of those given or of
-    2,000 of the run's test images, that excite it most."""
+    """The ``rows`` most used code units, each with what it adds to an image and the ``top`` images that excite it most.
+
+    Over images[N,*shape], default 2,000 test images.
+    """
     run = as_opened(run)
     if run.autoencoder.input_shape[1:] != run.autoencoder.output_shape[1:] or not run.is_image:
-        raise ConfigError(f"{run.folder}: its inputs and outputs are not images of one size, to be shown side by side")
+        raise ConfigError(f"{run.folder}: its inputs and outputs must be images of one size to be shown in one figure")
     images = images_or_test_sample(run, images)
-    found = _units.find_dictionary(run, images, rows, top)
+    found = find_dictionary(run, images, rows, top)
     excited = np.stack([_to_uint8(images[row]) for row in found.images])
     return figures.dictionary(found.numbers, found.use.tolist(), found.features.float().numpy(), excited)
 
 
 def empty_regions(runs: Sequence[Run], shown: Sequence[Sample], seed: int = 0) -> tuple[Pixels, list[EmptyPoints]]:
-    """Points of several models' code spaces where no codes are, and random ones, decoded: a row a model, and what was
-    found. ``shown``: of each model the images whose codes are drawn."""
+    """Points far from all codes, and random points, decoded by several models: one row of the figure per model.
+
+    ``shown``: for each model the images whose codes are drawn.
+    """
     found, parts = [], []
-    for run, some in zip(map(as_opened, runs), shown, strict=True):
-        empty = find_empty_points(run, some.images, seed=seed)
-        errors = nearest_errors(empty.images, some.images) if run.shape == run.autoencoder.output_shape else None
+    for run, sample in zip(map(as_opened, runs), shown, strict=True):
+        points = find_empty_points(run, sample.images, seed=seed)
+        same_shape = run.shape == run.autoencoder.output_shape
+        errors = nearest_errors(points.images, sample.images) if same_shape else None
         captions = []
-        for number, distance in enumerate(empty.distances):
-            kind = ("emptiest" if number == 0 else "next emptiest") if number < len(empty.empty) else "random"
-            captions.append(f"{kind}, {distance / empty.usual:.0f}x" + _format_error(errors, number))
-        where = "codes" if empty.plane.is_whole else f"plane of {empty.plane.share:.0%} of the codes' variance"
-        title = f"{run.folder.name}: {len(empty.codes)} codes ({where})"
-        labels = None if some.labels is None else some.labels.numpy()
-        points = figures.Points(empty.codes, labels, some.classes)
-        marks = np.concatenate([empty.empty, empty.random])
-        parts.append(figures.Region(title, points, marks, _to_uint8(empty.images), captions, len(empty.empty)))
-        found.append(empty)
+        for number, distance in enumerate(points.distances):
+            kind = ("emptiest" if number == 0 else "next emptiest") if number < len(points.empty) else "random"
+            captions.append(f"{kind}, {distance / points.usual:.0f}x" + _format_error(errors, number))
+        plane = "codes" if points.plane.is_whole else f"plane of {points.plane.share:.0%} of the codes' variance"
+        title = f"{run.folder.name}: {len(points.codes)} codes ({plane})"
+        labels = None if sample.labels is None else sample.labels.numpy()
+        codes = figures.Points(points.codes, labels, sample.classes)
+        marks = np.concatenate([points.empty, points.random])
+        parts.append(figures.Region(title, codes, marks, _to_uint8(points.images), captions, len(points.empty)))
+        found.append(points)
     return figures.regions(parts), found
 
 

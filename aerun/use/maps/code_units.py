@@ -1,4 +1,4 @@
-"""Single values of the code: how much each is used, what it does, and which images excite it."""
+"""Single values of the code: how much each is used, what it adds to an image, and which images excite it."""
 
 from __future__ import annotations
 
@@ -15,46 +15,50 @@ from aerun.use.opened_run import OpenedRun
 
 @dataclass(frozen=True)
 class Units:
-    """Of each value of the flat code [D]: ``mean`` and ``deviation``, by which ``order`` the largest come first.
+    """Statistics [D] of each value of the flat code over images.
 
-    Of a Gaussian latent ``kl`` is the mean KL divergence of each dimension from the prior, in nats, by which they are
-    ordered, and ``spread`` the variance of the posterior mean; ``mean`` and ``deviation`` are of codes as they are
-    drawn. Others are ordered by deviation.
+    ``mean`` and ``deviation``: of the codes, including sampling for a Gaussian latent; ``mean_variance``: variance of
+    the codes without sampling; ``kl``: for a Gaussian latent, the mean KL divergence from the prior in nats.
     """
 
     mean: Tensor
     deviation: Tensor
-    spread: Tensor
+    mean_variance: Tensor
     kl: Tensor | None = None
 
     @property
     def order(self) -> list[int]:
-        """Numbers of all units, those that are used most first."""
+        """All units, most used first: by KL divergence for a Gaussian latent, otherwise by deviation."""
         return (self.deviation if self.kl is None else self.kl).argsort(descending=True, stable=True).tolist()
 
     @property
     def active(self) -> Tensor:
-        """Which [D] dimensions count as active: a variance of the posterior mean over images above 0.01 (Burda, Grosse
-        & Salakhutdinov 2016, arXiv:1509.00519, section 5.2)."""
-        return self.spread > ACTIVE_VARIANCE
+        """Which units [D] are active: the posterior mean's variance over images is above 0.01.
+
+        Burda, Grosse & Salakhutdinov 2016, "Importance weighted autoencoders" (arXiv:1509.00519), section 5.2.
+        """
+        return self.mean_variance > ACTIVE_VARIANCE
 
 
 def measure_units(run: OpenedRun, images: Tensor) -> Units:
-    """The statistics of each value of the code over images[N,*shape]."""
+    """The statistics of each code value over images[N,*shape]."""
     if not run.is_gaussian:
         codes = run.encode(images).flatten(1).double()
-        mean_variance = codes.var(0, correction=0)
-        return Units(codes.mean(0), mean_variance.sqrt(), mean_variance)
+        variance = codes.var(0, correction=0)
+        return Units(codes.mean(0), variance.sqrt(), variance)
     means, log_variances = (values.flatten(1).double() for values in run.posterior(images))
-    mean_variance = means.var(0, correction=0)
-    deviation = (mean_variance + log_variances.exp().mean(0)).sqrt()
-    return Units(means.mean(0), deviation, mean_variance, divergences(means, log_variances).mean(0))
+    variance = means.var(0, correction=0)
+    deviation = (variance + log_variances.exp().mean(0)).sqrt()
+    return Units(means.mean(0), deviation, variance, divergences(means, log_variances).mean(0))
 
 
 @dataclass(frozen=True)
 class Dictionary:
-    """Code units by use, the most used first: their numbers, what each adds to an image [U,C,H,W], how much it is used
-    [U], and the numbers of the images that excite each most [U,K], with the values [U,K] that they give it."""
+    """U code units, most used first.
+
+    ``numbers``: which units; ``features`` [U,C,H,W]: what each adds to an image; ``use`` [U]; ``images`` [U,K]:
+    numbers of the images that excite each most; ``values`` [U,K]: their code values.
+    """
 
     numbers: list[int]
     features: Tensor
@@ -64,13 +68,12 @@ class Dictionary:
 
 
 def find_dictionary(run: OpenedRun, images: Tensor, most: int = 24, top: int = 8) -> Dictionary:
-    """The ``most`` used code units over images[N,*shape], and the ``top`` images that excite each most. Units that are
-    not used at all are left out (if any is used).
+    """The ``most`` used units over images[N,*shape], each with the ``top`` images that excite it most.
 
-    A unit of a feature map is a channel, excited by its largest position. Where the decoder is one linear layer, what a
-    unit adds is that layer's column, and its use the mean absolute value times the column's length; else it is what the
-    decoder makes of the unit alone, at its mean value where it is not 0 (in a map: at the middle), less what it makes
-    of an empty code.
+    Unused units are left out, unless all are unused. A unit of a feature map is a channel, excited by its largest
+    position. If the decoder is one linear layer, a unit's feature is the layer's column, and its use the mean absolute
+    value times the column's length. Otherwise the feature is the decoded unit alone, at its mean nonzero value (in a
+    map: in the middle), minus the decoded empty code.
     """
     codes = run.encode(images)
     by_unit = codes.flatten(2) if codes.dim() > 2 else codes.unsqueeze(2)
@@ -92,8 +95,8 @@ def find_dictionary(run: OpenedRun, images: Tensor, most: int = 24, top: int = 8
 def unit_effects(run: OpenedRun, heights: Tensor) -> Tensor:
     """What each unit alone, at heights[U], adds to the decoded empty code: [U,*output_shape]."""
     shape = run.autoencoder.code_shape
-    alone = torch.zeros(len(heights), *shape)
+    single = torch.zeros(len(heights), *shape)
     middle = tuple(size // 2 for size in shape[1:])
     for number, height in enumerate(heights):
-        alone[(number, number, *middle)] = height
-    return run.decode(alone) - run.decode(torch.zeros(1, *shape))
+        single[(number, number, *middle)] = height
+    return run.decode(single) - run.decode(torch.zeros(1, *shape))

@@ -1,1 +1,1 @@
-"""Nearest neighbours and near-duplicates among the codes of a collection."""
+"""Search in a collection: nearest codes, the originals of crops, near-duplicates."""

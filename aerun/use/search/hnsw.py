@@ -1,4 +1,4 @@
-"""Approximate search for millions of codes: a hierarchical navigable small-world graph, built by FAISS.
+"""Approximate nearest neighbors among millions of codes: a hierarchical navigable small-world graph, built by FAISS.
 
 Malkov & Yashunin 2018, "Efficient and robust approximate nearest neighbor search using Hierarchical Navigable Small
 World graphs" (arXiv:1603.09320).
@@ -20,40 +20,40 @@ from aerun.errors import ConfigError
 from aerun.use.search.vector_index import SPARE_CANDIDATES, ExactIndex, Metric
 
 LINKS, BUILD_BREADTH, SEARCH_BREADTH = 32, 100, 128  # the paper's M, efConstruction, ef
-INSTALL = "index=hnsw needs FAISS: pip install 'aerun[search]'"
+MISSING_FAISS = "index=hnsw needs FAISS: pip install 'aerun[search]'"
 log = logging.getLogger(__name__)
 
 
 class HNSWIndex(ExactIndex):
-    """As Index, but candidates come from a graph: a few true neighbours may be missed, distances are exact.
+    """An index whose candidates come from a graph: it may miss a few neighbors; distances are exact.
 
-    It is built by one thread, so that it is the same every time. With ``keep`` it is written there and found again for
-    the same codes.
+    One thread builds the graph, so that the result is reproducible. With ``keep`` the graph is written to that file,
+    and read from it if it belongs to the same codes.
     """
 
     def __init__(self, codes: np.ndarray, metric: Metric = "cosine", keep: Path | None = None) -> None:
         super().__init__(codes, metric)
-        logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells which of its builds it loads
+        logging.getLogger("faiss").setLevel(logging.WARNING)  # silence the name of the build it loads
         try:
             import faiss
         except ImportError as error:
-            raise ConfigError(INSTALL) from error
+            raise ConfigError(MISSING_FAISS) from error
         self._faiss: Any = faiss
-        digest = hashlib.sha256(self._ready.tobytes()).hexdigest()[:16]
+        digest = hashlib.sha256(self.prepared.tobytes()).hexdigest()[:16]
         about = json.dumps({"codes": digest, "links": LINKS, "breadth": BUILD_BREADTH, "metric": metric}).encode()
-        self._graph: Any = _read_graph(faiss, keep, about) or self._built(keep, about)
+        self._graph: Any = _read_graph(faiss, keep, about) or self._build_graph(keep, about)
         self._graph.hnsw.efSearch = SEARCH_BREADTH
 
-    def _built(self, keep: Path | None, about: bytes) -> Any:
+    def _build_graph(self, keep: Path | None, about: bytes) -> Any:
         faiss = self._faiss
         kind = faiss.METRIC_L2 if self.metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
-        graph = faiss.IndexHNSWFlat(self._ready.shape[1], LINKS, kind)
+        graph = faiss.IndexHNSWFlat(self.prepared.shape[1], LINKS, kind)
         graph.hnsw.efConstruction = BUILD_BREADTH
-        log.info("a graph over %d codes is built%s", len(self._ready), "" if keep is None else f" and kept in {keep}")
+        log.info("building a graph of %d codes%s", len(self.prepared), "" if keep is None else f", kept in {keep}")
         threads = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(1)
         try:
-            graph.add(self._ready)
+            graph.add(self.prepared)
         finally:
             faiss.omp_set_num_threads(threads)
         if keep is not None:
@@ -63,21 +63,21 @@ class HNSWIndex(ExactIndex):
     def _candidates(self, queries: np.ndarray, k: int, extra: int) -> Iterator[np.ndarray]:
         wanted = min(len(self.codes), (k + extra) * self.views + SPARE_CANDIDATES)
         self._graph.hnsw.efSearch = max(SEARCH_BREADTH, wanted)
-        _, found = self._graph.search(np.ascontiguousarray(self._prepared(queries)), wanted)
+        _, found = self._graph.search(np.ascontiguousarray(self.prepare(queries)), wanted)
         for line in found:
-            # Parts of a graph may be out of reach; then all are looked at.
+            # FAISS fills with -1 if it reaches too few codes; then all codes are candidates.
             yield line if line[-1] >= 0 else np.arange(len(self.codes))
 
 
-def _read_graph(faiss: Any, keep: Path | None, about: bytes) -> Any:
-    """The graph in the file, if it is there, whole, and over these codes."""
-    if keep is None or not keep.exists():
+def _read_graph(faiss: Any, path: Path | None, about: bytes) -> Any:
+    """The graph in the file; None if the file is missing, damaged, or belongs to other codes."""
+    if path is None or not path.exists():
         return None
-    first, _, rest = keep.read_bytes().partition(b"\n")
+    first, _, rest = path.read_bytes().partition(b"\n")
     if first != about:
         return None
     try:
         return faiss.deserialize_index(np.frombuffer(rest, np.uint8))
     except RuntimeError:
-        log.warning("%s: is damaged; it is made anew", keep)
+        log.warning("%s: is damaged; building a new graph", path)
         return None

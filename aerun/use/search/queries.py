@@ -1,4 +1,4 @@
-"""What is searched for: pictures of the collection by name, and files from anywhere."""
+"""Search queries: images of the collection by name, and image files from anywhere."""
 
 from __future__ import annotations
 
@@ -17,56 +17,57 @@ from aerun.use.image_files import find_images, read_inputs
 if TYPE_CHECKING:
     from aerun.use.opened_run import OpenedRun
 
+NOT_IN_COLLECTION = -1
+
 
 @dataclass(frozen=True)
 class Query:
-    """``row`` in the collection, or -1 for a file from outside; ``path``, if there is a file; ``code`` [D] or [V,D]."""
+    """``code`` [D], or [V,D] for several views; its ``row`` in the collection; its ``path``, if there is a file."""
 
     name: str
     code: np.ndarray
-    row: int = -1
+    row: int = NOT_IN_COLLECTION
     path: Path | None = None
 
     @property
     def excluded(self) -> list[int]:
-        """Rows that are the query itself."""
+        """The row of the query itself, which is not a result."""
         return [self.row] if self.row >= 0 else []
 
 
 def find_queries(run: OpenedRun, fingerprints: Fingerprints, words: Sequence[str], views: int = 1) -> list[Query]:
-    """A query for each word: the name of a picture in the collection, else a file, or a folder with all below it.
+    """The queries for each word: a name in the collection, an image file, or a folder with its subfolders.
 
-    A file of the collection is its row, however its path is written; other files are decoded as the run decodes them.
-    ``views`` > 1: each is also shown with a margin, at several places, as if it were a part of a larger picture.
-    DataError for what is neither.
+    A file of the collection becomes its row, however its path is written; other files are read as the run's inputs.
+    ``views`` > 1 also encodes each with a margin at that many positions less one. DataError for other words.
     """
     rows = {name: row for row, name in enumerate(fingerprints.names)}
-    asked = list[tuple[str, int, Path | None]]()
+    found = list[tuple[str, int, Path | None]]()
     for word in words:
         if word in rows:
             path = Path(fingerprints.root) / word if fingerprints.root else None
-            asked.append((word, rows[word], path))
+            found.append((word, rows[word], path))
             continue
         if not Path(word).expanduser().exists():
-            raise DataError(f"{word}: is neither the name of a picture in the collection nor a file")
+            raise DataError(f"{word}: is neither the name of an image in the collection nor a file")
         for _, path in find_images(Path(word)):
-            row = rows.get(_name_in_collection(path, fingerprints.root), -1)
-            asked.append((fingerprints.names[row] if row >= 0 else str(path), row, path))
-    pending = [
+            row = rows.get(_name_in_collection(path, fingerprints.root), NOT_IN_COLLECTION)
+            found.append((fingerprints.names[row] if row >= 0 else str(path), row, path))
+    to_encode = [
         (number, path)
-        for number, (_, row, path) in enumerate(asked)
+        for number, (_, row, path) in enumerate(found)
         if path is not None and (row < 0 or (views > 1 and path.is_file()))
     ]
-    codes = _encode_files(run, pending, views)
+    codes = _encode_files(run, to_encode, views)
     return [
         Query(name, codes[number] if number in codes else _stored_code(fingerprints, row, views), row, path)
-        for number, (name, row, path) in enumerate(asked)
+        for number, (name, row, path) in enumerate(found)
         if number in codes or row >= 0
     ]
 
 
 def _encode_files(run: OpenedRun, files: list[tuple[int, Path]], views: int) -> dict[int, np.ndarray]:
-    """The codes of files, [D] or [V,D], by their numbers; without those that do not decode."""
+    """Codes [D] or [V,D] of numbered files, by number; undecodable files are left out."""
     if not files:
         return {}
     return {
@@ -82,7 +83,7 @@ def _stored_code(fingerprints: Fingerprints, row: int, views: int) -> np.ndarray
 
 
 def _name_in_collection(path: Path, root: str) -> str:
-    """The path's name relative to the collection's folder; empty if it is not in it."""
+    """The path relative to the collection's folder; empty if it is outside."""
     if not root:
         return ""
     for candidate in (path.absolute(), path.resolve()):

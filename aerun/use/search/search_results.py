@@ -1,63 +1,119 @@
-"""Contact sheets of what a search found."""
+"""Results of a search: as plain values, as a table, and as contact sheets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aerun.use.collection.thumbnails import read_thumbnail
 from aerun.use.contact_sheet import Tile, blank_tile, draw_contact_sheet
-from aerun.use.words import plural
+from aerun.use.outputs import plural
 
 if TYPE_CHECKING:
+    from aerun.use.collection.fingerprints import Fingerprints
     from aerun.use.collection.thumbnails import Thumbnails
+    from aerun.use.search.duplicates import Pairs
     from aerun.use.search.queries import Query
-    from aerun.use.search.vector_index import Neighbors, Pairs
+    from aerun.use.search.vector_index import Neighbors
 
-MAX_COLUMNS = 13
+MAX_COLUMNS = 13  # of a sheet
+MAX_PAIRS_PRINTED = 50
 
 
-def draw_neighbors(thumbnails: Thumbnails, queries: list[Query], found: Neighbors) -> np.ndarray:
-    """Pixels [H,W,3]: each query, framed, and its neighbours after it, with their distances; below each other."""
-    columns = min(MAX_COLUMNS, 1 + found.rows.shape[1])
+def neighbors_as_json(fingerprints: Fingerprints, queries: list[Query], neighbors: Neighbors) -> list[dict[str, Any]]:
+    """For each query its neighbors: file, distance and, if it has one, label."""
+    result = []
+    for query, rows, distances in zip(queries, neighbors.rows.tolist(), neighbors.distances.tolist(), strict=True):
+        near = [
+            {"file": fingerprints.names[row], "distance": distance} | _label_entry(fingerprints, row)
+            for row, distance in zip(rows, distances, strict=True)
+        ]
+        result.append({"query": query.name, "in_collection": query.row >= 0, "neighbours": near})
+    return result
+
+
+def _label_entry(fingerprints: Fingerprints, row: int) -> dict[str, str]:
+    label = fingerprints.label(row)
+    return {"label": label} if label else {}
+
+
+def format_answer(answer: dict[str, Any], k: int) -> str:
+    """The answer that ``--json`` prints, as tables."""
+    lines = list[str]()
+    if "queries" in answer:
+        lines += _format_queries(answer, k)
+    if "duplicates" in answer:
+        lines += _format_duplicates(answer)
+    return "\n".join(lines)
+
+
+def _format_queries(answer: dict[str, Any], k: int) -> list[str]:
+    measure = answer.get("neighbours_by", answer["metric"])
+    lines = list[str]()
+    for query in answer["queries"]:
+        lines += [query["query"], f"  {'rank':>4} {measure + ' distance':>18}  file"]
+        for rank, near in enumerate(query["neighbours"], 1):
+            lines.append(f"  {rank:>4} {near['distance']:>18.5f}  {near['file']}  {near.get('label', '')}".rstrip())
+    fewest = min(len(query["neighbours"]) for query in answer["queries"])
+    if fewest < k:
+        lines.append(f"-k {k}: the collection has only {plural(fewest, 'other image')}")
+    queries, total = plural(len(answer["queries"]), "image"), plural(answer["collection"], "image")
+    return [*lines, f"searched for {queries} among {total} in {answer['seconds'] * 1000:.1f} ms"]
+
+
+def _format_duplicates(answer: dict[str, Any]) -> list[str]:
+    pairs, groups = answer["duplicates"], answer["groups"]
+    lines = [
+        f"{plural(len(pairs), 'pair')} within {answer['metric']} distance {answer['threshold']:.3g}, "
+        f"{plural(sum(map(len, groups)), 'image')} in {plural(len(groups), 'group')}"
+    ]
+    lines += [f"  {pair['distance']:>10.5f}  {'  '.join(pair['files'])}" for pair in pairs[:MAX_PAIRS_PRINTED]]
+    if len(pairs) > MAX_PAIRS_PRINTED:
+        lines.append(f"  and {len(pairs) - MAX_PAIRS_PRINTED:,} more; --json lists all pairs and groups")
+    return lines
+
+
+def draw_neighbors(thumbnails: Thumbnails, queries: list[Query], neighbors: Neighbors) -> np.ndarray:
+    """Pixels [H,W,3]: for each query a row with the query, framed, and its neighbors with their distances."""
+    columns = min(MAX_COLUMNS, 1 + neighbors.rows.shape[1])
     tiles = list[Tile]()
-    for query, rows, distances in zip(queries, found.rows.tolist(), found.distances, strict=True):
+    for query, rows, distances in zip(queries, neighbors.rows.tolist(), neighbors.distances, strict=True):
         pixels = thumbnails(query.row) if query.row >= 0 or query.path is None else read_thumbnail(query.path)
         tiles.append(Tile(pixels, f"query\n{Path(query.name).name}", marked=True))
-        tiles += [thumbnails.tile(row, f"{apart:.4f}") for row, apart in zip(rows, distances, strict=True)]
+        tiles += [thumbnails.tile(row, f"{distance:.4f}") for row, distance in zip(rows, distances, strict=True)]
         if query is not queries[-1]:
             tiles += [blank_tile()] * (-len(tiles) % columns)
     return draw_contact_sheet(tiles, columns)
 
 
 def draw_groups(thumbnails: Thumbnails, pairs: Pairs, most: int) -> np.ndarray:
-    """Pixels [H,W,3]: a row for each group of near-duplicates, the largest first, as many as there is room for; below
-    each picture the distance to the nearest other one."""
+    """Pixels [H,W,3]: a row for each of the ``most`` largest groups of near-duplicates, cut to the width of the sheet.
+
+    The caption of an image is its distance to the nearest other one.
+    """
     groups, nearest = pairs.groups(), dict[int, float]()
-    for rows, apart in zip(pairs.rows.tolist(), pairs.distances.tolist(), strict=True):
+    for rows, distance in zip(pairs.rows.tolist(), pairs.distances.tolist(), strict=True):
         for row in rows:
-            nearest[row] = min(apart, nearest.get(row, apart))
+            nearest[row] = min(distance, nearest.get(row, distance))
     columns = min(MAX_COLUMNS, max(map(len, groups), default=1))
     tiles = list[Tile]()
     for group in groups[:most]:
-        kept = group if len(group) <= columns else group[: columns - 1]
-        tiles += [thumbnails.tile(row, f"{nearest[row]:.4f}") for row in kept]
-        if len(kept) < len(group):
-            tiles.append(blank_tile(f"and {len(group) - len(kept)} more"))
+        shown = group if len(group) <= columns else group[: columns - 1]
+        tiles += [thumbnails.tile(row, f"{nearest[row]:.4f}") for row in shown]
+        if len(shown) < len(group):
+            tiles.append(blank_tile(f"and {len(group) - len(shown)} more"))
         if group is not groups[:most][-1]:
             tiles += [blank_tile()] * (-len(tiles) % columns)
-    pictures = sum(map(len, groups))
-    title = f"{plural(pictures, 'near-duplicate')} in {plural(len(groups), 'group')}" + f", {most} shown" * (
-        len(groups) > most
-    )
+    title = f"{plural(sum(map(len, groups)), 'near-duplicate')} in {plural(len(groups), 'group')}"
+    title += f", {most} shown" * (len(groups) > most)
     return draw_contact_sheet(tiles or [blank_tile()], columns, title=title)
 
 
 def stack_sheets(sheets: Sequence[np.ndarray]) -> np.ndarray:
-    """Sheets [H,W,3] on one, white where they are narrower than the widest."""
+    """Sheets [H,W,3] below each other, filled up with white to the widest."""
     width = max(sheet.shape[1] for sheet in sheets)
     wide = [np.pad(s, ((0, 0), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in sheets]
     return np.concatenate(wide)

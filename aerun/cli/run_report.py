@@ -1,0 +1,69 @@
+"""The report that ``train`` and ``evaluate`` print at the end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
+    """Print ``format_summary``."""
+    print(f"\n{format_summary(summary, folder)}")
+
+
+def format_summary(summary: Mapping[str, Any], folder: Path) -> str:
+    """The test error with its baselines, the numbers of protocols, and the command that opens TensorBoard."""
+    relative = os.path.relpath(folder)
+    shown = str(folder) if relative.startswith("..") else relative
+    lines = [f"{'test error':<36}{'MSE per pixel':>16}{'PSNR (dB)':>12}"]
+    for text, mse, psnr in error_rows(summary):
+        number = f"{mse:.6f}" if mse < 1e4 else f"{mse:.6g}"
+        lines.append(f"{text:<36}{number:>16}" + ("" if psnr is None else f"{psnr:12.2f}"))
+    if not {"pca/mse", "linear/mse"} & summary["baselines"].keys():
+        lines.append(f"(no PCA of {summary['code_size']} components: too slow for images of this size)")
+    lines += protocol_lines(summary["test"], summary.get("protocols", {}), summary.get("unanswered", {}))
+    rate = summary["images_per_second"]
+    speed = f", {rate:,.0f} images/s" if rate else ""
+    installed = Path(sys.executable).with_name("tensorboard")
+    board = "tensorboard" if shutil.which("tensorboard") or not installed.exists() else os.path.relpath(installed)
+    lines += ["", f"best epoch {summary['best_epoch']} of {summary['epochs']}{speed}"]
+    return "\n".join([*lines, f"run folder   {shown}", f"look at it   {board} --logdir {shlex.quote(shown)}"])
+
+
+def error_rows(summary: Mapping[str, Any]) -> list[tuple[str, float, float | None]]:
+    """The autoencoder and each baseline: name, MSE per pixel, and PSNR in dB if known."""
+    is_noisy = "linear/mse" in summary["baselines"]
+    draws = summary["baselines"].get("linear/draws")  # only if the linear map is an estimate
+    names = {
+        "mean_image": "mean image",
+        "pca": f"PCA, {summary['code_size']} components" + (", clean input" if is_noisy else ""),
+        "linear": "best linear map" + (f", {draws:g} draws" if draws else ""),
+    }
+    rows = [("autoencoder", "mse", "psnr", summary["test"])]
+    rows += [(text, f"{key}/mse", f"{key}/psnr", summary["baselines"]) for key, text in names.items()]
+    return [(text, values[mse], values.get(psnr)) for text, mse, psnr, values in rows if mse in values]
+
+
+def print_protocols(
+    numbers: Mapping[str, float], protocols: Mapping[str, Sequence[str]], failed: Mapping[str, str]
+) -> None:
+    """Print ``protocol_lines``."""
+    for line in protocol_lines(numbers, protocols, failed):
+        print(line)
+
+
+def protocol_lines(
+    numbers: Mapping[str, float], protocols: Mapping[str, Sequence[str]], failed: Mapping[str, str]
+) -> list[str]:
+    """One line for each number of each protocol, then one line with the reason for each protocol that failed."""
+    lines = ["", f"{'protocol':<20}{'number':<36}{'value':>12}"] if protocols else []
+    for protocol, names in protocols.items():
+        for name in names:
+            lines.append(f"{protocol:<20}{name:<36}{numbers[name]:>12.6g}")
+            protocol = ""
+    return lines + [f"protocol.{protocol}: {reason}" for protocol, reason in failed.items()]

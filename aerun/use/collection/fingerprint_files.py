@@ -1,0 +1,167 @@
+"""Fingerprints as files: NumPy archives (.npz), and Parquet tables with one row per image."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aerun.base.files import make_folder, write_bytes
+from aerun.errors import ConfigError, DataError
+from aerun.use.collection.fingerprints import Fingerprints
+from aerun.use.collection.packing import Form, Packed
+from aerun.use.outputs import require_absent
+
+SUFFIXES = (".npz", ".parquet")
+FORMAT = "aerun fingerprints 1"
+PARQUET_KEY = b"aerun"  # of the table's metadata
+MISSING_PYARROW = "needs pyarrow: pip install 'aerun[parquet]'"
+NOT_OURS = "is damaged, or not a file of aerun-embed"
+
+Arrays = dict[str, np.ndarray]
+
+
+def check_suffix(path: Path, form: Form = "float32") -> None:
+    """ConfigError if a file of this name cannot hold fingerprints in this format."""
+    if path.suffix not in SUFFIXES:
+        raise ConfigError(f"{path}: must end in {' or '.join(SUFFIXES)}")
+    if path.suffix == ".parquet":
+        if form == "bits":
+            raise ConfigError(f"{path}: Parquet files hold float32, float16 or int8; for bits use .npz")
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError as error:
+            raise ConfigError(f"{path}: {MISSING_PYARROW}") from error
+
+
+def save_fingerprints(fingerprints: Fingerprints, path: Path, packed: Packed, *, overwrite: bool = False) -> None:
+    """Write a .npz or .parquet file and create its folder.
+
+    ConfigError if the file exists and ``overwrite`` is false, StorageError if writing fails.
+    """
+    require_absent([path], overwrite)
+    make_folder(path.parent)
+    about = {
+        "format": FORMAT,
+        "weights": fingerprints.weights,
+        "run": fingerprints.run,
+        "root": fingerprints.root,
+        "split": fingerprints.split,
+        "classes": fingerprints.classes,
+        "views": fingerprints.views,
+        "code_shape": list(fingerprints.code_shape),
+        "shape": list(packed.shape),
+        "form": packed.form,
+        "layout": packed.layout,
+        "value_bits": packed.value_bits,
+    }
+    as_file = _as_parquet if path.suffix == ".parquet" else _as_npz
+    write_bytes(path, as_file(fingerprints, packed, about))
+
+
+def load_fingerprints(path: Path) -> Fingerprints:
+    """Read a file. DataError if it is missing, damaged, or not a file of fingerprints."""
+    path = path.expanduser()
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file; make it with aerun-embed")
+    about, arrays = (_read_parquet if path.suffix == ".parquet" else _read_npz)(path)
+    try:
+        return _assemble(about, arrays, _packed(about, arrays).unpack(), path)
+    except (KeyError, ValueError, TypeError, DataError) as error:
+        raise DataError(f"{path}: is damaged ({error})") from error
+
+
+def _packed(about: dict[str, Any], arrays: Arrays) -> Packed:
+    count, size = about["shape"]
+    images: Arrays = {name: arrays[name] for name in ("codes", "units", "counts", "values") if name in arrays}
+    shared: Arrays = {name: arrays[name] for name in ("offset", "scale") if name in arrays}
+    return Packed(about["form"], (count, size), images, shared, about["layout"], about["value_bits"])
+
+
+def _assemble(about: dict[str, Any], arrays: Arrays, codes: np.ndarray, path: Path) -> Fingerprints:
+    names, labels, views = arrays["names"].tolist(), arrays.get("labels"), int(about["views"])
+    if len(codes) != views * len(names) or (labels is not None and len(labels) != len(names)):
+        raise ValueError(f"{len(names)} names, {len(codes)} codes")
+    return Fingerprints(
+        names=names,
+        codes=codes if views == 1 else codes.reshape(len(names), views, -1),
+        weights=str(about["weights"]),
+        run=str(about["run"]),
+        root=str(about["root"]),
+        split=str(about["split"]),
+        labels=labels,
+        classes=list(about["classes"]),
+        code_shape=tuple(about["code_shape"]),
+        file=str(path),
+    )
+
+
+def _as_npz(fingerprints: Fingerprints, packed: Packed, about: dict[str, Any]) -> bytes:
+    arrays = {"names": np.array(fingerprints.names), "about": np.array(json.dumps(about))}
+    arrays |= packed.images | packed.shared | fingerprints.statistics()
+    if fingerprints.labels is not None:
+        arrays["labels"] = fingerprints.labels
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+    return content.getvalue()
+
+
+def _read_npz(path: Path) -> tuple[dict[str, Any], Arrays]:
+    if not zipfile.is_zipfile(path):  # NumPy's message would suggest to load pickles
+        raise DataError(f"{path}: {NOT_OURS}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if "about" not in file.files:
+                raise DataError(f"{path}: is not a file of aerun-embed")
+            about = json.loads(str(file["about"][()]))
+            if not isinstance(about, dict) or about.get("format") != FORMAT:
+                raise DataError(f"{path}: is not a file of aerun-embed, or of another version of it")
+            return about, {name: file[name] for name in file.files if name != "about"}
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(f"{path}: {NOT_OURS} ({error})") from error
+
+
+def _as_parquet(fingerprints: Fingerprints, packed: Packed, about: dict[str, Any]) -> bytes:
+    """Columns ``name``, ``label`` if there are labels, and ``code``, a list of fixed size; the rest is metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    codes = packed.images["codes"].reshape(len(fingerprints), -1)
+    columns = {
+        "name": pa.array(fingerprints.names, pa.string()),
+        "code": pa.FixedSizeListArray.from_arrays(pa.array(codes.reshape(-1)), codes.shape[1]),
+    }
+    if fingerprints.labels is not None:
+        columns["label"] = pa.array(fingerprints.labels.tolist(), pa.int64())
+    units = {name: values.tolist() for name, values in (packed.shared | fingerprints.statistics()).items()}
+    metadata = {PARQUET_KEY: json.dumps(about | {"units": units}).encode()}
+    content = io.BytesIO()
+    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), content)
+    return content.getvalue()
+
+
+def _read_parquet(path: Path) -> tuple[dict[str, Any], Arrays]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise ConfigError(f"{path}: {MISSING_PYARROW}") from error
+    try:
+        table = pq.read_table(path)
+        about: dict[str, Any] = json.loads((table.schema.metadata or {})[PARQUET_KEY])
+        codes = table["code"].combine_chunks()
+        arrays = {
+            "names": np.array(table["name"].to_pylist()),
+            "codes": codes.flatten().to_numpy(zero_copy_only=False).reshape(about["shape"]),
+        }
+        if "label" in table.column_names:
+            arrays["labels"] = table["label"].to_numpy()
+        arrays |= {name: np.array(values, np.float32) for name, values in about.pop("units").items()}
+    except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: {NOT_OURS} ({str(error) or 'no such table'})") from error
+    return about, arrays
