@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Sequence
 from typing import Any
 
 # The keys shared by all data sets, at their simplest values.
@@ -14,3 +17,26 @@ PLAIN: dict[str, Any] = {
     "target_transform": [],
     "memory_limit": None,
 }
+
+
+def own_modules(shape: Sequence[int]) -> dict[str, Any]:
+    """The nodes of model=modules: an encoder and a decoder of torch's own layers, for images of that shape."""
+    size = math.prod(shape)
+
+    def sequential(*layers: dict[str, Any]) -> dict[str, Any]:
+        return {"_target_": "torch.nn.Sequential", "_args_": list(layers)}
+
+    def layer(name: str, *args: Any, **keys: Any) -> dict[str, Any]:
+        return {"_target_": f"torch.nn.{name}", **({"_args_": list(args)} if args else {}), **keys}
+
+    down = layer("Linear", in_features=size, out_features=12), layer("GELU"), layer("Linear", 12, 8)
+    up = layer("LazyLinear", 12), layer("GELU"), layer("Linear", 12, size), layer("Unflatten", 1, list(shape))
+    return {"encoder": sequential(layer("Flatten"), *down), "decoder": sequential(*up)}
+
+
+def needed(option: str, shape: Sequence[int] = (1, 28, 28)) -> list[str]:
+    """Overrides for the values that a model needs to be given."""
+    if option != "modules":
+        return []
+    written = {key: json.dumps(node).replace('"', "") for key, node in own_modules(shape).items()}
+    return [f"++model.{key}={node}" for key, node in written.items()]

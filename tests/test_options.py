@@ -21,6 +21,7 @@ from aerun.errors import AerunError
 from aerun.metrics.evaluation import evaluate
 from aerun.training import build
 from aerun.training.step import make_step
+from tests.keys import needed, own_modules
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 
@@ -56,7 +57,7 @@ NOT_DATA = [(group, option) for group in GROUPS if group != "dataset" for option
 
 @pytest.mark.parametrize(("group", "option"), NOT_DATA)
 def test_every_option_builds_and_takes_two_steps(compose: Compose, group: str, option: str) -> None:
-    two_steps(compose([*RANDOM, f"{group}={option}"]))
+    two_steps(compose([*RANDOM, f"{group}={option}", *(needed(option) if group == "model" else [])]))
 
 
 @pytest.mark.parametrize("option", options("dataset"))
@@ -125,9 +126,11 @@ def test_every_combination_on_every_shape_works_or_is_refused_naming_both(compos
     for sparsity, latent in itertools.product(sparsities, latents):
         k = ["sparsity.k=2"] if "topk" in sparsity else []
         choices = {"model": model, "sparsity": sparsity, "latent": latent, "dataset": "random"}
-        config = compose([*RANDOM, f"model={model}", f"sparsity={sparsity}", f"latent={latent}", *k])
+        words = [f"model={model}", f"sparsity={sparsity}", f"latent={latent}", *k]
+        config = compose([*RANDOM, *words, *needed(model)])
         for shape in shapes if latent == "deterministic" or sparsity == "none" else shapes[:1]:
             config["dataset"]["shape"] = yaml.safe_load(shape)
+            config["model"] |= own_modules(config["dataset"]["shape"]) if model == "modules" else {}
             try:
                 two_steps(config, choices)
                 worked += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -38,16 +39,27 @@ def unknown_key(key: str, config: Mapping[str, Any], options: Mapping[str, Mappi
     else the nearest key that there is.
     """
     group, _, leaf = key.partition(".")
+    parent = key.rpartition(".")[0]
+    for name in (key, parent):
+        if f"{name}._target_" in known_keys(config) and _value(config, f"{name}._target_") == "???":
+            return ConfigError(
+                f"{key}: there is no such key; {name}._target_=package.Class chooses a class, and +{name}.NAME=… adds "
+                "an argument of it"
+            )
     having = [f"{group}={option}" for option, keys in options.get(group, {}).items() if leaf in keys]
     if having:
         return ConfigError(f"{key}: the option chosen of {group} has no such key; {', '.join(having)} have it")
     keys = [known for known in known_keys(config) if not known.endswith("_target_")]
     same_leaf = [known for known in keys if known.rpartition(".")[2] == key]
-    parent = key.rpartition(".")[0]
     siblings = [known for known in keys if known.rpartition(".")[0] == parent]
     hint = f" Did you mean '{same_leaf[0]}'?" if same_leaf else nearest(key, siblings) or nearest(key, keys)
     allowed = ", ".join(known.removeprefix(f"{parent}.") for known in siblings)
     return ConfigError(f"{key}: there is no such key.{hint} Allowed{f' in {parent}' if parent else ''}: {allowed}")
+
+
+def _value(config: Mapping[str, Any], key: str) -> Any:
+    """The value of a dotted key that there is."""
+    return functools.reduce(lambda node, name: node[name], key.split("."), config)
 
 
 def explain(error: Exception, words: list[str] | None = None) -> str | None:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aerun.config.deferred import Deferred, DeferredPart, FromTorch, is_module
+from aerun.config.deferred import Deferred, DeferredPart, FromTorch, check_arguments, is_module
 from aerun.config.pairs import check_pairs, check_unread
 from aerun.config.schema import check, construct, locate
 from aerun.config.settings import GROUPS, SEVERAL, Checkpointing, RunKeys, Settings
@@ -126,7 +126,7 @@ def build_part(group: str, node: Mapping[str, Any], path: str | None = None) -> 
             f"{path}._target_={target}: is not a {group}; make it a subclass of "
             f"aerun.contracts.{CONTRACTS[group].__name__}"
         ) from error
-    deferred = Deferred(cls, arguments, path)
+    deferred = Deferred(cls, check_arguments(cls, arguments, path), path, target)
     if is_module(cls) or any(_has_module(value) for value in arguments.values()):
         return DeferredPart(deferred)
     return deferred.construct()
@@ -171,6 +171,8 @@ def _nested(group: str, value: Any, path: str) -> Any:
 
 def _arguments(value: Any, path: str) -> Any:
     """A value with its nested ``_target_`` nodes: classes found, modules not built before the seed is set."""
+    if value == "???":
+        raise ConfigError(f"{path}: a value is needed, {path}=…")
     if isinstance(value, list):
         return [_arguments(item, f"{path}[{index}]") for index, item in enumerate(value)]
     if not isinstance(value, Mapping):
@@ -178,7 +180,9 @@ def _arguments(value: Any, path: str) -> Any:
     items = {str(key): _arguments(item, f"{path}.{key}") for key, item in value.items() if key != "_target_"}
     if "_target_" not in value:
         return items
-    deferred = Deferred(_class(value["_target_"], path), items, path)
+    target = _arguments(value["_target_"], f"{path}._target_")
+    cls = _class(target, path)
+    deferred = Deferred(cls, check_arguments(cls, items, path), path, str(target))
     is_deferred = is_module(deferred.cls) or any(_has_module(item) for item in items.values())
     return deferred if is_deferred else deferred.construct()
 
@@ -193,7 +197,11 @@ def _check_targets(node: Any, trusted: Sequence[str], path: str = "") -> None:
     """Refuse every ``_target_`` outside the trusted packages: a shared YAML file is otherwise code."""
     if isinstance(node, Mapping):
         target = node.get("_target_")
-        if isinstance(target, str) and not target.startswith(tuple(f"{name}." for name in (*TRUSTED, *trusted))):
+        if (
+            isinstance(target, str)
+            and target != "???"
+            and not target.startswith(tuple(f"{name}." for name in (*TRUSTED, *trusted)))
+        ):
             package = target.partition(".")[0]
             raise ConfigError(
                 f"{path}._target_={target}: only classes in {', '.join(TRUSTED)} are trusted; "

@@ -79,10 +79,7 @@ def construct(cls: type, values: Mapping[str, Any], path: str) -> Any:
     prefix = f"{path}." if path else ""
     for name in values:
         if name not in fields:
-            raise ConfigError(
-                f"{prefix}{name}: there is no such key.{nearest(name, fields)} "
-                f"Allowed in {path or 'the configuration'}: {', '.join(sorted(fields)) or 'nothing'}"
-            )
+            raise no_such_key(path, name, fields)
     required = (f.name for f in dataclasses.fields(cls) if f.init and _has_no_default(f))
     for name in required:
         if name not in values:
@@ -92,6 +89,15 @@ def construct(cls: type, values: Mapping[str, Any], path: str) -> Any:
         return cls(**checked)
     except ValueError as error:
         raise ConfigError(f"{prefix}{error}") from error
+
+
+def no_such_key(path: str, name: str, allowed: Iterable[str]) -> ConfigError:
+    """The error for the key ``name`` at ``path``, with the nearest of those that are allowed."""
+    prefix = f"{path}." if path else ""
+    return ConfigError(
+        f"{prefix}{name}: there is no such key.{nearest(name, allowed)} "
+        f"Allowed in {path or 'the configuration'}: {', '.join(sorted(allowed)) or 'nothing'}"
+    )
 
 
 def _has_no_default(field: dataclasses.Field[Any]) -> bool:
@@ -190,5 +196,10 @@ def locate(target: str) -> Any:
     module, _, name = target.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"_target_={target}: cannot be imported ({error})") from error
+    except Exception as error:  # a module of somebody else's may fail in any way
+        reason = " ".join(str(error).split())
+        if isinstance(error, ModuleNotFoundError) and error.name == target.partition(".")[0]:
+            reason += "; PYTHONPATH=FOLDER says where it is"
+        elif not isinstance(error, ImportError | AttributeError | ValueError):
+            reason = f"{type(error).__name__}: {reason}"
+        raise ConfigError(f"_target_={target}: cannot be imported ({reason})") from error

@@ -2,6 +2,7 @@
 
 from aerun.model.conv_deep import DeepConvolutional
 from aerun.model.convolutional import Convolutional
+from aerun.model.from_modules import Modules
 from aerun.model.fully_connected import FullyConnected
 from aerun.model.pooled import PooledConvolutional
 from aerun.model.same_size import SameSizeConvolutional
@@ -13,6 +14,7 @@ __all__ = [
     "Convolutional",
     "DeepConvolutional",
     "FullyConnected",
+    "Modules",
     "PooledConvolutional",
     "SameSizeConvolutional",
     "UNet",

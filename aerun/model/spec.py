@@ -11,11 +11,27 @@ from aerun.contracts import Codec, Model, Shape
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSpec(Model):
-    """Keys shared by all models.
+class CodeKeys(Model):
+    """``code_activation`` is the nonlinearity of the code, which the sparsity applies. ``output_activation`` follows
+    the decoder's last layer."""
 
-    - ``activation`` follows every hidden layer, ``output_activation`` the last one. ``code_activation`` is the
-      nonlinearity of the code; the sparsity applies it.
+    code_activation: Activation
+    output_activation: Literal["identity", "sigmoid", "tanh", "relu", "softplus"]
+
+    def unread_keys(self, settings: Any) -> Mapping[str, str]:
+        unread = {}
+        if settings.latent.constrains_code or settings.sparsity.fixes_activation:
+            unread["model.code_activation"] = "the latent or the sparsity fixes the code's nonlinearity"
+        if settings.latent.constrains_code:
+            unread["sparsity.activation"] = f"{settings.name('latent')} applies no nonlinearity to the code"
+        return unread
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec(CodeKeys):
+    """Keys shared by all models that are made of layers here.
+
+    - ``activation`` follows every hidden layer.
     - ``init``: ``default`` is torch's; ``kaiming`` and ``xavier`` are normal with the variance of He et al. 2015 and
       Glorot & Bengio 2010; ``normal`` has the standard deviation ``init_std``. All but ``default`` set biases to zero.
     - ``tied``: each decoder weight is the transpose of its mirror layer's in the encoder; biases are separate.
@@ -24,25 +40,17 @@ class ModelSpec(Model):
     """
 
     activation: Activation
-    code_activation: Activation
-    output_activation: Literal["identity", "sigmoid", "tanh", "relu", "softplus"]
     init: Literal["default", "kaiming", "xavier", "normal"]
     init_std: Positive
     tied: bool
     output_bias: Literal["init", "mean"] = "init"
 
     def unread_keys(self, settings: Any) -> Mapping[str, str]:
-        unread = {}
-        if self.init != "normal":
-            unread["model.init_std"] = "model.init is not normal"
-        if settings.latent.constrains_code or settings.sparsity.fixes_activation:
-            unread["model.code_activation"] = "the latent or the sparsity fixes the code's nonlinearity"
-        if settings.latent.constrains_code:
-            unread["sparsity.activation"] = f"{settings.name('latent')} applies no nonlinearity to the code"
-        return unread
+        unread = {} if self.init == "normal" else {"model.init_std": "model.init is not normal"}
+        return unread | dict(super().unread_keys(settings))
 
 
-__all__ = ["Codec", "ModelSpec", "Shape", "check_image_shape"]
+__all__ = ["CodeKeys", "Codec", "ModelSpec", "Shape", "check_image_shape"]
 
 
 def check_image_shape(input_shape: Shape, output_shape: Shape) -> None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from aerun.base.device import choose_device, default_threads, node_count
 from aerun.base.precision import choose_precision
 from aerun.base.seeding import seed_everything
 from aerun.base.speed import keep_freed_memory, spare_compiler
-from aerun.config.deferred import DeferredPart, built
+from aerun.config.deferred import built
 from aerun.config.settings import Settings
 from aerun.contracts import Optimizer, Shape
 from aerun.core.autoencoder import Autoencoder, Standardise
@@ -26,6 +24,7 @@ from aerun.errors import ConfigError
 from aerun.metrics.evaluation import in_unit_range
 from aerun.training.cuda_graph import wants_recording
 from aerun.training.parts import Parts
+from aerun.training.trial import has_own_modules, name_of, try_pass
 
 
 def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
@@ -98,7 +97,7 @@ def check_data(settings: Settings, data: Data) -> None:
 def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
     """The model of ``settings`` for the shape of ``data``, with fresh weights from torch's global generator.
 
-    A model with modules of one's own makes one pass in evaluation mode. ConfigError for what does not fit.
+    Classes of one's own are tried by one pass in evaluation mode. ConfigError for what does not fit.
     """
     latent, sparsity = settings.latent, settings.sparsity
     try:
@@ -129,10 +128,10 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
         standardise_target=Standardise(*(data.target_statistics or ())),
         cuts=codec.cuts,
     )
-    if next(autoencoder.parameters(), None) is None:
-        raise ConfigError(f"{settings.name('model')}: has no parameters to train")
     if has_own_modules(settings):
         try_pass(settings, autoencoder)
+    if not any(parameter.requires_grad for parameter in autoencoder.parameters()):
+        raise ConfigError(f"{name_of(settings, 'model')}: no parameters to train")
     freeze(autoencoder, settings.freeze)
     return autoencoder
 
@@ -144,47 +143,6 @@ def _build_for_code(settings: Settings, group: str, part: Any, code_shape: Shape
         return part.build(code_shape)
     except ValueError as error:
         raise ConfigError(f"{settings.name('model')} and {settings.name(group)}: {error}") from error
-
-
-def has_own_modules(settings: Settings) -> bool:
-    """Whether the autoencoder is, in part, of classes that are not aerun's, whose shapes only a pass can tell."""
-    parts = (settings.model, settings.sparsity, settings.latent)
-    return any(isinstance(part, DeferredPart) or not type(part).__module__.startswith("aerun.") for part in parts)
-
-
-@torch.no_grad()
-def try_pass(settings: Settings, autoencoder: Autoencoder) -> None:
-    """ConfigError, naming the part and both shapes, where one does not take what the one before it gives."""
-    was_training = autoencoder.training
-    autoencoder.eval()
-    x = torch.zeros(2, *autoencoder.input_shape, device=autoencoder.device)
-    with torch.random.fork_rng(devices=[]):
-        features = _tried(settings, "model", "encoder", autoencoder.encoder, x)
-        constrained, _ = _tried(settings, "sparsity", "", lambda given: autoencoder.sparsity(given, False), features)
-        code, _ = _tried(settings, "latent", "", lambda given: autoencoder.latent(given, None), constrained)
-        wanted = (2, *autoencoder.code_shape)
-        if tuple(code.shape) != wanted:
-            raise ConfigError(
-                f"{settings.name('latent')} and {settings.name('model')}: the code is {list(code.shape[1:])}, and "
-                f"should be {list(wanted[1:])}"
-            )
-        output = _tried(settings, "model", "decoder", autoencoder.decoder, code)
-    wanted = (2, *autoencoder.output_shape)
-    if tuple(output.shape) != wanted:
-        raise ConfigError(
-            f"{settings.name('model')} and {settings.name('dataset')}: the decoder gives {list(output.shape[1:])} for "
-            f"a code of {list(code.shape[1:])}, and targets are {list(wanted[1:])}"
-        )
-    autoencoder.train(was_training)
-
-
-def _tried(settings: Settings, group: str, what: str, function: Callable[[Tensor], Any], given: Tensor) -> Any:
-    try:
-        return function(given)
-    except Exception as error:
-        name = f"{settings.name(group)}: its {what}" if what else settings.name(group)
-        reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
-        raise ConfigError(f"{name} does not take {list(given.shape[1:])} ({reason})") from error
 
 
 def _output_activation(settings: Settings) -> str:

@@ -185,7 +185,10 @@ class InStages:
 def epochs_of(trainer: Greedy, optimizers: Sequence[object], autoencoder: Autoencoder, model: str) -> list[int]:
     """The epochs of each stage. ConfigError for a model without layer pairs, or where there are not as many values."""
     if autoencoder.cuts is None:
-        raise ConfigError(f"trainer=greedy and {model}: this model has no layer pairs; use model=fc, fc_deep or conv")
+        raise ConfigError(
+            f"trainer=greedy and {model}: this model has no layer pairs; use model=fc, fc_deep or conv, or two "
+            "nn.Sequential whose layers mirror each other"
+        )
     pairs, epochs = len(autoencoder.cuts) + 1, trainer.stage_epochs
     for key, values in (("stage_epochs", epochs), ("stage_optimizer", optimizers)):
         count = len(values) if isinstance(values, Sequence) else 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.kills import Compose
+from tests.keys import needed
 
 BAD = ["abc", "", -1, -0.5, 0, 10**30, 1e30, float("nan"), float("inf"), None, [], ["abc"], {}, {"a": 1}, True]
 TINY = ["dataset.validation=4", "trainer.batch_size=8", "trainer.epochs=1", "trainer.threads=1", "trainer.device=cpu"]
@@ -38,15 +39,16 @@ def options(compose: Compose, folder: Path) -> Iterator[tuple[str, dict[str, Any
             dataset = path.stem if group == "dataset" else "random"
             if dataset in data:  # the others have no keys of their own but root and download
                 choice = [] if group == "dataset" else [f"{group}={path.stem}"]
+                choice += needed(path.stem) if group == "model" else []
                 yield f"{group}={path.stem}", compose([f"dataset={dataset}", *data[dataset], *choice, *TINY])
 
 
 def leaves(node: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The paths of all values that are not mappings."""
+    """The paths of all values that are not mappings; not what a class of torch's is called with."""
     for key, value in node.items():
         if isinstance(value, dict):
             yield from leaves(value, (*path, key))
-        else:
+        elif key != "_args_":
             yield (*path, key)
 
 

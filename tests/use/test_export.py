@@ -161,7 +161,7 @@ def test_vectors_are_standardised_inside(compose: Compose, tmp_path: Path) -> No
     assert torch.allclose(found, autoencoder.reconstruct(rows)) and float(found.mean()) > 900
 
 
-MODELS = sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml"))
+MODELS = sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml") if path.stem != "modules")
 SPARSITIES = sorted(path.stem for path in (conf_dir() / "sparsity").glob("*.yaml"))
 CODES = [("deterministic", name) for name in SPARSITIES] + [("gaussian", "none"), ("importance_weighted", "none")]
 
