@@ -143,7 +143,7 @@ def test_in_a_sweep_every_mistake_is_a_line_before_the_first_job(own: Train, tmp
     decoders = "model.decoder._target_=nets.Decoder,nets.Small,nets.Nothing"
     done = own("-m", "model=modules", encoders, decoders, *TINY, "trusted_packages=[nets,netz]", "sweep.name=s")
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("aerun: 14 of 15 points cannot work, and nothing was started")
+    assert done.stderr.splitlines()[-1].startswith("aerun: 14 of 15 points are invalid; nothing was started")
     lines = [line for line in done.stdout.splitlines() if line.startswith("  ")]
     for says in (
         r"nets\.Encoder .*nets\.Small +model\.decoder\._target_=nets\.Small: returns \[B, 1, 14, 14\], must be .*",
