@@ -28,9 +28,11 @@ def parse_files(root: Path, *tops: str) -> dict[str, ast.Module]:
 
 
 def room(file: str) -> str:
-    """aerun/x.py and aerun/x/y.py are in room x; every file of scripts/ is in room scripts."""
+    """aerun/x.py and aerun/x/y.py are in room x, the package's own __init__ and __main__ in one, and every file of
+    scripts/ in room scripts."""
     top, *rest = Path(file).parts
-    return Path(rest[0]).stem if top == "aerun" else top
+    name = Path(rest[0]).stem if top == "aerun" else top
+    return "__init__" if name == "__main__" else name
 
 
 def module_name(file: str) -> str:

@@ -170,7 +170,7 @@ def aerun(*words: str, **extra: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_one_way_in_lists_the_console_commands() -> None:
-    from aerun.__main__ import COMMANDS
+    from aerun.cli.main import COMMANDS
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert {f"aerun-{name}": f"aerun.cli.{name}:main" for name in COMMANDS} == project["scripts"]
