@@ -106,7 +106,7 @@ def test_comparisons_work_from_files_alone() -> None:
     files = [path for path in MODULES if path.parent.name == "compare"]
     allowed = {
         *("aerun.base.arguments", "aerun.base.files", "aerun.base.lock", "aerun.compare", "aerun.config.explain"),
-        *("aerun.config.schema", "aerun.config.settings", "aerun.contracts", "aerun.errors"),
+        *("aerun.config.schema", "aerun.config.settings", "aerun.errors"),
         *("aerun.metrics.declared", "aerun.runs.folder"),
     }
     for path in files:

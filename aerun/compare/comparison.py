@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from aerun.compare.groups import Baseline, Failure, Group, failure_cause
@@ -22,9 +22,8 @@ from aerun.compare.selection import (
     varied_keys,
 )
 from aerun.config.schema import nearest
-from aerun.contracts import Metric
 from aerun.errors import ConfigError
-from aerun.metrics.declared import metric_of
+from aerun.metrics.declared import Metrics, metric_of
 
 BASELINES = {"mean_image": "mean image", "pca": "PCA", "linear": "best linear map"}
 
@@ -63,7 +62,7 @@ class Comparison:
     groups: list[Group]
     baselines: list[Baseline]
     total: int
-    declared: Mapping[str, Metric] = field(default_factory=dict)
+    declared: Metrics = field(default_factory=dict)
 
     def higher_is_better(self, metric: str) -> bool:
         """Whether the highest value of the metric is the best."""

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 
 from aerun.compare.records import Run, Value
 from aerun.compare.selection import format_setting, printable
-from aerun.contracts import Metric
-from aerun.metrics.declared import metric_of
+from aerun.metrics.declared import Metrics, metric_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Group:
     values: Mapping[str, Value | None]
     runs: tuple[Run, ...]
     single: bool = False
-    declared: Mapping[str, Metric] = field(default_factory=dict)  # metrics that the compared runs declare themselves
+    declared: Metrics = field(default_factory=dict)  # metrics that the compared runs declare themselves
 
     @property
     def measured(self) -> tuple[Run, ...]:

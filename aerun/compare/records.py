@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aerun.base.lock import is_held
-from aerun.contracts import Metric
 from aerun.errors import DataError
-from aerun.metrics.declared import metrics_from_json
+from aerun.metrics.declared import NONE, Metrics, metrics_from_json
 from aerun.runs.folder import (
     METRICS,
     SUMMARY,
@@ -59,7 +58,7 @@ class Run:
     traceback: str | None = None
     verdicts: tuple[str, ...] = ()  # by the doctor, at the end of the run
     partial: bool = False  # no configuration (yet): the settings are those of sweep.json
-    declared: Mapping[str, Metric] = field(default_factory=dict)  # by summary.json: metrics that aerun does not know
+    declared: Metrics = field(default_factory=dict)  # by summary.json: metrics that aerun does not know
 
     @property
     def name(self) -> str:
@@ -107,8 +106,7 @@ def read_run(folder: Path) -> Run:
     nothing: dict[str, Value] = {}
     settings = attempt(_settings, nothing)
     summary = attempt(read_summary, None) or {}
-    no_metrics: dict[str, Metric] = {}
-    declared = attempt(lambda path: _declared(path, summary), no_metrics)
+    declared = attempt(lambda path: _declared(path, summary), NONE)
     status = attempt(load_status, None)
     state = _state(folder, status or {}, summary)
     if state == FINISHED and not summary and not problems:
@@ -177,7 +175,7 @@ def _verdicts(summary: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
-def _declared(folder: Path, summary: Mapping[str, Any]) -> dict[str, Metric]:
+def _declared(folder: Path, summary: Mapping[str, Any]) -> Metrics:
     try:
         return metrics_from_json(summary.get("metrics"))
     except DataError as error:

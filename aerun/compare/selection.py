@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from aerun.compare.records import STATES, Run, Value
 from aerun.config.schema import nearest
 from aerun.config.settings import GROUPS
-from aerun.contracts import Metric
 from aerun.errors import ConfigError
+from aerun.metrics.declared import NONE, Metrics
 
 log = logging.getLogger(__name__)
 DEFAULT_METRICS = ("test/mse", "test/psnr", "train_seconds")
@@ -26,9 +26,9 @@ MISSING = "–"  # noqa: RUF001
 MAX_LISTED_VALUES = 12  # in an error message
 
 
-def declared_metrics(runs: Iterable[Run]) -> dict[str, Metric]:
+def declared_metrics(runs: Iterable[Run]) -> Metrics:
     """The metrics that runs declare. If runs disagree on a direction, the first run's counts."""
-    found: dict[str, Metric] = {}
+    found = dict(NONE)
     for run in runs:
         for name, metric in run.declared.items():
             first = found.setdefault(name, metric)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -63,3 +64,17 @@ def scatter_by_class(
         axes.scatter(*points[labels == number].T, s=size, color=color(number), label=name)
     if max(len(classes or []), present[-1] + 1) <= 20:
         axes.legend(loc="best", fontsize=8)
+
+
+def set_logarithmic(axis: Any, values: Sequence[float], set_scale: bool = True) -> None:
+    """Make the axis logarithmic, with plain numbers as labels; within one decade also between powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if set_scale:
+        axis.axes.set_yscale("log")
+    decades = math.log10(max(values) / min(values)) if min(values) > 0 else 1.0
+    dense = np.arange(1.0, 10.0, 1.0 if decades > 0.25 else 0.25)
+    steps = (1.0,) if decades > 3 else (1.0, 2.0, 5.0) if decades > 0.9 else tuple(dense)
+    axis.set_major_locator(LogLocator(10, steps, numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from aerun.figures.canvas import Pixels, create_axes, render
+from aerun.figures.canvas import Pixels, create_axes, render, set_logarithmic
 
 MAX_COLORED = 10
 DPI = 130
@@ -69,7 +69,7 @@ def learning_curves(curves: Sequence[Curve], ylabel: str) -> Pixels:
         # A single diverging run must not flatten all others.
         top = min(max(max(curve.high) for curve in curves), 10 * statistics.median(max(curve.high) for curve in curves))
         bottom = min(min(curve.low) for curve in curves)
-        _set_logarithmic(axes.yaxis, [bottom, top])
+        set_logarithmic(axes.yaxis, [bottom, top])
         axes.set_ylim(bottom / 1.1, top * 1.1)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="epoch", ylabel=ylabel)
@@ -116,7 +116,7 @@ def heat_map(
                 axes.text(column, row, "–", ha="center", va="center", color="#777777")  # noqa: RUF001
     bar = figure.colorbar(picture, ax=axes, label=metric)
     if scale is LogNorm:
-        _set_logarithmic(bar.ax.yaxis, [low, high], set_scale=False)
+        set_logarithmic(bar.ax.yaxis, [low, high], set_scale=False)
     return render(figure)
 
 
@@ -213,7 +213,7 @@ def error_by_code_size(
     errors = [mean for kind in kinds for mean in kind.means] + list(pca[1])
     axes.set_xscale("log", base=2)
     if min(errors) > 0:
-        _set_logarithmic(axes.yaxis, errors)
+        set_logarithmic(axes.yaxis, errors)
     ticks = _spaced_sizes(sizes)
     axes.set_xticks(ticks, [f"{size:.0f}" for size in ticks])
     axes.minorticks_off()
@@ -231,20 +231,6 @@ def _spaced_sizes(sizes: Sequence[float]) -> list[float]:
         if span and math.log(size / chosen[-1]) > span / 14:
             chosen.append(size)
     return chosen
-
-
-def _set_logarithmic(axis: Any, values: Sequence[float], set_scale: bool = True) -> None:
-    """Make the axis logarithmic, with plain numbers as labels; within one decade also between powers of ten."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    if set_scale:
-        axis.axes.set_yscale("log")
-    decades = math.log10(max(values) / min(values)) if min(values) > 0 else 1.0
-    dense = np.arange(1.0, 10.0, 1.0 if decades > 0.25 else 0.25)
-    steps = (1.0,) if decades > 3 else (1.0, 2.0, 5.0) if decades > 0.9 else tuple(dense)
-    axis.set_major_locator(LogLocator(10, steps, numticks=12))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _palette() -> list[Any]:

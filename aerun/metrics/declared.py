@@ -18,7 +18,8 @@ from aerun.errors import DataError
 PARTS = ("train", "validation", "probe", "test")  # of the data
 BASELINES = ("baselines", "baseline")  # in summary.json and in TensorBoard; the baseline's name follows
 NATS, PERCENT, SECONDS = "nats per image", "%", "s"
-NONE: Mapping[str, Metric] = MappingProxyType({})
+Metrics = Mapping[str, Metric]  # by name
+NONE: Metrics = MappingProxyType({})
 
 # ``_N`` stands for any number: nll_100, labels_10/codes_error.
 _LABELS = ("labels_N", "labels_all")
@@ -90,12 +91,12 @@ REPORTED = (
 BY_NAME = {metric.name: metric for metric in REPORTED}
 
 
-def metric_of(name: str, declared: Mapping[str, Metric] = NONE) -> Metric:
+def metric_of(name: str, declared: Metrics = NONE) -> Metric:
     """The metric of a number. For one that nobody has declared, lower is better."""
     return find_metric(name, declared) or Metric(name)
 
 
-def find_metric(name: str, declared: Mapping[str, Metric] = NONE) -> Metric | None:
+def find_metric(name: str, declared: Metrics = NONE) -> Metric | None:
     """The metric of a number, by ``declared`` first (a run's own) and then as aerun declares it; None if unknown."""
     candidates = list(_candidates(name))
     for known in (declared, BY_NAME):

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from aerun.config.parse import parse
 from aerun.config.schema import Count, NonNegativeInt, Seed
-from aerun.contracts import Metric
 from aerun.errors import ConfigError
-from aerun.metrics.declared import NONE, declared_by, find_metric
-from aerun.runs.folder import read_metrics, read_status, read_summary
+from aerun.metrics.declared import NONE, Metrics, declared_by, find_metric
+from aerun.runs.folder import read_status
 from aerun.sweep.composer import ComposedPoint, Composer, plan_jobs
 from aerun.sweep.job import Job
 from aerun.sweep.job_index import ENDED, FAILED, JobIndex, job_state
-from aerun.sweep.optuna_study import JOURNAL, METRIC_KEY, open_study, optuna
+from aerun.sweep.optuna_study import JOURNAL, METRIC_KEY, distribution_of, open_study, optuna, run_metric
 from aerun.sweep.points import Axis, all_combinations
 
 MAX_DRAWS = 100  # in search of a valid point
@@ -76,7 +75,7 @@ class OptunaSearch:
         others = [axis for axis in axes if axis not in self.searched]
         self.others = all_combinations(others)
         self.swept = [axis.key for axis in (*self.searched, *others) if axis.is_swept]
-        self.distributions = {axis.key: _distribution(axis) for axis in self.searched}
+        self.distributions = {axis.key: distribution_of(axis) for axis in self.searched}
         pruner = (settings.pruner, settings.startup_trials, settings.warmup_epochs)
         self.study = open_study(folder, settings.sampler, settings.seed, settings.direction, pruner)
         self.invalid: list[tuple[str, str]] = []
@@ -107,7 +106,7 @@ class OptunaSearch:
             points.append(self.composer([*self.others[0], *drawn]))
         return points[-1] if points[-1].error is None else points[0]
 
-    def declared_metrics(self, point: ComposedPoint) -> dict[str, Metric]:
+    def declared_metrics(self, point: ComposedPoint) -> Metrics:
         """The metrics that the protocols and callbacks of a valid point declare."""
         settings = parse(point.config, point.choices)
         return declared_by([*settings.protocol.values(), *settings.callback.values()])
@@ -232,7 +231,7 @@ class OptunaSearch:
         return f"best        {job.label}: {self.settings.metric} {trial.value:.6g}, {job.name}"
 
 
-def direction_warning(settings: OptunaSettings, declared: Mapping[str, Metric] = NONE) -> str | None:
+def direction_warning(settings: OptunaSettings, declared: Metrics = NONE) -> str | None:
     """A line if the metric's declared direction is the opposite of the search's; None otherwise."""
     metric = find_metric(settings.metric, declared)
     if metric is None:
@@ -244,25 +243,3 @@ def direction_warning(settings: OptunaSettings, declared: Mapping[str, Metric] =
         f"hydra.sweeper.direction={settings.direction}: {better} is better for {settings.metric}; "
         f"use hydra.sweeper.direction={direction}"
     )
-
-
-def _distribution(axis: Axis) -> optuna.distributions.BaseDistribution:
-    if axis.interval is None:
-        return optuna.distributions.CategoricalDistribution([word.partition("=")[2] for word in axis.overrides])
-    low, high = axis.interval
-    if axis.whole:
-        return optuna.distributions.IntDistribution(int(low), int(high), log=axis.logarithmic)
-    return optuna.distributions.FloatDistribution(low, high, log=axis.logarithmic)
-
-
-def run_metric(folder: Path, metric: str) -> float:
-    """The metric of a finished run: of its best epoch, or in its summary. ConfigError if it has neither."""
-    summary = read_summary(folder) or {}
-    lines = {line["epoch"]: line for line in read_metrics(folder)}
-    values = lines.get(summary.get("best_epoch", -1), {})
-    group, _, name = metric.partition("/")
-    value = values.get(metric, summary.get(metric, summary.get(group, {}).get(name) if name else None))
-    if not isinstance(value, int | float):
-        known = [key for key, value in {**values, **summary}.items() if isinstance(value, float)]
-        raise ConfigError(f"{METRIC_KEY}={metric}: runs do not have this number. Known: {', '.join(known)}")
-    return float(value)

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from aerun.contracts import EpochEnd, Observer, RunView
 from aerun.errors import ConfigError, PrunedError
+from aerun.runs.folder import read_metrics, read_summary
+from aerun.sweep.points import Axis
 
 try:
     import optuna as optuna
@@ -56,6 +58,29 @@ def _pruner(name: str, startup: int, warmup: int) -> optuna.pruners.BasePruner:
     if name == "median":
         return optuna.pruners.MedianPruner(startup, warmup)
     return optuna.pruners.HyperbandPruner(max(1, warmup)) if name == "hyperband" else optuna.pruners.NopPruner()
+
+
+def distribution_of(axis: Axis) -> optuna.distributions.BaseDistribution:
+    """Optuna's distribution of an axis."""
+    if axis.interval is None:
+        return optuna.distributions.CategoricalDistribution([word.partition("=")[2] for word in axis.overrides])
+    low, high = axis.interval
+    if axis.whole:
+        return optuna.distributions.IntDistribution(int(low), int(high), log=axis.logarithmic)
+    return optuna.distributions.FloatDistribution(low, high, log=axis.logarithmic)
+
+
+def run_metric(folder: Path, metric: str) -> float:
+    """The metric of a finished run: of its best epoch, or in its summary. ConfigError if it has neither."""
+    summary = read_summary(folder) or {}
+    lines = {line["epoch"]: line for line in read_metrics(folder)}
+    values = lines.get(summary.get("best_epoch", -1), {})
+    group, _, name = metric.partition("/")
+    value = values.get(metric, summary.get(metric, summary.get(group, {}).get(name) if name else None))
+    if not isinstance(value, int | float):
+        known = [key for key, value in {**values, **summary}.items() if isinstance(value, float)]
+        raise ConfigError(f"{METRIC_KEY}={metric}: runs do not have this number. Known: {', '.join(known)}")
+    return float(value)
 
 
 class Pruning(Observer):

@@ -11,7 +11,6 @@ import importlib
 import os
 import shutil
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -33,7 +32,7 @@ from aerun.sweep.job_runner import JobRunner
 from aerun.sweep.launcher import build_launcher
 from aerun.sweep.launcher.contract import Launcher
 from aerun.sweep.remote import CHECK_POINTS
-from aerun.sweep.sweep_report import count_jobs, print_table
+from aerun.sweep.sweep_report import print_headline, print_table
 from aerun.sweep.sweep_settings import SweepSettings, parse_sweep_settings, sweep_folder
 
 NAMESPACE = "hydra_plugins.aerun"
@@ -104,7 +103,7 @@ class _Sweeper(Sweeper):
         index.write(self.folder)
         remaining = self._remaining(jobs)
         duplicates = len(composed) - len(invalid) - len(jobs)
-        print(_headline(self.folder, jobs, remaining, duplicates, self.launcher.slots))
+        print_headline(self.folder, len(jobs), len(remaining), duplicates, self.launcher.slots)
         runner = JobRunner(self.folder, self.sweep_settings, self.launcher, typed_words())
         runner.run(remaining, len(jobs) - len(remaining))
         runner.report(jobs, invalid)
@@ -164,15 +163,6 @@ def plain(node: Any) -> Any:
 def typed_words() -> list[str]:
     """The command as it was typed; ``sys.argv`` has been changed for Hydra."""
     return [sys.argv[0], *sys.orig_argv[len(sys.orig_argv) - len(sys.argv) + 1 :]]
-
-
-def _headline(folder: Path, jobs: list[Job], remaining: list[Job], duplicates: int, slots: int) -> str:
-    """How many jobs there are and how many will run."""
-    done = f"{len(jobs) - len(remaining)} done before, " if len(remaining) < len(jobs) else ""
-    same = f", {duplicates} duplicate point{'s' * (duplicates != 1)}" if duplicates else ""
-    return (
-        f"{os.path.relpath(folder)}: {count_jobs(len(jobs))}{same}; {done}{len(remaining)} to run, {slots} at a time\n"
-    )
 
 
 class Grid(_Sweeper):

@@ -21,6 +21,13 @@ from aerun.sweep.job import Job
 MAX_RESULTS = 10  # rows, baselines and notes at the end of a sweep
 
 
+def print_headline(folder: Path, jobs: int, remaining: int, duplicates: int, slots: int) -> None:
+    """Print how many jobs there are and how many will run, before they do."""
+    done = f"{jobs - remaining} done before, " if remaining < jobs else ""
+    same = f", {duplicates} duplicate point{'s' * (duplicates != 1)}" if duplicates else ""
+    print(f"{os.path.relpath(folder)}: {count_jobs(jobs)}{same}; {done}{remaining} to run, {slots} at a time\n")
+
+
 def print_states(folder: Path, states: Mapping[str, str], skipped: int) -> None:
     """Print how many jobs are in each state, and how many invalid points were skipped."""
     counts = Counter(states.values()).most_common()
