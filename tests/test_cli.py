@@ -30,7 +30,7 @@ Train = Callable[..., subprocess.CompletedProcess[str]]
         ("optimizer.lr=-1", ["optimizer.lr=-1", "above 0"]),
         ("optimizer.lr=nan", ["optimizer.lr=nan", "above 0"]),
         ("sparsity=topk sparsity.k=0", ["sparsity.k=0", "at least 1"]),
-        ("sparsity=topk sparsity.k=96", ["sparsity.k=96", "model.code_size=64"]),
+        ("sparsity=topk sparsity.k=96", ["sparsity.k=96", "model.code_size=32"]),
         ("noise=masking noise.rate=1.5", ["noise.rate=1.5", "at most 1"]),
         ("model.code_size=0", ["model.code_size=0", "at least 1"]),
         ("model.hidden=5", ["model.hidden=5", "a list"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from aerun.config.compose import group_choices, run_config
 from aerun.config.explain import explain
 from aerun.config.identity import identity
 from aerun.config.parse import parse
-from aerun.config.settings import Settings
+from aerun.config.settings import GROUPS, Settings
 from aerun.errors import AerunError, ConfigError
 from aerun.sweep.job import Job, name_jobs
 from aerun.sweep.job_index import JobIndex
@@ -40,6 +41,9 @@ class Composer:
 
     Hydra takes 60 ms for one composition. Points with the same options share one, to which their values are applied as
     Hydra applies them.
+
+    ``sweep_defaults`` are the default options (group -> option) that the sweep began with. They stay its defaults, so
+    that a repeated command finds its jobs after conf/train.yaml has changed.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
@@ -48,6 +52,12 @@ class Composer:
         self._bases: dict[tuple[str, ...], tuple[dict[str, str], DictConfig]] = {}
         self._groups: dict[str, bool] = {}
         self._checked: dict[str, str | None] = {}
+        self.sweep_defaults: dict[str, str] = {}
+
+    @functools.cached_property
+    def defaults(self) -> dict[str, str]:
+        """The option of each group where none is typed, by conf/train.yaml."""
+        return {group: option for group, option in self._load([])[0].items() if group in GROUPS}
 
     def __call__(self, point: Point) -> ComposedPoint:
         """Compose and check one point; an invalid one has its ``error`` set."""
@@ -84,6 +94,16 @@ class Composer:
         return choices, config
 
     def _compose_by_hydra(self, point: Point) -> tuple[dict[str, str], DictConfig]:
+        choices, composed = self._load(point)
+        typed = {word.partition("=")[0] for word in point}
+        earlier = [
+            f"{group}={option}"
+            for group, option in self.sweep_defaults.items()
+            if option != self.defaults[group] == choices.get(group) and group not in typed
+        ]
+        return self._load([*earlier, *point]) if earlier else (choices, composed)
+
+    def _load(self, point: Point) -> tuple[dict[str, str], DictConfig]:
         composed = self.loader.load_sweep_config(self.master, point)
         choices = group_choices(composed.hydra.runtime.choices)
         with open_dict(composed):

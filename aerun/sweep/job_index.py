@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from aerun.sweep.job import Job
 INDEX_FILE = "sweep.json"
 ENDED = ("finished", "pruned")
 FAILED = ("failed", "diverged", "killed")
+# The default options of sweeps whose sweep.json does not record them.
+UNRECORDED_DEFAULTS = {"model": "fc"}
 
 
 @dataclass
@@ -25,6 +27,7 @@ class JobIndex:
     name: str
     command: list[str]
     jobs: dict[str, dict[str, Any]]
+    defaults: dict[str, str] = field(default_factory=dict)  # group -> option where none is typed
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Add jobs; known ones keep their position."""
@@ -58,7 +61,8 @@ def read_job_index(folder: Path) -> JobIndex | None:
         jobs = {
             name: {key: job[key] for key in ("overrides", "values", "hash")} for name, job in content["jobs"].items()
         }
-        return JobIndex(str(content["name"]), list(content["command"]), jobs)
+        defaults = dict(content.get("defaults", UNRECORDED_DEFAULTS))
+        return JobIndex(str(content["name"]), list(content["command"]), jobs, defaults)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

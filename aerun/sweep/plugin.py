@@ -84,8 +84,8 @@ class _Sweeper(Sweeper):
     def _run(self, typed: list[points.Axis]) -> None:
         listed = self.points.points(typed, self.composer.parser)
         self.launcher.warm(len(listed))
+        index = self._index()
         composed = [self.composer(point) for point in listed]
-        index = read_job_index(self.folder) or JobIndex(self.folder.name, typed_words(), {})
         swept = self._swept_keys(typed, composed)
         self._check_shapes(composed)
         valid = [point for point in composed if point.error is None]
@@ -107,6 +107,12 @@ class _Sweeper(Sweeper):
         runner = JobRunner(self.folder, self.sweep_settings, self.launcher, typed_words())
         runner.run(remaining, len(jobs) - len(remaining))
         runner.report(jobs, invalid)
+
+    def _index(self) -> JobIndex:
+        """The sweep's index, new where there is none. Its points keep the defaults that the sweep began with."""
+        index = read_job_index(self.folder) or JobIndex(self.folder.name, typed_words(), {}, self.composer.defaults)
+        self.composer.sweep_defaults = index.defaults
+        return index
 
     def _swept_keys(self, typed: list[points.Axis], composed: list[ComposedPoint]) -> list[str]:
         """The keys that vary, in the order typed."""
@@ -211,7 +217,7 @@ class Search(_Sweeper):
 
         if self.sweep_settings.dry_run:
             raise ConfigError("sweep.dry_run=true: does not work with a search, which chooses its runs one by one")
-        index = read_job_index(self.folder) or JobIndex(self.folder.name, typed_words(), {})
+        index = self._index()
         search = OptunaSearch(self.points, typed, self.composer, index, self.folder, self.sweep_settings.retry_failed)
         first = [search.first_point()]
         self._check_shapes(first)

@@ -12,7 +12,7 @@ import pytest
 from aerun.config.identity import identity
 from aerun.sweep.composer import Composer, plan_jobs
 from aerun.sweep.job import Job
-from aerun.sweep.job_index import JobIndex
+from aerun.sweep.job_index import JobIndex, read_job_index
 from tests.sweep.conftest import MakeComposer
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
@@ -156,7 +156,7 @@ def test_a_users_own_options_and_experiments_are_composed_as_by_hydra(
         ("+optimizer.lrr=0.1", "optimizer.lrr: there is no such key"),
         ("optimizer.lr=-1", "optimizer.lr=-1"),
         ("seed=x", "seed=x: must be a whole number"),
-        ("sparsity=topk sparsity.k=96", "sparsity.k=96 is larger than the code size, model.code_size=64"),
+        ("sparsity=topk sparsity.k=96", "sparsity.k=96 is larger than the code size, model.code_size=32"),
         ("latent=gaussian sparsity=l1", "latent=gaussian and sparsity=l1"),
         ("model=fcc", "model=fcc: there is no such option. Did you mean 'fc'?"),
         ("sparsity.k=8", "sparsity.k: the option chosen of sparsity has no such key; sparsity=topk"),
@@ -184,7 +184,7 @@ def jobs(composer: Composer, points: list[str], swept: list[str], index: JobInde
 
 
 def test_points_with_the_same_configuration_are_one_job(composer: Composer) -> None:
-    points = ["seed=0", "model=fc seed=0", "", "optimizer.lr=0.001", "optimizer.lr=1e-3", "seed=1"]
+    points = ["seed=0", "model=mlp seed=0", "", "optimizer.lr=0.001", "optimizer.lr=1e-3", "seed=1"]
     found = jobs(composer, points, ["seed", "model", "optimizer.lr"], JobIndex("s", [], {}))
     assert [job.overrides for job in found] == [["seed=0"], ["seed=1"]]
     assert found[0].identity == identity(composer([]).config)
@@ -201,8 +201,22 @@ def test_known_jobs_keep_their_folders_when_points_and_keys_are_added(composer: 
     assert len(set(after.values())) == 12 == len(index.jobs)
     third = jobs(composer, ["model=conv"], ["model"], index)
     assert third[0].values == {"model": "conv"} and third[0].name not in after.values()
-    again = jobs(composer, ["seed=2 model=fc", "noise=masking seed=5"], [], index)
+    again = jobs(composer, ["seed=2 model=mlp", "noise=masking seed=5"], [], index)
     assert [job.name for job in again] == [before[first[2].identity], after[second[11].identity]]
+
+
+def test_a_sweep_keeps_the_default_model_that_it_began_with(make_composer: MakeComposer, tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text('{"name": "s", "command": [], "jobs": {}}')  # before defaults were recorded
+    index = read_job_index(tmp_path)
+    assert index is not None and index.defaults == {"model": "fc"}
+    before, now = make_composer(()), make_composer(())
+    before.sweep_defaults, now.sweep_defaults = index.defaults, now.defaults
+    for words in (["seed=3"], ["sparsity=topk", "sparsity.k=8"], ["noise=masking", "model.hidden=[20]"]):
+        assert identity(before(words).config) == identity(now(["model=fc", *words]).config)
+        assert identity(now(words).config) == identity(now(["model=mlp", *words]).config)
+        assert before(words).overrides == words
+    for words in (["model=mlp"], ["model=conv", "seed=1"], ["experiment=tutorial/topk5"], ["experiment=hinton2006"]):
+        assert before(words) == now(words)
 
 
 def test_points_with_the_same_options_share_a_composition(make_composer: MakeComposer) -> None:

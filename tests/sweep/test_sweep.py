@@ -372,3 +372,15 @@ def test_a_run_that_was_resumed_with_more_epochs_is_not_taken_for_the_job(tmp_pa
     assert again.returncode == 1 and f"{job.name}: contains a run with other settings" in again.stdout
     rest = launch(tmp_path, *words, "sweep.invalid=skip")
     assert rest.returncode == 0 and "1 job; 1 done before, 0 to run" in rest.stdout
+
+
+def test_a_sweep_begun_under_another_default_model_goes_on_with_it(tmp_path: Path) -> None:
+    words = [*TINY, *BASIC, "model=fc", "seed=0,1", "sweep.name=x"]
+    assert launch(tmp_path, *words).returncode == 0
+    index = tmp_path / "outputs" / "x" / "sweep.json"
+    content = json.loads(index.read_text())
+    del content["defaults"]  # as such sweeps have none
+    index.write_text(json.dumps(content))
+    words.remove("model=fc")
+    done = launch(tmp_path, *words)
+    assert done.returncode == 0 and "2 jobs; 2 done before, 0 to run" in done.stdout, done.stdout + done.stderr
