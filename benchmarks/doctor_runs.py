@@ -88,15 +88,19 @@ HEALTHY = [
     Case("fc_vae_bce", None, ["model=fc_vae", "loss=bce"]),
     Case("fc_vae_mse_beta_1", None, ["model=fc_vae"]),
     Case("iwae", None, ["model=fc_vae", "latent=importance_weighted", "loss=bce"]),
-    Case("topk_16", None, ["sparsity=topk", "model.code_size=256"]),
-    Case("topk_8", None, ["sparsity=topk", "sparsity.k=8", "model.hidden=[256]", "optimizer.lr=0.003"]),
-    Case("lifetime", None, ["sparsity=lifetime", "model.code_size=256", "model.activation=relu"]),
+    Case("topk_16", None, ["model=fc", "sparsity=topk", "model.code_size=256"]),
+    Case("topk_8", None, ["model=fc", "sparsity=topk", "sparsity.k=8", "model.hidden=[256]", "optimizer.lr=0.003"]),
+    Case("lifetime", None, ["model=fc", "sparsity=lifetime", "model.code_size=256", "model.activation=relu"]),
     Case("l1", None, [*NET, "sparsity=l1"]),
-    Case("kl", None, ["sparsity=kl", "sparsity.weight=0.0001", "model.code_size=128", "optimizer.lr=0.003"]),
-    Case("topk_lifetime", None, ["sparsity=topk_lifetime", "model.code_size=256", "model.activation=relu"]),
-    Case("masking", None, ["noise=masking", "model.hidden=[256]"]),
-    Case("gaussian", None, ["noise=gaussian", "model.hidden=[256]", "loss=bce"]),
-    Case("mae", None, ["loss=mae", "model.hidden=[256]", "scheduler=cosine"]),
-    Case("tied", None, ["model.tied=true", "model.code_size=128", "optimizer=nadam"]),
-    Case("standardised", None, ["dataset.normalize=standardise", "model.hidden=[256]", "optimizer=rmsprop"]),
+    Case(
+        "kl", None, ["model=fc", "sparsity=kl", "sparsity.weight=0.0001", "model.code_size=128", "optimizer.lr=0.003"]
+    ),
+    Case("topk_lifetime", None, ["model=fc", "sparsity=topk_lifetime", "model.code_size=256", "model.activation=relu"]),
+    Case("masking", None, ["model=fc", "noise=masking", "model.hidden=[256]"]),
+    Case("gaussian", None, ["model=fc", "noise=gaussian", "model.hidden=[256]", "loss=bce"]),
+    Case("mae", None, ["model=fc", "loss=mae", "model.hidden=[256]", "scheduler=cosine"]),
+    Case("tied", None, ["model=fc", "model.tied=true", "model.code_size=128", "optimizer=nadam"]),
+    Case(
+        "standardised", None, ["model=fc", "dataset.normalize=standardise", "model.hidden=[256]", "optimizer=rmsprop"]
+    ),
 ]

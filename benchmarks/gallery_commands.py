@@ -15,7 +15,10 @@ RUNS: Mapping[str, Sequence[str]] = {
     "ae2": ["model=fc_deep", "model.activation=gelu", "optimizer.lr=2e-3", "trainer.epochs=60", "scheduler=cosine"],
     "vae2": ["model=fc_vae", "model.hidden=[512,128]", "model.code_size=2", "loss=bce", "trainer.epochs=60"],
     "vae": ["model=fc_vae", "loss=bce", "trainer.epochs=40"],
-    "ksparse": ["sparsity=topk", "sparsity.k=8", "model.code_size=100", "optimizer.lr=3e-3", "trainer.epochs=40"],
+    "ksparse": [
+        *("model=fc", "model.code_size=100", "sparsity=topk", "sparsity.k=8"),
+        *("optimizer.lr=3e-3", "trainer.epochs=40"),
+    ],
     "sick": ["model=fc_deep", "optimizer.lr=0.3", "trainer.epochs=10"],
 }
 

@@ -43,7 +43,7 @@ class Series:
     axis: str
     values: tuple[int, ...]
     images: int
-    overrides: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ("model=fc",)
     target: bool = False
 
 

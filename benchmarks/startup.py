@@ -40,7 +40,7 @@ QUICK = {
     "train.py, to its first step": [str(ROOT / "benchmarks" / "first_step.py"), DEVICE],
 }
 IMPORT, STEP, HELP = 'python -c "import torch"', "train.py, to its first step", "train.py --help"
-RUN, BARE = "train.py", "bare.py"
+RUN, BARE = "train.py model=fc", "bare.py"
 # (what, over what or None for seconds, at most)
 TARGETS = [(HELP, None, 1.0), (STEP, IMPORT, 1.7), (RUN, BARE, 1.25)]
 
@@ -137,14 +137,14 @@ def main() -> None:
     given = parser.parse_args()
     bare = str(ROOT / "benchmarks" / "bare.py")
     whole = {
-        RUN: [TRAIN, DEVICE, f"trainer.epochs={given.epochs}"],
+        RUN: [TRAIN, "model=fc", DEVICE, f"trainer.epochs={given.epochs}"],
         BARE: [bare, str(EMBEDDED), str(given.epochs)],
     }
     small = measured(QUICK | whole, given.rounds, given.core)
     full = images_folder()
     data = [] if full == EMBEDDED else ["dataset=fashion_mnist", f"dataset.root={full}"]
     all_images = {
-        "train.py, all images, one epoch": [TRAIN, DEVICE, "trainer.epochs=1", *data],
+        "train.py model=fc, all images, one epoch": [TRAIN, "model=fc", DEVICE, "trainer.epochs=1", *data],
         "bare.py, all images, one epoch": [bare, str(full), "1"],
     }
     large = measured(all_images, min(given.rounds, 3), given.core)
@@ -153,7 +153,7 @@ def main() -> None:
         f"{given.rounds} rounds, the commands in turn: median (lowest-highest) of the whole process; of the first "
         "step, from the process's start to the end of the first `optimizer.step()`. The round before them began with "
         "an empty cache of aerun's; it is shown separately and is in no ratio. Ratios are medians of the rounds' own. "
-        "`train.py` is the default run; `bare.py`, of benchmarks/, trains the same and saves one grid"
+        "`bare.py`, of benchmarks/, trains what `train.py model=fc` trains, and saves one grid"
     )
     about += "; all images are 60,000." if full != EMBEDDED else "; the full Fashion-MNIST was not found."
     parts = [

@@ -58,7 +58,7 @@ def timed(command: list[str], folder: Path) -> float:
 
 def aerun(folder: Path, epochs: int) -> tuple[float, float]:
     """Seconds of the sweep, and of all its training steps together."""
-    words = [f"seed=range({JOBS})", f"trainer.epochs={epochs}", "trainer.device=cpu", "sweep.name=sweep"]
+    words = ["model=fc", f"seed=range({JOBS})", f"trainer.epochs={epochs}", "trainer.device=cpu", "sweep.name=sweep"]
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), "-m", *words, "hydra/launcher=joblib"]
     wall = timed(command, folder)
     runs = sorted((folder / "outputs" / "sweep").glob("*/summary.json"))

@@ -148,7 +148,7 @@ def test_every_combination_on_every_shape_works_or_is_refused_naming_both(compos
     ("overrides", "first", "second"),
     [
         (["latent=gaussian", "sparsity=l1"], "latent=gaussian", "sparsity=l1"),
-        (["sparsity=topk", "sparsity.k=33"], "sparsity.k=65", "model.code_size=64"),
+        (["sparsity=topk", "sparsity.k=33"], "sparsity.k=33", "model.code_size=32"),
         (["loss=bce", "model.output_activation=tanh"], "loss=bce", "model.output_activation=tanh"),
         (["loss=bce", "dataset.normalize=standardise"], "loss=bce", "dataset.normalize=standardise"),
         (["model=conv", "dataset.normalize=standardise"], "normalize=standardise", "output_activation=sigmoid"),
