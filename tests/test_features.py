@@ -36,8 +36,8 @@ def autoencoder(compose: Compose, *overrides: str) -> tuple[Autoencoder, Data]:
 @pytest.mark.parametrize(
     ("overrides", "shapes"),
     [
-        (["model.code_size=5"], {"dictionary": (5, 1, 8, 8), "first_layer": (5, 1, 8, 8)}),
-        (["model.code_size=5", "model.tied=true"], {"dictionary": (5, 1, 8, 8)}),
+        (["model=fc", "model.code_size=5"], {"dictionary": (5, 1, 8, 8), "first_layer": (5, 1, 8, 8)}),
+        (["model=fc", "model.code_size=5", "model.tied=true"], {"dictionary": (5, 1, 8, 8)}),
         (["model=fc_deep", "model.hidden=[9]"], {"dictionary": (9, 1, 8, 8), "first_layer": (9, 1, 8, 8)}),
         (["model=conv", "model.hidden=[4,6]"], {"first_layer": (4, 1, 3, 3)}),
         (["model=conv_fc", "model.hidden=[4]"], {"dictionary": (4, 1, 8, 8), "first_layer": (4, 1, 6, 6)}),
@@ -106,3 +106,17 @@ def test_lines_go_from_the_code_of_one_image_to_that_of_the_next(compose: Compos
     middle = model.decode((codes[0] + 5 / 11 * (codes[1] - codes[0])).view(1, *model.code_shape))
     found = picture[:56:scale, 5 * height : 5 * height + 56 : scale].astype(int)
     assert np.abs(found - figures.as_bytes(middle)[0, 0].numpy().astype(int)).max() <= 1
+
+
+def test_a_grid_has_a_row_for_each_picture_that_differs_from_the_input() -> None:
+    images, noisy, targets, outputs = torch.rand(4, 3, 1, 8, 8).unbind()
+    small = torch.rand(3, 1, 4, 4)
+    height = 7 * 8 + figures.GAP
+
+    def rows(*four: torch.Tensor) -> int:
+        return (len(figures.reconstruction_grid(*four)) + figures.GAP) // height
+
+    assert rows(images, images, outputs, images) == 3  # input, reconstruction, error
+    assert rows(images, noisy, outputs, images) == 4
+    assert rows(images, images, outputs, targets) == rows(images, noisy, outputs, targets) - 1 == 4
+    assert rows(small, small, outputs, targets) == rows(small, small + 0.1, outputs, targets) == 3

@@ -54,16 +54,16 @@ def wrap(images: Tensor, columns: int) -> list[Tensor]:
 
 
 def reconstruction_grid(inputs: Tensor, noisy: Tensor, outputs: Tensor, targets: Tensor) -> Pixels:
-    """Rows: input, corrupted input, reconstruction, absolute error; one column for each image.
+    """Rows: input, corrupted input, target, reconstruction, absolute error; one column for each image.
 
-    Targets that differ from the inputs get their own row before the reconstruction. Inputs of another size are left
-    out.
+    The corrupted input and the target have a row only where they differ from the input. Inputs of another size than
+    the targets are left out.
     """
-    rows = [inputs, noisy]
-    if targets.shape != inputs.shape or not targets.equal(inputs):
-        rows.append(targets)
+    rows = [inputs, noisy] if not noisy.equal(inputs) else [inputs]
     if inputs.shape[2:] != targets.shape[2:]:
-        rows = rows[2:]
+        rows = [targets]
+    elif not targets.equal(inputs):
+        rows.append(targets)
     return image_rows([*rows, outputs, (outputs.clamp(0, 1) - targets).abs()])
 
 

@@ -20,12 +20,14 @@ SMALL = ("dataset.train_limit=512", "trainer.epochs=2", "trainer.pictures=1")
 def trained(
     compose: Callable[[Sequence[str]], dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """Overrides -> the folder of a run over a few images, trained once for all tests of the process."""
+    """Overrides -> the folder of a run over a few images, trained once for all tests of the process; of model=fc, unless
+    they name another."""
     folders: dict[tuple[str, ...], Path] = {}
 
     def folder(*overrides: str) -> Path:
         if overrides not in folders:
-            config = compose([*SMALL, *overrides])
+            named = any(override.startswith("model=") for override in overrides)
+            config = compose([*SMALL, *([] if named else ["model=fc"]), *overrides])
             place = tmp_path_factory.mktemp("trained")
             run(parse(config), config, place, overrides=list(overrides))
             folders[overrides] = place
