@@ -20,8 +20,9 @@ SMALL = ("dataset.train_limit=512", "trainer.epochs=2", "trainer.pictures=1")
 def trained(
     compose: Callable[[Sequence[str]], dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """Overrides -> the folder of a run over a few images, trained once for all tests of the process; of model=fc, unless
-    they name another."""
+    """Overrides -> the folder of a run over a few images, trained once for all tests of the process.
+
+    The model is fc, unless they name another."""
     folders: dict[tuple[str, ...], Path] = {}
 
     def folder(*overrides: str) -> Path:
