@@ -94,7 +94,8 @@ def test_a_glob_expands_to_the_existing_options(composer: Any) -> None:
     [axis] = axes(["sparsity=glob(*topk*)"], composer.parser)
     assert sorted(axis.overrides) == ["sparsity=topk", "sparsity=topk_lifetime"]
     [axis] = axes(["model=glob(*,exclude=*conv*)"], composer.parser)
-    assert sorted(axis.overrides) == [f"model={name}" for name in ("fc", "fc_deep", "fc_vae", "mlp", "unet", "vae")]
+    names = ("fc", "fc_deep", "fc_vae", "mlp", "modules", "unet", "vae")
+    assert sorted(axis.overrides) == [f"model={name}" for name in names]
 
 
 def test_the_last_value_of_a_key_typed_twice_counts() -> None:
