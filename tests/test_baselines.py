@@ -14,6 +14,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression
 from torch import Tensor
 
+from aerun.contracts import Noise
 from aerun.dataset import MNIST, Data, FashionMNIST, FashionMNISTMini, Split
 from aerun.metrics import baselines as module
 from aerun.metrics.baselines import baselines, linear_filter, principal_components
@@ -199,9 +200,7 @@ def test_total_masking_leaves_the_mean_image() -> None:
 
 
 def test_noise_without_moments_has_an_estimated_filter_of_small_images_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Shift:
-        is_identity = False
-
+    class Shift(Noise):
         def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
             return images.roll(1, -1)
 

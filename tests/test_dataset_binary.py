@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from aerun.config.parse import parse
+from aerun.contracts import Loss
 from aerun.core.autoencoder import Result
 from aerun.dataset.binarize import binarize_all, sample_binary
 from aerun.dataset.data import Data, first_batch
@@ -133,7 +134,7 @@ class Seen:
         self.targets: list[Tensor] = []
         loss, forward = settings.loss, self.parts.autoencoder.forward
 
-        class Loss:
+        class Recorded(Loss):
             takes_logits, scale = loss.takes_logits, loss.scale
 
             def __call__(_, prediction: Tensor, target: Tensor) -> Tensor:
@@ -144,7 +145,7 @@ class Seen:
             self.inputs.append(images)
             return forward(images, draw)
 
-        self.parts.loss = Loss()
+        self.parts.loss = Recorded()
         self.parts.autoencoder.forward = seen  # type: ignore[method-assign]
         step = make_step(self.parts, learning_rate=lambda number: 0.0)
         for number in (0, 1, 0):

@@ -19,6 +19,7 @@ from aerun.errors import ConfigError
 from aerun.loss import MSEWithSSIM
 from aerun.noise import Masking
 from aerun.protocol import StructuralSimilarity, Subject
+from aerun.protocol.runner import check_protocols
 from aerun.training.build import build_parts
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
@@ -163,7 +164,8 @@ RANDOM = ["dataset=random", "dataset.images=40", "trainer.device=cpu", "trainer.
 def test_what_has_no_such_similarity_is_refused_in_a_line(compose: Compose, words: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         settings = parse(compose([*RANDOM, *words]), {"loss": "mse_ssim", "dataset": "random"})
-        build_parts(settings, settings.dataset.load(CPU), CPU)
+        parts = build_parts(settings, settings.dataset.load(CPU), CPU)
+        check_protocols(settings.protocol, parts.data, parts.autoencoder)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 

@@ -200,3 +200,10 @@ def test_a_program_that_uses_hydra_itself_goes_on_undisturbed(digits: np.ndarray
     with initialize_config_dir(str(tmp_path), version_base="1.3"):
         Autoencoder(**TINY | {"epochs": 1, "lr": 0.002}).fit(digits)  # words that were not composed before
         assert compose("theirs") == {"key": 1}
+
+
+def test_older_configurations_name_data_from_python_otherwise() -> None:
+    from aerun.config.schema import locate
+    from aerun.dataset import InMemory
+
+    assert locate("aerun.dataset.Given") is InMemory

@@ -48,4 +48,3 @@ def usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {about}" for name, about in COMMANDS.items()]
     return "\n".join([f"usage: {MODULE} COMMAND ...\n", *lines, f"\n{MODULE} COMMAND --help shows its options."])
-

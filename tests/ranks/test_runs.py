@@ -87,7 +87,7 @@ def test_a_killed_run_leaves_no_process_and_ends_as_an_undisturbed_one(compose: 
     assert len(processes_of(run)) == 3  # the agent and its two ranks
     os.kill(child, signal.SIGKILL)
     finish(child)
-    end = time.monotonic() + 3
+    end = time.monotonic() + 60  # a busy machine needs more than an instant
     while processes_of(run):
         assert time.monotonic() < end
         time.sleep(0.02)
