@@ -1,8 +1,9 @@
 """aerun: a Hydra-configured experiment runner for autoencoders in PyTorch.
 
 import aerun
+run = aerun.train("model=conv", "trainer.epochs=5", data=images)
+codes = run.model.encode(images)                    # uint8, or float in [0,1]
 model = aerun.load("outputs/RUN_FOLDER")
-codes = model.encode(images)            # images [N,C,H,W], float, in [0,1]
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from aerun.errors import AerunError, ConfigError, DataError, DivergedError
 
 if TYPE_CHECKING:
     __version__: str
+    from aerun.python.sweep import compare_runs, run_sweep
+    from aerun.python.train import train
     from aerun.runs.diagnose import diagnose, diagnose_model
     from aerun.runs.reopen import load
     from aerun.use.clusters.clustering import organise
@@ -32,6 +35,7 @@ __all__ = [
     "DivergedError",
     "active_units",
     "arithmetic",
+    "compare_runs",
     "denoise",
     "diagnose",
     "diagnose_model",
@@ -44,16 +48,19 @@ __all__ = [
     "load",
     "manifold",
     "organise",
+    "run_sweep",
     "samples",
     "search",
     "search_cropped",
+    "train",
     "traverse",
 ]
 
-# Functions that need torch, by module; each module is imported on first use.
+# The module of each function, imported on first use; most of them import torch.
 FUNCTIONS = {
     "active_units": "aerun.use.maps.code_maps",
     "arithmetic": "aerun.use.generation.new_images",
+    "compare_runs": "aerun.python.sweep",
     "denoise": "aerun.use.denoising.tiling",
     "diagnose": "aerun.runs.diagnose",
     "diagnose_model": "aerun.runs.diagnose",
@@ -66,9 +73,11 @@ FUNCTIONS = {
     "load": "aerun.runs.reopen",
     "manifold": "aerun.use.maps.code_maps",
     "organise": "aerun.use.clusters.clustering",
+    "run_sweep": "aerun.python.sweep",
     "samples": "aerun.use.generation.new_images",
     "search": "aerun.use.search.code_search",
     "search_cropped": "aerun.use.search.crop_search",
+    "train": "aerun.python.train",
     "traverse": "aerun.use.generation.new_images",
 }
 

@@ -39,7 +39,7 @@ def importers(package: str) -> set[str]:
 
 # From the top down: a room imports only what stands below it. Choices of one floor do not know each other.
 ROOMS = (
-    ("__init__", "sklearn"),
+    ("__init__", "python", "sklearn"),
     ("cli",),
     ("ranks",),
     ("sweep",),
@@ -64,7 +64,7 @@ ROOMS = (
             "hydra",
             {
                 *("cli/evaluate.py", "cli/train.py", "config/compose.py", "config/explain.py"),
-                *("sweep/composer.py", "sweep/plugin.py", "sweep/points.py"),
+                *("sweep/composer.py", "sweep/in_process.py", "sweep/plugin.py", "sweep/points.py"),
             },
         ),
         (
@@ -122,6 +122,8 @@ def test_comparisons_work_from_files_alone() -> None:
         "aerun.cli.train",
         "aerun.compare",
         "aerun.cli.compare",
+        "aerun.python.train",
+        "aerun.python.sweep",
         "aerun.sweep.plugin",
         "aerun.sweep.job_runner",
         "aerun.sweep.launcher.slurm",

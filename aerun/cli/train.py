@@ -113,6 +113,7 @@ def _run_job(config: DictConfig) -> float | None:
     overrides = [str(override) for override in typed] if isinstance(typed, list) else []
     try:
         settings, plain, folder = check_run(run_config(config), choices, overrides, folder)
+        settings.dataset.check()
 
         from aerun.runs.run import run
 
@@ -135,17 +136,17 @@ def check_run(
 ) -> tuple[Settings, dict[str, Any], Path]:
     """The settings, configuration and folder of a run: a new run in ``folder``, or a resumed one.
 
-    ConfigError or DataError for everything that can be found wrong without torch.
+    ConfigError or DataError for everything that can be found wrong without the data.
     """
     for override in overrides:
         if override.lstrip("+~").startswith("sweep."):
-            raise ConfigError(f"{override}: applies only to sweeps; add -m, and use one of aerun's own sweepers")
+            raise ConfigError(
+                f"{override}: applies only to sweeps: add -m, with aerun's own sweepers (in Python: aerun.run_sweep)"
+            )
     if plain.get("resume") is not None:
         folder = Path(run_folder(plain["resume"], ""))  # with -m Hydra's folder is another one
         plain, choices = resume_config(folder, plain, overrides)
-    settings = parse(plain, choices, overrides)
-    settings.dataset.check()
-    return settings, plain, folder
+    return parse(plain, choices, overrides), plain, folder
 
 
 def resume_config(folder: Path, plain: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any], dict[str, str]]:

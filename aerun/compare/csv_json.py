@@ -10,25 +10,36 @@ from typing import Any
 
 from aerun.compare.comparison import Comparison
 from aerun.compare.groups import Group
-from aerun.compare.records import Run
+from aerun.compare.records import Run, Value
 from aerun.compare.selection import format_setting
 
 
-def as_csv(comparison: Comparison) -> str:
-    """One row for each group: its keys, the mean and standard deviation of each metric, and the number of runs."""
-    heads = [*comparison.keys, *(part for metric in comparison.metrics for part in (metric, f"{metric} std"))]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*heads, "n", "runs", "mse / PCA", "state", "verdict", "folder"])
+def as_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """One row for each group: its keys, the mean and standard deviation of each metric, the number of finished runs
+    (``n``) and of all, the error relative to PCA, states, verdicts, and the folder of the best run. None: not known."""
+    rows = []
     for group in comparison.groups:
-        row = ["" if value is None else format_setting(value) for value in group.values.values()]
+        row: dict[str, Any] = {key: _whole(value) for key, value in group.values.items()}
         for metric in comparison.metrics:
             number = group.statistic(metric)
-            row += ["", ""] if number is None else [repr(number.mean), "" if number.std is None else repr(number.std)]
+            row |= {metric: number and number.mean, f"{metric} std": number and number.std}
         best = group.best_run(comparison.metric) or group.runs[0]
-        ratio = "" if group.mse_over_pca is None else repr(group.mse_over_pca)
-        row += [str(len(group.finished)), str(len(group.runs)), ratio, group.state, group.verdict, str(best.folder)]
-        writer.writerow(row)
+        row |= {"n": len(group.finished), "runs": len(group.runs), "mse / PCA": group.mse_over_pca}
+        rows.append(row | {"state": group.state, "verdict": group.verdict, "folder": str(best.folder)})
+    return rows
+
+
+def as_csv(comparison: Comparison) -> str:
+    """``as_rows``; settings as they are typed on the command line."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    heads = [*comparison.keys, *(part for metric in comparison.metrics for part in (metric, f"{metric} std"))]
+    heads += ["n", "runs", "mse / PCA", "state", "verdict", "folder"]
+    writer.writerow(heads)
+    for group, row in zip(comparison.groups, as_rows(comparison), strict=True):
+        settings = {key: format_setting(value) for key, value in group.values.items() if value is not None}
+        numbers = {name: repr(value) for name, value in row.items() if isinstance(value, float)}
+        writer.writerow([(row | numbers | settings)[name] for name in heads])
     return text.getvalue()
 
 
@@ -56,6 +67,11 @@ def as_json(comparison: Comparison) -> str:
         ],
     }
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def _whole(value: Value | None) -> Value | int | None:
+    """A number without a fraction as an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _group(group: Group, comparison: Comparison) -> dict[str, Any]:

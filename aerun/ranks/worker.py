@@ -18,9 +18,8 @@ from typing import Any
 
 from aerun.base.signals import Stopped, StopSignals
 from aerun.errors import DivergedError
+from aerun.runs.folder import LOG, LOG_FORMAT
 from aerun.runs.outcome import write_outcome
-
-LINE = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
 
 
 class DeferredSignals(StopSignals):
@@ -72,8 +71,8 @@ def _set_up_output(folder: Path, rank: int, console: bool) -> None:
         root.addHandler(logging.NullHandler())
         sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
         return
-    file = logging.FileHandler(folder / "aerun.log", delay=True)
-    file.setFormatter(logging.Formatter(LINE))
+    file = logging.FileHandler(folder / LOG, delay=True)
+    file.setFormatter(logging.Formatter(LOG_FORMAT))
     root.addHandler(file)
     if console:
         root.addHandler(logging.StreamHandler(sys.stdout))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aerun.dataset.data import Data
 
 log = logging.getLogger(__name__)
+LOG, LOG_FORMAT = "aerun.log", "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
 CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
 STATUS, SUMMARY, METRICS = "status.json", "summary.json", "metrics.jsonl"
 CHECKPOINTS, FIGURES, PROBES = "checkpoints", "figures", "probes.npz"

@@ -24,7 +24,7 @@ from typing import Any
 from aerun.base.device import default_threads, node_count, ranks_per_node
 from aerun.base.signals import Stopped, StopSignals
 from aerun.errors import KilledError
-from aerun.runs.folder import read_summary
+from aerun.runs.folder import LOG, read_summary
 from aerun.runs.outcome import FINISHED, read_outcomes, rebuild_error
 
 POLL_S = 0.1  # Python handles signals between polls
@@ -123,7 +123,7 @@ def _open_output(folder: Path, console: bool) -> Iterator[Any]:
     if console:
         yield None
         return
-    with (folder / "aerun.log").open("ab") as file:
+    with (folder / LOG).open("ab") as file:
         yield file
 
 

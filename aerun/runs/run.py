@@ -34,6 +34,7 @@ from aerun.runs.folder import (
     CHECKPOINTS,
     CONFIG,
     FIGURES,
+    LOG,
     STATUS,
     SUMMARY,
     describe,
@@ -88,10 +89,12 @@ def run(
         )
     with translate_errors(settings, folder):
         folder.mkdir(parents=True, exist_ok=True)
-        known = {LOCK, STATUS, ".hydra", "aerun.log", *(path.name for path in leftover_files(folder))}
+        known = {LOCK, STATUS, ".hydra", LOG, *(path.name for path in leftover_files(folder))}
         strange = sorted({path.name for path in folder.iterdir()} - known)
         if strange and not (folder / CONFIG).exists():
-            raise ConfigError(f"{folder}: holds {strange[0]} but no run; choose an empty or new hydra.run.dir")
+            raise ConfigError(
+                f"{folder}: holds {strange[0]} but no run; choose an empty folder (hydra.run.dir=…, in Python out=…)"
+            )
         with FolderLock(folder), signals or StopSignals() as stop:
             for path in (path for place in ("", CHECKPOINTS, FIGURES) for path in leftover_files(folder / place)):
                 path.unlink()  # of a run that was killed as it wrote; nobody else writes here
@@ -144,7 +147,9 @@ def check_folder_is_ours(folder: Path, settings: Settings, config: Mapping[str, 
         return None
     stored = read_config(folder)
     if settings.resume is None and identity(stored) != identity(config):
-        raise ConfigError(f"{folder}: holds a run of another configuration; choose another hydra.run.dir")
+        raise ConfigError(
+            f"{folder}: holds a run of another configuration; choose another folder (hydra.run.dir=…, in Python out=…)"
+        )
     epochs, before = settings.trainer.epochs, stored["trainer"].get("epochs", settings.trainer.epochs)
     if epochs < before:
         raise ConfigError(f"trainer.epochs={epochs}: the run has {before}; a resumed run can only be made longer")

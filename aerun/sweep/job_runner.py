@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -123,7 +124,10 @@ class JobRunner:
             (self.folder / STOP_FILE).touch()
             print("\naerun: stopping; running jobs are saved first (again: stop at once)", file=sys.stderr, flush=True)
 
-        previous = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        # Only the main thread gets signals, and only there may handlers be set.
+        here = threading.current_thread() is threading.main_thread()
+        handled = (signal.SIGINT, signal.SIGTERM) if here else ()
+        previous = {number: signal.signal(number, request_stop) for number in handled}
         try:
             yield
         finally:

@@ -19,13 +19,12 @@ from aerun.base.speed import release_freed_memory
 from aerun.config.parse import parse
 from aerun.dataset.shared import SharedLoader
 from aerun.errors import AerunError, BusyError
-from aerun.runs.folder import read_status, record_status, state_after
+from aerun.runs.folder import LOG, LOG_FORMAT, read_status, record_status, state_after
 from aerun.runs.run import run
 from aerun.sweep.job import STOP_FILE, Job, shared_data_path
 
 POLL_S = 0.3  # between checks for the stop file and for the launcher
 LOCK_TIMEOUT_S = 60  # for a process of a dead launcher to save its run and unlock the folder
-LOG_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ def run_job(job: Job, sweep: Path, parent: int | None = None, more_signals: Sequ
     signals = StopSignals(*more_signals)
     job.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with logging_to(job.folder / "aerun.log"), _stop_requests(sweep / STOP_FILE, parent, signals):
+        with logging_to(job.folder / LOG), _stop_requests(sweep / STOP_FILE, parent, signals):
             _run(job, sweep, signals)
     except KeyboardInterrupt:
         pass

@@ -120,6 +120,7 @@ def save_plots(study: optuna.Study, folder: Path) -> list[Path]:
     import matplotlib
     import numpy as np
 
+    backend = matplotlib.get_backend()  # of a notebook, say
     matplotlib.use("Agg")
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as drawing
@@ -149,4 +150,5 @@ def save_plots(study: optuna.Study, folder: Path) -> list[Path]:
         figure.savefig(folder / f"{name}.png", dpi=100, bbox_inches="tight")
         pyplot.close(figure)
         written.append(folder / f"{name}.png")
+    matplotlib.use(backend)
     return written

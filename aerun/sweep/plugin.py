@@ -38,7 +38,7 @@ from aerun.sweep.sweep_settings import SweepSettings, parse_sweep_settings, swee
 NAMESPACE = "hydra_plugins.aerun"
 
 
-class _Sweeper(Sweeper):
+class PointSweeper(Sweeper):
     """Base class: check all points, then launch the jobs that have not ended."""
 
     kind: ClassVar[type]
@@ -52,6 +52,7 @@ class _Sweeper(Sweeper):
         # Not in __init__, because Hydra wraps its errors.
         self.points = construct(self.kind, plain(self._node), "hydra.sweeper")
         self.master = config
+        self.command = typed_words()
         self.composer = Composer(hydra_context.config_loader, config)
         self.sweep_settings: SweepSettings = parse_sweep_settings(plain(config.sweep))
         self.folder = sweep_folder(config.hydra.sweep.dir, self.sweep_settings.name)
@@ -104,13 +105,13 @@ class _Sweeper(Sweeper):
         remaining = self._remaining(jobs)
         duplicates = len(composed) - len(invalid) - len(jobs)
         print_headline(self.folder, len(jobs), len(remaining), duplicates, self.launcher.slots)
-        runner = JobRunner(self.folder, self.sweep_settings, self.launcher, typed_words())
+        runner = JobRunner(self.folder, self.sweep_settings, self.launcher, self.command)
         runner.run(remaining, len(jobs) - len(remaining))
         runner.report(jobs, invalid)
 
     def _index(self) -> JobIndex:
         """The sweep's index, new where there is none. Its points keep the defaults that the sweep began with."""
-        index = read_job_index(self.folder) or JobIndex(self.folder.name, typed_words(), {}, self.composer.defaults)
+        index = read_job_index(self.folder) or JobIndex(self.folder.name, self.command, {}, self.composer.defaults)
         self.composer.sweep_defaults = index.defaults
         return index
 
@@ -171,25 +172,25 @@ def typed_words() -> list[str]:
     return [sys.argv[0], *sys.orig_argv[len(sys.orig_argv) - len(sys.argv) + 1 :]]
 
 
-class Grid(_Sweeper):
+class Grid(PointSweeper):
     """Every combination."""
 
     kind = points.Grid
 
 
-class Zip(_Sweeper):
+class Zip(PointSweeper):
     """Values paired by position."""
 
     kind = points.Zip
 
 
-class Random(_Sweeper):
+class Random(PointSweeper):
     """Random draws."""
 
     kind = points.Random
 
 
-class File(_Sweeper):
+class File(PointSweeper):
     """Runs listed in a file."""
 
     kind = points.File
@@ -201,7 +202,7 @@ class File(_Sweeper):
         return [key for key in keys if len({words.get(key) for words in given}) > 1]
 
 
-class Search(_Sweeper):
+class Search(PointSweeper):
     """Runs chosen by Optuna."""
 
     @property
@@ -227,7 +228,7 @@ class Search(_Sweeper):
         if (warning := direction_warning(self.points, search.declared_metrics(first[0]))) is not None:
             print(f"aerun: {warning}", file=sys.stderr)
         print(f"{os.path.relpath(self.folder)}: {self.points.trials} trials, {self.launcher.slots} at a time\n")
-        runner = JobRunner(self.folder, self.sweep_settings, self.launcher, typed_words())
+        runner = JobRunner(self.folder, self.sweep_settings, self.launcher, self.command)
         ended = sum(job_state(job.folder) in ENDED for job in index.as_jobs(self.folder))
         runner.set_count(ended, search.runs)
         for job, state in runner.run_as_they_come(iter(search), self.launcher.slots):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ from aerun.errors import DataError
 from aerun.runs.folder import read_status, read_summary
 from aerun.sweep.job import Job
 
+PYTHON = "aerun.run_sweep"  # in place of a script
 MAX_RESULTS = 10  # rows, baselines and notes at the end of a sweep
 
 
@@ -52,13 +54,24 @@ def print_best_runs(folder: Path, words: Sequence[str]) -> None:
             print("\n" + "\n".join(block))
 
 
+def python_call(function: str, words: Sequence[str], **keywords: str) -> str:
+    """``function("word", ..., key="value")``, to be typed in Python."""
+    arguments = [json.dumps(word, ensure_ascii=False) for word in words]
+    arguments += [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in keywords.items()]
+    return f"{function}({', '.join(arguments)})"
+
+
 def _compare_command(folder: Path, words: Sequence[str]) -> str:
     """The command that shows all results."""
+    if words[0] == PYTHON:
+        return python_call("aerun.compare_runs", [os.path.relpath(folder)])
     return shlex.join([*sibling_words(words[0], "compare"), os.path.relpath(folder)])
 
 
 def continue_command(folder: Path, words: Sequence[str]) -> str:
     """The command that continues the sweep that was started with ``words``."""
+    if words[0] == PYTHON:
+        return python_call(PYTHON, words[1:], out=os.path.relpath(folder))
     program, *rest = [word for word in words if not word.startswith("sweep.name=")]
     return shlex.join([*start_words(program), *rest, f"sweep.name={folder.name}"])
 

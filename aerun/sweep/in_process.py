@@ -1,0 +1,36 @@
+"""A sweep in the process that asks for it, without a command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, RunMode
+
+from aerun.config.compose import initialized_hydra
+from aerun.config.settings import GROUPS
+from aerun.errors import ConfigError
+from aerun.sweep.plugin import PointSweeper, register
+from aerun.sweep.points import defer_group_keys
+
+
+def prepare_sweep(words: Sequence[str], command: Sequence[str]) -> tuple[PointSweeper, list[str]]:
+    """The sweeper of ``aerun-train -m`` with these words, and the arguments of its ``sweep``, which runs the jobs.
+
+    ``command`` is what is recorded and shown as typed. ConfigError for a sweeper that is Hydra's own.
+    """
+    register()
+    with initialized_hydra() as hydra:
+        config = hydra.compose_config("train", defer_group_keys(words, GROUPS), RunMode.MULTIRUN)
+        context = HydraContext(hydra.config_loader, Callbacks())
+        sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=_unused, config=config)
+    if not isinstance(sweeper, PointSweeper):
+        raise ConfigError(f"hydra/sweeper: {type(sweeper).__name__} is Hydra's own, for the command line only")
+    sweeper.command = list(command)
+    return sweeper, list(config.hydra.overrides.task)
+
+
+def _unused(config: Any) -> None:
+    """In place of what Hydra's launchers call; those of aerun call ``job_worker``."""
