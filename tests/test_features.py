@@ -14,7 +14,7 @@ import torch
 from aerun import figures
 from aerun.config.parse import parse
 from aerun.core.autoencoder import Autoencoder
-from aerun.core.features import features
+from aerun.core.features import find_features
 from aerun.dataset.data import Data, Split
 from aerun.noise import Masking
 from aerun.runs.pictures import codes_of, draw_final
@@ -47,14 +47,14 @@ def test_the_dictionary_and_the_first_layer_where_they_are_images(
     compose: Compose, overrides: list[str], shapes: dict[str, tuple[int, ...]]
 ) -> None:
     model, data = autoencoder(compose, *overrides)
-    found = features(model, model.encode(data.test.inputs[:]))
+    found = find_features(model, model.encode(data.test.inputs[:]))
     assert {name: tuple(images.shape) for name, images, _ in found} == shapes
 
 
 def test_a_unit_is_used_as_much_as_it_adds_to_the_images(compose: Compose) -> None:
     model, data = autoencoder(compose, "model.code_size=7", "model.hidden=[6]")
     codes = model.encode(data.test.inputs[:])
-    dictionary = features(model, codes)[0]
+    dictionary = find_features(model, codes)[0]
     first, activation, last = model.decoder[0], model.decoder[1], model.decoder[2]
     hidden = activation(first(codes)).detach().double().numpy()
     matrix = last.weight.detach().double().numpy()

@@ -331,7 +331,7 @@ def test_layers_of_a_finished_run_are_taken_over_as_far_as_they_correspond(
     with caplog.at_level("INFO", "aerun.runs.init_from"):
         copy_matching_layers(source, parts.autoencoder)
     assert caplog.messages == [
-        f"from {source}: encoder.1, decoder.4; initialised: encoder.3, encoder.5, decoder.2, decoder.0"
+        f"from {source}: encoder.1, decoder.4; initialized: encoder.3, encoder.5, decoder.2, decoder.0"
     ]
     now = dict(parts.autoencoder.named_parameters())
     assert torch.equal(now["encoder.1.weight"], given["encoder.1.weight"])
@@ -343,7 +343,7 @@ def test_layers_of_a_finished_run_are_taken_over_as_far_as_they_correspond(
     copy_matching_layers(source, tied)
     assert torch.equal(tied.get_parameter("encoder.1.weight"), given["encoder.1.weight"])
     for overrides, folder, text in [
-        (["model.hidden=[13,6]"], source, "no layer of that run has the place and shape of one here"),
+        (["model.hidden=[13,6]"], source, "no layer of that run has the position and shape of a layer of this model"),
         ([], tmp_path / "nowhere", "is not a run folder"),
     ]:
         with pytest.raises(AerunError, match=text) as refusal:

@@ -392,7 +392,8 @@ def test_evaluate_on_the_command_line(train: Train, tmp_path: Path) -> None:
     assert (tmp_path / "mine" / "figures" / "code_heatmap.png").exists()
     assert (tmp_path / "mine" / "probes.npz").read_bytes() == probes
     wrong = train("run=nowhere", command="evaluate")
-    assert wrong.returncode == 1 and wrong.stderr.strip().endswith("is not a run folder (it has no config.yaml)")
+    assert wrong.returncode == 1
+    assert wrong.stderr.strip().endswith("is not a run folder (it does not contain config.yaml)")
 
 
 def test_early_stopping_and_step_limit_end_the_run(go: Callable[..., Path]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from aerun.compare.records import DAMAGED, Run, Value, read_run, read_unstarted_job
 from aerun.errors import ConfigError, DataError
-from aerun.runs.folder import CONFIG, flat
+from aerun.runs.folder import CONFIG, flatten_settings
 
 log = logging.getLogger(__name__)
 SWEEP = "sweep.json"
@@ -94,5 +94,5 @@ def read_jobs(folder: Path) -> dict[str, tuple[dict[str, Value], tuple[str, ...]
 
 
 def _values(varied: Mapping[str, Any]) -> dict[str, Value]:
-    """A job's varied settings in the form of ``flat``."""
-    return flat({key.lstrip("+"): value for key, value in varied.items()}, {})
+    """A job's varied settings in the form of ``flatten_settings``."""
+    return flatten_settings({key.lstrip("+"): value for key, value in varied.items()}, {})

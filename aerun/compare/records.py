@@ -18,7 +18,7 @@ from aerun.metrics.declared import NONE, Metrics, metrics_from_json
 from aerun.runs.folder import (
     METRICS,
     SUMMARY,
-    flat,
+    flatten_settings,
     load_status,
     read_choices,
     read_config,
@@ -139,7 +139,7 @@ def read_unstarted_job(folder: Path, settings: dict[str, Value], overrides: tupl
 
 def _settings(folder: Path) -> dict[str, Value]:
     choices = read_choices(folder)
-    settings = flat(read_config(folder), choices)
+    settings = flatten_settings(read_config(folder), choices)
     if choices.get("experiment", "None") != "None":
         settings["experiment"] = choices["experiment"]
     return {key: value for key, value in settings.items() if key not in HIDDEN_KEYS}

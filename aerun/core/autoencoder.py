@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from aerun.base.activation import activation
 from aerun.contracts import Latent, Loss, Pass, Penalty, Shape, Sparsity, Terms
 from aerun.core.inputs import as_batch, as_codes
+from aerun.model.modules import Tied
 
 if TYPE_CHECKING:
     from aerun.core.inputs import Images
@@ -203,7 +204,7 @@ def untie(autoencoder: Autoencoder, among: Collection[str] | None = None) -> Non
     have one ``among`` these names of parameters."""
     for parent, path in [(module, name) for name, module in autoencoder.decoder.named_modules(prefix="decoder")]:
         for name, layer in parent.named_children():
-            if hasattr(layer, "untied") and (among is None or f"{path}.{name}.weight" in among):
+            if isinstance(layer, Tied) and (among is None or f"{path}.{name}.weight" in among):
                 setattr(parent, name, layer.untied())
 
 

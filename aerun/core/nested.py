@@ -1,4 +1,4 @@
-"""An autoencoder's layers one by one: autoencoders nested in it, and layers that are frozen."""
+"""The layers of an autoencoder: autoencoders nested in it, and freezing."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from aerun.sparsity import NoSparsity
 
 
 def nested(whole: Autoencoder, pairs: int) -> Autoencoder:
-    """The autoencoder of the outermost ``pairs`` layer pairs, which it shares with the whole.
+    """The autoencoder of the outermost ``pairs`` layer pairs, which shares its layers with ``whole``.
 
-    Its code is what the next pair would see, the hidden activation included; nothing else constrains it. With all
-    pairs it is the whole itself.
+    Its code is the input of the next pair, after the hidden activation, without a sparsity or latent. With all pairs it
+    is ``whole`` itself.
     """
     assert whole.cuts is not None
     if pairs > len(whole.cuts):
@@ -27,7 +27,7 @@ def nested(whole: Autoencoder, pairs: int) -> Autoencoder:
     end, start = whole.cuts[pairs - 1]
     assert isinstance(whole.encoder, nn.Sequential) and isinstance(whole.decoder, nn.Sequential)
     inner = copy.copy(whole)
-    # Sparsity and latent may be modules; those of the whole stay its own.
+    # Sparsity and latent may be modules, which the nested autoencoder must not share.
     inner._modules = {name: child for name, child in whole._modules.items() if name not in ("sparsity", "latent")}
     inner.encoder, inner.decoder = whole.encoder[:end], whole.decoder[start:]  # names of layers stay the same
     inner.sparsity, inner.latent, inner.cuts = NoSparsity("identity"), Deterministic(), whole.cuts[: pairs - 1]
@@ -50,10 +50,10 @@ def find_tensor(layer: nn.Module, name: str) -> Tensor | None:
 
 
 def freeze(autoencoder: Autoencoder, names: Sequence[str]) -> None:
-    """Freeze the named layers (a name's beginning means all that begin so); what the model itself never trains stays
-    frozen.
+    """Freeze the named layers. A prefix, such as ``encoder``, means all layers below it. Parameters that the model
+    itself never trains stay frozen.
 
-    ConfigError for an unknown name, and where nothing is left to train.
+    ConfigError for an unknown name, and if nothing is left to train.
     """
     parameters = list(autoencoder.named_parameters())
     for name in names:
@@ -68,8 +68,8 @@ def freeze(autoencoder: Autoencoder, names: Sequence[str]) -> None:
 
 
 def freeze_only(autoencoder: Autoencoder, names: Sequence[str], others: Iterable[nn.Parameter] = ()) -> bool:
-    """Train everything but the named layers, ``others`` and what the model itself never trains (``fixed``); whether
-    that leaves anything."""
+    """Train all parameters except the named layers, ``others``, and those that the model itself never trains
+    (``fixed``). Returns whether any are left to train."""
     frozen = {id(parameter) for parameter in others}
     trained = False
     for path, parameter in autoencoder.named_parameters():

@@ -1,4 +1,4 @@
-"""Where the output of a net begins: at the mean of the training images."""
+"""Initialize the output bias so that an untrained net outputs the mean training image."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import torch
 from torch import Tensor
 
 from aerun.core.autoencoder import Autoencoder
+from aerun.core.nested import find_tensor
 from aerun.dataset.data import CHUNK, as_float
 from aerun.dataset.rows import Rows
 
-MARGIN = 1e-3  # a bias at the very edge of the activation's range would be infinite, or could not be learned
+MARGIN = 1e-3  # from the bounds of the activation, where the bias would be infinite or have no gradient
 
 
 @torch.no_grad()
-def begin_at_mean(autoencoder: Autoencoder, targets: Tensor | Rows, output_activation: str) -> None:
-    """Set the decoder's last bias so that an output of nothing else is the mean of targets[N,...]: of each value, or
-    of each channel, where the layer has one bias a channel, or several next to each other."""
-    biases = [getattr(module, "bias", None) for module in autoencoder.decoder.modules()]
-    [*_, last] = [bias for bias in biases if isinstance(bias, Tensor)]
+def start_at_mean(autoencoder: Autoencoder, targets: Tensor | Rows, output_activation: str) -> None:
+    """Set the decoder's last bias to the mean of targets[N,...], before the output activation.
+
+    It is the mean of each value or, if the layer has one bias (or several adjacent ones) per channel, of each channel.
+    """
+    biases = [find_tensor(module, "bias") for module in autoencoder.decoder.modules()]
+    [*_, last] = [bias for bias in biases if bias is not None]
     total = torch.zeros(autoencoder.output_shape, dtype=torch.float64)
     for chunk in targets.split(CHUNK):
         total += as_float(chunk).cpu().double().sum(0)
@@ -29,7 +32,7 @@ def begin_at_mean(autoencoder: Autoencoder, targets: Tensor | Rows, output_activ
 
 
 def inverse(output_activation: str, value: Tensor) -> Tensor:
-    """What that activation takes to ``value``, which is kept inside its range."""
+    """The input for which the activation outputs ``value``, clamped to the inside of its range."""
     if output_activation == "sigmoid":
         return value.clamp(MARGIN, 1 - MARGIN).logit()
     if output_activation == "tanh":

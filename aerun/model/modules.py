@@ -101,7 +101,7 @@ class AddToInput(nn.Module):
         return added
 
 
-class _Tied(nn.Module):
+class Tied(nn.Module):
     """A layer that shares the first ``units`` rows of another layer's weight; its bias is separate.
 
     The other layer is kept in a list, so that its weight is not registered and saved twice. With a Gaussian latent the
@@ -125,7 +125,7 @@ class _Tied(nn.Module):
         raise NotImplementedError
 
 
-class TiedLinear(_Tied):
+class TiedLinear(Tied):
     """y = W^T x + b with W the weight of ``source`` [units, outputs]."""
 
     def __init__(self, source: nn.Linear, units: int) -> None:
@@ -140,7 +140,7 @@ class TiedLinear(_Tied):
         return layer
 
 
-class TiedConvTranspose2d(_Tied):
+class TiedConvTranspose2d(Tied):
     """The transpose (adjoint) of the convolution ``source``, plus a separate bias."""
 
     def __init__(self, source: nn.Conv2d, units: int, output_padding: tuple[int, int]) -> None:
@@ -167,7 +167,7 @@ class TiedConvTranspose2d(_Tied):
         return layer
 
 
-WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, _Tied)
+WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, Tied)
 
 
 def find_cuts(encoder: Sequence[nn.Module], decoder: Sequence[nn.Module]) -> tuple[tuple[int, int], ...]:

@@ -1,4 +1,4 @@
-"""A run folder -> its verdicts: from its model and data, or, where the data are not wanted, from its files alone."""
+"""A run folder -> its verdicts, from its model and data, or from its files alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found of a run or a model, and on what evidence."""
+    """The verdicts on a run or a model, and their evidence."""
 
     verdicts: tuple[Verdict, ...]
     examination: Examination
@@ -33,7 +33,7 @@ class Diagnosis:
         return not self.verdicts
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; a number that is not finite is text."""
+        """The diagnosis as JSON values; numbers that are not finite become text."""
         verdicts = [{**dataclasses.asdict(v), "explains": None} for v in self.verdicts]
         for verdict in verdicts:
             del verdict["explains"]
@@ -44,21 +44,22 @@ class Diagnosis:
 def diagnose(
     folder: str | os.PathLike[str], *, data: bool = True, trusted_packages: Sequence[str] = (), device: str = "auto"
 ) -> Diagnosis:
-    """The verdicts on a run, finished or not. Its validation images are loaded as the run did, unless ``data`` is
-    false: then its files alone are examined, and the diagnosis says what was not.
-    ``device``: where, whatever the run was trained on; the fastest there is by default.
+    """The verdicts on a run, finished or not.
 
-    ConfigError for a device that is not there. DataError if the folder is not that of a run, or its data have changed.
+    Its validation images are loaded as the run loaded them. If ``data`` is false, only its files are examined, and the
+    diagnosis lists what was not examined. ``device``: where to compute, independent of the run's own device; by default
+    the fastest one. ConfigError for a device that does not exist. DataError if the folder is not that of a run, or if
+    its data have changed.
     """
     folder = Path(folder)
     config = read_config(folder) | {"trusted_packages": list(trusted_packages)}
     summary, lines, status = read_summary(folder), read_metrics(folder), read_status(folder) or {}
     if data and _has_weights(folder):
-        examination = _with_data(folder, config, lines, summary, device)
+        examination = _examine_with_data(folder, config, lines, summary, device)
     else:
-        examination = examine_files(config, lines, summary, _declared(folder))
-        why = "not asked for" if not data else "no weights were saved"
-        examination = dataclasses.replace(examination, missing=(f"model and images: {why}", *examination.missing))
+        examination = examine_files(config, lines, summary, _read_declared(folder))
+        reason = "not requested" if not data else "the run has no trained weights"
+        examination = dataclasses.replace(examination, missing=(f"model and images: {reason}", *examination.missing))
     examination = dataclasses.replace(examination, state=status.get("state"), error=status.get("error"))
     return Diagnosis(tuple(judge(examination)), examination)
 
@@ -71,12 +72,12 @@ def diagnose_model(
     loss: Any = None,
     metrics: Sequence[Mapping[str, Any]] = (),
 ) -> Diagnosis:
-    """The verdicts on a model, an Autoencoder or any module from images to images, from inputs[N,...] as it sees them
-    and what they should become, targets[N,...] (the inputs, if none are given): some hundred that were not trained on,
-    of which the first few hundred are looked at.
+    """The verdicts on a model, an Autoencoder or any module from images to images.
 
-    ``loss``: what it was trained by, ``loss(outputs, targets)``; ``metrics``: the lines of a metrics.jsonl.
-    ValueError where outputs have not the targets' shape. The model is left in the mode in which it was.
+    inputs[N,...] as the model sees them and targets[N,...] (by default the inputs) should be some hundred images that
+    the model was not trained on; the first few hundred are examined. ``loss``: the function that it was trained with,
+    ``loss(outputs, targets)``. ``metrics``: the lines of a metrics.jsonl. ValueError if outputs and targets differ in
+    shape. The model stays in its mode.
     """
     import torch
 
@@ -90,7 +91,7 @@ def diagnose_model(
     )
     assert shown is not None
     if wanted is not None and len(wanted) != len(shown):
-        raise ValueError(f"{len(inputs)} inputs of {list(inputs.shape[1:])}, which are not as many as the targets")
+        raise ValueError(f"{len(inputs)} inputs of {list(inputs.shape[1:])} do not match the number of targets")
     was_training = model.training
     model.eval()
     try:
@@ -100,8 +101,8 @@ def diagnose_model(
     return Diagnosis(tuple(judge(examination)), examination)
 
 
-def _declared(folder: Path) -> dict[str, Any] | None:
-    """What the parts of a run declared; None in folders of versions that did not keep it."""
+def _read_declared(folder: Path) -> dict[str, Any] | None:
+    """What the parts of a run declared; None in folders of older versions, which did not save it."""
     try:
         found = json.loads((folder / ENVIRONMENT).read_text()).get("declared")
     except (OSError, ValueError, AttributeError):
@@ -115,7 +116,7 @@ def _has_weights(folder: Path) -> bool:
     return weights_of(folder).exists()
 
 
-def _with_data(
+def _examine_with_data(
     folder: Path,
     config: Mapping[str, Any],
     lines: Sequence[Mapping[str, Any]],

@@ -28,7 +28,7 @@ from aerun.doctor.monitor import Watch
 from aerun.doctor.part_options import declared_options
 from aerun.errors import ConfigError
 from aerun.protocol.runner import check_protocols
-from aerun.runs.folder import CHECKPOINTS, describe, recorded_status
+from aerun.runs.folder import CHECKPOINTS, recorded_status, write_description
 from aerun.runs.init_from import copy_matching_layers
 from aerun.runs.pictures import Pictures
 from aerun.runs.progress_bar import ProgressBar
@@ -113,7 +113,7 @@ def _train_in_folder(
     folder.mkdir(parents=True, exist_ok=True)
     with FolderLock(folder):
         untested = dataclasses.replace(parts.data, test=head(parts.data.test, 0))
-        describe(folder, config, settings.choices, overrides, untested, device, declared_options(settings))
+        write_description(folder, config, settings.choices, overrides, untested, device, declared_options(settings))
         (folder / CHECKPOINTS).mkdir()
         tracker, pictures = Tracker(folder), Pictures(settings.trainer.pictures)
         with recorded_status(folder), tracker, ProgressBar() as bar:

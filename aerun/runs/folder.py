@@ -1,4 +1,4 @@
-"""The files of a run folder that say what was run, and where, and how it went. Reading them needs no torch."""
+"""The files of a run folder: configuration, environment, status, metrics, summary. Reading them needs no torch."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ LOG, LOG_FORMAT = "aerun.log", "[%(asctime)s][%(name)s][%(levelname)s] %(message
 CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
 STATUS, SUMMARY, METRICS = "status.json", "summary.json", "metrics.jsonl"
 CHECKPOINTS, FIGURES, PROBES = "checkpoints", "figures", "probes.npz"
-WEIGHTS = "model.safetensors"  # of a run that was exported to be handed on
+WEIGHTS = "model.safetensors"  # of an exported run
+MAX_C_PARSED_CHARACTERS = 8000
 
 
-def describe(
+def write_description(
     folder: Path,
     config: Mapping[str, Any],
     choices: Mapping[str, str],
@@ -40,13 +41,13 @@ def describe(
     device: torch.device,
     declared: Mapping[str, Any],
 ) -> None:
-    """Write what was asked for, and where and with what it runs; ``declared``: what the parts say of themselves."""
+    """Write the configuration, what the user typed, and the environment. ``declared``: what the parts declare."""
     from aerun.base.environment import environment
 
     write_text(folder / CONFIG, yaml.safe_dump({**config, "resume": None}, sort_keys=False))
     if not (folder / OVERRIDES).exists():
-        asked = {"overrides": list(overrides), "choices": dict(choices)}
-        write_text(folder / OVERRIDES, yaml.safe_dump(asked, sort_keys=False))
+        typed = {"overrides": list(overrides), "choices": dict(choices)}
+        write_text(folder / OVERRIDES, yaml.safe_dump(typed, sort_keys=False))
     shapes = {"input_shape": list(data.input_shape), "output_shape": list(data.output_shape)}
     counts = {"train": len(data.train), "validation": len(data.validation or ()), "test": len(data.test)}
     dataset = {"checksum": data.checksum, "images": counts, **shapes}
@@ -56,23 +57,23 @@ def describe(
     )
 
 
-def _parsed(path: Path) -> Any:
-    """A YAML file, by the C parser where that is there: it is ten times faster.
+def _read_yaml(path: Path) -> Any:
+    """Read a YAML file with the C parser, if it is installed: it is ten times faster.
 
-    That one recurses on the machine's own stack, so a long text, which may be nested deeply, is left to the other.
+    The C parser recurses on the machine's stack. So Python's parser reads long texts, which may be deeply nested.
     """
     text = path.read_text(encoding="utf-8")
-    fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(text, fast if len(text) < 8000 else yaml.SafeLoader)
+    fast = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+    return yaml.load(text, fast if len(text) < MAX_C_PARSED_CHARACTERS else yaml.SafeLoader)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """A run folder's resolved configuration; DataError if it is not one."""
+    """A run folder's resolved configuration. DataError if the folder is not that of a run."""
     path = folder / CONFIG
     try:
-        config = _parsed(path)
+        config = _read_yaml(path)
     except FileNotFoundError:
-        raise DataError(f"{folder}: is not a run folder (it has no {CONFIG})") from None
+        raise DataError(f"{folder}: is not a run folder (it does not contain {CONFIG})") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(config, dict) or not isinstance(config.get("trainer"), dict):
@@ -81,18 +82,18 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_choices(folder: Path) -> dict[str, str]:
-    """The option chosen in each group of a run folder; empty where that is not known."""
+    """The option chosen in each group of a run folder; empty if unknown."""
     try:
-        asked = _parsed(folder / OVERRIDES)
-        return {str(group): str(option) for group, option in asked["choices"].items()}
+        typed = _read_yaml(folder / OVERRIDES)
+        return {str(group): str(option) for group, option in typed["choices"].items()}
     except (OSError, ValueError, RecursionError, yaml.YAMLError, TypeError, KeyError, AttributeError):
         return {}
 
 
 def read_overrides(folder: Path) -> list[str]:
-    """What was typed to get a run folder's configuration; empty where that is not known."""
+    """The overrides that the user typed for a run folder's configuration; empty if unknown."""
     try:
-        return [str(override) for override in _parsed(folder / OVERRIDES)["overrides"]]
+        return [str(override) for override in _read_yaml(folder / OVERRIDES)["overrides"]]
     except (OSError, ValueError, RecursionError, yaml.YAMLError, TypeError, KeyError):
         return []
 
@@ -112,7 +113,8 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl. A damaged one is passed over with a warning, a last one that was cut off without."""
+    """The lines of metrics.jsonl. A damaged line is skipped with a warning; the last line may be incomplete without
+    one."""
     lines: list[dict[str, Any]] = []
     path = folder / METRICS
     try:
@@ -127,12 +129,12 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         if isinstance(numbers, dict) and all(type(numbers.get(key)) is int for key in ("epoch", "step")):
             lines.append(numbers)
         elif number < len(content):
-            log.warning("%s: line %d is damaged and left out", path, number)
+            log.warning("%s: line %d is damaged and was skipped", path, number)
     return lines
 
 
 def record_status(folder: Path, state: str, error: BaseException | str | None = None, began: str | None = None) -> None:
-    """Write status.json: the state, the error and its traceback, where, and when."""
+    """Write status.json: the state, the error and its traceback, host, process and times."""
     now = datetime.now().isoformat(timespec="seconds")
     raised = error if isinstance(error, BaseException) else None
     status = {
@@ -148,7 +150,7 @@ def record_status(folder: Path, state: str, error: BaseException | str | None = 
 
 
 def read_status(folder: Path) -> dict[str, Any] | None:
-    """A run folder's status; None where there is none, or it cannot be read."""
+    """A run folder's status; None if it does not exist or cannot be read."""
     try:
         return load_status(folder)
     except DataError:
@@ -156,7 +158,7 @@ def read_status(folder: Path) -> dict[str, Any] | None:
 
 
 def load_status(folder: Path) -> dict[str, Any] | None:
-    """A run folder's status; None where there is none. DataError if it cannot be read."""
+    """A run folder's status; None if it does not exist. DataError if it cannot be read."""
     path = folder / STATUS
     try:
         status = json.loads(path.read_text(encoding="utf-8"))
@@ -171,13 +173,13 @@ def load_status(folder: Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def recorded_status(folder: Path) -> Iterator[None]:
-    """Keep status.json: running while the block lasts, then finished, or why not."""
+    """Write status.json: ``running`` during the block, then ``finished`` or the error."""
     began = datetime.now().isoformat(timespec="seconds")
     record_status(folder, "running", began=began)
     try:
         yield
     except BaseException as error:
-        # Where the folder cannot be written, that is the error that matters.
+        # If the folder cannot be written, the first error is the one that matters.
         with contextlib.suppress(StorageError):
             record_status(folder, state_after(error), error, began)
         raise
@@ -185,17 +187,17 @@ def recorded_status(folder: Path) -> Iterator[None]:
 
 
 def state_after(error: BaseException) -> str:
-    """The state of a run that ended by this error."""
-    # A scheduler's own handler may leave by SystemExit to requeue the job.
+    """The state of a run that ended with this error."""
+    # A scheduler's handler may raise SystemExit to requeue the job.
     if isinstance(error, KeyboardInterrupt | SystemExit):
         return "stopped"
     return "diverged" if isinstance(error, DivergedError) else "pruned" if isinstance(error, PrunedError) else "failed"
 
 
-def flat(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, bool | float | str]:
-    """Settings by dotted key, for a table: numbers are floats, lists are text, nulls are left out.
+def flatten_settings(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, bool | float | str]:
+    """Settings by dotted key, for a table: numbers are floats, lists are text, nulls are omitted.
 
-    A group's own name stands for its option, as chosen on the command line or else as its class is called.
+    The key of a group contains its option, or the name of its class if the option is unknown.
     """
     result: dict[str, bool | float | str] = {}
 

@@ -1,4 +1,4 @@
-"""The first weights of a run, from the layers of a finished one."""
+"""Initial weights of a run from the matching layers of a finished run."""
 
 from __future__ import annotations
 
@@ -12,48 +12,51 @@ from torch import Tensor, nn
 from aerun.core.autoencoder import Autoencoder
 from aerun.core.nested import layers
 from aerun.errors import ConfigError, DataError
+from aerun.model.modules import Tied
 from aerun.runs.folder import CHECKPOINTS, read_config, read_summary
 from aerun.training.checkpoint import BEST, MODEL, read
 
 log = logging.getLogger(__name__)
 SIDES = ("encoder", "decoder")
-PARTS = ("sparsity", "latent")  # modules, in some runs, that are taken over as a whole or not at all
+WHOLE_PARTS = ("sparsity", "latent")  # modules in some runs, copied completely or not at all
 
 
 def copy_matching_layers(folder: Path, autoencoder: Autoencoder) -> None:
-    """Copy what corresponds of a finished run's best weights, and say in the log what did and what did not.
+    """Copy the matching layers of a finished run's best weights, and log which layers were copied.
 
-    The layers of either side correspond by their place, counted from the image; from the first whose shape is
-    another, or that one side does not have, the rest stays as initialised. A tied layer gives what its mirror layer
-    has, transposed. A sparsity or latent with weights is taken over where all of its shapes are the same. ConfigError
-    where there is no such run, or nothing corresponds.
+    Layers of the encoder and of the decoder match by their position, counted from the image, as long as their shapes
+    are equal. From the first mismatch on, layers keep their initial weights. The weight of a tied layer is its mirror
+    layer's, transposed. A sparsity or latent with weights is copied if all of its shapes match. ConfigError if there is
+    no such run, or nothing matches.
     """
-    tensors = _weights(folder)
-    taken: list[str] = []
-    left: list[str] = []
+    tensors = _read_weights(folder)
+    copied: list[str] = []
+    initialized: list[str] = []
     for side in SIDES:
         ours = _outside_in([name for name in layers(autoencoder) if name.startswith(side)], side)
         theirs = _outside_in({key.rpartition(".")[0] for key in tensors if key.startswith(side)}, side)
         for place, name in enumerate(ours):
-            ended = place >= len(theirs) or any(other.startswith(side) for other in left)
-            fits = not ended and _put(autoencoder.get_submodule(name), _layer(tensors, theirs, place))
-            (taken if fits else left).append(name)
-    for part in PARTS:
+            ended = place >= len(theirs) or any(other.startswith(side) for other in initialized)
+            fits = not ended and _copy_layer(autoencoder.get_submodule(name), _layer_tensors(tensors, theirs, place))
+            (copied if fits else initialized).append(name)
+    for part in WHOLE_PARTS:
         own = {name: value for name, value in autoencoder.state_dict().items() if name.startswith(f"{part}.")}
         fits = bool(own) and all(name in tensors and tensors[name].shape == value.shape for name, value in own.items())
         if fits and autoencoder.device.type != "meta":
             for name, value in own.items():
                 value.copy_(tensors[name])
         if own:
-            (taken if fits else left).append(part)
-    if not taken:
-        raise ConfigError(f"init_from={folder}: no layer of that run has the place and shape of one here")
+            (copied if fits else initialized).append(part)
+    if not copied:
+        raise ConfigError(
+            f"init_from={folder}: no layer of that run has the position and shape of a layer of this model"
+        )
     if autoencoder.device.type == "meta":
-        return  # it was only asked whether this can be
-    log.info("from %s: %s; initialised: %s", folder, ", ".join(taken), ", ".join(left) or "nothing")
+        return  # only a check whether layers match
+    log.info("from %s: %s; initialized: %s", folder, ", ".join(copied), ", ".join(initialized) or "nothing")
 
 
-def _weights(folder: Path) -> dict[str, Tensor]:
+def _read_weights(folder: Path) -> dict[str, Tensor]:
     """A finished run's best weights, by name."""
     try:
         read_config(folder)
@@ -66,16 +69,16 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 
 
 def _outside_in(names: Collection[str], side: str) -> list[str]:
-    """The layers of a side from the image to the code: a name's numbers count as such."""
+    """The layers of one side, sorted from the image to the code; numbers in names are compared as numbers."""
 
-    def place(name: str) -> list[tuple[int, str]]:
+    def position(name: str) -> list[tuple[int, str]]:
         return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
-    return sorted(names, key=place, reverse=side == "decoder")
+    return sorted(names, key=position, reverse=side == "decoder")
 
 
-def _layer(tensors: Mapping[str, Tensor], names: Sequence[str], place: int) -> dict[str, Tensor]:
-    """The weight, bias and so on of another run's layer; of a tied one the weight is made of its mirror layer's."""
+def _layer_tensors(tensors: Mapping[str, Tensor], names: Sequence[str], place: int) -> dict[str, Tensor]:
+    """The tensors of another run's layer by name; the weight of a tied layer is computed from its mirror layer."""
     name = names[place]
     found = {key.rpartition(".")[2]: value for key, value in tensors.items() if key.rpartition(".")[0] == name}
     if "weight" not in found and name.startswith("decoder"):
@@ -86,12 +89,12 @@ def _layer(tensors: Mapping[str, Tensor], names: Sequence[str], place: int) -> d
     return found
 
 
-def _put(layer: nn.Module, new: Mapping[str, Tensor]) -> bool:
-    """Copy a layer's parameters, if all are there and of its shape; a tied layer takes its bias alone."""
+def _copy_layer(layer: nn.Module, new: Mapping[str, Tensor]) -> bool:
+    """Copy a layer's tensors if all exist and have its shapes, and return whether they do; a tied layer gets only its
+    bias."""
     own = {**dict(layer.named_parameters(recurse=False)), **dict(layer.named_buffers(recurse=False))}
     shapes: dict[str, torch.Size] = {name: value.shape for name, value in own.items()}
-    if hasattr(layer, "untied"):
-        assert isinstance(layer.weight, Tensor)
+    if isinstance(layer, Tied):
         shapes["weight"] = layer.weight.t().shape if layer.weight.dim() == 2 else layer.weight.shape
     if any(name not in new or new[name].shape != shape for name, shape in shapes.items()):
         return False

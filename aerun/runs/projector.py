@@ -1,7 +1,7 @@
 """Files for TensorBoard's embedding projector.
 
-As its own writer makes them, in a sixth of the time: numbers with six digits, and a sprite that is grey where the
-images are.
+They are written as by TensorBoard's own writer but in a sixth of the time: with six digits, and a gray sprite for gray
+images.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 from aerun.base.files import write_bytes, write_text
 
 CONFIG, FOLDER = "projector_config.pbtxt", "00000"
-PNG_EFFORT = 1
+PNG_COMPRESSION = 1  # of 9
 
 
 def write_embedding(folder: Path, codes: np.ndarray, labels: list[str] | None, thumbnails: np.ndarray | None) -> None:
-    """Codes [N,D] with a label and a thumbnail (uint8 [N,C,H,W]) each, instead of what the folder had before."""
+    """Write codes [N,D], each with a label and a thumbnail (uint8 [N,C,H,W]); existing files are replaced."""
     from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
     (folder / CONFIG).unlink(missing_ok=True)
@@ -44,7 +44,7 @@ def write_embedding(folder: Path, codes: np.ndarray, labels: list[str] | None, t
 
 
 def _sprite(images: np.ndarray) -> bytes:
-    """Images [N,C,H,W] row by row in a square of as many columns as rows, a PNG."""
+    """Images [N,C,H,W], row by row, in a grid with as many columns as rows, as a PNG."""
     from PIL import Image
 
     count, channels, height, width = images.shape
@@ -54,5 +54,5 @@ def _sprite(images: np.ndarray) -> bytes:
     tiles = square.reshape(side, side, channels, height, width).transpose(0, 3, 1, 4, 2)
     pixels = tiles.reshape(side * height, side * width, channels)
     encoded = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels).save(encoded, "PNG", compress_level=PNG_EFFORT)
+    Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels).save(encoded, "PNG", compress_level=PNG_COMPRESSION)
     return encoded.getvalue()

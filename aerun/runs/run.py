@@ -37,13 +37,13 @@ from aerun.runs.folder import (
     LOG,
     STATUS,
     SUMMARY,
-    describe,
-    flat,
+    flatten_settings,
     read_config,
     read_status,
     read_summary,
     record_status,
     recorded_status,
+    write_description,
 )
 from aerun.runs.init_from import copy_matching_layers
 from aerun.runs.pictures import Pictures, draw_final
@@ -114,7 +114,9 @@ def run(
                 regime = regime_of(settings, parts)
                 start_weights(settings, parts, folder)
             # Only now: what cannot work should leave no folder behind that looks like a run.
-            describe(folder, config, settings.choices, overrides, parts.data, device, declared_options(settings))
+            write_description(
+                folder, config, settings.choices, overrides, parts.data, device, declared_options(settings)
+            )
             log.info("%s", _about(settings, parts, folder))
             with recorded_status(folder):
                 if processes == 1:
@@ -187,13 +189,13 @@ def run_rank_zero(
             log.info("continuing %s after step %d", folder, progress.step)
         (folder / SUMMARY).unlink(missing_ok=True)
         tracker.open(progress)
-        tracker.hyperparameters(flat(config, settings.choices))
+        tracker.hyperparameters(flatten_settings(config, settings.choices))
         around = Surroundings(observers, tracker, checkpoints, stop, folder)
         progress = regime.train(progress or Progress(), around)
         with stop.interruptible():
             load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
             summary = _conclude(settings, folder, regime, progress, tracker, observers)
-        tracker.finished()
+        tracker.mark_finished()
     summary["wall_seconds"] = checkpoints.wall_seconds(progress)
     write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary

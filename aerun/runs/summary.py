@@ -20,7 +20,7 @@ from aerun.metrics.evaluation import Evaluation, corrupted_batches
 from aerun.protocol import Subject
 from aerun.protocol.runner import run_protocols
 from aerun.runs.folder import CHECKPOINTS, read_metrics
-from aerun.runs.pictures import PROBES
+from aerun.runs.pictures import PROBE_IMAGES
 from aerun.runs.tracking import Tracker
 from aerun.training.parts import Parts
 from aerun.training.precision import difference
@@ -95,7 +95,7 @@ def draw_stages(regime: Regime, folder: Path, tracker: Tracker, step: int) -> No
     parts, data = regime.parts, regime.parts.data
     if not data.is_image:
         return
-    clean, noisy, targets = next(corrupted_batches(head(data.test, PROBES), parts.noise))
+    clean, noisy, targets = next(corrupted_batches(head(data.test, PROBE_IMAGES), parts.noise))
     stages = []
     for label, stage in regime.finished_stages(folder / CHECKPOINTS):
         stages.append((f"{label}\n{_code_of(stage)}", stage.reconstruct(noisy)))

@@ -1,7 +1,4 @@
-"""Where a run's numbers and pictures go: TensorBoard event files, metrics.jsonl, and PNG files.
-
-Nothing else writes logs. Everything of one run is in its folder, without sub-runs.
-"""
+"""Writes a run's numbers and pictures: TensorBoard event files, metrics.jsonl, and PNG files, all in the run folder."""
 
 from __future__ import annotations
 
@@ -28,37 +25,37 @@ from aerun.training.progress import Progress
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-PNG_EFFORT = 2  # of 9: a third of the time of the usual 6, for files a few per cent larger
+PNG_COMPRESSION = 2  # of 9: takes a third of the time of the default 6; files are a few percent larger
 
 
 class NoLog:
-    """Logs nothing: for processes of a run other than the first, and where no folder is written."""
+    """Logs nothing: for ranks other than rank 0, and for runs without a folder."""
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """No values."""
+        """Ignore the values."""
 
     def picture(self, tag: str, pixels: np.ndarray, step: int) -> None:
-        """No picture."""
+        """Ignore the picture."""
 
     def histogram(self, tag: str, values: Tensor, step: int) -> None:
-        """No distribution."""
+        """Ignore the values."""
 
     def weights(self, name: str, tensors: Mapping[str, Tensor]) -> None:
-        """No file."""
+        """Write no file."""
 
     def logged(self) -> list[dict[str, Any]]:
-        """No lines."""
+        """No lines were logged."""
         return []
 
     def flush(self) -> None:
-        """Nothing to write."""
+        """Do nothing: there are no files."""
 
 
 class Tracker(Observer):
-    """One run's logs; a context manager, so that files are closed whatever happens. ``open`` comes first.
+    """The logs of one run, as a context manager that closes the files. Call ``open`` before logging.
 
-    Pictures are compressed and written by a thread while training continues; ``flush`` waits for them, and raises what
-    went wrong with them. ``events=False``: only PNG files are written, nothing is added to the logs.
+    A thread compresses and writes pictures while training continues; ``flush`` waits for it and raises its errors.
+    ``events=False``: write PNG files only, and add nothing to the logs.
     """
 
     def __init__(self, folder: Path, *, events: bool = True) -> None:
@@ -70,17 +67,17 @@ class Tracker(Observer):
         self._stage: dict[str, int] = {}
         self._section = ""
         self._charted = False
-        self._painter = ThreadPoolExecutor(1, "pictures")
-        self._painting: list[Future[None]] = []
+        self._picture_thread = ThreadPoolExecutor(1, "pictures")
+        self._pending: list[Future[None]] = []
 
     def open(self, progress: Progress | None) -> None:
-        """Start the logs, or continue them: what they have after the checkpoint of ``progress`` is dropped."""
+        """Start new logs, or continue existing ones and drop what was logged after the checkpoint of ``progress``."""
         lines = read_metrics(self.folder) if (self.folder / METRICS).exists() else None
         epoch, step = (progress.epoch, progress.step) if progress is not None else (0, 0)
         if progress is not None or lines is not None:
-            # What a partial epoch logged last has this step; it is logged again.
-            again = progress is not None and progress.partial.get("last_step") == step
-            self._purge_from = (step if again else step + 1) if step else 0
+            # The last values of a partial epoch have this step, and are logged again.
+            is_repeated = progress is not None and progress.partial.get("last_step") == step
+            self._purge_from = (step if is_repeated else step + 1) if step else 0
         kept = [line for line in lines or [] if line["epoch"] <= epoch]
         write_text(self.folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
 
@@ -88,14 +85,14 @@ class Tracker(Observer):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._painter.shutdown()
+        self._picture_thread.shutdown()
         if self._writer is not None:
             self._writer.close()
         if error is None:
-            self._painted()
+            self._wait_for_pictures()
 
     def begin(self, run: RunView) -> None:
-        """File what follows under the stage's name, if it has one; lines say its number."""
+        """Log what follows under the name of the stage, if it has one, with its number in metrics.jsonl."""
         self._progress = run.progress
         self._stage = {"stage": run.stage_number} if run.stage_number else {}
         self._section = f"{run.stage}/" if run.stage else ""
@@ -104,7 +101,7 @@ class Tracker(Observer):
             self.scalars(partial["last_values"], run.progress.step)
 
     def leave_stage(self) -> None:
-        """What follows is the whole run's."""
+        """Log what follows as the whole run's."""
         self._stage, self._section = {}, ""
 
     def step(self, step: int, values: Mapping[str, float] | None) -> None:
@@ -112,7 +109,8 @@ class Tracker(Observer):
             self.scalars(values, step)
 
     def epoch(self, end: EpochEnd) -> None:
-        """Curves of everything but training terms, which ``step`` has logged; one line in metrics.jsonl."""
+        """Log all numbers as curves, except training terms, which ``step`` has logged, and add a line to
+        metrics.jsonl."""
         curves = {tag: value for tag, value in end.numbers.items() if not tag.startswith("train/") or tag == SPEED}
         self.scalars(curves, end.step)
         named = {self._section + name: value for name, value in end.numbers.items()}
@@ -122,7 +120,7 @@ class Tracker(Observer):
 
     @property
     def _board(self) -> SummaryWriter:
-        """TensorBoard's writer, opened when first needed."""
+        """TensorBoard's writer, opened on first use."""
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -130,8 +128,8 @@ class Tracker(Observer):
         return self._writer
 
     def flush(self) -> None:
-        """Put everything logged so far on disk."""
-        self._painted()
+        """Write everything logged so far to disk."""
+        self._wait_for_pictures()
         if self._writer is not None:
             self._writer.flush()
         for path in (self.folder / METRICS, *sorted(self.folder.glob("events.out.tfevents.*"))[-1:]):
@@ -140,7 +138,7 @@ class Tracker(Observer):
                     os.fsync(file.fileno())
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Each value under its tag at that step."""
+        """Log each value under its tag at that step."""
         if self._events:
             for tag, value in values.items():
                 self._board.add_scalar(self._section + tag, value, step)
@@ -148,10 +146,10 @@ class Tracker(Observer):
                 return
             self._tags |= values.keys()
             if not self._charted:
-                self._charts([name for name in map(_in_validation, values) if f"train/{name}" in self._tags])
+                self._add_charts([name for name in map(_validation_term, values) if f"train/{name}" in self._tags])
 
     def logged(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl of the present stage so far, by the names that its numbers had."""
+        """The lines of metrics.jsonl of the current stage, without the stage's prefix."""
         stage = self._stage.get("stage")
         return [
             {name.removeprefix(self._section): value for name, value in line.items()}
@@ -160,28 +158,28 @@ class Tracker(Observer):
         ]
 
     def picture(self, tag: str, pixels: np.ndarray, step: int) -> None:
-        """A picture [H,W] or [H,W,3], uint8: in TensorBoard, and the latest as a PNG file under figures/."""
+        """Log a picture [H,W] or [H,W,3], uint8, in TensorBoard and as a PNG file in figures/, which it overwrites."""
         if self._events:
-            _ = self._board  # opened here: the thread only adds to it
-        self._painting.append(self._painter.submit(self._paint, self._section + tag, pixels, step))
+            _ = self._board  # opened in this thread; the other one only adds to it
+        self._pending.append(self._picture_thread.submit(self._write_picture, self._section + tag, pixels, step))
 
-    def _painted(self) -> None:
-        """Wait for the pictures that are being written; raises the first error of theirs."""
-        painting, self._painting = self._painting, []
-        for picture in painting:
+    def _wait_for_pictures(self) -> None:
+        """Wait until all pictures are written; raise the first error."""
+        pending, self._pending = self._pending, []
+        for picture in pending:
             picture.result()
 
-    def _paint(self, tag: str, pixels: np.ndarray, step: int) -> None:
+    def _write_picture(self, tag: str, pixels: np.ndarray, step: int) -> None:
         from PIL import Image
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         path = self.folder / FIGURES / f"{tag.replace('/', '_')}.png"
         path.parent.mkdir(exist_ok=True)
         encoded = io.BytesIO()
-        Image.fromarray(pixels).save(encoded, "PNG", compress_level=PNG_EFFORT)
+        Image.fromarray(pixels).save(encoded, "PNG", compress_level=PNG_COMPRESSION)
         write_bytes(path, encoded.getvalue())
         if self._events:
-            # add_image would compress it a second time.
+            # add_image would compress the picture a second time.
             image = Summary.Image(
                 height=pixels.shape[0],
                 width=pixels.shape[1],
@@ -191,37 +189,37 @@ class Tracker(Observer):
             self._board._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
     def arrays(self, name: str, **arrays: np.ndarray) -> None:
-        """A file of named arrays, whose bytes depend on nothing but the arrays."""
+        """Write a file of named arrays. Equal arrays give equal bytes."""
         encoded = io.BytesIO()
-        np.savez_compressed(encoded, **arrays)  # type: ignore[arg-type]  # every member is dated 1980
+        np.savez_compressed(encoded, **arrays)  # type: ignore[arg-type]  # NumPy dates every member 1980
         write_bytes(self.folder / name, encoded.getvalue())
 
     def weights(self, name: str, tensors: Mapping[str, Tensor]) -> None:
-        """Keep the model's tensors as checkpoints/NAME.safetensors, for ``aerun.load(FOLDER, weights=NAME)``."""
+        """Write the model's tensors to checkpoints/NAME.safetensors, for ``aerun.load(FOLDER, weights=NAME)``."""
         save(self.folder / CHECKPOINTS / f"{name}.safetensors", tensors, None, self._progress)
 
     def histogram(self, tag: str, values: Tensor, step: int) -> None:
-        """The distribution of all values."""
+        """Log the distribution of the values."""
         if self._events:
             self._board.add_histogram(self._section + tag, values.float().cpu(), step)
 
     def embedding(self, codes: Tensor, labels: list[str] | None, thumbnails: Tensor | None) -> None:
-        """Codes [N,D] for the projector, with a label and a thumbnail, uint8 [N,C,H,W], each."""
+        """Write codes [N,D] for the projector, each with a label and a thumbnail, uint8 [N,C,H,W]."""
         if self._events:
             images = None if thumbnails is None else thumbnails.cpu().numpy()
-            self._painting.append(
-                self._painter.submit(write_embedding, self.folder, codes.cpu().numpy(), labels, images)
+            self._pending.append(
+                self._picture_thread.submit(write_embedding, self.folder, codes.cpu().numpy(), labels, images)
             )
 
     def hyperparameters(self, values: dict[str, bool | float | str]) -> None:
-        """Settings for the HPARAMS tab. Only the session is described, not the experiment: TensorBoard then shows
-        the union of all runs' keys, where the usual helper drops those that its last run did not have."""
+        """Log settings for the HPARAMS tab. Without a description of the experiment TensorBoard shows the union of all
+        runs' keys; the usual helper would drop the keys that the last run lacks."""
         from torch.utils.tensorboard.summary import hparams
 
         self._board._get_file_writer().add_summary(hparams(values, {})[1])
 
-    def _charts(self, names: Sequence[str | None]) -> None:
-        """Training and validation of each of these terms in one chart of the Custom Scalars tab."""
+    def _add_charts(self, names: Sequence[str | None]) -> None:
+        """Show training and validation of each term in one chart of the Custom Scalars tab."""
         if names:
             from torch.utils.tensorboard.summary import custom_scalars
 
@@ -229,13 +227,14 @@ class Tracker(Observer):
             self._board._get_file_writer().add_summary(custom_scalars({"training and validation": lines}))
             self._charted = True
 
-    def finished(self) -> None:
-        """Mark the session as ended well in the HPARAMS tab."""
+    def mark_finished(self) -> None:
+        """Mark the session as successful in the HPARAMS tab."""
         from torch.utils.tensorboard.summary import hparams
 
         self._board._get_file_writer().add_summary(hparams({}, {})[2])
 
 
-def _in_validation(tag: str) -> str | None:
+def _validation_term(tag: str) -> str | None:
+    """The name of a validation loss term; None for other tags."""
     group, _, name = tag.partition("/")
     return name if group == "validation" else None

@@ -18,7 +18,7 @@ from aerun.config.settings import Settings
 from aerun.contracts import Optimizer, Shape
 from aerun.core.autoencoder import Autoencoder, Standardise
 from aerun.core.nested import freeze
-from aerun.core.output_bias import begin_at_mean
+from aerun.core.output_bias import start_at_mean
 from aerun.dataset.data import CHUNK, Data
 from aerun.errors import ConfigError
 from aerun.metrics.evaluation import in_unit_range
@@ -32,7 +32,7 @@ def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
     check_data(settings, data)
     autoencoder = build_autoencoder(settings, data)
     if settings.model.output_bias == "mean":
-        begin_at_mean(autoencoder, data.train.targets, _output_activation(settings))
+        start_at_mean(autoencoder, data.train.targets, _output_activation(settings))
     autoencoder = autoencoder.to(device)
     if settings.trainer.channels_last:
         autoencoder = autoencoder.to(memory_format=torch.channels_last)

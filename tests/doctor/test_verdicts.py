@@ -204,7 +204,7 @@ def test_arrays_and_modules_in_training_mode_are_taken_as_they_are() -> None:
     net.train()
     assert aerun.diagnose_model(net, IMAGES.numpy()).healthy
     assert net.training
-    with pytest.raises(ValueError, match="not as many"):
+    with pytest.raises(ValueError, match="do not match the number of targets"):
         aerun.diagnose_model(net, IMAGES[:20], IMAGES[:10])
 
 

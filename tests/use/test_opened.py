@@ -136,7 +136,7 @@ def test_a_command_answers_a_mistake_in_a_line(
     tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_words([str(tmp_path)], monkeypatch) == 1
-    assert capsys.readouterr().err == f"aerun: {tmp_path}: is not a run folder (it has no config.yaml)\n"
+    assert capsys.readouterr().err == f"aerun: {tmp_path}: is not a run folder (it does not contain config.yaml)\n"
     assert run_words(["--strange"], monkeypatch) == 1
     assert "see --help" in capsys.readouterr().err
     assert run_words([str(trained())], monkeypatch, lambda _: 3) == 3

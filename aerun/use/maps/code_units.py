@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aerun.core.features import features
+from aerun.core.features import find_features
 from aerun.latent import divergences
 from aerun.protocol.likelihood import ACTIVE_VARIANCE
 from aerun.use.opened_run import OpenedRun
@@ -78,7 +78,7 @@ def find_dictionary(run: OpenedRun, images: Tensor, most: int = 24, top: int = 8
     codes = run.encode(images)
     by_unit = codes.flatten(2) if codes.dim() > 2 else codes.unsqueeze(2)
     sizes = by_unit.abs().mean((0, 2))
-    found = {name: (weights, use) for name, weights, use in features(run.autoencoder, codes)}
+    found = {name: (weights, use) for name, weights, use in find_features(run.autoencoder, codes)}
     weights, use = found.get("dictionary", (None, None))
     if weights is None or use is None or codes.dim() > 2 or len(weights) != codes.shape[1]:
         heights = sizes / (by_unit != 0).float().mean((0, 2)).clamp_min(1e-12)
