@@ -13,7 +13,7 @@ from aerun.config.parse import parse
 from aerun.errors import ConfigError
 from aerun.training import build
 from aerun.training.batches import Resident
-from aerun.training.cuda_graph import WARM, Recorded, record_on_cuda, wants_recording
+from aerun.training.cuda_graph import WARMUP_CALLS, Recorded, record_on_cuda, resolve_recording
 from aerun.training.parts import Parts, Update
 from aerun.training.step import LearningRates, make_step
 
@@ -147,7 +147,7 @@ def test_the_first_calls_run_as_they_are_then_the_recording_takes_over() -> None
     for value in range(10):
         images = torch.full((2, 3), float(value))
         step(images, images, None)
-    assert len(calls) == WARM + 1 and len(replays) == 10 - WARM
+    assert len(calls) == WARMUP_CALLS + 1 and len(replays) == 10 - WARMUP_CALLS
 
 
 @pytest.mark.parametrize("required", [False, True])
@@ -160,7 +160,7 @@ def test_a_step_that_cannot_be_recorded_runs_as_it_is_or_is_refused(
     step = Recorded(lambda inputs, targets, draw: update_of(inputs), record, [], required=required)
     images = torch.ones(2, 3)
     caplog.set_level("INFO")
-    for _ in range(WARM):
+    for _ in range(WARMUP_CALLS):
         step(images, images, None)
     if required:
         with pytest.raises(ConfigError, match=r"trainer\.graph=true: the step cannot be recorded \(operation"):
@@ -181,7 +181,7 @@ def test_a_run_that_goes_on_with_a_smaller_batch_still_records_the_full_ones() -
     for size in (7, *[32, 32, 32, 7] * 4):
         images = torch.zeros(size, 3)
         step(images, images, None)
-    assert len(replays) == 12 - WARM
+    assert len(replays) == 12 - WARMUP_CALLS
 
 
 def test_rates_that_were_made_for_a_recording_become_numbers_again() -> None:
@@ -198,17 +198,17 @@ def test_rates_that_were_made_for_a_recording_become_numbers_again() -> None:
 
 
 def test_recording_is_for_cuda() -> None:
-    assert wants_recording("auto", torch.device("cpu")) is False
-    assert wants_recording("auto", torch.device("cuda", 0)) == "auto"
-    assert wants_recording(False, torch.device("cuda", 0)) is False
+    assert resolve_recording("auto", torch.device("cpu")) is False
+    assert resolve_recording("auto", torch.device("cuda", 0)) == "auto"
+    assert resolve_recording(False, torch.device("cuda", 0)) is False
     with pytest.raises(ConfigError, match=r"trainer\.graph=true: needs a CUDA device"):
-        wants_recording(True, torch.device("cpu"))
+        resolve_recording(True, torch.device("cpu"))
 
 
 def test_several_processes_are_not_recorded() -> None:
-    assert wants_recording("auto", torch.device("cuda", 0), processes=2) is False
+    assert resolve_recording("auto", torch.device("cuda", 0), processes=2) is False
     with pytest.raises(ConfigError, match=r"trainer\.graph=true: not with 2 processes"):
-        wants_recording(True, torch.device("cuda", 0), processes=2)
+        resolve_recording(True, torch.device("cuda", 0), processes=2)
 
 
 @needs_cuda

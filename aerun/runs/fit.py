@@ -36,7 +36,7 @@ from aerun.runs.run import own_callbacks, translate_errors
 from aerun.runs.tracking import NoLog, Tracker
 from aerun.training.build import build_parts, prepare
 from aerun.training.checkpoint import BEST, Checkpointer, load_model
-from aerun.training.loop import Surroundings
+from aerun.training.loop import Session
 from aerun.training.observers import Observers
 from aerun.training.progress import Progress
 from aerun.training.regime import Regime, regime_of
@@ -91,8 +91,8 @@ def fit(
             with ProgressBar() as bar:
                 observers = Observers(own_callbacks(settings), doctor=Watch(), progress=bar, record=record)
                 memory = InMemoryCheckpoints(parts.autoencoder, parts.optimizer)
-                around = Surroundings(observers, NoLog(), memory, StopSignals())
-                progress = regime.train(Progress(), around)
+                session = Session(observers, NoLog(), memory, StopSignals())
+                progress = regime.train(Progress(), session)
             memory.recall()
         else:
             progress = _train_in_folder(settings, config, overrides, folder, regime, device, record)
@@ -122,7 +122,7 @@ def _train_in_folder(
             every = settings.checkpoint.every_minutes
             files = Checkpointer(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer, every, observers)
             tracker.open(None)
-            progress = regime.train(Progress(), Surroundings(observers, tracker, files, StopSignals(), folder))
+            progress = regime.train(Progress(), Session(observers, tracker, files, StopSignals(), folder))
         load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
     return progress
 

@@ -27,7 +27,7 @@ from aerun.runs.run import own_callbacks
 from aerun.runs.summary import draw_curves, draw_stages, subject_of, summarise
 from aerun.runs.tracking import Tracker
 from aerun.training.build import build_autoencoder, build_parts, prepare
-from aerun.training.checkpoint import LAST, load_model, observed
+from aerun.training.checkpoint import LAST, load_model, read_callback_state
 from aerun.training.observers import Observers
 from aerun.training.parts import Parts
 from aerun.training.regime import regime_of
@@ -153,7 +153,7 @@ def reevaluate(
     progress = load_model(existing_weights(folder), parts.autoencoder)
     observers, last = Observers(own_callbacks(settings)), folder / CHECKPOINTS / LAST
     if last.exists():
-        observers.restore(observed(last))
+        observers.restore(read_callback_state(last))
     final = before["steps"] + 1
     with Tracker(folder, events=False) as tracker:
         after = summarise(

@@ -52,7 +52,7 @@ from aerun.runs.summary import draw_curves, draw_stages, summarise
 from aerun.runs.tracking import NoLog, Tracker
 from aerun.training.build import build_parts, prepare
 from aerun.training.checkpoint import BEST, LAST, PREVIOUS, Checkpointer, ReadOnlyCheckpoints, load_model
-from aerun.training.loop import Surroundings
+from aerun.training.loop import Session
 from aerun.training.observers import Observers
 from aerun.training.parts import Parts
 from aerun.training.progress import Progress
@@ -184,14 +184,14 @@ def run_rank_zero(
         checkpoints = Checkpointer(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer, every, observers)
         progress = regime.restore(checkpoints)
         if progress is None:
-            regime.keep_start(checkpoints)
+            regime.save_start(checkpoints)
         else:
             log.info("continuing %s after step %d", folder, progress.step)
         (folder / SUMMARY).unlink(missing_ok=True)
         tracker.open(progress)
         tracker.hyperparameters(flatten_settings(config, settings.choices))
-        around = Surroundings(observers, tracker, checkpoints, stop, folder)
-        progress = regime.train(progress or Progress(), around)
+        session = Session(observers, tracker, checkpoints, stop, folder)
+        progress = regime.train(progress or Progress(), session)
         with stop.interruptible():
             load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
             summary = _conclude(settings, folder, regime, progress, tracker, observers)
@@ -236,7 +236,7 @@ def run_other_rank(settings: Settings, folder: Path, regime: Regime, stop: StopS
     parts = regime.parts
     checkpoints = ReadOnlyCheckpoints(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer)
     progress = regime.restore(checkpoints) or Progress()
-    regime.train(progress, Surroundings(Observers(), NoLog(), checkpoints, stop))
+    regime.train(progress, Session(Observers(), NoLog(), checkpoints, stop))
 
 
 def start_weights(settings: Settings, parts: Parts, folder: Path) -> None:

@@ -22,7 +22,7 @@ from aerun.core.output_bias import start_at_mean
 from aerun.dataset.data import CHUNK, Data
 from aerun.errors import ConfigError
 from aerun.metrics.evaluation import in_unit_range
-from aerun.training.cuda_graph import wants_recording
+from aerun.training.cuda_graph import resolve_recording
 from aerun.training.parts import Parts
 from aerun.training.trial import has_own_modules, name_of, try_pass
 
@@ -67,7 +67,7 @@ def prepare(settings: Settings, rank: int | None = None) -> torch.device:
         torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
     choose_precision(settings.trainer.precision, device)
-    wants_recording(settings.trainer.graph, device, settings.trainer.processes)
+    resolve_recording(settings.trainer.graph, device, settings.trainer.processes)
     spare_compiler(not settings.trainer.compile)
     keep_freed_memory()
     seed_everything(settings.seed)

@@ -1,6 +1,6 @@
-"""Weights and training state in safetensors files: tensors, and JSON beside them. Nothing is pickled.
+"""Weights and training state in safetensors files: tensors, and JSON in the header. Nothing is pickled.
 
-Every file carries a SHA-256 over all of its bytes. Three are kept: ``last``, the one before it, and ``best``.
+Every file contains a SHA-256 of all its bytes. Three files are kept: ``last``, ``previous`` and ``best``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load as deserialise
-from safetensors.torch import save as serialise
+from safetensors.torch import load as deserialize
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -30,15 +30,15 @@ from aerun.training.progress import Progress
 log = logging.getLogger(__name__)
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 MODEL, OPTIMIZER, CALLBACK = "model.", "optimizer.", "callback."
-BLANK = "0" * 64
+BLANK = "0" * 64  # in place of the SHA-256 while it is computed
 IMPLEMENTATION_FLAGS = ("capturable", "fused", "foreach")  # machine-specific, not restored
-MIN_SECONDS_BETWEEN_CHECKPOINTS = 1.0  # epochs that end sooner after one share the next
+MIN_SECONDS_BETWEEN_CHECKPOINTS = 1.0  # epochs that end sooner have no checkpoint of their own
 
 
 class Checkpointer:
-    """Saves one run's state in a folder, the one before last kept in case the last is damaged.
+    """Saves the state of one run in a folder. The previous checkpoint is kept in case the last one is damaged.
 
-    A checkpoint is the point to which a killed run goes back, so whatever else it writes must be on disk first.
+    A killed run continues from its last checkpoint, so everything else that it has written must be on disk before.
     """
 
     def __init__(
@@ -53,18 +53,18 @@ class Checkpointer:
         self._observers = observers or Observers()
         self._interval = None if every_minutes is None else every_minutes * 60
         self._saved = self._started = time.monotonic()
-        self._best: tuple[dict[str, Tensor], Progress] | None = None  # of an epoch without a checkpoint of its own
+        self._best: tuple[dict[str, Tensor], Progress] | None = None  # of an epoch without its own checkpoint
 
     def wall_seconds(self, progress: Progress) -> float:
-        """How long the run has taken, all its sessions together."""
+        """How long the run has taken, summed over all its sessions."""
         return progress.wall_seconds + time.monotonic() - self._started
 
     def due(self) -> bool:
-        """Whether the time between checkpoints has passed."""
+        """Whether the interval between checkpoints has passed."""
         return self._interval is not None and time.monotonic() - self._saved >= self._interval
 
     def epoch(self, progress: Progress, *, last: bool) -> bool:
-        """An epoch has ended: whether it is to be saved now. If not, the best weights are remembered."""
+        """Return whether to save after this epoch. If not, keep the weights in memory if they are the best so far."""
         if last or self.due() or time.monotonic() - self._saved >= MIN_SECONDS_BETWEEN_CHECKPOINTS:
             return True
         if progress.best_epoch == progress.epoch:
@@ -73,16 +73,19 @@ class Checkpointer:
         return False
 
     def save(self, progress: Progress) -> None:
-        """Save as ``last``; before it, if an epoch since the last checkpoint was the best so far, that as ``best``."""
+        """Save as ``last``. Before that, save ``best`` if an epoch since the last checkpoint is the best so far.
+
+        DivergedError for weights that are not finite.
+        """
         if not all(bool(norm.isfinite()) for norm in torch._foreach_norm(list(self._model.parameters()))):
             raise DivergedError(
-                f"epoch {progress.epoch}, step {progress.step}: the weights are not finite any more; "
-                "lower optimizer.lr or set trainer.clip_norm, in a new run; what was saved before is kept"
+                f"epoch {progress.epoch}, step {progress.step}: the weights are no longer finite; "
+                "lower optimizer.lr or set trainer.clip_norm, in a new run; earlier checkpoints are kept"
             )
         self._saved = time.monotonic()
         progress.wall_seconds += self._saved - self._started
         self._started = self._saved
-        # The best first: a run killed between the two computes that epoch again, and this file with it.
+        # ``best`` first: a run that is killed between the two computes this epoch again, and writes both files.
         if progress.best_epoch == progress.epoch and not progress.partial:
             save(self.folder / BEST, self._model, None, progress)
             self._best = None
@@ -94,61 +97,61 @@ class Checkpointer:
         new.replace(last)
 
     def save_best(self) -> None:
-        """Save the best weights, if they are of an epoch without a checkpoint of its own."""
+        """Save the best weights if they are from an epoch without its own checkpoint."""
         if self._best is not None:
             save(self.folder / BEST, self._best[0], None, self._best[1])
             self._best = None
 
-    def enter(self, optimizer: Optimizer) -> None:
-        """From now on this optimizer's state is saved, and nothing is remembered of what came before."""
+    def start_stage(self, optimizer: Optimizer) -> None:
+        """Save this optimizer's state from now on, and forget the best weights of the stage before."""
         self._optimizer, self._best = optimizer, None
 
     def keep(self, name: str) -> None:
-        """Copy the best weights to a file of that name, unless it is there: a run that went back keeps the first."""
+        """Copy the best weights to a file of that name, unless it exists: a resumed run keeps the existing file."""
         if not (self.folder / name).exists():
             write_bytes(self.folder / name, (self.folder / BEST).read_bytes())
 
-    def restore(self, enter: Callable[[Progress], Optimizer] | None = None) -> Progress | None:
-        """Put model and optimizer where the newest whole checkpoint has them; None if there never was one.
+    def restore(self, prepare_stage: Callable[[Progress], Optimizer] | None = None) -> Progress | None:
+        """Restore model, optimizer and observers from the newest intact checkpoint; None if there are no checkpoints.
 
-        ``enter`` prepares the model for a checkpoint's stage, and gives the optimizer of that.
-        A damaged file is named in a warning and passed over; DataError if no whole one is left.
+        ``prepare_stage`` prepares the model for the checkpoint's stage and returns the stage's optimizer.
+        A damaged file is skipped with a warning. DataError if no intact file is left.
         """
         paths = [path for path in (self.folder / LAST, self.folder / PREVIOUS) if path.exists()]
         for path in paths:
             try:
                 tensors, about = read(path)
                 progress = _progress(path, about)
-                if enter is not None:
-                    self.enter(enter(progress))
-                _put(path, tensors, about, self._model, self._optimizer)
-                self._observers.restore(_of(CALLBACK, tensors))
+                if prepare_stage is not None:
+                    self.start_stage(prepare_stage(progress))
+                _restore(path, tensors, about, self._model, self._optimizer)
+                self._observers.restore(_with_prefix(CALLBACK, tensors))
             except DataError as error:
                 log.warning("%s", error)
                 continue
             if path != paths[0]:
-                log.warning("going on from %s, the checkpoint before it", path.name)
+                log.warning("resuming from %s, the checkpoint before it", path.name)
             self._check_best(progress)
             return progress
         if paths:
-            raise DataError(f"{self.folder}: no whole checkpoint is left of {', '.join(p.name for p in paths)}")
+            raise DataError(f"{self.folder}: no intact checkpoint is left of {', '.join(p.name for p in paths)}")
         return None
 
     def _check_best(self, progress: Progress) -> None:
-        """Make sure that the best weights are there before more is computed; DataError if they are lost."""
+        """Check before training continues that the best weights can be read. DataError if they are lost."""
         if progress.best_epoch is None:
             return
         try:
             read(self.folder / BEST)
         except DataError as error:
             if progress.best_epoch != progress.epoch or progress.partial:
-                raise DataError(f"{error}; it held the best weights, those of epoch {progress.best_epoch}") from error
-            log.warning("%s; its weights are those of the last checkpoint, and are saved again", error)
+                raise DataError(f"{error}; it contained the best weights, of epoch {progress.best_epoch}") from error
+            log.warning("%s; it is written again from the last checkpoint, which has the same weights", error)
             save(self.folder / BEST, self._model, None, progress)
 
 
 class ReadOnlyCheckpoints(Checkpointer):
-    """Restores, and saves nothing: for processes of a run other than the first."""
+    """Restores, but saves nothing: for ranks other than rank 0."""
 
     def __init__(self, folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
         super().__init__(folder, model, optimizer, None)
@@ -157,13 +160,13 @@ class ReadOnlyCheckpoints(Checkpointer):
         return False
 
     def save(self, progress: Progress) -> None:
-        """Nothing: the first process saves."""
+        """Do nothing: rank 0 saves."""
 
     def save_best(self) -> None:
-        """Nothing: the first process saves."""
+        """Do nothing: rank 0 saves."""
 
     def _check_best(self, progress: Progress) -> None:
-        """Nothing: the first process checks."""
+        """Do nothing: rank 0 checks."""
 
 
 def save(
@@ -171,13 +174,12 @@ def save(
     model: nn.Module | Mapping[str, Tensor],
     optimizer: Optimizer | None,
     progress: Progress,
-    observed: Mapping[str, Tensor] | None = None,
+    callback_state: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write weights and, to continue from, the state of the optimizer and of observers (``observed``); the file
-    appears whole or not at all."""
+    """Write weights and, for resuming, the state of the optimizer and of callbacks. The file is written atomically."""
     weights = model.state_dict() if isinstance(model, nn.Module) else model
     tensors = {f"{MODEL}{name}": value for name, value in weights.items()}
-    tensors |= {f"{CALLBACK}{name}": value for name, value in (observed or {}).items()}
+    tensors |= {f"{CALLBACK}{name}": value for name, value in (callback_state or {}).items()}
     state = optimizer.state_dict() if optimizer is not None else {"state": {}, "param_groups": []}
     scalars: dict[str, dict[str, Any]] = {}
     for index, values in state["state"].items():
@@ -189,28 +191,30 @@ def save(
     groups = [{key: _plain(value) for key, value in group.items()} for group in state["param_groups"]]
     about = {"progress": asdict(progress), "optimizer": {"groups": groups, "state": scalars}}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = serialise(contiguous, metadata={"aerun": json.dumps(about), "sha256": BLANK})
+    content = serialize(contiguous, metadata={"aerun": json.dumps(about), "sha256": BLANK})
     write_bytes(path, content.replace(BLANK.encode(), hashlib.sha256(content).hexdigest().encode(), 1))
 
 
 def load_model(path: Path, model: nn.Module) -> Progress:
-    """Put the weights of ``path`` into ``model``; DataError names a file that is damaged or of another model."""
+    """Load the weights of ``path`` into ``model``. DataError for a file that is damaged or from another model."""
     tensors, about = read(path)
-    _put_weights(path, tensors, model)
+    _restore_weights(path, tensors, model)
     return _progress(path, about)
 
 
 def load(path: Path, model: nn.Module, optimizer: Optimizer) -> Progress:
-    """As load_model, and put the optimizer where it was."""
+    """Like ``load_model``, and restore the optimizer too."""
     tensors, about = read(path)
     progress = _progress(path, about)
-    _put(path, tensors, about, model, optimizer)
+    _restore(path, tensors, about, model, optimizer)
     return progress
 
 
-def _put(path: Path, tensors: dict[str, Tensor], about: dict[str, Any], model: nn.Module, optimizer: Optimizer) -> None:
-    """Put model and optimizer where a checkpoint has them."""
-    _put_weights(path, tensors, model)
+def _restore(
+    path: Path, tensors: dict[str, Tensor], about: dict[str, Any], model: nn.Module, optimizer: Optimizer
+) -> None:
+    """Restore model and optimizer from the content of a checkpoint."""
+    _restore_weights(path, tensors, model)
     state: dict[int, dict[str, Any]] = {
         int(index): dict(values) for index, values in about["optimizer"]["state"].items()
     }
@@ -226,9 +230,9 @@ def _put(path: Path, tensors: dict[str, Tensor], about: dict[str, Any], model: n
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
-                # Saved in one order of memory, but some optimizers go through it side by side with the parameter's own.
-                own = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
-                values[name] = own.copy_(value)
+                # The file has a contiguous layout; some optimizers require that of the parameter.
+                restored = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
+                values[name] = restored.copy_(value)
 
 
 def _plain(value: Any) -> Any:
@@ -242,26 +246,26 @@ def _progress(path: Path, about: dict[str, Any]) -> Progress:
         raise DataError(f"{path}: is a checkpoint of another version of aerun ({error})") from error
 
 
-def _put_weights(path: Path, tensors: dict[str, Tensor], model: nn.Module) -> None:
+def _restore_weights(path: Path, tensors: dict[str, Tensor], model: nn.Module) -> None:
     try:
-        model.load_state_dict(_of(MODEL, tensors))
+        model.load_state_dict(_with_prefix(MODEL, tensors))
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise DataError(f"{path}: holds the weights of another model ({reason})") from error
+        raise DataError(f"{path}: contains the weights of another model ({reason})") from error
 
 
-def _of(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin so, without that."""
+def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names have the prefix, by name without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def observed(path: Path) -> dict[str, Tensor]:
-    """The state of observers that a checkpoint keeps."""
-    return _of(CALLBACK, read(path)[0])
+def read_callback_state(path: Path) -> dict[str, Tensor]:
+    """The state of callbacks in a checkpoint."""
+    return _with_prefix(CALLBACK, read(path)[0])
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a checkpoint and what is said about them; DataError if a single byte is wrong."""
+    """The tensors of a checkpoint and the JSON of its header. DataError if a single byte is wrong."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -269,10 +273,10 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     match = re.search(rb'"sha256":"([0-9a-f]{64})"', content)
     blank = content[: match.start(1)] + BLANK.encode() + content[match.end(1) :] if match else b""
     if match is None or hashlib.sha256(blank).hexdigest().encode() != match.group(1):
-        raise DataError(f"{path}: is not a whole checkpoint of aerun (its checksum does not match)")
+        raise DataError(f"{path}: is not an intact checkpoint of aerun (its checksum does not match)")
     try:
         length = int.from_bytes(content[:8], "little")
         about = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["aerun"])
-        return deserialise(content), about
+        return deserialize(content), about
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: is not a checkpoint of aerun ({error})") from error

@@ -1,4 +1,4 @@
-"""The loss terms of an epoch, kept on the device and brought to the host once per logging interval."""
+"""The loss terms of an epoch, kept on the device and copied to the host once per logging interval."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aerun.training.step import gradient_norm
 
 
 class History:
-    """Terms of one epoch, from its start or from the ``state`` of an earlier part of it."""
+    """The terms of one epoch, from its start or continued from a saved ``state``."""
 
     def __init__(self, parts: Parts, epoch: int, state: dict[str, Any]) -> None:
         self._parts, self._epoch = parts, epoch
@@ -26,38 +26,38 @@ class History:
         self._logged: int = state.get("logged", 0)
         self._last: tuple[int, dict[str, float]] = (state.get("last_step", -1), state.get("last_values", {}))
         self._pending: list[Tensor] = []  # all terms of a step, then all of the next
-        self._moves: list[float] = list(state.get("moves", []))
-        self._moving: list[Tensor] = []
+        self._changes: list[float] = list(state.get("moves", []))
+        self._pending_changes: list[Tensor] = []
 
     @property
     def steps(self) -> int:
-        """How many steps the epoch has taken."""
+        """How many steps of the epoch are done."""
         return len(self._sizes)
 
     def add(self, terms: dict[str, Tensor], images: int) -> None:
-        """Take the terms of one step over so many images, without waiting for them."""
+        """Add the terms of one step over ``images`` images, without waiting for the device."""
         self._names = list(terms)
         self._pending.extend(terms.values())
         self._sizes.append(images)
 
-    def moved(self, before: list[Tensor]) -> None:
-        """Take how far a step has moved the weights from where they were ``before``, without waiting for it."""
-        self._moving.append(relative_change(before, weights(self._parts.autoencoder)))
+    def add_weight_change(self, before: list[Tensor]) -> None:
+        """Add the relative change of the weights in one step, from ``before`` it, without waiting for the device."""
+        self._pending_changes.append(relative_change(before, weights(self._parts.autoencoder)))
 
     def state(self, step: int) -> dict[str, Any]:
-        """All that is needed to go on with this epoch after ``step`` updates of the run, as JSON values."""
-        self._bring(step)
+        """The state from which this epoch can be continued after ``step`` updates of the run, as JSON values."""
+        self._fetch(step)
         terms = {"names": self._names, "rows": self._rows, "sizes": self._sizes, "logged": self._logged}
-        terms["moves"] = self._moves
+        terms["moves"] = self._changes
         return {**terms, "last_step": self._last[0], "last_values": self._last[1]}
 
     def flush(self, step: int, last: Update) -> dict[str, float]:
-        """What is logged after ``step`` updates of the run: the mean terms since the last flush, and numbers of the
-        last update.
+        """The values to log after ``step`` updates of the run: mean terms since the last flush, and the gradient norm,
+        learning rate and active units of the last update.
 
-        Raises DivergedError at the first term that is not finite.
+        DivergedError for the first term that is not finite.
         """
-        self._bring(step)
+        self._fetch(step)
         means = _means(self._rows[self._logged :], self._sizes[self._logged :])
         self._logged = len(self._rows)
         values = {f"train/{name}": mean for name, mean in zip(self._names, means, strict=True)}
@@ -68,27 +68,27 @@ class History:
         return values
 
     def means(self) -> dict[str, float]:
-        """Each term's mean over the epoch's images; ``update_ratio``, the largest relative change of the weights by
-        one step, of those looked at (the first few of a training, and those that are logged); ``loss_roughness``, the
-        mean absolute change of the loss from step to step over its mean."""
+        """The mean of each term over the epoch's images; ``update_ratio``, the largest relative change of the weights
+        in one of the recorded steps (the first few of a training, and those that are logged); ``loss_roughness``, the
+        mean absolute change of the loss between steps divided by its mean."""
         result = dict(zip(self._names, _means(self._rows, self._sizes), strict=True))
-        if self._moves:
-            result["update_ratio"] = max(self._moves)
+        if self._changes:
+            result["update_ratio"] = max(self._changes)
         losses = [row[self._names.index("loss")] for row in self._rows]
         if len(losses) > 1 and (scale := abs(math.fsum(losses))):
             changes = math.fsum(abs(after - before) for before, after in pairwise(losses))
             result["loss_roughness"] = changes / (len(losses) - 1) / (scale / len(losses))
         return result
 
-    def _bring(self, step: int) -> None:
-        """Wait for the pending terms; DivergedError at the first that is not finite."""
+    def _fetch(self, step: int) -> None:
+        """Copy the pending terms to the host. DivergedError for the first term that is not finite."""
         if not self._pending:
             return
         terms = torch.stack(self._pending).view(-1, len(self._names))
         rows: list[list[float]] = self._parts.ranks.total(terms).tolist()
         self._pending.clear()
         for offset, row in enumerate(rows):
-            # The total comes first but says least: name the part of it that went wrong.
+            # Report a part of the loss rather than the total, which comes first but says least.
             for name, value in reversed(list(zip(self._names, row, strict=True))):
                 if not math.isfinite(value):
                     rate = float(self._parts.optimizer.param_groups[0]["lr"])
@@ -96,21 +96,21 @@ class History:
                     raise DivergedError(
                         f"epoch {self._epoch}, step {step - len(rows) + offset + 1}: {name} is {value} "
                         f"(gradient norm {norm:g}, learning rate {rate:g}). "
-                        "Lower optimizer.lr or set trainer.clip_norm, in a new run; what was saved before is kept"
+                        "Lower optimizer.lr or set trainer.clip_norm, in a new run; earlier checkpoints are kept"
                     )
         self._rows += rows
-        if self._moving:
-            self._moves += torch.stack(self._moving).tolist()
-            self._moving.clear()
+        if self._pending_changes:
+            self._changes += torch.stack(self._pending_changes).tolist()
+            self._pending_changes.clear()
 
 
 def weights(autoencoder: Autoencoder) -> list[Tensor]:
-    """The matrices and kernels that are trained."""
+    """The trained matrices and kernels; biases and other vectors are left out."""
     return [p.detach() for p in autoencoder.parameters() if p.requires_grad and p.dim() > 1]
 
 
 def relative_change(before: list[Tensor], after: list[Tensor]) -> Tensor:
-    """Euclidean norm of the change over that of what was before, all tensors together."""
+    """Euclidean norm of the change divided by that of ``before``, over all tensors together."""
     change = torch._foreach_norm(torch._foreach_sub(after, before))
     return torch.stack(change).norm() / torch.stack(torch._foreach_norm(before)).norm().clamp_min(1e-30)
 

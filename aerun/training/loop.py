@@ -19,7 +19,7 @@ from aerun.errors import DivergedError, PrunedError
 from aerun.metrics.evaluation import Evaluation
 from aerun.training.batches import batches
 from aerun.training.checkpoint import Checkpointer
-from aerun.training.cuda_graph import wants_recording
+from aerun.training.cuda_graph import resolve_recording
 from aerun.training.history import History, weights
 from aerun.training.observers import Observers
 from aerun.training.parts import Parts, Step, Update
@@ -28,13 +28,13 @@ from aerun.training.step import make_step
 
 log = logging.getLogger(__name__)
 SPEED = "train/images_per_second"
-PROBES = 16  # training images that are evaluated where there is no validation part
-WATCHED_STEPS = 10  # at the start of training, when the weights move farthest: their relative change is recorded
+PROBE_IMAGES = 16  # training images that are evaluated if there is no validation part
+RECORDED_STEPS = 10  # at the start, when weights change most: the relative weight change is recorded
 
 
 @dataclass
-class Surroundings:
-    """What a training needs besides the parts: who watches it, where it logs and saves, and who may stop it."""
+class Session:
+    """What a training needs in addition to the parts: observers, log, checkpoints, and signals that stop it."""
 
     observers: Observers
     log: RunLog
@@ -53,7 +53,7 @@ class Loop:
     settings: Trainer
     parts: Parts
     progress: Progress
-    around: Surroundings
+    session: Session
     name: str = ""
     number: int = 0
     is_last: bool = True
@@ -62,33 +62,32 @@ class Loop:
         settings, data = self.settings, self.parts.data
         self.batches = batches(data, settings.batch_size, self.parts.seed, self.parts.device)
         self.steps_per_epoch = math.ceil(len(data.train) / settings.batch_size)
-        self.own_steps = settings.steps or settings.epochs * self.steps_per_epoch
-        self.total_steps = self.progress.stage_step + self.own_steps
-        self.epochs = math.ceil(self.own_steps / self.steps_per_epoch)
+        self.phase_steps = settings.steps or settings.epochs * self.steps_per_epoch
+        self.total_steps = self.progress.stage_step + self.phase_steps
+        self.epochs = math.ceil(self.phase_steps / self.steps_per_epoch)
         self._compiled: set[int] = set()
-        # Without a validation part some training images show at least whether the weights are sound.
-        self.part, self.judge = (
-            (data.validation, "validation") if data.validation else (head(data.train, PROBES), "probe")
+        # Without a validation part, a few training images at least show whether the weights are finite.
+        self.part, self.part_name = (
+            (data.validation, "validation") if data.validation else (head(data.train, PROBE_IMAGES), "probe")
         )
         self.evaluation = Evaluation(self.part, self.parts.noise, self.parts.loss)
 
     def run(self) -> Progress:
-        """Train from where ``progress`` stands to the end, with a checkpoint after epochs (of those shorter than a
-        second, after some) and whenever due.
+        """Train from ``progress`` to the end. Checkpoints are saved after epochs, at most one a second, and when due.
 
-        Raises DivergedError, before anything is saved, when a loss is not finite; Stopped after a signal, with
-        everything saved that was computed.
+        DivergedError for a loss that is not finite, raised before anything is saved. Stopped after a signal, once
+        everything computed is saved.
         """
         progress = self.progress
         step = self._make_step()
-        if progress.step < self.total_steps and not self._enough():
-            progress.ended = False  # also for a finished run that is asked for more
-        self.around.observers.begin(self._view())
+        if progress.step < self.total_steps and not self._should_end():
+            progress.ended = False  # a finished run may be made longer
+        self.session.observers.begin(self._view())
         try:
             while not progress.ended:
                 self._epoch(step)
         except (DivergedError, PrunedError):
-            self.around.checkpoints.save_best()
+            self.session.checkpoints.save_best()
             raise
         return progress
 
@@ -100,7 +99,7 @@ class Loop:
             parts.noise,
             parts.loss,
             parts.optimizer,
-            self.around.log,
+            self.session.log,
             self.progress,
             self.part,
             self.epochs,
@@ -108,46 +107,46 @@ class Loop:
             self.name,
             self.number,
             self.is_last,
-            self.around.folder,
+            self.session.folder,
         )
 
     def _epoch(self, step: Step) -> None:
-        """The rest of an epoch, and everything that comes at its end."""
+        """Train the rest of an epoch, evaluate, show it to the observers, and save."""
         progress = self.progress
         history = History(self.parts, progress.epoch + 1, progress.partial)
         numbers = self._train_epoch(step, history)
         numbers, evaluated = self._evaluate(history, numbers)
         spread = self.evaluation.target_spread
         end = EpochEnd(progress.epoch, progress.step, numbers, evaluated, progress.ended, spread)
-        self.around.observers.epoch(end, self._checkpoint)
+        self.session.observers.epoch(end, self._checkpoint)
 
     def _checkpoint(self) -> None:
-        """After an epoch, once everything else of it is on disk."""
-        leaving, _ = self._sync_stop()
-        if self.around.checkpoints.epoch(self.progress, last=self.progress.ended or leaving):
+        """Save after an epoch, once everything else of it is on disk."""
+        must_stop, _ = self._sync_stop()
+        if self.session.checkpoints.epoch(self.progress, last=self.progress.ended or must_stop):
             self._save()
-        if leaving:
-            self.around.stop.check()
+        if must_stop:
+            self.session.stop.check()
 
     def _make_step(self) -> Step:
         settings, scheduler, begun = self.settings, self.parts.scheduler, self.progress.stage_step
         return make_step(
             self.parts,
             learning_rate=lambda number: scheduler.multiplier(
-                number - begun, total_steps=self.own_steps, steps_per_epoch=self.steps_per_epoch
+                number - begun, total_steps=self.phase_steps, steps_per_epoch=self.steps_per_epoch
             ),
-            total_steps=self.own_steps,
+            total_steps=self.phase_steps,
             begun=begun,
             precision=settings.precision,
             compiled=settings.compile,
-            graph=wants_recording(settings.graph, self.parts.device, settings.processes),
+            graph=resolve_recording(settings.graph, self.parts.device, settings.processes),
             clip_norm=settings.clip_norm,
             clip_value=settings.clip_value,
         )
 
     def _train_epoch(self, step: Step, history: History) -> dict[str, float]:
-        """The rest of a pass over the training images, in an order drawn for this epoch; its mean terms."""
-        progress, observers = self.progress, self.around.observers
+        """Train on the remaining batches of the epoch, and return its mean terms."""
+        progress, observers = self.progress, self.session.observers
         self.parts.autoencoder.train()
         clock, images, seconds = time.perf_counter(), progress.train_images, progress.train_seconds
         for batch in self.batches.epoch(progress.epoch, history.steps):
@@ -155,23 +154,23 @@ class Loop:
                 break
             last = progress.step + 1 >= self.total_steps or history.steps + 1 == self.steps_per_epoch
             due_to_log = last or (progress.step + 1) % self.settings.log_every_steps == 0
-            watched = due_to_log or progress.step - progress.stage_step < WATCHED_STEPS
-            before = [weight.clone() for weight in weights(self.parts.autoencoder)] if watched else []
+            is_recorded = due_to_log or progress.step - progress.stage_step < RECORDED_STEPS
+            before = [weight.clone() for weight in weights(self.parts.autoencoder)] if is_recorded else []
             update, spent = self._timed(step, batch) if self.settings.compile else (step(batch, progress.step), 0.0)
             clock += spent
             progress.step += 1
             progress.train_images += len(batch)
             history.add(update.terms, len(batch))
             if before:
-                history.moved(before)
+                history.add_weight_change(before)
             observers.step(progress.step, history.flush(progress.step, update) if due_to_log else None)
-            leaving, due = self._sync_stop(now=due_to_log)
-            # After the last step the epoch's own checkpoint follows at once.
-            if leaving or (due and not last):
+            must_stop, due = self._sync_stop(now=due_to_log)
+            # After the last step of an epoch, the checkpoint of the epoch follows immediately.
+            if must_stop or (due and not last):
                 now = time.perf_counter()
                 progress.train_seconds, clock = progress.train_seconds + now - clock, now
                 self._save(history)
-                self.around.stop.check()
+                self.session.stop.check()
         progress.train_seconds += time.perf_counter() - clock
         numbers = {f"train/{name}": value for name, value in history.means().items()}
         numbers["train/learning_rate"] = float(self.parts.optimizer.param_groups[0]["lr"])
@@ -180,7 +179,7 @@ class Loop:
         return numbers
 
     def _timed(self, step: Step, batch: Batch) -> tuple[Update, float]:
-        """A compiled step, and the seconds of it that went into compiling: all, at the first of each batch size."""
+        """A compiled step and the seconds spent on compiling: all of them in the first step of each batch size."""
         begun = time.perf_counter()
         update = step(batch, self.progress.step)
         if len(batch) in self._compiled:
@@ -193,77 +192,77 @@ class Loop:
         return update, spent
 
     def _evaluate(self, history: History, numbers: dict[str, float]) -> tuple[dict[str, float], bool]:
-        """End the epoch: all its numbers, whether the validation part was evaluated, and whether the run has ended."""
+        """End the epoch; return all its numbers, and whether it was evaluated."""
         progress = self.progress
         last = progress.step >= self.total_steps
-        done = progress.epoch + 1 - progress.stage_epoch
-        due = last or done % self.settings.evaluate_every_epochs == 0
+        phase_epochs = progress.epoch + 1 - progress.stage_epoch
+        due = last or phase_epochs % self.settings.evaluate_every_epochs == 0
         validation: Mapping[str, float] = {}
         if due:
             try:
-                with self.around.stop.interruptible():
-                    metrics = self.parts.ranks.first(self._metrics)
+                with self.session.stop.interruptible():
+                    metrics = self.parts.ranks.first(self._measure)
             except Stopped:
                 self._save(history)
                 raise
-            validation = {f"{self.judge}/{key}": value for key, value in metrics.items()}
+            validation = {f"{self.part_name}/{key}": value for key, value in metrics.items()}
         progress.epoch, progress.partial = progress.epoch + 1, {}
         if due:
-            sound = math.isfinite(validation.get("probe/loss", 0.0))
-            self._judge(validation.get("validation/loss", numbers["train/loss"]) if sound else math.nan)
-        progress.ended = last or self._enough()
+            is_finite = math.isfinite(validation.get("probe/loss", 0.0))
+            self._update_best(validation.get("validation/loss", numbers["train/loss"]) if is_finite else math.nan)
+        progress.ended = last or self._should_end()
         return {**numbers, **validation}, due
 
-    def _metrics(self) -> dict[str, float]:
-        """Those of the evaluated part, and what observers measure."""
+    def _measure(self) -> dict[str, float]:
+        """The metrics of the evaluated part, and the numbers that observers measure."""
         autoencoder = self.parts.autoencoder
         metrics = self.evaluation(autoencoder)
-        return metrics | self.around.observers.measure(autoencoder, self.judge, self.evaluation)
+        return metrics | self.session.observers.measure(autoencoder, self.part_name, self.evaluation)
 
     def _sync_stop(self, now: bool = True) -> tuple[bool, bool]:
-        """Whether the run is to be left, and whether a checkpoint is due: the same for all processes of the run."""
-        around = self.around
-        number, due = self.parts.ranks.sync_stop(around.stop.requested, around.checkpoints.due(), now)
+        """Whether the run must stop, and whether a checkpoint is due; equal on all ranks."""
+        session = self.session
+        number, due = self.parts.ranks.sync_stop(session.stop.requested, session.checkpoints.due(), now)
         if number is not None:
-            around.stop.request(number)
+            session.stop.request(number)
         return number is not None, due
 
-    def _judge(self, monitored: float) -> None:
-        """Show the scheduler the monitored loss, and remember the best epoch."""
+    def _update_best(self, monitored: float) -> None:
+        """Report the monitored loss to the scheduler, and record the best epoch."""
         progress = self.progress
         if not math.isfinite(monitored):
             raise DivergedError(
-                f"epoch {progress.epoch}, step {progress.step}: the monitored loss is {monitored}, though the "
+                f"epoch {progress.epoch}, step {progress.step}: the monitored loss is {monitored}, although the "
                 "last step was finite. Lower optimizer.lr or set trainer.clip_norm, in a new run; "
-                "what was saved before is kept"
+                "earlier checkpoints are kept"
             )
         self.parts.scheduler.observe(monitored)
         if progress.best_loss is None or monitored < progress.best_loss:
             progress.best_loss, progress.best_epoch = monitored, progress.epoch
-        # Patience has a mark of its own: small gains may be worth keeping, but not worth waiting for.
+        # Patience compares with ``mark`` instead: small gains may be worth keeping, but not worth waiting for.
         if progress.mark is None or monitored < progress.mark - self.settings.min_delta:
             progress.mark, progress.waited = monitored, 0
         else:
             progress.waited += 1
 
-    def _enough(self) -> bool:
-        """Whether patience or the scheduler has ended the run."""
+    def _should_end(self) -> bool:
+        """Whether patience or the scheduler ends the run."""
         patience = self.settings.patience
-        waited_out = patience is not None and self.progress.waited >= patience
-        return waited_out or self.parts.scheduler.finished(self.parts.optimizer.param_groups[0]["initial_lr"])
+        is_patience_over = patience is not None and self.progress.waited >= patience
+        return is_patience_over or self.parts.scheduler.finished(self.parts.optimizer.param_groups[0]["initial_lr"])
 
     def _save(self, history: History | None = None) -> None:
         """Save where the run stands; with ``history``, in the middle of that epoch."""
         self.progress.partial = history.state(self.progress.step) if history is not None else {}
         self.progress.scheduler = self.parts.scheduler.state()
-        self.around.log.flush()
-        self.around.checkpoints.save(self.progress)
-        self.around.observers.saved(self.progress)
+        self.session.log.flush()
+        self.session.checkpoints.save(self.progress)
+        self.session.observers.saved(self.progress)
 
 
 @dataclass
-class Together:
-    """All layers at once, by ``Loop``, or by the trainer's own ``fit(parts, progress, around)``."""
+class JointTraining:
+    """Trains all layers at once, by ``Loop`` or by the trainer's own ``fit(parts, progress, session)``."""
 
     settings: Settings
     parts: Parts
@@ -277,19 +276,19 @@ class Together:
             self.parts.scheduler.restore(progress.scheduler)
         return progress
 
-    def keep_start(self, checkpoints: Checkpointer) -> None:
+    def save_start(self, checkpoints: Checkpointer) -> None:
         """See Regime."""
         if self.settings.init_from is not None:
             checkpoints.save(Progress(scheduler=self.parts.scheduler.state()))
 
-    def train(self, progress: Progress, around: Surroundings) -> Progress:
+    def train(self, progress: Progress, session: Session) -> Progress:
         """See Regime."""
         trainer = self.settings.trainer
         if trainer.fit is not None:
-            trained: Progress = trainer.fit(self.parts, progress, around)
+            trained: Progress = trainer.fit(self.parts, progress, session)
             return trained
-        return Loop(trainer, self.parts, progress, around).run()
+        return Loop(trainer, self.parts, progress, session).run()
 
     def finished_stages(self, folder: Path) -> Iterator[tuple[str, Autoencoder]]:
-        """None: there are no stages."""
+        """See Regime. There are no stages."""
         return iter(())

@@ -1,4 +1,4 @@
-"""How far a run has come."""
+"""The progress of a run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 
 @dataclass
 class Progress:
-    """Where a run stands: what a continued run must know beside weights and optimizer state.
+    """What a resumed run needs in addition to weights and optimizer state.
 
-    ``epoch`` counts finished epochs, evaluation included; ``partial`` holds the loss terms of the unfinished epoch
-    (see ``aerun.training.history``). In a run with stages (see ``aerun.training.stages``) ``stage`` is the current one,
-    from 1; it began after ``stage_epoch`` epochs and ``stage_step`` steps, and best, mark, waited, ended and scheduler
-    are its own.
+    ``epoch`` counts epochs that are trained and evaluated; ``partial`` contains the loss terms of the unfinished epoch
+    (see ``aerun.training.history``). ``mark`` is the loss that patience compares with, ``waited`` the evaluations
+    since. In a run with stages (see ``aerun.training.stages``), ``stage`` is the number of the current stage, from 1,
+    which began after ``stage_epoch`` epochs and ``stage_step`` steps; best, mark, waited, ended and scheduler are those
+    of the stage.
     """
 
     epoch: int = 0
@@ -33,8 +34,8 @@ class Progress:
     stage_epoch: int = 0
     stage_step: int = 0
 
-    def begin(self, stage: int, scheduler: dict[str, Any]) -> None:
-        """Go on to a stage, the scheduler being in that state."""
+    def start_stage(self, stage: int, scheduler: dict[str, Any]) -> None:
+        """Start a stage with the scheduler in that state."""
         self.stage, self.stage_epoch, self.stage_step = stage, self.epoch, self.step
         self.best_epoch = self.best_loss = self.mark = None
         self.waited, self.ended, self.scheduler, self.partial = 0, False, scheduler, {}

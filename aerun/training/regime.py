@@ -10,38 +10,38 @@ from aerun.config.settings import Settings
 from aerun.core.autoencoder import Autoencoder
 from aerun.trainer import Greedy
 from aerun.training.checkpoint import Checkpointer
-from aerun.training.loop import Surroundings, Together
+from aerun.training.loop import JointTraining, Session
 from aerun.training.parts import Parts
 from aerun.training.progress import Progress
-from aerun.training.stages import InStages
+from aerun.training.stages import StagedTraining
 
 
 class Regime(Protocol):
-    """What a run needs of the way in which it trains. ``needs_folder``: weights are kept in files meanwhile."""
+    """How the layers of a run are trained. ``needs_folder``: weights are stored in files between stages."""
 
     parts: Parts
     needs_folder: bool
 
     def restore(self, checkpoints: Checkpointer) -> Progress | None:
-        """Put everything where the last checkpoint has it; None if there is none."""
+        """Restore the last checkpoint; None if there is none."""
 
-    def keep_start(self, checkpoints: Checkpointer) -> None:
-        """Save first weights that were taken from another run, which is not needed from here on."""
+    def save_start(self, checkpoints: Checkpointer) -> None:
+        """Save initial weights that come from another run, so that the other run is not needed any more."""
 
-    def train(self, progress: Progress, around: Surroundings) -> Progress:
-        """Train from where ``progress`` stands to the end. For errors see ``Loop.run``."""
+    def train(self, progress: Progress, session: Session) -> Progress:
+        """Train from ``progress`` to the end. For errors see ``Loop.run``."""
 
     def finished_stages(self, folder: Path) -> Iterator[tuple[str, Autoencoder]]:
-        """The best model of each stage that a run folder keeps, and its label. Each is valid until the next."""
+        """Label and best model of each finished stage in a run folder. A model is valid until the next is yielded."""
 
     @property
     def outcome(self) -> str:
-        """A word for the final weights."""
+        """A label for the final weights."""
 
 
 def regime_of(settings: Settings, parts: Parts) -> Regime:
-    """The regime of ``settings.trainer``. ConfigError for what it cannot train."""
+    """The regime of ``settings.trainer``. ConfigError if it cannot train the model."""
     trainer = settings.trainer
     if isinstance(trainer, Greedy):
-        return InStages.of(settings, trainer, parts)
-    return Together(settings, parts)
+        return StagedTraining.create(settings, trainer, parts)
+    return JointTraining(settings, parts)

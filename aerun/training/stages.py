@@ -20,20 +20,20 @@ from aerun.errors import ConfigError
 from aerun.trainer import Greedy, Joint
 from aerun.training.build import build_autoencoder, build_optimizer
 from aerun.training.checkpoint import Checkpointer, load_model
-from aerun.training.loop import Loop, Surroundings
+from aerun.training.loop import Loop, Session
 from aerun.training.parts import Parts
 from aerun.training.progress import Progress
 
 log = logging.getLogger(__name__)
-STAGE_WEIGHTS = "stage{}.safetensors"  # next to the checkpoints: the best weights of a finished stage
+STAGE_WEIGHTS = "stage{}.safetensors"  # in the folder of checkpoints: the best weights of a finished stage
 
 
 @dataclass
-class InStages:
-    """Stage i, from 1, trains the autoencoder of the outermost i layer pairs for ``epochs[i-1]`` epochs; one more, the
-    last, fine-tunes the whole. Each starts from the best weights of the one before.
+class StagedTraining:
+    """Stage i, from 1, trains the autoencoder of the outermost i layer pairs for ``epochs[i-1]`` epochs; a final stage
+    fine-tunes the whole model. Each stage starts from the best weights of the previous one.
 
-    ``parts`` are the whole's. ``settings.freeze`` names layers that no stage trains.
+    ``parts`` belong to the whole model. ``settings.freeze`` names layers that no stage trains.
     """
 
     settings: Settings
@@ -47,9 +47,9 @@ class InStages:
         self._stage: Parts | None = None
 
     @classmethod
-    def of(cls, settings: Settings, trainer: Greedy, parts: Parts) -> InStages:
-        """ConfigError where the model cannot be trained in stages, or one of them has nothing to train."""
-        epochs = epochs_of(trainer, settings.stage_optimizers, parts.autoencoder, settings.name("model"))
+    def create(cls, settings: Settings, trainer: Greedy, parts: Parts) -> StagedTraining:
+        """ConfigError if the model cannot be trained in stages, or if a stage has nothing to train."""
+        epochs = epochs_per_stage(trainer, settings.stage_optimizers, parts.autoencoder, settings.name("model"))
         regime = cls(settings, trainer, parts, epochs)
         regime._check()
         return regime
@@ -63,24 +63,26 @@ class InStages:
         """See Regime."""
         return checkpoints.restore(self._resume)
 
-    def keep_start(self, checkpoints: Checkpointer) -> None:
-        """Nothing: the checkpoint that opens the first stage has the weights."""
+    def save_start(self, checkpoints: Checkpointer) -> None:
+        """Do nothing: the checkpoint at the start of the first stage contains the weights."""
 
-    def train(self, progress: Progress, around: Surroundings) -> Progress:
-        """See Regime. A checkpoint opens each stage: from then on the best weights are its own."""
+    def train(self, progress: Progress, session: Session) -> Progress:
+        """See Regime. Each stage starts with a checkpoint."""
         plan = self._plan()
         for number in (number for number in plan if number >= progress.stage):
             if number > progress.stage:
-                self._begin(number, progress, around)
+                self._start_stage(number, progress, session)
             last = number == plan[-1]
-            log.info("%s", self._about(number))
-            Loop(self._trainer(number), self._enter(number), progress, around, self._name(number), number, last).run()
+            log.info("%s", self._describe(number))
+            Loop(
+                self._trainer(number), self._parts_of_stage(number), progress, session, self._name(number), number, last
+            ).run()
             if not last:
-                self._finish_stage(number, around.checkpoints)
+                self._finish_stage(number, session.checkpoints)
         return progress
 
     def finished_stages(self, folder: Path) -> Iterator[tuple[str, Autoencoder]]:
-        """See Regime. Weights that were untied later are tied here."""
+        """See Regime. Weights that fine-tuning unties are still tied here."""
         pretrained = build_autoencoder(self.settings, self.parts.data).to(self.parts.device)
         for number in range(1, len(self.epochs) + 1):
             path = folder / STAGE_WEIGHTS.format(number)
@@ -88,22 +90,22 @@ class InStages:
                 load_model(path, pretrained)
                 yield f"stage {number}", nested(pretrained, number)
 
-    def _begin(self, number: int, progress: Progress, around: Surroundings) -> None:
-        parts = self._enter(number)
-        progress.begin(number, parts.scheduler.state())
-        around.checkpoints.enter(parts.optimizer)
-        around.log.flush()
-        around.checkpoints.save(progress)
+    def _start_stage(self, number: int, progress: Progress, session: Session) -> None:
+        parts = self._parts_of_stage(number)
+        progress.start_stage(number, parts.scheduler.state())
+        session.checkpoints.start_stage(parts.optimizer)
+        session.log.flush()
+        session.checkpoints.save(progress)
 
     def _finish_stage(self, number: int, checkpoints: Checkpointer) -> None:
-        """Keep the stage's best weights, and continue from them."""
+        """Keep the best weights of the stage in a file, and load them."""
         name = STAGE_WEIGHTS.format(number)
         self.parts.ranks.first(lambda: checkpoints.keep(name))
         best = load_model(checkpoints.folder / name, self.parts.autoencoder)
         log.info("stage %d: best loss %.5g, after epoch %d", number, best.best_loss, best.best_epoch)
 
-    def _enter(self, number: int) -> Parts:
-        """What the stage of that number trains; layers that it unties get their own weights now."""
+    def _parts_of_stage(self, number: int) -> Parts:
+        """The parts that the stage trains. If it unties layers, they get their own weights now."""
         if number == self._number and self._stage is not None:
             return self._stage
         if self._is_fine_tuning(number) and self.trainer.untie_at == "finetune":
@@ -117,18 +119,18 @@ class InStages:
         return self._stage
 
     def _optimizer(self, number: int, trained: Autoencoder) -> Optimizer:
-        own = self.settings.stage_optimizers
-        each = own if len(own) > 1 else (own or [self.settings.optimizer]) * len(self.epochs)
+        given = self.settings.stage_optimizers
+        each = given if len(given) > 1 else (given or [self.settings.optimizer]) * len(self.epochs)
         return build_optimizer(self.settings, trained, [*each, self.settings.optimizer][number - 1])
 
     def _resume(self, progress: Progress) -> Optimizer:
-        """Enter the stage of a checkpoint; its optimizer, to be restored as well."""
-        parts = self._enter(progress.stage)
+        """Prepare the stage of a checkpoint, and return its optimizer, which is to be restored."""
+        parts = self._parts_of_stage(progress.stage)
         parts.scheduler.restore(progress.scheduler)
         return parts.optimizer
 
     def _select(self, number: int) -> tuple[Autoencoder, bool]:
-        """The stage's autoencoder, frozen parameters marked, and whether that leaves any to train."""
+        """Freeze what the stage does not train; return its autoencoder, and whether anything is left to train."""
         whole, frozen = self.parts.autoencoder, self.settings.freeze
         if self._is_fine_tuning(number):
             return whole, freeze_only(whole, frozen)
@@ -136,7 +138,7 @@ class InStages:
         return trained, freeze_only(trained, frozen, nested(whole, number - 1).parameters() if earlier else ())
 
     def _check(self) -> None:
-        """ConfigError where a stage would have nothing to train."""
+        """ConfigError if a stage would have nothing to train."""
         plan = self._plan()
         for number in plan:
             if not self._select(number)[1]:
@@ -148,8 +150,8 @@ class InStages:
         skipped = [number for number in range(1, max(plan)) if number not in plan]
         if skipped and self.trainer.freeze_earlier:
             log.warning(
-                "trainer.stage_epochs=%s: the layer pairs of stage %s stay frozen at their first weights while later "
-                "ones train; unless init_from has set them, use trainer.freeze_earlier=false",
+                "trainer.stage_epochs=%s: the layer pairs of stage %s stay frozen at their initial weights while later "
+                "stages train; unless init_from has set these weights, use trainer.freeze_earlier=false",
                 self.epochs,
                 ", ".join(map(str, skipped)),
             )
@@ -163,27 +165,28 @@ class InStages:
         return [*numbers, len(self.epochs) + 1] if self.trainer.epochs else numbers
 
     def _name(self, number: int) -> str:
-        """The stage's name in logs; none for fine-tuning, whose numbers are the run's."""
+        """The name of the stage in logs; empty for fine-tuning, whose numbers are the run's."""
         return "" if self._is_fine_tuning(number) else f"stage{number}"
 
     def _trainer(self, number: int) -> Joint:
-        """The keys that the loop of a stage reads."""
+        """The keys of a joint trainer, with the epochs of the stage."""
         shared = {key.name: vars(self.trainer)[key.name] for key in fields(Joint)}
         if not self._is_fine_tuning(number):
             shared |= {"epochs": self.epochs[number - 1], "steps": None}
         return Joint(**shared)
 
-    def _about(self, number: int) -> str:
-        """The stage in a line: of how many, and which layers it trains."""
-        trained = self._enter(number).autoencoder
+    def _describe(self, number: int) -> str:
+        """One line about the stage: its number, and the layers that it trains."""
+        trained = self._parts_of_stage(number).autoencoder
         names = {path.rpartition(".")[0] for path, value in trained.named_parameters() if value.requires_grad}
-        moving = ", ".join(name for name in layers(trained) if name in names)
-        what = "fine-tuning" if self._is_fine_tuning(number) else f"stage {number} of {len(self.epochs)}"
-        return f"{what}: training {moving}"
+        trained_layers = ", ".join(name for name in layers(trained) if name in names)
+        title = "fine-tuning" if self._is_fine_tuning(number) else f"stage {number} of {len(self.epochs)}"
+        return f"{title}: training {trained_layers}"
 
 
-def epochs_of(trainer: Greedy, optimizers: Sequence[object], autoencoder: Autoencoder, model: str) -> list[int]:
-    """The epochs of each stage. ConfigError for a model without layer pairs, or where there are not as many values."""
+def epochs_per_stage(trainer: Greedy, optimizers: Sequence[object], autoencoder: Autoencoder, model: str) -> list[int]:
+    """The epochs of each stage. ConfigError for a model without layer pairs, or if the number of values does not
+    match."""
     if autoencoder.cuts is None:
         raise ConfigError(
             f"trainer=greedy and {model}: this model has no layer pairs; use model=fc, fc_deep or conv, or two "
