@@ -17,7 +17,7 @@ from aerun.config.parse import parse
 from aerun.dataset.data import first_batch
 from aerun.errors import ConfigError
 from aerun.training import build
-from aerun.training.precision import difference
+from aerun.training.precision import measure_precision_error
 
 Compose = Callable[..., dict[str, Any]]
 
@@ -100,7 +100,7 @@ def test_the_reported_difference_is_that_of_the_loss_and_of_the_gradient(compose
     device = build.prepare(settings)
     parts = build.build_parts(settings, settings.dataset.load(device), device)
     batch = first_batch(parts.data.train, 32)
-    found = difference(parts, batch, "bfloat16")
+    found = measure_precision_error(parts, batch, "bfloat16")
     images = (batch.inputs.double() / 255).flatten(1)
     layers = [m for m in parts.autoencoder.modules() if isinstance(m, torch.nn.Linear)]
 
@@ -131,4 +131,4 @@ def test_nothing_to_compare_with_is_no_division_by_zero(compose: Compose) -> Non
             parameter.zero_()
     batch = first_batch(parts.data.train, 8)
     batch.inputs.zero_()
-    assert difference(parts, batch, "bfloat16") == {"loss": 0.0, "gradient": 0.0}
+    assert measure_precision_error(parts, batch, "bfloat16") == {"loss": 0.0, "gradient": 0.0}

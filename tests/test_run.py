@@ -183,10 +183,10 @@ def test_training_and_validation_of_a_term_share_a_chart(go: Callable[..., Path]
 
 
 def test_hyperparameters_have_one_type_a_key_whatever_the_run(compose: Compose) -> None:
-    from aerun.runs.folder import flat
+    from aerun.runs.folder import flatten_settings
 
     runs = ["model=fc", "model=conv", "sparsity=kl", "optimizer.lr=1", "dataset.validation=100", "trainer.clip_norm=1"]
-    tables = [flat(compose([override]), {"model": "fc"}) for override in runs]
+    tables = [flatten_settings(compose([override]), {"model": "fc"}) for override in runs]
     for key in {key for table in tables for key in table}:
         assert len({type(table[key]) for table in tables if key in table}) == 1, key
     assert tables[0]["model"] == "fc" and tables[0]["sparsity"] == "NoSparsity"

@@ -135,7 +135,7 @@ def test_a_batch_is_a_sample_of_the_whole_file() -> None:
     """As even as a uniform one, as far as its runs are many."""
     count, batch = 200_000, 2000
     source = streamed(stored(count), batch, 2_000_000)  # a quarter of the file
-    assert (source.run, source.chunk) == (1638, 30)
+    assert (source.run_rows, source.chunk_runs) == (1638, 30)
     means = np.array([np.mean(numbers(found)) for found in source.epoch(0)])
     # The mean of the middles of 30 runs drawn of 123 without replacement, and of the rows within them.
     deviation = count / np.sqrt(12) * np.sqrt((123 - 30) / 122 / 30 + 1 / batch)

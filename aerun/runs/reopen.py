@@ -24,7 +24,7 @@ from aerun.protocol.runner import check_protocols, run_protocols
 from aerun.runs.folder import CHECKPOINTS, CONFIG, ENVIRONMENT, WEIGHTS, read_config, read_summary
 from aerun.runs.pictures import draw_final
 from aerun.runs.run import own_callbacks
-from aerun.runs.summary import draw_curves, draw_stages, subject_of, summarise
+from aerun.runs.summary import draw_curves, draw_stages, subject_of, summarize
 from aerun.runs.tracking import Tracker
 from aerun.training.build import build_autoencoder, build_parts, prepare
 from aerun.training.checkpoint import LAST, load_model, read_callback_state
@@ -156,7 +156,7 @@ def reevaluate(
         observers.restore(read_callback_state(last))
     final = before["steps"] + 1
     with Tracker(folder, events=False) as tracker:
-        after = summarise(
+        after = summarize(
             settings,
             parts,
             progress,

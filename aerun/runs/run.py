@@ -48,7 +48,7 @@ from aerun.runs.folder import (
 from aerun.runs.init_from import copy_matching_layers
 from aerun.runs.pictures import Pictures, draw_final
 from aerun.runs.progress_bar import ProgressBar
-from aerun.runs.summary import draw_curves, draw_stages, summarise
+from aerun.runs.summary import draw_curves, draw_stages, summarize
 from aerun.runs.tracking import NoLog, Tracker
 from aerun.training.build import build_parts, prepare
 from aerun.training.checkpoint import BEST, LAST, PREVIOUS, Checkpointer, ReadOnlyCheckpoints, load_model
@@ -208,7 +208,7 @@ def _conclude(
     parts = regime.parts
     final = progress.step + 1  # one beyond the last: whoever continues the run drops it, as everything after it
     tracker.leave_stage()
-    summary = summarise(
+    summary = summarize(
         settings, parts, progress, lambda tag, pixels: tracker.picture(tag, pixels, final), observers.measure
     )
     if not math.isfinite(summary["test"]["loss"]):

@@ -23,7 +23,7 @@ from aerun.runs.folder import CHECKPOINTS, read_metrics
 from aerun.runs.pictures import PROBE_IMAGES
 from aerun.runs.tracking import Tracker
 from aerun.training.parts import Parts
-from aerun.training.precision import difference
+from aerun.training.precision import measure_precision_error
 from aerun.training.progress import Progress
 from aerun.training.regime import Regime
 
@@ -31,18 +31,18 @@ log = logging.getLogger(__name__)
 Measure = Callable[[Autoencoder, str, Evaluation], dict[str, float]]
 
 
-def summarise(
+def summarize(
     settings: Settings,
     parts: Parts,
     progress: Progress,
     picture: Callable[[str, np.ndarray], None] | None = None,
     measure: Measure | None = None,
 ) -> dict[str, Any]:
-    """The run's final numbers, from the weights that the model holds now; ``picture`` files what protocols draw,
-    ``measure`` gives what observers measure.
+    """The run's final numbers, from the present weights of the model.
 
-    Protocols' numbers are among the test metrics; ``protocols`` says whose they are, ``unanswered`` why one has none,
-    ``measured`` which ones observers gave.
+    ``picture`` writes the pictures of protocols; ``measure`` returns the numbers of observers. The numbers of protocols
+    are among the test metrics: ``protocols`` lists them by protocol, ``unanswered`` has the reason for each protocol
+    without numbers, and ``measured`` lists the numbers of observers.
     """
     autoencoder, data = parts.autoencoder, parts.data
     code_size = math.prod(autoencoder.code_shape)
@@ -55,14 +55,14 @@ def summarise(
         for tag, pixels in answers.pictures.items():
             picture(tag, pixels)
     precision = settings.trainer.precision
-    changed = {}
+    precision_error = {}
     if precision != "float32":
-        changed = difference(
+        precision_error = measure_precision_error(
             parts,
             first_batch(data.train, math.ceil(settings.trainer.batch_size / settings.trainer.processes)),
             precision,
         )
-        log.info("%s changes the loss by %.2g of itself, its gradient by %.2g", precision, *changed.values())
+        log.info("%s: relative error of the loss %.2g, of the gradient %.2g", precision, *precision_error.values())
     return {
         "test": test | answers.flat,
         "protocols": {name: list(numbers) for name, numbers in answers.numbers.items()},
@@ -79,19 +79,19 @@ def summarise(
         "train_seconds": progress.train_seconds,
         "compile_seconds": progress.compile_seconds,
         "images_per_second": progress.train_images / progress.train_seconds if progress.train_seconds else None,
-        "precision_difference": changed,
+        "precision_difference": precision_error,
         "dataset_checksum": data.checksum,
     }
 
 
 def subject_of(settings: Settings, parts: Parts) -> Subject:
-    """What protocols are asked of."""
+    """The run, as protocols take it."""
     return Subject(parts.autoencoder, parts.data, parts.noise, parts.loss, settings.dataset, settings.seed)
 
 
 def draw_stages(regime: Regime, folder: Path, tracker: Tracker, step: int) -> None:
-    """Test images as the finished stages reconstruct them, a row each, and as the present weights do; nothing for a
-    run without stages."""
+    """Draw reconstructions of test images, one row for each finished stage and one for the present weights. Draws
+    nothing for a run without stages."""
     parts, data = regime.parts, regime.parts.data
     if not data.is_image:
         return
@@ -114,7 +114,7 @@ def _code_of(autoencoder: Autoencoder) -> str:
 
 
 def draw_curves(folder: Path, tracker: Tracker, step: int) -> None:
-    """The curve of the loss from metrics.jsonl, and that of the learning rate where it changes."""
+    """Draw the loss curve from metrics.jsonl, and the curve of the learning rate if it changes."""
     lines = read_metrics(folder)
 
     def series(name: str) -> tuple[list[float], list[float]]:

@@ -1,10 +1,10 @@
-"""The batches of an epoch, on the device, in an order that nothing but the seed and the epoch decides.
+"""The batches of an epoch, on the device, in an order that depends only on the seed and the epoch.
 
-Batches of images on the device are an index into them. Images in a file, larger than the memory that they may take,
-are read in chunks: the rows are cut into runs of neighbors; an epoch takes the runs in a random order, reads as many as
-fill a chunk, shuffles its rows, and cuts batches from it, while a thread reads the next chunk. Every row comes
-once. Two rows of a run always come in the same chunk; otherwise a chunk is a random sample of the runs, so a batch is a
-uniform sample of the whole as far as some hundred runs of a few dozen images are one.
+If the images are on the device, a batch is an index into them. If they are in a file that is larger than the memory
+they may take, the file is read in chunks. Its rows are divided into runs of neighboring rows. Each epoch shuffles the
+runs, reads as many as fill a chunk, shuffles the rows of the chunk, and cuts it into batches, while a thread reads the
+next chunk. Every row is used once. Two rows of a run are always in the same chunk; otherwise a chunk is a random sample
+of the runs. So a batch is close to a uniform sample of all rows if a chunk has some hundred runs of a few dozen images.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from aerun.base.seeding import Randomness
 from aerun.dataset.data import Batch, Data, Resident, Split
 from aerun.dataset.rows import Rows
 
-SHORTEST, LONGEST = 1 << 16, 1 << 20  # bytes of a run: enough to be read fast, and few enough to make many
+MIN_RUN_BYTES, MAX_RUN_BYTES = 1 << 16, 1 << 20  # long enough to be read fast, short enough for many runs
 
 
 def batches(data: Data, batch_size: int, seed: int, device: torch.device) -> Resident | Streamed:
-    """The batches of the training part, from memory or from the file that it lies in."""
+    """The batches of the training part, from memory or from its file."""
     if data.chunk_bytes is None:
         return Resident(data.train, batch_size, seed)
     return Streamed(data.train, batch_size, seed, device, data.chunk_bytes)
 
 
 class Streamed:
-    """The batches of rows of a file, on ``device``; so many bytes are a chunk, two of which are held at a time."""
+    """The batches of the rows of a file, on ``device``. Two chunks of ``chunk_bytes`` are in memory at a time."""
 
     def __init__(self, part: Split, batch_size: int, seed: int, device: torch.device, chunk_bytes: int) -> None:
         columns = [part.inputs] if part.targets is part.inputs else [part.inputs, part.targets]
@@ -40,25 +40,27 @@ class Streamed:
         assert len(self._columns) == len(columns)
         self._batch_size, self._seed, self._device = batch_size, seed, device
         row_bytes = sum(column.row_bytes for column in self._columns)
-        wanted = min(max(chunk_bytes // 512, SHORTEST), LONGEST, chunk_bytes // 4)
-        self.run = max(1, wanted // row_bytes)  # rows
-        self.runs = math.ceil(len(part) / self.run)
-        self.chunk = max(1, chunk_bytes // (self.run * row_bytes))  # runs
+        run_bytes = min(max(chunk_bytes // 512, MIN_RUN_BYTES), MAX_RUN_BYTES, chunk_bytes // 4)
+        self.run_rows = max(1, run_bytes // row_bytes)
+        self.run_count = math.ceil(len(part) / self.run_rows)
+        self.chunk_runs = max(1, chunk_bytes // (self.run_rows * row_bytes))
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """All batches of epoch ``number`` from the ``start``-th on; the last may be smaller.
+        """All batches of epoch ``number``, from batch ``start`` on; the last may be smaller.
 
-        The chunks before are not read. DataError where the file cannot be read.
+        Chunks before that batch are not read. DataError if the file cannot be read.
         """
         random = Randomness(self._seed, torch.device("cpu"))
-        order = torch.randperm(self.runs, generator=random.at("order", number)).split(self.chunk)
+        order = torch.randperm(self.run_count, generator=random.at("order", number)).split(self.chunk_runs)
         skipped, first = start * self._batch_size, 0
-        while first < len(order) and skipped >= self._rows(order[first]):
-            skipped -= self._rows(order[first])
+        while first < len(order) and skipped >= self._count_rows(order[first]):
+            skipped -= self._count_rows(order[first])
             first += 1
         pieces: list[list[Tensor]] = []
         missing = self._batch_size
-        for index, chunk in enumerate(_Ahead(self._columns, self.run, self._device).chunks(order[first:]), first):
+        for index, chunk in enumerate(
+            _ChunkReader(self._columns, self.run_rows, self._device).chunks(order[first:]), first
+        ):
             generator = random.at(f"order within chunks of epoch {number}", index)
             rows = torch.randperm(len(chunk[0]), generator=generator)[skipped:].to(self._device)
             skipped = 0
@@ -67,40 +69,41 @@ class Streamed:
                 pieces.append([images.index_select(0, chosen) for images in chunk])
                 missing -= len(chosen)
                 if missing == 0:
-                    yield _batch(pieces)
+                    yield _join(pieces)
                     pieces, missing = [], self._batch_size
         if pieces:
-            yield _batch(pieces)
+            yield _join(pieces)
 
-    def _rows(self, runs: Tensor) -> int:
-        """Of these runs, the last of which may be shorter."""
+    def _count_rows(self, runs: Tensor) -> int:
+        """The number of rows in these runs; the last run of the file may be shorter."""
         total = len(self._columns[0])
-        return len(runs) * self.run - (self.runs * self.run - total if self.runs - 1 in runs else 0)
+        return len(runs) * self.run_rows - (self.run_count * self.run_rows - total if self.run_count - 1 in runs else 0)
 
 
-def _batch(pieces: list[list[Tensor]]) -> Batch:
-    """One batch of what several chunks gave for it."""
+def _join(pieces: list[list[Tensor]]) -> Batch:
+    """One batch from its pieces, which may come from several chunks."""
     whole = pieces[0] if len(pieces) == 1 else [torch.cat(parts) for parts in zip(*pieces, strict=True)]
     return Batch(whole[0], whole[-1])
 
 
-class _Ahead:
-    """Reads chunks in a thread, one ahead, into two buffers in turn; to a GPU they go on a stream of their own."""
+class _ChunkReader:
+    """Reads one chunk ahead in a thread, into two buffers in turn; copies to a GPU use a separate stream."""
 
-    def __init__(self, columns: list[Rows], run: int, device: torch.device) -> None:
-        self._columns, self._run, self._device = columns, run, device
+    def __init__(self, columns: list[Rows], run_rows: int, device: torch.device) -> None:
+        self._columns, self._run_rows, self._device = columns, run_rows, device
         self._cuda = device.type == "cuda"
         self._stop = threading.Event()
         self._stream = torch.cuda.Stream(device) if self._cuda else None
         self._buffers: list[list[Tensor]] = []
 
     def chunks(self, order: tuple[Tensor, ...]) -> Iterator[list[Tensor]]:
-        """The columns' rows of each list of runs. A chunk is valid until the next is asked for."""
+        """One chunk for each list of runs: its rows of every column. A chunk is valid until the next one is
+        requested."""
         if not order:
             return
-        count = min(len(order[0]) * self._run, len(self._columns[0]))
+        count = min(len(order[0]) * self._run_rows, len(self._columns[0]))
         self._buffers = [self._empty(count, self._device) for _ in range(min(2, len(order)))]
-        # What the thread fills for a GPU; nothing else reads it.
+        # For a GPU the thread reads into pinned memory first.
         self._staging = self._empty(count, torch.device("cpu"), self._cuda) if self._cuda else []
         pool = ThreadPoolExecutor(1, "reading images")
         try:
@@ -122,25 +125,25 @@ class _Ahead:
         ]
 
     def _read(self, runs: Tensor, buffer: int, free: torch.cuda.Event | None) -> list[Tensor]:
-        """Fill a buffer, which is ``free`` from that event on."""
+        """Fill a buffer. It may be overwritten after the event ``free``."""
         target = self._staging or self._buffers[buffer]
         arrays = [images.numpy() for images in target]
         count = 0
-        # In the order of the file, which a disk likes better; the rows are shuffled later anyway.
+        # In the order of the file, which is faster on a disk; the rows are shuffled later.
         for run in runs.sort().values.tolist():
             if self._stop.is_set():
                 break
-            start = run * self._run
-            stop = min(start + self._run, len(self._columns[0]))
+            start = run * self._run_rows
+            stop = min(start + self._run_rows, len(self._columns[0]))
             for column, array in zip(self._columns, arrays, strict=True):
                 column.numpy(start, stop, array[count : count + stop - start])
             count += stop - start
         if self._cuda:
-            return self._copied(count, buffer, free)
+            return self._copy_to_device(count, buffer, free)
         return [images[:count] for images in target]
 
-    def _copied(self, count: int, buffer: int, free: torch.cuda.Event | None) -> list[Tensor]:
-        """Bring the staging buffer to the device, and wait until it is there."""
+    def _copy_to_device(self, count: int, buffer: int, free: torch.cuda.Event | None) -> list[Tensor]:
+        """Copy the staging buffer to the device, and wait for the copy."""
         assert self._stream is not None
         chunk = [images[:count] for images in self._buffers[buffer]]
         with torch.cuda.stream(self._stream):

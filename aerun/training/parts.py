@@ -1,4 +1,4 @@
-"""What a run trains, and with what."""
+"""The objects that a run trains, and those that it trains them with."""
 
 from __future__ import annotations
 
@@ -18,25 +18,27 @@ T = TypeVar("T")
 
 
 class SingleProcess:
-    """What the processes of a run agree on, for a run that has only one; ``aerun.ranks.group`` is for several."""
+    """The communication between the processes of a run that has only one; ``aerun.ranks.group`` is for several."""
 
     count = 1
 
     def parallel(self, autoencoder: Autoencoder, forward: Callable[..., Any]) -> Callable[..., Any]:
-        """``forward``, which runs the autoencoder (it, or it compiled), with gradients averaged over processes."""
+        """``forward``, the autoencoder or its compiled version, with gradients averaged over processes."""
         return forward
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum over processes. All of them wait for it."""
+        """The sum over processes, which all wait for it."""
         return values
 
     def first(self, compute: Callable[[], T]) -> T:
-        """What ``compute`` gives in the first process, which alone calls it. All of them wait for it."""
+        """The result of ``compute``, which only rank 0 calls. All processes wait for it."""
         return compute()
 
     def sync_stop(self, signal: int | None, due: bool, now: bool = True) -> tuple[int | None, bool]:
-        """What all processes do next: the signal to stop that any of them got, and whether the first one's checkpoint
-        is due. Several processes ask each other only ``now``, where all of them wait for it."""
+        """The signal to stop that any process received, and whether rank 0's checkpoint is due; equal in all processes.
+
+        Several processes communicate, and wait for each other, only if ``now``; otherwise they do not stop.
+        """
         return signal, due
 
 
@@ -44,33 +46,34 @@ class Shares(Protocol):
     """How several processes share each minibatch."""
 
     def local_rows(self, inputs: Tensor, targets: Tensor, draw: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """This process's rows of a minibatch; at least one, since nothing can be computed of none."""
+        """This process's rows of a minibatch. A process without rows gets one padding row, because a mean needs one."""
 
     def scale_loss(self, loss: Tensor) -> Tensor:
-        """The loss of local rows, such that the processes' gradients average to the minibatch's."""
+        """The loss of the local rows, scaled so that the average gradient of all processes is that of the minibatch."""
 
     def local_update(self, update: Update) -> Update:
-        """What local rows contribute to the terms of the minibatch, and their codes."""
+        """The update with the local rows' contribution to the minibatch's terms, and codes without padding."""
 
 
 class Update(NamedTuple):
-    """Result of one step, detached, still on the device: loss terms by name, codes [B,...], and the gradient norm
-    before clipping if gradients are clipped.
+    """Result of one step: detached tensors, still on the device.
 
-    Each of several processes has the codes of its own rows, and what these contribute to the terms."""
+    Loss terms by name, codes [B,...], and the gradient norm before clipping if gradients are clipped. With several
+    processes, the codes are those of the local rows, and the terms are their contribution.
+    """
 
     terms: dict[str, Tensor]
     code: Tensor
     norm: Tensor | None
 
 
-# (batch, number of the step) -> what it did
+# (batch, number of the step) -> its result
 Step = Callable[[Any, int], Update]
 
 
 @dataclass
 class Parts:
-    """What a run trains, and with what; ``shares`` only in a run of several processes."""
+    """The objects that a run trains, and those that it trains them with; ``shares`` only with several processes."""
 
     autoencoder: Autoencoder
     data: Data
@@ -84,5 +87,5 @@ class Parts:
 
     @property
     def device(self) -> torch.device:
-        """Where the run computes."""
+        """The device on which the run computes."""
         return self.autoencoder.device

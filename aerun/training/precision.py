@@ -1,4 +1,4 @@
-"""What arithmetic of less than 32 bits changes."""
+"""The error of arithmetic with less than 32 bits."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ import torch
 
 from aerun.base.precision import Precision, allow_tf32
 from aerun.training.parts import SingleProcess
-from aerun.training.step import gradients_of
+from aerun.training.step import make_gradients
 
 if TYPE_CHECKING:
     from aerun.dataset.data import Batch
     from aerun.training.parts import Parts
 
-TINY = 1e-30  # lower bound of denominators
+MIN_DENOMINATOR = 1e-30
 
 
-def difference(parts: Parts, batch: Batch, precision: Precision) -> dict[str, float]:
-    """What ``precision`` changes on one batch with the present weights, against float32, in evaluation mode: the
-    loss's relative difference, and the Euclidean norm of the gradient's difference over the gradient's norm."""
+def measure_precision_error(parts: Parts, batch: Batch, precision: Precision) -> dict[str, float]:
+    """The error of ``precision`` on one batch with the current weights, relative to float32, in evaluation mode.
+
+    ``loss``: relative difference of the loss. ``gradient``: Euclidean norm of the difference of the gradients divided
+    by the norm of the gradient.
+    """
     parts = replace(parts, ranks=SingleProcess(), shares=None)
     was_training = parts.autoencoder.training
     parts.autoencoder.eval()
@@ -30,7 +33,7 @@ def difference(parts: Parts, batch: Batch, precision: Precision) -> dict[str, fl
     try:
         for each in ("float32", precision):
             allow_tf32(each == "tf32")
-            update = gradients_of(parts, each, False, None, None, cached=True)(batch.inputs, batch.targets, draw)
+            update = make_gradients(parts, each, False, None, None, cached=True)(batch.inputs, batch.targets, draw)
             parameters = parts.autoencoder.parameters()
             gradient = torch.cat([p.grad.detach().flatten().double().cpu() for p in parameters if p.grad is not None])
             results.append((float(update.terms["loss"]), gradient))
@@ -40,5 +43,8 @@ def difference(parts: Parts, batch: Batch, precision: Precision) -> dict[str, fl
         for parameter, before in zip(parts.autoencoder.parameters(), kept, strict=True):
             parameter.grad = before
     (loss, exact), (other, changed) = results
-    size = exact.norm().clamp_min(TINY)
-    return {"loss": abs(other - loss) / max(abs(loss), TINY), "gradient": float((changed - exact).norm() / size)}
+    size = exact.norm().clamp_min(MIN_DENOMINATOR)
+    return {
+        "loss": abs(other - loss) / max(abs(loss), MIN_DENOMINATOR),
+        "gradient": float((changed - exact).norm() / size),
+    }

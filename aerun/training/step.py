@@ -1,7 +1,7 @@
 """One update of the weights: prepare the batch, compute gradients, update.
 
-A step is a function of tensors, random numbers and its own number. It never waits for the device: no value of a
-tensor is looked at here. That is why the same step runs as it is, compiled, or recorded as a CUDA graph.
+A step is a function of tensors, random numbers and its own number. It reads no value of a tensor, so it never waits for
+the device, and can be compiled or recorded as a CUDA graph.
 """
 
 from __future__ import annotations
@@ -40,13 +40,14 @@ def make_step(
     clip_norm: float | None = None,
     clip_value: float | None = None,
 ) -> TrainingStep:
-    """The step for ``parts``; ``learning_rate`` gives the factor on the base rate for a step's number. It is one of
-    ``total_steps`` (None: no end is planned), the first of which has the number ``begun``.
+    """The training step for ``parts``.
 
-    With ``graph`` everything after ``prepare`` is recorded once and replayed, on a CUDA device.
+    ``learning_rate``: step number -> factor on the base rate. ``total_steps``: planned steps, None for no planned end;
+    the first has the number ``begun``. With ``graph``, everything after ``prepare`` is recorded once and replayed, on a
+    CUDA device.
     """
     scheduled = ScheduledLoss(parts.loss, parts.device, total_steps, begun)
-    gradients = gradients_of(
+    gradients = make_gradients(
         parts, precision, compiled, clip_norm, clip_value, cached=not graph, loss=scheduled.current
     )
     return TrainingStep(parts, gradients, learning_rate, scheduled, graph)
@@ -67,29 +68,29 @@ class TrainingStep:
         self._parts, self._learning_rate, self._scheduled = parts, learning_rate, scheduled
         self._random = Randomness(parts.seed, parts.device)
         self._draws = parts.autoencoder.draw(1, self._random.at("latent", 0)) is not None
-        # A recorded update reads its learning rate from a tensor, which not every optimizer can.
-        recordable = all("capturable" in group for group in parts.optimizer.param_groups)
-        self._rates = LearningRates(parts.optimizer, recorded=bool(graph) and recordable)
-        self._update_apart = bool(graph) and not recordable
-        self._compute: Gradients = self._gradients_only if self._update_apart else self._gradients_and_update
+        # A recorded update reads its learning rate from a tensor, which not every optimizer supports.
+        is_recordable = all("capturable" in group for group in parts.optimizer.param_groups)
+        self._rates = LearningRates(parts.optimizer, recorded=bool(graph) and is_recordable)
+        self._updates_separately = bool(graph) and not is_recordable
+        self._compute: Gradients = self._gradients_only if self._updates_separately else self._gradients_and_update
         if graph:
             parameters = list(parts.autoencoder.parameters())
             self._compute = Recorded(self._compute, record_on_cuda, parameters, graph is True, self._rates.release)
 
     def __call__(self, batch: Batch, number: int) -> Update:
-        """Make the update of that number, from 0, on ``batch``."""
+        """Make update ``number``, from 0, on ``batch``."""
         inputs, targets, draw = self.prepare(batch, number)
         self._rates.set(self._learning_rate(number))
         self._scheduled.set(number)
         result = self._compute(inputs, targets, draw)
-        if self._update_apart:
+        if self._updates_separately:
             self.update()
         return result
 
     def prepare(self, batch: Batch, number: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Inputs, targets and random numbers; of several processes, those of this one's rows.
+        """Inputs, targets and random numbers; with several processes, those of the local rows.
 
-        Everything random is here, drawn by the step's number, for the whole minibatch in every process.
+        All random numbers are drawn here, by the step's number, and in every process for the whole minibatch.
         """
         parts, random = self._parts, self._random
         batch = augment_batch(batch, parts.data.train, random, number)
@@ -111,7 +112,7 @@ class TrainingStep:
 
 
 def augment_batch(batch: Batch, part: Split, random: Randomness, number: int) -> Batch:
-    """The batch as step ``number`` sees it: binary images drawn from grey ones, or images mirrored and cropped."""
+    """The batch as step ``number`` sees it: binary images sampled from gray ones, or augmented images."""
     if part.binarise:
         images = sample_binary(batch.inputs, random.at("binarise", number))
         batch = Batch(images, images)
@@ -120,7 +121,7 @@ def augment_batch(batch: Batch, part: Split, random: Randomness, number: int) ->
     return batch
 
 
-def gradients_of(
+def make_gradients(
     parts: Parts,
     precision: Precision,
     compiled: bool,
@@ -129,9 +130,9 @@ def gradients_of(
     cached: bool,
     loss: Loss | None = None,
 ) -> Gradients:
-    """From a batch to the gradients in ``.grad``: forward pass, loss terms, backward pass, clipping.
+    """Return the function that computes gradients into ``.grad``: forward pass, loss terms, backward pass, clipping.
 
-    Inputs and targets are as stored, uint8 or float, the same tensor where they do not differ. ``loss`` replaces that
+    Its inputs and targets are uint8 or float, as stored, and the same tensor if they are equal. ``loss`` replaces that
     of ``parts``.
     """
     autoencoder, shares = parts.autoencoder, parts.shares
@@ -161,8 +162,8 @@ def gradients_of(
 
 
 class LearningRates:
-    """An optimizer's learning rates. Where the update is ``recorded`` they are tensors: a number would be recorded as
-    it is, a tensor is read at every replay."""
+    """Sets an optimizer's learning rates. If the update is ``recorded`` they are tensors: a replay reads the value of a
+    tensor, but repeats a recorded number."""
 
     def __init__(self, optimizer: Optimizer, recorded: bool) -> None:
         self._groups, self._recorded, self._multiplier = optimizer.param_groups, recorded, math.nan
@@ -172,13 +173,13 @@ class LearningRates:
         for group in self._groups:
             group["capturable"] = True
             group["lr"] = torch.tensor(float(group["lr"]), device=group["params"][0].device)
-        # In a run that is continued the count of steps may have stayed on the host.
+        # In a resumed run the optimizer may have its step count on the host.
         for parameter, state in optimizer.state.items():
             if isinstance(state.get("step"), Tensor):
                 state["step"] = state["step"].to(parameter.device, torch.float32)
 
     def release(self) -> None:
-        """Numbers again, where nothing is recorded after all."""
+        """Use numbers again, because recording failed."""
         if self._recorded:
             self._recorded = False
             for group, before in zip(self._groups, self._before, strict=True):
@@ -198,8 +199,11 @@ class LearningRates:
 
 
 class ScheduledLoss:
-    """The loss that is minimized, ``current``. If it changes while it trains, a tensor holds its share, set from the
-    step's number alone: a recorded step reads it at every replay, a continued run finds it again."""
+    """The loss that is minimized, ``current``.
+
+    For a loss that changes during training, a tensor contains its share. It depends on the step's number alone, so
+    that a resumed run has the same share; a recorded step reads it at every replay.
+    """
 
     def __init__(self, loss: Loss, device: torch.device, total_steps: int | None, begun: int = 0) -> None:
         self._loss, self._total, self._begun, self._value = loss, total_steps, begun, 1.0
@@ -207,7 +211,7 @@ class ScheduledLoss:
         self.current = loss if self._share is None else loss.while_training(self._share)
 
     def set(self, number: int) -> None:
-        """Be what the step of that number minimizes."""
+        """Set the share for step ``number``."""
         if self._share is None:
             return
         value = self._loss.share((number - self._begun) / self._total if self._total else 0.0)
@@ -217,6 +221,6 @@ class ScheduledLoss:
 
 
 def gradient_norm(parts: Parts) -> float:
-    """Euclidean norm over all gradients as they are."""
+    """Euclidean norm of all present gradients."""
     gradients = [p.grad for p in parts.autoencoder.parameters() if p.grad is not None]
     return float(torch.stack(torch._foreach_norm(gradients)).norm()) if gradients else 0.0
