@@ -257,10 +257,10 @@ def _rebuilt(config: Mapping[str, Any], shape: Sequence[int], weights: Mapping[s
     import torch
 
     from aerun.base.device import choose_device
-    from aerun.runs.reopen import of_shape
+    from aerun.runs.reopen import build_for_shapes
 
     with torch.random.fork_rng(()):
-        model = of_shape(parse(config), {"input_shape": shape, "output_shape": shape})
+        model = build_for_shapes(parse(config), {"input_shape": shape, "output_shape": shape})
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     try:
         place = choose_device(device)

@@ -90,5 +90,5 @@ def test_a_run_that_began_before_there_were_these_keys_is_the_same(compose: Comp
     )
     assert check_folder_is_ours(tmp_path, parse(config), config) is None
     other = compose(["dataset=random", "dataset.flip=true"])
-    with pytest.raises(ConfigError, match="holds a run of another configuration"):
+    with pytest.raises(ConfigError, match="contains a run with another configuration"):
         check_folder_is_ours(tmp_path, parse(other), other)

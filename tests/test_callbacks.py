@@ -112,7 +112,7 @@ def test_weights_of_some_epochs_are_kept(compose: Compose, tmp_path: Path) -> No
     run(parse(config), config, tmp_path / "run")
     assert aerun.load(tmp_path / "run", weights="epoch2").state_dict().keys()
     with pytest.raises(
-        DataError, match=r"has no weights=epoch3\. Did you mean 'epoch2'\? Kept: best, ema, epoch2, last"
+        DataError, match=r"has no weights=epoch3\. Did you mean 'epoch2'\? Available: best, ema, epoch2, last"
     ):
         aerun.load(tmp_path / "run", weights="epoch3")
 

@@ -273,7 +273,7 @@ def test_a_folder_that_holds_a_run_is_not_written_over(train: Train, tmp_path: P
     before = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
     before.pop(tmp_path / "mine" / ".lock")
     refused = train(*TINY, "hydra.run.dir=mine", "seed=1")
-    assert refused.returncode == 1 and "holds a run of another configuration" in refused.stderr
+    assert refused.returncode == 1 and "contains a run with another configuration" in refused.stderr
     assert before == {path: path.read_bytes() for path in before}
 
 
@@ -446,7 +446,7 @@ def test_a_folder_with_other_files_is_not_touched(train: Train, tmp_path: Path) 
     (tmp_path / "mine" / "00000" / "photo.png").write_text("dear to me")
     (tmp_path / "mine" / "summary.json").write_text("mine")
     done = train(*TINY, "hydra.run.dir=mine")
-    assert done.returncode == 1 and "holds 00000 but no run" in done.stderr
+    assert done.returncode == 1 and "contains 00000 but no run" in done.stderr
     assert (tmp_path / "mine" / "00000" / "photo.png").exists()
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["00000", "summary.json"]
 

@@ -84,7 +84,7 @@ def _train(folder: Path, rank: int, order: Mapping[str, Any], stop: DeferredSign
     from aerun.dataset.shared import SharedLoader
     from aerun.ranks.group import Group, WholeBatch
     from aerun.runs.folder import read_choices, read_config
-    from aerun.runs.run import run_other_rank, run_rank_zero, start_weights, translate_errors
+    from aerun.runs.run import load_start_weights, run_other_rank, run_rank_zero, translate_errors
     from aerun.training.build import build_parts, prepare
     from aerun.training.regime import regime_of
 
@@ -96,7 +96,7 @@ def _train(folder: Path, rank: int, order: Mapping[str, Any], stop: DeferredSign
         if order["data"] is not None:
             load = SharedLoader(Path(order["data"]), load)
         parts = build_parts(settings, load(device), device)
-        start_weights(settings, parts, folder)
+        load_start_weights(settings, parts, folder)
         group = Group(device, settings.trainer.batch_size)
         parts.ranks = parts.shares = group
         parts.autoencoder.whole_batch = WholeBatch(group)

@@ -124,6 +124,6 @@ def _examine_with_data(
     device: str,
 ) -> Examination:
     from aerun.doctor.evidence import examine_run
-    from aerun.runs.reopen import reopened
+    from aerun.runs.reopen import reopen
 
-    return examine_run(reopened(folder, config, summary, device), lines, summary)
+    return examine_run(reopen(folder, config, summary, device), lines, summary)

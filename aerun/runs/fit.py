@@ -1,4 +1,4 @@
-"""A run on arrays in memory: the same parts, loop and step, and no folder unless one is asked for."""
+"""A run on arrays in memory: the same parts, loop and step, with a folder only if requested."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from aerun.training.progress import Progress
 from aerun.training.regime import Regime, regime_of
 
 OnEpoch = Callable[[Mapping[str, Any]], None]
-_one_at_a_time = threading.RLock()
+_training_lock = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -63,18 +63,20 @@ def fit(
     folder: Path | None = None,
     on_epoch: OnEpoch = lambda line: None,
 ) -> Fitted:
-    """Train on ``rows``, float32 [N,F] or [N,C,H,W], by settings whose data set is ``InMemory``.
+    """Train on ``rows``, float32 [N,F] or [N,C,H,W], with settings whose data set is ``InMemory``.
 
-    ``on_epoch`` gets the numbers of every epoch as they come. With a ``folder``, which must be empty or new, the run
-    leaves there what any run does but for a summary, since it has no test images. Torch's global random numbers,
-    threads and switches are afterwards what they were. ConfigError for what the data do not allow, DivergedError
-    for a loss that is not finite.
+    ``on_epoch`` is called with the numbers of every epoch. With a ``folder``, which must be empty or new, the run
+    writes everything except a summary, because it has no test images. Torch's global random state, threads and switches
+    are restored afterwards. ConfigError if the data do not fit the settings, DivergedError for a loss that is not
+    finite.
     """
     if settings.trainer.processes > 1:
-        raise ConfigError("trainer.processes: data that are handed over are trained on by one process")
+        raise ConfigError(
+            f"trainer.processes={settings.trainer.processes}: arrays in memory are trained on by one process"
+        )
     if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"run_folder={folder}: is not an empty or new folder")
-    # Data need a test part; nothing reads it here.
+    # A test part is required, but not read here.
     dataset = dataclasses.replace(settings.dataset, arrays=Arrays(rows, rows[:1]))  # type: ignore[type-var]
     with restored_torch_state(), hide_bars(), translate_errors(settings, folder or Path()):
         device = prepare(settings)
@@ -87,13 +89,13 @@ def fit(
         if folder is None:
             if regime.needs_folder:
                 name = settings.name("trainer")
-                raise ConfigError(f"{name}: keeps the weights of each stage in files: run_folder=FOLDER says where")
+                raise ConfigError(f"{name}: stores the weights of each stage in files; give run_folder=FOLDER")
             with ProgressBar() as bar:
                 observers = Observers(own_callbacks(settings), doctor=Watch(), progress=bar, record=record)
                 memory = InMemoryCheckpoints(parts.autoencoder, parts.optimizer)
                 session = Session(observers, NoLog(), memory, StopSignals())
                 progress = regime.train(Progress(), session)
-            memory.recall()
+            memory.load_best()
         else:
             progress = _train_in_folder(settings, config, overrides, folder, regime, device, record)
     return Fitted(parts.autoencoder.eval(), progress, record.lines)
@@ -108,7 +110,7 @@ def _train_in_folder(
     device: torch.device,
     record: EpochRecorder,
 ) -> Progress:
-    """Train, and leave a run folder without a summary; the model has its best weights then."""
+    """Train in a run folder, without a summary, and load the best weights into the model."""
     parts = regime.parts
     folder.mkdir(parents=True, exist_ok=True)
     with FolderLock(folder):
@@ -128,28 +130,28 @@ def _train_in_folder(
 
 
 class InMemoryCheckpoints(Checkpointer):
-    """Keeps the best weights in memory, and writes nothing."""
+    """Keeps the best weights in memory; writes no files."""
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
         super().__init__(Path(), model, optimizer, None)
         self._weights: dict[str, Tensor] = {}
 
     def epoch(self, progress: Progress, *, last: bool) -> bool:
-        """Nothing is to be saved."""
+        """Keep the weights if they are the best so far; nothing needs saving."""
         if progress.best_epoch == progress.epoch:
             self._weights = {name: value.detach().clone() for name, value in self._model.state_dict().items()}
         return False
 
     def save_best(self) -> None:
-        """There is no file."""
+        """Do nothing: there are no files."""
 
-    def recall(self) -> None:
-        """Put the best weights into the model."""
+    def load_best(self) -> None:
+        """Load the best weights into the model."""
         self._model.load_state_dict(self._weights)
 
 
 class EpochRecorder(Observer):
-    """Keeps the numbers of each epoch, and passes them on."""
+    """Keeps the numbers of each epoch, and calls ``on_epoch`` with them."""
 
     def __init__(self, on_epoch: OnEpoch) -> None:
         self.lines: list[dict[str, Any]] = []
@@ -167,11 +169,11 @@ class EpochRecorder(Observer):
 
 @contextlib.contextmanager
 def restored_torch_state() -> Iterator[None]:
-    """A block after which torch's process-wide state is what it was: a fit is a guest in somebody's process.
+    """Restore torch's process-wide state after the block, because the process belongs to the caller.
 
-    One thread at a time is in it, so that trainings in several threads do not draw each other's random numbers.
+    Only one thread at a time enters, so that trainings in several threads do not use each other's random numbers.
     """
-    with _one_at_a_time:
+    with _training_lock:
         threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
         benchmark = torch.backends.cudnn.benchmark
         cards = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()

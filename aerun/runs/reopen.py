@@ -1,4 +1,4 @@
-"""From a run folder back to the trained model."""
+"""A run folder -> its trained model, its parts, or a repeated evaluation."""
 
 from __future__ import annotations
 
@@ -46,8 +46,10 @@ def existing_weights(folder: Path, name: str = "best") -> Path:
         return path
     if name == "best":
         raise DataError(f"{folder}: has no trained weights yet ({path.relative_to(folder)})")
-    kept = sorted(file.stem for file in (folder / CHECKPOINTS).glob("*.safetensors"))
-    raise DataError(f"{folder}: has no weights={name}.{nearest(name, kept)} Kept: {', '.join(kept) or 'none'}")
+    available = sorted(file.stem for file in (folder / CHECKPOINTS).glob("*.safetensors"))
+    raise DataError(
+        f"{folder}: has no weights={name}.{nearest(name, available)} Available: {', '.join(available) or 'none'}"
+    )
 
 
 def load(
@@ -57,12 +59,12 @@ def load(
     *,
     weights: str = "best",
 ) -> Autoencoder:
-    """The trained model of a run folder in evaluation mode, with its best weights, or with others that the run kept
-    under a name, such as ``last``, or ``ema`` (callback=ema).
+    """The trained model of a run folder in evaluation mode.
 
-    The data are not needed: the folder has their shapes. Classes of packages other than aerun, torch and torchvision
-    are used only if the caller trusts them, whatever the folder names. DataError if the folder is not that of a run or
-    has no such weights, ConfigError for a class that is not trusted.
+    ``weights``: its best weights, or others that the run saved by name, such as ``last``, or ``ema`` (callback=ema).
+    The data set is not needed: the folder contains its shapes. Classes of packages other than aerun, torch and
+    torchvision are used only if ``trusted_packages`` names their package. DataError if the folder is not that of a run
+    or lacks these weights, ConfigError for a class that is not trusted.
     """
     folder = Path(folder)
     path = existing_weights(folder, weights)
@@ -70,44 +72,47 @@ def load(
     try:
         shapes = json.loads((folder / ENVIRONMENT).read_text())["dataset"]
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{folder}: has no readable {ENVIRONMENT}, which says the data's shape ({error})") from error
-    autoencoder = of_shape(settings, shapes)
+        raise DataError(
+            f"{folder}: {ENVIRONMENT}, which contains the shape of the data, cannot be read ({error})"
+        ) from error
+    autoencoder = build_for_shapes(settings, shapes)
     load_model(path, autoencoder)
     return autoencoder.to(choose_device(device, "device")).eval()
 
 
-def of_shape(settings: Settings, shapes: Mapping[str, Any]) -> Autoencoder:
-    """The model for images of ``input_shape`` and targets of ``output_shape``, with fresh weights, without any data."""
+def build_for_shapes(settings: Settings, shapes: Mapping[str, Any]) -> Autoencoder:
+    """The model for images of ``input_shape`` and targets of ``output_shape``, with new weights, without the data
+    set."""
     return build_autoencoder(settings, _shape_only(settings, shapes))
 
 
 def load_data(folder: Path, trusted_packages: Sequence[str] = ()) -> Data:
-    """What a run was trained on, on the CPU. DataError if that is not there, or is no longer the same."""
+    """The data that a run was trained on, on the CPU. DataError if they do not exist or have changed."""
     settings = parse(read_config(folder) | {"trusted_packages": list(trusted_packages)})
     checksum = json.loads((folder / ENVIRONMENT).read_text())["dataset"]["checksum"]
-    return _same_data(settings, folder, torch.device("cpu"), checksum)
+    return _load_unchanged(settings, folder, torch.device("cpu"), checksum)
 
 
-def _same_data(settings: Settings, folder: Path, device: torch.device, checksum: str) -> Data:
+def _load_unchanged(settings: Settings, folder: Path, device: torch.device, checksum: str) -> Data:
     data: Data = settings.dataset.load(device)
     if data.checksum != checksum:
-        raise DataError(f"{folder}: its data have changed, {checksum} then, {data.checksum} now")
+        raise DataError(f"{folder}: its data have changed: checksum {checksum} then, {data.checksum} now")
     return data
 
 
 def _shape_only(settings: Settings, shapes: Mapping[str, Any]) -> Data:
-    """Data of the right shape without images; statistics, where the run has them, come with the weights."""
+    """Data of the right shape, without images. The weights contain the statistics, if the run uses them."""
     inputs, targets = (torch.zeros(1, *shapes[name]) for name in ("input_shape", "output_shape"))
     if shapes["input_shape"] == shapes["output_shape"]:
         targets = inputs
     split = Split(inputs, targets, None)
-    standardised = settings.dataset.normalize == "standardise"
-    both = (statistics(inputs), statistics(targets)) if standardised else (None, None)
+    is_standardized = settings.dataset.normalize == "standardise"
+    both = (statistics(inputs), statistics(targets)) if is_standardized else (None, None)
     return Data(split, None, split, None, "", *both)
 
 
 def _for_evaluation(settings: Settings, device: str | None = None) -> Settings:
-    """Without what only training needs, which this machine may not have; on another device, if one is named."""
+    """The settings without what only training needs, which this machine may lack; on ``device``, if given."""
     place = settings.trainer.device if device is None else str(choose_device(device, "device"))
     trainer = copy.copy(settings.trainer)
     for key, value in {"device": place, "graph": "auto", "precision": "float32", "processes": 1}.items():
@@ -115,17 +120,19 @@ def _for_evaluation(settings: Settings, device: str | None = None) -> Settings:
     return dataclasses.replace(settings, trainer=trainer)
 
 
-def reopened(folder: Path, config: Mapping[str, Any], summary: Mapping[str, Any] | None, device: str = "auto") -> Parts:
-    """What a run trained and with what, with its best weights, and its data loaded again; on ``device``, wherever it
-    was trained.
+def reopen(folder: Path, config: Mapping[str, Any], summary: Mapping[str, Any] | None, device: str = "auto") -> Parts:
+    """The parts of a run with its best weights and its data loaded again, on ``device``, which may differ from the
+    run's.
 
-    ConfigError for a device that is not there, DataError if the data are not those that its summary names.
+    ConfigError for a device that does not exist, DataError if the data have changed since ``summary``.
     """
     settings = _for_evaluation(parse(config), device)
     place = prepare(settings)
     data = settings.dataset.load(place)
     if summary is not None and data.checksum != summary["dataset_checksum"]:
-        raise DataError(f"{folder}: its data have changed, {summary['dataset_checksum']} then, {data.checksum} now")
+        raise DataError(
+            f"{folder}: its data have changed: checksum {summary['dataset_checksum']} then, {data.checksum} now"
+        )
     parts = build_parts(settings, data, place)
     load_model(existing_weights(folder), parts.autoencoder)
     return parts
@@ -134,10 +141,10 @@ def reopened(folder: Path, config: Mapping[str, Any], summary: Mapping[str, Any]
 def reevaluate(
     folder: Path, trusted_packages: Sequence[str] = (), protocols: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Compute the test metrics, baselines and figures of a finished run again, from its weights and its data.
+    """Repeat the test metrics, baselines and figures of a finished run from its weights and data.
 
-    ``protocols``: nodes of that group, asked instead of the run's own; their numbers stand apart, in ``further``.
-    Raises DataError if the run has not finished, or its data have changed.
+    ``protocols``: configurations of protocols to run instead of the run's own; their numbers are separate, in
+    ``further``. DataError if the run has not finished, or if its data have changed.
     """
     config = read_config(folder) | {"trusted_packages": list(trusted_packages)}
     settings = _for_evaluation(parse(config if protocols is None else config | {"protocol": dict(protocols)}))
@@ -146,7 +153,7 @@ def reevaluate(
     if before is None:
         raise DataError(f"{folder}: has not finished; continue it with resume={folder}")
     device = prepare(settings)
-    data = _same_data(settings, folder, device, before["dataset_checksum"])
+    data = _load_unchanged(settings, folder, device, before["dataset_checksum"])
     parts = build_parts(settings, data, device)
     check_protocols(further or settings.protocol, data, parts.autoencoder)
     regime = regime_of(settings, parts)
@@ -173,20 +180,20 @@ def reevaluate(
         "test": after["test"],
         "baselines": after["baselines"],
         "further": answers.numbers,
-        "differs_from_summary": _differing(before, after, skipped=protocols is not None),
+        "differs_from_summary": _changed_numbers(before, after, skipped=protocols is not None),
     }
     write_text(folder / "evaluation.json", json.dumps(result, indent=2) + "\n")
     return {**after, **result, "unanswered": after["unanswered"] | answers.unanswered}
 
 
-def _differing(before: Mapping[str, Any], after: Mapping[str, Any], skipped: bool) -> list[str]:
-    """Names of numbers that are not what they were; ``skipped``: the run's own protocols were not asked again."""
-    apart = {name for names in before.get("protocols", {}).values() for name in names} if skipped else set()
-    # Callbacks that are not here: their state was not exported, or they were objects of Python's.
-    apart |= set(before.get("measured", ())) - set(after["measured"])
+def _changed_numbers(before: Mapping[str, Any], after: Mapping[str, Any], skipped: bool) -> list[str]:
+    """Names of numbers that have changed. ``skipped``: the run's own protocols were not run again."""
+    excluded = {name for names in before.get("protocols", {}).values() for name in names} if skipped else set()
+    # The numbers of callbacks that are missing here: exports have no state of callbacks, and objects are not in files.
+    excluded |= set(before.get("measured", ())) - set(after["measured"])
     return [
         f"{kind}/{name}"
         for kind in ("test", "baselines")
         for name in before[kind]
-        if before[kind][name] != after[kind].get(name) and not (kind == "test" and name in apart)
+        if before[kind][name] != after[kind].get(name) and not (kind == "test" and name in excluded)
     ]

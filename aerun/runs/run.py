@@ -72,14 +72,14 @@ def run(
     pruning: Observer | None = None,
     callbacks: Mapping[str, Observer] | None = None,
 ) -> dict[str, Any]:
-    """Train, evaluate, and leave everything in ``folder``; returns the summary.
+    """Train, evaluate, and write everything to ``folder``; returns the summary.
 
-    ``config`` is what ``settings`` were parsed from, ``overrides`` what the user typed to get it. A folder that
-    holds an unfinished run of the very same configuration is continued, a finished one is left as it is, and
-    one with any other run is rejected. ``load`` replaces the data set's own way to load, ``signals`` may ask for a stop
-    from another thread, and ``pruning`` observes every epoch and may end the run by PrunedError. ``callbacks`` are
-    observers by name, in addition to those of the configuration, and not copied. Raises StorageError
-    when the folder cannot be written (any more), Stopped after a signal; either way the last checkpoint is whole.
+    ``config`` is what ``settings`` were parsed from, ``overrides`` what the user typed. If the folder contains an
+    unfinished run with the same configuration, it is continued; a finished one is left as it is; any other run is
+    rejected. ``load`` replaces the data set's own loading. ``signals`` can request a stop from another thread.
+    ``pruning`` observes every epoch and may end the run with PrunedError. ``callbacks`` are further observers by name,
+    in addition to those of the configuration, and are not copied. StorageError if the folder cannot be written, Stopped
+    after a signal; in both cases the last checkpoint is intact.
     """
     config = {**config, "resume": None}
     if callbacks and settings.trainer.processes > 1:
@@ -90,58 +90,58 @@ def run(
     with translate_errors(settings, folder):
         folder.mkdir(parents=True, exist_ok=True)
         known = {LOCK, STATUS, ".hydra", LOG, *(path.name for path in leftover_files(folder))}
-        strange = sorted({path.name for path in folder.iterdir()} - known)
-        if strange and not (folder / CONFIG).exists():
+        unknown = sorted({path.name for path in folder.iterdir()} - known)
+        if unknown and not (folder / CONFIG).exists():
             raise ConfigError(
-                f"{folder}: holds {strange[0]} but no run; choose an empty folder (hydra.run.dir=…, in Python out=…)"
+                f"{folder}: contains {unknown[0]} but no run; choose an empty folder (hydra.run.dir=…, in Python out=…)"
             )
         with FolderLock(folder), signals or StopSignals() as stop:
             for path in (path for place in ("", CHECKPOINTS, FIGURES) for path in leftover_files(folder / place)):
-                path.unlink()  # of a run that was killed as it wrote; nobody else writes here
+                path.unlink()  # left by a killed run; the lock excludes other writers
             finished = check_folder_is_ours(folder, settings, config)
             if finished is not None:
                 log.info("%s has finished already", folder)
                 status = read_status(folder)
-                if status is not None and status["state"] != "finished":  # it was killed before it could say so
+                if status is not None and status["state"] != "finished":  # it was killed after its last file
                     record_status(folder, "finished", began=status.get("began"))
                 return finished
             with stop.interruptible():
                 device, processes = prepare(settings), settings.trainer.processes
                 choose_rank_device(settings.trainer.device, processes, os.environ)
-                place = device if processes == 1 else torch.device("cpu")  # others train
+                place = device if processes == 1 else torch.device("cpu")  # the ranks train
                 parts = build_parts(settings, (load or settings.dataset.load)(place), place)
                 check_protocols(settings.protocol, parts.data, parts.autoencoder)
                 regime = regime_of(settings, parts)
-                start_weights(settings, parts, folder)
-            # Only now: what cannot work should leave no folder behind that looks like a run.
+                load_start_weights(settings, parts, folder)
+            # Written only now, so that a rejected configuration does not leave a folder that looks like a run.
             write_description(
                 folder, config, settings.choices, overrides, parts.data, device, declared_options(settings)
             )
-            log.info("%s", _about(settings, parts, folder))
+            log.info("%s", _describe(settings, parts, folder))
             with recorded_status(folder):
                 if processes == 1:
                     summary = run_rank_zero(settings, config, folder, regime, stop, pruning, callbacks)
                 else:
                     del parts, regime
                     summary = launch.train(processes, folder, stop, load, pruning)
-            stop.check()  # a signal that came at the very end: the run is whole, but a sweep should stop
+            stop.check()  # after a signal at the very end the run is complete, but a sweep must stop
             return summary
 
 
 @contextlib.contextmanager
 def translate_errors(settings: Settings, folder: Path) -> Iterator[None]:
-    """Errors of the machine as those of aerun's that say what may help."""
+    """Translate errors of memory and storage into errors that say what may help."""
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
-        what = f"{settings.name('model')} and trainer.batch_size={settings.trainer.batch_size}"
-        raise ConfigError(f"{what}: out of memory ({' '.join(str(error).split()) or 'on the host'})") from error
+        keys = f"{settings.name('model')} and trainer.batch_size={settings.trainer.batch_size}"
+        raise ConfigError(f"{keys}: out of memory ({' '.join(str(error).split()) or 'on the host'})") from error
     except OSError as error:
         raise storage_error(error, Path(os.fsdecode(error.filename or folder))) from error
 
 
 def check_folder_is_ours(folder: Path, settings: Settings, config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Make sure that the run in the folder, if any, is this one; its summary if it has nothing left to do.
+    """Check that the run in the folder, if there is one, is this run; return its summary if it is finished.
 
     ConfigError for a folder with another run.
     """
@@ -150,7 +150,8 @@ def check_folder_is_ours(folder: Path, settings: Settings, config: Mapping[str, 
     stored = read_config(folder)
     if settings.resume is None and identity(stored) != identity(config):
         raise ConfigError(
-            f"{folder}: holds a run of another configuration; choose another folder (hydra.run.dir=…, in Python out=…)"
+            f"{folder}: contains a run with another configuration; choose another folder (hydra.run.dir=…, in Python "
+            "out=…)"
         )
     epochs, before = settings.trainer.epochs, stored["trainer"].get("epochs", settings.trainer.epochs)
     if epochs < before:
@@ -158,7 +159,7 @@ def check_folder_is_ours(folder: Path, settings: Settings, config: Mapping[str, 
     try:
         return None if epochs > before else read_summary(folder)
     except DataError as error:
-        log.warning("%s; the final evaluation is done again", error)
+        log.warning("%s; repeating the final evaluation", error)
         return None
 
 
@@ -171,7 +172,7 @@ def run_rank_zero(
     pruning: Observer | None,
     callbacks: Mapping[str, Observer] | None = None,
 ) -> dict[str, Any]:
-    """The run itself, in a folder that is the job's own; of several processes, the one that writes."""
+    """The run itself, in a locked folder; with several processes, that of the rank that writes."""
     (folder / CHECKPOINTS).mkdir(exist_ok=True)
     parts = regime.parts
     tracker, pictures = Tracker(folder), Pictures(settings.trainer.pictures)
@@ -204,9 +205,9 @@ def run_rank_zero(
 def _conclude(
     settings: Settings, folder: Path, regime: Regime, progress: Progress, tracker: Tracker, observers: Observers
 ) -> dict[str, Any]:
-    """The summary of a run whose model holds its best weights, and everything that is drawn once."""
+    """Summarize the run, whose model has its best weights, and draw the final pictures."""
     parts = regime.parts
-    final = progress.step + 1  # one beyond the last: whoever continues the run drops it, as everything after it
+    final = progress.step + 1  # after the last step, so that resuming the run drops what is logged here
     tracker.leave_stage()
     summary = summarize(
         settings, parts, progress, lambda tag, pixels: tracker.picture(tag, pixels, final), observers.measure
@@ -227,26 +228,27 @@ def _conclude(
 
 
 def own_callbacks(settings: Settings) -> dict[str, Observer]:
-    """The callbacks of a run, as they were configured: they keep state, and settings stay what they are."""
+    """Copies of the configured callbacks: callbacks have state, and settings must not change."""
     return {name: copy.deepcopy(built(callback)) for name, callback in settings.callback.items()}
 
 
 def run_other_rank(settings: Settings, folder: Path, regime: Regime, stop: StopSignals) -> None:
-    """Another of several processes: the same training, and nothing written."""
+    """The run in any other rank: the same training, without writing files."""
     parts = regime.parts
     checkpoints = ReadOnlyCheckpoints(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer)
     progress = regime.restore(checkpoints) or Progress()
     regime.train(progress, Session(Observers(), NoLog(), checkpoints, stop))
 
 
-def start_weights(settings: Settings, parts: Parts, folder: Path) -> None:
-    """Those of another run, where the run wants them and has not begun. ConfigError for what does not fit."""
+def load_start_weights(settings: Settings, parts: Parts, folder: Path) -> None:
+    """Load initial weights from another run, if ``init_from`` is set and the run has not started. ConfigError if
+    nothing matches."""
     if settings.init_from is not None and not any((folder / CHECKPOINTS / name).exists() for name in (LAST, PREVIOUS)):
         copy_matching_layers(Path(settings.init_from), parts.autoencoder)
 
 
-def _about(settings: Settings, parts: Parts, folder: Path) -> str:
-    """What is about to be trained, on what, and where."""
+def _describe(settings: Settings, parts: Parts, folder: Path) -> str:
+    """One line about the data, the model and the folder, and a warning if an epoch has few updates."""
     data, batch = parts.data, settings.trainer.batch_size
     counts = f"{len(data.train):,} training, {len(data.validation or ()):,} validation, {len(data.test):,} test"
     shape = "x".join(map(str, data.input_shape))
@@ -254,7 +256,5 @@ def _about(settings: Settings, parts: Parts, folder: Path) -> str:
     text = f"{counts} images of {shape}; {parameters:,} parameters; {folder}"
     updates = math.ceil(len(data.train) / batch)
     if updates < 5:
-        text += (
-            f"\n{updates} updates an epoch: a smaller trainer.batch_size than {batch}, or more epochs, may be needed"
-        )
+        text += f"\n{updates} updates per epoch: a trainer.batch_size below {batch} or more epochs may be needed"
     return text

@@ -20,7 +20,7 @@ from aerun.base.conf import conf_dir
 from aerun.cli.export import main
 from aerun.config.parse import parse
 from aerun.errors import AerunError, ConfigError, DataError
-from aerun.runs.reopen import of_shape
+from aerun.runs.reopen import build_for_shapes
 from aerun.use.export import export_formats, export_run
 from aerun.use.export.model_card import without_paths, write_card, write_run
 from aerun.use.opened_run import OpenedRun, open_run
@@ -37,7 +37,7 @@ TOPK = ("sparsity=topk", "sparsity.k=8")
 def model_of(config: dict[str, Any], shape: list[int]) -> aerun.core.autoencoder.Autoencoder:
     """An untrained model whose biases are not zero, as trained ones are not."""
     torch.manual_seed(0)
-    autoencoder = of_shape(parse(config), {"input_shape": shape, "output_shape": shape})
+    autoencoder = build_for_shapes(parse(config), {"input_shape": shape, "output_shape": shape})
     with torch.no_grad():
         for parameter in autoencoder.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))

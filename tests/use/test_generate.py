@@ -298,7 +298,7 @@ def test_data_that_are_gone_are_said_to_be(trained: Trained, tmp_path: Path) -> 
     about = tmp_path / "run" / "environment.json"
     checksum = open_run(trained()).data.checksum
     about.write_text(about.read_text().replace(checksum, "another"))
-    with pytest.raises(DataError, match="its data have changed, another then"):
+    with pytest.raises(DataError, match="its data have changed: checksum another then"):
         images_of_test(open_run(tmp_path / "run"), 3)
 
 
