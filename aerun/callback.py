@@ -1,4 +1,4 @@
-"""Callbacks that ship with aerun. Any ``aerun.contracts.Observer`` can be one, ``callback=[ema,mine]``."""
+"""The callbacks of aerun. Any ``aerun.contracts.Observer`` can be used as one: ``callback=[ema,mine]``."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class EMA(Observer):
     """An exponential average of the trained weights, evaluated together with the weights themselves.
 
     After update n, counted from 0, average += (1 - d) (weight - average) with d = min(decay, (1 + n) / (10 + n)):
-    Polyak & Juditsky 1992; the lower decay at first keeps the random first weights out of it. In a run with stages each
-    stage has its own. At the end of the run the average is kept as ``checkpoints/ema.safetensors``.
+    Polyak & Juditsky 1992. The lower decay at the start quickly forgets the random initial weights. In a run with
+    stages, each stage has its own average. At the end of the run it is saved as ``checkpoints/ema.safetensors``.
     """
 
     decay: Decay
@@ -34,7 +34,7 @@ class EMA(Observer):
         self._average: dict[str, Tensor] = {}
 
     def begin(self, run: RunView) -> None:
-        """Start from the current weights, or continue from those that ``restore`` put back."""
+        """Start from the current weights, or continue from the restored average."""
         self._run, self._first = run, run.progress.stage_step
         weights = {name: value for name, value in run.autoencoder.named_parameters() if value.requires_grad}
         if run.progress.step == self._first or self._average.keys() != weights.keys():
@@ -51,7 +51,7 @@ class EMA(Observer):
             torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
 
     def measure(self, autoencoder: Any, part: str, evaluate: Callable[[Any], dict[str, float]]) -> Mapping[str, float]:
-        """Loss, MSE and PSNR of the averaged weights, which the model holds meanwhile."""
+        """Loss, MSE and PSNR of the averaged weights, which the model has during the evaluation."""
         import torch
 
         weights = dict(autoencoder.named_parameters())
@@ -81,7 +81,7 @@ class EMA(Observer):
 
 @dataclass(eq=False)
 class Snapshots(Observer):
-    """The weights of every ``every_epochs``-th epoch, kept as ``checkpoints/epochN.safetensors`` (in a stage,
+    """Saves the weights of every ``every_epochs``-th epoch as ``checkpoints/epochN.safetensors`` (in a stage,
     ``stageK_epochN``)."""
 
     every_epochs: Count

@@ -1,11 +1,11 @@
-"""What the rest of aerun asks of a part: one class for each group, with a default for everything optional.
+"""The interface of parts: one class for each group, with a default for everything optional.
 
-A part of your own subclasses the class of its group, or only has the same methods: ``complete`` then adds the defaults
-that it lacks to its class. Nothing recognizes a part by its name.
+A part of your own subclasses the class of its group, or simply has the same methods: ``complete`` then adds the missing
+defaults to its class. No code depends on the name of a part.
 
-A part that has weights or buffers offers ``build`` and returns an ``nn.Module`` with the part's own interface. Modules
-are built after the seed is set, on the run's device, and from then on they are layers like any other: trained, saved,
-frozen, pretrained greedily, and started from another run.
+A part with weights or buffers defines ``build``, which returns an ``nn.Module`` with the part's interface. Modules are
+built after the seed is set, and treated like any other layer: trained, saved, frozen, pretrained greedily, and
+initialized from another run.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ T = TypeVar("T")
 
 
 class _Default:
-    """The value of an instance that has none of its own. The class itself has none, so that a dataclass field of that
-    name stays a required key."""
+    """The value of instances that do not set the attribute. The class does not have the attribute, so that a dataclass
+    field of that name remains a required key."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -42,7 +42,7 @@ class _Default:
 
 
 def default(value: T) -> T:
-    """The default of a key that parts may have."""
+    """The default of an optional key of parts."""
     return cast("T", _Default(value))
 
 
@@ -52,9 +52,9 @@ def default(value: T) -> T:
 class Penalty(NamedTuple):
     """One named term that is added to the reconstruction error.
 
-    ``value`` is the unweighted scalar; logs carry it, so that runs with different weights compare. ``per_image``: the
-    value is in nats per image, and is divided by the values of an image wherever the reconstruction error is.
-    ``samples`` [B,k]: the values of which it is the mean, where k codes are drawn for each image.
+    ``value`` is the unweighted scalar, which is logged, so that runs with different weights can be compared.
+    ``per_image``: the value is in nats per image, and is divided by the number of values of an image if the
+    reconstruction error is. ``samples`` [B,k]: if k codes are drawn for each image, the values whose mean it is.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Penalty(NamedTuple):
 
 
 class Diagnostic(NamedTuple):
-    """One named scalar that is logged with the loss terms and is no part of the loss."""
+    """One named scalar that is logged with the loss terms but is not part of the loss."""
 
     name: str
     value: Tensor
@@ -75,10 +75,10 @@ Terms = list[Penalty | Diagnostic]
 
 
 class Pass(NamedTuple):
-    """One pass through an autoencoder, with what a penalty may need.
+    """One pass through an autoencoder, with everything that a penalty may need.
 
     inputs[B,*input_shape] as the encoder sees them, features (the encoder's linear output), code, logits (the decoder's
-    linear output), prediction (after the output activation, compares with ``targets``), residual (targets -
+    linear output), prediction (after the output activation, to be compared with ``targets``), residual (targets -
     prediction), and the two networks.
     """
 
@@ -93,19 +93,19 @@ class Pass(NamedTuple):
 
     @property
     def residual(self) -> Tensor:
-        """What the reconstruction lacks, targets - prediction, of the targets' shape."""
+        """targets - prediction, in the shape of the targets."""
         return self.targets - self.prediction
 
 
 class Codec(NamedTuple):
-    """An encoder and a decoder, both ending linear.
+    """An encoder and a decoder, both without a final activation.
 
     - encoder(images[B,*input_shape]) -> features, with ``parameters_per_code`` times the units of the code along
       dimension 1.
     - decoder(code[B,*code_shape]) -> [B,*output_shape]; the autoencoder applies the output activation, so that a loss
       can use the logits.
-    - ``cuts``: for sequential encoders and decoders, the places between layer pairs, outermost first. For each (end,
-      start), encoder[:end] and decoder[start:] form an autoencoder. None if there are no pairs.
+    - ``cuts``: for sequential encoders and decoders, the boundaries between layer pairs, outermost first. For each
+      (end, start), encoder[:end] and decoder[start:] form an autoencoder. None if there are no pairs.
     """
 
     encoder: nn.Module
@@ -127,32 +127,32 @@ class Metric:
 
 
 class Part(Protocol):
-    """What parts of every group may have."""
+    """The optional methods of parts of every group."""
 
     def check_settings(self, settings: Any) -> None:
-        """Before anything is loaded: ValueError for other options of the run (``settings.model``, ...) that this part
-        does not work with. The message names both keys."""
+        """ValueError, before anything is loaded, if this part is incompatible with another option of the run
+        (``settings.model``, ...). The message names both keys."""
         return None
 
     def unread_keys(self, settings: Any) -> Mapping[str, str]:
-        """Keys of this part that these settings leave without effect, each with the reason."""
+        """Keys of this part that have no effect with these settings, each with the reason."""
         return {}
 
 
 class Dataset(Part, Protocol):
-    """``load`` gives the data; ``normalize`` and ``binarise`` say what was done to them."""
+    """``load`` returns the data; ``normalize`` and ``binarise`` say how they are processed."""
 
     normalize: str = default("none")
     binarise: str = default("none")
 
     def check(self) -> None:
-        """DataError for what is wrong at first sight, such as a folder that does not exist."""
+        """DataError for problems that are found without loading, such as a folder that does not exist."""
         return None
 
     if TYPE_CHECKING:
 
         def load(self, device: torch.device) -> Any:
-            """The parts of the data set, ``aerun.dataset.data.Data``, on the device."""
+            """Training, validation and test part, as ``aerun.dataset.data.Data`` on the device."""
 
 
 class Noise(Part, Protocol):
@@ -161,28 +161,28 @@ class Noise(Part, Protocol):
     if TYPE_CHECKING:
 
         def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-            """images[B,...] float -> corrupted images of the same shape, random by the generator alone."""
+            """images[B,...] float -> corrupted images of the same shape. All randomness comes from the generator."""
 
     @property
     def is_identity(self) -> bool:
-        """Whether it leaves every input as it is."""
+        """Whether it leaves every input unchanged."""
         return False
 
     def check_shape(self, shape: Sequence[int]) -> None:
-        """ValueError for inputs, without the batch, that it is not defined for."""
+        """ValueError for an input shape, without the batch, that it does not support."""
         return None
 
     def for_evaluation(self) -> Noise:
-        """The corruption that trained models are asked to undo."""
+        """The corruption that is used to evaluate trained models."""
         return self
 
     def moments(self, positions: int) -> Any:
-        """``aerun.noise.pixels.Moments``, from which the best linear denoiser follows exactly; None: not known."""
+        """``aerun.noise.pixels.Moments``, which determine the best linear denoiser exactly; None if unknown."""
         return None
 
 
 class Model(Part, Protocol):
-    """Builds encoder and decoder. ``code_size``: units of the code, where a key says so before the data are known."""
+    """Builds encoder and decoder. ``code_size``: units of the code, if a key sets them independently of the data."""
 
     code_size: int | None = default(None)
     output_activation: str = default("identity")
@@ -192,15 +192,15 @@ class Model(Part, Protocol):
     if TYPE_CHECKING:
 
         def build(self, input_shape: Shape, output_shape: Shape, parameters_per_code: int) -> Codec:
-            """Both shapes without the batch. ValueError for shapes that the model is not made for."""
+            """Both shapes are without the batch. ValueError for shapes that the model does not support."""
 
 
 class Sparsity(Part, Protocol):
     """Applies the code's nonlinearity to the encoder's linear features, then selects or penalizes.
 
-    ``rowwise``: rows of a minibatch do not depend on each other and penalties are means over them; otherwise every
-    process of a run is shown all rows. ``constrains_code``: it limits the code. ``fixes_activation``: the code's
-    nonlinearity cannot be chosen. ``penalty``: the name of its penalty in the logs; its weight is ``weight``.
+    ``rowwise``: the rows of a minibatch are independent, and penalties are means over rows; otherwise every process of
+    a run gets all rows. ``constrains_code``: it limits the code. ``fixes_activation``: the code's nonlinearity cannot
+    be chosen. ``penalty``: the name of its penalty in the logs; the weight of the penalty is ``weight``.
     ``selects_in_training_only``: codes are denser in evaluation.
     """
 
@@ -213,41 +213,40 @@ class Sparsity(Part, Protocol):
 
     @property
     def max_nonzeros(self) -> int | None:
-        """At most so many nonzero values in each row of a vector code, in each channel of feature maps; None: no limit
-        is known."""
+        """The largest number of nonzero values in a vector code, or in a channel of feature maps; None if unknown."""
         return None
 
     if TYPE_CHECKING:
 
         def __call__(self, features: Tensor, training: bool) -> tuple[Tensor, Terms]:
-            """features[B,D] or [B,C,H,W] -> code of the same shape, and terms that the features alone decide."""
+            """features[B,D] or [B,C,H,W] -> code of the same shape, and terms that depend on the features alone."""
 
     def build(self, code_shape: Shape) -> Any:
         """An ``nn.Module`` with this interface, for a part that has weights or buffers; otherwise the part itself."""
         return self
 
     def check_code(self, code_shape: Shape) -> None:
-        """ValueError for codes, without the batch, that it is not defined for."""
+        """ValueError for a code shape, without the batch, that it does not support."""
         return None
 
     def penalties(self, run: Pass) -> Terms:
-        """Further terms, of what the whole pass shows; means over the rows of the minibatch."""
+        """Further terms that depend on the whole pass; means over the rows of the minibatch."""
         return []
 
     def linear(self) -> Sparsity:
-        """The same without a nonlinearity, for a latent that reads linear features."""
+        """A copy without a nonlinearity, for a latent that needs linear features."""
         return self
 
     def with_max_nonzeros(self, count: int) -> Sparsity:
-        """The same with another ``max_nonzeros``."""
+        """A copy with another ``max_nonzeros``."""
         raise ValueError("has no number of nonzero values")
 
 
 class Latent(Part, Protocol):
-    """From the constrained features to the code: themselves, their nearest codebook entries, or a sample.
+    """Maps the constrained features to the code: unchanged, to the nearest codebook entries, or to a sample.
 
     ``parameters_per_code``: features for each unit of the code, along dimension 1. ``rowwise``: as in ``Sparsity``.
-    ``samples``: codes that are drawn for each image, None for one.
+    ``samples``: how many codes are drawn for each image; None for one.
     """
 
     parameters_per_code: int = 1
@@ -256,19 +255,20 @@ class Latent(Part, Protocol):
 
     @property
     def constrains_code(self) -> bool:
-        """Whether it limits the code; no sparsity that also does goes with it, and the features stay linear."""
+        """Whether it limits the code. Then the features stay linear, and a sparsity that limits the code is
+        rejected."""
         return self.parameters_per_code > 1
 
     def check_settings(self, settings: Any) -> None:
         if self.constrains_code and settings.sparsity.constrains_code:
-            hint = f" (brought by {settings.name('model')})" if _is_brought("latent", "model", settings) else ""
+            hint = f" (set by {settings.name('model')})" if _is_implied("latent", "model", settings) else ""
             raise ValueError(
                 f"{settings.name('latent')} and {settings.name('sparsity')} both constrain the code: use sparsity=none "
                 f"or latent=deterministic{hint}"
             )
 
     def draw(self, shape: Shape, generator: Generator) -> Tensor | None:
-        """The random numbers of one stochastic pass for codes of that shape [B,...]; None if it needs none."""
+        """The random numbers of one stochastic pass for codes of that shape [B,...]; None if it is deterministic."""
         return None
 
     if TYPE_CHECKING:
@@ -281,11 +281,11 @@ class Latent(Part, Protocol):
         return self
 
     def check_code(self, code_shape: Shape) -> None:
-        """ValueError for codes, without the batch, that it is not defined for."""
+        """ValueError for a code shape, without the batch, that it does not support."""
         return None
 
     def penalties(self, run: Pass) -> Terms:
-        """Further terms, of what the whole pass shows; means over the rows of the minibatch."""
+        """Further terms that depend on the whole pass; means over the rows of the minibatch."""
         return []
 
     def posterior(self, features: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -300,9 +300,9 @@ class Latent(Part, Protocol):
 class Loss(Part, Protocol):
     """A reconstruction error, averaged over the batch.
 
-    ``takes_logits``: predictions are the decoder's linear outputs. ``needs_unit_range``: targets must lie in [0,1] (so
-    they must for a loss that takes logits). ``is_likelihood``: it has ``nats``, and ``constant`` is what each value
-    lacks to be a negative log-likelihood. ``changes``: in the course of a training, see ``share``.
+    ``takes_logits``: predictions are the decoder's linear outputs, and targets must be in [0,1]. ``needs_unit_range``:
+    targets must be in [0,1]. ``is_likelihood``: it has ``nats``, which become a negative log-likelihood if ``constant``
+    is added for each value. ``changes``: it changes during training, see ``share``.
     """
 
     takes_logits: ClassVar[bool] = False
@@ -314,48 +314,48 @@ class Loss(Part, Protocol):
     if TYPE_CHECKING:
 
         def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
-            """prediction[B,...], target[B,...] of one shape -> scalar."""
+            """prediction[B,...], target[B,...] of the same shape -> scalar."""
 
         def scale(self, values_per_image: int) -> float:
-            """The factor that puts a quantity per image on the scale of this loss."""
+            """The factor that converts a sum over the values of an image to the scale of this loss."""
 
     def nats(self, prediction: Tensor, target: Tensor) -> Tensor:
         """The error of each image, summed over its values: prediction[B,k,...], target[B,1,...] -> [B,k]."""
         raise NotImplementedError
 
     def check_shape(self, shape: Sequence[int]) -> None:
-        """ValueError for targets, without the batch, that it is not defined for."""
+        """ValueError for a target shape, without the batch, that it does not support."""
         return None
 
     def share(self, progress: float) -> float:
-        """For a loss that changes: how much of it is the first of its two, at that part (0 to 1) of the steps."""
+        """For a loss that changes: the share of its first part, when ``progress`` (0 to 1) of the steps are done."""
         return 1.0
 
     def while_training(self, share: Tensor) -> Loss:
-        """The loss with that share, a scalar tensor that is set before each step."""
+        """The loss with that share, a scalar tensor that changes between steps."""
         return self
 
 
 class Optimizer(Part, Protocol):
-    """``lr``: the base rate, where a key says so."""
+    """``lr``: the base rate, if there is a key for it."""
 
     lr: float | None = default(None)
 
     @property
     def couples_weight_decay(self) -> bool:
-        """Whether weight decay is added to gradients that the optimizer then divides by their own size."""
+        """Whether weight decay is added to the gradients, which the optimizer then normalizes."""
         return False
 
     if TYPE_CHECKING:
 
         def build(self, parameters: Iterable[nn.Parameter]) -> TorchOptimizer:
-            """torch's optimizer over these parameters."""
+            """The torch optimizer of these parameters."""
 
 
 class Scheduler(Part, Protocol):
-    """A factor on the optimizer's base rate, as a function of the step and of what was observed before it.
+    """A factor on the optimizer's base rate: a function of the step and of the losses observed before it.
 
-    ``stop_lr``: the run ends below that rate. ``warmup_epochs``: epochs until the base rate is reached.
+    ``stop_lr``: the run ends when the rate falls below it. ``warmup_epochs``: epochs until the base rate is reached.
     """
 
     stop_lr: float | None = default(None)
@@ -366,25 +366,28 @@ class Scheduler(Part, Protocol):
         return 1.0
 
     def observe(self, loss: float) -> None:
-        """Take note of the monitored loss, once per evaluation."""
+        """Called with the monitored loss after each evaluation."""
         return None
 
     def finished(self, base_rate: float) -> bool:
-        """Whether the run should end, its optimizer having that base rate."""
+        """Whether the run should end, given the optimizer's base rate."""
         return False
 
     def state(self) -> dict[str, Any]:
-        """What a continued run must know, as JSON values."""
+        """The state that a resumed run needs, as JSON values."""
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Put back what ``state`` returned."""
+        """Restore what ``state`` returned."""
         return None
 
 
 class Trainer(Part, Protocol):
-    """How a run trains. See ``aerun.trainer.Joint`` for the keys. A trainer with a ``fit`` of its own gets everything
-    that the loop of ours gets (``aerun.training.regime``), and returns the progress when training has ended."""
+    """How a run trains. See ``aerun.trainer.Joint`` for the keys.
+
+    A trainer may define ``fit(parts, progress, session)``, with the same arguments as aerun's own loop (see
+    ``aerun.training.loop``). It returns the progress when training has ended.
+    """
 
     epochs: int
     batch_size: int
@@ -406,7 +409,7 @@ class Trainer(Part, Protocol):
     patience: int | None = default(None)
     min_delta: float = default(0.0)
     fit: Callable[..., Any] | None = default(None)
-    # Of a trainer that pretrains in stages: the epochs of each, and whether weights are untied afterwards.
+    # For a trainer that pretrains in stages: the epochs of each stage, and when tied weights are untied.
     stage_epochs: int | list[int] | None = default(None)
     untie_at: str | None = default(None)
 
@@ -419,7 +422,7 @@ class Evaluation(Part, Protocol):
     if TYPE_CHECKING:
 
         def __call__(self, subject: Any) -> Any:
-            """Numbers by name, or an ``aerun.protocol.Answer``, of an ``aerun.protocol.Subject``."""
+            """The numbers of an ``aerun.protocol.Subject`` by name, or an ``aerun.protocol.Answer``."""
 
     def check_data(self, data: Any, autoencoder: Any) -> None:
         """ConfigError, before training, for data or a model that it cannot evaluate."""
@@ -427,36 +430,38 @@ class Evaluation(Part, Protocol):
 
 
 class RunLog(Protocol):
-    """Where observers log: TensorBoard, and the files of the run folder."""
+    """The log of a run for observers: TensorBoard, and the files of the run folder."""
 
     if TYPE_CHECKING:
 
         def scalars(self, values: Mapping[str, float], step: int) -> None:
-            """Each value under its tag at that step."""
+            """Log each value under its tag at that step."""
 
         def picture(self, tag: str, pixels: np.ndarray, step: int) -> None:
-            """A picture [H,W] or [H,W,3], uint8: in TensorBoard, and the latest as a PNG file under figures/."""
+            """Log a picture [H,W] or [H,W,3], uint8, in TensorBoard and as a PNG file in figures/, which it
+            overwrites."""
 
         def histogram(self, tag: str, values: Tensor, step: int) -> None:
-            """The distribution of all values."""
+            """Log the distribution of the values."""
 
         def weights(self, name: str, tensors: Mapping[str, Tensor]) -> None:
-            """Keep the model's tensors as checkpoints/NAME.safetensors, for ``aerun.load(FOLDER, weights=NAME)``."""
+            """Write the model's tensors to checkpoints/NAME.safetensors, for ``aerun.load(FOLDER, weights=NAME)``."""
 
         def logged(self) -> list[dict[str, Any]]:
             """The lines of metrics.jsonl of the current stage so far."""
 
         def flush(self) -> None:
-            """Put everything that was logged on disk."""
+            """Write everything that was logged to disk."""
 
 
 @dataclass(frozen=True)
 class RunView:
-    """What observers see of a run, or of a stage of one: the model that trains, its data, where to log.
+    """A run, or one of its stages, as observers see it: the model that trains, its data, and the log.
 
-    ``progress`` counts epochs and steps as they are done; ``epochs`` and ``total_steps`` are the plan. ``stage`` is the
-    stage's name, "" in a run without stages and in fine-tuning; ``stage_number`` is 0 without stages, ``is_last`` tells
-    the last. ``part`` holds the images that are evaluated after epochs. ``folder`` is None where none is written.
+    ``progress`` counts completed epochs and steps; ``epochs`` and ``total_steps`` are planned. ``stage`` is the name of
+    the stage, "" in a run without stages and in fine-tuning; ``stage_number`` is 0 without stages; ``is_last``: whether
+    it is the last stage. ``part`` contains the images that are evaluated after epochs. ``folder`` is None for a run
+    without a folder.
     """
 
     autoencoder: Any
@@ -476,9 +481,12 @@ class RunView:
 
 
 class EpochEnd(NamedTuple):
-    """One finished epoch of the run, from 1. ``numbers`` by tag (``train/loss``, ``validation/mse``, ...);
-    ``evaluated``: whether validation numbers are among them; ``ended``: whether the training ends with it;
-    ``target_spread``: the variance of the evaluated targets over images, summed over values."""
+    """The end of an epoch of the run, counted from 1.
+
+    ``numbers``: by tag (``train/loss``, ``validation/mse``, ...). ``evaluated``: whether they include validation
+    numbers. ``ended``: whether the training ends with this epoch. ``target_spread``: the variance of the evaluated
+    targets over images, summed over values.
+    """
 
     epoch: int
     step: int
@@ -489,43 +497,45 @@ class EpochEnd(NamedTuple):
 
 
 class Observer:
-    """Watches a run; every method is optional. The group ``callback`` takes observers of your own.
+    """Observes a run; every method is optional. Use your own observers with the group ``callback``.
 
-    ``optional``: if it raises, it is dropped with a warning and the run continues. ``metrics`` declares the numbers of
-    ``measure``. Of several processes only the first has observers.
+    ``optional``: if it raises an error, it is removed with a warning and the run continues. ``metrics`` declares the
+    numbers of ``measure``. With several processes, only rank 0 has observers.
     """
 
     optional: bool = False
     metrics: Sequence[Metric] = ()
 
     def begin(self, run: RunView) -> None:
-        """Training begins or is continued: once for the run, or for each of its stages."""
+        """Called when training starts or is resumed: once for the run, or for each of its stages."""
 
     def step(self, step: int, values: Mapping[str, float] | None) -> None:
-        """Update number ``step`` of the run, from 1, was made. ``values`` are the loss terms where they are logged,
+        """Called after update ``step`` of the run, counted from 1. ``values`` are the loss terms if they are logged,
         every ``trainer.log_every_steps``; otherwise None, so that nothing waits for the device."""
 
     def measure(self, autoencoder: Any, part: str, evaluate: Callable[[Any], dict[str, float]]) -> Mapping[str, float]:
-        """More numbers of a part of the data, by name, while the autoencoder is evaluated on it: ``validation`` (or
-        ``probe``, some training images, without one) after epochs, ``test`` at the end. ``evaluate`` gives the usual
-        metrics of any autoencoder on that part."""
+        """Return further numbers by name when the autoencoder is evaluated on a part of the data.
+
+        The part is ``validation`` after epochs (``probe``, some training images, if there is no validation part), and
+        ``test`` at the end. ``evaluate`` returns the usual metrics of any autoencoder on that part.
+        """
         return {}
 
     def epoch(self, end: EpochEnd) -> None:
-        """An epoch has ended, and its numbers are known. The checkpoint comes after this."""
+        """Called at the end of an epoch, before its checkpoint."""
 
     def saved(self, progress: Any) -> None:
-        """A checkpoint was written."""
+        """Called after a checkpoint was written."""
 
     def end(self, step: int) -> None:
-        """The run has trained, and the model holds its best weights; ``step`` is one after the last."""
+        """Called after training, when the model has its best weights; ``step`` is the last step plus one."""
 
     def state(self) -> dict[str, Tensor]:
-        """Tensors that a continued run needs; every checkpoint keeps them."""
+        """Tensors that a resumed run needs; every checkpoint contains them."""
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what ``state`` returned. Called before ``begin``."""
+        """Restore what ``state`` returned. Called before ``begin``."""
 
 
 CONTRACTS: dict[str, type] = {
@@ -541,7 +551,7 @@ CONTRACTS: dict[str, type] = {
     "protocol": Evaluation,
     "callback": Observer,
 }
-# What has no default: a part of one's own must have it.
+# Names without a default, which every part must define.
 REQUIRED: dict[str, tuple[str, ...]] = {
     "dataset": ("load",),
     "noise": ("__call__",),
@@ -555,27 +565,27 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 }
 
 
-def lacking(cls: type, group: str) -> list[str]:
-    """Names that a class must have to be a part of the group, and does not have."""
-    own = {name for base in cls.__mro__ for name in (*vars(base), *inspect.get_annotations(base))}
-    return [name for name in REQUIRED.get(group, ()) if name not in own]
+def missing_names(cls: type, group: str) -> list[str]:
+    """The names that a part of the group must define and that the class does not have."""
+    defined = {name for base in cls.__mro__ for name in (*vars(base), *inspect.get_annotations(base))}
+    return [name for name in REQUIRED.get(group, ()) if name not in defined]
 
 
 def complete(cls: type, group: str) -> None:
-    """Give a class that does not subclass its group's contract the defaults for everything that it does not have."""
+    """Add the defaults of everything that it does not define to a class that does not subclass its group's contract."""
     contract = CONTRACTS[group]
     if contract in cls.__mro__:
         return
-    own = {name for base in cls.__mro__[:-1] for name in (*vars(base), *inspect.get_annotations(base))}
+    defined = {name for base in cls.__mro__[:-1] for name in (*vars(base), *inspect.get_annotations(base))}
     for base in contract.__mro__:
         if base.__module__ != __name__:
             continue
         for name, value in vars(base).items():
-            if not name.startswith("_") and name not in own:
+            if not name.startswith("_") and name not in defined:
                 setattr(cls, name, value)
-                own.add(name)
+                defined.add(name)
 
 
-def _is_brought(group: str, by: str, settings: Any) -> bool:
-    """Whether an option of ``by`` that the user typed has chosen the option of ``group``."""
+def _is_implied(group: str, by: str, settings: Any) -> bool:
+    """Whether the option of ``group`` was set by the option that the user typed for ``by``."""
     return by in settings.typed and group not in settings.typed

@@ -1,16 +1,16 @@
-"""Errors that are meant for the person at the command line: one line, no traceback."""
+"""Errors for the user: shown as one line, without a traceback."""
 
 
 class AerunError(Exception):
-    """Anything that the user can mend; its text stands alone on one or two lines."""
+    """An error that the user can fix; its text is complete, in one or two lines."""
 
 
 class ConfigError(AerunError):
-    """A key, a value, or a pair of options that cannot work."""
+    """An invalid key or value, or options that are incompatible."""
 
 
 class DataError(AerunError):
-    """A data file or folder that is missing, damaged, or not what its name says."""
+    """A file or folder is missing, damaged, or of the wrong kind."""
 
 
 class DivergedError(AerunError):
@@ -18,20 +18,20 @@ class DivergedError(AerunError):
 
 
 class StorageError(AerunError):
-    """A file of the run folder that cannot be written."""
+    """A file of the run folder cannot be written."""
 
 
 class BusyError(ConfigError):
-    """A run folder that another process is writing."""
+    """Another process is writing to the run folder."""
 
 
 class PrunedError(AerunError):
-    """A run that a search has stopped early, as not promising."""
+    """A search stopped the run early because it was not promising."""
 
 
 class CallbackError(AerunError):
-    """A callback of the user's own that raised an error."""
+    """A user's callback raised an error."""
 
 
 class KilledError(AerunError):
-    """A process of the run that ended without an error report."""
+    """A process of the run ended without an error report."""

@@ -1,4 +1,4 @@
-"""From the constrained features to the code: themselves, or a sample of the distribution that they describe."""
+"""Maps the constrained features to the code: unchanged, or to a sample from the distribution that they describe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Deterministic(Latent):
-    """The code is what the encoder and the sparsity give."""
+    """The code is the output of the sparsity, unchanged."""
 
     rowwise: ClassVar[bool] = True
 
@@ -44,8 +44,8 @@ class Gaussian(_GaussianPosterior):
 
     KL = 1/2 sum_j (mean_j^2 + exp(log_variance_j) - log_variance_j - 1), in nats per image, mean over the batch:
     Kingma & Welling 2013, "Auto-Encoding Variational Bayes" (arXiv:1312.6114), equation 10 and appendix B.
-    The KL is divided by the pixels of an image wherever the reconstruction error is, so ``beta = 1`` is the
-    evidence lower bound whatever ``loss.reduction`` says (the observation model is that of the loss, see
+    If ``loss.reduction`` divides the reconstruction error by the values of an image, it divides the KL too. So
+    ``beta = 1`` is the evidence lower bound for either reduction (the loss is the observation model, see
     ``aerun.loss``); other values give the beta-VAE of Higgins et al. 2017.
     """
 
@@ -61,7 +61,7 @@ class Gaussian(_GaussianPosterior):
         Without a draw the code is the posterior mean.
         """
         mean, log_variance = self.posterior(features)
-        divergence = divergences(mean, log_variance).flatten(1).sum(1).mean()
+        divergence = kl_divergences(mean, log_variance).flatten(1).sum(1).mean()
         code = mean if draw is None else mean + (0.5 * log_variance).exp() * draw
         return code, [Penalty("kl", divergence, self.beta, per_image=True)]
 
@@ -71,8 +71,8 @@ class ImportanceWeighted(_GaussianPosterior):
     """``samples`` codes of each image, z_i = mean + exp(log_variance / 2) * epsilon_i, weighted by their importance.
 
     The bound L_k = E log 1/k sum_i p(x, z_i) / q(z_i | x) of Burda, Grosse & Salakhutdinov 2016, "Importance Weighted
-    Autoencoders" (arXiv:1509.00519), equation 8, with p(z) the standard normal; k = 1 is the evidence lower bound,
-    its KL divergence estimated by the sample. ``aerun.core.autoencoder`` puts it together.
+    Autoencoders" (arXiv:1509.00519), equation 8, with p(z) the standard normal; k = 1 is the evidence lower bound
+    with its KL divergence estimated from the sample. ``aerun.core.autoencoder`` computes the bound.
     """
 
     samples: Annotated[int, Range(1, 100_000)]
@@ -90,27 +90,27 @@ class ImportanceWeighted(_GaussianPosterior):
         return standard_normal((shape[0], self.samples, *shape[1:]), generator)
 
     def __call__(self, features: Tensor, draw: Tensor | None) -> tuple[Tensor, Terms]:
-        """features[B,2D] or [B,2C,H,W], means first -> codes[B,k,D] or [B,k,C,H,W], and the penalty ``kl``, of whose
-        samples log q(z_i|x) / p(z_i) [B,k] are given.
+        """features[B,2D] or [B,2C,H,W], means first -> codes[B,k,D] or [B,k,C,H,W], and the penalty ``kl`` with the
+        samples log q(z_i|x) / p(z_i) [B,k].
 
-        Without a draw the code is the posterior mean, [B,...], and the KL divergence exact.
+        Without a draw the code is the posterior mean [B,...], and the KL divergence is exact.
         """
         if draw is None:
             return Gaussian(1.0)(features, None)
         mean, log_variance = (part.unsqueeze(1) for part in self.posterior(features))
         code = mean + (0.5 * log_variance).exp() * draw
-        # The constants of both densities are the same.
+        # The normalizing constants of both densities cancel.
         ratio = 0.5 * (code.square() - draw.square() - log_variance).flatten(2).sum(2)
         return code, [Penalty("kl", ratio.mean(), 1.0, per_image=True, samples=ratio)]
 
 
 def standard_normal(shape: Shape, generator: Generator) -> Tensor:
-    """float32 numbers of that shape, on the generator's device."""
+    """Standard normal float32 numbers of that shape, on the generator's device."""
     import torch
 
     return torch.randn(shape, generator=generator, device=generator.device)
 
 
-def divergences(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """The KL divergence from the standard normal, in nats, of each dimension: tensors of one shape."""
+def kl_divergences(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """The KL divergence of each dimension from the standard normal, in nats; all tensors have the same shape."""
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1)

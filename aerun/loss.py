@@ -1,9 +1,9 @@
-"""Reconstruction errors. Each is also a negative log-likelihood up to a constant, which is what makes
-``reconstruction + KL`` a bound: MSE summed over an image is that of N(reconstruction, 1/2), MAE that of a Laplace
-distribution of scale 1, BCE that of a Bernoulli distribution.
+"""Reconstruction errors.
 
-``reduction`` is over the values of an image; the batch is always averaged. The mean over the batch of per-image
-means is the mean over everything: both have the same gradient.
+Summed over an image, MSE, MAE and BCE are negative log-likelihoods up to a constant, so that ``reconstruction + KL`` is
+a bound: MSE of N(reconstruction, 1/2), MAE of a Laplace distribution with scale 1, BCE of a Bernoulli distribution.
+
+``reduction`` is over the values of an image; the batch is always averaged.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ class _Loss(Loss):
             )
         if settings.dataset.normalize != "none" and (self.takes_logits or self.needs_unit_range):
             raise ValueError(
-                f"dataset.normalize={settings.dataset.normalize} takes targets out of [0,1], which "
-                f"{settings.name('loss')} needs"
+                f"dataset.normalize={settings.dataset.normalize} gives targets outside [0,1], which "
+                f"{settings.name('loss')} requires"
             )
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """prediction[B,...], target[B,...] of one shape -> scalar. Shapes never broadcast: ValueError."""
+        """prediction[B,...], target[B,...] of the same shape -> scalar. ValueError for shapes that would broadcast."""
         if prediction.shape != target.shape:
-            raise ValueError(f"prediction {tuple(prediction.shape)} against target {tuple(target.shape)}")
-        # Under autocast the prediction is bfloat16; an error is not.
+            raise ValueError(f"prediction has shape {tuple(prediction.shape)}, target {tuple(target.shape)}")
+        # Under autocast the prediction is bfloat16; the error is float32.
         error = self._mean(prediction if prediction.dtype == target.dtype else at_least_float32(prediction), target)
         return error if self.reduction == "mean" else error * target[0].numel()
 
@@ -55,10 +55,10 @@ class _Loss(Loss):
     def nats(self, prediction: Tensor, target: Tensor) -> Tensor:
         """The error of each image, summed over its values: prediction[B,k,...], target[B,1,...] -> [B,k].
 
-        With ``constant`` for each value it is the negative log-likelihood of the distribution above.
+        With ``constant`` added for each value it is the negative log-likelihood of the distribution above.
         """
         if prediction[:, :1].shape != target.shape:
-            raise ValueError(f"predictions {tuple(prediction.shape)} against target {tuple(target.shape)}")
+            raise ValueError(f"predictions have shape {tuple(prediction.shape)}, target {tuple(target.shape)}")
         return self._sums(prediction.to(target.dtype).flatten(2), target.flatten(2))
 
     def _sums(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -98,8 +98,8 @@ class MAE(_Loss):
 class BCE(_Loss):
     """Binary cross-entropy, -target log p - (1-target) log(1-p) with p = sigmoid(prediction); targets in [0,1].
 
-    The prediction is the decoder's linear output (logits). On grey targets the value has a floor above zero,
-    the entropy of the targets themselves.
+    The prediction is the decoder's linear output (logits). For gray targets the minimum is above zero: it is the
+    entropy of the targets.
     """
 
     is_likelihood = True
@@ -113,7 +113,7 @@ class BCE(_Loss):
     def _sums(self, prediction: Tensor, target: Tensor) -> Tensor:
         from torch.nn.functional import softplus
 
-        # The same without its pass over all values for -target * logit: that is a product of matrices.
+        # The same value, but the term -target * logit is computed as a matrix product.
         return softplus(prediction).sum(-1) - (prediction @ target.transpose(1, 2)).squeeze(-1)
 
 
@@ -121,9 +121,9 @@ class BCE(_Loss):
 class MSEWithSSIM(_Loss):
     """Squared error + ``weight`` (1 - similarity), of images [C,H,W] in [0,1].
 
-    ``measure``: ``ssim`` is structural similarity in 11x11 windows, ``ms_ssim`` that over as many scales as the image
-    holds (``aerun.base.ssim``). It keeps edges and contrasts that squared error alone gives up; the squared error ends
-    a little higher for it.
+    ``measure``: ``ssim`` is the structural similarity in 11x11 windows, ``ms_ssim`` is that over as many scales as fit
+    in the image (``aerun.base.ssim``). It preserves edges and contrast that squared error alone loses, at a slightly
+    higher squared error.
     """
 
     weight: Positive
@@ -149,14 +149,14 @@ class MSEWithSSIM(_Loss):
 class BCEThenMSE(_Loss):
     """Binary cross-entropy for the first share ``switch`` of a run's steps, squared error for the rest.
 
-    Cross-entropy moves a net whose outputs saturate; squared error is what is wanted in the end. Called as it stands,
-    as in evaluation, it is the squared error of sigmoid(prediction), so that epochs compare; ``while_training`` is what
-    is minimised. Without a validation part the monitored training loss falls at the switch: cross-entropy is at least
-    twice the squared error (Pinsker's inequality), so the best epoch lies in the second part.
+    Cross-entropy still has gradients when outputs saturate; squared error is the actual objective. Evaluation uses the
+    squared error of sigmoid(prediction) throughout, so that epochs can be compared; ``while_training`` returns the loss
+    that is minimized. Without a validation part, the monitored training loss falls at the switch, because cross-entropy
+    is at least twice the squared error (Pinsker's inequality); so the best epoch is in the second part.
 
-    Nothing is done to the optimizer's state at the switch. Adam's averages forget the old gradients within some
-    1/(1 - beta2) steps, and as squared error has the smaller gradients (for each logit that of the cross-entropy,
-    p - t, times 2 p (1-p), at most half of it), what is left of the averages makes its first steps shorter, not longer.
+    The optimizer's state is kept at the switch. Adam's averages forget the old gradients within about 1/(1 - beta2)
+    steps. The gradients of squared error are smaller (for each logit that of cross-entropy, p - t, times 2 p (1-p),
+    which is at most 1/2), so the old averages make the first steps shorter, not longer.
     """
 
     switch: OpenProbability
@@ -166,13 +166,13 @@ class BCEThenMSE(_Loss):
     constant = MSE.constant
 
     def share(self, progress: float) -> float:
-        """How much of the cross-entropy the training loss is, 1 or 0, after the share ``progress`` of the steps."""
+        """The share of cross-entropy in the training loss, 1 or 0, when ``progress`` of the steps are done."""
         return float(progress < self.switch)
 
     def while_training(self, share: Tensor) -> _Loss:
-        """What is minimised: cross-entropy where the scalar ``share`` is 1, squared error where it is 0.
+        """The loss that is minimized: cross-entropy if the scalar ``share`` is 1, squared error if it is 0.
 
-        Both are computed, and the tensor chooses: it may be changed between replays of a recorded step.
+        Both are computed and weighted by the tensor, which can change between replays of a recorded step.
         """
         return _Mixed(self.reduction, share)
 
@@ -187,9 +187,9 @@ class BCEThenMSE(_Loss):
 
 @dataclass(frozen=True)
 class _Mixed(_Loss):
-    """share * cross-entropy + (1 - share) * squared error of the sigmoid, the share being 0 or 1, on the device."""
+    """share * cross-entropy + (1 - share) * squared error of the sigmoid; the share is 0 or 1, on the device."""
 
-    of_entropy: Tensor
+    entropy_share: Tensor
 
     takes_logits = True
 
@@ -197,8 +197,8 @@ class _Mixed(_Loss):
         from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
         entropy = binary_cross_entropy_with_logits(prediction, target)
-        return self.of_entropy * entropy + (1 - self.of_entropy) * mse_loss(prediction.sigmoid(), target)
+        return self.entropy_share * entropy + (1 - self.entropy_share) * mse_loss(prediction.sigmoid(), target)
 
     def _sums(self, prediction: Tensor, target: Tensor) -> Tensor:
         errors = (prediction.sigmoid() - target).square().sum(-1)
-        return self.of_entropy * BCE("sum")._sums(prediction, target) + (1 - self.of_entropy) * errors
+        return self.entropy_share * BCE("sum")._sums(prediction, target) + (1 - self.entropy_share) * errors

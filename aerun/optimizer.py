@@ -1,4 +1,4 @@
-"""torch's optimizers, with all their keys, typed and ranged."""
+"""torch's optimizers, with all their keys, their types and ranges."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class _TorchOptimizer(Optimizer):
-    """The class of the same name in ``torch.optim``; every field is that class's argument."""
+    """The class of the same name in ``torch.optim``; every field is an argument of that class."""
 
     lr: Positive
     weight_decay: NonNegative
@@ -37,7 +37,8 @@ class _TorchOptimizer(Optimizer):
             raise ValueError("nesterov=true needs optimizer.momentum above 0 and optimizer.dampening=0")
 
     def torch_class(self) -> type[optim.Optimizer]:
-        """The class in ``torch.optim``: its name is that of the nearest class of this module."""
+        """The class in ``torch.optim`` with the name of this class or, for a subclass elsewhere, of its base class
+        here."""
         import torch
 
         name = next(cls.__name__ for cls in type(self).__mro__ if cls.__module__ == __name__)
@@ -45,17 +46,17 @@ class _TorchOptimizer(Optimizer):
         return found
 
     def build(self, parameters: Iterable[Parameter]) -> optim.Optimizer:
-        """The torch optimizer over ``parameters``. ConfigError for what torch refuses on their device."""
-
+        """The torch optimizer of ``parameters``. ConfigError for arguments that torch rejects on their device."""
         parameters = list(parameters)
         settings: dict[str, Any] = asdict(self)
         device = parameters[0].device.type
         if settings.get("capturable") and device != "cuda":
-            raise ConfigError(f"optimizer.capturable=true: needs trainer.device=cuda, the device here is {device}")
+            raise ConfigError(f"optimizer.capturable=true: needs trainer.device=cuda; the device is {device}")
         try:
             optimizer: optim.Optimizer = self.torch_class()(parameters, **settings)
         except (ValueError, RuntimeError, TypeError) as error:
-            raise ConfigError(f"optimizer={self.torch_class().__name__.lower()}: torch refuses it: {error}") from error
+            name = self.torch_class().__name__.lower()
+            raise ConfigError(f"optimizer={name}: torch rejects its arguments ({error})") from error
         return optimizer
 
 

@@ -1,8 +1,8 @@
 """Learning-rate schedules, as a factor on the optimizer's base rate.
 
-A factor is a function of the step and of what was observed before it, so that a run continued from a checkpoint
-continues exactly. ``observe`` gets the monitored loss once per evaluation: that of the validation part, or of
-training where there is none.
+The factor is a function of the step and of the losses observed before it, so a resumed run continues exactly.
+``observe`` is called after each evaluation with the monitored loss: that of the validation part, or the training loss
+if there is no validation part.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Constant(Scheduler):
 class Plateau(Scheduler):
     """The rate falls by ``factor`` when the loss has not improved for more than ``patience`` evaluations.
 
-    An improvement is a loss below best * (1 - threshold), as torch's ReduceLROnPlateau has it in its relative
-    mode. The run ends when the rate falls below ``stop_lr``.
+    An improvement is a loss below best * (1 - threshold), as in the relative mode of torch's ReduceLROnPlateau. The run
+    ends when the rate falls below ``stop_lr``.
     """
 
     factor: OpenProbability
@@ -43,10 +43,10 @@ class Plateau(Scheduler):
             *(("trainer.stage_optimizer", optimizer) for optimizer in settings.stage_optimizers),
         ):
             if optimizer.lr is not None and self.stop_lr >= optimizer.lr:
-                what = "run" if key == "optimizer" else "stage"
+                phase = "run" if key == "optimizer" else "stage"
                 raise ValueError(
-                    f"scheduler.stop_lr={self.stop_lr} is not below {key}.lr={optimizer.lr}: the {what} would end at "
-                    "once"
+                    f"scheduler.stop_lr={self.stop_lr} is not below {key}.lr={optimizer.lr}: the {phase} would end "
+                    "immediately"
                 )
 
     def multiplier(self, step: int, *, total_steps: int, steps_per_epoch: int) -> float:
@@ -74,7 +74,7 @@ class Plateau(Scheduler):
 
 @dataclass
 class Cosine(Scheduler):
-    """Linear warm-up over ``warmup_epochs``, then half a cosine, down to ``final_factor`` when the run ends.
+    """Linear warm-up over ``warmup_epochs``, then half a cosine down to ``final_factor`` at the end of the run.
 
     Loshchilov & Hutter 2017, "SGDR" (arXiv:1608.03983), without restarts.
     """

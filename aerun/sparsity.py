@@ -1,8 +1,8 @@
-"""Constraints on the code: each applies the code's nonlinearity to the encoder's linear features, then selects
-or penalises, and returns the code with its penalties.
+"""Constraints on the code. Each applies the code's nonlinearity to the encoder's linear features, selects or
+penalizes, and returns the code and its penalties.
 
-Features are vectors [B,D] or maps [B,C,H,W]. For vectors a "unit" is one of the D features; for maps it is a
-channel, which occurs at H*W positions of every image.
+Features are vectors [B,D] or maps [B,C,H,W]. A unit is one of the D features of a vector, or one channel of the maps,
+which occurs at H*W positions of every image.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class NoSparsity(Sparsity):
 
 @dataclass(frozen=True)
 class _KeepsLargest(Sparsity):
-    """What TopK and TopKLifetime share: at most ``k`` nonzeros a row, or a channel of each sample."""
+    """The common part of TopK and TopKLifetime: at most ``k`` nonzeros in each row, or in each channel of a sample."""
 
     k: Count
 
@@ -58,37 +58,37 @@ class _KeepsLargest(Sparsity):
     def check_code(self, code_shape: Shape) -> None:
         available = math.prod(code_shape[1:] or code_shape)
         if self.k > available:
-            where = "positions of each channel" if code_shape[1:] else "units"
+            kind = "positions per channel" if code_shape[1:] else "units"
             raise ValueError(
-                f"sparsity.k={self.k}, but the code, {list(code_shape)}, has only {available} {where}; "
+                f"sparsity.k={self.k}: the code of shape {list(code_shape)} has only {available} {kind}; "
                 f"use sparsity.k={available} or less"
             )
 
 
 @dataclass(frozen=True)
 class TopK(_KeepsLargest):
-    """The k largest features of each sample survive; the others, and their gradients, are zero.
+    """Keeps the k largest features of each sample; the others, and their gradients, are zero.
 
     Makhzani & Frey 2013, "k-Sparse Autoencoders" (arXiv:1312.5663). On feature maps: the k largest positions
     of every channel of each sample, the spatial sparsity of "Winner-Take-All Autoencoders" (arXiv:1409.2752;
-    there k = 1). Features compare by signed value; they are selected in evaluation as in training.
+    there k = 1). Features are compared by signed value. Evaluation selects as training does.
     """
 
     activation: Activation
     rowwise: ClassVar[bool] = True
 
     def __call__(self, features: Tensor, training: bool) -> Constrained:
-        """features[B,D] or [B,C,H,W] -> code of the same shape with at most k nonzeros a row, no penalty."""
+        """features[B,D] or [B,C,H,W] -> code of the same shape with at most k nonzeros per row, no penalty."""
         return keep_largest(activation(self.activation)(features), self.k), []
 
 
 @dataclass(frozen=True)
 class Lifetime(Sparsity):
-    """For each unit the largest fraction of the minibatch survives, in training only: winner-take-all.
+    """Keeps the largest ``fraction`` of each unit's values in the minibatch, in training only: winner-take-all.
 
     Makhzani & Frey 2014, "Winner-Take-All Autoencoders" (arXiv:1409.2752), lifetime sparsity. On feature maps
-    a channel's winners are chosen among all positions of all samples. At least one winner survives. In
-    evaluation the code is dense, as in the paper.
+    a channel's winners are chosen among all positions of all samples. At least one value is kept. In evaluation the
+    code is dense, as in the paper.
     """
 
     fraction: Fraction
@@ -103,10 +103,10 @@ class Lifetime(Sparsity):
 
 @dataclass(frozen=True)
 class TopKLifetime(_KeepsLargest):
-    """TopK, then Lifetime among its survivors: on feature maps (k = 1) the paper's convolutional WTA.
+    """TopK, then Lifetime among the values that TopK keeps: on feature maps with k = 1 the paper's convolutional WTA.
 
-    For vectors a unit keeps its largest fraction of the minibatch; for maps its largest fraction of the k
-    survivors that each sample has in the channel. Lifetime acts in training only, TopK always.
+    In vectors, a unit keeps the largest ``fraction`` of its values in the minibatch. In maps, a channel keeps the
+    largest ``fraction`` of the k values that TopK keeps in each sample. Lifetime applies in training only, TopK always.
     """
 
     fraction: Fraction
@@ -118,9 +118,9 @@ class TopKLifetime(_KeepsLargest):
         code = activation(self.activation)(features)
         if not training:
             return keep_largest(code, self.k), []
-        survivors = largest(code, self.k)
+        kept = largest_mask(code, self.k)
         share = self.k / code[0, 0].numel() if code.dim() > 2 else 1.0
-        return keep_winners(code, self.fraction * share, among=survivors), []
+        return keep_winners(code, self.fraction * share, among=kept), []
 
 
 @dataclass(frozen=True)
@@ -140,12 +140,12 @@ class L1(Sparsity):
 
 @dataclass(frozen=True)
 class KL(Sparsity):
-    """A penalty on each unit's mean activation q_j over the batch, for a code that a sigmoid keeps in (0,1).
+    """A penalty on each unit's mean activation q_j over the batch, for a sigmoid code in (0,1).
 
-    sum_j rho log(rho/q_j) + (1-rho) log((1-rho)/(1-q_j)): Ng, "Sparse autoencoder" (CS294A lecture notes). On
-    feature maps q_j is a channel's mean over the batch and all positions. q and 1-q are averaged apart, each from
-    its own sigmoid: so a unit near saturation still has a gradient. Only below 1e-30 are they clamped, where a
-    large finite value stands for infinity, never NaN.
+    sum_j rho log(rho/q_j) + (1-rho) log((1-rho)/(1-q_j)): Ng, "Sparse autoencoder" (CS294A lecture notes). On feature
+    maps q_j is a channel's mean over the batch and all positions. q and 1-q are averaged separately, each from its own
+    sigmoid, so that a unit near saturation still has a gradient. They are clamped at 1e-30, which gives a large finite
+    value instead of infinity or NaN.
     """
 
     rho: OpenProbability
@@ -164,13 +164,13 @@ class KL(Sparsity):
 
 
 def keep_largest(code: Tensor, k: int) -> Tensor:
-    """code[B,D] or [B,C,H,W] with all but the k largest entries of each row (of each channel) set to zero."""
+    """code[B,D] or [B,C,H,W] with only the k largest entries of each row (each channel); the others are zero."""
     rows = code.flatten(2) if code.dim() > 2 else code
     values, places = rows.topk(k, dim=-1)
     return rows.new_zeros(rows.shape).scatter(-1, places, values).view(code.shape)
 
 
-def largest(code: Tensor, k: int) -> Tensor:
+def largest_mask(code: Tensor, k: int) -> Tensor:
     """A mask of the k largest entries of each row (of each channel) of code[B,D] or [B,C,H,W]."""
     rows = code.flatten(2) if code.dim() > 2 else code
     mask = rows.new_zeros(rows.shape).bool().scatter(-1, rows.topk(k, dim=-1).indices, True)
@@ -178,9 +178,9 @@ def largest(code: Tensor, k: int) -> Tensor:
 
 
 def keep_winners(code: Tensor, fraction: float, among: Tensor | None = None) -> Tensor:
-    """code[B,D] or [B,C,H,W] with all but each unit's largest ``fraction`` of entries set to zero.
+    """code[B,D] or [B,C,H,W] with only the largest ``fraction`` of each unit's entries; the others are zero.
 
-    ``among``: a mask of entries that may win; the fraction is still one of all.
+    ``among``: a mask of the entries that may be kept; ``fraction`` still refers to all entries.
     """
     ranked = code if among is None else code.masked_fill(~among, -math.inf)
     units = ranked.transpose(0, 1).flatten(1)

@@ -1,4 +1,4 @@
-"""How a run trains: its keys. ``aerun.training.regime`` trains by them."""
+"""The keys of training. ``aerun.training.regime`` trains with them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from aerun.contracts import Trainer
 
 @dataclass(frozen=True, kw_only=True)
 class Joint(Trainer):
-    """All layers trained together.
+    """Trains all layers together.
 
-    The run ends after ``epochs`` (or, if given, after ``steps`` updates instead), when the scheduler says so, or
-    when ``patience`` evaluations have passed without the monitored loss falling by more than ``min_delta``. That
-    is the loss of the validation part, or of training where there is none; the weights with the lowest are the
-    result.
+    The run ends after ``epochs`` (or after ``steps`` updates, if given), when the scheduler ends it, or when the
+    monitored loss has not fallen by more than ``min_delta`` for ``patience`` evaluations. The monitored loss is that of
+    the validation part, or the training loss if there is no validation part. The result is the weights with the lowest
+    monitored loss.
     """
 
     epochs: Count
@@ -45,7 +45,7 @@ class Joint(Trainer):
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise ValueError(f"device={self.device}: must be one of auto, cpu, cuda, cuda:N, mps")
         if self.processes > 1 and re.fullmatch(r"mps|cuda:\d+", self.device):
-            raise ValueError(f"device={self.device}: trainer.processes={self.processes} need device=cuda or cpu")
+            raise ValueError(f"device={self.device}: trainer.processes={self.processes} needs device=cuda or cpu")
         if self.processes > self.batch_size:
             raise ValueError(f"processes={self.processes}: is more than trainer.batch_size={self.batch_size}")
 
@@ -60,13 +60,13 @@ class Joint(Trainer):
 
 @dataclass(frozen=True, kw_only=True)
 class Greedy(Joint):
-    """One layer pair after the other, outermost first, then all of them: ``aerun.training.greedy``.
+    """Trains one layer pair after the other, outermost first, then all layers: ``aerun.training.stages``.
 
-    Stage i trains the autoencoder of the outermost i pairs for ``stage_epochs`` (a number, or one a stage), with the
-    earlier pairs held fast where ``freeze_earlier``, and with a new optimizer: the run's, but for what
-    ``stage_optimizer`` says otherwise (a value, or a list of one a stage, for each key). Fine-tuning takes ``epochs``
-    or ``steps``, none at all with ``epochs`` 0; ``untie_at: finetune`` gives tied layers weights of their own when it
-    begins. Schedules, patience and the best weights are each stage's own.
+    Stage i trains the autoencoder of the outermost i pairs for ``stage_epochs`` (one number, or one for each stage),
+    with earlier pairs frozen if ``freeze_earlier``. Its optimizer is a new one with the run's keys, except for those in
+    ``stage_optimizer`` (for each key one value, or a list with one for each stage). Fine-tuning takes ``epochs`` or
+    ``steps``; ``epochs`` 0 omits it. ``untie_at: finetune`` gives tied layers their own weights before fine-tuning.
+    Each stage has its own schedule, patience and best weights.
     """
 
     epochs: NonNegativeInt
@@ -78,7 +78,7 @@ class Greedy(Joint):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.epochs == 0 and self.steps is not None:
-            raise ValueError("steps: would not be read, since trainer.epochs=0 means no fine-tuning")
+            raise ValueError("steps: has no effect, because trainer.epochs=0 means no fine-tuning")
         if self.epochs == 0 and self.untie_at is not None:
             raise ValueError("untie_at=finetune and trainer.epochs=0: there is no fine-tuning to untie weights for")
 

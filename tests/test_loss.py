@@ -147,10 +147,10 @@ class TestCrossEntropyThenSquaredError:
         shares = []
         for number in range(20):
             criterion.set(number)
-            shares.append(criterion.current.of_entropy.item())
+            shares.append(criterion.current.entropy_share.item())
         assert shares == [1.0] * 12 + [0.0] * 8
         criterion.set(3)  # a run that is continued begins where it was
-        assert criterion.current.of_entropy.item() == 1
+        assert criterion.current.entropy_share.item() == 1
 
 
 class TestBatchAverage:

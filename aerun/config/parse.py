@@ -10,7 +10,7 @@ from aerun.config.deferred import Deferred, DeferredPart, FromTorch, check_argum
 from aerun.config.pairs import check_pairs, check_unread
 from aerun.config.schema import check, construct, locate
 from aerun.config.settings import GROUPS, SEVERAL, Checkpointing, RunKeys, Settings
-from aerun.contracts import CONTRACTS, complete, lacking
+from aerun.contracts import CONTRACTS, complete, missing_names
 from aerun.errors import ConfigError
 
 TRUSTED = ("aerun", "torch.nn", "torch.optim", "torchvision.transforms")
@@ -116,7 +116,7 @@ def build_part(group: str, node: Mapping[str, Any], path: str | None = None) -> 
     arguments = {key: _arguments(value, f"{path}.{key}") for key, value in values.items()}
     if group == "optimizer":
         return FromTorch(cls, arguments)
-    missing = lacking(cls, group)
+    missing = missing_names(cls, group)
     if missing:
         raise ConfigError(f"{path}._target_={target}: lacks {', '.join(missing)}, which every {group} has")
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aerun.config.schema import Count
 from aerun.contracts import Evaluation
 from aerun.errors import ConfigError
-from aerun.latent import Gaussian, ImportanceWeighted, divergences
+from aerun.latent import Gaussian, ImportanceWeighted, kl_divergences
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -184,7 +184,7 @@ def _posteriors(subject: Subject) -> Iterator[_Posterior]:
         means, log_variances = (part.flatten(1) for part in features.float().chunk(2, dim=1))
         rows = torch.arange(start, start + len(inputs))
         start += len(inputs)
-        yield _Posterior(means, log_variances, divergences(means, log_variances), targets, rows, random)
+        yield _Posterior(means, log_variances, kl_divergences(means, log_variances), targets, rows, random)
 
 
 def _mean(values: Tensor) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aerun.core.features import find_features
-from aerun.latent import divergences
+from aerun.latent import kl_divergences
 from aerun.protocol.likelihood import ACTIVE_VARIANCE
 from aerun.use.opened_run import OpenedRun
 
@@ -49,7 +49,7 @@ def measure_units(run: OpenedRun, images: Tensor) -> Units:
     means, log_variances = (values.flatten(1).double() for values in run.posterior(images))
     variance = means.var(0, correction=0)
     deviation = (variance + log_variances.exp().mean(0)).sqrt()
-    return Units(means.mean(0), deviation, variance, divergences(means, log_variances).mean(0))
+    return Units(means.mean(0), deviation, variance, kl_divergences(means, log_variances).mean(0))
 
 
 @dataclass(frozen=True)
