@@ -117,13 +117,13 @@ ERRORS = [
     ),
     pytest.param(
         ["model=modules", "model.encoder._target_=netz.Encoder", DECODER, "trusted_packages=[nets,netz]"],
-        r"model\.encoder\._target_=netz\.Encoder: cannot be imported \(No module named 'netz'; PYTHONPATH=FOLDER .*\)",
+        r"model\.encoder\._target_=netz\.Encoder: cannot be imported \(No module named 'netz'; set PYTHONPATH=FOLDER .*\)",
         id="not importable",
     ),
     pytest.param(
         OWN,
-        r"model\.encoder\._target_=nets\.Encoder: only classes in aerun, .* are trusted; trusted_packages=\[nets\] "
-        r"lets this run use nets",
+        r"model\.encoder\._target_=nets\.Encoder: only classes in aerun, .* are trusted; add "
+        r"trusted_packages=\[nets\] to trust nets",
         id="not trusted",
     ),
 ]

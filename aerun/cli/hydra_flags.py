@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from aerun.config.explain import composed
+from aerun.config.explain import compose_choices
 from aerun.config.settings import GROUPS
 from aerun.errors import ConfigError
 
@@ -60,6 +60,6 @@ def reject_unknown_flags(words: list[str]) -> None:
 
 def suggest_override(name: str) -> str:
     """The override that the flag ``--name`` may stand for."""
-    config = composed([])
+    config = compose_choices([])
     inner = (f"{group}.{key}=…" for group in GROUPS for key in config[group] if key == name)
     return f"{name}=…" if name in config else next(inner, "trainer.epochs=5")

@@ -1,4 +1,4 @@
-"""From what Hydra composed to plain values."""
+"""Composes configurations with Hydra, and converts them to plain values."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 from aerun.base.conf import conf_dir
 from aerun.errors import ConfigError
 
-_one_at_a_time = threading.RLock()
+_hydra_lock = threading.RLock()
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
-    """The configuration as plain values. ConfigError for an interpolation that leads nowhere."""
+    """The configuration as plain values. ConfigError for an interpolation that cannot be resolved."""
     try:
         plain = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
@@ -30,23 +30,26 @@ def resolve(config: DictConfig) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def initialized_hydra() -> Iterator[Any]:
-    """A block in which Hydra composes aerun's configuration; yields its ``hydra`` object. The process's own use of
-    Hydra, if any, is restored. One thread at a time is in it, since Hydra's state is global."""
+    """Initialize Hydra with aerun's configuration during the block; yields its ``hydra`` object.
+
+    The process's own use of Hydra, if any, is restored afterwards. Only one thread at a time enters the block, because
+    Hydra's state is global.
+    """
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    with _one_at_a_time:
-        theirs = GlobalHydra.instance().hydra
+    with _hydra_lock:
+        previous = GlobalHydra.instance().hydra
         GlobalHydra.instance().clear()
         try:
             with initialize_config_dir(str(conf_dir()), version_base="1.3"):
                 yield GlobalHydra.instance().hydra
         finally:
-            GlobalHydra.instance().hydra = theirs
+            GlobalHydra.instance().hydra = previous
 
 
 def compose_words(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The configuration of one run as the command line composes it from these words, and the option of each group."""
+    """The configuration of one run from the words of a command line, and the option of each group."""
     from hydra import compose
 
     with initialized_hydra():
@@ -56,7 +59,7 @@ def compose_words(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]
 
 
 def run_config(config: DictConfig) -> dict[str, Any]:
-    """What one run is made of: resolved, its data found from any directory, without what belongs to a sweep."""
+    """The resolved configuration of one run, with absolute paths and without the keys of a sweep."""
     plain = absolute_root(resolve(config))
     plain.pop("sweep", None)
     if isinstance(plain.get("init_from"), str):
@@ -65,7 +68,7 @@ def run_config(config: DictConfig) -> dict[str, Any]:
 
 
 def absolute_root(plain: dict[str, Any]) -> dict[str, Any]:
-    """The same configuration, its data found from any directory."""
+    """The configuration with an absolute path to its data."""
     dataset = plain.get("dataset")
     if not isinstance(dataset, dict):
         return plain
@@ -76,5 +79,6 @@ def absolute_root(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def group_choices(choices: Mapping[Any, Any] | DictConfig) -> dict[str, str]:
-    """The option chosen in each of our groups, from Hydra's ``runtime.choices``: of several it says nothing."""
+    """The option chosen in each group, from Hydra's ``runtime.choices``; groups with several options are missing
+    there."""
     return {str(key): str(value) for key, value in choices.items() if "/" not in str(key) and value is not None}

@@ -1,6 +1,6 @@
-"""Modules that a configuration names by ``_target_``: described when it is read, built after the seed is set.
+"""Modules that a configuration names by ``_target_``. They are built after the seed is set, not while it is parsed.
 
-So the same seed gives the same weights, whatever was read or imported before, in one process and in every launcher.
+So the same seed gives the same weights in every launcher, independent of what was parsed or imported before.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 @dataclass(frozen=True)
 class Deferred:
-    """A class with its arguments, as ``path`` of the configuration names it (``target``).
+    """A class and its arguments, at ``path`` of the configuration, where it is named ``target``.
 
-    Arguments without a name are a list under ``_args_``, as in Hydra: {_target_: torch.nn.Sequential, _args_: [...]}.
+    Positional arguments are a list under ``_args_``, as in Hydra: {_target_: torch.nn.Sequential, _args_: [...]}.
     """
 
     cls: type
@@ -46,8 +46,9 @@ class Deferred:
         return f"{self.path}._target_={self.target}"
 
     def construct(self) -> Any:
-        """An object of the class, those in its arguments first. ConfigError for arguments that it rejects."""
-        named = {key: _constructed(value) for key, value in self.arguments.items()}
+        """An object of the class; objects in its arguments are built first. ConfigError for arguments that it
+        rejects."""
+        named = {key: _construct_nested(value) for key, value in self.arguments.items()}
         positional = named.pop(POSITIONAL, [])
         if not isinstance(positional, list):
             raise ConfigError(f"{self.path}.{POSITIONAL}={positional}: must be a list in brackets")
@@ -60,13 +61,14 @@ class Deferred:
 
 
 class DeferredPart:
-    """A part that is a module, or is given one. Until it is built it has its arguments and what its class declares."""
+    """A part that is a module, or has one as an argument. Before it is built, it has the attributes of its class and
+    its arguments."""
 
     def __init__(self, deferred: Deferred) -> None:
         self.deferred = deferred
 
     def build(self, *shapes: Any) -> Any:
-        """The part, built for the shapes of its group's ``build``; an ``nn.Module`` without a ``build`` as it is."""
+        """Construct the part, and call its ``build``, if it has one, with the arguments of its group's ``build``."""
         part = self.deferred.construct()
         build = inspect.getattr_static(self.deferred.cls, "build", None)
         return part if build is None else part.build(*shapes)
@@ -82,7 +84,8 @@ class DeferredPart:
             return self._default(name)
         if isinstance(value, FunctionType | property):
             return value.__get__(self)
-        return value.__get__(self, type(self)) if hasattr(value, "__get__") else value
+        is_descriptor = inspect.ismethoddescriptor(value) or inspect.isdatadescriptor(value)
+        return value.__get__(self, type(self)) if is_descriptor else value
 
     def _default(self, name: str) -> Any:
         """The default of an argument."""
@@ -93,14 +96,14 @@ class DeferredPart:
 
 
 def built(part: Any) -> Any:
-    """A part that is built for no shape: itself, or the object that waited for the seed."""
+    """The part itself or, for a deferred part whose ``build`` takes no shapes, the object that it builds."""
     return part.build() if isinstance(part, DeferredPart) else part
 
 
 def check_arguments(cls: type, values: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """The arguments of a class of one's own: their names by its signature, values by those annotations that are known
-    here. What it is given without names (``_args_``), and torch's own classes, are left to the call.
+    """Check the arguments of a user's class: names by its signature, values by annotations of known types.
 
+    Positional arguments (``_args_``) and torch's classes are not checked here; the call rejects what is wrong.
     ConfigError as in ``construct``.
     """
     try:
@@ -120,14 +123,14 @@ def check_arguments(cls: type, values: Mapping[str, Any], path: str) -> dict[str
     try:
         annotated: Any = cls if dataclasses.is_dataclass(cls) else inspect.getattr_static(cls, "__init__")
         hints = typing.get_type_hints(annotated, include_extras=True)
-    except (NameError, TypeError):  # names that are imported for type checkers only
+    except (NameError, TypeError):  # names that are imported only for type checkers
         hints = {}
     known = {name: hint for name, hint in hints.items() if name in values and _is_known(hint)}
     return {n: check(f"{path}.{n}", value, known[n]) if n in known else value for n, value in values.items()}
 
 
 def _is_known(annotation: Any) -> bool:
-    """Whether values are checked against that annotation: those of aerun's own classes, which YAML can write."""
+    """Whether values are checked against the annotation: it consists of the types that YAML can contain."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _is_known(arguments[0])
@@ -137,28 +140,28 @@ def _is_known(annotation: Any) -> bool:
 
 
 def is_module(cls: type) -> bool:
-    """Whether a class is one of torch's modules, or a subclass."""
-    torch = sys.modules.get("torch")  # imported already, if it is
+    """Whether a class is a subclass of ``torch.nn.Module``."""
+    torch = sys.modules.get("torch")  # a module's class has imported it
     return torch is not None and issubclass(cls, torch.nn.Module)
 
 
-def _constructed(value: Any) -> Any:
+def _construct_nested(value: Any) -> Any:
     if isinstance(value, Deferred):
         return value.construct()
     if isinstance(value, Mapping):
-        return {key: _constructed(item) for key, item in value.items()}
-    return [_constructed(item) for item in value] if isinstance(value, list) else value
+        return {key: _construct_nested(item) for key, item in value.items()}
+    return [_construct_nested(item) for item in value] if isinstance(value, list) else value
 
 
 class FromTorch(Optimizer):
-    """A class of ``torch.optim``, or of a package of one's own, by its ``_target_``; keys are its arguments."""
+    """An optimizer class of torch or of the user, named by ``_target_``; keys are its arguments."""
 
     def __init__(self, cls: type[optim.Optimizer], arguments: dict[str, Any]) -> None:
         self.cls, self.arguments = cls, arguments
         self.lr: float | None = arguments.get("lr")
 
     def build(self, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
-        """ConfigError for arguments that the class does not take."""
+        """ConfigError for arguments that the class rejects."""
         try:
             return self.cls(parameters, **self.arguments)
         except (TypeError, ValueError, RuntimeError) as error:
@@ -170,7 +173,7 @@ class FromTorch(Optimizer):
 
 
 def couples_weight_decay(cls: type[optim.Optimizer], arguments: Mapping[str, Any]) -> bool:
-    """``Optimizer.couples_weight_decay`` for a class of torch's, or a subclass, with these arguments."""
+    """``Optimizer.couples_weight_decay`` for a torch class or a subclass with these arguments."""
     from torch import optim
 
     scaling = (optim.Adam, optim.NAdam, optim.RMSprop, optim.Adagrad, optim.Adadelta)

@@ -1,4 +1,4 @@
-"""Errors of the configuration in one or two lines."""
+"""Explains errors of the configuration in one or two lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from aerun.errors import AerunError, ConfigError
 
 
 def known_keys(config: Mapping[str, Any], path: str = "") -> list[str]:
-    """All dotted keys of a configuration, inner ones included."""
+    """All dotted keys of a configuration, including those of inner nodes."""
     keys = []
     for key, value in config.items():
         dotted = f"{path}.{key}" if path else str(key)
@@ -35,16 +35,16 @@ def known_keys(config: Mapping[str, Any], path: str = "") -> list[str]:
 def unknown_key(key: str, config: Mapping[str, Any], options: Mapping[str, Mapping[str, Sequence[str]]]) -> ConfigError:
     """The error for a key that the configuration does not have.
 
-    ``options`` gives the keys of every option by group. Names other options of the group that have the key, or
-    else the nearest key that there is.
+    ``options``: the keys of every option by group. The error names the options of the group that have the key, or else
+    the nearest existing key.
     """
     group, _, leaf = key.partition(".")
     parent = key.rpartition(".")[0]
     for name in (key, parent):
-        if f"{name}._target_" in known_keys(config) and _value(config, f"{name}._target_") == "???":
+        if f"{name}._target_" in known_keys(config) and _value_of(config, f"{name}._target_") == "???":
             return ConfigError(
-                f"{key}: there is no such key; {name}._target_=package.Class chooses a class, and +{name}.NAME=… adds "
-                "an argument of it"
+                f"{key}: there is no such key; {name}._target_=package.Class selects a class, and +{name}.NAME=… adds "
+                "an argument"
             )
     having = [f"{group}={option}" for option, keys in options.get(group, {}).items() if leaf in keys]
     if having:
@@ -57,14 +57,14 @@ def unknown_key(key: str, config: Mapping[str, Any], options: Mapping[str, Mappi
     return ConfigError(f"{key}: there is no such key.{hint} Allowed{f' in {parent}' if parent else ''}: {allowed}")
 
 
-def _value(config: Mapping[str, Any], key: str) -> Any:
-    """The value of a dotted key that there is."""
+def _value_of(config: Mapping[str, Any], key: str) -> Any:
+    """The value of an existing dotted key."""
     return functools.reduce(lambda node, name: node[name], key.split("."), config)
 
 
 def explain(error: Exception, words: list[str] | None = None) -> str | None:
-    """The error in one or two lines; None for one that is not the user's to mend. ``words``: what was asked for, if not
-    by the command line."""
+    """The error in one or two lines; None if the user cannot fix it. ``words``: what the user typed, by default the
+    command line."""
     if isinstance(error, AerunError):
         return str(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
@@ -77,11 +77,11 @@ def explain(error: Exception, words: list[str] | None = None) -> str | None:
         match = re.search(r"Could not override '([^']+)'", str(error))
         if match and "/" in match.group(1):
             group = match.group(1).partition("/")[0]
-            return f"{match.group(1)}: goes with {group}=several"
+            return f"{match.group(1)}: requires {group}=several"
         if match and match.group(1).startswith("hydra."):
             return _no_hydra_key(match.group(1), sys.argv[1:] if words is None else words)
         if match:
-            return str(unknown_key(match.group(1).partition("@")[0], composed(words), option_keys()))
+            return str(unknown_key(match.group(1).partition("@")[0], compose_choices(words), option_keys()))
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read as key=value (no spaces around =, and quotes around brackets)"
@@ -102,7 +102,7 @@ def explain(error: Exception, words: list[str] | None = None) -> str | None:
 
 
 def compose_explained(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """As ``compose_words``. ConfigError in a line for words that cannot be composed."""
+    """Like ``compose_words``, with a ConfigError of one line for words that cannot be composed."""
     try:
         return compose_words(words)
     except Exception as error:
@@ -113,7 +113,7 @@ def compose_explained(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, s
 
 
 def _no_hydra_key(key: str, words: Sequence[str]) -> str:
-    """Of a launcher's or sweeper's key, by the options that were typed."""
+    """The message for an unknown key of a launcher or sweeper, from the options that were typed."""
     parent, _, leaf = key.rpartition(".")
     group = parent.replace(".", "/")
     typed = dict(word.split("=", 1) for word in words if "=" in word)
@@ -133,8 +133,9 @@ def _no_option(group: str, option: str, options: list[str]) -> str:
     return f"{group}={option}: there is no such option.{hint} Allowed: {', '.join(options) or 'none yet'}"
 
 
-def composed(words: list[str] | None = None) -> dict[str, Any]:
-    """The configuration with nothing but the options that the user chose, to look for the nearest key in."""
+def compose_choices(words: list[str] | None = None) -> dict[str, Any]:
+    """The configuration with the options that the user chose, and no other override, in which to find the nearest
+    key."""
     from hydra import compose
 
     words = sys.argv[1:] if words is None else words
@@ -147,14 +148,14 @@ def composed(words: list[str] | None = None) -> dict[str, Any]:
     with initialized_hydra():
         try:
             config = compose("train", overrides=choices)
-        except (HydraException, OmegaConfBaseException):  # an option of the user's own
+        except (HydraException, OmegaConfBaseException):  # an unknown option
             config = compose("train")
     plain = OmegaConf.to_container(config, resolve=False)
     return {str(key): value for key, value in plain.items()} if isinstance(plain, dict) else {}
 
 
 def option_keys() -> dict[str, dict[str, list[str]]]:
-    """The keys that each shipped option of each group adds to those that its group shares."""
+    """The keys of each of aerun's options by group, without those that the group's options share."""
     return {
         group: {path.stem: list(yaml.safe_load(path.read_text()) or {}) for path in (conf_dir() / group).glob("*.yaml")}
         for group in GROUPS

@@ -1,4 +1,4 @@
-"""What makes two configurations the same run."""
+"""Whether two configurations describe the same run."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-# What a run's outcome does not depend on.
-NOT_IDENTITY = ("resume", "sweep")
-# Keys that came after sweeps had been run, at the values that change nothing: without them a sweep goes on as the same.
-CAME_LATER: Mapping[str, Mapping[str, Any]] = {"dataset": {"flip": False, "zoom": 0.0}}
-GROUPS_CAME_LATER = ("callback",)  # none of their options was chosen then
+# Keys that do not affect the result of a run.
+IGNORED_KEYS = ("resume", "sweep")
+# Keys that were added later, with the values that have no effect. They are ignored, so that older sweeps can be
+# continued.
+LATER_KEYS: Mapping[str, Mapping[str, Any]] = {"dataset": {"flip": False, "zoom": 0.0}}
+LATER_GROUPS = ("callback",)  # ignored if none of their options is chosen
 
 
 def identity(config: Mapping[str, Any]) -> str:
-    """A digest of the resolved configuration. Whatever it was typed as, the same run has the same."""
+    """A digest of the resolved configuration, equal for equal runs, however they were typed."""
     content = {
-        key: _as_before(key, value)
+        key: _without_later_keys(key, value)
         for key, value in config.items()
-        if key not in NOT_IDENTITY and not (key in GROUPS_CAME_LATER and not value)
+        if key not in IGNORED_KEYS and not (key in LATER_GROUPS and not value)
     }
     return hashlib.sha256(json.dumps(_canonical(content), sort_keys=True).encode()).hexdigest()
 
 
-def _as_before(group: str, node: Any) -> Any:
-    later = CAME_LATER.get(group, {})
+def _without_later_keys(group: str, node: Any) -> Any:
+    later = LATER_KEYS.get(group, {})
     if not isinstance(node, Mapping) or not later:
         return node
     return {key: value for key, value in node.items() if key not in later or value != later[key]}
 
 
 def _canonical(value: Any) -> Any:
-    """Whole numbers as such: a learning rate of 1.0 is one of 1."""
+    """The value with whole numbers as integers: a learning rate of 1.0 equals one of 1."""
     if isinstance(value, Mapping):
         return {str(key): _canonical(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""From a composed configuration to typed settings: every key and value is checked here, before torch is imported."""
+"""A composed configuration -> typed settings. Every key and value is checked here, before torch is imported."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ TRUSTED = ("aerun", "torch.nn", "torch.optim", "torchvision.transforms")
 def parse(
     config: Mapping[str, Any], choices: Mapping[str, str] | None = None, overrides: Sequence[str] = ()
 ) -> Settings:
-    """Check a resolved configuration and build its parts, all but those that are or have modules (``Deferred``).
+    """Check a resolved configuration and build its parts, except for modules (see ``Deferred``).
 
-    ``choices`` are the options' names by group, for messages; ``overrides`` are what the user typed, so that one
-    which nothing would read is rejected. Raises ConfigError with one line.
+    ``choices``: the names of the options by group, for messages. ``overrides``: what the user typed, so that keys
+    without an effect can be rejected. ConfigError with a message of one line.
     """
     trusted = check("trusted_packages", config.get("trusted_packages", []), list[str])
     _check_targets(config, trusted)
@@ -30,9 +30,9 @@ def parse(
         if not isinstance(config.get(group), Mapping):
             raise ConfigError(f"{group}: an option of this group is missing")
     for override in overrides:
-        if override.startswith("noise=["):  # Hydra has merged their keys
+        if override.startswith("noise=["):  # Hydra has already merged their keys
             listed = override.partition("=")[2]
-            raise ConfigError(f"{override}: several corruptions are noise=several noise/parts={listed}")
+            raise ConfigError(f"{override}: combine several corruptions with noise=several noise/parts={listed}")
     parts = {group: _part(group, config[group], choices or {}, overrides) for group in GROUPS}
     protocol, callback = (_build_several(group, config.get(group) or {}) for group in SEVERAL)
     checkpointing = construct(Checkpointing, config.get("checkpoint", {}), "checkpoint")
@@ -53,54 +53,55 @@ def parse(
 
 
 def _part(group: str, node: Mapping[str, Any], choices: Mapping[str, str], overrides: Sequence[str]) -> Any:
-    """As ``build_part``; the error for a key that a recipe left behind, where another option was typed, says so."""
+    """Like ``build_part``, with a better error if an experiment sets a key that the typed option does not have."""
     try:
         return build_part(group, node)
     except ConfigError as error:
-        left = str(error).partition(": there is no such key")
+        key, is_unknown_key, _ = str(error).partition(": there is no such key")
         typed = {override.lstrip("+~").partition("=")[0] for override in overrides}
-        if not left[1] or left[0] in typed or group not in typed or choices.get("experiment", "None") == "None":
+        if not is_unknown_key or key in typed or group not in typed or choices.get("experiment", "None") == "None":
             raise
         raise ConfigError(
-            f"experiment={choices['experiment']} sets {left[0]}, which {group}={choices.get(group)} does not have; "
-            f"add '~{left[0]}' to drop it"
+            f"experiment={choices['experiment']} sets {key}, which {group}={choices.get(group)} does not have; "
+            f"add '~{key}' to drop it"
         ) from error
 
 
 def _build_several(group: str, nodes: Any) -> dict[str, Any]:
-    """The options of a group that takes several, by name."""
+    """The parts of a group that allows several options, by name."""
     if not isinstance(nodes, Mapping) or not all(isinstance(node, Mapping) for node in nodes.values()):
         raise ConfigError(f"{group}: must be options of this group, {group}=[one,other]")
-    # An experiment may have set keys of one that is not chosen, as in ``experiment=NAME protocol=none``.
+    # An experiment may set keys of an option that is not chosen, as in ``experiment=NAME protocol=none``.
     chosen = {str(name): node for name, node in nodes.items() if "_target_" in node}
     return {name: build_part(group, node, f"{group}.{name}") for name, node in chosen.items()}
 
 
-def _stage_optimizers(asked: Any, base: Mapping[str, Any]) -> list[Any]:
-    """What ``trainer.stage_optimizer`` makes of the run's own: one for all stages, or one each where it has lists."""
+def _stage_optimizers(changes: Any, base: Mapping[str, Any]) -> list[Any]:
+    """The run's optimizer with the changes of ``trainer.stage_optimizer``: one for all stages, or one for each if it
+    has lists."""
     key = "trainer.stage_optimizer"
-    if asked is None:
+    if changes is None:
         return []
-    if not isinstance(asked, Mapping):
-        raise ConfigError(f"{key}={asked}: must be keys of the optimizer with their values, {{lr: 0.1}}, or null")
-    base = {} if "_target_" in asked else base
+    if not isinstance(changes, Mapping):
+        raise ConfigError(f"{key}={changes}: must be keys of the optimizer with their values, {{lr: 0.1}}, or null")
+    base = {} if "_target_" in changes else base
     nested = {
-        name: isinstance(value, list) and isinstance(next(iter(value), None), list) for name, value in asked.items()
+        name: isinstance(value, list) and isinstance(next(iter(value), None), list) for name, value in changes.items()
     }
-    several = {n: v for n, v in asked.items() if isinstance(v, list) and v and (nested[n] or n != "betas")}
+    several = {n: v for n, v in changes.items() if isinstance(v, list) and v and (nested[n] or n != "betas")}
     lengths = {len(value) for value in several.values()}
     if len(lengths) > 1:
-        raise ConfigError(f"{key}: {', '.join(several)} have different numbers of values; each has one a stage")
-    stages = [{**asked, **{n: v[i] for n, v in several.items()}} for i in range(next(iter(lengths), 1))]
+        raise ConfigError(f"{key}: {', '.join(several)} have different numbers of values; each needs one per stage")
+    stages = [{**changes, **{n: v[i] for n, v in several.items()}} for i in range(next(iter(lengths), 1))]
     return [build_part("optimizer", {**base, **stage}, key) for stage in stages]
 
 
 def build_part(group: str, node: Mapping[str, Any], path: str | None = None) -> Any:
-    """The object that a group's node describes, at ``path`` of the configuration where that is not the group's name.
+    """The object that a group's node describes. ``path``: of the node in the configuration, by default ``group``.
 
-    A class of aerun's is a dataclass, checked key by key. A class of torch's or of a trusted package (only a class,
-    never a function) is called with the node's values; one that is an ``nn.Module``, or is given one, waits until the
-    seed is set (``Deferred``), an optimizer until there are parameters.
+    A class of aerun is a dataclass whose keys are checked. A class (never a function) of torch or of a trusted package
+    is called with the node's values. If it is an ``nn.Module``, or has one as an argument, it is built after the seed
+    is set (``Deferred``); an optimizer is built when the parameters exist.
     """
     path = path or group
     values = {str(key): value for key, value in node.items() if key != "_target_"}
@@ -111,9 +112,9 @@ def build_part(group: str, node: Mapping[str, Any], path: str | None = None) -> 
     if missing:
         raise ConfigError(f"{path}.{missing[0]}: a value is needed, {path}.{missing[0]}=…")
     if target.partition(".")[0] == "aerun":
-        return _build_ours(group, target, values, path)
+        return _build_known(group, target, values, path)
     cls = _class(target, path)
-    arguments = {key: _arguments(value, f"{path}.{key}") for key, value in values.items()}
+    arguments = {key: _build_arguments(value, f"{path}.{key}") for key, value in values.items()}
     if group == "optimizer":
         return FromTorch(cls, arguments)
     missing = missing_names(cls, group)
@@ -132,14 +133,14 @@ def build_part(group: str, node: Mapping[str, Any], path: str | None = None) -> 
     return deferred.construct()
 
 
-def _build_ours(group: str, target: str, values: Mapping[str, Any], path: str) -> Any:
-    """A class of aerun's, from its keys."""
+def _build_known(group: str, target: str, values: Mapping[str, Any], path: str) -> Any:
+    """An object of one of aerun's classes, from its keys."""
     if not target.startswith(f"aerun.{group}."):
         raise ConfigError(f"{path}._target_={target}: must be in aerun.{group}")
     cls = _class(target, path)
     if not (dataclasses.is_dataclass(cls) or not values):
         raise ConfigError(f"{path}._target_={target}: is not an option of {group}")
-    values = {key: _nested(group, value, f"{path}.{key}") for key, value in values.items()}
+    values = {key: _build_nested(group, value, f"{path}.{key}") for key, value in values.items()}
     return construct(cls, values, path) if values or dataclasses.is_dataclass(cls) else cls()
 
 
@@ -154,13 +155,13 @@ def _class(target: str, path: str) -> Any:
     return cls
 
 
-def _nested(group: str, value: Any, path: str) -> Any:
-    """The value of a key of a class of aerun's: options of the same group, by name, become the parts that they
-    describe; a module of one's own waits for the seed."""
+def _build_nested(group: str, value: Any, path: str) -> Any:
+    """The value of a key of one of aerun's classes. Named options of the same group become parts; a user's module is
+    deferred."""
     if not isinstance(value, Mapping):
         return value
     if isinstance(value.get("_target_"), str):
-        return _arguments(value, path)
+        return _build_arguments(value, path)
     if not any(isinstance(item, Mapping) and "_target_" in item for item in value.values()):
         return value
     for name, node in value.items():
@@ -169,18 +170,18 @@ def _nested(group: str, value: Any, path: str) -> Any:
     return {str(name): build_part(group, node, f"{path}.{name}") for name, node in value.items()}
 
 
-def _arguments(value: Any, path: str) -> Any:
-    """A value with its nested ``_target_`` nodes: classes found, modules not built before the seed is set."""
+def _build_arguments(value: Any, path: str) -> Any:
+    """A value with its nested ``_target_`` nodes replaced by objects, or by ``Deferred`` for modules."""
     if value == "???":
         raise ConfigError(f"{path}: a value is needed, {path}=…")
     if isinstance(value, list):
-        return [_arguments(item, f"{path}[{index}]") for index, item in enumerate(value)]
+        return [_build_arguments(item, f"{path}[{index}]") for index, item in enumerate(value)]
     if not isinstance(value, Mapping):
         return value
-    items = {str(key): _arguments(item, f"{path}.{key}") for key, item in value.items() if key != "_target_"}
+    items = {str(key): _build_arguments(item, f"{path}.{key}") for key, item in value.items() if key != "_target_"}
     if "_target_" not in value:
         return items
-    target = _arguments(value["_target_"], f"{path}._target_")
+    target = _build_arguments(value["_target_"], f"{path}._target_")
     cls = _class(target, path)
     deferred = Deferred(cls, check_arguments(cls, items, path), path, str(target))
     is_deferred = is_module(deferred.cls) or any(_has_module(item) for item in items.values())
@@ -194,7 +195,7 @@ def _has_module(value: Any) -> bool:
 
 
 def _check_targets(node: Any, trusted: Sequence[str], path: str = "") -> None:
-    """Refuse every ``_target_`` outside the trusted packages: a shared YAML file is otherwise code."""
+    """Reject every ``_target_`` outside the trusted packages: otherwise a shared YAML file could run any code."""
     if isinstance(node, Mapping):
         target = node.get("_target_")
         if (
@@ -205,7 +206,7 @@ def _check_targets(node: Any, trusted: Sequence[str], path: str = "") -> None:
             package = target.partition(".")[0]
             raise ConfigError(
                 f"{path}._target_={target}: only classes in {', '.join(TRUSTED)} are trusted; "
-                f"trusted_packages=[{package}] lets this run use {package}"
+                f"add trusted_packages=[{package}] to trust {package}"
             )
         for key, value in node.items():
             _check_targets(value, trusted, f"{path}.{key}" if path else str(key))

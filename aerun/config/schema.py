@@ -1,7 +1,7 @@
-"""Typed, ranged settings: what a value of the configuration may be, and the check of one value against it.
+"""Types and ranges of configuration values, and the check of a value against them.
 
-Every option of the configuration is a dataclass whose annotations are its schema. They are read here, so that
-``sparsity.k=0`` is refused with a sentence before torch is imported.
+Every option of the configuration is a dataclass whose annotations are its schema. Checking them here rejects
+``sparsity.k=0`` with a clear message before torch is imported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from aerun.errors import ConfigError
 
 @dataclass(frozen=True)
 class Range:
-    """An interval of numbers; a bound that is ``None`` is absent. NaN and infinities are never inside."""
+    """An interval of numbers; a bound of None means no bound. NaN and infinities are never inside."""
 
     low: float | None = None
     high: float | None = None
@@ -57,7 +57,7 @@ Activation = Literal["identity", "relu", "leaky_relu", "elu", "selu", "gelu", "s
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """``" Did you mean 'x'?"`` for the allowed name closest to ``name``, or nothing."""
+    """``" Did you mean 'x'?"`` with the allowed name closest to ``name``, or "" if none is close."""
     lower = {candidate.lower(): candidate for candidate in allowed}
     match = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
     return f" Did you mean '{lower[match[0]]}'?" if match else ""
@@ -66,9 +66,8 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 def construct(cls: type, values: Mapping[str, Any], path: str) -> Any:
     """Build the dataclass ``cls`` from configuration values, each checked against its field's annotation.
 
-    ``path`` is where the values stand in the configuration (``"sparsity"``); it opens every message.
-    Raises ConfigError for a key that is unknown or missing, a wrong type, a value out of range, and for
-    whatever ``__post_init__`` refuses with a ValueError.
+    ``path``: of the values in the configuration (``"sparsity"``), with which every message starts. ConfigError for an
+    unknown or missing key, a wrong type, a value out of range, and a ValueError in ``__post_init__``.
     """
     hints = typing.get_type_hints(cls, include_extras=True)
     fields = {
@@ -92,7 +91,7 @@ def construct(cls: type, values: Mapping[str, Any], path: str) -> Any:
 
 
 def no_such_key(path: str, name: str, allowed: Iterable[str]) -> ConfigError:
-    """The error for the key ``name`` at ``path``, with the nearest of those that are allowed."""
+    """The error for the unknown key ``name`` at ``path``, with the nearest allowed key."""
     prefix = f"{path}." if path else ""
     return ConfigError(
         f"{prefix}{name}: there is no such key.{nearest(name, allowed)} "
@@ -105,7 +104,8 @@ def _has_no_default(field: dataclasses.Field[Any]) -> bool:
 
 
 def check(key: str, value: Any, annotation: Any) -> Any:
-    """``value`` as the annotated type (an int becomes a float where one is due), or a ConfigError."""
+    """``value`` as the annotated type; an int becomes a float if the type is float. ConfigError if it does not
+    match."""
     problem = _Problem(key, value)
     return _check(problem, value, annotation)
 
@@ -192,14 +192,14 @@ def _name(annotation: Any) -> str:
 
 
 def locate(target: str) -> Any:
-    """The class or function that a dotted ``_target_`` names; ConfigError where there is none."""
+    """The class or function that a dotted ``_target_`` names. ConfigError if it cannot be imported."""
     module, _, name = target.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
-    except Exception as error:  # a module of somebody else's may fail in any way
+    except Exception as error:  # importing a user's module may raise anything
         reason = " ".join(str(error).split())
         if isinstance(error, ModuleNotFoundError) and error.name == target.partition(".")[0]:
-            reason += "; PYTHONPATH=FOLDER says where it is"
+            reason += "; set PYTHONPATH=FOLDER to the folder that contains it"
         elif not isinstance(error, ImportError | AttributeError | ValueError):
             reason = f"{type(error).__name__}: {reason}"
         raise ConfigError(f"_target_={target}: cannot be imported ({reason})") from error

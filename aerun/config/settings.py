@@ -1,7 +1,7 @@
 """The typed settings of a run: one part of each group, and the keys of the run as a whole.
 
-The parts are dataclasses whose annotations are their schema. An option is found by the ``_target_`` of its YAML, which
-lies at the path of its code: conf/sparsity/topk.yaml names aerun.sparsity.TopK.
+Parts are dataclasses whose annotations are their schema. The ``_target_`` of an option's YAML file names its class, and
+both have the same path: conf/sparsity/topk.yaml names aerun.sparsity.TopK.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from aerun import contracts
 from aerun.config.schema import Positive, Seed
 
 GROUPS = ("dataset", "noise", "model", "latent", "sparsity", "loss", "optimizer", "scheduler", "trainer")
-# Groups of which a run may have any number of options, by name: protocol=[one,other].
+# Groups that allow any number of options: protocol=[one,other].
 PROTOCOL, CALLBACK = SEVERAL = ("protocol", "callback")
 
 
 @dataclass(frozen=True)
 class Checkpointing:
-    """Checkpoints come after epochs (at most one a second), and within one when so many minutes have passed."""
+    """Checkpoints are saved after epochs (at most one a second), and within epochs after every ``every_minutes``."""
 
     every_minutes: Positive | None
 
 
 @dataclass(frozen=True)
 class RunKeys:
-    """Keys of the run as a whole."""
+    """The keys of a run that belong to no part."""
 
     seed: Seed
     resume: str | None
@@ -38,9 +38,10 @@ class RunKeys:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(RunKeys):
-    """A run. ``stage_optimizers``: of a greedy run, one for all stages or one for each; empty for the run's own.
+    """The settings of a run.
 
-    ``choices`` are the options' names by group; ``typed`` the keys and groups that the user typed.
+    ``stage_optimizers``: for greedy training, one for all stages or one for each; empty: the run's optimizer for all.
+    ``choices``: the names of the options by group. ``typed``: the keys and groups that the user typed.
     """
 
     dataset: contracts.Dataset
@@ -64,5 +65,5 @@ class Settings(RunKeys):
         return single | {f"{PROTOCOL}.{name}": protocol for name, protocol in self.protocol.items()}
 
     def name(self, group: str) -> str:
-        """The group's option for a message: ``model=conv``, or its class where the option is not known."""
+        """The group and its option for messages: ``model=conv``, or the name of its class if the option is unknown."""
         return f"{group}={self.choices.get(group) or type(vars(self)[group]).__name__}"

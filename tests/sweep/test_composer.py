@@ -165,7 +165,7 @@ def test_a_users_own_options_and_experiments_are_composed_as_by_hydra(
         ("resume=/somewhere", "resume: continues one run"),
         ("seed=${nowhere}", "nowhere"),
         ("~dataset", "dataset: an option of this group is missing"),
-        ("model.init_std=1", "model.init_std: would not be read"),
+        ("model.init_std=1", "model.init_std: has no effect"),
     ],
 )
 def test_an_invalid_point_has_an_error_of_one_line(composer: Composer, point: str, says: str) -> None:

@@ -40,7 +40,7 @@ def test_a_protocol_that_does_not_fit_the_model_makes_its_point_invalid(compose:
 def test_keys_of_a_protocol_that_is_not_chosen_are_refused(compose: Compose) -> None:
     typed = "protocol.linear_svm.held_out=0.5"
     config = compose([*RANDOM, "protocol=knn", f"+{typed}"])
-    with pytest.raises(ConfigError, match=r"^protocol\.linear_svm\.held_out: would not be read.*chosen: knn$"):
+    with pytest.raises(ConfigError, match=r"^protocol\.linear_svm\.held_out: has no effect.*chosen: knn$"):
         parse(config, {}, [f"+{typed}"])
     parse(config, {}, ["protocol.knn.k=3"])
 
