@@ -33,23 +33,23 @@ GROUPS = ("model", "latent", "sparsity", "noise", "loss", "optimizer", "schedule
 
 
 class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """An autoencoder that is trained as ``aerun-train`` trains one: same configuration, loop and step.
+    """An autoencoder, trained as by ``aerun-train``: same configuration, loop and step.
 
-    Parameters name what the command line names. An option of ``model``, ``latent``, ``sparsity``, ``noise``, ``loss``,
-    ``optimizer`` or ``scheduler`` is its name, or a mapping of its name and keys, ``{"name": "topk", "k": 8}``. None
-    leaves what the option's file says. ``overrides`` are further words as typed there, ``["trainer.clip_norm=1"]``.
-    Only ``epochs`` and ``batch_size`` have defaults of their own, since data are often small here: few rows in the
-    command line's batches of 128 are few updates an epoch.
+    Parameters have the names of the command line. An option of ``model``, ``latent``, ``sparsity``, ``noise``,
+    ``loss``, ``optimizer`` or ``scheduler`` is its name, or a mapping of its name and keys, ``{"name": "topk", "k":
+    8}``; None is the option's default. ``overrides`` are further words of the command line,
+    ``["trainer.clip_norm=1"]``. Only ``epochs`` and ``batch_size`` have other defaults than the command line, because
+    data sets are often small here, and its batches of 128 would give few updates per epoch.
 
-    X is [N,F], in any units; with ``image_shape`` (H,W) or (C,H,W) each row is an image, flattened, in [0,1] where the
-    model ends in a sigmoid. ``y`` is not looked at. ``validation`` of the rows, a share or a number, are held out to
-    choose the best epoch; 0: the training loss does. Codes are [N,units], float32, of feature maps flattened.
-    ``random_state``: a number is the run's seed; the same number gives the same result. ``verbose`` prints a line an
-    epoch. ``run_folder`` leaves a run folder there, which ``aerun.load`` reads; without it no file is written.
+    X is [N,F], in any units. With ``image_shape`` (H,W) or (C,H,W), each row is a flattened image, in [0,1] if the
+    model ends in a sigmoid. ``y`` is ignored. ``validation``: the share or number of rows that are held out to choose
+    the best epoch; 0: the training loss chooses it. Codes are [N,units], float32; feature maps are flattened.
+    ``random_state``: a number is the run's seed, and equal seeds give equal results. ``verbose`` prints one line per
+    epoch. ``run_folder``: where to write a run folder, which ``aerun.load`` reads; by default no files are written.
 
     After ``fit``: ``autoencoder_`` (the torch model), ``history_`` (the numbers of each epoch), ``best_epoch_``,
     ``n_iter_`` (epochs), ``n_features_in_``, ``config_`` (the resolved configuration), ``mean_``. ValueError for
-    settings that cannot work, DivergedError for a loss that is not finite.
+    invalid settings, DivergedError for a loss that is not finite.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.run_folder = run_folder
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Train on X [N,F]; what an earlier fit found is forgotten."""
+        """Train on X [N,F]. Results of an earlier fit are discarded."""
         rows = validate_data(self, X, dtype=np.float32)
         shape = self._shape(rows.shape[1])
         seed = self.random_state
@@ -111,7 +111,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         config, settings, words = self._settings(int(seed))
         from aerun.runs.fit import fit
 
-        # Torch shares memory with the array: it must be its own to write, and in order.
+        # torch shares the memory of the array, which must be writable and contiguous.
         images = np.require(rows, requirements=["C", "W"]).reshape(-1, *shape)
         folder = None if self.run_folder is None else Path(self.run_folder).expanduser()
         try:
@@ -130,31 +130,31 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """Rows [N,F] -> codes [N,units], as in evaluation: no noise, the mean of a Gaussian latent."""
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=np.float32, reset=False)
-        return self._through(self.autoencoder_.encode, rows.reshape(-1, *self.shape_))
+        return self._apply(self.autoencoder_.encode, rows.reshape(-1, *self.shape_))
 
     def inverse_transform(self, X: Any) -> np.ndarray:
-        """Codes [N,units] -> rows [N,F], in the units of what was fitted."""
+        """Codes [N,units] -> rows [N,F], in the units of the training data."""
         check_is_fitted(self)
         codes = check_array(X, dtype=np.float32)
         if codes.shape[1] != self._n_features_out:
             raise ValueError(f"X has {codes.shape[1]} columns, but the codes have {self._n_features_out} units")
-        return self._through(self.autoencoder_.decode, codes.reshape(-1, *self.autoencoder_.code_shape))
+        return self._apply(self.autoencoder_.decode, codes.reshape(-1, *self.autoencoder_.code_shape))
 
     def score(self, X: Any, y: Any = None) -> float:
         """The share of X's squared distance from the training mean that the reconstruction explains.
 
-        1 - sum (x - reconstruction)^2 / sum (x - mean)^2: 1 is an exact reconstruction, 0 what the mean row reaches,
-        and higher is better, as GridSearchCV takes it.
+        1 - sum (x - reconstruction)^2 / sum (x - mean)^2: 1 for an exact reconstruction, 0 for the mean row;
+        higher is better, as GridSearchCV requires.
         """
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=np.float32, reset=False)
-        output = self.inverse_transform(self._through(self.autoencoder_.encode, rows.reshape(-1, *self.shape_)))
-        missed = np.square(rows - output, dtype=np.float64).sum()
-        there = np.square(rows - self.mean_).sum()
-        return float(1 - missed / there) if there else float(missed == 0)
+        output = self.inverse_transform(self._apply(self.autoencoder_.encode, rows.reshape(-1, *self.shape_)))
+        error = np.square(rows - output, dtype=np.float64).sum()
+        variation = np.square(rows - self.mean_).sum()
+        return float(1 - error / variation) if variation else float(error == 0)
 
-    def _through(self, function: Any, batch: np.ndarray) -> np.ndarray:
-        """In blocks of one size: what comes out for a row depends on no other row."""
+    def _apply(self, function: Any, batch: np.ndarray) -> np.ndarray:
+        """Apply ``function`` in blocks of one size, so that the result for a row does not depend on other rows."""
         import torch
 
         from aerun.use.opened_run import apply_in_blocks
@@ -163,36 +163,39 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return flat
 
     def _shape(self, features: int) -> tuple[int, ...]:
-        """Of one row, for the model. ValueError where ``image_shape`` is of another size."""
+        """The shape of one row for the model. ValueError if ``image_shape`` has another size."""
         if self.image_shape is None:
             return (features,)
         shape = tuple(int(size) for size in self.image_shape)
         shape = (1, *shape) if len(shape) == 2 else shape
         if len(shape) != 3 or math.prod(shape) != features:
-            raise ValueError(f"image_shape={self.image_shape}: is no (H,W) or (C,H,W) of X's {features} columns")
+            raise ValueError(f"image_shape={self.image_shape}: is not (H,W) or (C,H,W) of {features} columns")
         return shape
 
     def _settings(self, seed: int) -> tuple[dict[str, Any], Settings, list[str]]:
-        """The configuration, the typed settings, and the words that they come from. ValueError for bad ones."""
+        """The configuration, the typed settings, and the words that they are composed of. ValueError for invalid
+        ones."""
         words = [*self._words(), *map(str, self.overrides)]
         try:
             plain, choices = _composed(tuple(words))
             config = {**plain, "seed": seed, "dataset": in_memory_config(plain["dataset"])}
-            # ``epochs`` always stands there; trainer.steps, where it is typed, is meant to replace it.
+            # ``epochs`` is always among the words; trainer.steps, if typed, replaces it.
             typed = [word for word in words if not word.startswith("trainer.epochs=")]
             settings = parse(config, choices | {"dataset": "given"}, typed)
         except ConfigError as error:
             raise ValueError(str(error)) from error
         if settings.protocol or settings.resume:
-            raise ValueError("overrides: protocol and resume belong to runs with a folder and a test set")
+            raise ValueError(
+                "overrides: protocol and resume are not available, because they need a run folder and a test set"
+            )
         return config, settings, [f"seed={seed}", *words]
 
     def _words(self) -> list[str]:
         """The parameters as words of the command line, options before keys."""
-        options: list[str] = ["dataset=random"]  # the keys that all data sets have
+        options: list[str] = ["dataset=random"]  # for the keys that all data sets have
         keys: dict[str, Any] = {}
         for group in GROUPS:
-            value = getattr(self, group)
+            value = vars(self)[group]
             if isinstance(value, Mapping):
                 if "name" not in value:
                     raise ValueError(f"{group}={dict(value)}: an option is a name, or {{'name': NAME, KEY: value}}")
@@ -220,7 +223,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         print(f"epoch {line['epoch']}/{self.epochs}: {', '.join(losses)}")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Weights as arrays: a pickle can be read on a machine without the device that trained it."""
+        """Pickle weights as arrays, so that a machine without the training device can read them."""
         state = dict(super().__getstate__())
         model: Model | None = state.pop("autoencoder_", None)
         if model is not None:
@@ -231,7 +234,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         weights = state.pop("_weights", None) if "_weights" in (state := dict(state)) else None
         super().__setstate__(state)
         if weights is not None:
-            self.autoencoder_ = _rebuilt(self.config_, self.shape_, weights, self.device)
+            self.autoencoder_ = _rebuild(self.config_, self.shape_, weights, self.device)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -246,14 +249,14 @@ def _composed(words: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers and arrays, of which parameter grids are often made, as Python's."""
+    """NumPy numbers and arrays, which parameter grids often contain, as Python values."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
-    raise ValueError(f"{value!r}: is no value of a setting")
+    raise ValueError(f"{value!r}: is not a valid value of a setting")
 
 
-def _rebuilt(config: Mapping[str, Any], shape: Sequence[int], weights: Mapping[str, np.ndarray], device: str) -> Model:
-    """The model of a pickle, on its device where that is here."""
+def _rebuild(config: Mapping[str, Any], shape: Sequence[int], weights: Mapping[str, np.ndarray], device: str) -> Model:
+    """The model of a pickle, on its device if that is available."""
     import torch
 
     from aerun.base.device import choose_device

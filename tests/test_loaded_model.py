@@ -244,7 +244,7 @@ def test_what_is_not_certain_is_refused_in_a_line(build: Build, given: Any, mess
 
 def test_layouts_that_look_alike_are_refused(build: Build) -> None:
     small = build("model.code_size=4", shape=(3, 3, 3))
-    with pytest.raises(ValueError, match=r"may be \[N,C,H,W\] or \[N,H,W,C\]: give a tensor"):
+    with pytest.raises(ValueError, match=r"may be \[N,C,H,W\] or \[N,H,W,C\]: pass a tensor"):
         small.encode(np.zeros((2, 3, 3, 3), np.uint8))
     assert small.encode(torch.zeros(2, 3, 3, 3, dtype=torch.uint8)).shape == (2, 4)
     vectors = build(shape=(10,))

@@ -117,7 +117,8 @@ ERRORS = [
     ),
     pytest.param(
         ["model=modules", "model.encoder._target_=netz.Encoder", DECODER, "trusted_packages=[nets,netz]"],
-        r"model\.encoder\._target_=netz\.Encoder: cannot be imported \(No module named 'netz'; set PYTHONPATH=FOLDER .*\)",
+        r"model\.encoder\._target_=netz\.Encoder: cannot be imported "
+        r"\(No module named 'netz'; set PYTHONPATH=FOLDER .*\)",
         id="not importable",
     ),
     pytest.param(

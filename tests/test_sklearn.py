@@ -168,7 +168,10 @@ def test_it_leaves_nothing_behind_unless_it_is_told_to(
         ({"image_shape": (3, 8)}, r"image_shape=\(3, 8\): is no \(H,W\) or \(C,H,W\) of X's 64 columns"),
         ({"epochs": 0}, r"trainer\.epochs=0"),
         ({"model": "conv", "code_size": None}, r"convolutions need images"),
-        ({"loss": "bce", "image_shape": (8, 8), "shift": 1}, r"needs targets in \[0,1\], the data reach from 1 to 2"),
+        (
+            {"loss": "bce", "image_shape": (8, 8), "shift": 1},
+            r"requires targets in \[0,1\]; the data range from 1 to 2",
+        ),
     ],
 )
 def test_what_cannot_work_is_a_value_error_in_a_line(digits: np.ndarray, keys: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""One pass of zeros through a module of somebody else's, to see what it takes and what it gives."""
+"""Checks a user's module by a pass of zeros: does it accept its input, and what does it return?"""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from torch import Tensor
 
 from aerun.errors import ConfigError
 
-ROWS = 2  # images of the pass
+ROWS = 2  # batch size of the pass
 
 
 def zeros(shape: Sequence[int], device: torch.device | None = None) -> Tensor:
-    """A batch of that shape, without the batch."""
+    """A batch of zeros; ``shape`` is without the batch."""
     return torch.zeros(ROWS, *shape, device=device)
 
 
-def tried(key: str, function: Callable[[Tensor], Any], given: Tensor, what: str) -> Any:
-    """``function(given)``. ConfigError, beginning with ``key``, if it raises; ``what`` says what it was given."""
+def try_call(key: str, function: Callable[[Tensor], Any], batch: Tensor, content: str) -> Any:
+    """``function(batch)``. ConfigError, starting with ``key``, if it raises. ``content``: what the batch contains."""
     try:
-        return function(given)
-    except Exception as error:  # of somebody else's class it may be any
+        return function(batch)
+    except Exception as error:  # a user's class may raise anything
         reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
-        raise ConfigError(f"{key}: does not take {written(given)}, {what} ({reason})") from error
+        raise ConfigError(f"{key}: does not take {format_shape(batch)}, {content} ({reason})") from error
 
 
-def tensor_of(key: str, given: Any) -> Tensor:
-    """``given``. ConfigError, beginning with ``key``, if it is not a tensor of as many rows as the pass has."""
-    if not isinstance(given, Tensor):
-        raise ConfigError(f"{key}: returns {type(given).__name__}, must return a tensor [B,...]")
-    if given.dim() < 2 or len(given) != ROWS:
+def check_tensor(key: str, result: Any) -> Tensor:
+    """``result``. ConfigError, starting with ``key``, if it is not a tensor with the batch size of the pass."""
+    if not isinstance(result, Tensor):
+        raise ConfigError(f"{key}: returns {type(result).__name__}, must return a tensor [B,...]")
+    if result.dim() < 2 or len(result) != ROWS:
         raise ConfigError(
-            f"{key}: returns a tensor of shape {list(given.shape)} for {ROWS} images, must return [B,...]"
+            f"{key}: returns a tensor of shape {list(result.shape)} for {ROWS} images, must return [B,...]"
         )
-    return given
+    return result
 
 
-def written(batch: Tensor) -> str:
+def format_shape(batch: Tensor) -> str:
     """The shape of a batch for a message: ``[B, 1, 28, 28]``."""
     return f"[{', '.join(['B', *map(str, batch.shape[1:])])}]"

@@ -1,4 +1,4 @@
-"""Images in the forms in which people have them -> batches that a model takes."""
+"""Images as tensors, arrays or PIL images -> batches for a model."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 def as_batch(images: Images, shape: Shape) -> Tensor:
     """Images for a model of ``input_shape`` [C,H,W] or [F] -> a batch [N,*shape].
 
-    - floating-point tensors and arrays [N,*shape], in the data's own units, as they are;
+    - floating-point tensors and arrays [N,*shape], in the units of the data, unchanged;
     - uint8, 0 to 255: tensors [N,C,H,W]; arrays [N,C,H,W], [N,H,W,C] or one image [H,W,C], and for one channel also
       [N,H,W] and [H,W];
     - a PIL image of the model's size, in any mode, or a list of them: converted to gray or color, transparent pixels
       blended with white.
 
-    The result is uint8 where the images are. ValueError for anything else says what was given and what is expected.
+    The result is uint8 if the images are. ValueError for anything else, with what was given and what is expected.
     """
     from PIL import Image
 
@@ -44,7 +44,7 @@ def as_batch(images: Images, shape: Shape) -> Tensor:
 
 
 def as_codes(codes: Any, shape: Shape) -> Tensor:
-    """Codes [N,*shape], floating-point, as a tensor. ValueError for others."""
+    """Floating-point codes [N,*shape] as a tensor. ValueError for anything else."""
     tensor = as_tensor(codes)
     if tuple(tensor.shape[1:]) != shape:
         raise ValueError(_wrong_shape(tensor, shape))
@@ -54,19 +54,19 @@ def as_codes(codes: Any, shape: Shape) -> Tensor:
 
 
 def as_tensor(data: Any) -> Tensor:
-    """Anything that NumPy reads as numbers, on the CPU, without a copy where torch can share the memory."""
+    """Anything that NumPy reads as numbers, as a tensor; without a copy if torch can share the memory."""
     if isinstance(data, Tensor):
         return data
     array = np.asarray(data)
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise ValueError(f"expected numbers or PIL images, got an array of {array.dtype}")
-    # Torch takes neither foreign byte orders nor negative strides, and warns of memory that it may not write.
+    # torch rejects foreign byte orders and negative strides, and warns of read-only memory.
     native = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
     return torch.from_numpy(native)
 
 
 def _checked(images: Tensor, shape: Shape) -> Tensor:
-    """Images [N,*shape]. ValueError for another shape, and for numbers whose units are not known."""
+    """Images [N,*shape]. ValueError for another shape, and for numbers in unknown units."""
     is_image = len(shape) == 3
     if tuple(images.shape[1:]) != shape:
         hint = ""
@@ -96,12 +96,12 @@ def _layouts(shape: Shape) -> str:
 
 
 def _channels_first(array: np.ndarray, shape: Shape) -> np.ndarray:
-    """A uint8 array as [N,C,H,W]; as it is if its shape fits no layout. ValueError if it fits two."""
+    """A uint8 array as [N,C,H,W]; unchanged if its shape matches no layout. ValueError if it matches two."""
     channels, height, width = shape
     first, last = (channels, height, width), (height, width, channels)
     if array.ndim == 4 and array.shape[1:] == first == last and channels > 1:
         raise ValueError(
-            f"an array of shape {list(array.shape)} may be [N,C,H,W] or [N,H,W,C]: give a tensor, which is [N,C,H,W]"
+            f"an array of shape {list(array.shape)} may be [N,C,H,W] or [N,H,W,C]: pass a tensor, which is [N,C,H,W]"
         )
     if array.ndim == 4 and array.shape[1:] == last:
         return array.transpose(0, 3, 1, 2)

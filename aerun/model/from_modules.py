@@ -35,13 +35,13 @@ class Modules(CodeKeys):
         cannot be shared out among the ``parameters_per_code`` of each unit."""
         import torch
 
-        from aerun.base.trial import tensor_of, tried, zeros
+        from aerun.base.trial import check_tensor, try_call, zeros
 
         encoder, decoder = self.encoder.construct(), self.decoder.construct()
         modes = encoder.training, decoder.training
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            found = tried(self.encoder.key, encoder.eval(), zeros(input_shape), "the images")
-            features = tuple(tensor_of(self.encoder.key, found).shape[1:])
+            found = try_call(self.encoder.key, encoder.eval(), zeros(input_shape), "the images")
+            features = tuple(check_tensor(self.encoder.key, found).shape[1:])
             if features[0] % parameters_per_code:
                 raise ValueError(
                     f"{self.encoder.key} gives {features[0]} features; each unit of the code takes "

@@ -1,4 +1,4 @@
-"""From settings to objects that can train, on a device."""
+"""Settings and data -> the objects that a run trains with, on a device."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from aerun.training.trial import has_own_modules, name_of, try_pass
 
 
 def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
-    """Everything that a run trains, and with what. ConfigError for what the data do not allow."""
+    """Build all objects of a run. ConfigError if the data do not fit the settings."""
     check_data(settings, data)
     autoencoder = build_autoencoder(settings, data)
     if settings.model.output_bias == "mean":
@@ -38,32 +38,32 @@ def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
         autoencoder = autoencoder.to(memory_format=torch.channels_last)
     noise, loss = (_on_device(built(part), device) for part in (settings.noise, settings.loss))
     optimizer = build_optimizer(settings, autoencoder)
-    scheduler = copy.deepcopy(settings.scheduler)  # it keeps count; settings stay what they are
+    scheduler = copy.deepcopy(settings.scheduler)  # it has state, and settings must not change
     return Parts(autoencoder, data, noise, loss, optimizer, scheduler, settings.seed)
 
 
 def _on_device(part: Any, device: torch.device) -> Any:
-    """A loss or a noise, with its own weights, if it has some, on the device."""
+    """A loss or a noise, moved to the device if it is a module."""
     return part.to(device) if isinstance(part, torch.nn.Module) else part
 
 
 def prepare(settings: Settings, rank: int | None = None) -> torch.device:
-    """Choose the device, and put torch's process-wide state where this run wants it, whatever ran before.
+    """Choose the device, and set torch's process-wide state for this run.
 
-    ``rank``: the number, on this machine, of this one of several processes that train the run.
+    ``rank``: the rank of this process on this machine, if several processes train the run.
     """
     device = choose_device(settings.trainer.device)
     if rank is not None and device.type == "cuda":
         device = torch.device("cuda", rank)
     if device.index is not None:
-        torch.cuda.set_device(device)  # recordings and streams are made on the current one
-    here = math.ceil(settings.trainer.processes / node_count(os.environ))
-    torch.set_num_threads(settings.trainer.threads or max(1, default_threads() // here))
+        torch.cuda.set_device(device)  # CUDA graphs and streams use the current device
+    local_processes = math.ceil(settings.trainer.processes / node_count(os.environ))
+    torch.set_num_threads(settings.trainer.threads or max(1, default_threads() // local_processes))
     deterministic = settings.trainer.deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if deterministic != torch.are_deterministic_algorithms_enabled():
-        # Not called for nothing: it imports torch's compiler, which takes as long as torch itself.
+        # Called only if needed: it imports torch's compiler, which takes as long as importing torch.
         torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
     choose_precision(settings.trainer.precision, device)
@@ -75,7 +75,7 @@ def prepare(settings: Settings, rank: int | None = None) -> torch.device:
 
 
 def check_data(settings: Settings, data: Data) -> None:
-    """Refuse what only the data can tell. ConfigError names the key."""
+    """Check what depends on the data. ConfigError names the key."""
     for group, part, shape in (
         ("loss", settings.loss, data.output_shape),
         ("noise", settings.noise, data.input_shape),
@@ -90,14 +90,14 @@ def check_data(settings: Settings, data: Data) -> None:
                 ends = [(float(chunk.min()), float(chunk.max())) for chunk in split.targets.split(CHUNK)]
                 low, high = min(low for low, _ in ends), max(high for _, high in ends)
                 raise ConfigError(
-                    f"{settings.name('loss')}: needs targets in [0,1], the data reach from {low:g} to {high:g}"
+                    f"{settings.name('loss')}: requires targets in [0,1]; the data range from {low:g} to {high:g}"
                 )
 
 
 def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
-    """The model of ``settings`` for the shape of ``data``, with fresh weights from torch's global generator.
+    """The model of ``settings`` for the shape of ``data``, with new weights from torch's global generator.
 
-    Classes of one's own are tried by one pass in evaluation mode. ConfigError for what does not fit.
+    Users' classes are checked by one pass in evaluation mode. ConfigError for parts that do not fit together.
     """
     latent, sparsity = settings.latent, settings.sparsity
     try:
@@ -110,7 +110,7 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
         raise ConfigError(f"{settings.name('model')} and {settings.name('dataset')}: {error}") from error
     _check_batch_statistics(settings, codec.encoder, codec.decoder)
     if latent.constrains_code:
-        sparsity = sparsity.linear()  # means and log-variances, say, are read off the linear features
+        sparsity = sparsity.linear()  # such as means and log-variances, which are linear features
     constrainers = [
         _build_for_code(settings, group, part, codec.code_shape)
         for group, part in (("sparsity", sparsity), ("latent", latent))
@@ -137,7 +137,7 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
 
 
 def _build_for_code(settings: Settings, group: str, part: Any, code_shape: Shape) -> Any:
-    """The sparsity or the latent for codes of that shape: itself, or the module that it builds."""
+    """The sparsity or the latent for codes of that shape: the part itself, or the module that it builds."""
     try:
         part.check_code(code_shape)
         return part.build(code_shape)
@@ -146,27 +146,30 @@ def _build_for_code(settings: Settings, group: str, part: Any, code_shape: Shape
 
 
 def _output_activation(settings: Settings) -> str:
-    """With a loss that takes logits the output is their sigmoid."""
+    """The output activation: for a loss that takes logits, the sigmoid."""
     return "sigmoid" if settings.loss.takes_logits else settings.model.output_activation
 
 
 def _check_batch_statistics(settings: Settings, *modules: torch.nn.Module) -> None:
-    """Of several processes each sees a part of a minibatch, whose statistics are others."""
+    """ConfigError for batch statistics with several processes, each of which computes them over a part of the
+    minibatch."""
     processes = settings.trainer.processes
     for layer in (layer for module in modules for layer in module.modules() if processes > 1):
-        instance = isinstance(layer, torch.nn.modules.instancenorm._InstanceNorm)
-        if isinstance(layer, torch.nn.modules.batchnorm._NormBase) and (layer.track_running_stats or not instance):
+        if not isinstance(layer, torch.nn.modules.batchnorm._NormBase):
+            continue
+        is_instance_norm = isinstance(layer, torch.nn.modules.instancenorm._InstanceNorm)
+        if layer.track_running_stats or not is_instance_norm:
             raise ConfigError(
-                f"{settings.name('model')} and trainer.processes={processes}: {type(layer).__name__} takes statistics "
-                "of a minibatch, of which each process sees a part; use GroupNorm or LayerNorm, or one process"
+                f"{settings.name('model')} and trainer.processes={processes}: {type(layer).__name__} uses statistics "
+                "of the minibatch, of which each process has only a part; use GroupNorm or LayerNorm, or one process"
             )
 
 
 def build_optimizer(
     settings: Settings, autoencoder: Autoencoder, optimizer: Optimizer | None = None
 ) -> torch.optim.Optimizer:
-    """torch's optimizer, that of ``settings`` or another one, of all that is not frozen; the base rates of its groups
-    are kept as ``initial_lr``."""
+    """The torch optimizer of all parameters that are not frozen; ``optimizer``: by default that of ``settings``. Its
+    groups store their base rate as ``initial_lr``."""
     trained = [parameter for parameter in autoencoder.parameters() if parameter.requires_grad]
     built = (optimizer or settings.optimizer).build(trained)
     for group in built.param_groups:

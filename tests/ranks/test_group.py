@@ -186,7 +186,7 @@ def test_statistics_of_a_minibatch_are_refused(compose: Any, layer: torch.nn.Mod
 
     encoder = torch.nn.Sequential(layer, torch.nn.GroupNorm(1, 1), torch.nn.InstanceNorm2d(1))
     _check_batch_statistics(parse(compose([])), encoder)
-    with pytest.raises(ConfigError, match=rf"trainer.processes=2: {type(layer).__name__} takes statistics"):
+    with pytest.raises(ConfigError, match=rf"trainer.processes=2: {type(layer).__name__} uses statistics"):
         _check_batch_statistics(parse(compose(["trainer.processes=2"])), encoder)
 
 
