@@ -12,6 +12,7 @@ from aerun.config.schema import nearest
 from aerun.core.autoencoder import Autoencoder
 from aerun.errors import ConfigError
 from aerun.latent import Deterministic
+from aerun.model.modules import Activate, Tied
 from aerun.sparsity import NoSparsity
 
 
@@ -47,6 +48,20 @@ def find_tensor(layer: nn.Module, name: str) -> Tensor | None:
     layers. None if the layer does not have it."""
     value = getattr(layer, name, None)
     return value if isinstance(value, Tensor) else None
+
+
+def tied_weight(layer: nn.Module) -> Tensor | None:
+    """The weight that a tied layer shares, in the layout of an untied layer; None for other layers."""
+    if not isinstance(layer, Tied):
+        return None
+    return layer.weight.t() if layer.weight.dim() == 2 else layer.weight
+
+
+def activation_name(layer: nn.Module) -> str | None:
+    """The name of an activation: ``relu`` for aerun's, the class for torch's; None for other layers."""
+    if isinstance(layer, Activate):
+        return layer.name
+    return type(layer).__name__ if type(layer).__module__ == "torch.nn.modules.activation" else None
 
 
 def freeze(autoencoder: Autoencoder, names: Sequence[str]) -> None:

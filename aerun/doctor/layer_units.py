@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from aerun.core.nested import find_tensor
+from aerun.core.nested import activation_name, find_tensor
 from aerun.doctor.examination import Layer
-from aerun.model.modules import Activate
 
 BOUNDS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 CAN_DIE = ("relu", "relu6", "threshold", "hardshrink", "softshrink")  # 0 for whole ranges of inputs
@@ -23,9 +22,9 @@ def measure_layers(model: nn.Module, images: Tensor) -> list[Layer]:
     measured: list[tuple[str, Tensor]] = []
     handles = [
         module.register_forward_hook(
-            lambda _, __, output, name=name, bounds=bounds: _record(measured, name, output, bounds)
+            lambda _, __, output, name=name, function=function: _record(measured, name, output, BOUNDS.get(function))
         )
-        for name, module, bounds in _activations(model)
+        for name, module, function in _activations(model)
     ]
     remove_code_hook = _hook_code(model, measured)
     was_training = model.training
@@ -46,21 +45,16 @@ def measure_layers(model: nn.Module, images: Tensor) -> list[Layer]:
     ]
 
 
-def _activations(model: nn.Module) -> Iterator[tuple[str, nn.Module, tuple[float, float] | None]]:
-    """Each nonlinearity with the name of the layer before it, and the bounds of its values."""
+def _activations(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """Each activation with the name of the layer before it, and the name of its function in lower case."""
     last = ""
     for name, module in model.named_modules():
         if next(module.children(), None) is not None:
             continue
         if find_tensor(module, "weight") is not None:
             last = name
-        elif last and (isinstance(module, Activate) or type(module).__module__ == "torch.nn.modules.activation"):
-            yield last, module, BOUNDS.get(_function(module))
-
-
-def _function(module: nn.Module) -> str:
-    """The name of a nonlinearity, in lower case."""
-    return (module.name if isinstance(module, Activate) else type(module).__name__).lower()
+        elif last and (function := activation_name(module)) is not None:
+            yield last, module, function.lower()
 
 
 def _hook_code(model: nn.Module, measured: list[tuple[str, Tensor]]) -> Callable[[], None]:
@@ -97,4 +91,4 @@ def unit_statistics(values: Tensor, bounds: tuple[float, float] | None = None) -
 
 def has_units_that_die(model: nn.Module) -> bool:
     """Whether units of some hidden layer can be 0 for whole ranges of inputs."""
-    return any(_function(module) in CAN_DIE for _, module, _ in _activations(model))
+    return any(function in CAN_DIE for _, _, function in _activations(model))

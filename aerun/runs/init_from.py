@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from aerun.core.autoencoder import Autoencoder
-from aerun.core.nested import layers
+from aerun.core.nested import layers, tied_weight
 from aerun.errors import ConfigError, DataError
-from aerun.model.modules import Tied
 from aerun.runs.folder import CHECKPOINTS, read_config, read_summary
 from aerun.training.checkpoint import BEST, MODEL, read
 
@@ -94,8 +93,9 @@ def _copy_layer(layer: nn.Module, new: Mapping[str, Tensor]) -> bool:
     bias."""
     own = {**dict(layer.named_parameters(recurse=False)), **dict(layer.named_buffers(recurse=False))}
     shapes: dict[str, torch.Size] = {name: value.shape for name, value in own.items()}
-    if isinstance(layer, Tied):
-        shapes["weight"] = layer.weight.t().shape if layer.weight.dim() == 2 else layer.weight.shape
+    weight = tied_weight(layer)
+    if weight is not None:
+        shapes["weight"] = weight.shape
     if any(name not in new or new[name].shape != shape for name, shape in shapes.items()):
         return False
     with torch.no_grad():

@@ -15,8 +15,8 @@ import yaml
 from torch import nn
 
 from aerun.base.files import write_text
+from aerun.core.nested import activation_name
 from aerun.errors import DataError
-from aerun.model.modules import Activate
 from aerun.runs.folder import CONFIG, ENVIRONMENT, OVERRIDES, SUMMARY, WEIGHTS
 from aerun.training.checkpoint import save
 from aerun.training.progress import Progress
@@ -131,7 +131,7 @@ def format_layers(module: nn.Module) -> str:
 def _format_layer(layer: nn.Module) -> str:
     """``Linear 784-64``, ``Conv2d 16-32 3x3``, ``relu``."""
     attributes = vars(layer)
-    name = layer.name if isinstance(layer, Activate) else type(layer).__name__
+    name = activation_name(layer) or type(layer).__name__
     if "in_features" in attributes and "out_features" in attributes:
         return f"{name} {attributes['in_features']}-{attributes['out_features']}"
     if "in_channels" in attributes and "out_channels" in attributes:
