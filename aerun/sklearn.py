@@ -169,7 +169,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         shape = tuple(int(size) for size in self.image_shape)
         shape = (1, *shape) if len(shape) == 2 else shape
         if len(shape) != 3 or math.prod(shape) != features:
-            raise ValueError(f"image_shape={self.image_shape}: is not (H,W) or (C,H,W) of {features} columns")
+            raise ValueError(f"image_shape={self.image_shape}: is not (H,W) or (C,H,W) of X's {features} columns")
         return shape
 
     def _settings(self, seed: int) -> tuple[dict[str, Any], Settings, list[str]]:

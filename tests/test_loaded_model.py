@@ -22,11 +22,12 @@ from aerun.core.autoencoder import Autoencoder, objective
 from aerun.dataset.data import Data, Split
 from aerun.loss import MSE
 from aerun.training.build import build_autoencoder
+from tests.keys import needed
 
 Build = Callable[..., Autoencoder]
 # Every model, sparsity, latent and activation; tied weights.
 OPTIONS = [
-    *((f"model={path.stem}",) for path in sorted(Path(conf_dir(), "model").glob("*.yaml"))),
+    *((f"model={path.stem}", *needed(path.stem)) for path in sorted(Path(conf_dir(), "model").glob("*.yaml"))),
     *((f"sparsity={path.stem}",) for path in sorted(Path(conf_dir(), "sparsity").glob("*.yaml"))),
     *((f"latent={path.stem}", "sparsity=none") for path in sorted(Path(conf_dir(), "latent").glob("*.yaml"))),
     *((f"model.activation={name}",) for name in ("relu", "elu", "selu", "gelu", "silu", "softplus", "tanh", "sigmoid")),
@@ -35,7 +36,7 @@ OPTIONS = [
     ("dataset.normalize=standardise",),
 ]
 LOSSES = [path.stem for path in sorted(Path(conf_dir(), "loss").glob("*.yaml"))]
-options = pytest.mark.parametrize("words", OPTIONS, ids=" ".join)
+options = pytest.mark.parametrize("words", OPTIONS, ids=lambda words: " ".join(word for word in words if "_target_" not in word))
 
 
 @pytest.fixture(scope="module")

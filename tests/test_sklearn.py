@@ -165,7 +165,7 @@ def test_it_leaves_nothing_behind_unless_it_is_told_to(
         ({"overrides": ["dataset.classes=[1]"]}, r"dataset\.classes: arrays passed from Python have no labels"),
         ({"overrides": ["trainer=greedy"]}, r"trainer=greedy: .*run_folder=FOLDER"),
         ({"overrides": ["protocol=knn"]}, r"protocol and resume"),
-        ({"image_shape": (3, 8)}, r"image_shape=\(3, 8\): is no \(H,W\) or \(C,H,W\) of X's 64 columns"),
+        ({"image_shape": (3, 8)}, r"image_shape=\(3, 8\): is not \(H,W\) or \(C,H,W\) of X's 64 columns"),
         ({"epochs": 0}, r"trainer\.epochs=0"),
         ({"model": "conv", "code_size": None}, r"convolutions need images"),
         (
