@@ -36,7 +36,9 @@ OPTIONS = [
     ("dataset.normalize=standardise",),
 ]
 LOSSES = [path.stem for path in sorted(Path(conf_dir(), "loss").glob("*.yaml"))]
-options = pytest.mark.parametrize("words", OPTIONS, ids=lambda words: " ".join(word for word in words if "_target_" not in word))
+options = pytest.mark.parametrize(
+    "words", OPTIONS, ids=lambda words: " ".join(word for word in words if "_target_" not in word)
+)
 
 
 @pytest.fixture(scope="module")
