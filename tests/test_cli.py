@@ -1,4 +1,4 @@
-"""The command line as a person meets it: each test runs scripts/train.py in a process of its own."""
+"""The command line, in processes of its own: errors, help, flags, versions."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ Train = Callable[..., subprocess.CompletedProcess[str]]
         ("hydra.run.dir=/proc/nowhere", ["/proc/nowhere"]),
     ],
 )
-def test_bad_input_gets_two_lines_at_most_and_leaves_nothing(
+def test_bad_input_is_at_most_two_lines_and_leaves_nothing(
     train: Train, tmp_path: Path, overrides: str, says: list[str]
 ) -> None:
     done = train(*overrides.split())
@@ -75,7 +75,7 @@ def test_bad_input_gets_two_lines_at_most_and_leaves_nothing(
         ("resume=/does/not/exist", ["resume=/does/not/exist", "no such run folder"]),
     ],
 )
-def test_what_only_torch_or_the_data_can_tell_is_refused_as_shortly(
+def test_errors_found_by_torch_or_the_data_are_as_short(
     train: Train, tmp_path: Path, overrides: str, says: list[str]
 ) -> None:
     done = train(*overrides.split())
@@ -93,7 +93,7 @@ def test_full_error_shows_the_traceback(train: Train) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["seed=-1"], ["model=fcc"]])
-def test_help_and_errors_answer_before_torch_is_imported(train: Train, arguments: list[str]) -> None:
+def test_help_and_errors_do_not_import_torch(train: Train, arguments: list[str]) -> None:
     done = train(*arguments, PYTHONPROFILEIMPORTTIME="1")
     assert "hydra" in done.stderr
     assert not any(line.split("|")[-1].strip() in ("torch", "numpy") for line in done.stderr.splitlines())
@@ -123,14 +123,14 @@ def test_bash_completion(typed: str, offered: set[str]) -> None:
     assert offered <= set(done.stdout.split())
 
 
-def test_a_users_own_option_comes_from_config_dir(train: Train, tmp_path: Path) -> None:
+def test_config_dir_adds_options(train: Train, tmp_path: Path) -> None:
     (tmp_path / "mine" / "model").mkdir(parents=True)
     (tmp_path / "mine" / "model" / "wide.yaml").write_text("defaults: [fc, _self_]\ncode_size: 99\n")
     done = train("--config-dir=mine", "model=wide", "--cfg", "job")
     assert "code_size: 99" in done.stdout
 
 
-def test_a_grid_runs_each_job_in_a_folder_of_its_own(train: Train, tmp_path: Path) -> None:
+def test_a_grid_runs_each_job_in_its_own_folder(train: Train, tmp_path: Path) -> None:
     tiny = ["dataset=random", "dataset.images=50", "trainer.epochs=1", "trainer.pictures=0"]
     done = train("-m", "model=fc,fc_deep", "seed=0,1", *tiny)
     assert done.returncode == 0, done.stderr
@@ -149,13 +149,13 @@ def test_a_grid_runs_each_job_in_a_folder_of_its_own(train: Train, tmp_path: Pat
         ("~noise seed=1", "~noise seed=1"),
     ],
 )
-def test_flags_may_stand_anywhere(words: str, expected: str) -> None:
+def test_flags_may_be_anywhere(words: str, expected: str) -> None:
     from aerun.cli.hydra_flags import flags_first
 
     assert flags_first(words.split()) == expected.split()
 
 
-def test_a_flag_between_overrides_is_no_mistake(train: Train, tmp_path: Path) -> None:
+def test_a_flag_may_be_between_overrides(train: Train, tmp_path: Path) -> None:
     (tmp_path / "conf" / "model").mkdir(parents=True)
     (tmp_path / "conf" / "model" / "mine.yaml").write_text("defaults: [fc, _self_]\ncode_size: 7\n")
     done = train("seed=3", "--config-dir", str(tmp_path / "conf"), "model=mine", "--cfg", "job", "noise=masking")
@@ -169,7 +169,7 @@ def aerun(*words: str, **extra: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_one_way_in_lists_the_console_commands() -> None:
+def test_python_m_aerun_lists_all_commands() -> None:
     from aerun.cli.main import COMMANDS
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -180,7 +180,7 @@ def test_one_way_in_lists_the_console_commands() -> None:
         assert re.search(rf"^  {name} +{re.escape(about)}$", listed, re.MULTILINE)
 
 
-def test_an_unknown_command_is_one_line_with_the_nearest_and_all_others() -> None:
+def test_an_unknown_command_lists_the_valid_ones() -> None:
     done = aerun("serch", "RUN")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("aerun: serch: unknown command. Did you mean 'search'? Allowed: train, evaluate, ")
@@ -188,7 +188,7 @@ def test_an_unknown_command_is_one_line_with_the_nearest_and_all_others() -> Non
 
 
 @pytest.mark.parametrize("name", ["evaluate", "compare", "doctor", "denoise", "embed", "search", "organise", "map"])
-def test_a_command_imports_nothing_of_the_others_and_says_how_it_was_started(name: str) -> None:
+def test_a_command_imports_only_its_own_module_and_shows_how_it_was_started(name: str) -> None:
     done = aerun(name, "--help", PYTHONPROFILEIMPORTTIME="1")
     assert done.returncode == 0 and f"usage: python -m aerun {name} " in done.stdout
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
@@ -198,7 +198,7 @@ def test_a_command_imports_nothing_of_the_others_and_says_how_it_was_started(nam
     assert not imported & {"torch", "numpy"}
 
 
-def test_train_by_its_name_is_trained_and_resumed(tmp_path: Path) -> None:
+def test_python_m_aerun_train(tmp_path: Path) -> None:
     tiny = ["dataset=random", "dataset.images=50", "trainer.epochs=1", "trainer.pictures=0"]
     done = aerun("train", *tiny, f"hydra.run.dir={tmp_path / 'run'}", "trainer.device=cpu")
     assert done.returncode == 0 and (tmp_path / "run" / "summary.json").exists(), done.stderr
@@ -206,7 +206,7 @@ def test_train_by_its_name_is_trained_and_resumed(tmp_path: Path) -> None:
     assert typed[:2] == ["python -m aerun train", "dataset=random"]
 
 
-def test_the_version_is_aeruns_and_needs_no_torch(train: Train) -> None:
+def test_version_is_aeruns_and_does_not_import_torch(train: Train) -> None:
     from importlib.metadata import version
 
     import aerun as package
@@ -219,7 +219,7 @@ def test_the_version_is_aeruns_and_needs_no_torch(train: Train) -> None:
     assert "__version__" in dir(package)
 
 
-def test_what_starts_a_command_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_that_start_a_command_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from aerun.base.program import sibling_words, start_words
 
     program = tmp_path / "aerun-train"

@@ -1,4 +1,4 @@
-"""The built wheel, installed where there is no checkout."""
+"""The built wheel, installed without a checkout."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh virtual environment with the wheel; what aerun depends on is lent by the running one."""
+    """A new virtual environment with the wheel, which takes its dependencies from the running one."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
@@ -52,7 +52,7 @@ def aerun_train(installed: Path, cwd: Path, *overrides: str) -> subprocess.Compl
     return start(installed, cwd, "aerun-train", *overrides)
 
 
-def test_the_wheel_carries_configs_data_and_licences(installed: Path) -> None:
+def test_the_wheel_contains_configuration_data_and_licenses(installed: Path) -> None:
     [wheel] = installed.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"aerun/conf/train.yaml", "aerun/conf/model/fc.yaml", "aerun/conf/hydra/keys/dataset.yaml"} <= names
@@ -70,7 +70,7 @@ def test_the_console_command_trains_from_the_wheel(installed: Path, tmp_path: Pa
     assert str(installed) in where.stdout
 
 
-def test_every_command_starts_and_knows_its_version(installed: Path, tmp_path: Path) -> None:
+def test_every_command_starts_and_shows_its_version(installed: Path, tmp_path: Path) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     asked = start(installed, tmp_path, "python", "-c", "import aerun; print(aerun.__version__)")
     assert asked.stdout == f"{version}\n"
@@ -82,7 +82,7 @@ def test_every_command_starts_and_knows_its_version(installed: Path, tmp_path: P
         assert re.fullmatch(rf"aerun {version} \(torch \d\S*, hydra 1\.3\S*\)\n", shown.stdout), program
 
 
-def test_config_dir_adds_options_to_the_wheels(installed: Path, tmp_path: Path) -> None:
+def test_config_dir_adds_options_to_those_of_the_wheel(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "mine" / "noise").mkdir(parents=True)
     (tmp_path / "mine" / "noise" / "heavy.yaml").write_text("_target_: aerun.noise.SaltPepper\nrate: 0.9\n")
     done = aerun_train(installed, tmp_path, "--config-dir", "mine", "noise=heavy", "--cfg", "job")

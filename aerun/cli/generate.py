@@ -211,7 +211,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     for run, empty in zip(runs, found, strict=True):
         place = ", ".join(f"{value:.3g}" for value in empty.empty[0])
         ratio = empty.distances[0] / empty.usual
-        print(f"{run.folder}: the emptiest point ({place}) is {ratio:.0f} times as far from a code as codes are")
+        print(f"{run.folder}: emptiest point ({place}), {ratio:.0f} times as far from all codes as codes usually are")
     path = arguments.output / "compare.png"
     write_png(path, pixels)
     print(f"aerun: wrote {path}", file=sys.stderr)

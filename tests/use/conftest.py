@@ -1,4 +1,4 @@
-"""Runs that have trained for moments, for what is done with trained runs."""
+"""Runs that have trained for a moment."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ SMALL = ("dataset.train_limit=512", "trainer.epochs=2", "trainer.pictures=1")
 def trained(
     compose: Callable[[Sequence[str]], dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """Overrides -> the folder of a run over a few images, trained once for all tests of the process.
-
-    The model is fc, unless they name another."""
+    """Overrides -> the folder of a run on a few images, trained once per process. The default model is fc."""
     folders: dict[tuple[str, ...], Path] = {}
 
     def folder(*overrides: str) -> Path:
@@ -39,7 +37,7 @@ def trained(
 
 @pytest.fixture
 def drawings(tmp_path: Path) -> Path:
-    """A folder with pictures of several sizes and modes, one in a folder below, and one that does not decode."""
+    """A folder of images of several sizes and modes, one in a subfolder, and one that does not decode."""
     random, root = np.random.default_rng(0), tmp_path / "drawings"
     (root / "below").mkdir(parents=True)
     for number, (height, width) in enumerate([(28, 28), (40, 28), (28, 61), (90, 70)]):

@@ -1,4 +1,4 @@
-"""From a folder of pictures to fingerprints, searches and clusters, through the commands."""
+"""From a folder of images to fingerprints, searches and clusters, through the commands."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def run(folder: Path) -> OpenedRun:
 
 @pytest.fixture
 def collection(run: OpenedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Twelve garments in two folders, one of them twice; nothing of other tests in the cache."""
+    """Twelve garments in two folders, one of them twice; with an empty cache."""
     monkeypatch.setenv("AERUN_DATA", str(tmp_path / "cache"))
     images = load_split(run, "test")[0].inputs[:12]
     root = tmp_path / "pictures"
@@ -69,18 +69,18 @@ def collection(run: OpenedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def fingerprints(folder: Path, collection: Path, tmp_path: Path) -> Path:
-    """What aerun-embed makes of it."""
+    """The collection's file of aerun-embed."""
     call(embed, folder, collection, "-o", tmp_path / "prints.npz")
     return tmp_path / "prints.npz"
 
 
 def call(command: object, *words: object) -> None:
-    """Without a process of its own: errors are raised."""
+    """Run a command in this process, so that its errors are raised."""
     asked = command.build_parser().parse_args([str(word) for word in words])  # type: ignore[attr-defined]
     command.execute(asked)  # type: ignore[attr-defined]
 
 
-def test_codes_names_and_labels_of_a_folder(run: OpenedRun, collection: Path, fingerprints: Path) -> None:
+def test_embed_stores_codes_names_and_labels(run: OpenedRun, collection: Path, fingerprints: Path) -> None:
     made = load_fingerprints(fingerprints)
     (chunk,) = read_inputs(run, find_images(collection))
     assert made.names == chunk[0] and len(made) == 13 and made.names[0] == "even/0.png"
@@ -91,13 +91,13 @@ def test_codes_names_and_labels_of_a_folder(run: OpenedRun, collection: Path, fi
     zeros = [np.mean([code == 0 for code in unit]) for unit in made.codes.T.tolist()]
     np.testing.assert_allclose(made.statistics()["zeros"], zeros, rtol=1e-6)
     np.testing.assert_allclose(made.statistics()["deviation"], made.codes.std(0), atol=1e-6)
-    again = aerun.embed(run.folder, collection)  # from the pixels that were kept
+    again = aerun.embed(run.folder, collection)  # from the cached pixels
     assert again.names == made.names and np.array_equal(again.codes, made.codes)
     assert np.array_equal(aerun.embed(run, chunk[1]).codes, made.codes)
 
 
 @pytest.mark.parametrize("form", ["float16", "int8", "bits"])
-def test_files_give_back_what_the_form_keeps(run: OpenedRun, fingerprints: Path, tmp_path: Path, form: str) -> None:
+def test_files_return_the_packed_codes(run: OpenedRun, fingerprints: Path, tmp_path: Path, form: str) -> None:
     made = load_fingerprints(fingerprints)
     packed = made.pack(form)  # type: ignore[arg-type]
     save_fingerprints(made, tmp_path / "small.npz", packed)
@@ -107,7 +107,7 @@ def test_files_give_back_what_the_form_keeps(run: OpenedRun, fingerprints: Path,
 
 
 @pytest.mark.parametrize("form", ["float32", "float16", "int8"])
-def test_parquet(folder: Path, collection: Path, fingerprints: Path, tmp_path: Path, form: str) -> None:
+def test_parquet_files(folder: Path, collection: Path, fingerprints: Path, tmp_path: Path, form: str) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="the extra 'parquet' is not installed")
     path = tmp_path / "prints.parquet"
     call(embed, folder, collection, "-o", path, "--as", form)
@@ -125,7 +125,7 @@ def test_parquet(folder: Path, collection: Path, fingerprints: Path, tmp_path: P
         call(embed, folder, collection, "-o", path, "--as", "bits")
 
 
-def test_the_runs_own_images(run: OpenedRun, tmp_path: Path) -> None:
+def test_embed_a_split_of_the_runs_data(run: OpenedRun, tmp_path: Path) -> None:
     call(embed, run.folder, "--split", "test", "-o", tmp_path / "test.npz")
     made, (split, classes) = load_fingerprints(tmp_path / "test.npz"), load_split(run, "test")
     assert made.names[1] == "test/000001" and made.split == "test" and made.classes == classes
@@ -134,7 +134,7 @@ def test_the_runs_own_images(run: OpenedRun, tmp_path: Path) -> None:
     assert len(embed_split(run, "validation")) == len(load_split(run, "validation")[0])
 
 
-def test_searching_by_name_and_by_file(
+def test_search_by_name_and_by_file(
     folder: Path, collection: Path, fingerprints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outside = tmp_path / "outside.png"
@@ -160,12 +160,12 @@ def test_searching_by_name_and_by_file(
     assert Image.open(sheet).getpixel((8 + 104 + 48, 8 + 48)) == (200, 200, 200)
 
 
-def test_a_part_of_a_picture_finds_it_in_several_views(
+def test_views_find_the_image_that_contains_a_part(
     run: OpenedRun, collection: Path, fingerprints: Path, tmp_path: Path
 ) -> None:
     part = tmp_path / "part.png"
     with Image.open(collection / "odd" / "5.png") as whole:
-        whole.resize((280, 280)).crop((0, 0, 252, 252)).save(part)  # the upper left nine tenths
+        whole.resize((280, 280)).crop((0, 0, 252, 252)).save(part)  # the upper left 90%
     made = load_fingerprints(fingerprints)
     plain, shown = (find_queries(run, made, [str(part), "even/4.png"], views) for views in (1, 10))
     assert plain[0].code.shape == (64,) and shown[0].code.shape == (10, 64) and shown[0].row == -1
@@ -177,12 +177,12 @@ def test_a_part_of_a_picture_finds_it_in_several_views(
     call(search, run.folder, fingerprints, part, "--views", 10, "--sheet", tmp_path / "sheet.png")
 
 
-def test_what_a_picture_was_cropped_from(
+def test_cropped_search_finds_the_original(
     run: OpenedRun, collection: Path, fingerprints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     part = tmp_path / "part.png"
     with Image.open(collection / "odd" / "5.png") as whole:
-        whole.resize((280, 280)).crop((28, 14, 280, 266)).save(part)  # right, and half-way between top and bottom
+        whole.resize((280, 280)).crop((28, 14, 280, 266)).save(part)  # right, and halfway between top and bottom
     capsys.readouterr()
     call(search, run.folder, fingerprints, part, "even/4.png", "-k", 5, "--cropped", "--json")
     answer = json.loads(capsys.readouterr().out)
@@ -197,7 +197,7 @@ def test_what_a_picture_was_cropped_from(
     call(search, run.folder, fingerprints, part, "-k", 13, "--cropped", "--views", 1, "--metric", "cosine")
 
 
-def test_distances_by_pixels_are_those_of_the_best_crop() -> None:
+def test_pixel_distances_use_the_best_crop() -> None:
     random = np.random.default_rng(0)
     pictures = torch.from_numpy(random.integers(0, 256, (4, 3, 30, 20), np.uint8))
     cases = [(0.9, 0.0, 0.25), (0.9, 0.5, 0.5), (0.95, 1.0, 1.0), (0.8, 0.5, 0.0)]
@@ -215,7 +215,7 @@ def test_distances_by_pixels_are_those_of_the_best_crop() -> None:
     assert distances[0] == 0 and (distances[1:] <= whole[1:] + 1e-6).all()
 
 
-def test_the_order_by_pixels_against_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranking_by_pixels_equals_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(1)
     pictures = torch.from_numpy(random.random((30, 1, 10, 10), np.float32))
     images = pictures[:5] + torch.from_numpy(random.random((5, 1, 10, 10), np.float32)) / 5
@@ -224,7 +224,7 @@ def test_the_order_by_pixels_against_a_loop(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(crop_search, "QUERIES_PER_CHUNK", 2)
 
     def read(rows: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
-        there = rows[rows != gone][::-1]  # in any order
+        there = rows[rows != gone][::-1]  # in another order
         return there, pictures[there.copy()]
 
     found = crop_search.rank_by_pixels(read, images, near, 9)
@@ -234,7 +234,7 @@ def test_the_order_by_pixels_against_a_loop(monkeypatch: pytest.MonkeyPatch) -> 
         np.testing.assert_allclose(distances, sorted(each.values()), rtol=1e-6)
 
 
-def test_what_is_there_twice(
+def test_duplicates_are_listed(
     run: OpenedRun, fingerprints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
@@ -247,7 +247,7 @@ def test_what_is_there_twice(
     assert "1 pair within euclidean distance 1e-09, 2 images in 1 group" in capsys.readouterr().out
 
 
-def test_a_sheet_of_groups_has_a_row_for_each_below_what_was_found(
+def test_the_sheet_of_groups_has_one_row_per_group(
     folder: Path, collection: Path, fingerprints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = load_fingerprints(fingerprints)
@@ -282,7 +282,7 @@ def test_a_sheet_of_groups_has_a_row_for_each_below_what_was_found(
     )
 
 
-def test_crops_are_views_of_a_picture(run: OpenedRun, collection: Path, tmp_path: Path) -> None:
+def test_views_are_crops_of_an_image(run: OpenedRun, collection: Path, tmp_path: Path) -> None:
     ramp = torch.linspace(0, 1, 40)[None, None, None, :].expand(1, 1, 40, 40)
     seen = make_views(ramp, 3)
     assert seen.shape == (3, 1, 1, 40, 40) and torch.equal(seen[0], ramp)
@@ -302,7 +302,7 @@ def test_crops_are_views_of_a_picture(run: OpenedRun, collection: Path, tmp_path
     assert found.rows[0, 0] == 5 and found.distances[0, 0] < 1e-9
 
 
-def test_clusters_on_disk(
+def test_cluster_files(
     folder: Path, collection: Path, fingerprints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sorted(path.relative_to(collection) for path in collection.rglob("*"))
@@ -335,7 +335,7 @@ def test_clusters_on_disk(
 
 
 @pytest.mark.parametrize("shape", [(1, 32, 32), (3, 24, 40)])
-def test_jpeg_and_webp_in_as_many_bytes(shape: tuple[int, ...]) -> None:
+def test_jpeg_and_webp_within_as_many_bytes(shape: tuple[int, ...]) -> None:
     smooth = np.random.default_rng(0).normal(0, 1, (2, *shape)).cumsum(-1).cumsum(-2)
     pixels = (255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
     for title, coder in (("JPEG", comparing.code_jpeg), ("WebP", comparing.code_webp)):
@@ -346,13 +346,13 @@ def test_jpeg_and_webp_in_as_many_bytes(shape: tuple[int, ...]) -> None:
             assert row.size == sizes[(max(below) if below else 1) - 1]
             assert ("larger than the codes" in row.note) == (not below)
     whole = len(comparing._encode_image(pixels[0], "jpeg", quality=50))
-    assert 100 < whole - comparing.code_jpeg(pixels[0], 50)[0] < 700  # the tables
+    assert 100 < whole - comparing.code_jpeg(pixels[0], 50)[0] < 700  # bytes of the tables
     assert comparing.psnr(pixels, pixels) == (100, 100)
     off = np.clip(pixels.astype(int) + np.where(pixels < 128, 2, -2), 0, 255).astype(np.uint8)
     assert comparing.psnr(pixels, off) == pytest.approx((20 * np.log10(255 / 2),) * 2)
 
 
-def test_compression_as_a_number(run: OpenedRun) -> None:
+def test_compression_is_measured(run: OpenedRun) -> None:
     images = load_split(run, "test")[0].inputs[:40]
     found = comparing.compare_compression(run, images)
     rows = {row.name: row for row in found.rows if row.name.startswith("codes")}
@@ -368,7 +368,7 @@ def test_compression_as_a_number(run: OpenedRun) -> None:
     assert "larger than the codes" in text and f"the decoder, {4 * weights:,} bytes" in text
 
 
-def test_codes_of_another_run_are_refused(trained: Trained, fingerprints: Path, tmp_path: Path) -> None:
+def test_codes_of_another_run_are_rejected(trained: Trained, fingerprints: Path, tmp_path: Path) -> None:
     other = trained()
     for command, words in ((search, ["even/0.png"]), (organise, ["-o", tmp_path / "new"])):
         with pytest.raises(DataError, match=r"prints\.npz: made by another run \(.*, weights [0-9a-f]{16}\) than"):
@@ -389,7 +389,7 @@ def damaged(place: Path, good: Path) -> dict[str, Path]:
     return files
 
 
-def test_files_that_are_none_of_ours(folder: Path, fingerprints: Path, tmp_path: Path) -> None:
+def test_foreign_and_damaged_files_are_rejected(folder: Path, fingerprints: Path, tmp_path: Path) -> None:
     for name, path in damaged(tmp_path, fingerprints).items():
         with pytest.raises(DataError, match=rf"{name}\.npz: is (damaged|not a file of aerun-embed)") as error:
             call(search, folder, path, "even/0.png")
@@ -398,7 +398,7 @@ def test_files_that_are_none_of_ours(folder: Path, fingerprints: Path, tmp_path:
         call(search, folder, tmp_path / "none.npz", "even/0.png")
 
 
-def test_what_the_commands_refuse(trained: Trained, folder: Path, fingerprints: Path, tmp_path: Path) -> None:
+def test_invalid_arguments_are_rejected(trained: Trained, folder: Path, fingerprints: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     vectors = trained("dataset=random", "dataset.shape=[6]", "model.code_size=3")
     cases: list[tuple[object, tuple[object, ...], str]] = [
@@ -433,7 +433,7 @@ def test_what_the_commands_refuse(trained: Trained, folder: Path, fingerprints: 
     assert not (tmp_path / "c").exists()
 
 
-def test_data_that_have_changed_since_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_changed_data_are_rejected(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     about = json.loads((copy / "environment.json").read_text())
@@ -443,7 +443,7 @@ def test_data_that_have_changed_since_are_refused(folder: Path, tmp_path: Path) 
         call(embed, copy, "--split", "test", "-o", tmp_path / "a.npz")
 
 
-def test_a_link_to_nothing_is_left_out(folder: Path, collection: Path, tmp_path: Path) -> None:
+def test_a_broken_link_is_skipped(folder: Path, collection: Path, tmp_path: Path) -> None:
     (collection / "even" / "link.png").symlink_to(tmp_path / "gone.png")
     call(embed, folder, collection, "-o", tmp_path / "a.npz")
     assert "even/link.png" not in load_fingerprints(tmp_path / "a.npz").names
@@ -459,7 +459,7 @@ def test_links_need_files(run: OpenedRun, tmp_path: Path) -> None:
         estimate_threshold(run, made)
 
 
-def test_a_near_duplicate_is_as_near_as_a_copy(run: OpenedRun, tmp_path: Path) -> None:
+def test_the_threshold_separates_copies_from_other_images(run: OpenedRun, tmp_path: Path) -> None:
     made = embed_split(run, "test")
     threshold = estimate_threshold(run, made).threshold
     random = np.random.default_rng(1).integers(0, len(made), (2, 5000))
@@ -467,7 +467,7 @@ def test_a_near_duplicate_is_as_near_as_a_copy(run: OpenedRun, tmp_path: Path) -
     assert 0 < threshold < np.quantile(others, 0.01)
 
 
-def test_what_is_near_against_a_loop_over_all(run: OpenedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_threshold_equals_a_loop_over_all_pairs(run: OpenedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicate_threshold, "SAMPLED_IMAGES", 60)
     monkeypatch.setattr(duplicate_threshold, "NEIGHBORS_COMPARED", 10_000)
     monkeypatch.setattr(duplicate_threshold, "NEIGHBORS_FETCHED", 10_000)
@@ -487,7 +487,7 @@ def test_what_is_near_against_a_loop_over_all(run: OpenedRun, monkeypatch: pytes
     assert measured.copies == np.mean(distances <= measured.threshold) and measured.sampled == 60
 
 
-def test_a_model_that_tells_copies_poorly_apart_says_so() -> None:
+def test_a_poor_separation_is_a_warning() -> None:
     good, poor = (
         duplicate_threshold.ThresholdEstimate(0.01, 0.8, 0.02, 0.05, 256),
         duplicate_threshold.ThresholdEstimate(0.01, 0.3, 0.2, 0.45, 256),
@@ -497,14 +497,14 @@ def test_a_model_that_tells_copies_poorly_apart_says_so() -> None:
     assert "only 30% of the copies are within 0.01" in poor.warning
 
 
-def test_the_commands_offer_what_there_is() -> None:
+def test_the_commands_offer_all_options() -> None:
     assert (embed.PARTS, search.METRICS, search.KINDS) == (PARTS, METRICS, KINDS)
     assert (organise.METHODS, organise.METRICS) == (METHODS, METRICS)
     for command in (embed, search, organise):
         assert "examples:" in command.build_parser().format_help()
 
 
-def test_the_console_commands_answer_in_a_line(
+def test_a_missing_file_is_a_one_line_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["aerun-search", str(tmp_path), str(tmp_path / "a.npz"), "b.png"])

@@ -1,4 +1,4 @@
-"""Cleaning pictures of any size: tiles and their blending against a loop, files of all modes, and honest scores."""
+"""Cleaning images of any size: tiles and blending compared with a loop, files of all modes, and scores."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Compose = Callable[..., dict[str, Any]]
 
 
 def opened(compose: Compose, shape: tuple[int, ...], *overrides: str) -> OpenedRun:
-    """A run that has not trained."""
+    """An untrained run."""
     config = compose([f"dataset.split_seed={len(shape)}", *overrides])
     images = torch.zeros(1, *shape)
     split = Split(images, images, None)
@@ -46,18 +46,18 @@ def opened(compose: Compose, shape: tuple[int, ...], *overrides: str) -> OpenedR
 
 
 @pytest.fixture(scope="module")
-def colour(compose: Compose) -> OpenedRun:
+def color(compose: Compose) -> OpenedRun:
     return opened(compose, (3, 12, 10), "model=unet", "model.hidden=[4,8]")
 
 
 @pytest.fixture(scope="module")
-def grey(compose: Compose) -> OpenedRun:
+def gray(compose: Compose) -> OpenedRun:
     return opened(compose, (1, 12, 10), "model=fc")
 
 
 @pytest.fixture(scope="module")
 def unchanging(compose: Compose) -> OpenedRun:
-    """It gives back what it gets."""
+    """A run that returns its input."""
     run = opened(compose, (3, 12, 10), "model=unet", "model.hidden=[4,8]")
     for parameter in run.autoencoder.decoder.parameters():
         parameter.detach().zero_()
@@ -69,13 +69,13 @@ def uniform(*shape: int, seed: int = 1) -> Tensor:
 
 
 @pytest.mark.parametrize("size", [(12, 10), (12, 11), (13, 10), (40, 33), (5, 7), (1, 1), (3, 50)])
-def test_a_run_that_changes_nothing_changes_nothing_at_any_size(unchanging: OpenedRun, size: tuple[int, int]) -> None:
+def test_an_identity_run_changes_nothing_at_any_size(unchanging: OpenedRun, size: tuple[int, int]) -> None:
     images = uniform(2, 3, *size)
     torch.testing.assert_close(denoise(unchanging, images), images, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(12, 10), (31, 26), (5, 23)])
-def test_tiles_are_blended_as_a_loop_over_pixels_would(colour: OpenedRun, size: tuple[int, int]) -> None:
+def test_blended_tiles_equal_a_loop_over_pixels(color: OpenedRun, size: tuple[int, int]) -> None:
     image = uniform(3, *size)
     padded = np.pad(image.numpy(), [(0, 0), (0, max(0, 12 - size[0])), (0, max(0, 10 - size[1]))], mode="reflect")
     total, weight = np.zeros(padded.shape), np.zeros(padded.shape[1:])
@@ -86,7 +86,7 @@ def test_tiles_are_blended_as_a_loop_over_pixels_would(colour: OpenedRun, size: 
     for top in corners[0]:
         for left in corners[1]:
             tile = torch.from_numpy(padded[None, :, top : top + 12, left : left + 10])
-            output = colour.autoencoder.reconstruct(tile)[0].double().numpy()
+            output = color.autoencoder.reconstruct(tile)[0].double().numpy()
             for y in range(12):
                 for x in range(10):
                     share = (math.sin(math.pi * (y + 0.5) / 12) * math.sin(math.pi * (x + 0.5) / 10)) ** 2
@@ -94,50 +94,50 @@ def test_tiles_are_blended_as_a_loop_over_pixels_would(colour: OpenedRun, size: 
                     weight[top + y, left + x] += share
     expected = (total / weight).clip(0, 1)[:, : size[0], : size[1]]
     assert abs(expected - image.numpy()).max() > 0.01
-    np.testing.assert_allclose(denoise(colour, image).numpy(), expected, atol=2e-5)
+    np.testing.assert_allclose(denoise(color, image).numpy(), expected, atol=2e-5)
 
 
-def test_an_image_of_the_runs_own_size_is_its_reconstruction(grey: OpenedRun) -> None:
+def test_an_image_of_the_runs_size_becomes_its_reconstruction(gray: OpenedRun) -> None:
     images = uniform(5, 1, 12, 10)
-    torch.testing.assert_close(denoise(grey, images), grey.reconstruct(images).clamp(0, 1), rtol=0, atol=1e-5)
+    torch.testing.assert_close(denoise(gray, images), gray.reconstruct(images).clamp(0, 1), rtol=0, atol=1e-5)
 
 
-def test_what_comes_out_does_not_depend_on_how_much_goes_in(colour: OpenedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_do_not_depend_on_the_number_of_images(color: OpenedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     images = uniform(5, 3, 30, 30)
-    whole = denoise(colour, images)
-    assert whole.equal(torch.stack([denoise(colour, image) for image in images]))
+    whole = denoise(color, images)
+    assert whole.equal(torch.stack([denoise(color, image) for image in images]))
     monkeypatch.setattr(tiling, "TILES_PER_BATCH", 7)
-    assert whole.equal(denoise(colour, images))
+    assert whole.equal(denoise(color, images))
 
 
-def test_channels_that_a_run_does_not_take(colour: OpenedRun, grey: OpenedRun) -> None:
+def test_gray_and_color_images_for_runs_with_other_channels(color: OpenedRun, gray: OpenedRun) -> None:
     image = uniform(3, 20, 21)
-    torch.testing.assert_close(denoise(grey, image), torch.stack([denoise(grey, plane) for plane in image]))
-    middle = 0.3 + 0.4 * image[:1]  # nothing is clipped
-    thrice = denoise(colour, middle.expand(3, -1, -1))
+    torch.testing.assert_close(denoise(gray, image), torch.stack([denoise(gray, plane) for plane in image]))
+    middle = 0.3 + 0.4 * image[:1]  # without clipping
+    thrice = denoise(color, middle.expand(3, -1, -1))
     assert thrice.min() > 0 and thrice.max() < 1 and not thrice[0].allclose(thrice[1], atol=0.01)
-    torch.testing.assert_close(denoise(colour, middle[0]), thrice.mean(0))
+    torch.testing.assert_close(denoise(color, middle[0]), thrice.mean(0))
     with pytest.raises(DataError, match=r"images of 4 channels: .* takes 3 channels, or 1"):
-        denoise(colour, uniform(4, 20, 20))
+        denoise(color, uniform(4, 20, 20))
 
 
-def test_runs_that_are_no_denoisers_of_images_are_refused(compose: Compose, grey: OpenedRun) -> None:
+def test_runs_that_cannot_denoise_are_rejected(compose: Compose, gray: OpenedRun) -> None:
     with pytest.raises(DataError, match="its inputs \\(30\\) and outputs \\(30\\) must be gray or color images"):
         denoise(opened(compose, (30,), "model=fc"), uniform(20, 20))
-    other = dataclasses.replace(grey)
+    other = dataclasses.replace(gray)
     other.autoencoder.output_shape = (1, 6, 5)
     try:
         with pytest.raises(DataError, match="maps 1x12x10 to 1x6x5"):
             denoise(other, uniform(20, 20))
     finally:
-        grey.autoencoder.output_shape = (1, 12, 10)
+        gray.autoencoder.output_shape = (1, 12, 10)
 
 
-def test_arrays_come_back_as_arrays_and_bytes_as_shares(colour: OpenedRun) -> None:
+def test_arrays_stay_arrays_and_uint8_becomes_float(color: OpenedRun) -> None:
     image = (uniform(3, 20, 21) * 255).byte()
-    shares = denoise(colour, image.float() / 255)
-    assert denoise(colour, image).equal(shares)
-    array = denoise(colour, image.numpy())
+    shares = denoise(color, image.float() / 255)
+    assert denoise(color, image).equal(shares)
+    array = denoise(color, image.numpy())
     assert isinstance(array, np.ndarray) and array.dtype == np.float32
     np.testing.assert_array_equal(array, shares.numpy())
 
@@ -164,7 +164,7 @@ MODES: dict[str, Image.Image] = {
 
 
 @pytest.mark.parametrize("name", MODES)
-def test_a_picture_that_is_not_changed_is_written_as_it_was(tmp_path: Path, name: str) -> None:
+def test_an_unchanged_image_is_written_unchanged(tmp_path: Path, name: str) -> None:
     MODES[name].save(tmp_path / name)
     scan = read_scan(tmp_path / name)
     assert scan.values.dtype == np.float32 and scan.values.max() <= 1 and scan.visible_values().min() >= 0
@@ -174,8 +174,8 @@ def test_a_picture_that_is_not_changed_is_written_as_it_was(tmp_path: Path, name
         np.testing.assert_array_equal(np.asarray(after), np.asarray(before.convert(after.mode)))
 
 
-def test_a_tiff_keeps_resolution_and_profile_and_has_its_first_page_cleaned(tmp_path: Path, caplog: Any) -> None:
-    picture, other = MODES["RGB.png"].copy(), MODES["L.png"].copy()  # saving leaves its traces
+def test_a_tiff_keeps_metadata_and_only_its_first_page_is_cleaned(tmp_path: Path, caplog: Any) -> None:
+    picture, other = MODES["RGB.png"].copy(), MODES["L.png"].copy()  # saving changes the object
     about = {"dpi": (300, 600), "icc_profile": b"a profile"}
     picture.save(tmp_path / "a.tif", save_all=True, append_images=[other], **about)
     write_scan(tmp_path / "b.tif", read_scan(tmp_path / "a.tif"))
@@ -189,24 +189,24 @@ def test_a_tiff_keeps_resolution_and_profile_and_has_its_first_page_cleaned(tmp_
     np.testing.assert_array_equal(chunk[:, 0], [np.asarray(picture.convert("L"))] * 2)
 
 
-def test_deep_tiffs_are_as_bright_as_their_tags_say(tmp_path: Path) -> None:
-    grey = np.asarray(MODES["I;16.tif"])
+def test_deep_tiffs_are_read_by_their_tags(tmp_path: Path) -> None:
+    gray = np.asarray(MODES["I;16.tif"])
     content = io.BytesIO()
     MODES["I;16.tif"].save(content, "tiff")
-    entry = struct.pack("<HHI", 262, 3, 1)  # the tag that says whether 0 is black
+    entry = struct.pack("<HHI", 262, 3, 1)  # PhotometricInterpretation: 0 is black
     at = content.getvalue().index(entry + b"\x01") + len(entry)
     (tmp_path / "negative.tif").write_bytes(content.getvalue()[:at] + b"\x00" + content.getvalue()[at + 1 :])
-    np.testing.assert_array_equal((read_scan(tmp_path / "negative.tif").values[0] * 65535).round(), 65535 - grey)
+    np.testing.assert_array_equal((read_scan(tmp_path / "negative.tif").values[0] * 65535).round(), 65535 - gray)
     (chunk,) = Decoder((1, 9, 14), "crop").chunks([tmp_path / "negative.tif"], {})
-    np.testing.assert_allclose(chunk[0, 0], 255 - grey / 257, atol=0.51)
-    for values in (grey.astype(np.float32), grey.astype(np.int32) + 1):
+    np.testing.assert_allclose(chunk[0, 0], 255 - gray / 257, atol=0.51)
+    for values in (gray.astype(np.float32), gray.astype(np.int32) + 1):
         values[0, 0] = 65536
         Image.fromarray(values).save(tmp_path / "other.tif")
         with pytest.raises(ValueError, match="of unknown range"):
             read_scan(tmp_path / "other.tif")
 
 
-def test_other_modes_become_those_that_can_be_cleaned(tmp_path: Path) -> None:
+def test_other_modes_become_gray_or_rgb(tmp_path: Path) -> None:
     picture = Image.fromarray(PIXELS[..., :3].copy()).quantize(17)
     picture.save(tmp_path / "palette.png", transparency=3)
     scan = read_scan(tmp_path / "palette.png")
@@ -219,7 +219,7 @@ def test_other_modes_become_those_that_can_be_cleaned(tmp_path: Path) -> None:
     assert read_scan(tmp_path / "print.jpg").values[:, 0, 0] == pytest.approx([1, 0, 0], abs=0.02)
 
 
-def test_a_photograph_that_was_held_sideways_is_turned_once(tmp_path: Path) -> None:
+def test_exif_orientation_is_applied_once(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a scan"
     MODES["RGB.png"].save(tmp_path / "a.png", exif=exif, dpi=(300, 300))
@@ -231,7 +231,7 @@ def test_a_photograph_that_was_held_sideways_is_turned_once(tmp_path: Path) -> N
         assert written.info["dpi"] == pytest.approx((300, 300), abs=0.1)
 
 
-def test_sizes_from_headers_are_those_of_the_pictures(tmp_path: Path) -> None:
+def test_sizes_from_headers_equal_decoded_sizes(tmp_path: Path) -> None:
     for value in range(1, 9):
         exif = Image.Exif()
         exif[0x0112] = value
@@ -242,7 +242,7 @@ def test_sizes_from_headers_are_those_of_the_pictures(tmp_path: Path) -> None:
     turned = (tmp_path / "6.png").read_bytes()
     start = turned.index(b"eXIf") - 4
     end = start + 12 + int.from_bytes(turned[start : start + 4])
-    late = turned[:start] + turned[end:-12] + turned[start:end] + turned[-12:]  # behind the pixels
+    late = turned[:start] + turned[end:-12] + turned[start:end] + turned[-12:]  # after the pixels
     (tmp_path / "late.png").write_bytes(late)
     wanted = read_scan(tmp_path / "late.png").values.shape[:0:-1]
     assert wanted == (34, 21) and size_of(tmp_path / "late.png", thorough=True) == wanted
@@ -258,13 +258,13 @@ def call(*words: Any) -> None:
     execute(build_parser().parse_args([*map(str, words), "--device", "cpu"]))
 
 
-def test_a_folder_is_cleaned_into_another_of_the_same_names(
+def test_a_folder_is_cleaned_with_the_same_names(
     run: Path, drawings: Path, tmp_path: Path, capsys: Any, caplog: Any
 ) -> None:
     MODES["RGBA.png"].resize((40, 30)).save(drawings / "below" / "clear.png")
     MODES["RGB.png"].convert("P").save(drawings / "few.gif")
     before = {path: path.read_bytes() for path in drawings.rglob("*.*")}
-    out = drawings / "out"  # below IN: what is there is not cleaned again
+    out = drawings / "out"  # inside IN: its files are not cleaned again
     call(run, drawings, out)
     assert "without noise" not in caplog.text
     assert "7 of 8 images cleaned" in capsys.readouterr().out and "broken.png: cannot be decoded" in caplog.text
@@ -328,7 +328,7 @@ def test_a_folder_is_cleaned_into_another_of_the_same_names(
         (["{vectors}", "{drawings}", "{out}"], "its inputs \\(6\\) and outputs \\(6\\) must be gray or color images"),
     ],
 )
-def test_what_cannot_work_is_refused_in_a_line_and_nothing_is_written(
+def test_invalid_arguments_are_one_line_and_write_nothing(
     run: Path,
     trained: Callable[..., Path],
     drawings: Path,
@@ -359,7 +359,7 @@ def test_what_cannot_work_is_refused_in_a_line_and_nothing_is_written(
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(AerunError, match=expected) as caught:
         call(*(word.format(**places) for word in words))
-    assert "\n" not in str(caught.value) and str(caught.value) not in caplog.text  # it is said once
+    assert "\n" not in str(caught.value) and str(caught.value) not in caplog.text  # reported once
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -370,7 +370,7 @@ def scores(**psnrs: float) -> Scores:
     return found
 
 
-def test_a_run_that_does_not_beat_the_others_says_so() -> None:
+def test_the_verdict_names_better_methods() -> None:
     won = scores(run=30, input=20, median=25).verdict()
     assert (
         won.startswith("The run beats all other methods in PSNR: +5.00 dB over the next, median") and "in SSIM" in won
@@ -380,7 +380,7 @@ def test_a_run_that_does_not_beat_the_others_says_so() -> None:
     assert "does not beat input as it is" in scores(run=19, input=20).verdict()
 
 
-def test_of_a_filters_settings_the_best_on_the_mean_counts() -> None:
+def test_the_setting_with_the_best_mean_counts() -> None:
     found = Scores()
     for setting, values in {"3x3": (20, 30), "5x5": (24, 28), "7x7": (31, 10)}.items():
         for name, value in zip("ab", values, strict=True):
@@ -388,13 +388,13 @@ def test_of_a_filters_settings_the_best_on_the_mean_counts() -> None:
     assert found.best("median")[0] == "5x5" and found.means("median") == Score(26, 0.5)
 
 
-def test_scores_of_pictures_beside_those_of_filters(run: Path, tmp_path: Path, capsys: Any) -> None:
+def test_scores_of_the_run_and_of_filters(run: Path, tmp_path: Path, capsys: Any) -> None:
     pytest.importorskip("skimage", reason="scikit-image is not installed")
     for name in ("dirty", "clean"):
         (tmp_path / name).mkdir()
     clean_pixels = np.full((40, 36), 200, np.uint8)
     dirty = clean_pixels.copy()
-    dirty[::7, ::9] = 0  # single specks on one grey: what a median filter removes wholly
+    dirty[::7, ::9] = 0  # single specks on uniform gray, which a median filter removes completely
     Image.fromarray(dirty).save(tmp_path / "dirty" / "a.png")
     Image.fromarray(clean_pixels).convert("RGB").save(tmp_path / "clean" / "a.webp", lossless=True)
     words = (run, tmp_path / "dirty", tmp_path / "out", "--clean", tmp_path / "clean")
@@ -418,14 +418,23 @@ def test_scores_of_pictures_beside_those_of_filters(run: Path, tmp_path: Path, c
     assert "The run does not beat" in output and "median filter (100.00 dB)" in output
 
 
-def test_a_run_that_has_not_learned_to_clean_is_used_with_a_warning(
+def test_gray_images_are_scored_against_gray_originals(run: Path, tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("skimage", reason="scikit-image is not installed")
+    (tmp_path / "dirty").mkdir()
+    Image.fromarray(np.full((30, 30), 90, np.uint8)).save(tmp_path / "dirty" / "a.png")
+    call(run, tmp_path / "dirty", tmp_path / "out", "--clean", tmp_path / "dirty", "--json")
+    found = json.loads(capsys.readouterr().out)["means"]
+    assert len(found) == 5 and found["median filter"]["psnr"] == found["bilateral filter"]["psnr"] == 100
+
+
+def test_a_run_trained_without_noise_is_a_warning(
     trained: Callable[..., Path], drawings: Path, tmp_path: Path, caplog: Any
 ) -> None:
     call(trained(), drawings / "0.png", tmp_path / "out.png")
     assert "was trained without noise" in caplog.text and (tmp_path / "out.png").exists()
 
 
-def test_a_command_without_scikit_image_says_what_to_install(
+def test_missing_scikit_image_is_an_error_with_the_remedy(
     run: Path, drawings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -1,4 +1,4 @@
-"""Collections of one picture, arguments that cannot be, numbers that are no numbers."""
+"""Collections of one image, invalid arguments, and values that are not finite."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FLAT = ("model.hidden=[32]", "model.code_size=2")
 
 @pytest.fixture
 def alone(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[Path, Path]:
-    """A run, and the fingerprints of one picture."""
+    """A run, and the fingerprints of one image."""
     (tmp_path / "one").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (40, 28), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "one" / "only.png")
@@ -38,12 +38,12 @@ def alone(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def call(command: object, *words: object) -> None:
-    """Without a process of its own: errors are raised."""
+    """Run a command in this process, so that its errors are raised."""
     asked = command.build_parser().parse_args([str(word) for word in words])  # type: ignore[attr-defined]
     command.execute(asked)  # type: ignore[attr-defined]
 
 
-def test_one_picture_has_no_duplicates(
+def test_one_image_has_no_duplicates(
     alone: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call(search, *alone, "--duplicates", "auto", "--sheet", tmp_path / "twice.png")
@@ -53,7 +53,7 @@ def test_one_picture_has_no_duplicates(
     assert "-k 12: the collection has only 0 other images" in capsys.readouterr().out
 
 
-def test_one_picture_has_no_clusters(alone: tuple[Path, Path], tmp_path: Path) -> None:
+def test_one_image_has_no_clusters(alone: tuple[Path, Path], tmp_path: Path) -> None:
     for words in ([], ["--method", "hdbscan"]):
         with pytest.raises(ConfigError, match="one image has one cluster: use clusters=1"):
             call(organise, *alone, "-o", tmp_path / "clusters", *words)
@@ -66,8 +66,8 @@ def test_one_picture_has_no_clusters(alone: tuple[Path, Path], tmp_path: Path) -
         (["--smallest", "4"], "--smallest: applies only to --method hdbscan"),
     ],
 )
-def test_options_of_the_other_method_are_refused(words: list[str], message: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=message):  # before the run is looked for
+def test_options_of_the_other_method_are_rejected(words: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):  # before the run is opened
         call(organise, tmp_path / "run", tmp_path / "a.npz", "-o", tmp_path / "clusters", *words)
 
 
@@ -86,14 +86,14 @@ BROKEN = np.where(np.arange(6) == 2, np.float32(np.nan), CODES)
     ],
 )
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_searches_that_cannot_be(
+def test_invalid_searches_are_rejected(
     collection: np.ndarray, queries: np.ndarray, k: int, message: str, metric: str
 ) -> None:
     with pytest.raises(AerunError, match=message):
         aerun.search(collection, queries, k, metric=metric)  # type: ignore[arg-type]
 
 
-def test_a_search_takes_a_file(tmp_path: Path) -> None:
+def test_search_reads_a_file(tmp_path: Path) -> None:
     prints = Fingerprints([str(number) for number in range(50)], CODES, "")
     save_fingerprints(prints, tmp_path / "a.npz", prints.pack())
     for file in (tmp_path / "a.npz", str(tmp_path / "a.npz")):
@@ -102,7 +102,7 @@ def test_a_search_takes_a_file(tmp_path: Path) -> None:
         aerun.search(tmp_path / "b.npz", CODES[:4])
 
 
-def test_codes_of_zeros_have_no_direction(caplog: pytest.LogCaptureFixture) -> None:
+def test_codes_of_zeros_are_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     found = aerun.search(CODES, np.stack([CODES[7], np.zeros(6, np.float32)]), 3, excluded=[[], [1]])
     assert found.rows[0, 0] == 7 and found.rows[1].tolist() == [0, 2, 3] and found.distances[1].tolist() == [1, 1, 1]
     assert "1 of 2 query codes are all zeros" in caplog.text
@@ -120,13 +120,15 @@ def test_codes_of_zeros_have_no_direction(caplog: pytest.LogCaptureFixture) -> N
         ("decode", (5, 63), r"codes of shape \[5, 63\]: .* takes \[N,64\]"),
     ],
 )
-def test_images_and_codes_of_another_shape(trained: Trained, method: str, shape: tuple[int, ...], message: str) -> None:
+def test_images_and_codes_of_another_shape_are_rejected(
+    trained: Trained, method: str, shape: tuple[int, ...], message: str
+) -> None:
     with pytest.raises(DataError, match=message):
         getattr(open_run(trained()), method)(torch.zeros(shape))
 
 
 @pytest.mark.parametrize("views", [1, 3])
-def test_images_that_cannot_be_embedded(trained: Trained, views: int) -> None:
+def test_images_that_are_not_finite_are_rejected(trained: Trained, views: int) -> None:
     images = torch.zeros(1500, 1, 28, 28)
     images[1200, 0, 3, 3] = torch.nan
     images[1300, 0, 0, 0] = torch.inf
@@ -137,7 +139,7 @@ def test_images_that_cannot_be_embedded(trained: Trained, views: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 16, 33])
-def test_the_first_samples_of_more_are_the_same(size: int, trained: Trained) -> None:
+def test_more_samples_begin_with_the_same_ones(size: int, trained: Trained) -> None:
     run = open_run(trained(*VAE))
     mixture = fit_mixture(torch.randn(120, size, generator=torch.Generator().manual_seed(0)) ** 3, 5)
     whole = mixture.sample(70, 4)
@@ -148,7 +150,7 @@ def test_the_first_samples_of_more_are_the_same(size: int, trained: Trained) -> 
     assert torch.equal(aerun.samples(run, 5), aerun.samples(run, 9)[:5])
 
 
-def test_the_runs_own_test_images_where_none_are_given(trained: Trained) -> None:
+def test_test_images_are_the_default(trained: Trained) -> None:
     vae, flat = trained(*VAE), trained(*FLAT)
     own = images_of_test(open_run(vae), 2000)
     assert torch.equal(aerun.traverse(vae, rows=2).images, aerun.traverse(vae, own.images, rows=2).images)
@@ -162,7 +164,7 @@ def test_the_runs_own_test_images_where_none_are_given(trained: Trained) -> None
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 64), (3, 48, 80)])
-def test_smaller_pictures_where_the_poorest_quality_is_larger_than_the_codes(shape: tuple[int, ...]) -> None:
+def test_images_are_reduced_if_the_lowest_quality_is_too_large(shape: tuple[int, ...]) -> None:
     smooth = np.random.default_rng(0).normal(0, 1, (2, *shape)).cumsum(-1).cumsum(-2)
     pixels = (255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
     whole = comparing.best_quality_within_bytes("WebP", comparing.code_webp, pixels, 1, {})
@@ -181,7 +183,7 @@ def test_smaller_pictures_where_the_poorest_quality_is_larger_than_the_codes(sha
                 back.append(np.asarray(again).reshape(*image.size[::-1], -1).transpose(2, 0, 1))
             if np.mean(sizes) <= whole.size - 1:
                 latest = comparing.psnr(pixels, np.stack(back))[0], f"1/{part} size, quality {quality}"
-        best = max(best, latest)  # of each size its best quality that fits
+        best = max(best, latest)  # the best quality that fits, for each size
     assert (found.psnr, found.note) == best and found.size < whole.size and found.name == "WebP"
     assert comparing.best_within_bytes("WebP", comparing.code_webp, pixels, whole.size, {}) == whole_row(
         pixels, whole.size

@@ -1,4 +1,4 @@
-"""Exported runs: their files compute what PyTorch computes, load again, and tell nothing of the machine."""
+"""Exported runs: files compute what PyTorch computes, load again, and contain nothing about the machine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TOPK = ("sparsity=topk", "sparsity.k=8")
 
 
 def model_of(config: dict[str, Any], shape: list[int]) -> aerun.core.autoencoder.Autoencoder:
-    """An untrained model whose biases are not zero, as trained ones are not."""
+    """An untrained model with nonzero biases, like a trained one."""
     torch.manual_seed(0)
     autoencoder = build_for_shapes(parse(config), {"input_shape": shape, "output_shape": shape})
     with torch.no_grad():
@@ -51,8 +51,8 @@ def exported(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def test_each_file_gives_what_pytorch_gives_for_any_number_of_images(exported: Path, trained: Trained) -> None:
-    """Looked at from outside: the run's own evaluation is the oracle, the files know nothing of it."""
+def test_exports_equal_pytorch_for_any_number_of_images(exported: Path, trained: Trained) -> None:
+    """The run's own evaluation is the reference; the files are read without aerun."""
     run = aerun.load(trained(*TOPK))
     for count in (1, 2, 50):
         images = torch.rand(count, 1, 28, 28, generator=torch.Generator().manual_seed(count))
@@ -72,7 +72,7 @@ def test_each_file_gives_what_pytorch_gives_for_any_number_of_images(exported: P
                 assert (output - wanted).abs().max() <= 1e-5 * wanted.abs().max()
 
 
-def test_the_weights_load_as_a_run_with_their_numbers(exported: Path, trained: Trained) -> None:
+def test_exported_weights_load_as_a_run(exported: Path, trained: Trained) -> None:
     images = torch.rand(9, 1, 28, 28)
     assert torch.equal(aerun.load(exported).encode(images), aerun.load(trained(*TOPK)).encode(images))
     again, run = open_run(exported), open_run(trained(*TOPK))
@@ -85,12 +85,12 @@ def test_the_weights_load_as_a_run_with_their_numbers(exported: Path, trained: T
     (exported / "model.safetensors").write_bytes(content)
 
 
-def test_the_doctor_looks_at_an_exported_run_as_at_the_run(exported: Path, trained: Trained) -> None:
+def test_the_doctor_examines_an_exported_run_like_the_run(exported: Path, trained: Trained) -> None:
     ours, theirs = (aerun.diagnose(folder).examination for folder in (exported, trained(*TOPK)))
     assert ours.fit == theirs.fit and ours.layers == theirs.layers
 
 
-def test_the_card_says_what_it_is(exported: Path, trained: Trained) -> None:
+def test_the_model_card_describes_the_run(exported: Path, trained: Trained) -> None:
     card = (exported / "README.md").read_text()
     summary = open_run(trained(*TOPK)).summary
     assert summary is not None
@@ -101,7 +101,7 @@ def test_the_card_says_what_it_is(exported: Path, trained: Trained) -> None:
     assert 'aerun.load("FOLDER")' in card and "`encoder.pt2` | " in card
 
 
-def test_nothing_of_the_machine_goes_along(exported: Path, trained: Trained, tmp_path: Path) -> None:
+def test_exports_contain_nothing_about_the_machine(exported: Path, trained: Trained, tmp_path: Path) -> None:
     host = platform.node()
     for path in exported.iterdir():
         content = path.read_bytes()
@@ -118,7 +118,7 @@ def test_nothing_of_the_machine_goes_along(exported: Path, trained: Trained, tmp
     assert without_paths({"a": ["~/x/y", "C:\\me\\z", "relu", 3, None]}) == {"a": ["y", "z", "relu", 3, None]}
 
 
-def test_a_file_that_computes_something_else_is_an_error_and_not_written(
+def test_a_wrong_export_is_an_error_and_not_written(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = export_run._write_torch
@@ -140,7 +140,7 @@ def test_a_file_that_computes_something_else_is_an_error_and_not_written(
         ("model=fc_vae", "model.hidden=[30]", "loss=bce", "dataset.shape=[20]", "dataset.normalize=none"),
     ],
 )
-def test_maps_tied_weights_vectors_and_gaussian_codes_are_exported(
+def test_feature_maps_tied_weights_vectors_and_gaussian_codes_are_exported(
     compose: Compose, options: tuple[str, ...], tmp_path: Path
 ) -> None:
     config = compose(["dataset=random", *options])
@@ -148,7 +148,7 @@ def test_maps_tied_weights_vectors_and_gaussian_codes_are_exported(
     assert len(found) == 3 and max(found.values()) <= export_run.RELATIVE_TOLERANCE
 
 
-def test_vectors_are_standardised_inside(compose: Compose, tmp_path: Path) -> None:
+def test_exports_contain_the_standardization(compose: Compose, tmp_path: Path) -> None:
     config = compose(["dataset=random", "dataset.shape=[20]", "dataset.normalize=standardise", "model.code_size=5"])
     autoencoder = model_of(config, [20])
     for part in (autoencoder.standardise_input, autoencoder.standardise_target):
@@ -170,7 +170,7 @@ CODES = [("deterministic", name) for name in SPARSITIES] + [("gaussian", "none")
 @needs_onnx
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(("latent", "sparsity"), CODES)
-def test_every_model_is_exported_with_every_code(
+def test_every_model_is_exported_with_every_sparsity_and_latent(
     compose: Compose, model: str, latent: str, sparsity: str, tmp_path: Path
 ) -> None:
     k = ["sparsity.k=2"] if "topk" in sparsity else []
@@ -181,7 +181,7 @@ def test_every_model_is_exported_with_every_code(
 
 
 @needs_onnx
-def test_the_example_encodes_pictures_without_torch(exported: Path, trained: Trained, tmp_path: Path) -> None:
+def test_the_example_encodes_images_without_torch(exported: Path, trained: Trained, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 28, 28), np.uint8)
     for name, pixels in zip("ab", images, strict=True):
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
@@ -199,7 +199,7 @@ def test_the_example_encodes_pictures_without_torch(exported: Path, trained: Tra
     assert np.allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_what_cannot_work_is_refused_in_a_line(
+def test_invalid_exports_are_one_line(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = trained(*TOPK)

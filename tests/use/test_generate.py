@@ -1,4 +1,4 @@
-"""New images: where their codes come from, the ways between them, and the pictures that are written."""
+"""New images: their codes, the paths between them, and the written files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def normals(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_spherical_ways_have_closed_forms() -> None:
+def test_spherical_interpolation_has_a_closed_form() -> None:
     first, last = torch.tensor([[3.0, 0, 0], [1, 1, 0]]), torch.tensor([[0, 1.0, 0], [1, 1, 2]])
     way = spherical(first, last, 7)
     assert torch.equal(way[0], first) and torch.equal(way[-1], last)
@@ -52,23 +52,23 @@ def test_spherical_ways_have_closed_forms() -> None:
     torch.testing.assert_close(cosines, torch.full((6,), math.cos(angle)), atol=1e-5, rtol=0)
 
 
-def test_where_there_is_no_circle_the_way_is_straight() -> None:
+def test_spherical_interpolation_is_straight_where_no_circle_exists() -> None:
     first = torch.tensor([[1.0, 2, 2], [1, 0, 0], [0, 0, 0]])
     last = torch.tensor([[2.0, 4, 4], [-1, 0, 0], [1, 2, 3]])
     assert torch.equal(spherical(first, last, 5), linear(first, last, 5))
     torch.testing.assert_close(linear(first, last, 5)[2], (first + last) / 2)
 
 
-def test_a_mixture_has_the_moments_and_the_number_of_parts_of_what_it_is_fitted_to() -> None:
-    centres = torch.tensor([[0.0, 0, 7], [40, 0, 7]])
-    codes = torch.cat([centres[0] + normals(600, 3), centres[1] + 2 * normals(300, 3, seed=1)])
+def test_a_mixture_recovers_moments_and_components() -> None:
+    centers = torch.tensor([[0.0, 0, 7], [40, 0, 7]])
+    codes = torch.cat([centers[0] + normals(600, 3), centers[1] + 2 * normals(300, 3, seed=1)])
     codes[:, 2] = 7
     mixture = fit_mixture(codes)
     assert mixture.components == 2
     drawn = mixture.sample(30000)
     torch.testing.assert_close(drawn.mean(0), codes.mean(0), atol=0.4, rtol=0)
     torch.testing.assert_close(drawn.std(0), codes.std(0), atol=0.2, rtol=0)
-    assert bool((drawn[:, 2] == 7).all())  # what never moved does not
+    assert bool((drawn[:, 2] == 7).all())  # a constant value stays constant
     assert abs(float((drawn[:, 0] > 20).float().mean()) - 1 / 3) < 0.01
     assert abs(float(drawn[drawn[:, 0] > 20][:, 1].std()) - 2) < 0.15
     assert torch.equal(mixture.sample(50), mixture.sample(50)) and not torch.equal(mixture.sample(5, 1), drawn[:5])
@@ -77,7 +77,7 @@ def test_a_mixture_has_the_moments_and_the_number_of_parts_of_what_it_is_fitted_
         fit_mixture(codes[:3], 4)
 
 
-def test_samples_of_each_source(trained: Trained) -> None:
+def test_samples_of_the_prior_and_the_mixture(trained: Trained) -> None:
     run = open_run(trained(*VAE))
     codes = sample_codes(run, 4000)
     torch.testing.assert_close(codes.mean(0), torch.zeros(3), atol=0.06, rtol=0)
@@ -93,7 +93,7 @@ def test_samples_of_each_source(trained: Trained) -> None:
         samples(trained(*SPARSE), source="prior")
 
 
-def test_made_up_codes_are_such_as_the_model_has(trained: Trained) -> None:
+def test_new_codes_are_valid_codes(trained: Trained) -> None:
     run = open_run(trained(*SPARSE))
     codes = sample_codes(run, 20, images=images_of_test(run, 200).images)
     assert codes.shape == (20, 64) and int((codes != 0).sum(1).max()) <= 8
@@ -120,7 +120,7 @@ def test_interpolations_end_at_the_reconstructions(trained: Trained) -> None:
     torch.testing.assert_close(interpolate(run, first, last, 3)[1], middle)
 
 
-def test_traversals_turn_one_value_and_start_with_the_largest_divergence(trained: Trained) -> None:
+def test_traversals_change_one_value_most_used_first(trained: Trained) -> None:
     run = open_run(trained(*VAE))
     images = images_of_test(run, 300).images
     features = run.autoencoder.encoder(images).double().detach().numpy()
@@ -144,7 +144,7 @@ def test_traversals_turn_one_value_and_start_with_the_largest_divergence(trained
     torch.testing.assert_close(traverse(plain, images, steps=3).images[4, 1], plain.decode(codes.mean(0)[None])[0])
 
 
-def test_sums_are_of_codes(trained: Trained) -> None:
+def test_arithmetic_adds_codes(trained: Trained) -> None:
     run = open_run(trained())
     a, b, c = (read_image(run, str(number)) for number in (1, 2, 3))
     total = run.decode(run.encode(a) - run.encode(b) + run.encode(c))
@@ -160,9 +160,9 @@ def test_sums_are_of_codes(trained: Trained) -> None:
 
 
 @pytest.mark.parametrize("kind", ["normal", "grid"])
-def test_the_emptiest_point_is_that_of_a_search_everywhere(kind: str) -> None:
+def test_the_emptiest_point_equals_a_dense_search(kind: str) -> None:
     points = normals(40, 2).double().numpy() * [1, 5]
-    if kind == "grid":  # many circles of one size
+    if kind == "grid":  # many circles of equal size
         points = np.stack(np.meshgrid([0.0, 1, 2, 6], [0.0, 1, 2, 3]), -1).reshape(-1, 2)
     low, high = points.min(0), points.max(0)
     axes = [np.linspace(low[i], high[i], 401) for i in (0, 1)]
@@ -176,7 +176,7 @@ def test_the_emptiest_point_is_that_of_a_search_everywhere(kind: str) -> None:
         known = np.concatenate([known, place[None]])
 
 
-def test_empty_places_of_a_run(trained: Trained) -> None:
+def test_empty_points_of_a_run(trained: Trained) -> None:
     for options in (PLANE, MAPS):
         run = open_run(trained(*options))
         images = images_of_test(run, 150).images
@@ -195,7 +195,7 @@ def test_empty_places_of_a_run(trained: Trained) -> None:
     torch.testing.assert_close(far[0], (1 - images).square().flatten(1).mean(1).min())
 
 
-def test_frames_and_animations(tmp_path: Path) -> None:
+def test_frames_and_gifs(tmp_path: Path) -> None:
     frames = [np.full((6, 8), 20 * number, np.uint8) for number in range(5)]
     write_frames(tmp_path / "frames", frames)
     assert sorted(path.name for path in (tmp_path / "frames").iterdir()) == [f"{n:04}.png" for n in range(5)]
@@ -215,7 +215,7 @@ def command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     return main()
 
 
-def test_the_command_writes_what_it_says(
+def test_generate_writes_the_files_that_it_prints(
     tmp_path: Path, trained: Trained, drawings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vae, plain, out = str(trained(*PLANE)), str(trained()), ["-o", str(tmp_path / "made")]
@@ -237,7 +237,7 @@ def test_the_command_writes_what_it_says(
         assert picture_.n_frames == 6  # type: ignore[attr-defined]
 
 
-def test_the_given_images_stand_above_the_ends(
+def test_the_given_images_are_drawn_above_the_ends(
     tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[tuple[str, torch.Tensor]] = []
@@ -255,7 +255,7 @@ def test_the_given_images_stand_above_the_ends(
     assert (given[1:-1] == 1).all()
 
 
-def test_what_cannot_be_made_is_said_in_a_line(
+def test_invalid_arguments_are_one_line(
     tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain, out = str(trained()), ["-o", str(tmp_path)]
@@ -278,7 +278,7 @@ def test_what_cannot_be_made_is_said_in_a_line(
         assert message in error and error.count("\n") == 1, error
 
 
-def test_runs_of_other_data_are_compared_with_a_warning(
+def test_comparing_runs_of_other_data_is_a_warning(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def enough(*_: object) -> None:
@@ -291,7 +291,7 @@ def test_runs_of_other_data_are_compared_with_a_warning(
         assert (f"{runs[1]}: was trained on other data than {runs[0]}" in caplog.text) is warned
 
 
-def test_data_that_are_gone_are_said_to_be(trained: Trained, tmp_path: Path) -> None:
+def test_missing_data_are_an_error(trained: Trained, tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(trained(), tmp_path / "run")
@@ -302,7 +302,7 @@ def test_data_that_are_gone_are_said_to_be(trained: Trained, tmp_path: Path) -> 
         images_of_test(open_run(tmp_path / "run"), 3)
 
 
-def test_the_parser_knows_its_commands() -> None:
+def test_the_parser_knows_its_kinds() -> None:
     assert isinstance(build_parser(), Parser)
     asked = build_parser().parse_args(["interpolate", "RUN", "a", "b", "-o", "made"])
     assert (asked.kind, asked.steps, asked.path) == ("interpolate", 11, "both")

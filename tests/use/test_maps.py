@@ -1,4 +1,4 @@
-"""Maps of codes: where things lie on them, the decoded grid, units, and what excites them."""
+"""Maps of codes: positions, the decoded grid, units, and the images that excite them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.use.test_generate import MAPS, PLANE, SPARSE, normals
 Trained = Callable[..., Path]
 
 
-def test_the_plane_is_that_of_a_singular_value_decomposition() -> None:
+def test_the_plane_equals_a_singular_value_decomposition() -> None:
     codes = normals(50, 6) * torch.tensor([5.0, 3, 1, 0.5, 0.2, 0.1])
     plane = plane_of(codes)
     values = codes.double().numpy()
@@ -45,9 +45,9 @@ def test_the_plane_is_that_of_a_singular_value_decomposition() -> None:
         plane_of(codes[:, :1])
 
 
-def test_neighbours_stay_neighbours() -> None:
-    centres = 30 * torch.eye(3)
-    codes = torch.cat([centre + normals(20, 3, seed=i) for i, centre in enumerate(centres)])
+def test_neighbors_stay_neighbors() -> None:
+    centers = 30 * torch.eye(3)
+    codes = torch.cat([center + normals(20, 3, seed=i) for i, center in enumerate(centers)])
     points = project(codes, "tsne")
     assert np.array_equal(points, project(codes, "tsne"))
     distances = np.linalg.norm(points[:, None] - points[None], axis=-1) + 1e9 * np.eye(60)
@@ -56,13 +56,13 @@ def test_neighbours_stay_neighbours() -> None:
         project(codes[:3], "tsne")
 
 
-def test_umap_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_umap_is_an_error_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(ConfigError, match=r"UMAP needs a package: pip install 'aerun\[maps\]'"):
         project(normals(20, 3), "umap")
 
 
-def test_thumbnails_do_not_overlap_and_leave_no_room() -> None:
+def test_thumbnails_do_not_overlap_and_fill_the_map() -> None:
     points, taken, size = normals(300, 2).numpy(), np.array([[0.0, 0.0]]), (0.3, 0.5)
     chosen = figures.spaced(points, size, taken)
     boxes = np.concatenate([taken, points[chosen]])
@@ -75,14 +75,14 @@ def test_thumbnails_do_not_overlap_and_leave_no_room() -> None:
     assert all(any(overlap(point, box) for box in boxes) for point in left)
 
 
-def test_the_decoded_grid_grows_to_the_right_and_upwards(trained: Trained) -> None:
+def test_the_decoded_grid_is_oriented_right_and_up(trained: Trained) -> None:
     run = open_run(trained(*PLANE))
     codes, columns, rows = manifold_codes(run, None, 5)
     grid = codes.view(5, 5, 2)
     assert columns == sorted(columns) and rows == sorted(rows, reverse=True)
     assert torch.equal(grid[0, :, 0], torch.tensor(columns)) and torch.equal(grid[:, 0, 1], torch.tensor(rows))
     np.testing.assert_allclose(columns, norm.ppf([0.05, 0.275, 0.5, 0.725, 0.95]), atol=1e-12)
-    # Each image's brightness tells its values: red grows with the first, green with the second.
+    # Red grows with the first value, green with the second.
     images = np.zeros((25, 3, 4, 4), np.uint8)
     images[:, 0], images[:, 1] = (((codes[:, i, None, None] + 2) * 60).byte().expand(-1, 4, 4).numpy() for i in (0, 1))
     pixels = figures.manifold(images, columns, rows, "", "code unit").astype(int)
@@ -102,7 +102,7 @@ def test_the_decoded_grid_grows_to_the_right_and_upwards(trained: Trained) -> No
         manifold(trained())
 
 
-def test_a_dictionary_is_sorted_by_use_and_shows_what_excites_most(trained: Trained) -> None:
+def test_a_dictionary_is_sorted_by_use_and_shows_the_most_exciting_images(trained: Trained) -> None:
     run = open_run(trained(*SPARSE))
     images = images_of_test(run, 100).images
     codes = run.encode(images).double().numpy()
@@ -156,7 +156,7 @@ def test_maps_of_every_kind_of_run(trained: Trained) -> None:
         _ = aerun.sample
 
 
-def test_pictures_come_from_folders_and_fingerprints(tmp_path: Path, trained: Trained, drawings: Path) -> None:
+def test_maps_of_folders_and_fingerprints(tmp_path: Path, trained: Trained, drawings: Path) -> None:
     run = open_run(trained(*SPARSE))
     prints = aerun.embed(run, drawings)
     assert prints.labels is None and len(prints) == 5
@@ -180,7 +180,7 @@ def test_pictures_come_from_folders_and_fingerprints(tmp_path: Path, trained: Tr
     assert by_folder.labels.tolist() == [0, 0, 0, 0, 1]
 
 
-def test_the_command_draws_what_the_run_has(
+def test_map_draws_every_figure_that_applies(
     tmp_path: Path,
     trained: Trained,
     drawings: Path,
@@ -204,11 +204,11 @@ def test_the_command_draws_what_the_run_has(
     assert command(str(trained()), str(drawings / "1.png")) == set()
     assert capsys.readouterr().err.endswith("at least two images; use --drawn 0\n")
     monkeypatch.setitem(sys.modules, "umap", None)
-    assert command("nowhere", "--method", "pca,umap") == set()  # before anything is opened, or drawn
+    assert command("nowhere", "--method", "pca,umap") == set()  # before anything is opened or drawn
     assert capsys.readouterr().err == "aerun: --method umap: needs umap-learn: pip install 'aerun[maps]'\n"
 
 
-def test_heads_stand_above_a_montage_and_move_nothing_else() -> None:
+def test_headings_are_above_a_montage_and_move_nothing_else() -> None:
     images = np.random.default_rng(0).integers(0, 200, (4, 1, 28, 28)).astype(np.uint8)
     plain, headed = montage([("a", images)]), montage([("a", images)], heads=["0", "0.5", "1"])
     assert headed.shape[0] - plain.shape[0] == HEADING_PIXELS
@@ -220,7 +220,7 @@ def test_heads_stand_above_a_montage_and_move_nothing_else() -> None:
     assert all(abs(np.flatnonzero(column).mean() - 28) < 4 for column in columns[:3])
 
 
-def test_a_map_says_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_title_says_how_many_images_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     titles = list[str]()
     monkeypatch.setattr(figures, "render", lambda figure: titles.append(figure.axes[0].get_title()))
     places = np.array([[0.0, 0], [0, 0], [1, 1]])

@@ -1,4 +1,4 @@
-"""Clusters, on partitions that are known."""
+"""Clusters of known partitions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_number_of_clusters_is_found(metric: str) -> None:
     assert np.bincount(found.assigned).tolist() == sorted(SIZES, reverse=True)
 
 
-def test_distances_are_from_the_centre() -> None:
+def test_distances_are_from_the_center() -> None:
     found = organise(CODES, 4, metric="euclidean")
     for number in range(4):
         rows = found.members(number)
@@ -48,19 +48,19 @@ def test_distances_are_from_the_centre() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_same_every_time(method: Method) -> None:
+def test_clusters_are_reproducible(method: Method) -> None:
     first, second = (organise(CODES, 4 if method == "kmeans" else None, method=method) for _ in range(2))
     assert np.array_equal(first.assigned, second.assigned)
 
 
-def test_density_leaves_out_what_is_far_from_all() -> None:
+def test_hdbscan_leaves_out_distant_codes() -> None:
     codes = np.vstack([CODES, RANDOM.normal(0, 100, (3, 16)).astype(np.float32)])
     found = organise(codes, method="hdbscan", metric="euclidean")
     assert found.count == 4 and (found.assigned[-3:] == -1).all()
     assert adjusted_rand_score(LABELS, found.assigned[:-3]) > 0.95
 
 
-def test_large_collections_are_decided_by_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_collections_are_clustered_by_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aerun.use.clusters.clustering.MAX_FITTED_CODES", 150)
     for found in (
         organise(CODES, 4, metric="euclidean"),
@@ -69,14 +69,14 @@ def test_large_collections_are_decided_by_a_sample(monkeypatch: pytest.MonkeyPat
         assert adjusted_rand_score(LABELS, found.assigned) > 0.95
 
 
-def test_the_silhouette_is_scikit_learns() -> None:
+def test_the_silhouette_equals_scikit_learns() -> None:
     assigned = LABELS % 3
     points = CODES.astype(np.float64)
     assert silhouette(points, assigned) == pytest.approx(silhouette_score(points, assigned))
     assert silhouette(points, np.zeros(len(points), int)) == -1
 
 
-def test_agreement_of_known_partitions() -> None:
+def test_label_agreement_of_known_partitions() -> None:
     labels = np.array([0, 0, 0, 1, 1, 1])
     assert label_agreement(np.array([1, 1, 1, 0, 0, 0]), labels) == {"ari": 1.0, "nmi": pytest.approx(1.0)}
     # Pairs together in both 2, in one 6 and 3, of 15: (2 - 18/15) / (4.5 - 18/15).
@@ -87,12 +87,12 @@ def test_agreement_of_known_partitions() -> None:
     assert label_agreement(np.array([1, 1, 1, 0, 0, 0, 0]), np.array([*labels, -1]))["ari"] == 1
 
 
-def test_numbers_that_are_tried() -> None:
+def test_candidate_counts() -> None:
     assert candidate_counts(2, 12) == [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
     assert candidate_counts(20, 32) == [20, 22, 25, 28, 32]
 
 
-def test_numbers_that_cannot_be() -> None:
+def test_invalid_numbers_of_clusters_are_rejected() -> None:
     with pytest.raises(ConfigError, match="clusters=400: must be between 1 and 220, the number of distinct codes"):
         organise(CODES, 400)
     same = np.ones((9, 3), np.float32)
@@ -106,7 +106,7 @@ def test_numbers_that_cannot_be() -> None:
     assert organise(CODES[:1], 1).count == 1
 
 
-def test_options_of_the_other_method_are_refused() -> None:
+def test_options_of_the_other_method_are_rejected() -> None:
     with pytest.raises(ConfigError, match="clusters=2-8: hdbscan finds the number itself"):
         organise(CODES, (2, 8), method="hdbscan")
     with pytest.raises(ConfigError, match="smallest=8: applies only to hdbscan"):
@@ -116,17 +116,17 @@ def test_options_of_the_other_method_are_refused() -> None:
 @pytest.mark.parametrize(
     ("heights", "beyond"),
     [
-        ([0.9, 0.1, 0.3, 0.2, 0.4, 0.35, 0.8], 6),  # the last number tried is no maximum: more could be higher
+        ([0.9, 0.1, 0.3, 0.2, 0.4, 0.35, 0.8], 6),  # the last number tried is not a maximum: the next one may be higher
         ([0.9, 0.8, 0.7], None),
-        ([0.5, 0.9, 0.2, 0.4, 0.1], None),  # the best is not the least
+        ([0.5, 0.9, 0.2, 0.4, 0.1], None),  # the best is not the smallest number
         ([], None),
     ],
 )
-def test_beyond_the_fewest_clusters_the_best_local_maximum(heights: list[float], beyond: int | None) -> None:
+def test_the_best_local_maximum_beyond_the_fewest_clusters(heights: list[float], beyond: int | None) -> None:
     assert Clusters(np.zeros(1, int), np.zeros(1), 1, dict(enumerate(heights, 2))).local_maximum == beyond
 
 
-def test_what_is_in_no_cluster_has_no_distance() -> None:
+def test_images_in_no_cluster_have_no_distance() -> None:
     prints = Fingerprints(["a", "b", "c"], CODES[:3], "")
     rows = cluster_rows(prints, Clusters(np.array([0, -1, 0]), np.array([0.5, 0, 0.25]), 1, {}))
     assert [row["distance"] for row in rows] == [0.5, None, 0.25]
@@ -138,7 +138,7 @@ def test_what_is_in_no_cluster_has_no_distance() -> None:
 
 
 @pytest.mark.parametrize(("count", "most"), [(1, 48), (48, 48), (49, 48), (1000, 48), (0, 12)])
-def test_a_sheet_is_spread_over_a_cluster(count: int, most: int) -> None:
+def test_a_sheet_shows_evenly_spaced_images(count: int, most: int) -> None:
     rows = np.arange(count) * 3 + 7
     shown = pick_evenly(rows, most)
     assert len(shown) == len(set(shown)) == min(count, most) and set(shown) <= set(rows.tolist())

@@ -1,4 +1,4 @@
-"""What is there already: refused in a line, replaced by --overwrite, and never a file of somebody else's."""
+"""Existing files: kept unless --overwrite is given; foreign files are never replaced."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_files_that_are_there_are_named_and_counted(tmp_path: Path) -> None:
+def test_existing_files_are_named_and_counted(tmp_path: Path) -> None:
     first, second, third = (tmp_path / name for name in ("a.png", "b.png", "c.png"))
     require_absent([first, tmp_path / "new" / "a.png"], overwrite=False)
     second.touch()
@@ -75,7 +75,7 @@ def test_a_folder_is_written_as_a_whole(tmp_path: Path, before: list[str] | None
     assert [path.name for path in (tmp_path / "above").iterdir()] == ["place"]
 
 
-def test_an_older_result_comes_back_where_the_new_one_cannot_be_put(
+def test_an_earlier_result_is_restored_if_the_new_one_cannot_be_moved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "place"
@@ -96,7 +96,7 @@ def test_an_older_result_comes_back_where_the_new_one_cannot_be_put(
     assert tree(tmp_path) == was and [path.name for path in tmp_path.iterdir()] == ["place"]
 
 
-def test_what_comes_while_it_is_written_stays(tmp_path: Path) -> None:
+def test_files_that_appear_during_writing_are_kept(tmp_path: Path) -> None:
     place = tmp_path / "place"
     with (
         pytest.raises(ConfigError, match=r"contains mine\.png, not written by this test"),
@@ -110,7 +110,7 @@ def test_what_comes_while_it_is_written_stays(tmp_path: Path) -> None:
 
 @pytest.fixture
 def clusters(trained: Trained, tmp_path: Path) -> tuple[Thumbnails, Clusters]:
-    """Three pictures in two clusters."""
+    """Three images in two clusters."""
     names = ["a.png", "b.png", "below/c.png"]
     (tmp_path / "pictures" / "below").mkdir(parents=True)
     for name in names:
@@ -135,9 +135,7 @@ def clusters(trained: Trained, tmp_path: Path) -> tuple[Thumbnails, Clusters]:
         "clusters/0.png",
     ],
 )
-def test_a_file_of_somebody_elses_survives_organising(
-    clusters: tuple[Thumbnails, Clusters], tmp_path: Path, mine: str
-) -> None:
+def test_organise_keeps_foreign_files(clusters: tuple[Thumbnails, Clusters], tmp_path: Path, mine: str) -> None:
     place = tmp_path / "clusters"
     cluster_files.write_clusters(place, *clusters, links=True)
     assert cluster_files.foreign_files(place) == []
@@ -152,7 +150,7 @@ def test_a_file_of_somebody_elses_survives_organising(
     (place / mine).unlink()
 
 
-def test_an_older_result_is_replaced_and_nothing_that_it_links_to(
+def test_organise_replaces_an_earlier_result_but_not_the_linked_images(
     clusters: tuple[Thumbnails, Clusters], tmp_path: Path
 ) -> None:
     place = tmp_path / "clusters"
@@ -163,11 +161,11 @@ def test_an_older_result_is_replaced_and_nothing_that_it_links_to(
     cluster_files.write_clusters(place, clusters[0], one, overwrite=True)
     assert sorted(tree(place)) == ["clusters.csv", "overview.png", "sheets/0.png"]
     assert tree(tmp_path / "pictures") == before
-    # Without its table nothing tells whose the sheets are; nor does a table of somebody else's.
+    # Without our table, the sheets are foreign files.
     (place / "clusters.csv").write_text("file,size\na,1\n")
     with pytest.raises(ConfigError, match=r"contains clusters\.csv and 2 more, not written by aerun-organise"):
         cluster_files.write_clusters(place, *clusters, overwrite=True)
-    # A folder that is a link is followed; one within a result is not.
+    # An output folder may be a link; a link inside it is a foreign file.
     cluster_files.write_clusters(tmp_path / "again", *clusters)
     (tmp_path / "link").symlink_to("again")
     cluster_files.write_clusters(tmp_path / "link", clusters[0], one, overwrite=True)
@@ -180,7 +178,7 @@ def test_an_older_result_is_replaced_and_nothing_that_it_links_to(
     assert cluster_files.foreign_files(tmp_path / "again") == ["links"]
 
 
-def test_an_export_is_replaced_as_a_whole_and_nothing_else_is(
+def test_export_replaces_only_an_earlier_export(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, place = trained(), tmp_path / "exported"
@@ -191,7 +189,7 @@ def test_an_export_is_replaced_as_a_whole_and_nothing_else_is(
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
     aerun.export(run, place, ["safetensors"])
-    (place / "encoder.onnx").touch()  # of an export of more formats
+    (place / "encoder.onnx").touch()  # of an earlier export with more formats
     with pytest.raises(ConfigError, match=r"README\.md and \d more: already exist; pass --overwrite to replace them"):
         aerun.export(run, place, ["safetensors"])
     with pytest.raises(ConfigError, match="is the run itself"):
@@ -207,7 +205,7 @@ def test_an_export_is_replaced_as_a_whole_and_nothing_else_is(
     assert export_formats.foreign_files(project) == ["README.md"]
 
 
-def test_pictures_of_a_run_are_replaced_only_if_told(
+def test_figures_are_replaced_only_with_overwrite(
     trained: Trained,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -242,7 +240,7 @@ def test_pictures_of_a_run_are_replaced_only_if_told(
     assert all(after[name] != before[name] for name in before)
 
 
-def test_embedding_makes_folders_and_keeps_files(
+def test_embed_creates_folders_and_keeps_files(
     trained: Trained, drawings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AERUN_DATA", str(tmp_path / "cache"))
@@ -256,7 +254,7 @@ def test_embedding_makes_folders_and_keeps_files(
     assert path.read_bytes() != content and [path.name for path in path.parent.iterdir()] == ["x.npz"]
 
 
-def test_every_command_that_writes_takes_it() -> None:
+def test_every_writing_command_has_overwrite() -> None:
     for command in (denoise, doctor, embed, export, map_command, organise, search):
         assert "--overwrite" in command.build_parser().format_help(), command
     for kind in ("samples", "interpolate", "traverse", "arithmetic"):

@@ -1,4 +1,4 @@
-"""Codes in fewer bytes, against loops in double precision."""
+"""Codes in fewer bytes, compared with loops in double precision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DENSE = RANDOM.normal(2, 3, (60, 17)).astype(np.float32)
 
 
 def top(count: int, size: int, k: int) -> np.ndarray:
-    """Codes with exactly k nonzeros a row."""
+    """Codes with exactly k nonzeros per row."""
     codes = RANDOM.normal(1, 0.3, (count, size)).astype(np.float32)
     order = np.argsort(RANDOM.random((count, size)), axis=1)
     np.put_along_axis(codes, order[:, k:], 0, axis=1)
@@ -24,7 +24,7 @@ def top(count: int, size: int, k: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("bits", [1, 3, 6, 7, 8, 11])
-def test_numbers_come_back_from_their_bits(bits: int) -> None:
+def test_numbers_survive_packing(bits: int) -> None:
     numbers = RANDOM.integers(0, 2**bits, 101)
     packed = pack_bits(numbers, bits)
     text = "".join(f"{number:0{bits}b}" for number in numbers)
@@ -33,7 +33,7 @@ def test_numbers_come_back_from_their_bits(bits: int) -> None:
     assert unpack_bits(packed, bits, 101).tolist() == numbers.tolist()
 
 
-def test_plain_forms() -> None:
+def test_float_formats() -> None:
     assert np.array_equal(pack(DENSE, "float32").unpack(), DENSE)
     half = pack(DENSE, "float16")
     assert half.bytes_per_image == 34 and half.shared_bytes == 0
@@ -41,7 +41,7 @@ def test_plain_forms() -> None:
         assert abs(code - back) <= 2**-11 * max(abs(code), 2**-14)  # half a step of ten bits
 
 
-def test_a_byte_is_at_most_half_a_step_away() -> None:
+def test_int8_errors_are_at_most_half_a_step() -> None:
     codes = DENSE.copy()
     codes[:, 3], codes[:, 4] = 1.7, 0
     packed = pack(codes, "int8")
@@ -57,13 +57,13 @@ def test_a_byte_is_at_most_half_a_step_away() -> None:
 
 @pytest.mark.parametrize("value_bits", [1, 4, 8])
 @pytest.mark.parametrize(("size", "k", "layout"), [(64, 8, "numbers"), (64, 20, "mask"), (13, 4, "mask")])
-def test_active_units_and_their_values_come_back(size: int, k: int, layout: str, value_bits: int) -> None:
+def test_active_units_and_their_values_survive_packing(size: int, k: int, layout: str, value_bits: int) -> None:
     codes = top(50, size, k)
     packed = pack(codes, "bits", value_bits)
     assert packed.layout == layout
     units = math.ceil(size / 8) if layout == "mask" else math.ceil(50 * k * math.ceil(math.log2(size)) / 8) / 50
     values = math.ceil(50 * k * value_bits / 8) / 50
-    once = 4 / 50 if layout == "numbers" else 0  # how many units are active, the same for all
+    once = 4 / 50 if layout == "numbers" else 0  # the number of active units, once for all images
     assert packed.bytes_per_image == pytest.approx(units + values + once)
     back = packed.unpack()
     assert np.array_equal(back != 0, codes != 0)
@@ -74,7 +74,7 @@ def test_active_units_and_their_values_come_back(size: int, k: int, layout: str,
             assert np.abs(active - back[:, unit][codes[:, unit] != 0]).max() <= step / 2 + 1e-6
 
 
-def test_units_of_varying_number_without_values() -> None:
+def test_varying_numbers_of_active_units_without_values() -> None:
     codes = np.where(RANDOM.random((80, 200)) < 0.03, RANDOM.random((80, 200)) + 1, 0).astype(np.float32)
     packed = pack(codes, "bits", 0)
     assert packed.layout == "numbers" and "values" not in packed.images
@@ -85,18 +85,18 @@ def test_units_of_varying_number_without_values() -> None:
     assert np.allclose(back[active, unit], codes[active, unit].mean(), rtol=1e-6)
 
 
-def test_codes_of_nothing_and_of_one_unit() -> None:
+def test_empty_codes_and_codes_of_one_unit() -> None:
     for codes in (np.zeros((5, 9), np.float32), np.ones((5, 1), np.float32), np.zeros((0, 4), np.float32)):
         for form in FORMS:
             assert np.array_equal(pack(codes, form).unpack(), codes), form
 
 
-def test_what_a_form_cannot_hold() -> None:
+def test_codes_that_a_format_cannot_hold_are_rejected() -> None:
     with pytest.raises(DataError, match="float16 holds values up to 65504, these codes reach 1e\\+05"):
         pack(np.full((2, 3), 1e5, np.float32), "float16")
     with pytest.raises(DataError, match="not finite"):
         pack(np.full((2, 3), np.nan, np.float32), "int8")
 
 
-def test_the_command_offers_the_forms_that_there_are() -> None:
+def test_the_command_offers_all_formats() -> None:
     assert command.FORMS == FORMS

@@ -1,4 +1,4 @@
-"""Nearest codes and near-duplicates, against scikit-learn and scipy."""
+"""Nearest codes and near-duplicates, compared with scikit-learn and SciPy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def reference(codes: np.ndarray, queries: np.ndarray, k: int, metric: str) -> tu
 
 
 @pytest.mark.parametrize(("metric", "offset"), [("cosine", 0), ("euclidean", 0), ("euclidean", 1000)])
-def test_the_same_neighbours_as_scikit_learn(metric: Metric, offset: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbors_equal_scikit_learns(metric: Metric, offset: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vector_index, "DISTANCES_PER_BLOCK", 7 * len(CODES))  # several blocks of queries
     codes, queries = CODES + np.float32(offset), QUERIES + np.float32(offset)
     distances, rows = reference(codes, queries, 9, metric)
@@ -38,7 +38,7 @@ def test_the_same_neighbours_as_scikit_learn(metric: Metric, offset: int, monkey
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_a_query_leaves_itself_out(metric: Metric) -> None:
+def test_a_query_is_not_its_own_neighbor(metric: Metric) -> None:
     rows = [5, 17, 399]
     found = search(CODES, CODES[rows], 4, metric=metric, excluded=[[row] for row in rows])
     _, others = reference(CODES, CODES[rows], 5, metric)
@@ -47,19 +47,19 @@ def test_a_query_leaves_itself_out(metric: Metric) -> None:
     assert itself.rows[:, 0].tolist() == rows and itself.distances.max() < 1e-9
 
 
-def test_more_neighbours_than_there_are() -> None:
+def test_k_above_the_size_of_the_collection() -> None:
     found = search(CODES[:6], CODES[:2], 12, excluded=[[0], [1]])
     assert found.rows.shape == (2, 5) and sorted(found.rows[0].tolist()) == [1, 2, 3, 4, 5]
 
 
-def test_a_code_of_zeros_is_at_right_angles_to_all() -> None:
+def test_a_code_of_zeros_is_at_cosine_distance_1_from_all() -> None:
     codes = np.vstack([CODES[:5], np.zeros((1, 24), np.float32)])
     found = search(codes, codes[5:], 6, metric="cosine")
     assert found.distances.tolist() == [[1.0] * 6] and found.rows[0].tolist() == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_of_several_views_the_nearest_counts(metric: Metric) -> None:
+def test_the_nearest_view_of_the_collection_counts(metric: Metric) -> None:
     views = RANDOM.normal(0, 1, (50, 3, 24)).astype(np.float32)
     found = search(views, QUERIES, 8, metric=metric)
     each = np.stack([squareform(pdist(np.vstack([q[None], views.reshape(-1, 24)]), metric))[0, 1:] for q in QUERIES])
@@ -69,7 +69,7 @@ def test_of_several_views_the_nearest_counts(metric: Metric) -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_of_several_views_of_the_query_the_nearest_counts(metric: Metric) -> None:
+def test_the_nearest_view_of_the_query_counts(metric: Metric) -> None:
     shown = RANDOM.normal(0, 1, (10, 3, 24)).astype(np.float32)
     found = search(CODES, shown, 6, metric=metric, excluded=[[3]] * 10)
     for views, rows, distances in zip(shown, found.rows, found.distances, strict=True):
@@ -80,7 +80,7 @@ def test_of_several_views_of_the_query_the_nearest_counts(metric: Metric) -> Non
 
 
 @pytest.mark.parametrize(("metric", "threshold"), [("cosine", 0.45), ("euclidean", 4.6)])
-def test_near_duplicates_are_all_pairs_that_near(
+def test_duplicates_are_all_pairs_within_the_threshold(
     metric: Metric, threshold: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(duplicates_module, "DISTANCES_PER_BLOCK", 50 * len(CODES))
@@ -96,19 +96,19 @@ def test_near_duplicates_are_all_pairs_that_near(
     assert exact.rows.tolist() == [[7, 300]] and exact.groups() == [[7, 300]]
 
 
-def test_groups_are_what_pairs_connect() -> None:
+def test_groups_are_connected_by_pairs() -> None:
     pairs = Pairs(np.array([[1, 5], [5, 9], [2, 3], [7, 9], [11, 12]]), np.zeros(5))
     assert pairs.groups() == [[1, 5, 7, 9], [2, 3], [11, 12]]
     assert Pairs(np.empty((0, 2), np.int64), np.empty(0)).groups() == []
 
 
-def test_a_threshold_that_calls_everything_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_pairs_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates_module, "MAX_PAIRS", 1000)
     with pytest.raises(ConfigError, match="threshold 2: finds more than 1,000 pairs"):
         duplicates(CODES, 2)
 
 
-def test_what_there_is_no_index_for() -> None:
+def test_unknown_indexes_and_metrics_are_rejected() -> None:
     with pytest.raises(ConfigError, match="index=tree: must be one of exact, hnsw"):
         open_index(CODES, "cosine", "tree")
     with pytest.raises(ConfigError, match="metric=l3: must be one of cosine, euclidean"):
@@ -116,7 +116,7 @@ def test_what_there_is_no_index_for() -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_a_graph_finds_nearly_the_same(metric: Metric, tmp_path: Path) -> None:
+def test_hnsw_finds_nearly_the_same_neighbors(metric: Metric, tmp_path: Path) -> None:
     pytest.importorskip("faiss", reason="the extra 'search' is not installed")
     kept = tmp_path / "graph"
     first = open_index(CODES, metric, "hnsw", kept).query(QUERIES, 5)

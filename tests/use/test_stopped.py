@@ -1,4 +1,4 @@
-"""Ctrl-C: a line, exit code 130, and no half of a file."""
+"""Ctrl-C: one line, exit code 130, and only whole files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aerun.cli import denoise
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def test_denoising_that_is_stopped_leaves_whole_files_and_goes_on(
+def test_interrupted_denoising_leaves_whole_files_and_resumes(
     trained: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     random, (dirty, out) = np.random.default_rng(0), (tmp_path / name for name in ("dirty", "out"))
@@ -34,7 +34,7 @@ def test_denoising_that_is_stopped_leaves_whole_files_and_goes_on(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # What a shell runs in the background ignores Ctrl-C, and so would what it starts.
+        # A shell's background jobs ignore Ctrl-C, and so would their children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for _ in range(6000):

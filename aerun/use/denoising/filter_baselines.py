@@ -133,18 +133,19 @@ def make_filters() -> dict[str, dict[str, Callable[[np.ndarray], np.ndarray]]]:
     def channels_last(image: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(image.transpose(1, 2, 0))
 
+    def channels_first(image: np.ndarray) -> np.ndarray:
+        return np.atleast_3d(image).transpose(2, 0, 1)  # scikit-image drops the axis of a single channel
+
     def median(size: int) -> Callable[[np.ndarray], np.ndarray]:
         return lambda image: median_filter(image, (1, size, size), mode="reflect")
 
     def bilateral(color: float, space: float) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda image: denoise_bilateral(
-            channels_last(image), sigma_color=color, sigma_spatial=space, channel_axis=-1
-        ).transpose(2, 0, 1)
+        options = {"sigma_color": color, "sigma_spatial": space, "channel_axis": -1}
+        return lambda image: channels_first(denoise_bilateral(channels_last(image), **options))
 
     def nonlocal_means(strength: float) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda image: denoise_nl_means(
-            channels_last(image), patch_size=5, patch_distance=6, h=strength, fast_mode=True, channel_axis=-1
-        ).transpose(2, 0, 1)
+        options = {"patch_size": 5, "patch_distance": 6, "h": strength, "fast_mode": True, "channel_axis": -1}
+        return lambda image: channels_first(denoise_nl_means(channels_last(image), **options))
 
     return {
         "median filter": {f"{size}x{size}": median(size) for size in (3, 5, 7)},
@@ -169,8 +170,8 @@ def score_all(
 
 
 def match_channels(images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """[C,H,W] of one or three channels -> all with three channels if any has three."""
+    """[C,H,W] of one or three channels -> all with three channels if any has three. Writable, as filters need."""
     import numpy as np
 
     most = max(len(image) for image in images)
-    return [np.ascontiguousarray(np.broadcast_to(image, (most, *image.shape[1:]))) for image in images]
+    return [np.array(np.broadcast_to(image, (most, *image.shape[1:])), order="C") for image in images]

@@ -1,4 +1,4 @@
-"""Opening a run, and images of any number and size as it takes them."""
+"""Opening a run, and images of any number and size as its inputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Trained = Callable[..., Path]
 
 
 @pytest.mark.parametrize("options", [("sparsity=topk", "sparsity.k=8"), ("model=conv",)])
-def test_an_image_gives_the_same_bits_in_any_company(trained: Trained, options: tuple[str, ...]) -> None:
+def test_an_images_result_does_not_depend_on_the_others(trained: Trained, options: tuple[str, ...]) -> None:
     run = open_run(trained(*options))
     images = torch.rand(2 * ROWS_PER_BLOCK + 7, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     codes, outputs = run.encode(images), run.reconstruct(images)
@@ -38,7 +38,7 @@ def test_an_image_gives_the_same_bits_in_any_company(trained: Trained, options: 
     assert torch.equal(run.encode(bytes_), run.encode(bytes_.float() / 255))
 
 
-def test_what_a_run_says_of_itself(trained: Trained) -> None:
+def test_properties_of_an_opened_run(trained: Trained) -> None:
     run = open_run(trained())
     assert (run.shape, run.code_size, run.is_image, run.is_gaussian, run.fit) == ((1, 28, 28), 64, True, False, "crop")
     assert run.summary is not None and run.summary["epochs"] == 2
@@ -47,7 +47,7 @@ def test_what_a_run_says_of_itself(trained: Trained) -> None:
     assert run.fingerprint == open_run(trained()).fingerprint != open_run(trained("seed=1")).fingerprint
 
 
-def test_a_model_alone_does_what_its_run_does(trained: Trained) -> None:
+def test_a_model_gives_the_same_results_as_its_run(trained: Trained) -> None:
     run, model = open_run(trained()), aerun.load(trained())
     images = torch.rand(9, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     assert np.array_equal(aerun.embed(model, images).codes, aerun.embed(run, images).codes)
@@ -61,7 +61,7 @@ def test_a_model_alone_does_what_its_run_does(trained: Trained) -> None:
         aerun.samples(model, 3)
 
 
-def test_what_is_no_trained_run(tmp_path: Path, trained: Trained) -> None:
+def test_folders_without_a_trained_run_are_rejected(tmp_path: Path, trained: Trained) -> None:
     with pytest.raises(DataError, match="is not a run folder"):
         open_run(tmp_path)
     (tmp_path / "config.yaml").write_text((trained() / "config.yaml").read_text())
@@ -70,25 +70,23 @@ def test_what_is_no_trained_run(tmp_path: Path, trained: Trained) -> None:
             way(tmp_path)
 
 
-def test_pictures_come_as_the_run_takes_them(
-    trained: Trained, drawings: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_image_files_become_inputs(trained: Trained, drawings: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = open_run(trained())
     chunks = list(read_inputs(run, find_images(drawings)))
     names = [name for part, _ in chunks for name in part]
     assert names == ["0.png", "1.png", "2.png", "3.png", "below/grey.png"]
     images = torch.cat([part for _, part in chunks])
     assert images.shape == (5, 1, 28, 28) and images.dtype == torch.uint8
-    grey = Image.open(drawings / "0.png").convert("L")
-    assert np.array_equal(images[0, 0].numpy(), np.asarray(grey))
-    middle = Image.open(drawings / "1.png").convert("L").crop((0, 6, 28, 34))  # of 40 rows the middle 28
+    gray = Image.open(drawings / "0.png").convert("L")
+    assert np.array_equal(images[0, 0].numpy(), np.asarray(gray))
+    middle = Image.open(drawings / "1.png").convert("L").crop((0, 6, 28, 34))  # the middle 28 of 40 rows
     assert np.array_equal(images[1, 0].numpy(), np.asarray(middle))
     assert "broken.png: cannot be decoded" in caplog.text
     (only,) = read_inputs(run, find_images(drawings / "0.png"))
     assert only[0] == ["0.png"] and torch.equal(only[1][0], images[0])
 
 
-def test_places_without_pictures(tmp_path: Path, trained: Trained) -> None:
+def test_paths_without_images_are_rejected(tmp_path: Path, trained: Trained) -> None:
     with pytest.raises(DataError, match=r"nowhere: there is no such file or folder"):
         find_images(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"contains no image file \(\.bmp, "):
@@ -104,20 +102,20 @@ def test_places_without_pictures(tmp_path: Path, trained: Trained) -> None:
         open_run(trained(*vectors)).decoder()
 
 
-def test_written_pictures_are_read_back(tmp_path: Path) -> None:
+def test_written_images_are_read_back(tmp_path: Path) -> None:
     images = torch.tensor([[-0.2, 0.0, 0.5], [0.25, 1.0, 1.7]]).expand(3, 2, 3)
     write_png(tmp_path / "new" / "a.png", to_uint8(images).transpose(1, 2, 0))
     back = np.asarray(Image.open(tmp_path / "new" / "a.png"))
     assert back.shape == (2, 3, 3) and back[..., 0].tolist() == [[0, 0, 128], [64, 255, 255]]
 
 
-def test_a_sheet_has_every_tile_in_its_place() -> None:
-    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
-    tiles = [Tile(np.broadcast_to(np.array(c, np.uint8)[:, None, None], (3, 8, 8)), "a caption\nmore") for c in colours]
+def test_a_contact_sheet_has_every_tile_in_its_place() -> None:
+    colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    tiles = [Tile(np.broadcast_to(np.array(c, np.uint8)[:, None, None], (3, 8, 8)), "a caption\nmore") for c in colors]
     sheet = draw_contact_sheet(tiles, columns=2, side=32, title="three")
     assert sheet.shape[2] == 3
-    centres = [sheet[21 + 8 + 16 + (i // 2) * (32 + 26 + 8), 8 + 16 + (i % 2) * 40] for i in range(3)]
-    assert [tuple(map(int, pixel)) for pixel in centres] == colours
+    centers = [sheet[21 + 8 + 16 + (i // 2) * (32 + 26 + 8), 8 + 16 + (i % 2) * 40] for i in range(3)]
+    assert [tuple(map(int, pixel)) for pixel in centers] == colors
 
 
 def run_words(
@@ -132,7 +130,7 @@ def run_words(
     return run_command(parser, lambda asked: work(open_run(asked.run, asked.device, asked.trust)))
 
 
-def test_a_command_answers_a_mistake_in_a_line(
+def test_errors_are_one_line_and_exit_codes_are_returned(
     tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_words([str(tmp_path)], monkeypatch) == 1
