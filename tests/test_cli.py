@@ -193,7 +193,7 @@ def test_a_command_imports_only_its_own_module_and_shows_how_it_was_started(name
     assert done.returncode == 0 and f"usage: python -m aerun {name} " in done.stdout
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
     assert {module for module in imported if module.startswith("aerun.cli.")} <= {
-        *("aerun.cli.command", "aerun.cli.run_report", f"aerun.cli.{name}")
+        *("aerun.cli.main", "aerun.cli.command", "aerun.cli.run_report", f"aerun.cli.{name}")
     }
     assert not imported & {"torch", "numpy"}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from aerun.__main__ import COMMANDS
+from aerun.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 

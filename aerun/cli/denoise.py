@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from aerun.base.arguments import Parser
 from aerun.cli.command import add_overwrite_option, add_run_arguments, run_command
-from aerun.errors import ConfigError, DataError
+from aerun.errors import ConfigError
 
 if TYPE_CHECKING:
     from aerun.use.denoising.denoise_plan import Plan
     from aerun.use.denoising.filter_baselines import Scores
-    from aerun.use.denoising.scan_files import Scan
-    from aerun.use.opened_run import OpenedRun
 
 log = logging.getLogger(__name__)
 EXAMPLES = """\
@@ -69,6 +67,7 @@ def execute(arguments: argparse.Namespace) -> None:
     if plan.originals:
         require_skimage()
 
+    from aerun.use.denoising.cleaning import clean_files
     from aerun.use.denoising.tiling import check_denoiser
     from aerun.use.opened_run import open_run
 
@@ -100,47 +99,3 @@ def format_report(plan: Plan, cleaned: list[str], scores: Scores, target: Path) 
     skipped = f", {len(plan.existing)} existed before" if plan.existing else ""
     line = f"{len(cleaned)} of {len(plan.files)} images cleaned{skipped}: {target}"
     return f"{line}\n\n{scores.by_image()}\n\n{scores.table()}\n\n{scores.verdict()}" if scores.of else line
-
-
-def clean_files(run: OpenedRun, plan: Plan, scores: Scores) -> list[str]:
-    """Clean and write each image. Returns the names of the written ones.
-
-    DataError if no image can be decoded and none was cleaned before.
-    """
-    from aerun.base.progress_bar import progress_bar
-    from aerun.dataset.decoder import failure_reason
-    from aerun.use.denoising.scan_files import read_scan, write_scan
-    from aerun.use.denoising.tiling import denoise
-
-    cleaned, last_error, is_single = list[str](), "", len(plan.files) == 1
-    with progress_bar("images", len(plan.files)) as bar:
-        for name, path, target in plan.files:
-            scan = None
-            if name not in plan.existing or name in plan.originals:
-                try:
-                    scan = read_scan(path)
-                except Exception as error:  # for damaged metadata Pillow raises nearly anything
-                    last_error = f"{path}: cannot be decoded ({failure_reason(error)})"
-                    if not is_single:  # a single image's error ends the command
-                        log.warning("%s; skipped", last_error)
-            if scan is not None and name not in plan.existing:
-                write_scan(target, scan.with_values(denoise(run, scan.visible_values())))
-                cleaned.append(name)
-            if scan is not None and name in plan.originals:  # score what is in the file
-                add_scores(scores, name, scan, read_scan(target), read_scan(plan.originals[name]))
-            bar.update()
-    if not cleaned and not plan.existing:
-        raise DataError(last_error)
-    return cleaned
-
-
-def add_scores(scores: Scores, name: str, dirty: Scan, cleaned: Scan, clean: Scan) -> None:
-    """Score one image, shown over white, against its original. DataError if their sizes differ."""
-    from aerun.use.denoising.filter_baselines import make_filters, match_channels, score_all
-
-    images = [scan.over_white() for scan in (dirty, cleaned, clean)]
-    if images[0].shape[1:] != images[2].shape[1:]:
-        sizes = " and ".join(f"{image.shape[2]}x{image.shape[1]}" for image in (images[0], images[2]))
-        raise DataError(f"{name}: the image and its original differ in size: {sizes}")
-    before, after, wanted = match_channels(images)
-    score_all(scores, name, before, after, wanted, make_filters())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,6 @@ from aerun.use.outputs import and_more, require_absent
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
     from aerun.use.opened_run import OpenedRun
 
@@ -32,8 +31,6 @@ EXAMPLES = """\
   %(prog)s samples --help                           options of one of them
 """
 FILE_NAMES = {"samples": "samples", "interpolate": "interpolation", "traverse": "traversal"}
-MAX_COLUMNS = 16
-MAX_MONTAGE_PIXELS = 256
 log = logging.getLogger(__name__)
 
 
@@ -133,7 +130,7 @@ def parse_terms(words: list[str]) -> list[tuple[int, str]]:
 
 
 def _samples(run: OpenedRun, arguments: argparse.Namespace) -> None:
-    from aerun import figures
+    from aerun.use.generation.drawings import draw_each, draw_grid
     from aerun.use.generation.new_images import samples
     from aerun.use.generation.sampling import COMPONENT_COUNTS
 
@@ -142,14 +139,13 @@ def _samples(run: OpenedRun, arguments: argparse.Namespace) -> None:
         raise ConfigError("--components: applies only to the mixture; add --from mixture")
     components = arguments.components or COMPONENT_COUNTS
     images = samples(run, arguments.count, source=arguments.source, components=components, seed=arguments.seed)
-    columns = min(MAX_COLUMNS, max(1, round((2 * len(images)) ** 0.5)))
-    grid = figures.image_rows(figures.wrap(images, columns))
-    _write(arguments, grid, [figures.image_rows([image[None]]) for image in images], is_loop=False)
+    _write(arguments, draw_grid(images), draw_each(images), is_loop=False)
 
 
 def _interpolate(run: OpenedRun, arguments: argparse.Namespace) -> None:
     import torch
 
+    from aerun.use.generation.drawings import draw_rows, draw_steps
     from aerun.use.generation.new_images import interpolate
     from aerun.use.inputs import read_image
 
@@ -161,10 +157,11 @@ def _interpolate(run: OpenedRun, arguments: argparse.Namespace) -> None:
     shares = [f"{number / (steps - 1):.2g}" for number in range(steps)]
     if run.shape == run.autoencoder.output_shape:  # a first row with the given images above their reconstructions
         rows.insert(0, ("given", torch.cat([ends[0], ends[0].new_ones(steps - 2, *run.shape), ends[1]])))
-    _write(arguments, _montage(rows, shares), _frames(images))
+    _write(arguments, draw_rows(rows, shares), draw_steps(images))
 
 
 def _traverse(run: OpenedRun, arguments: argparse.Namespace) -> None:
+    from aerun.use.generation.drawings import draw_rows, draw_steps
     from aerun.use.generation.new_images import DEFAULT_TRAINING_IMAGES, traverse
     from aerun.use.inputs import read_image, sample_test_images
 
@@ -177,12 +174,13 @@ def _traverse(run: OpenedRun, arguments: argparse.Namespace) -> None:
     labels = [f"unit {number}\n" + template.format(float(measure[number])) for number in found.numbers]
     offsets = [deviations * (2 * number / (steps - 1) - 1) for number in range(steps)]
     heads = [f"{value:+.2g}" if abs(value) > 1e-9 else "mean" for value in offsets]
-    _write(arguments, _montage(list(zip(labels, found.images, strict=True)), heads), _frames(found.images))
+    _write(arguments, draw_rows(list(zip(labels, found.images, strict=True)), heads), draw_steps(found.images))
 
 
 def _arithmetic(run: OpenedRun, arguments: argparse.Namespace, terms: list[tuple[int, str]]) -> None:
     import torch
 
+    from aerun.use.generation.drawings import draw_rows, draw_steps
     from aerun.use.generation.new_images import arithmetic
     from aerun.use.inputs import read_image
 
@@ -191,7 +189,7 @@ def _arithmetic(run: OpenedRun, arguments: argparse.Namespace, terms: list[tuple
     text = " ".join(("+ " if sign > 0 else "- ") + Path(name).name for sign, name in terms).removeprefix("+ ")
     reconstructions = run.reconstruct(torch.cat([image for _, image in images]))
     rows = [(f"{text}\nreconstructed", reconstructions), ("from the first to the sum", steps)]
-    _write(arguments, _montage(rows), _frames(steps[None]))
+    _write(arguments, draw_rows(rows), draw_steps(steps[None]))
 
 
 def _compare(arguments: argparse.Namespace) -> None:
@@ -215,22 +213,6 @@ def _compare(arguments: argparse.Namespace) -> None:
     path = arguments.output / "compare.png"
     write_png(path, pixels)
     print(f"aerun: wrote {path}", file=sys.stderr)
-
-
-def _montage(rows: list[tuple[str, Tensor]], heads: Sequence[str] = ()) -> np.ndarray:
-    from aerun.figures import as_bytes
-    from aerun.figures.montage import montage
-
-    pixels = [(label, as_bytes(images).numpy()) for label, images in rows]
-    return montage(pixels, largest=MAX_MONTAGE_PIXELS, heads=heads)
-
-
-def _frames(images: Tensor) -> list[np.ndarray]:
-    """images[R,S,C,H,W] -> one frame per step S: the images of all rows R in a nearly square grid."""
-    from aerun import figures
-
-    columns = max(1, round(len(images) ** 0.5 + 0.49))
-    return [figures.image_rows(figures.wrap(images[:, step], columns)) for step in range(images.shape[1])]
 
 
 def _write(arguments: argparse.Namespace, grid: np.ndarray, frames: list[np.ndarray], is_loop: bool = True) -> None:

@@ -34,9 +34,8 @@ def main() -> int:
         print(version_line())
         return 0
     if name not in COMMANDS:
-        print(
-            f"aerun: {name}: unknown command.{nearest(name, COMMANDS)} Allowed: {', '.join(COMMANDS)}", file=sys.stderr
-        )
+        allowed = ", ".join(COMMANDS)
+        print(f"aerun: {name}: unknown command.{nearest(name, COMMANDS)} Allowed: {allowed}", file=sys.stderr)
         return 1
     sys.argv = [f"{MODULE} {name}", *words]
     code: int = import_module(f"aerun.cli.{name}").main()

@@ -242,7 +242,7 @@ def test_the_given_images_are_drawn_above_the_ends(
 ) -> None:
     rows: list[tuple[str, torch.Tensor]] = []
     monkeypatch.setattr(
-        "aerun.cli.generate._montage", lambda drawn, _: rows.extend(drawn) or np.zeros((9, 9, 3), np.uint8)
+        "aerun.use.generation.drawings.draw_rows", lambda drawn, _: rows.extend(drawn) or np.zeros((9, 9, 3), np.uint8)
     )
     words = ["interpolate", str(trained()), "3", "4", "--steps", "5", "-o", str(tmp_path)]
     assert command(words, monkeypatch) == 0
