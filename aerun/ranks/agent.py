@@ -27,7 +27,9 @@ def main() -> None:
         run.main(sys.argv[1:])
     except ChildFailedError as error:
         place = Path(json.loads(sys.argv[-1])["place"])
-        for rank, failure in error.failures.items():
+        # After a failure torch ends the other ranks by SIGTERM, and lists them as failures too.
+        causes = {rank: failure for rank, failure in error.failures.items() if failure.exitcode != -signal.SIGTERM}
+        for rank, failure in (causes or error.failures).items():
             if failure.exitcode < 0:
                 name = signal.Signals(-failure.exitcode).name
                 why = "; often the machine is out of memory" if name == "SIGKILL" else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,10 +14,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from aerun.base.device import choose_rank_device, ranks_per_node
 from aerun.base.signals import Stopped
 from aerun.errors import ConfigError, DivergedError, KilledError
+from aerun.ranks import agent
 from aerun.runs.launch import command, first_host
 from aerun.runs.outcome import RankError, read_outcomes, rebuild_error, write_outcome
 
@@ -103,6 +106,31 @@ def test_an_error_crosses_processes(tmp_path: Path, error: BaseException, kind: 
     assert "in raised" in str(found.__cause__)
     if isinstance(found, Stopped):
         assert found.number == 15
+
+
+@pytest.mark.parametrize(
+    ("codes", "recorded"),
+    [
+        ({0: -signal.SIGTERM, 1: 1}, []),  # rank 1 reports its own error, and torch ended rank 0 after it
+        (
+            {0: -signal.SIGTERM, 1: -signal.SIGKILL},
+            ["rank 1 was killed by SIGKILL; often the machine is out of memory"],
+        ),
+        ({0: -signal.SIGTERM}, ["rank 0 was killed by SIGTERM"]),
+    ],
+)
+def test_a_rank_that_torch_ended_is_not_a_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codes: dict[int, int], recorded: list[str]
+) -> None:
+    def fail(words: list[str]) -> None:
+        raise ChildFailedError("worker", {rank: ProcessFailure(rank, 1, code, "") for rank, code in codes.items()})
+
+    monkeypatch.setattr(agent.run, "main", fail)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["agent", json.dumps({"place": str(tmp_path)})])
+    with pytest.raises(SystemExit):
+        agent.main()
+    assert [outcome["text"] for outcome in read_outcomes(tmp_path)] == recorded
 
 
 def test_a_killed_rank_is_the_cause_of_what_it_broke(tmp_path: Path) -> None:

@@ -133,9 +133,7 @@ def test_a_failing_rank_is_reported_with_its_traceback(train: Train, tmp_path: P
     (tmp_path / "mine" / "noise" / "faulty.yaml").write_text(f"_target_: faulty.Faulty\nrank: 1\nhow: {how}\n")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     words = ["--config-dir=mine", "noise=faulty", "trusted_packages=[faulty]", "hydra.run.dir=run", TWO]
-    clock = time.monotonic()
     done = train(*words, *TINY, PYTHONPATH=path)
-    assert time.monotonic() - clock < 40
     assert done.returncode == 1
     found = status(tmp_path / "run")
     assert found["state"] == "failed" and found["error"] == says
