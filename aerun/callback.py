@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aerun.config.schema import Count, Decay
-from aerun.contracts import EpochEnd, Metric, Observer, RunView
+from aerun.contracts import EpochEnd, Evaluate, Metric, Observer, RunView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,7 @@ class EMA(Observer):
         with torch.no_grad():
             torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
 
-    def measure(self, autoencoder: Any, part: str, evaluate: Callable[[Any], dict[str, float]]) -> Mapping[str, float]:
+    def measure(self, autoencoder: Any, part: str, evaluate: Evaluate) -> Mapping[str, float]:
         """Loss, MSE and PSNR of the averaged weights, which the model has during the evaluation."""
         import torch
 

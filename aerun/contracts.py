@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     import numpy as np
@@ -496,6 +496,18 @@ class EpochEnd(NamedTuple):
     target_spread: float
 
 
+class Evaluate(Protocol):
+    """The evaluation on one part of the data."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, autoencoder: Any) -> dict[str, float]:
+            """Return the usual metrics of any autoencoder on that part."""
+
+        def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+            """Yield inputs[B,...], corrupted as the model sees them, and targets[B,...]: equal in every epoch."""
+
+
 class Observer:
     """Observes a run; every method is optional. Use your own observers with the group ``callback``.
 
@@ -513,13 +525,18 @@ class Observer:
         """Called after update ``step`` of the run, counted from 1. ``values`` are the loss terms if they are logged,
         every ``trainer.log_every_steps``; otherwise None, so that nothing waits for the device."""
 
-    def measure(self, autoencoder: Any, part: str, evaluate: Callable[[Any], dict[str, float]]) -> Mapping[str, float]:
+    def measure(self, autoencoder: Any, part: str, evaluate: Evaluate) -> Mapping[str, float]:
         """Return further numbers by name when the autoencoder is evaluated on a part of the data.
 
         The part is ``validation`` after epochs (``probe``, some training images, if there is no validation part), and
-        ``test`` at the end. ``evaluate`` returns the usual metrics of any autoencoder on that part.
+        ``test`` at the end. When a finished run is evaluated again, this is called without ``begin``.
         """
         return {}
+
+    def should_stop(self, numbers: Mapping[str, float]) -> bool:
+        """Whether to end the training (with stages: the stage) with this epoch. Called after each evaluation, with the
+        numbers of the epoch by tag (``train/loss``, ``validation/psnr``, ...)."""
+        return False
 
     def epoch(self, end: EpochEnd) -> None:
         """Called at the end of an epoch, before its checkpoint."""

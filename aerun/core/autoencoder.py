@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -66,10 +66,13 @@ class Autoencoder(nn.Module):
     evaluation mode without gradients, in batches, in the precision of the weights: after ``half()`` or ``double()`` in
     that. An autoencoder can be pickled, copied and passed to ``torch.save``.
 
-    ``cuts`` are the codec's (see there). ``fixed`` names the parameters that the model itself never trains.
+    ``cuts`` are the codec's (see there). ``fixed`` names the parameters that the model itself never trains,
+    ``frozen`` the modules that stay in evaluation mode.
     ``whole_batch``, in a run of several processes, applies a sparsity or latent that is not ``rowwise`` to the rows of
     all of them.
     """
+
+    frozen: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -103,6 +106,14 @@ class Autoencoder(nn.Module):
         parts: tuple[tuple[Any, Any], ...] = ((self.sparsity, Sparsity), (self.latent, Latent))
         return [part for part, contract in parts if type(part).penalties is not contract.penalties]
 
+    def train(self, mode: bool = True) -> Self:
+        """As torch's, but for modules that are frozen."""
+        super().train(mode)
+        for name, module in self.named_modules() if self.frozen else ():
+            if name in self.frozen:
+                module.training = False
+        return self
+
     def draw(self, batch_size: int, generator: Generator) -> Tensor | None:
         """The random numbers that one stochastic pass over a batch needs, or None."""
         return self.latent.draw((batch_size, *self.code_shape), generator)
@@ -111,13 +122,17 @@ class Autoencoder(nn.Module):
         """images[B,*input_shape] in the data's units; without a draw the pass is deterministic."""
         inputs = self.standardise_input(images)
         features = self.encoder(inputs)
-        constrained, terms = self._constrain(self.sparsity, features, self.training)
+        constrained, terms = self._constrain(self.sparsity, features, self._is_training(self.sparsity))
         code, more = self._constrain(self.latent, constrained, draw)
         logits = self._decoded(code)
         prediction = self.output_activation(logits.to(images.dtype))  # under autocast the logits are bfloat16
         reconstruction = self.standardise_target.inverse(prediction)
         first = code if code.dim() == 1 + len(self.code_shape) else code[:, 0]
         return Result(inputs, features, first, logits, prediction, reconstruction, [*terms, *more])
+
+    def _is_training(self, part: Any) -> bool:
+        """Whether a part trains: as the whole does, unless it is a module and frozen."""
+        return part.training if isinstance(part, nn.Module) else self.training
 
     def _constrain(self, part: Any, features: Tensor, other: Any) -> tuple[Tensor, Terms]:
         """The sparsity or the latent, applied to the rows that it must see."""

@@ -39,8 +39,9 @@ def nested(whole: Autoencoder, pairs: int) -> Autoencoder:
 
 
 def layers(autoencoder: Autoencoder) -> list[str]:
-    """The names of all layers that have parameters, as ``freeze`` takes them: encoder.1, … decoder.0, …"""
-    return list(dict.fromkeys(name.rpartition(".")[0] for name, _ in autoencoder.named_parameters()))
+    """The names of all layers that have parameters or buffers, as ``freeze`` takes them: encoder.1, … decoder.0, …"""
+    own = (name.rpartition(".")[0] for name in autoencoder.state_dict())
+    return list(dict.fromkeys(name for name in own if not name.startswith("standardise_")))
 
 
 def find_tensor(layer: nn.Module, name: str) -> Tensor | None:
@@ -66,18 +67,20 @@ def activation_name(layer: nn.Module) -> str | None:
 
 def freeze(autoencoder: Autoencoder, names: Sequence[str]) -> None:
     """Freeze the named layers. A prefix, such as ``encoder``, means all layers below it. Parameters that the model
-    itself never trains stay frozen.
+    itself never trains stay frozen. Frozen layers stay in evaluation mode, so that buffers such as a codebook or batch
+    statistics do not change either.
 
     ConfigError for an unknown name, and if nothing is left to train.
     """
-    parameters = list(autoencoder.named_parameters())
+    parameters, known = list(autoencoder.named_parameters()), layers(autoencoder)
     for name in names:
-        if not any(_within(path, name) for path, _ in parameters):
-            known = layers(autoencoder)
+        if not any(_within(path, name) for path in (*known, *dict(parameters))):
             raise ConfigError(
                 f"freeze={name}: there is no such layer.{nearest(name, known)} Layers: {', '.join(known)}"
             )
     autoencoder.fixed = frozenset(name for name, parameter in parameters if not parameter.requires_grad)
+    modules = (path for path, _ in autoencoder.named_modules())
+    autoencoder.frozen = tuple(path for path in modules if any(_within(path, name) for name in names))
     if not freeze_only(autoencoder, names):
         raise ConfigError(f"freeze=[{','.join(names)}]: nothing would be left to train")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from aerun.contracts import EpochEnd, Observer, RunView
+from aerun.contracts import EpochEnd, Evaluate, Observer, RunView
 from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import head
 from aerun.doctor.evidence import examine_run, options_of
@@ -48,9 +48,7 @@ class Watch(Observer):
         self._warned = set()
 
     @torch.no_grad()
-    def measure(
-        self, autoencoder: Autoencoder, part: str, evaluate: Callable[[Any], dict[str, float]]
-    ) -> Mapping[str, float]:
+    def measure(self, autoencoder: Autoencoder, part: str, evaluate: Evaluate) -> Mapping[str, float]:
         """After some epochs, the share of dead units of each hidden layer, if its activation lets units die."""
         progress = None if part == "test" else self._run.progress
         if progress is None or not measures_units(progress.epoch + 1 - progress.stage_epoch):

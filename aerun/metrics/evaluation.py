@@ -59,6 +59,10 @@ class Evaluation:
         """Variance of the targets over images, summed over values; 0 before the first evaluation."""
         return 0.0 if self._target_facts is None else self._target_facts[1]
 
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield inputs, corrupted as the model sees them, and targets, float, in order."""
+        return ((noisy, targets) for _, noisy, targets in corrupted_batches(self._split, self._noise))
+
     @torch.no_grad()
     def __call__(self, autoencoder: Autoencoder) -> dict[str, float]:
         """Return the metrics. The device is synchronized once, at the end."""

@@ -210,8 +210,11 @@ class Loop:
         if due:
             is_finite = math.isfinite(validation.get("probe/loss", 0.0))
             self._update_best(validation.get("validation/loss", numbers["train/loss"]) if is_finite else math.nan)
+        numbers |= validation
+        if due:
+            progress.stopped = self.parts.ranks.first(lambda: self.session.observers.should_stop(numbers))
         progress.ended = last or self._should_end()
-        return {**numbers, **validation}, due
+        return numbers, due
 
     def _measure(self) -> dict[str, float]:
         """The metrics of the evaluated part, and the numbers that observers measure."""
@@ -246,10 +249,11 @@ class Loop:
             progress.waited += 1
 
     def _should_end(self) -> bool:
-        """Whether patience or the scheduler ends the run."""
+        """Whether patience, an observer or the scheduler ends the run."""
         patience = self.settings.patience
-        is_patience_over = patience is not None and self.progress.waited >= patience
-        return is_patience_over or self.parts.scheduler.finished(self.parts.optimizer.param_groups[0]["initial_lr"])
+        if self.progress.stopped or (patience is not None and self.progress.waited >= patience):
+            return True
+        return self.parts.scheduler.finished(self.parts.optimizer.param_groups[0]["initial_lr"])
 
     def _save(self, history: History | None = None) -> None:
         """Save where the run stands; with ``history``, in the middle of that epoch."""

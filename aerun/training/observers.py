@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from aerun.contracts import EpochEnd, Observer, RunView
+from aerun.contracts import EpochEnd, Evaluate, Observer, RunView
 from aerun.errors import AerunError, CallbackError
 
 log = logging.getLogger(__name__)
@@ -61,13 +61,18 @@ class Observers:
         for name, observer in self._stepping:
             self._call(name, "step", observer.step, step, values)
 
-    def measure(self, autoencoder: Any, part: str, evaluate: Callable[[Any], dict[str, float]]) -> dict[str, float]:
+    def measure(self, autoencoder: Any, part: str, evaluate: Evaluate) -> dict[str, float]:
         """The numbers of all observers."""
         numbers: dict[str, float] = {}
         for name, observer in list(self._all()):
             found = self._call(name, "measure", observer.measure, autoencoder, part, evaluate)
             numbers |= {key: float(value) for key, value in (found or {}).items()}
         return numbers
+
+    def should_stop(self, numbers: Mapping[str, float]) -> bool:
+        """Whether any observer ends the training; all are asked."""
+        answers = [self._call(name, "should_stop", observer.should_stop, numbers) for name, observer in [*self._all()]]
+        return any(answers)
 
     def epoch(self, end: EpochEnd, checkpoint: Callable[[], None]) -> None:
         """Show every observer the epoch, and call ``checkpoint`` at its place among them."""

@@ -13,8 +13,8 @@ class Progress:
     ``epoch`` counts epochs that are trained and evaluated; ``partial`` contains the loss terms of the unfinished epoch
     (see ``aerun.training.history``). ``mark`` is the loss that patience compares with, ``waited`` the evaluations
     since. In a run with stages (see ``aerun.training.stages``), ``stage`` is the number of the current stage, from 1,
-    which began after ``stage_epoch`` epochs and ``stage_step`` steps; best, mark, waited, ended and scheduler are those
-    of the stage.
+    which began after ``stage_epoch`` epochs and ``stage_step`` steps; best, mark, waited, ended, stopped (by an
+    observer) and scheduler are those of the stage.
     """
 
     epoch: int = 0
@@ -24,6 +24,7 @@ class Progress:
     mark: float | None = None
     waited: int = 0
     ended: bool = False
+    stopped: bool = False
     train_seconds: float = 0.0
     train_images: int = 0
     compile_seconds: float = 0.0
@@ -38,4 +39,5 @@ class Progress:
         """Start a stage with the scheduler in that state."""
         self.stage, self.stage_epoch, self.stage_step = stage, self.epoch, self.step
         self.best_epoch = self.best_loss = self.mark = None
-        self.waited, self.ended, self.scheduler, self.partial = 0, False, scheduler, {}
+        self.waited, self.ended, self.stopped = 0, False, False
+        self.scheduler, self.partial = scheduler, {}
