@@ -127,7 +127,9 @@ class Metric:
 
 
 class Part(Protocol):
-    """The optional methods of parts of every group."""
+    """The optional methods of parts of every group. ``metrics`` declares the numbers that the part reports."""
+
+    metrics: Sequence[Metric] = ()
 
     def check_settings(self, settings: Any) -> None:
         """ValueError, before anything is loaded, if this part is incompatible with another option of the run
@@ -415,9 +417,7 @@ class Trainer(Part, Protocol):
 
 
 class Evaluation(Part, Protocol):
-    """A protocol: an extra evaluation of the trained model. ``metrics`` declares the numbers that it reports."""
-
-    metrics: Sequence[Metric] = ()
+    """A protocol: an extra evaluation of the trained model."""
 
     if TYPE_CHECKING:
 

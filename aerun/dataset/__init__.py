@@ -2,7 +2,7 @@
 
 from aerun.dataset.array import Array
 from aerun.dataset.base import Dataset
-from aerun.dataset.data import Data, Split, as_float
+from aerun.dataset.data import Arrays, Data, Split, as_float
 from aerun.dataset.folder import ImageFolder
 from aerun.dataset.idx import KMNIST, MNIST, FashionMNIST, FashionMNISTMini
 from aerun.dataset.in_memory import InMemory
@@ -18,6 +18,7 @@ __all__ = [
     "MNIST",
     "SVHN",
     "Array",
+    "Arrays",
     "Data",
     "Dataset",
     "FashionMNIST",

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from aerun.contracts import Evaluation, Metric, Observer
+from aerun.contracts import Metric, Observer, Part
 from aerun.errors import DataError
 
 PARTS = ("train", "validation", "probe", "test")  # of the data
@@ -126,8 +126,8 @@ def _candidates(name: str) -> Iterator[str]:
         yield re.sub(r"_\d+(?=/|$)", "_N", part.partition("@")[0])
 
 
-def declared_by(parts: Iterable[Evaluation | Observer]) -> dict[str, Metric]:
-    """The metrics that protocols and callbacks declare, by name."""
+def declared_by(parts: Iterable[Part | Observer]) -> dict[str, Metric]:
+    """The metrics that parts and callbacks declare, by name."""
     return {metric.name: metric for part in parts for metric in part.metrics}
 
 

@@ -22,7 +22,7 @@ from aerun.base.signals import StopSignals
 from aerun.config.deferred import built
 from aerun.config.identity import identity
 from aerun.config.settings import Settings
-from aerun.contracts import Evaluation, Observer
+from aerun.contracts import Observer
 from aerun.dataset.data import Data
 from aerun.doctor.monitor import Watch, log_final_verdicts
 from aerun.doctor.part_options import declared_options
@@ -214,9 +214,9 @@ def _conclude(
     )
     if not math.isfinite(summary["test"]["loss"]):
         raise DivergedError(f"the test loss is {summary['test']['loss']}; lower optimizer.lr, in a new run")
-    declaring: list[Evaluation | Observer] = [*settings.protocol.values(), *settings.callback.values()]
-    declaring += observers.callbacks.values()
-    summary["metrics"] = metrics_to_json(declared_by(declaring).values())
+    callbacks = (*settings.callback.values(), *observers.callbacks.values())
+    declaring = declared_by([*settings.parts().values(), *callbacks])
+    summary["metrics"] = metrics_to_json(declaring.values())
     summary["verdicts"] = log_final_verdicts(parts, tracker.logged(), summary)
     tracker.scalars({f"test/{name}": value for name, value in summary["test"].items()}, final)
     tracker.scalars({f"baseline/{name}": value for name, value in summary["baselines"].items()}, final)

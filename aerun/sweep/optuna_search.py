@@ -107,9 +107,9 @@ class OptunaSearch:
         return points[-1] if points[-1].error is None else points[0]
 
     def declared_metrics(self, point: ComposedPoint) -> Metrics:
-        """The metrics that the protocols and callbacks of a valid point declare."""
+        """The metrics that the parts and callbacks of a valid point declare."""
         settings = parse(point.config, point.choices)
-        return declared_by([*settings.protocol.values(), *settings.callback.values()])
+        return declared_by([*settings.parts().values(), *settings.callback.values()])
 
     def __iter__(self) -> Iterator[Job]:
         """The jobs: first those that an earlier launch left unfinished, then those of new trials."""

@@ -26,7 +26,7 @@ from aerun.use.opened_run import OpenedRun
 USAGE = {
     "safetensors": (
         "import aerun\n\n"
-        'model = aerun.load("FOLDER")  # this folder\n'
+        'model = aerun.load("FOLDER"{trust})  # this folder\n'
         "codes = model.encode(images)  # {input}\noutput = model.decode(codes)"
     ),
     "torch": 'import torch\n\nencode = torch.export.load("encoder.pt2").module()\ncodes = encode(images)  # {input}',
@@ -176,9 +176,11 @@ def _usage_section(opened: OpenedRun, folder: Path, differences: Mapping[str, fl
         "torch": "encoder.pt2" in differences,
         "onnx": "encoder.onnx" in differences,
     }
+    packages = ", ".join(f'"{package}"' for package in opened.trusted_packages)
+    trust = f", trusted_packages=[{packages}]" if packages else ""
     parts = ["## Use\n"]
     for name in (name for name, written in is_written.items() if written):
-        parts.append(f"```python\n{USAGE[name].format(input=images)}\n```\n")
+        parts.append(f"```python\n{USAGE[name].format(input=images, trust=trust)}\n```\n")
     if differences:
         parts += ["| file | largest difference from PyTorch, relative to the largest output |", "|---|---:|"]
         parts += [f"| `{name}` | {value:.1e} |" for name, value in differences.items()]
