@@ -18,7 +18,7 @@ from aerun.contracts import Scheduler
 
 @dataclass
 class Constant(Scheduler):
-    """The base rate throughout."""
+    """The base rate throughout: a factor of 1, as the contract has it."""
 
 
 @dataclass

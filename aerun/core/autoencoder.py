@@ -102,7 +102,7 @@ class Autoencoder(nn.Module):
 
     @property
     def penalizing(self) -> list[Sparsity | Latent]:
-        """Sparsity and latent, if they have terms of the whole pass."""
+        """Sparsity and latent, if they override ``penalties``."""
         parts: tuple[tuple[Any, Any], ...] = ((self.sparsity, Sparsity), (self.latent, Latent))
         return [part for part, contract in parts if type(part).penalties is not contract.penalties]
 

@@ -1,10 +1,11 @@
 """The batches of an epoch, on the device, in an order that depends only on the seed and the epoch.
 
-If the images are on the device, a batch is an index into them. If they are in a file that is larger than the memory
-they may take, the file is read in chunks. Its rows are divided into runs of neighboring rows. Each epoch shuffles the
-runs, reads as many as fill a chunk, shuffles the rows of the chunk, and cuts it into batches, while a thread reads the
-next chunk. Every row is used once. Two rows of a run are always in the same chunk; otherwise a chunk is a random sample
-of the runs. So a batch is close to a uniform sample of all rows if a chunk has some hundred runs of a few dozen images.
+If the images are on the device, a batch is an index into them (``aerun.dataset.data.Resident``). If they are in a file
+that is larger than the memory they may take, the file is read in chunks. Its rows are divided into runs of neighboring
+rows. Each epoch shuffles the runs, reads as many as fill a chunk, shuffles the rows of the chunk, and cuts it into
+batches, while a thread reads the next chunk. Every row is used once. Two rows of a run are always in the same chunk;
+otherwise a chunk is a random sample of the runs, and a batch is close to a uniform sample of all rows if a chunk has
+some hundred runs of a few dozen images.
 """
 
 from __future__ import annotations

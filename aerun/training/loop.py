@@ -50,7 +50,7 @@ class Loop:
     Save last: everything logged up to a point must be on disk before its checkpoint.
     """
 
-    settings: Trainer
+    trainer: Trainer
     parts: Parts
     progress: Progress
     session: Session
@@ -59,10 +59,10 @@ class Loop:
     is_last: bool = True
 
     def __post_init__(self) -> None:
-        settings, data = self.settings, self.parts.data
-        self.batches = batches(data, settings.batch_size, self.parts.seed, self.parts.device)
-        self.steps_per_epoch = math.ceil(len(data.train) / settings.batch_size)
-        self.phase_steps = settings.steps or settings.epochs * self.steps_per_epoch
+        trainer, data = self.trainer, self.parts.data
+        self.batches = batches(data, trainer.batch_size, self.parts.seed, self.parts.device)
+        self.steps_per_epoch = math.ceil(len(data.train) / trainer.batch_size)
+        self.phase_steps = trainer.steps or trainer.epochs * self.steps_per_epoch
         self.total_steps = self.progress.stage_step + self.phase_steps
         self.epochs = math.ceil(self.phase_steps / self.steps_per_epoch)
         self._compiled: set[int] = set()
@@ -129,7 +129,7 @@ class Loop:
             self.session.stop.check()
 
     def _make_step(self) -> Step:
-        settings, scheduler, begun = self.settings, self.parts.scheduler, self.progress.stage_step
+        trainer, scheduler, begun = self.trainer, self.parts.scheduler, self.progress.stage_step
         return make_step(
             self.parts,
             learning_rate=lambda number: scheduler.multiplier(
@@ -137,11 +137,11 @@ class Loop:
             ),
             total_steps=self.phase_steps,
             begun=begun,
-            precision=settings.precision,
-            compiled=settings.compile,
-            graph=resolve_recording(settings.graph, self.parts.device, settings.processes),
-            clip_norm=settings.clip_norm,
-            clip_value=settings.clip_value,
+            precision=trainer.precision,
+            compiled=trainer.compile,
+            graph=resolve_recording(trainer.graph, self.parts.device, trainer.processes),
+            clip_norm=trainer.clip_norm,
+            clip_value=trainer.clip_value,
         )
 
     def _train_epoch(self, step: Step, history: History) -> dict[str, float]:
@@ -153,10 +153,10 @@ class Loop:
             if progress.step >= self.total_steps:
                 break
             last = progress.step + 1 >= self.total_steps or history.steps + 1 == self.steps_per_epoch
-            due_to_log = last or (progress.step + 1) % self.settings.log_every_steps == 0
+            due_to_log = last or (progress.step + 1) % self.trainer.log_every_steps == 0
             is_recorded = due_to_log or progress.step - progress.stage_step < RECORDED_STEPS
             before = [weight.clone() for weight in weights(self.parts.autoencoder)] if is_recorded else []
-            update, spent = self._timed(step, batch) if self.settings.compile else (step(batch, progress.step), 0.0)
+            update, spent = self._timed(step, batch) if self.trainer.compile else (step(batch, progress.step), 0.0)
             clock += spent
             progress.step += 1
             progress.train_images += len(batch)
@@ -196,7 +196,7 @@ class Loop:
         progress = self.progress
         last = progress.step >= self.total_steps
         phase_epochs = progress.epoch + 1 - progress.stage_epoch
-        due = last or phase_epochs % self.settings.evaluate_every_epochs == 0
+        due = last or phase_epochs % self.trainer.evaluate_every_epochs == 0
         validation: Mapping[str, float] = {}
         if due:
             try:
@@ -243,14 +243,14 @@ class Loop:
         if progress.best_loss is None or monitored < progress.best_loss:
             progress.best_loss, progress.best_epoch = monitored, progress.epoch
         # Patience compares with ``mark`` instead: small gains may be worth keeping, but not worth waiting for.
-        if progress.mark is None or monitored < progress.mark - self.settings.min_delta:
+        if progress.mark is None or monitored < progress.mark - self.trainer.min_delta:
             progress.mark, progress.waited = monitored, 0
         else:
             progress.waited += 1
 
     def _should_end(self) -> bool:
         """Whether patience, an observer or the scheduler ends the run."""
-        patience = self.settings.patience
+        patience = self.trainer.patience
         if self.progress.stopped or (patience is not None and self.progress.waited >= patience):
             return True
         return self.parts.scheduler.finished(self.parts.optimizer.param_groups[0]["initial_lr"])

@@ -64,10 +64,10 @@ class TrainingStep:
         scheduled: ScheduledLoss,
         graph: Literal["auto"] | bool,
     ) -> None:
-        self.gradients, self.update = gradients, eager_step(parts.optimizer)
+        self.gradients, self.update = gradients, eager_step(parts.optimizer)  # optimizer.step, without torch's wrappers
         self._parts, self._learning_rate, self._scheduled = parts, learning_rate, scheduled
         self._random = Randomness(parts.seed, parts.device)
-        self._draws = parts.autoencoder.draw(1, self._random.at("latent", 0)) is not None
+        self._draws = parts.autoencoder.draw(1, self._random.at("latent", 0)) is not None  # None: deterministic
         # A recorded update reads its learning rate from a tensor, which not every optimizer supports.
         is_recordable = all("capturable" in group for group in parts.optimizer.param_groups)
         self._rates = LearningRates(parts.optimizer, recorded=bool(graph) and is_recordable)
