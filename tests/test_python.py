@@ -114,7 +114,7 @@ def test_the_weights_are_those_of_the_command_line(here: Path, train: Train) -> 
         (["-m", "seed=0,1"], r"-m: is a flag of the command line; several runs are aerun\.run_sweep"),
         (["hydra.run.dir=here"], r"hydra\.run\.dir=here: is read by the command line only; the folder is out=FOLDER"),
         (["hydra/launcher=joblib"], r"hydra/launcher=joblib: is read by the command line only"),
-        (["sweep.name=x"], r"sweep\.name=x: applies only to sweeps: .*in Python: aerun\.run_sweep"),
+        (["sweep.name=x"], r"sweep\.name=x: applies only to sweeps: with -m .in Python: aerun\.run_sweep"),
         (["resume=nowhere"], r"resume=nowhere: there is no such run folder"),
         ([["model=conv"]], r"\['model=conv'\]: words are strings, .* handed over as \*words"),
         (["dataset=array", "dataset.root=nothing.npz"], r"dataset\.root=.*nothing\.npz: no such file"),

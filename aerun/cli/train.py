@@ -141,7 +141,7 @@ def check_run(
     for override in overrides:
         if override.lstrip("+~").startswith("sweep."):
             raise ConfigError(
-                f"{override}: applies only to sweeps: add -m, with aerun's own sweepers (in Python: aerun.run_sweep)"
+                f"{override}: applies only to sweeps: with -m (in Python: aerun.run_sweep) and aerun's own sweepers"
             )
     if plain.get("resume") is not None:
         folder = Path(run_folder(plain["resume"], ""))  # with -m Hydra's folder is another one
