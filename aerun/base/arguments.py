@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import shutil
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -17,7 +19,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, description: str, examples: str, prog: str | None = None) -> None:
         super().__init__(
             prog=prog,
-            description=description,
+            description=textwrap.fill(" ".join(description.split()), shutil.get_terminal_size().columns - 2),
             epilog=f"examples:\n{examples}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,

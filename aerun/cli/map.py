@@ -43,7 +43,7 @@ def build_parser() -> Parser:
     add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder for the figures")
     add_overwrite_option(parser)
     add("--method", default="pca", metavar="NAME,…", help=f"one or more of {', '.join(METHODS)} (pca)")
-    add("--images", type=count, default=2000, help="number of images, evenly spaced (2000)")
+    add("--images", type=count, default=2000, metavar="N", help="number of images, evenly spaced (2000)")
     add("--thumbnails", action="store_true", help="draw images instead of dots")
     add("--drawn", type=int, default=24, metavar="N", help="number of decoded random points (24)")
     add("--side", type=count, default=20, help="rows and columns of the decoded grid (20)")
