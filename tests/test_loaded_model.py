@@ -139,7 +139,7 @@ def test_losses_are_double_for_double(compose: Any, name: str) -> None:
 
 
 def test_double_is_what_numpy_computes_in_64_bits(build: Build) -> None:
-    model = build("model.hidden=[30]", "sparsity=topk", "sparsity.k=3")
+    model = build("model=fc", "model.hidden=[30]", "sparsity=topk", "sparsity.k=3")
     images = np.random.default_rng(0).random((6, 784))
     weights = {name: value.double().numpy() for name, value in model.state_dict().items()}
 
