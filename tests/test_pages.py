@@ -114,3 +114,11 @@ def test_the_page_of_the_design_shows_the_rooms_in_their_order() -> None:
     rows = [line for line in block.splitlines() if not line.startswith(" ")]
     shown = [(row if len(row) < 25 or row[24] != " " else row[:25]).replace("/", " ").split() for row in rows]
     assert [sorted(floor) for floor in shown] == [sorted(floor) for floor in ROOMS]
+
+
+def test_the_page_about_parts_of_your_own_includes_every_example() -> None:
+    text = (DOCS / "extend.md").read_text()
+    files = [path.relative_to(ROOT) for kind in ("py", "yaml") for path in (ROOT / "examples").rglob(f"*.{kind}")]
+    assert len(files) >= 16
+    missing = [str(path) for path in files if f'--8<-- "{path}"' not in text]
+    assert not missing
