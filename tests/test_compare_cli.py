@@ -159,7 +159,7 @@ def real(compose: Callable[[Sequence[str]], dict[str, Any]], tmp_path_factory: p
     from aerun.runs.run import run
 
     folder = tmp_path_factory.mktemp("real") / "run"
-    config = compose([*TINY, "trainer.device=cpu", "trainer.threads=1"])
+    config = compose([*TINY, "model=fc", "trainer.device=cpu", "trainer.threads=1"])
     run(parse(config, {"model": "fc"}), config, folder, overrides=TINY)
     return folder
 
@@ -168,7 +168,7 @@ def test_a_thousand_runs_are_compared_without_torch(real: Path, tmp_path: Path) 
     names = ("config.yaml", "overrides.yaml", "status.json", "metrics.jsonl", "summary.json", "environment.json")
     text = (real / "config.yaml").read_text()
     summary = json.loads((real / "summary.json").read_text())
-    assert "\nseed: 0\n" in text and "lr: 0.001\n" in text
+    assert "\nseed: 0\n" in text and "lr: 0.001\n" in text and "hidden: []\n" in text
     for number in range(1000):
         folder = tmp_path / "sweep" / f"run_{number}"
         folder.mkdir(parents=True)
