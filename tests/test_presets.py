@@ -86,7 +86,7 @@ def test_a_recipe_trains(compose: Compose, small_sets: None, tmp_path: Path, nam
 def test_another_option_than_the_recipes_is_told_what_is_left_behind(compose: Compose) -> None:
     words = ["experiment=greedy_2d", "trainer=joint"]
     choices = {"experiment": "greedy_2d", "trainer": "joint"}
-    with pytest.raises(ConfigError, match=r"trainer=joint has not: add '~trainer\.stage_epochs' to do without"):
+    with pytest.raises(ConfigError, match=r"trainer=joint does not have; add '~trainer\.stage_epochs' to drop it"):
         parse(compose(words), choices, words)
     parse(compose([*words, "~trainer.stage_epochs"]), choices, words)
     with pytest.raises(ConfigError, match="there is no such key"):  # typed, so no recipe's

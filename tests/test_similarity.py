@@ -156,7 +156,7 @@ RANDOM = ["dataset=random", "dataset.images=40", "trainer.device=cpu", "trainer.
     [
         (["loss=mse_ssim", "dataset.shape=[3,10,40]"], "loss=mse_ssim and dataset=random: images of 10x40 are smaller"),
         (["loss=mse_ssim", "dataset.shape=[40]", "model=fc"], "vectors of 40 values"),
-        (["loss=mse_ssim", "dataset.normalize=standardise", "model=fc"], "which loss=mse_ssim needs"),
+        (["loss=mse_ssim", "dataset.normalize=standardise", "model=fc"], "which loss=mse_ssim requires"),
         (["loss=mse_ssim", "loss.weight=0"], "loss.weight=0: must be a number, above 0"),
         (["protocol=ssim", "dataset.shape=[3,10,40]", "model=fc"], "protocol.ssim: images of 10x40 are smaller"),
     ],

@@ -94,7 +94,7 @@ def test_a_damaged_summary_is_made_again(compose: Any, tmp_path: Path) -> None:
 def test_lost_best_weights_are_named_before_more_is_computed(compose: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     # A rate that is far too high after the first epoch: the best epoch is not the last.
-    config = finished_run(compose, folder, "optimizer=sgd", "optimizer.momentum=0.99", "optimizer.lr=1")
+    config = finished_run(compose, folder, "model=fc", "optimizer=sgd", "optimizer.momentum=0.99", "optimizer.lr=1")
     assert json.loads((folder / "summary.json").read_text())["best_epoch"] < 4
     (folder / "summary.json").unlink()
     (folder / "checkpoints" / "best.safetensors").write_bytes(b"")
