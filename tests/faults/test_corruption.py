@@ -99,7 +99,7 @@ def test_lost_best_weights_are_named_before_more_is_computed(compose: Any, tmp_p
     (folder / "summary.json").unlink()
     (folder / "checkpoints" / "best.safetensors").write_bytes(b"")
     assert finish(start(config, folder)) == 1
-    assert "best.safetensors" in last_error(folder) and "it held the best weights" in last_error(folder)
+    assert "best.safetensors" in last_error(folder) and "it contained the best weights" in last_error(folder)
 
 
 def test_best_weights_that_are_also_the_last_are_saved_again(compose: Any, tmp_path: Path) -> None:
