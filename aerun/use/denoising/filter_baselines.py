@@ -130,22 +130,20 @@ def make_filters() -> dict[str, dict[str, Callable[[np.ndarray], np.ndarray]]]:
     from scipy.ndimage import median_filter
     from skimage.restoration import denoise_bilateral, denoise_nl_means
 
-    def channels_last(image: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(image.transpose(1, 2, 0))
-
-    def channels_first(image: np.ndarray) -> np.ndarray:
-        return np.atleast_3d(image).transpose(2, 0, 1)  # scikit-image drops the axis of a single channel
+    def per_image(function: Callable[..., np.ndarray], image: np.ndarray, **options: float) -> np.ndarray:
+        if len(image) == 1:
+            return function(image[0], channel_axis=None, **options)[None]
+        return function(np.ascontiguousarray(image.transpose(1, 2, 0)), channel_axis=-1, **options).transpose(2, 0, 1)
 
     def median(size: int) -> Callable[[np.ndarray], np.ndarray]:
         return lambda image: median_filter(image, (1, size, size), mode="reflect")
 
     def bilateral(color: float, space: float) -> Callable[[np.ndarray], np.ndarray]:
-        options = {"sigma_color": color, "sigma_spatial": space, "channel_axis": -1}
-        return lambda image: channels_first(denoise_bilateral(channels_last(image), **options))
+        return lambda image: per_image(denoise_bilateral, image, sigma_color=color, sigma_spatial=space)
 
     def nonlocal_means(strength: float) -> Callable[[np.ndarray], np.ndarray]:
-        options = {"patch_size": 5, "patch_distance": 6, "h": strength, "fast_mode": True, "channel_axis": -1}
-        return lambda image: channels_first(denoise_nl_means(channels_last(image), **options))
+        options = {"patch_size": 5, "patch_distance": 6, "h": strength, "fast_mode": True}
+        return lambda image: per_image(denoise_nl_means, image, **options)
 
     return {
         "median filter": {f"{size}x{size}": median(size) for size in (3, 5, 7)},
