@@ -1,10 +1,10 @@
 """How long a search takes: ``python benchmarks/search.py``
 
 A query among 100,000 codes must take less than 0.1 s, exactly. The graph (``--graph``, the extra ``search``) is
-measured as well: how long it is built, how long a query takes, and how many of the true neighbours it finds. With
+measured as well: how long it is built, how long a query takes, and how many of the true neighbors it finds. With
 ``--keep FOLDER`` graphs and the seconds that they took are kept there, so that queries can be timed later, by
 themselves, on a quiet machine. The codes are made up: points of a smooth surface of 16 dimensions, with noise, since
-those of independent numbers have no neighbours.
+those of independent numbers have no neighbors.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks.page import write_section
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "search.md"
 HEAD = "# Search\n\nEvery section is written by the command that it names, never by hand.\n"
-SIZES, NEIGHBOURS, ASKED, TARGET = (64, 128, 256), 12, 50, 0.1
+SIZES, NEIGHBORS, ASKED, TARGET = (64, 128, 256), 12, 50, 0.1
 
 
 def made_up(count: int, size: int) -> np.ndarray:
@@ -54,12 +54,12 @@ def opened(codes: np.ndarray, metric: str, kind: str, keep: Path | None):
 
 
 def timed(index, queries: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """The neighbours of each query, searched for one by one; the median and the worst time, in seconds."""
-    index.query(queries[:1], NEIGHBOURS)
+    """The neighbors of each query, searched for one by one; the median and the worst time, in seconds."""
+    index.query(queries[:1], NEIGHBORS)
     rows, times = [], []
     for query in queries:
         start = time.perf_counter()
-        rows.append(index.query(query[None], NEIGHBOURS).rows[0])
+        rows.append(index.query(query[None], NEIGHBORS).rows[0])
         times.append(time.perf_counter() - start)
     return np.stack(rows), float(np.median(times)), max(times)
 
@@ -78,7 +78,7 @@ def work(asked) -> int:
     if asked.keep is not None:
         asked.keep.mkdir(parents=True, exist_ok=True)
     lines = [
-        "| index | metric | codes | ready after (CPU s) | query, median (ms) | worst (ms) | true neighbours found |"
+        "| index | metric | codes | ready after (CPU s) | query, median (ms) | worst (ms) | true neighbors found |"
     ]
     lines += ["|---|---|---|---|---|---|---|"]
     slowest = 0.0
@@ -91,7 +91,7 @@ def work(asked) -> int:
                 index, ready = opened(codes, metric, kind, asked.keep)
                 rows, median, worst = timed(index, queries)
                 true = rows if true is None else true
-                found = np.mean([len(set(a) & set(b)) / NEIGHBOURS for a, b in zip(rows, true, strict=True)])
+                found = np.mean([len(set(a) & set(b)) / NEIGHBORS for a, b in zip(rows, true, strict=True)])
                 slowest = max(slowest, median) if kind == "exact" else slowest
                 lines.append(
                     f"| {kind} | {metric} | {len(codes):,} x {size} | {ready:.2f} | {median * 1000:.1f} | "
@@ -102,7 +102,7 @@ def work(asked) -> int:
     verdict = f"The slowest exact median is {slowest:.4f} s, the target {TARGET} s: {'met' if met else 'NOT met'}."
     where = circumstances("search.py", "cpu", "one process", ("numpy", "faiss-cpu"))
     title = f"## Times among {asked.count:,} codes"
-    head = f"{ASKED} queries, one by one, {NEIGHBOURS} neighbours each. {verdict}"
+    head = f"{ASKED} queries, one by one, {NEIGHBORS} neighbors each. {verdict}"
     text = "\n".join([title, "", head, "", *lines, "", where])
     print(text)
     if asked.write:

@@ -2,7 +2,7 @@
 
     python benchmarks/streaming.py
 
-A set of grey 28x28 images is generated in the layout of KMNIST, deterministically. Speed: one process with one thread
+A set of gray 28x28 images is generated in the layout of KMNIST, deterministically. Speed: one process with one thread
 holds it both ways, and trains a model by turns of a second, on the one and on the other, so that what else the machine
 does meets both. A turn is the training step and the batches that the real loop would have. Memory: the peak of whole
 runs of `scripts/train.py`, three each way, after a first one that decodes the set and computes the baselines. All read
@@ -164,10 +164,10 @@ def main() -> None:
     text = f"""
 ## Bigger than memory
 
-`python benchmarks/streaming.py`, {date.today()}, {processor()}, {os.cpu_count()} cores. {given.images:,} generated grey
+`python benchmarks/streaming.py`, {date.today()}, {processor()}, {os.cpu_count()} cores. {given.images:,} generated gray
 images of {SIDE}x{SIDE} ({size:,.0f} MiB), `dataset.memory_limit` a tenth of that ({limit / 2**20:,.0f} MiB), batches of
 {BATCH}, one thread, {given.rounds} turns of a second each, from the machine's disk cache. Medians; the ratio is that of
-neighbouring turns. Peak memory is that of a whole run, with PyTorch, the
+neighboring turns. Peak memory is that of a whole run, with PyTorch, the
 median of three.
 
 | model | images | images/s | range | peak memory, MiB |
