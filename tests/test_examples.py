@@ -404,5 +404,9 @@ def test_a_quantized_run_is_exported_embedded_and_searched(config: Compose, tmp_
     assert torch.allclose(torch.export.load(tmp_path / "out" / "encoder.pt2").module()(images), codes)
     entries = {tuple(row) for row in model.latent.codebook.tolist()}
     assert {tuple(row) for row in codes.reshape(-1, 4).tolist()} <= entries
+    pictures = torch.rand(20, 1, 8, 8)
+    collection = aerun.embed(model, pictures)
+    found = aerun.search(collection, model.encode(pictures[:2]).numpy(), k=3, metric="euclidean")
+    assert (found.distances[:, 0] == 0).all()  # codes are discrete: others may be the same
     card = (tmp_path / "out" / "README.md").read_text()
     assert 'aerun.load("FOLDER", trusted_packages=["vector_quantizer", "sklearn_digits"])' in card

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,14 @@ import torch
 from safetensors.numpy import load_file
 from torch import nn
 
+import aerun
 from aerun.config.parse import parse
 from aerun.core.nested import nested
+from aerun.doctor.verdict import SPARSITY
 from aerun.errors import ConfigError
 from aerun.model.from_modules import find_matching_cuts
+from aerun.runs.run import run
+from aerun.sweep.point_check import check_points
 from aerun.training.build import build_autoencoder, build_parts, prepare
 from tests.keys import needed
 
@@ -77,7 +83,9 @@ def same(one: dict[str, Any], two: dict[str, Any]) -> bool:
     return one.keys() == two.keys() and all((one[name] == two[name]).all() for name in one)
 
 
-def test_the_same_seed_gives_the_same_weights_alone_resumed_and_in_sweeps(own: Train, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_weights_alone_resumed_in_sweeps_and_from_python(
+    own: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = [*OWN, *TINY, TRUST]
     assert own(*words, "hydra.run.dir=alone").returncode == 0
     short = [*words, "trainer.epochs=1", "hydra.run.dir=resumed"]
@@ -86,7 +94,11 @@ def test_the_same_seed_gives_the_same_weights_alone_resumed_and_in_sweeps(own: T
     for launcher in ("basic", "joblib"):
         done = own("-m", *words, "seed=1,0", f"hydra/launcher={launcher}", f"sweep.name={launcher}")
         assert done.returncode == 0, done.stderr
+    monkeypatch.syspath_prepend(str(tmp_path))
+    torch.rand(3)
+    aerun.train(*words, out=tmp_path / "python", verbose=False)
     expected = weights(tmp_path / "alone")
+    assert same(weights(tmp_path / "python"), expected)
     assert same(weights(tmp_path / "resumed"), expected)
     for launcher in ("basic", "joblib"):
         [one], [other] = ((tmp_path / "outputs" / launcher).glob(f"s{seed}_*") for seed in (0, 1))
@@ -242,3 +254,83 @@ def test_a_features_that_cannot_be_halved_is_refused(compose: Compose) -> None:
     with pytest.raises(ConfigError, match=r"gives 7 features; each unit of the code takes 2"):
         settings = parse(config)
         build_autoencoder(settings, settings.dataset.load(torch.device("cpu")))
+
+
+PARTS = """
+from dataclasses import dataclass
+import torch
+from aerun.contracts import Latent, Loss, Noise, Sparsity
+from aerun.sparsity import L1
+
+class Halved(Noise):
+    def __call__(self, images, generator):
+        return images[..., ::2]
+
+class Fails(Noise):
+    def __call__(self, images, generator):
+        return images.rot90(k=1, dims=(7, 8))
+
+class PerImage(Loss):
+    def __call__(self, prediction, target):
+        return (prediction - target).square().flatten(1).mean(1)
+    def scale(self, values_per_image):
+        return 1 / values_per_image
+
+class OnlyCode(Sparsity):
+    def __call__(self, features, training):
+        return features.relu()
+
+class Shorter(Latent):
+    def __call__(self, features, draw):
+        return features[:, 1:], []
+
+class Heavier(L1):
+    pass
+"""
+
+
+@pytest.fixture
+def parts_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_parts_here.py").write_text(PARTS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_parts_here", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "says"),
+    [
+        ("noise", "Halved", r": returns \[B, 1, 28, 14\], must be \[B, 1, 28, 28\], the images of dataset=random$"),
+        ("noise", "Fails", r": does not take \[B, 1, 28, 28\], the images of dataset=random \(.*\)$"),
+        ("loss", "PerImage", r": returns a tensor of shape \[2\], must return a scalar tensor$"),
+        ("sparsity", "OnlyCode", r": returns Tensor, must return the code and a list of penalties$"),
+        ("latent", "Shorter", r": returns \[B, 7\], must be \[B, 8\], the code of model=fc$"),
+    ],
+)
+def test_a_part_that_does_not_fit_is_a_line_alone_and_in_a_sweep(
+    compose: Compose, parts_module: None, group: str, name: str, says: str
+) -> None:
+    config = compose([*TINY, "model=fc", "model.code_size=8", "trusted_packages=[own_parts_here]"])
+    good, choices = copy.deepcopy(config), {"dataset": "random", "model": "fc"}
+    config[group] = {"_target_": f"own_parts_here.{name}"}
+    settings = parse(config, choices)
+    device = prepare(settings)
+    with pytest.raises(ConfigError, match=rf"^{group}\._target_=own_parts_here\.{name}{says}"):
+        build_parts(settings, settings.dataset.load(device), device)
+    first, second = check_points([(good, choices), (config, choices)], None)
+    assert first.error is None and second.error is not None and re.search(says, second.error)
+
+
+def test_the_verdicts_on_a_subclass_of_l1_are_those_on_l1(compose: Compose, parts_module: None, tmp_path: Path) -> None:
+    words = ["dataset=fashion_mnist_mini", "dataset.train_limit=1000", "model=fc", "model.hidden=[64]", "sparsity=l1"]
+    words += ["sparsity.weight=1", "model.activation=relu", "trainer.epochs=6", "trainer.pictures=0"]
+    found = []
+    for name in ("aerun.sparsity.L1", "own_parts_here.Heavier"):
+        config = compose([*words, "trainer.device=cpu", "trainer.threads=1", "trusted_packages=[own_parts_here]"])
+        config["sparsity"]["_target_"] = name
+        folder = tmp_path / name
+        summary = run(parse(config), config, folder)
+        with_data = aerun.diagnose(folder, trusted_packages=["own_parts_here"]).verdicts
+        from_files = aerun.diagnose(folder, data=False).verdicts
+        found.append((summary["verdicts"], list(map(str, with_data)), list(map(str, from_files))))
+    assert found[0] == found[1]
+    assert SPARSITY in found[0][0]

@@ -22,7 +22,7 @@ from aerun.runs.folder import CONFIG, LOG
 if TYPE_CHECKING:
     from aerun.python.data_source import DataSource, Given
 
-EVENTS = ("begin", "step", "measure", "epoch", "saved", "end")
+EVENTS = ("begin", "step", "measure", "should_stop", "epoch", "saved", "end")
 
 
 def train(

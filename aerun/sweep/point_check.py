@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from aerun.base.device import choose_rank_device
+from aerun.config.deferred import built
 from aerun.config.parse import parse
 from aerun.dataset.augment import Augment
 from aerun.dataset.data import Data
@@ -25,10 +26,10 @@ from aerun.sweep.remote import CheckResult
 from aerun.training.build import build_autoencoder, check_data
 from aerun.training.parts import Parts
 from aerun.training.regime import regime_of
-from aerun.training.trial import has_own_modules
+from aerun.training.trial import has_own_modules, try_noise_and_loss
 
 log = logging.getLogger(__name__)
-CHECKED_GROUPS = ("dataset", "model", "latent", "sparsity", "loss")
+CHECKED_GROUPS = ("dataset", "model", "latent", "sparsity", "noise", "loss")
 CHECKED_TRAINER_KEYS = ("_target_", "epochs", "stage_epochs", "stage_optimizer", "freeze_earlier")
 
 
@@ -100,6 +101,7 @@ def _check_point(
         return CheckResult(loaded_data)
     try:
         check_data(settings, loaded_data)
+        try_noise_and_loss(settings, loaded_data, built(settings.noise), built(settings.loss), torch.device("cpu"))
         # Without memory, unless modules of one's own must run to show whether they fit.
         with torch.device("cpu" if has_own_modules(settings) else "meta"):
             autoencoder = build_autoencoder(settings, loaded_data)

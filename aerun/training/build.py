@@ -24,7 +24,7 @@ from aerun.errors import ConfigError
 from aerun.metrics.evaluation import in_unit_range
 from aerun.training.cuda_graph import resolve_recording
 from aerun.training.parts import Parts
-from aerun.training.trial import has_own_modules, name_of, try_pass
+from aerun.training.trial import has_own_modules, name_of, try_noise_and_loss, try_pass
 
 
 def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
@@ -37,6 +37,7 @@ def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
     if settings.trainer.channels_last:
         autoencoder = autoencoder.to(memory_format=torch.channels_last)
     noise, loss = (_on_device(built(part), device) for part in (settings.noise, settings.loss))
+    try_noise_and_loss(settings, data, noise, loss, device)
     optimizer = build_optimizer(settings, autoencoder)
     scheduler = copy.deepcopy(settings.scheduler)  # it has state, and settings must not change
     return Parts(autoencoder, data, noise, loss, optimizer, scheduler, settings.seed)

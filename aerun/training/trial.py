@@ -11,7 +11,9 @@ from torch import Tensor
 from aerun.base.trial import check_tensor, format_shape, try_call, zeros
 from aerun.config.deferred import Deferred, DeferredPart
 from aerun.config.settings import Settings
+from aerun.contracts import Loss, Noise
 from aerun.core.autoencoder import Autoencoder
+from aerun.dataset.data import Data
 from aerun.errors import ConfigError
 
 
@@ -78,3 +80,21 @@ def _code(key: str, given: Any) -> Tensor:
 def _same_shape(key: str, given: Tensor, wanted: Tensor, what: str) -> None:
     if given.shape != wanted.shape:
         raise ConfigError(f"{key}: returns {format_shape(given)}, must be {format_shape(wanted)}, {what}")
+
+
+@torch.no_grad()
+def try_noise_and_loss(settings: Settings, data: Data, noise: Noise, loss: Loss, device: torch.device) -> None:
+    """ConfigError, naming the part and the shapes, if a user's noise changes the shape of images, or a user's loss does
+    not return a scalar. Both are built and on the device."""
+    name = settings.name("dataset")
+    if _is_users(settings.noise):
+        key, images = name_of(settings, "noise"), zeros(data.input_shape, device)
+        generator = torch.Generator(device)
+        noisy = check_tensor(key, try_call(key, lambda x: noise(x, generator), images, f"the images of {name}"))
+        _same_shape(key, noisy, images, f"the images of {name}")
+    if _is_users(settings.loss):
+        key, targets = name_of(settings, "loss"), zeros(data.output_shape, device)
+        error = try_call(key, lambda x: loss(x, x), targets, f"the targets of {name}")
+        if not isinstance(error, Tensor) or error.dim() > 0:
+            what = f"a tensor of shape {list(error.shape)}" if isinstance(error, Tensor) else type(error).__name__
+            raise ConfigError(f"{key}: returns {what}, must return a scalar tensor")
