@@ -225,7 +225,7 @@ def test_what_it_raises_is_reported_under_its_name(train: Callable[..., Any], ow
         *own, "callback.mine.at=epoch", "callback.mine.optional=true", "hydra.run.dir=other", PYTHONPATH=str(tmp_path)
     )
     assert optional.returncode == 0, words_of(optional)
-    assert "callback=mine: ValueError in epoch: as asked; it is dropped" in words_of(optional)
+    assert "callback=mine: ValueError in epoch: as asked; it is removed" in words_of(optional)
 
 
 def test_an_error_of_aeruns_own_passes() -> None:

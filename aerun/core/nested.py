@@ -40,8 +40,8 @@ def nested(whole: Autoencoder, pairs: int) -> Autoencoder:
 
 def layers(autoencoder: Autoencoder) -> list[str]:
     """The names of all layers that have parameters or buffers, as ``freeze`` takes them: encoder.1, … decoder.0, …"""
-    own = (name.rpartition(".")[0] for name in autoencoder.state_dict())
-    return list(dict.fromkeys(name for name in own if not name.startswith("standardise_")))
+    paths = (name.rpartition(".")[0] for name in autoencoder.state_dict())
+    return list(dict.fromkeys(path for path in paths if not path.startswith("standardise_")))
 
 
 def find_tensor(layer: nn.Module, name: str) -> Tensor | None:

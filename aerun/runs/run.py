@@ -100,7 +100,7 @@ def run(
                 path.unlink()  # left by a killed run; the lock excludes other writers
             finished = check_folder_is_ours(folder, settings, config)
             if finished is not None:
-                log.info("%s has finished already", folder)
+                log.info("%s is already finished", folder)
                 status = read_status(folder)
                 if status is not None and status["state"] != "finished":  # it was killed after its last file
                     record_status(folder, "finished", began=status.get("began"))

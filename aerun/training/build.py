@@ -16,7 +16,7 @@ from aerun.base.speed import keep_freed_memory, spare_compiler
 from aerun.config.deferred import built
 from aerun.config.settings import Settings
 from aerun.contracts import Optimizer, Shape
-from aerun.core.autoencoder import Autoencoder, Standardise
+from aerun.core.autoencoder import Autoencoder, Standardize
 from aerun.core.nested import freeze
 from aerun.core.output_bias import start_at_mean
 from aerun.dataset.data import CHUNK, Data
@@ -125,8 +125,8 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
         sparsity=constrainers[0],
         latent=constrainers[1],
         output_activation=_output_activation(settings),
-        standardise_input=Standardise(*(data.input_statistics or ())),
-        standardise_target=Standardise(*(data.target_statistics or ())),
+        standardise_input=Standardize(*(data.input_statistics or ())),
+        standardise_target=Standardize(*(data.target_statistics or ())),
         cuts=codec.cuts,
     )
     if has_own_modules(settings):

@@ -1,4 +1,4 @@
-"""The observers of a run, in one fixed order, and where the checkpoint stands among them."""
+"""The observers of a run, and the fixed order of their calls, including the checkpoint."""
 
 from __future__ import annotations
 
@@ -13,30 +13,33 @@ from aerun.errors import AerunError, CallbackError
 
 log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint"
-# Everything that is logged of an epoch must be on disk before its checkpoint: that is the point to go back to.
+# Everything logged for an epoch must be on disk before its checkpoint, from which a killed run continues.
 ORDER = ("tracker", "pictures", "doctor", "callback", CHECKPOINT, "progress", "record", "pruning")
 
 
 class Observers:
-    """Calls every observer in ORDER. ``callback`` is the user's own, by name: what one raises is reported under its
-    name, and one that is ``optional`` is dropped instead. Processes of a run other than the first have none."""
+    """Calls all observers in ORDER.
 
-    def __init__(self, callback: Mapping[str, Observer] | None = None, **ours: Observer) -> None:
+    ``callback``: the user's observers by name. An error of one is reported with its name; an ``optional`` one is
+    removed instead. Only rank 0 has observers.
+    """
+
+    def __init__(self, callback: Mapping[str, Observer] | None = None, **builtin: Observer) -> None:
         self._callbacks = dict(callback or {})
-        self._ours = ours
-        unknown = ours.keys() - set(ORDER)
+        self._builtin = builtin
+        unknown = builtin.keys() - set(ORDER)
         assert not unknown, unknown
         self._arrange()
 
     def _arrange(self) -> None:
-        mine = {f"callback.{name}": observer for name, observer in self._callbacks.items()}
+        callbacks = {f"callback.{name}": observer for name, observer in self._callbacks.items()}
         self._ordered: list[tuple[str, Observer | None]] = []
         for name in ORDER:
             if name == "callback":
-                self._ordered += mine.items()
-            elif name == CHECKPOINT or name in self._ours:
-                self._ordered.append((name, self._ours.get(name)))
-        # Steps are many: only those who watch them are called.
+                self._ordered += callbacks.items()
+            elif name == CHECKPOINT or name in self._builtin:
+                self._ordered.append((name, self._builtin.get(name)))
+        # There are many steps, so only observers that define ``step`` are called.
         self._stepping = [
             (name, observer) for name, observer in self._all() if type(observer).step is not Observer.step
         ]
@@ -48,7 +51,7 @@ class Observers:
 
     @property
     def callbacks(self) -> Mapping[str, Observer]:
-        """The user's own, without those that were dropped."""
+        """The user's observers, without those that were removed."""
         return self._callbacks
 
     def begin(self, run: RunView) -> None:
@@ -75,7 +78,7 @@ class Observers:
         return any(answers)
 
     def epoch(self, end: EpochEnd, checkpoint: Callable[[], None]) -> None:
-        """Show every observer the epoch, and call ``checkpoint`` at its place among them."""
+        """Call all observers at the end of an epoch, and ``checkpoint`` at its place in the order."""
         for name, observer in list(self._ordered):
             if name == CHECKPOINT:
                 checkpoint()
@@ -101,24 +104,26 @@ class Observers:
         return found
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what ``state`` gave."""
+        """Restore what ``state`` returned."""
         for name, observer in list(self._callbacks.items()):
-            own = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
-            if own:
-                self._call(f"callback.{name}", "restore", observer.restore, own)
+            tensors = {
+                key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")
+            }
+            if tensors:
+                self._call(f"callback.{name}", "restore", observer.restore, tensors)
 
     def _call(self, name: str, event: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call an observer's method; an error of a callback names it."""
+        """Call a method of an observer. CallbackError, with its name, if a callback raises an error."""
         try:
             return function(*arguments)
         except Exception as error:
-            own = name.removeprefix("callback.")
-            if own not in self._callbacks or isinstance(error, AerunError):
+            callback = name.removeprefix("callback.")
+            if callback not in self._callbacks or isinstance(error, AerunError):
                 raise
-            text = f"callback={own}: {type(error).__name__} in {event}: {' '.join(str(error).split())}"
-            if not self._callbacks[own].optional:
+            text = f"callback={callback}: {type(error).__name__} in {event}: {' '.join(str(error).split())}"
+            if not self._callbacks[callback].optional:
                 raise CallbackError(text) from error
-            log.warning("%s; it is dropped, and the run continues without it", text)
-            del self._callbacks[own]
+            log.warning("%s; it is removed, and the run continues without it", text)
+            del self._callbacks[callback]
             self._arrange()
             return None

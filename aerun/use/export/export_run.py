@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from aerun.base.progress_bar import progress_bar
-from aerun.core.autoencoder import Autoencoder, Standardise, untie
+from aerun.core.autoencoder import Autoencoder, Standardize, untie
 from aerun.errors import AerunError, DataError
 from aerun.runs.reopen import load
 from aerun.use.export.export_formats import EXPORT_FOLDER, FORMATS, PIECES, SUFFIXES, check_export
@@ -98,13 +98,13 @@ class ExportedModule(nn.Module):
             self.autoencoder.decoder = nn.Identity()
         if name == "decoder":
             self.autoencoder.encoder = nn.Identity()
-            self.autoencoder.standardise_input = Standardise()
+            self.autoencoder.standardise_input = Standardize()
         self.requires_grad_(False)
 
     def forward(self, batch: Tensor) -> Tensor:
         """``encode``, ``decode`` or ``reconstruct`` of the autoencoder, without batching and checks."""
-        code = batch if self.name == "decoder" else self.autoencoder._code(batch)
-        return code if self.name == "encoder" else self.autoencoder._picture(code)
+        code = batch if self.name == "decoder" else self.autoencoder.encode_batch(batch)
+        return code if self.name == "encoder" else self.autoencoder.decode_batch(code)
 
     @torch.no_grad()
     def program(self, batch: Tensor) -> torch.export.ExportedProgram:
