@@ -48,7 +48,7 @@ def unknown_key(key: str, config: Mapping[str, Any], options: Mapping[str, Mappi
             )
     having = [f"{group}={option}" for option, keys in options.get(group, {}).items() if leaf in keys]
     if having:
-        return ConfigError(f"{key}: the option chosen of {group} has no such key; {', '.join(having)} have it")
+        return ConfigError(f"{key}: the chosen option of {group} does not have this key; {', '.join(having)} have it")
     keys = [known for known in known_keys(config) if not known.endswith("_target_")]
     same_leaf = [known for known in keys if known.rpartition(".")[2] == key]
     siblings = [known for known in keys if known.rpartition(".")[0] == parent]
@@ -120,9 +120,8 @@ def _no_hydra_key(key: str, words: Sequence[str]) -> str:
     options = {path.stem: list(yaml.safe_load(path.read_text())) for path in (conf_dir() / group).glob("*.yaml")}
     having = sorted(f"{group}={option}" for option, keys in options.items() if leaf in keys)
     if having:
-        return (
-            f"{key}: the option chosen has no such key; {', '.join(having)} {'has' if len(having) == 1 else 'have'} it"
-        )
+        verb = "has" if len(having) == 1 else "have"
+        return f"{key}: the chosen option does not have this key; {', '.join(having)} {verb} it"
     keys = [known for known in options.get(typed.get(group, "grid"), []) if known != "_target_"]
     allowed = f" Allowed in {parent}: {', '.join(keys)}" if keys else " --hydra-help lists Hydra's own"
     return f"{key}: there is no such key.{nearest(leaf, keys)}{allowed}"

@@ -256,7 +256,7 @@ class Loop:
         return self.parts.scheduler.finished(self.parts.optimizer.param_groups[0]["initial_lr"])
 
     def _save(self, history: History | None = None) -> None:
-        """Save where the run stands; with ``history``, in the middle of that epoch."""
+        """Save a checkpoint; with ``history``, within an epoch."""
         self.progress.partial = history.state(self.progress.step) if history is not None else {}
         self.progress.scheduler = self.parts.scheduler.state()
         self.session.log.flush()

@@ -73,7 +73,7 @@ class Observers:
         return numbers
 
     def should_stop(self, numbers: Mapping[str, float]) -> bool:
-        """Whether any observer ends the training; all are asked."""
+        """Whether any observer ends the training; all observers are called."""
         answers = [self._call(name, "should_stop", observer.should_stop, numbers) for name, observer in [*self._all()]]
         return any(answers)
 

@@ -1,4 +1,4 @@
-"""How a run trains: all layers together, in stages, or by a trainer of one's own."""
+"""How a run trains: all layers together, in stages, or by a user's trainer."""
 
 from __future__ import annotations
 
