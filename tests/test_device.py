@@ -17,7 +17,7 @@ from aerun.config.parse import parse
 from aerun.dataset.data import first_batch
 from aerun.errors import ConfigError
 from aerun.training import build
-from aerun.training.precision import measure_precision_error
+from aerun.training.precision_error import measure_precision_error
 
 Compose = Callable[..., dict[str, Any]]
 

@@ -83,7 +83,7 @@ ROOMS = (
         ("submitit", {"sweep/launcher/slurm.py"}),
         ("ray", {"sweep/launcher/ray.py"}),
         ("onnxruntime", {"use/export/export_run.py"}),
-        ("tqdm", {"base/progress_bar.py", "runs/progress_bar.py"}),
+        ("tqdm", {"base/progress_bar.py", "runs/epoch_bar.py"}),
     ],
 )
 def test_a_package_is_imported_only_by_its_owner(package: str, owners: set[str]) -> None:

@@ -12,11 +12,11 @@ from torch import Generator, Tensor, nn
 
 from aerun.base.activation import activation
 from aerun.contracts import Latent, Loss, Pass, Penalty, Shape, Sparsity, Terms
-from aerun.core.inputs import as_batch, as_codes
+from aerun.core.image_inputs import as_batch, as_codes
 from aerun.model.modules import Tied
 
 if TYPE_CHECKING:
-    from aerun.core.inputs import Images
+    from aerun.core.image_inputs import Images
 
 BATCH = 1000  # images, outside of training
 Constrain = Callable[[Any, Tensor, Any], tuple[Tensor, Terms]]

@@ -28,10 +28,10 @@ from aerun.doctor.monitor import Watch
 from aerun.doctor.part_options import declared_options
 from aerun.errors import ConfigError
 from aerun.protocol.runner import check_protocols
+from aerun.runs.epoch_bar import ProgressBar
 from aerun.runs.folder import CHECKPOINTS, recorded_status, write_description
 from aerun.runs.init_from import copy_matching_layers
 from aerun.runs.pictures import Pictures
-from aerun.runs.progress_bar import ProgressBar
 from aerun.runs.run import own_callbacks, translate_errors
 from aerun.runs.tracking import NoLog, Tracker
 from aerun.training.build import build_parts, prepare

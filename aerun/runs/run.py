@@ -30,6 +30,7 @@ from aerun.errors import ConfigError, DataError, DivergedError
 from aerun.metrics.declared import declared_by, metrics_to_json
 from aerun.protocol.runner import check_protocols
 from aerun.runs import launch
+from aerun.runs.epoch_bar import ProgressBar
 from aerun.runs.folder import (
     CHECKPOINTS,
     CONFIG,
@@ -47,7 +48,6 @@ from aerun.runs.folder import (
 )
 from aerun.runs.init_from import copy_matching_layers
 from aerun.runs.pictures import Pictures, draw_final
-from aerun.runs.progress_bar import ProgressBar
 from aerun.runs.summary import draw_curves, draw_stages, summarize
 from aerun.runs.tracking import NoLog, Tracker
 from aerun.training.build import build_parts, prepare

@@ -23,7 +23,7 @@ from aerun.runs.folder import CHECKPOINTS, read_metrics
 from aerun.runs.pictures import PROBE_IMAGES
 from aerun.runs.tracking import Tracker
 from aerun.training.parts import Parts
-from aerun.training.precision import measure_precision_error
+from aerun.training.precision_error import measure_precision_error
 from aerun.training.progress import Progress
 from aerun.training.regime import Regime
 

@@ -24,9 +24,9 @@ from aerun.runs.init_from import copy_matching_layers
 from aerun.sweep.job import shared_data_path
 from aerun.sweep.remote import CheckResult
 from aerun.training.build import build_autoencoder, check_data
+from aerun.training.part_check import has_own_modules, try_noise_and_loss
 from aerun.training.parts import Parts
 from aerun.training.regime import regime_of
-from aerun.training.trial import has_own_modules, try_noise_and_loss
 
 log = logging.getLogger(__name__)
 CHECKED_GROUPS = ("dataset", "model", "latent", "sparsity", "noise", "loss")

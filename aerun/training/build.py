@@ -23,8 +23,8 @@ from aerun.dataset.data import CHUNK, Data
 from aerun.errors import ConfigError
 from aerun.metrics.evaluation import in_unit_range
 from aerun.training.cuda_graph import resolve_recording
+from aerun.training.part_check import has_own_modules, name_of, try_noise_and_loss, try_pass
 from aerun.training.parts import Parts
-from aerun.training.trial import has_own_modules, name_of, try_noise_and_loss, try_pass
 
 
 def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
