@@ -258,7 +258,7 @@ def test_resume_on_the_command_line(train: Train, tmp_path: Path) -> None:
     assert train(*tiny, "trainer.epochs=4", "hydra.run.dir=four").returncode == 0
     assert train(*tiny, "trainer.epochs=2", "hydra.run.dir=two").returncode == 0
     finished = train("resume=two")
-    assert finished.returncode == 0 and "has finished" in finished.stdout
+    assert finished.returncode == 0 and "is already finished" in finished.stdout
     refused = train("resume=two", "seed=3")
     assert refused.returncode == 1 and "seed=3: a resumed run keeps its settings" in refused.stderr
     shorter = train("resume=two", "trainer.epochs=1")
