@@ -381,9 +381,11 @@ def test_a_codebook_is_taken_over_and_frozen(config: Compose, tmp_path: Path) ->
 def test_two_processes_end_as_one(config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Up to the order in which numbers are added: every process sees the whole minibatch."""
     monkeypatch.setenv("PYTHONPATH", f"{FOLDER}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    words = [*DIGITS, *VQ, "noise=poisson", "callback=effective_rank"]
+    words = [*DIGITS, *VQ, "noise=poisson", "callback=[effective_rank,stop_at_target]"]
+    words += ["trainer.epochs=5", "trainer.evaluate_every_epochs=2", "callback.stop_at_target.value=1"]
     assert finish(start(config(words), tmp_path / "one")) == 0
     assert finish(start(config([*words, "trainer.processes=2"]), tmp_path / "two")) == 0
+    assert len(numbers(tmp_path / "one")) == 2  # the first evaluation reaches the target, and both processes stop
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert one.keys() == two.keys()
     for name, value in one.items():

@@ -200,6 +200,20 @@ def test_sequences_that_mirror_each_other_are_pretrained_greedily(compose: Compo
     assert torch.equal(inner.reconstruct(images), by_hand.detach())
 
 
+def test_modules_of_ones_own_are_trained_in_stages_frozen_and_taken_over(compose: Compose, tmp_path: Path) -> None:
+    words = [*TINY, "model=modules", *needed("modules")]
+    config = compose([*words, "trainer=greedy", "trainer.stage_epochs=1"])
+    run(parse(config), config, tmp_path / "one")
+    assert aerun.load(tmp_path / "one").encode(torch.rand(2, 1, 28, 28)).shape == (2, 8)
+    first, best = (load_file(tmp_path / "one" / "checkpoints" / f"{name}.safetensors") for name in ("stage1", "best"))
+    assert not (first["model.encoder.1.weight"] == best["model.encoder.1.weight"]).all()
+    config = compose([*words, f"init_from={tmp_path / 'one'}", "freeze=[encoder.1]", "seed=1"])
+    run(parse(config), config, tmp_path / "two")
+    taken = weights(tmp_path / "two")
+    assert (taken["model.encoder.1.weight"] == best["model.encoder.1.weight"]).all()
+    assert not (taken["model.encoder.3.weight"] == best["model.encoder.3.weight"]).all()
+
+
 CONVOLUTIONS = (
     nn.Sequential(
         *(nn.Conv2d(1, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU()),
