@@ -4,8 +4,8 @@ A part of your own subclasses the class of its group, or simply has the same met
 defaults to its class. No code depends on the name of a part.
 
 A part with weights or buffers defines ``build``, which returns an ``nn.Module`` with the part's interface. Modules are
-built after the seed is set, and treated like any other layer: trained, saved, frozen, pretrained greedily, and
-initialized from another run.
+built after the seed is set, and treated like any other layer: trained, saved, frozen, and initialized from another
+run. Greedy pretraining trains encoder and decoder; sparsity and latent join in its last stage.
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ class Latent(Part, Protocol):
     """Maps the constrained features to the code: unchanged, to the nearest codebook entries, or to a sample.
 
     ``parameters_per_code``: features for each unit of the code, along dimension 1. ``rowwise``: as in ``Sparsity``.
-    ``samples``: how many codes are drawn for each image; None for one.
+    ``samples``: how many codes are drawn for each image; None for one (see ``Penalty.samples``).
     """
 
     parameters_per_code: int = 1
@@ -276,7 +276,10 @@ class Latent(Part, Protocol):
     if TYPE_CHECKING:
 
         def __call__(self, features: Tensor, draw: Tensor | None) -> tuple[Tensor, Terms]:
-            """features -> code[B,...] (or [B,k,...] for ``samples`` codes), and terms; deterministic without a draw."""
+            """features -> code[B,...] (or [B,k,...] for ``samples`` codes), and terms; deterministic without a draw.
+
+            ``draw`` is what the method ``draw`` returned, and None in evaluation. A module reads ``self.training``.
+            """
 
     def build(self, code_shape: Shape) -> Any:
         """An ``nn.Module`` with this interface, for a part that has weights or buffers; otherwise the part itself."""
@@ -355,7 +358,7 @@ class Optimizer(Part, Protocol):
 
 
 class Scheduler(Part, Protocol):
-    """A factor on the optimizer's base rate: a function of the step and of the losses observed before it.
+    """A factor on the optimizer's base rate: a function of the step and of the numbers observed before it.
 
     ``stop_lr``: the run ends when the rate falls below it. ``warmup_epochs``: epochs until the base rate is reached.
     """
@@ -368,7 +371,8 @@ class Scheduler(Part, Protocol):
         return 1.0
 
     def observe(self, loss: float) -> None:
-        """Called with the monitored loss after each evaluation."""
+        """Called after each evaluation with the monitored number (``trainer.monitor``): lower is better, since a number
+        of which higher is better comes with the opposite sign."""
         return None
 
     def finished(self, base_rate: float) -> bool:
@@ -408,6 +412,7 @@ class Trainer(Part, Protocol):
     evaluate_every_epochs: int = default(1)
     pictures: int = default(10)
     tsne: bool = default(False)
+    monitor: str = default("loss")
     patience: int | None = default(None)
     min_delta: float = default(0.0)
     fit: Callable[..., Any] | None = default(None)

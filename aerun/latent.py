@@ -20,7 +20,7 @@ class Deterministic(Latent):
     rowwise: ClassVar[bool] = True
 
     def __call__(self, features: Tensor, draw: Tensor | None) -> tuple[Tensor, Terms]:
-        """features -> the same tensor, no penalty."""
+        """features -> the same tensor, no penalty. ``Autoencoder`` knows this and does not call it."""
         return features, []
 
 

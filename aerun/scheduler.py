@@ -1,8 +1,7 @@
 """Learning-rate schedules, as a factor on the optimizer's base rate.
 
-The factor is a function of the step and of the losses observed before it, so a resumed run continues exactly.
-``observe`` is called after each evaluation with the monitored loss: that of the validation part, or the training loss
-if there is no validation part.
+The factor is a function of the step and of the numbers observed before it, so a resumed run continues exactly.
+``observe`` is called after each evaluation with the number that ``trainer.monitor`` names, so that lower is better.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ class Constant(Scheduler):
 
 @dataclass
 class Plateau(Scheduler):
-    """The rate falls by ``factor`` when the loss has not improved for more than ``patience`` evaluations.
+    """The rate falls by ``factor`` when the monitored number has not improved for more than ``patience`` evaluations.
 
-    An improvement is a loss below best * (1 - threshold), as in the relative mode of torch's ReduceLROnPlateau. The run
-    ends when the rate falls below ``stop_lr``.
+    An improvement is a number below best * (1 - threshold), as in the relative mode of torch's ReduceLROnPlateau; if
+    higher is better, above best * (1 + threshold). The run ends when the rate falls below ``stop_lr``.
     """
 
     factor: OpenProbability
@@ -53,7 +52,7 @@ class Plateau(Scheduler):
         return float(self.factor**self.drops)
 
     def observe(self, loss: float) -> None:
-        if loss < self.best * (1 - self.threshold):
+        if loss < self.best * (1 - math.copysign(self.threshold, self.best)):
             self.best, self.waited = loss, 0
             return
         self.waited += 1

@@ -16,9 +16,9 @@ class Joint(Trainer):
     """Trains all layers together.
 
     The run ends after ``epochs`` (or after ``steps`` updates, if given), when the scheduler ends it, or when the
-    monitored loss has not fallen by more than ``min_delta`` for ``patience`` evaluations. The monitored loss is that of
-    the validation part, or the training loss if there is no validation part. The result is the weights with the lowest
-    monitored loss.
+    monitored number has not improved by more than ``min_delta`` for ``patience`` evaluations. ``monitor`` names the
+    number, of the validation part; its declaration says whether higher is better. Without a validation part it is the
+    training loss. The result is the weights of the epoch in which it was best.
     """
 
     epochs: Count
@@ -38,6 +38,7 @@ class Joint(Trainer):
     evaluate_every_epochs: Count
     pictures: NonNegativeInt
     tsne: bool
+    monitor: str = "loss"
     patience: Count | None
     min_delta: NonNegative
 

@@ -216,8 +216,8 @@ groups, options and keys after `eval "$(aerun-train -sc install=bash)"`.
 
 Every key and value is checked before PyTorch is imported. An error names the key, the value and what is allowed.
 
-The path of a YAML file is the path of its code: `conf/sparsity/topk.yaml` names `aerun.sparsity.TopK`, a dataclass. Its
-annotations are the column *allowed* below. Options and classes of your own: [Extend](extend.md).
+A YAML file names its class, in the module of its group: `conf/sparsity/topk.yaml` names `aerun.sparsity.TopK`, a
+dataclass. Its annotations are the column *allowed* below. Options and classes of your own: [Extend](extend.md).
 """
 
 

@@ -300,6 +300,32 @@ class Shorter(Latent):
 
 class Heavier(L1):
     pass
+
+class Bare(torch.nn.Module):
+    rowwise = True
+    def forward(self, features, draw):
+        return features + 0 * draw if draw is not None else features, []
+
+class Built(Latent):
+    def build(self, code_shape):
+        return Bare()
+    def __call__(self, features, draw):
+        raise NotImplementedError
+
+class BuildsNothing(Built):
+    def build(self, code_shape):
+        return object()
+
+class Strict(torch.nn.Module, Latent):
+    constrains_code = True
+    def check_settings(self, settings):
+        super().check_settings(settings)
+    def forward(self, features, draw):
+        return features, []
+
+class Misspelt(Latent):
+    def __cal__(self, features, draw):
+        return features, []
 """
 
 
@@ -332,6 +358,35 @@ def test_a_part_that_does_not_fit_is_a_line_alone_and_in_a_sweep(
         build_parts(settings, settings.dataset.load(device), device)
     first, second = check_points([(good, choices), (config, choices)], None)
     assert first.error is None and second.error is not None and re.search(says, second.error)
+
+
+def described(compose: Compose, name: str, *words: str) -> dict[str, Any]:
+    config = compose([*TINY, "model=fc", "model.code_size=8", "trusted_packages=[own_parts_here]", *words])
+    return {**config, "latent": {"_target_": f"own_parts_here.{name}"}}
+
+
+def test_what_a_latent_builds_gets_the_defaults_that_it_lacks(compose: Compose, parts_module: None) -> None:
+    settings = parse(described(compose, "Built"))
+    autoencoder = build_autoencoder(settings, settings.dataset.load(torch.device("cpu")))
+    assert autoencoder.latent.posterior(torch.zeros(1, 8)) is None
+    assert autoencoder.draw(2, torch.Generator()) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "says"),
+    [
+        ("BuildsNothing", [], r"own_parts_here\.BuildsNothing: build returns object, without __call__$"),
+        ("Misspelt", [], r"^latent\._target_=own_parts_here\.Misspelt: lacks __call__, which every latent has$"),
+        ("Strict", ["sparsity=topk", "sparsity.k=2"], r"both constrain the code"),
+    ],
+)
+def test_a_latent_that_is_none_or_clashes(
+    compose: Compose, parts_module: None, name: str, words: list[str], says: str
+) -> None:
+    """``super()`` works in the checks of a module that is not built yet."""
+    with pytest.raises(ConfigError, match=says):
+        settings = parse(described(compose, name, *words))
+        build_autoencoder(settings, settings.dataset.load(torch.device("cpu")))
 
 
 def test_the_verdicts_on_a_subclass_of_l1_are_those_on_l1(compose: Compose, parts_module: None, tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from aerun.base.arguments import Parser
 from aerun.base.signals import Stopped
@@ -51,20 +53,36 @@ def run_command(build_parser: Callable[[], Parser], execute: Callable[[argparse.
 
 
 def guard(command: Callable[[], int | None]) -> int:
-    """Call ``command`` and return its exit code; print errors that the user can fix as one or two lines.
+    """Call ``command`` and return its exit code, see ``errors_in_a_line``."""
+    with errors_in_a_line() as end:
+        end.code = command() or 0
+    return end.code
+
+
+@dataclass
+class End:
+    """How a command ended: its exit code."""
+
+    code: int = 0
+
+
+@contextlib.contextmanager
+def errors_in_a_line() -> Iterator[End]:
+    """A context for a command: errors that the user can fix are printed as one or two lines, and set the exit code.
 
     HYDRA_FULL_ERROR=1 shows the traceback of every error. Programming errors always show theirs.
     """
     logging.raiseExceptions = False  # a full disk is reported once, not for every log line
+    end = End()
     try:
-        return command() or 0
+        yield end
     except KeyboardInterrupt as error:
         logging.getLogger().setLevel(logging.WARNING)  # silence libraries that log at exit
         print(f"aerun: stopped by {str(error) or 'SIGINT'}", file=sys.stderr)
-        return 128 + (error.number if isinstance(error, Stopped) else 2)
+        end.code = 128 + (error.number if isinstance(error, Stopped) else 2)
     except BrokenPipeError:
         sys.stderr.close()
-        return BROKEN_PIPE
+        end.code = BROKEN_PIPE
     except Exception as error:
         if os.environ.get(FULL_ERROR) == "1":
             raise
@@ -74,4 +92,4 @@ def guard(command: Callable[[], int | None]) -> int:
         if text is None:
             raise
         print(f"aerun: {text}", file=sys.stderr)
-        return USER_ERROR
+        end.code = USER_ERROR

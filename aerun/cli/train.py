@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from aerun.base.conf import conf_dir
 from aerun.base.program import start_words, version_line
-from aerun.cli.command import FULL_ERROR, guard
+from aerun.cli.command import FULL_ERROR, errors_in_a_line
 from aerun.cli.hydra_flags import expand_words, flags_first, reject_unknown_flags
 from aerun.cli.run_report import print_summary
 from aerun.config.compose import group_choices, run_config
@@ -41,7 +41,9 @@ def main() -> int:
         return 0
     reject_torchrun()
     sys.argv[1:] = expand_words(sys.argv[1:])
-    return guard(start_hydra)
+    with errors_in_a_line() as end:
+        start_hydra()
+    return end.code
 
 
 def start_hydra() -> None:
@@ -95,7 +97,7 @@ class _SingleRun:
 
 @hydra.main(config_path=str(conf_dir()), config_name="train", version_base="1.3")
 def train(config: DictConfig) -> float | None:
-    """One job: check, then train. Returns the monitored loss, which Hydra's sweepers minimize."""
+    """One job: check, then train. Returns the best value of ``trainer.monitor``, for Hydra's sweepers."""
     try:
         return _run_job(config)
     except AerunError as error:

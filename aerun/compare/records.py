@@ -40,6 +40,8 @@ LAST_BYTES = 65536  # of metrics.jsonl that are searched for its last line
 COLLAPSED_SPREAD = 0.01  # output_spread below which all reconstructions count as the same picture
 COLLAPSED_MSE_SHARE = 0.99  # of the mean image's error; for runs without output_spread
 
+RENAMED_VERDICTS = {"layers held as they began": "layers frozen"}  # as older runs have them
+
 
 @dataclass(frozen=True)
 class Run:
@@ -172,7 +174,7 @@ def _text(status: Mapping[str, Any], key: str) -> str | None:
 def _verdicts(summary: Mapping[str, Any]) -> tuple[str, ...]:
     """The doctor's verdicts in the summary; old folders have none."""
     names = summary.get("verdicts")
-    return tuple(map(str, names)) if isinstance(names, list) else ()
+    return tuple(RENAMED_VERDICTS.get(str(name), str(name)) for name in names) if isinstance(names, list) else ()
 
 
 def _declared(folder: Path, summary: Mapping[str, Any]) -> Metrics:

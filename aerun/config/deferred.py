@@ -62,10 +62,14 @@ class Deferred:
 
 class DeferredPart:
     """A part that is a module, or has one as an argument. Before it is built, it has the attributes of its class and
-    its arguments."""
+    its arguments, and counts as an instance of its class, so that methods may call ``super()``."""
 
     def __init__(self, deferred: Deferred) -> None:
         self.deferred = deferred
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return self.deferred.cls
 
     def build(self, *shapes: Any) -> Any:
         """Construct the part, and call its ``build``, if it has one, with the arguments of its group's ``build``."""

@@ -11,7 +11,7 @@ from typing import Any
 IGNORED_KEYS = ("resume", "sweep")
 # Keys that were added later, with the values that have no effect. They are ignored, so that older sweeps can be
 # continued.
-LATER_KEYS: Mapping[str, Mapping[str, Any]] = {"dataset": {"flip": False, "zoom": 0.0}}
+LATER_KEYS: Mapping[str, Mapping[str, Any]] = {"dataset": {"flip": False, "zoom": 0.0}, "trainer": {"monitor": "loss"}}
 LATER_GROUPS = ("callback",)  # ignored if none of their options is chosen
 
 

@@ -1,7 +1,7 @@
 """The typed settings of a run: one part of each group, and the keys of the run as a whole.
 
-Parts are dataclasses whose annotations are their schema. The ``_target_`` of an option's YAML file names its class, and
-both have the same path: conf/sparsity/topk.yaml names aerun.sparsity.TopK.
+Parts are dataclasses whose annotations are their schema, or modules that are built later. The ``_target_`` of an
+option's YAML file names its class, in the module of its group: conf/sparsity/topk.yaml names aerun.sparsity.TopK.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Settings(RunKeys):
     typed: frozenset[str] = frozenset()
 
     def parts(self) -> dict[str, contracts.Part]:
-        """All parts by the path of their keys: ``model``, ``protocol.knn``, ..."""
+        """All parts but callbacks, by the path of their keys: ``model``, ``protocol.knn``, ..."""
         single = {group: vars(self)[group] for group in GROUPS}
         return single | {f"{PROTOCOL}.{name}": protocol for name, protocol in self.protocol.items()}
 

@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from aerun.base.activation import activation
 from aerun.contracts import Latent, Loss, Pass, Penalty, Shape, Sparsity, Terms
 from aerun.core.image_inputs import as_batch, as_codes
+from aerun.latent import Deterministic
 from aerun.model.modules import Tied
 
 if TYPE_CHECKING:
@@ -100,12 +101,6 @@ class Autoencoder(nn.Module):
         self.fixed: frozenset[str] = frozenset()
         self.whole_batch: Constrain | None = None
 
-    @property
-    def penalizing(self) -> list[Sparsity | Latent]:
-        """Sparsity and latent, if they override ``penalties``."""
-        parts: tuple[tuple[Any, Any], ...] = ((self.sparsity, Sparsity), (self.latent, Latent))
-        return [part for part, contract in parts if type(part).penalties is not contract.penalties]
-
     def train(self, mode: bool = True) -> Self:
         """Set the training mode of all modules except frozen ones."""
         super().train(mode)
@@ -124,6 +119,8 @@ class Autoencoder(nn.Module):
         features = self.encoder(inputs)
         constrained, terms = self._constrain(self.sparsity, features, self._is_training(self.sparsity))
         code, latent_terms = self._constrain(self.latent, constrained, draw)
+        if code.dtype is not features.dtype and not torch.is_autocast_enabled(code.device.type):
+            code = code.to(features.dtype)  # a latent computes in at least float32
         logits = self._decode_samples(code)
         prediction = self.output_activation(logits.to(images.dtype))  # under autocast the logits are bfloat16
         reconstruction = self.standardise_target.inverse(prediction)
@@ -136,6 +133,8 @@ class Autoencoder(nn.Module):
 
     def _constrain(self, part: Any, features: Tensor, other: Any) -> tuple[Tensor, Terms]:
         """Apply the sparsity or the latent, to the rows of all processes if it is not ``rowwise``."""
+        if type(part).__call__ is Deterministic.__call__:
+            return features, []
         if self.whole_batch is None or part.rowwise or not self.training:
             constrained: tuple[Tensor, Terms] = part(features, other)
             return constrained
@@ -143,7 +142,6 @@ class Autoencoder(nn.Module):
 
     def _decode_samples(self, code: Tensor) -> Tensor:
         """code[B,...], or [B,k,...] with k samples -> logits with the same leading dimensions."""
-        code = code.to(self.dtype)
         if code.dim() == 1 + len(self.code_shape):
             return self.decoder(code)
         return self.decoder(code.flatten(0, 1)).unflatten(0, code.shape[:2])
@@ -241,15 +239,23 @@ def objective(result: Result, targets: Tensor, autoencoder: Autoencoder, loss: L
     reconstruction = loss(prediction, wanted)
     total, terms = reconstruction, {"reconstruction": reconstruction}
     scale = loss.scale(targets[0].numel())
-    run = Pass(*result[:5], wanted, autoencoder.encoder, autoencoder.decoder)
-    more = (term for part in autoencoder.penalizing for term in part.penalties(run))
-    for term in (*result.terms, *more):
+    for term in (*result.terms, *_further_terms(result, wanted, autoencoder)):
         terms[term.name] = term.value
         if isinstance(term, Penalty):
             total = total + term.weight * (scale if term.per_image else 1.0) * term.value
             if term.per_image:
                 terms["reconstruction_nats"] = reconstruction / scale
     return {"loss": total, **terms}
+
+
+def _further_terms(result: Result, targets: Tensor, autoencoder: Autoencoder) -> Terms:
+    """The terms that depend on the whole pass, of the sparsity and the latent that define ``penalties``."""
+    parts: tuple[tuple[Any, Any], ...] = ((autoencoder.sparsity, Sparsity), (autoencoder.latent, Latent))
+    penalizing = [part for part, contract in parts if type(part).penalties is not contract.penalties]
+    if not penalizing:
+        return []
+    run = Pass(*result[:5], targets, autoencoder.encoder, autoencoder.decoder)
+    return [term for part in penalizing for term in part.penalties(run)]
 
 
 def _importance_weighted(

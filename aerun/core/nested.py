@@ -12,7 +12,7 @@ from aerun.config.schema import nearest
 from aerun.core.autoencoder import Autoencoder
 from aerun.errors import ConfigError
 from aerun.latent import Deterministic
-from aerun.model.modules import Activate, Tied
+from aerun.model.modules import ACTIVATIONS, Tied
 from aerun.sparsity import NoSparsity
 
 
@@ -59,9 +59,10 @@ def tied_weight(layer: nn.Module) -> Tensor | None:
 
 
 def activation_name(layer: nn.Module) -> str | None:
-    """The name of an activation: ``relu`` for aerun's, the class for torch's; None for other layers."""
-    if isinstance(layer, Activate):
-        return layer.name
+    """The name of an activation: that of the key ``activation``, or else the class; None for other layers."""
+    for name, kind in ACTIVATIONS.items():
+        if type(layer) is kind:
+            return name
     return type(layer).__name__ if type(layer).__module__ == "torch.nn.modules.activation" else None
 
 

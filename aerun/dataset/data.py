@@ -1,4 +1,4 @@
-"""The nouns of this room: arrays as read, and the training, validation and test parts on a device."""
+"""Arrays as read, the training, validation and test parts on a device, and minibatches of them."""
 
 from __future__ import annotations
 

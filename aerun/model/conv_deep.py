@@ -91,19 +91,19 @@ class DeepConvolutional(ModelSpec):
     def _down(self, inputs: int, outputs: int, stride: int) -> nn.Module:
         from torch import nn
 
-        from aerun.model.modules import Activate
+        from aerun.model.modules import activate
 
         convolution = nn.Conv2d(inputs, outputs, stride + 1, stride, stride // 2)
-        return nn.Sequential(convolution, *self._blocks(outputs), Activate(self.activation))
+        return nn.Sequential(convolution, *self._blocks(outputs), activate(self.activation))
 
     def _up(self, inputs: int, outputs: int, size: tuple[int, int]) -> nn.Module:
         from torch import nn
 
-        from aerun.model.modules import Activate
+        from aerun.model.modules import activate
 
         return nn.Sequential(
             *self._blocks(inputs),
-            Activate(self.activation),
+            activate(self.activation),
             nn.Conv2d(inputs, outputs, 1),  # before upsampling, where it costs a quarter
             nn.Upsample(size),
         )
@@ -111,19 +111,19 @@ class DeepConvolutional(ModelSpec):
     def _last(self, inputs: int, shape: Shape) -> nn.Module:
         from torch import nn
 
-        from aerun.model.modules import Activate, Cropped
+        from aerun.model.modules import Cropped, activate
 
         convolution = nn.Conv2d(inputs, self.patch**2 * shape[0], 3, 1, 1)
         shuffled = [convolution, nn.PixelShuffle(self.patch), Cropped(shape[1], shape[2])]
-        return nn.Sequential(*self._blocks(inputs), Activate(self.activation), *shuffled)
+        return nn.Sequential(*self._blocks(inputs), activate(self.activation), *shuffled)
 
     def _blocks(self, channels: int) -> list[nn.Module]:
         from torch import nn
 
-        from aerun.model.modules import Activate, Residual
+        from aerun.model.modules import Residual, activate
 
         def convolution() -> list[nn.Module]:
-            layers: list[nn.Module] = [Activate(self.activation), nn.Conv2d(channels, channels, 3, 1, 1)]
+            layers: list[nn.Module] = [activate(self.activation), nn.Conv2d(channels, channels, 3, 1, 1)]
             return layers if self.norm == "none" else [nn.GroupNorm(_groups(channels), channels), *layers]
 
         bodies = [nn.Sequential(*convolution(), *convolution()) for _ in range(self.blocks)]

@@ -73,18 +73,18 @@ class Convolutional(ModelSpec):
     def _encoder(self, channels: int, parameters_per_code: int) -> Layers:
         from torch import nn
 
-        from aerun.model.modules import Activate
+        from aerun.model.modules import activate
 
         widths = [channels, *self.hidden[:-1], self.hidden[-1] * parameters_per_code]
         layers: list[nn.Module] = []
         for inputs, outputs, padding in zip(widths[:-1], widths[1:], self._paddings(), strict=True):
-            layers += [nn.Conv2d(inputs, outputs, KERNEL, STRIDE, padding), Activate(self.activation)]
+            layers += [nn.Conv2d(inputs, outputs, KERNEL, STRIDE, padding), activate(self.activation)]
         return layers[:-1]
 
     def _decoder(self, encoder: Layers, channels: int, sizes: list[tuple[int, int]]) -> Layers:
         from torch import nn
 
-        from aerun.model.modules import Activate, TiedConvTranspose2d
+        from aerun.model.modules import TiedConvTranspose2d, activate
 
         convolutions = [layer for layer in encoder if isinstance(layer, nn.Conv2d)]
         outputs = [channels, *self.hidden[:-1]]
@@ -109,17 +109,17 @@ class Convolutional(ModelSpec):
                         output_padding=output_padding,
                     )
                 )
-            layers.append(Activate(self.activation))
+            layers.append(activate(self.activation))
         return layers[:-1]
 
     def _join(self, encoder: Layers, decoder: Layers, map_shape: Shape, flat: int, parameters_per_code: int) -> None:
         """Append the linear layer from the feature map to the code, and prepend its mirror layer to the decoder."""
         from torch import nn
 
-        from aerun.model.modules import Activate, TiedLinear
+        from aerun.model.modules import TiedLinear, activate
 
         assert self.code_size is not None
         narrow = nn.Linear(flat, self.code_size * parameters_per_code)
         wide = TiedLinear(narrow, self.code_size) if self.tied else nn.Linear(self.code_size, flat)
-        encoder += [Activate(self.activation), nn.Flatten(), narrow]
-        decoder[:0] = [wide, Activate(self.activation), nn.Unflatten(1, map_shape)]
+        encoder += [activate(self.activation), nn.Flatten(), narrow]
+        decoder[:0] = [wide, activate(self.activation), nn.Unflatten(1, map_shape)]

@@ -20,7 +20,7 @@ class FullyConnected(ModelSpec):
         """Both shapes are without the batch. ValueError for tied weights if inputs and targets differ in size."""
         from torch import nn
 
-        from aerun.model.modules import Activate, TiedLinear, find_cuts, init_weights, linear_stack
+        from aerun.model.modules import TiedLinear, activate, find_cuts, init_weights, linear_stack
 
         inputs, outputs = math.prod(input_shape), math.prod(output_shape)
         encoder = linear_stack([inputs, *self.hidden, self.code_size * parameters_per_code], self.activation)
@@ -31,7 +31,7 @@ class FullyConnected(ModelSpec):
             units = [self.code_size, *reversed(self.hidden)]
             decoder: list[nn.Module] = []
             for matrix, count in zip(matrices, units, strict=True):
-                decoder += [TiedLinear(matrix, count), Activate(self.activation)]
+                decoder += [TiedLinear(matrix, count), activate(self.activation)]
             decoder.pop()
         else:
             decoder = linear_stack([self.code_size, *reversed(self.hidden), outputs], self.activation)

@@ -10,22 +10,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aerun.base.activation import activation
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "identity": nn.Identity,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
 
 
-class Activate(nn.Module):
-    """An elementwise nonlinearity by name."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
-        self.function = activation(name)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
-
-    def extra_repr(self) -> str:
-        return self.name
+def activate(name: str) -> nn.Module:
+    """An elementwise nonlinearity by its name in ``torch.nn.functional``, as a layer."""
+    return ACTIVATIONS[name]()
 
 
 class Residual(nn.Module):
@@ -180,7 +181,7 @@ def linear_stack(sizes: list[int], hidden_activation: str) -> list[nn.Module]:
     """Return linear layers of the given sizes with activations between them; the last layer has none."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), Activate(hidden_activation)]
+        layers += [nn.Linear(inputs, outputs), activate(hidden_activation)]
     return layers[:-1]
 
 

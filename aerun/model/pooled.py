@@ -31,7 +31,7 @@ class PooledConvolutional(ModelSpec):
         """Both shapes are [C,H,W]. ValueError for vectors and for images that are too small."""
         from torch import nn
 
-        from aerun.model.modules import Activate, init_weights
+        from aerun.model.modules import activate, init_weights
 
         check_image_shape(input_shape, output_shape)
         shrink = len(self.hidden) * (self.kernel_size - 1)
@@ -43,13 +43,13 @@ class PooledConvolutional(ModelSpec):
             )
         layers: list[nn.Module] = []
         for inputs, outputs in zip([input_shape[0], *self.hidden], self.hidden, strict=False):
-            layers += [nn.Conv2d(inputs, outputs, self.kernel_size), Activate(self.activation)]
+            layers += [nn.Conv2d(inputs, outputs, self.kernel_size), activate(self.activation)]
         # The code activation takes the place of the last one: a non-decreasing function commutes with max-pooling.
         encoder = [*layers[:-1], nn.MaxPool2d(2), nn.Flatten()]
         features = self.hidden[-1] * height * width
         code_size = self.code_size or features
         if self.code_size or parameters_per_code > 1:
-            encoder += [Activate(self.activation), nn.Linear(features, code_size * parameters_per_code)]
+            encoder += [activate(self.activation), nn.Linear(features, code_size * parameters_per_code)]
         decoder = [nn.Linear(code_size, math.prod(output_shape)), nn.Unflatten(1, output_shape)]
         init_weights([*encoder, *decoder], self.init, self.init_std)
         return Codec(nn.Sequential(*encoder), nn.Sequential(*decoder), (code_size,))

@@ -37,7 +37,7 @@ class SameSizeConvolutional(ModelSpec):
         """Both shapes are [C,H,W]. ValueError for vectors, and for tied weights if the shapes differ."""
         from torch import nn
 
-        from aerun.model.modules import Activate, TiedConvTranspose2d, init_weights
+        from aerun.model.modules import TiedConvTranspose2d, activate, init_weights
 
         check_image_shape(input_shape, output_shape)
         if self.tied and input_shape != output_shape:
@@ -47,7 +47,7 @@ class SameSizeConvolutional(ModelSpec):
         for inputs, outputs in pairwise(widths):
             encoder += [
                 nn.Conv2d(inputs, outputs, self.kernel_size, padding=self.kernel_size // 2),
-                Activate(self.activation),
+                activate(self.activation),
             ]
         encoder.pop()
         maps, wide = self.hidden[-1], self.decoder_kernel_size

@@ -33,13 +33,13 @@ class UNet(ModelSpec):
         """Both shapes are [C,H,W]. ValueError for vectors."""
         from torch import nn
 
-        from aerun.model.modules import Activate, AddToInput, DownUp, WithInput, init_weights
+        from aerun.model.modules import AddToInput, DownUp, WithInput, activate, init_weights
 
         check_image_shape(input_shape, output_shape)
         channels = input_shape[0]
 
         def convolution(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
-            return [nn.Conv2d(inputs, outputs, 3, stride, 1), Activate(self.activation)]
+            return [nn.Conv2d(inputs, outputs, 3, stride, 1), activate(self.activation)]
 
         first = self.hidden[0]
         stem = nn.Sequential(*convolution(channels, first), *convolution(first, first))
@@ -49,7 +49,7 @@ class UNet(ModelSpec):
         more = channels * (parameters_per_code - 1)
         head = nn.Conv2d(first, self.code_channels * parameters_per_code + more, 3, padding=1)
         net = nn.Sequential(stem, DownUp(down, up, merge), head)
-        back = nn.Sequential(Activate(self.activation), nn.Conv2d(self.code_channels, output_shape[0], 3, padding=1))
+        back = nn.Sequential(activate(self.activation), nn.Conv2d(self.code_channels, output_shape[0], 3, padding=1))
         same = channels == output_shape[0]
         across = nn.Identity() if same else nn.Conv2d(channels, output_shape[0], 1)
         init_weights([*net.modules(), *across.modules(), *back.modules()], self.init, self.init_std)

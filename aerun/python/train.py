@@ -34,7 +34,7 @@ def train(
 ) -> TrainedRun:
     """Train one autoencoder as ``aerun-train`` with the same words does: same keys, run folder, weights and errors.
 
-        run = aerun.train("model=conv", "sparsity=topk", "trainer.epochs=5", data=images)
+        run = aerun.train("model=fc", "sparsity=topk", "sparsity.k=8", "trainer.epochs=5", data=images)
         run.summary["test"]["mse"], run.metrics, run.figures
         codes = run.model.encode(images)
 

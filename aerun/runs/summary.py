@@ -71,7 +71,7 @@ def summarize(
         "baselines": baselines(data, parts.noise, code_size, cache_folder()),
         "best_epoch": progress.best_epoch,
         "best_loss": progress.best_loss,
-        "monitored": "validation/loss" if data.validation is not None else "train/loss",
+        "monitored": f"validation/{parts.monitor.name}" if data.validation is not None else "train/loss",
         "epochs": progress.epoch,
         "steps": progress.step,
         "code_size": code_size,

@@ -30,7 +30,7 @@ from aerun.training.regime import regime_of
 
 log = logging.getLogger(__name__)
 CHECKED_GROUPS = ("dataset", "model", "latent", "sparsity", "noise", "loss")
-CHECKED_TRAINER_KEYS = ("_target_", "epochs", "stage_epochs", "stage_optimizer", "freeze_earlier")
+CHECKED_TRAINER_KEYS = ("_target_", "epochs", "monitor", "stage_epochs", "stage_optimizer", "freeze_earlier")
 
 
 def check_points(
@@ -81,7 +81,7 @@ def _check_device(result: CheckResult, config: Mapping[str, Any]) -> CheckResult
 def _key(config: Mapping[str, Any]) -> str:
     """The settings that decide the result: configurations with the same key are checked once."""
     trainer = {key: config["trainer"].get(key) for key in CHECKED_TRAINER_KEYS}
-    shared = [config.get(key) for key in ("init_from", "freeze", "protocol")]
+    shared = [config.get(key) for key in ("init_from", "freeze", "protocol", "callback")]
     return json.dumps([[config[group] for group in CHECKED_GROUPS], trainer, shared], sort_keys=True)
 
 

@@ -14,13 +14,15 @@ from aerun.base.precision import choose_precision
 from aerun.base.seeding import seed_everything
 from aerun.base.speed import keep_freed_memory, spare_compiler
 from aerun.config.deferred import built
+from aerun.config.schema import nearest
 from aerun.config.settings import Settings
-from aerun.contracts import Optimizer, Shape
+from aerun.contracts import Metric, Optimizer, Shape, complete, missing_names
 from aerun.core.autoencoder import Autoencoder, Standardize
 from aerun.core.nested import freeze
 from aerun.core.output_bias import start_at_mean
 from aerun.dataset.data import CHUNK, Data
 from aerun.errors import ConfigError
+from aerun.metrics.declared import BY_NAME, declared_by, find_metric
 from aerun.metrics.evaluation import in_unit_range
 from aerun.training.cuda_graph import resolve_recording
 from aerun.training.part_check import has_own_modules, name_of, try_noise_and_loss, try_pass
@@ -40,7 +42,8 @@ def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
     try_noise_and_loss(settings, data, noise, loss, device)
     optimizer = build_optimizer(settings, autoencoder)
     scheduler = copy.deepcopy(settings.scheduler)  # it has state, and settings must not change
-    return Parts(autoencoder, data, noise, loss, optimizer, scheduler, settings.seed)
+    monitor = monitored_metric(settings, data)
+    return Parts(autoencoder, data, noise, loss, optimizer, scheduler, settings.seed, monitor=monitor)
 
 
 def _on_device(part: Any, device: torch.device) -> Any:
@@ -77,6 +80,7 @@ def prepare(settings: Settings, rank: int | None = None) -> torch.device:
 
 def check_data(settings: Settings, data: Data) -> None:
     """Check what depends on the data. ConfigError names the key."""
+    monitored_metric(settings, data)
     for group, part, shape in (
         ("loss", settings.loss, data.output_shape),
         ("noise", settings.noise, data.input_shape),
@@ -93,6 +97,21 @@ def check_data(settings: Settings, data: Data) -> None:
                 raise ConfigError(
                     f"{settings.name('loss')}: requires targets in [0,1]; the data range from {low:g} to {high:g}"
                 )
+
+
+def monitored_metric(settings: Settings, data: Data) -> Metric:
+    """The metric that ``trainer.monitor`` names. ConfigError for a name that nobody declares, or without a validation
+    part, where only the training loss is known."""
+    name = settings.trainer.monitor
+    declared = declared_by([*settings.parts().values(), *settings.callback.values()])
+    metric = find_metric(name, declared)
+    if metric is None:
+        raise ConfigError(
+            f"trainer.monitor={name}: no metric of that name is declared.{nearest(name, [*BY_NAME, *declared])}"
+        )
+    if data.validation is None and name != "loss":
+        raise ConfigError(f"trainer.monitor={name}: needs a validation part, which {settings.name('dataset')} lacks")
+    return Metric(name, metric.unit, metric.higher_is_better)
 
 
 def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
@@ -141,9 +160,14 @@ def _build_for_code(settings: Settings, group: str, part: Any, code_shape: Shape
     """The sparsity or the latent for codes of that shape: the part itself, or the module that it builds."""
     try:
         part.check_code(code_shape)
-        return part.build(code_shape)
+        built = part.build(code_shape)
     except ValueError as error:
         raise ConfigError(f"{settings.name('model')} and {settings.name(group)}: {error}") from error
+    missing = missing_names(type(built), group)
+    if missing:
+        raise ConfigError(f"{name_of(settings, group)}: build returns {type(built).__name__}, without {missing[0]}")
+    complete(type(built), group)
+    return built
 
 
 def _output_activation(settings: Settings) -> str:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from aerun.base.device import synchronize
 from aerun.base.signals import Stopped, StopSignals
+from aerun.config.schema import nearest
 from aerun.config.settings import Settings
 from aerun.contracts import EpochEnd, RunLog, RunView, Trainer
 from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import Batch, head
-from aerun.errors import DivergedError, PrunedError
+from aerun.errors import ConfigError, DivergedError, PrunedError
 from aerun.metrics.evaluation import Evaluation
 from aerun.training.batches import batches
 from aerun.training.checkpoint import Checkpointer
@@ -207,11 +208,9 @@ class Loop:
                 raise
             validation = {f"{self.part_name}/{key}": value for key, value in metrics.items()}
         progress.epoch, progress.partial = progress.epoch + 1, {}
-        if due:
-            is_finite = math.isfinite(validation.get("probe/loss", 0.0))
-            self._update_best(validation.get("validation/loss", numbers["train/loss"]) if is_finite else math.nan)
         numbers |= validation
         if due:
+            self._update_best(self._monitored(numbers))
             progress.stopped = self.parts.ranks.first(lambda: self.session.observers.should_stop(numbers))
         progress.ended = last or self._should_end()
         return numbers, due
@@ -230,20 +229,33 @@ class Loop:
             session.stop.request(number)
         return number is not None, due
 
+    def _monitored(self, numbers: Mapping[str, float]) -> float:
+        """The monitored number. ConfigError if it was not measured."""
+        if self.part_name == "probe":
+            return numbers["train/loss"] if math.isfinite(numbers["probe/loss"]) else math.nan
+        name = self.parts.monitor.name
+        if f"validation/{name}" not in numbers:
+            known = [tag.removeprefix("validation/") for tag in numbers if tag.startswith("validation/")]
+            raise ConfigError(
+                f"trainer.monitor={name}: this run does not measure it.{nearest(name, known)} "
+                f"It measures {', '.join(sorted(known))}"
+            )
+        return numbers[f"validation/{name}"]
+
     def _update_best(self, monitored: float) -> None:
-        """Report the monitored loss to the scheduler, and record the best epoch."""
-        progress = self.progress
+        """Report the monitored number to the scheduler, and record the best epoch."""
+        progress, sign = self.progress, -1 if self.parts.monitor.higher_is_better else 1
         if not math.isfinite(monitored):
             raise DivergedError(
-                f"epoch {progress.epoch}, step {progress.step}: the monitored loss is {monitored}, although the "
-                "last step was finite. Lower optimizer.lr or set trainer.clip_norm, in a new run; "
+                f"epoch {progress.epoch}, step {progress.step}: the monitored {self.parts.monitor.name} is {monitored},"
+                " although the last step was finite. Lower optimizer.lr or set trainer.clip_norm, in a new run; "
                 "earlier checkpoints are kept"
             )
-        self.parts.scheduler.observe(monitored)
-        if progress.best_loss is None or monitored < progress.best_loss:
+        self.parts.scheduler.observe(sign * monitored)
+        if progress.best_loss is None or sign * monitored < sign * progress.best_loss:
             progress.best_loss, progress.best_epoch = monitored, progress.epoch
         # Patience compares with ``mark`` instead: small gains may be worth keeping, but not worth waiting for.
-        if progress.mark is None or monitored < progress.mark - self.trainer.min_delta:
+        if progress.mark is None or sign * monitored < sign * progress.mark - self.trainer.min_delta:
             progress.mark, progress.waited = monitored, 0
         else:
             progress.waited += 1

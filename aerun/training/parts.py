@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from aerun.contracts import Loss, Noise, Scheduler
+from aerun.contracts import Loss, Metric, Noise, Scheduler
 from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import Data
 
 T = TypeVar("T")
+LOSS = Metric("loss")
 
 
 class SingleProcess:
@@ -73,7 +74,10 @@ Step = Callable[[Any, int], Update]
 
 @dataclass
 class Parts:
-    """The objects that a run trains, and those that it trains them with; ``shares`` only with several processes."""
+    """The objects that a run trains, and those that it trains them with; ``shares`` only with several processes.
+
+    ``monitor``: the number that chooses the best weights, and that early stopping and the scheduler read.
+    """
 
     autoencoder: Autoencoder
     data: Data
@@ -84,6 +88,7 @@ class Parts:
     seed: int
     ranks: SingleProcess = field(default_factory=SingleProcess)
     shares: Shares | None = None
+    monitor: Metric = LOSS
 
     @property
     def device(self) -> torch.device:

@@ -11,10 +11,10 @@ class Progress:
     """What a resumed run needs in addition to weights and optimizer state.
 
     ``epoch`` counts epochs that are trained and evaluated; ``partial`` contains the loss terms of the unfinished epoch
-    (see ``aerun.training.history``). ``mark`` is the loss that patience compares with, ``waited`` the evaluations
-    since. In a run with stages (see ``aerun.training.stages``), ``stage`` is the number of the current stage, from 1,
-    which began after ``stage_epoch`` epochs and ``stage_step`` steps; best, mark, waited, ended, stopped (by an
-    observer) and scheduler are those of the stage.
+    (see ``aerun.training.history``). ``best_loss`` is the best value of ``trainer.monitor``; ``mark`` is the one that
+    patience compares with, ``waited`` the evaluations since. In a run with stages (see ``aerun.training.stages``),
+    ``stage`` is the number of the current stage, from 1, which began after ``stage_epoch`` epochs and ``stage_step``
+    steps; best, mark, waited, ended, stopped (by an observer) and scheduler are those of the stage.
     """
 
     epoch: int = 0

@@ -102,7 +102,9 @@ class StagedTraining:
         name = STAGE_WEIGHTS.format(number)
         self.parts.ranks.first(lambda: checkpoints.keep(name))
         best = load_model(checkpoints.folder / name, self.parts.autoencoder)
-        log.info("stage %d: best loss %.5g, after epoch %d", number, best.best_loss, best.best_epoch)
+        log.info(
+            "stage %d: best %s %.5g, after epoch %d", number, self.parts.monitor.name, best.best_loss, best.best_epoch
+        )
 
     def _parts_of_stage(self, number: int) -> Parts:
         """The parts that the stage trains. If it unties layers, they get their own weights now."""

@@ -71,26 +71,23 @@ class TrainingStep:
         # A recorded update reads its learning rate from a tensor, which not every optimizer supports.
         is_recordable = all("capturable" in group for group in parts.optimizer.param_groups)
         self._rates = LearningRates(parts.optimizer, recorded=bool(graph) and is_recordable)
-        self._updates_separately = bool(graph) and not is_recordable
-        self._compute: Gradients = self._gradients_only if self._updates_separately else self._gradients_and_update
         if graph:
-            parameters = list(parts.autoencoder.parameters())
-            self._compute = Recorded(self._compute, record_on_cuda, parameters, graph is True, self._rates.release)
+            self._record(parts, is_recordable, must_succeed=graph is True)
 
     def __call__(self, batch: Batch, number: int) -> Update:
         """Make update ``number``, from 0, on ``batch``."""
         inputs, targets, draw = self.prepare(batch, number)
         self._rates.set(self._learning_rate(number))
         self._scheduled.set(number)
-        result = self._compute(inputs, targets, draw)
-        if self._updates_separately:
-            self.update()
+        result = self.gradients(inputs, targets, draw)
+        self.update()
         return result
 
     def prepare(self, batch: Batch, number: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Inputs, targets and random numbers; with several processes, those of the local rows.
 
-        All random numbers are drawn here, by the step's number, and in every process for the whole minibatch.
+        Random numbers of noise, augmentation and latent are drawn here, by the step's number, and in every process for
+        the whole minibatch.
         """
         parts, random = self._parts, self._random
         batch = augment_batch(batch, parts.data.train, random, number)
@@ -102,13 +99,19 @@ class TrainingStep:
         draw = parts.autoencoder.draw(len(batch), random.at("latent", number)) if self._draws else None
         return (noisy, targets, draw) if parts.shares is None else parts.shares.local_rows(noisy, targets, draw)
 
-    def _gradients_and_update(self, inputs: Tensor, targets: Tensor, draw: Tensor | None) -> Update:
-        result = self.gradients(inputs, targets, draw)
-        self.update()
-        return result
+    def _record(self, parts: Parts, with_update: bool, must_succeed: bool) -> None:
+        """Record the gradients on their first call, and the update with them if possible."""
+        gradients, update = self.gradients, self.update
 
-    def _gradients_only(self, inputs: Tensor, targets: Tensor, draw: Tensor | None) -> Update:
-        return self.gradients(inputs, targets, draw)
+        def both(inputs: Tensor, targets: Tensor, draw: Tensor | None) -> Update:
+            result = gradients(inputs, targets, draw)
+            update()
+            return result
+
+        recorded, parameters = both if with_update else gradients, list(parts.autoencoder.parameters())
+        self.gradients = Recorded(recorded, record_on_cuda, parameters, must_succeed, self._rates.release)
+        if with_update:
+            self.update = lambda: None
 
 
 def augment_batch(batch: Batch, part: Split, random: Randomness, number: int) -> Batch:
