@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -48,7 +49,8 @@ class Run:
     """One run, as its folder describes it.
 
     ``settings``: the flattened configuration, with a group's option under the group's name. ``numbers``: the flattened
-    summary (``test/mse``, ``baselines/pca/mse``) and the last line of metrics.jsonl (``validation/loss``).
+    summary (``test/mse``, ``baselines/pca/mse``) and one line of metrics.jsonl (``validation/loss``): of a finished run
+    that of the epoch whose weights it keeps, to which ``test/mse`` belongs too; otherwise the last one.
     """
 
     folder: Path
@@ -121,8 +123,8 @@ def read_run(folder: Path) -> Run:
         error = problems[0].removeprefix(f"{folder}{os.sep}")
     if state == INTERRUPTED:
         error = "the process ended without recording an error (killed, out of memory, or the machine went down)"
-    [last] = _add_stage_numbers([_read_last_line(folder / METRICS)], settings)
-    numbers = {**last, **_numbers(summary)}
+    [line] = _add_stage_numbers([_read_line(folder / METRICS, summary.get("best_epoch"))], settings)
+    numbers = {**line, **_numbers(summary)}
     overrides = tuple(read_overrides(folder))
     verdicts, partial = _verdicts(summary), not settings
     return Run(folder, state, settings, numbers, overrides, error, traceback, verdicts, partial, declared)
@@ -195,19 +197,23 @@ def _numbers(node: Mapping[str, Any], path: str = "") -> dict[str, float]:
     return found
 
 
-def _read_last_line(path: Path) -> dict[str, float]:
-    """The numbers in the last complete line of metrics.jsonl."""
+def _read_line(path: Path, epoch: int | None) -> dict[str, float]:
+    """The numbers in the last complete line of metrics.jsonl; with ``epoch``, in the last one of that epoch."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_BYTES))
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0 if epoch is not None else max(0, size - LAST_BYTES))
             lines = file.read().splitlines()
     except OSError:
         return {}
-    for line in reversed(lines):
+    wanted = re.compile(b"" if epoch is None else rb'"epoch":\s*%d\b' % epoch)
+    for line in filter(wanted.search, reversed(lines)):
         try:
             numbers = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(numbers, dict):
+        if isinstance(numbers, dict) and epoch in (None, numbers.get("epoch")):
             return _numbers(numbers)
+    if epoch is not None:
+        log.warning("%s: has no line of epoch %d, whose weights were kept; its numbers are left out", path, epoch)
     return {}

@@ -49,7 +49,8 @@ class Watch(Observer):
 
     @torch.no_grad()
     def measure(self, autoencoder: Autoencoder, part: str, evaluate: Evaluate) -> Mapping[str, float]:
-        """After some epochs, the share of dead units of each hidden layer, if its activation lets units die."""
+        """After some epochs, the share of units of each hidden layer that are constant over all images, if its
+        activation lets units die. ``dead_units`` of the code means the same."""
         progress = None if part == "test" else self._run.progress
         if progress is None or not measures_units(progress.epoch + 1 - progress.stage_epoch):
             return {}
@@ -57,7 +58,7 @@ class Watch(Observer):
             return {}
         _, noisy, _ = next(corrupted_batches(head(self._run.part, UNIT_IMAGES), self._run.noise))
         layers = (layer for layer in measure_layers(autoencoder, noisy) if layer.name != "code")
-        return {f"{DEAD_UNITS}/{layer.name}": layer.dead for layer in layers}
+        return {f"{DEAD_UNITS}/{layer.name}": layer.still for layer in layers}
 
     def epoch(self, end: EpochEnd) -> None:
         """Warn of verdicts that this epoch shows for the first time."""

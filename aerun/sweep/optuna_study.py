@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from aerun.compare.records import read_run
 from aerun.contracts import EpochEnd, Observer, RunView
 from aerun.errors import ConfigError, PrunedError
-from aerun.runs.folder import read_metrics, read_summary
 from aerun.sweep.points import Axis
 
 try:
@@ -71,16 +71,14 @@ def distribution_of(axis: Axis) -> optuna.distributions.BaseDistribution:
 
 
 def run_metric(folder: Path, metric: str) -> float:
-    """The metric of a finished run: of its best epoch, or in its summary. ConfigError if it has neither."""
-    summary = read_summary(folder) or {}
-    lines = {line["epoch"]: line for line in read_metrics(folder)}
-    values = lines.get(summary.get("best_epoch", -1), {})
-    group, _, name = metric.partition("/")
-    value = values.get(metric, summary.get(metric, summary.get(group, {}).get(name) if name else None))
-    if not isinstance(value, int | float):
-        known = [key for key, value in {**values, **summary}.items() if isinstance(value, float)]
-        raise ConfigError(f"{METRIC_KEY}={metric}: runs do not have this number. Known: {', '.join(known)}")
-    return float(value)
+    """The metric of a finished run, as a comparison shows it: of its best epoch, or in its summary.
+
+    ConfigError if it has neither.
+    """
+    numbers = read_run(folder).numbers
+    if metric not in numbers:
+        raise ConfigError(f"{METRIC_KEY}={metric}: runs do not have this number. Known: {', '.join(numbers)}")
+    return numbers[metric]
 
 
 class Pruning(Observer):
