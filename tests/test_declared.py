@@ -147,6 +147,22 @@ def test_without_a_valid_declaration_lower_is_better(tmp_path: Path, caplog: pyt
     assert "high/summary.json: metrics.f2: needs higher_is_better" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "question", [Question(metrics=("f2", "mse")), Question(sort="f2"), Question(best=1, metrics=("f2",))]
+)
+def test_the_direction_of_a_number_that_nothing_declares_is_reported(
+    question: Question, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever its name suggests: renaming a number changes no ranking silently."""
+    declared = {"f2": {"unit": "", "higher_is_better": True}}
+    for folder, content in (("declared", declared), ("undeclared", None)):
+        for name, f2 in (("low", 0.2), ("high", 0.9)):
+            write_run(tmp_path / folder / name, 0.1, lr=f2, summary=numbers(0.1, f2, content))
+        compare(collect([tmp_path / folder]), question)
+        found = "test/f2: nothing declares its direction, so lower is better here" in caplog.text
+        assert found == (folder == "undeclared")
+
+
 def test_runs_that_disagree_on_a_direction_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name, up in (("a", True), ("b", False)):
         declared = {"f2": {"unit": "", "higher_is_better": up}}

@@ -12,6 +12,7 @@ from aerun.compare.groups import Baseline, Failure, Group, failure_cause
 from aerun.compare.records import Run
 from aerun.compare.selection import (
     DEFAULT_METRICS,
+    check_direction,
     check_keys,
     declared_metrics,
     format_setting,
@@ -169,6 +170,7 @@ def _group_runs(runs: Sequence[Run], keys: Sequence[str], grouped: bool) -> list
 def _sort_groups(comparison: Comparison, question: Question) -> list[Group]:
     """Sort by the first metric, best first, or as asked; groups without a number always come last."""
     name = question.sort or comparison.metric
+    check_direction(comparison.metric, comparison.declared)
     if question.sort and name in setting_names(comparison.runs):
 
         def by_key(group: Group) -> tuple[bool, float, str]:
@@ -181,6 +183,8 @@ def _sort_groups(comparison: Comparison, question: Question) -> list[Group]:
     if name not in known:
         known += setting_names(comparison.runs)
         raise ConfigError(f"--sort {name}: no run has this key or number.{nearest(name, known)}")
+    if name != comparison.metric:
+        check_direction(name, comparison.declared)
     sign = -1 if comparison.higher_is_better(name) != question.descending else 1
 
     def by_number(group: Group) -> tuple[bool, bool, float]:

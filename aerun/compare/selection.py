@@ -12,7 +12,7 @@ from aerun.compare.records import STATES, Run, Value
 from aerun.config.schema import nearest
 from aerun.config.settings import GROUPS
 from aerun.errors import ConfigError
-from aerun.metrics.declared import NONE, Metrics
+from aerun.metrics.declared import NONE, Metrics, find_metric
 
 log = logging.getLogger(__name__)
 DEFAULT_METRICS = ("test/mse", "test/psnr", "train_seconds")
@@ -36,6 +36,12 @@ def declared_metrics(runs: Iterable[Run]) -> Metrics:
                 better = "higher" if first.higher_is_better else "lower"
                 log.warning("%s: declares %s in the opposite direction; here %s is better", run.folder, name, better)
     return found
+
+
+def check_direction(metric: str, declared: Metrics) -> None:
+    """Warn if nothing declares which direction of a metric that ranks is better."""
+    if find_metric(metric, declared) is None:
+        log.warning("%s: nothing declares its direction, so lower is better here; see docs/extend.md, Metrics", metric)
 
 
 def format_setting(value: Value | None) -> str:
