@@ -1,35 +1,101 @@
-"""Whether two configurations describe the same run."""
+"""Whether two configurations describe the same run, and in which keys they differ."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-# Keys that do not affect the result of a run.
-IGNORED_KEYS = ("resume", "sweep")
+from aerun.config.schema import locate
+from aerun.config.settings import RunKeys
+from aerun.errors import ConfigError
+
+# Keys, with those below them, that do not affect the weights or the test numbers of a run.
+IGNORED_KEYS = (
+    *("resume", "sweep", "trusted_packages", "checkpoint"),
+    *("trainer.threads", "trainer.log_every_steps", "trainer.pictures", "trainer.tsne"),
+)
+DEVICE = ("trainer", "device")
 # Keys that were added later, with the values that have no effect. They are ignored, so that older sweeps can be
-# continued.
+# continued. A key of one of aerun's classes needs no entry if the default of its field has no effect.
 LATER_KEYS: Mapping[str, Mapping[str, Any]] = {"dataset": {"flip": False, "zoom": 0.0}, "trainer": {"monitor": "loss"}}
-LATER_GROUPS = ("callback",)  # ignored if none of their options is chosen
+
+KeyPath = tuple[str, ...]
 
 
-def identity(config: Mapping[str, Any]) -> str:
-    """A digest of the resolved configuration, equal for equal runs, however they were typed."""
-    content = {
-        key: _without_later_keys(key, value)
-        for key, value in config.items()
-        if key not in IGNORED_KEYS and not (key in LATER_GROUPS and not value)
+def identity(config: Mapping[str, Any], counted: Collection[str] = ()) -> str:
+    """A digest of the resolved configuration, equal for equal runs, however they were typed.
+
+    ``counted``: keys that count although they are in IGNORED_KEYS, because a sweep varies them.
+    """
+    content = sorted(_content(config, counted).items())
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def identities(config: Mapping[str, Any], device: Any, counted: Collection[str] = ()) -> list[str]:
+    """The digests by which a run is found that was trained on ``device``, such as ``cuda:0``, if that is recorded.
+
+    They are those of its configuration, and of the same one with this device or with one that is chosen automatically.
+    """
+    trainer = config["trainer"]
+    devices = [trainer.get("device"), *([device] if isinstance(device, str) else []), "auto"]
+    return [identity({**config, "trainer": {**trainer, "device": name}}, counted) for name in dict.fromkeys(devices)]
+
+
+def differing_keys(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """The dotted keys by which two configurations describe different runs."""
+    one, other = _content(first), _content(second)
+    return [".".join(path) for path in dict.fromkeys((*one, *other)) if one.get(path) != other.get(path)]
+
+
+def _content(config: Mapping[str, Any], counted: Collection[str] = ()) -> dict[KeyPath, str]:
+    """What decides the result of a run: its values as JSON by key, without ignored keys and those without effect."""
+    ignored = [key for key in IGNORED_KEYS if not any(f"{name}.".startswith(f"{key}.") for name in counted)]
+    return {
+        path: text.partition(":")[0].strip('"') if path == DEVICE else text
+        for path, text in _leaves(config, (), _field_defaults(RunKeys))
+        if not f"{'.'.join(path)}.".startswith(tuple(f"{key}." for key in ignored))
     }
-    return hashlib.sha256(json.dumps(_canonical(content), sort_keys=True).encode()).hexdigest()
 
 
-def _without_later_keys(group: str, node: Any) -> Any:
-    later = LATER_KEYS.get(group, {})
-    if not isinstance(node, Mapping) or not later:
-        return node
-    return {key: value for key, value in node.items() if key not in later or value != later[key]}
+def _leaves(node: Mapping[str, Any], path: KeyPath, defaults: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
+    """The values that are not mappings, without those that equal ``defaults``. A group without options has none."""
+    for key, value in node.items():
+        inner = (*path, str(key))
+        if isinstance(value, Mapping) and (value or not path):
+            later = {name: _as_json(item) for name, item in LATER_KEYS.get(".".join(inner), {}).items()}
+            yield from _leaves(value, inner, later | _class_defaults(str(value.get("_target_"))))
+        elif (text := _as_json(value)) != defaults.get(key):
+            yield inner, text
+
+
+@functools.cache
+def _class_defaults(target: str) -> dict[str, str]:
+    """The defaults of one of aerun's classes. An older configuration, which lacks the key, has them too."""
+    if not target.startswith("aerun."):
+        return {}
+    try:
+        return _field_defaults(locate(target))
+    except ConfigError:  # of another version
+        return {}
+
+
+def _field_defaults(cls: Any) -> dict[str, str]:
+    """The defaults of a dataclass as JSON, by field."""
+    defaults = {}
+    for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
+        if field.default is not dataclasses.MISSING:
+            defaults[field.name] = _as_json(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            defaults[field.name] = _as_json(field.default_factory())
+    return defaults
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(_canonical(value), sort_keys=True, default=repr)
 
 
 def _canonical(value: Any) -> Any:

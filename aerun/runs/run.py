@@ -20,7 +20,6 @@ from aerun.base.lock import NAME as LOCK
 from aerun.base.lock import FolderLock
 from aerun.base.signals import StopSignals
 from aerun.config.deferred import built
-from aerun.config.identity import identity
 from aerun.config.settings import Settings
 from aerun.contracts import Observer
 from aerun.dataset.data import Data
@@ -48,6 +47,7 @@ from aerun.runs.folder import (
 )
 from aerun.runs.init_from import copy_matching_layers
 from aerun.runs.pictures import Pictures, draw_final
+from aerun.runs.same_run import find_difference
 from aerun.runs.summary import draw_curves, draw_stages, summarize
 from aerun.runs.tracking import NoLog, Tracker
 from aerun.training.build import build_parts, prepare
@@ -148,10 +148,11 @@ def check_folder_is_ours(folder: Path, settings: Settings, config: Mapping[str, 
     if not (folder / CONFIG).exists():
         return None
     stored = read_config(folder)
-    if settings.resume is None and identity(stored) != identity(config):
+    difference = find_difference(folder, stored, config)
+    if settings.resume is None and difference is not None:
         raise ConfigError(
-            f"{folder}: contains a run with another configuration; choose another folder (hydra.run.dir=…, in Python "
-            "out=…)"
+            f"{folder}: contains a run with another configuration; they differ in {difference}; choose another folder "
+            "(hydra.run.dir=…, in Python out=…)"
         )
     epochs, before = settings.trainer.epochs, stored["trainer"].get("epochs", settings.trainer.epochs)
     if epochs < before:

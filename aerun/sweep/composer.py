@@ -156,8 +156,8 @@ def plan_jobs(
     ``swept`` are the keys that vary in this command. Keys that varied in earlier commands of this sweep count too.
     """
     known = index.folder_names()
-    varied = list(dict.fromkeys((*index.varied_keys(), *(key.lstrip("+") for key in swept))))
-    points = {identity(point.config): point for point in reversed(list(composed))}
+    varied = list(dict.fromkeys((*index.varied_keys(), *swept)))
+    points = {identity(point.config, swept): point for point in reversed(list(composed))}
     points = dict(reversed(points.items()))
     values = []
     for point in points.values():

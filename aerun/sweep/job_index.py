@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aerun.base.files import write_text
+from aerun.config.identity import differing_keys
 from aerun.errors import DataError
-from aerun.runs.folder import SUMMARY, read_status
+from aerun.runs.folder import CONFIG, SUMMARY, read_config, read_status
+from aerun.runs.same_run import list_keys, recorded_identities
 from aerun.sweep.job import Job
 
 INDEX_FILE = "sweep.json"
@@ -18,6 +21,14 @@ ENDED = ("finished", "pruned")
 FAILED = ("failed", "diverged", "killed")
 # The default options of sweeps whose sweep.json does not record them.
 UNRECORDED_DEFAULTS = {"model": "fc"}
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """The configuration in a run folder, and the digests by which the run is found."""
+
+    config: dict[str, Any]
+    identities: list[str]
 
 
 @dataclass
@@ -28,15 +39,46 @@ class JobIndex:
     command: list[str]
     jobs: dict[str, dict[str, Any]]
     defaults: dict[str, str] = field(default_factory=dict)  # group -> option where none is typed
+    recorded: dict[str, RecordedRun] = field(default_factory=dict)  # runs in the sweep's folder, by name
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Add jobs; known ones keep their position."""
         for job in jobs:
             self.jobs[job.name] = {"overrides": job.overrides, "values": job.values, "hash": job.identity}
 
+    def find_recorded(self, folder: Path, counted: Collection[str] = ()) -> None:
+        """Read the configurations of all runs in the sweep's folder. ``counted``: as for ``identity``.
+
+        They are right even if sweep.json is missing, or has digests of another version.
+        """
+        for path in sorted(folder.glob(f"*/{CONFIG}")):
+            with contextlib.suppress(DataError):
+                config = read_config(path.parent)
+                digests = recorded_identities(path.parent, config, counted)
+                self.recorded[path.parent.name] = RecordedRun(config, digests)
+
     def folder_names(self) -> dict[str, str]:
         """The folder name of each identity."""
-        return {entry["hash"]: name for name, entry in self.jobs.items()}
+        names = {entry["hash"]: name for name, entry in self.jobs.items()}
+        for name, run in self.recorded.items():
+            for digest in run.identities:
+                names.setdefault(digest, name)
+        return names
+
+    def explain_new(self, jobs: Iterable[Job], swept: Iterable[str]) -> str | None:
+        """Why the first new job is none of the recorded runs: the keys in which it differs from the most similar one.
+
+        None without new jobs or recorded runs, or if only ``swept`` keys differ.
+        """
+        job = next((job for job in jobs if job.name not in self.recorded), None)
+        if job is None or not self.recorded:
+            return None
+        differing = {name: differing_keys(run.config, job.config) for name, run in self.recorded.items()}
+        nearest = min(differing, key=lambda name: len(differing[name]))
+        keys = differing[nearest]
+        if all(f"{key}.".startswith(tuple(f"{name}." for name in swept)) for key in keys):
+            return None
+        return f"{job.label}: is a new run, because it differs from {nearest} in {list_keys(keys)}\n"
 
     def as_jobs(self, folder: Path) -> list[Job]:
         """All jobs, without their configurations, which are in the run folders."""
@@ -51,7 +93,8 @@ class JobIndex:
 
     def write(self, folder: Path) -> None:
         """Replace sweep.json in the sweep's folder."""
-        write_text(folder / INDEX_FILE, json.dumps(self.__dict__, indent=1) + "\n")
+        content = {"name": self.name, "command": self.command, "jobs": self.jobs, "defaults": self.defaults}
+        write_text(folder / INDEX_FILE, json.dumps(content, indent=1) + "\n")
 
 
 def read_job_index(folder: Path) -> JobIndex | None:

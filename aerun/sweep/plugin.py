@@ -20,10 +20,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from aerun.base.lock import FolderLock
-from aerun.config.identity import identity
+from aerun.config.identity import differing_keys
 from aerun.config.schema import construct
 from aerun.errors import ConfigError
-from aerun.runs.folder import CONFIG, read_config
+from aerun.runs.same_run import list_keys
 from aerun.sweep import points
 from aerun.sweep.composer import ComposedPoint, Composer, plan_jobs
 from aerun.sweep.job import SHARED_DATA, Job, format_value
@@ -88,16 +88,19 @@ class PointSweeper(Sweeper):
         index = self._index()
         composed = [self.composer(point) for point in listed]
         swept = self._swept_keys(typed, composed)
+        index.find_recorded(self.folder, swept)
         self._check_shapes(composed)
         valid = [point for point in composed if point.error is None]
         invalid = [(self._label(point, swept), point.error) for point in composed if point.error is not None]
         jobs = plan_jobs(valid, self.composer, swept, index, self.folder)
+        if (reason := index.explain_new(jobs, swept)) is not None:
+            print(reason)
         if self.sweep_settings.dry_run:
             from aerun.sweep.dry_run import print_preview
 
             print_preview(jobs, self._remaining(jobs), invalid, self.launcher)
             return
-        jobs, changed = self._without_changed_runs(jobs)
+        jobs, changed = self._without_changed_runs(jobs, index)
         invalid += changed
         self._check_valid(invalid, len(composed))
         index.add(jobs)
@@ -117,10 +120,10 @@ class PointSweeper(Sweeper):
 
     def _swept_keys(self, typed: list[points.Axis], composed: list[ComposedPoint]) -> list[str]:
         """The keys that vary, in the order typed."""
-        return [axis.key for axis in typed if axis.is_swept]
+        return [axis.key.lstrip("+") for axis in typed if axis.is_swept]
 
     def _label(self, point: ComposedPoint, swept: list[str]) -> str:
-        chosen = [word for word in point.overrides if word.partition("=")[0] in swept]
+        chosen = [word for word in point.overrides if word.lstrip("+").partition("=")[0] in swept]
         return " ".join(chosen or point.overrides)
 
     def _check_shapes(self, composed: list[ComposedPoint]) -> None:
@@ -132,15 +135,19 @@ class PointSweeper(Sweeper):
         for point, result in zip(valid, results, strict=True):
             point.error = result.error
 
-    def _without_changed_runs(self, jobs: list[Job]) -> tuple[list[Job], list[tuple[str, str]]]:
+    def _without_changed_runs(self, jobs: list[Job], index: JobIndex) -> tuple[list[Job], list[tuple[str, str]]]:
         """The jobs, without those whose folder contains a run with other settings, and an error for each of these.
 
         A run changes its settings if it is resumed with more epochs.
         """
         changed = []
         for job in jobs:
-            if (job.folder / CONFIG).exists() and identity(read_config(job.folder)) != job.identity:
-                changed.append((job.label, f"{job.name}: contains a run with other settings; move it elsewhere"))
+            run = index.recorded.get(job.name)
+            if run is not None and job.identity not in run.identities:
+                keys = list_keys(differing_keys(run.config, job.config))
+                changed.append(
+                    (job.label, f"{job.name}: contains a run with other settings ({keys}); move it elsewhere")
+                )
         return [job for job in jobs if job.label not in dict(changed)], changed
 
     def _check_valid(self, invalid: list[tuple[str, str]], total: int) -> None:
@@ -197,7 +204,7 @@ class File(PointSweeper):
 
     def _swept_keys(self, typed: list[points.Axis], composed: list[ComposedPoint]) -> list[str]:
         """The keys whose values differ between runs, in the file or on the command line."""
-        given = [{word.partition("=")[0]: word for word in point.overrides} for point in composed]
+        given = [{word.lstrip("+").partition("=")[0]: word for word in point.overrides} for point in composed]
         keys = dict.fromkeys(key for words in given for key in words)
         return [key for key in keys if len({words.get(key) for words in given}) > 1]
 
