@@ -21,6 +21,7 @@ from aerun.runs.folder import read_status
 from aerun.sweep.composer import ComposedPoint, Composer, plan_jobs
 from aerun.sweep.job import Job
 from aerun.sweep.job_index import ENDED, FAILED, JobIndex, job_state
+from aerun.sweep.optuna_check import check_study
 from aerun.sweep.optuna_study import JOURNAL, METRIC_KEY, distribution_of, open_study, optuna, run_metric
 from aerun.sweep.points import Axis, all_combinations
 
@@ -83,6 +84,10 @@ class OptunaSearch:
         self._running: set[str] = set()  # jobs that were handed out and have not ended
         self._tried: set[str] = set()  # jobs that this launch has run
         self._failed = 0  # trials of this launch
+        index.find_recorded(folder, self.swept)
+        check_study(
+            self.study, settings.metric, settings.direction, self.distributions, self._known_jobs, index, folder
+        )
 
     @property
     def runs(self) -> int:
@@ -128,18 +133,8 @@ class OptunaSearch:
                 else:
                     self._failed += 1
         while self._count_results() + self._failed + len(self._pending) < self.settings.trials:
-            new = self._new_trial()
+            new = self.study.ask(self.distributions)
             yield from self._start(new.number, self.points(new))
-
-    def _new_trial(self) -> optuna.Trial:
-        """A new trial with its drawn values. ConfigError if the study has another search space."""
-        try:
-            return self.study.ask(self.distributions)
-        except ValueError as error:
-            raise ConfigError(
-                f"{self.folder}: contains a study of another search space ({' '.join(str(error).split())}); "
-                "choose another sweep.name"
-            ) from error
 
     def _count_results(self) -> int:
         """The number of trials with a result."""
@@ -181,6 +176,11 @@ class OptunaSearch:
         if not self._running & {other.name for other in self._pending[number]}:
             self._finish_trial(number)
 
+    def _known_jobs(self, trial: optuna.trial.FrozenTrial) -> list[Job]:
+        """The jobs of an earlier trial; none if they are invalid."""
+        points = self.points(trial)
+        return [] if any(point.error for point in points) else self._jobs(points, trial.number)
+
     def _jobs(self, points: list[ComposedPoint], number: int) -> list[Job]:
         settings = self.settings
         trial = {
@@ -220,15 +220,14 @@ class OptunaSearch:
             self.study.tell(number, statistics.fmean(run_metric(job.folder, self.settings.metric) for job in jobs))
 
     def best(self) -> str:
-        """The best trial so far, in one line."""
-        try:
-            trial = self.study.best_trial
-        except ValueError:
-            return "no trial has finished"
-        if trial.params.keys() != self.distributions.keys():
-            return f"best        {trial.params}: {self.settings.metric} {trial.value:.6g}"
-        [job, *_] = self._jobs(self.points(trial), trial.number)
-        return f"best        {job.label}: {self.settings.metric} {trial.value:.6g}, {job.name}"
+        """The best trial so far whose runs exist, in one line."""
+        trials = self.study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
+        sign = 1 if self.settings.direction == "minimize" else -1
+        for trial in sorted(trials, key=lambda trial: sign * (trial.value or 0.0)):
+            jobs = self._known_jobs(trial)
+            if jobs and all(job_state(job.folder) == "finished" for job in jobs):
+                return f"best        {jobs[0].label}: {self.settings.metric} {trial.value:.6g}, {jobs[0].name}"
+        return "no trial has finished" if not trials else "best        unknown: the folders of all trials are missing"
 
 
 def direction_warning(settings: OptunaSettings, declared: Metrics = NONE) -> str | None:
