@@ -1,16 +1,73 @@
-"""Atomic writing: a file has either its old or its new content, never a part of it."""
+"""Writing in folders that somebody else may have made: never through a link, and atomically where possible.
+
+A file that is written atomically has either its old or its new content, never a part of it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from aerun.errors import StorageError
+
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
+
+
+def open_to_write(path: Path, mode: str) -> Any:
+    """Open a file as ``open`` does, in UTF-8. StorageError if it is a link: it may lead out of the run folder."""
+
+    def no_follow(name: str, flags: int) -> int:
+        return os.open(name, flags | NO_FOLLOW, 0o666)
+
+    try:
+        return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=no_follow)
+    except OSError as error:
+        if path.is_symlink():
+            raise _link_error(path) from error
+        raise
+
+
+def make_subfolder(folder: Path, *names: str, mode: int = 0o777) -> Path:
+    """Create a folder below ``folder``, with those between, and return it. StorageError if one of them is a link."""
+    for name in names:
+        folder = folder / name
+        if folder.is_symlink():
+            raise _link_error(folder)
+        folder.mkdir(mode, exist_ok=True)
+    return folder
+
+
+def missing_folders(folder: Path) -> list[Path]:
+    """The folder and its parents, as far as they do not exist, from the inside out."""
+    return [place for place in (folder.absolute(), *folder.absolute().parents) if not place.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders that a failed command made, from the inside out, as far as they are empty."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _link_error(path: Path) -> StorageError:
+    return StorageError(f"{path}: is a link, through which nothing is written; remove it or replace it by its target")
+
+
+class LogFile(logging.FileHandler):
+    """Appends to the log file of a run. StorageError at the first message if the file is a link."""
+
+    def __init__(self, filename: str | os.PathLike[str], delay: bool = True) -> None:
+        super().__init__(filename, delay=delay)
+
+    def _open(self) -> Any:
+        return open_to_write(Path(self.baseFilename), self.mode)
 
 
 @contextlib.contextmanager
@@ -21,6 +78,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
+        temporary.unlink(missing_ok=True)
+        open_to_write(temporary, "xb").close()  # so that it is no link when the block opens it
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -73,8 +132,8 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def leftover_files(folder: Path) -> list[Path]:
-    """Return the temporary files of processes that were killed while writing to ``folder``."""
-    if not folder.is_dir():
-        return []
-    return [path for path in folder.iterdir() if re.fullmatch(r"\..+\.\d+\.\d+", path.name)]
+def leftover_files(folder: Path, *names: str) -> list[Path]:
+    """Return the temporary files of processes that were killed while writing to ``folder`` or these subfolders."""
+    folders = [folder, *(folder / name for name in names if not (folder / name).is_symlink())]
+    files = (path for place in folders if place.is_dir() for path in place.iterdir())
+    return [path for path in files if re.fullmatch(r"\..+\.\d+\.\d+", path.name)]

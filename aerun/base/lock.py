@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
+from aerun.base.files import open_to_write
 from aerun.errors import BusyError
 
 try:
@@ -32,7 +33,8 @@ class FolderLock:
         self.folder = folder
 
     def __enter__(self) -> Self:
-        self._file = (self.folder / NAME).open("a+")
+        self._before = {path.name for path in self.folder.iterdir()}
+        self._file = open_to_write(self.folder / NAME, "a+")
         if fcntl is not None:
             try:
                 self._take()
@@ -58,7 +60,7 @@ class FolderLock:
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):
-            if [path.name for path in self.folder.iterdir()] == [NAME]:
+            if {path.name for path in self.folder.iterdir()} - self._before == {NAME}:
                 (self.folder / NAME).unlink()  # a run that never started leaves nothing
         self._file.close()
 
@@ -66,7 +68,7 @@ class FolderLock:
 @contextlib.contextmanager
 def file_lock(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     """Hold a lock file during the block. If another process holds it, call ``on_wait`` and wait."""
-    with path.open("a+") as file:
+    with open_to_write(path, "a+") as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

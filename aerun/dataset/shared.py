@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aerun.base.files import atomic_write
+from aerun.base.files import atomic_write, make_subfolder
 from aerun.dataset.augment import Augment
 from aerun.dataset.data import Data, Split
 
@@ -38,7 +38,7 @@ def write_shared(data: Data, path: Path) -> None:
     augment = data.train.augment
     assert isinstance(augment, Augment | None)
     about["augment"] = json.dumps(asdict(augment or Augment()))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_subfolder(path.parent.parent, path.parent.name)
     with atomic_write(path) as temporary:
         save_file(_without_aliases(tensors), temporary, about)
 

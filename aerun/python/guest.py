@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from aerun.base.files import LogFile
 from aerun.base.progress_bar import hide_bars
 from aerun.base.signals import surviving_process
 from aerun.runs.folder import LOG_FORMAT
@@ -51,7 +52,7 @@ def logging_to(path: Path, verbose: bool) -> Iterator[logging.Logger]:
     the process shows them already. Its own handlers get what they got before."""
     logger = logging.getLogger(PACKAGE)
     handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
-    file = logging.FileHandler(path, delay=True)
+    file = LogFile(path)
     file.setFormatter(logging.Formatter(LOG_FORMAT))
     shown = logger.isEnabledFor(logging.INFO) and logger.hasHandlers()
     ours: list[logging.Handler] = [file]

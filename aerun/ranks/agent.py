@@ -1,40 +1,68 @@
-"""Starts the ranks of one machine and waits for them, like ``python -m torch.distributed.run``.
+"""Starts the ranks of one machine and waits for them. It reports those that were killed; all others report their own
+errors.
 
-Its error messages are suppressed: ranks report their own errors, except for those that were killed.
+Nothing here listens: ranks find each other by a file in the folder for outcomes, which only the user can read.
 """
 
 from __future__ import annotations
 
 import json
-import logging
+import os
 import signal
+import subprocess
 import sys
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from torch.distributed import run
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from typing import Any
 
 from aerun.errors import KilledError
 from aerun.runs.outcome import write_outcome
 
+POLL_S = 0.1
+WORKER = "aerun.ranks.worker"
+
 
 def main() -> None:
-    """The last two arguments are the run folder and the order of ``launch`` to the ranks."""
-    for number in (signal.SIGUSR1, signal.SIGUSR2):  # a scheduler sends them to every process; the job passes them on
-        signal.signal(number, signal.SIG_IGN)
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
-    try:
-        run.main(sys.argv[1:])
-    except ChildFailedError as error:
-        place = Path(json.loads(sys.argv[-1])["place"])
-        # After a failure torch ends the other ranks by SIGTERM, and lists them as failures too.
-        causes = {rank: failure for rank, failure in error.failures.items() if failure.exitcode != -signal.SIGTERM}
-        for rank, failure in (causes or error.failures).items():
-            if failure.exitcode < 0:
-                name = signal.Signals(-failure.exitcode).name
+    """Start the ranks of this machine for a run folder and the order of ``launch``; exit with code 1 if one fails."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # a scheduler sends them to every process; the job passes them on
+    folder, order = sys.argv[1], json.loads(sys.argv[2])
+    words = [sys.executable, "-m", WORKER, folder, sys.argv[2]]
+    ranks = {
+        rank: subprocess.Popen(words, env=rank_environment(rank, order)) for rank in ranks_of_node(order, os.environ)
+    }
+    sys.exit(wait_for_ranks(ranks, Path(order["place"])))
+
+
+def ranks_of_node(order: Mapping[str, Any], environment: Mapping[str, str]) -> Sequence[int]:
+    """The ranks that this machine runs; srun numbers the machines, if there are several."""
+    local = order["local"]
+    node = int(environment["SLURM_PROCID"]) if local < order["processes"] else 0
+    return range(node * local, (node + 1) * local)
+
+
+def rank_environment(rank: int, order: Mapping[str, Any]) -> dict[str, str]:
+    """The environment variables of a rank."""
+    numbers = {"RANK": rank, "LOCAL_RANK": rank % order["local"], "WORLD_SIZE": order["processes"]}
+    return {**os.environ, **{name: str(number) for name, number in numbers.items()}}
+
+
+def wait_for_ranks(ranks: Mapping[int, subprocess.Popen[bytes]], place: Path) -> int:
+    """Wait until all ranks have ended, and report at once each that was killed. Returns 1 if one has failed, else 0."""
+    running = dict(ranks)
+    while running:
+        for rank, process in list(running.items()):
+            code = process.poll()
+            if code is None:
+                continue
+            del running[rank]
+            if code < 0:
+                name = signal.Signals(-code).name
                 why = "; often the machine is out of memory" if name == "SIGKILL" else ""
                 write_outcome(place, f"agent of rank {rank}", KilledError(f"rank {rank} was killed by {name}{why}"))
-        sys.exit(1)
+        time.sleep(POLL_S)
+    return int(any(process.returncode for process in ranks.values()))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A rank: ``python -m aerun.ranks.worker RUN_FOLDER ORDER``, started by the agent.
 
-The run folder contains the configuration. The order of the job (JSON) adds ``place``, the folder for outcomes,
+The run folder contains the configuration. The order of the job (JSON) adds ``place``, the folder for outcomes and for
+the file by which ranks find each other, the number of ``processes`` and of those that are ``local`` to a machine,
 ``console``, whether to log there, ``data``, a sweep's shared data file, and ``trial``, which a search may prune.
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from aerun.base.files import LogFile
 from aerun.base.signals import Stopped, StopSignals
 from aerun.errors import DivergedError
 from aerun.runs.folder import LOG, LOG_FORMAT
@@ -71,7 +73,7 @@ def _set_up_output(folder: Path, rank: int, console: bool) -> None:
         root.addHandler(logging.NullHandler())
         sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
         return
-    file = logging.FileHandler(folder / LOG, delay=True)
+    file = LogFile(folder / LOG)
     file.setFormatter(logging.Formatter(LOG_FORMAT))
     root.addHandler(file)
     if console:
@@ -97,7 +99,7 @@ def _train(folder: Path, rank: int, order: Mapping[str, Any], stop: DeferredSign
             load = SharedLoader(Path(order["data"]), load)
         parts = build_parts(settings, load(device), device)
         load_start_weights(settings, parts, folder)
-        group = Group(device, settings.trainer.batch_size)
+        group = Group(device, settings.trainer.batch_size, Path(order["place"]) / "meeting")
         parts.ranks = parts.shares = group
         parts.autoencoder.whole_batch = WholeBatch(group)
         regime = regime_of(settings, parts)

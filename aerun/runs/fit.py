@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from aerun.base.files import make_subfolder
 from aerun.base.lock import FolderLock
 from aerun.base.precision import restored_precision
 from aerun.base.progress_bar import hide_bars
@@ -116,7 +117,7 @@ def _train_in_folder(
     with FolderLock(folder):
         untested = dataclasses.replace(parts.data, test=head(parts.data.test, 0))
         write_description(folder, config, settings.choices, overrides, untested, device, declared_options(settings))
-        (folder / CHECKPOINTS).mkdir()
+        make_subfolder(folder, CHECKPOINTS)
         tracker, pictures = Tracker(folder), Pictures(settings.trainer.pictures)
         with recorded_status(folder), tracker, ProgressBar() as bar:
             ours: dict[str, Observer] = {"tracker": tracker, "pictures": pictures, "doctor": Watch()}

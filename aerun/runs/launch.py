@@ -7,11 +7,9 @@ the end of the pipe means that the job has ended, for whatever reason, and the r
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from aerun.base.device import default_threads, node_count, ranks_per_node
+from aerun.base.files import make_subfolder, open_to_write
 from aerun.base.signals import Stopped, StopSignals
 from aerun.errors import KilledError
 from aerun.runs.folder import LOG, read_summary
@@ -29,30 +28,20 @@ from aerun.runs.outcome import FINISHED, read_outcomes, rebuild_error
 
 POLL_S = 0.1  # Python handles signals between polls
 GRACE_S = 15.0  # for the other ranks to end after one has failed
-AGENT, WORKER = "aerun.ranks.agent", "aerun.ranks.worker"
-
-
-def first_host(nodelist: str) -> str:
-    """Return the first host of a list as Slurm writes it: ``gpu[003-005,9],login`` -> ``gpu003``."""
-    names = re.match(r"(?:[^,\[]|\[[^\]]*\])+", nodelist)
-    return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", names.group()) if names else nodelist
+RANKS = ".ranks"  # subfolder of a run folder
+AGENT = "aerun.ranks.agent"
+LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 
 def command(processes: int, folder: Path, order: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
-    """Return the command that starts the ranks. In a Slurm job with several nodes, srun starts an agent on each, and
-    they rendezvous on the first."""
+    """Return the command that starts the ranks: an agent or, in a Slurm job with several nodes, one on each by srun."""
     machines, local = node_count(environment), ranks_per_node(processes, environment)
-    words = [sys.executable, "-m", AGENT, f"--nproc-per-node={local}"]
-    if machines > 1:
-        hosts = environment.get("SLURM_STEP_NODELIST") or environment["SLURM_JOB_NODELIST"]
-        job = f"{environment['SLURM_JOB_ID']} {folder}"
-        number = int.from_bytes(hashlib.sha256(job.encode()).digest()[:4], "big")
-        srun = ["srun", "--overlap", f"--nodes={machines}", f"--ntasks={machines}", "--ntasks-per-node=1"]
-        rendezvous = ["--rdzv-backend=c10d", f"--rdzv-endpoint={first_host(hosts)}:{20000 + number % 20000}"]
-        words = [*srun, "--kill-on-bad-exit=1", *words, f"--nnodes={machines}", *rendezvous, f"--rdzv-id={number}"]
-    else:
-        words.append("--standalone")
-    return [*words, "-m", WORKER, str(folder), json.dumps(order)]
+    order = {**order, "processes": processes, "local": local}
+    words = [sys.executable, "-m", AGENT, str(folder), json.dumps(order)]
+    if machines == 1:
+        return words
+    srun = ["srun", "--overlap", f"--nodes={machines}", f"--ntasks={machines}", "--ntasks-per-node=1"]
+    return [*srun, "--kill-on-bad-exit=1", *words]
 
 
 def train(
@@ -97,22 +86,30 @@ def train(
 
 
 def _environment() -> dict[str, str]:
-    """Return environment variables by which ranks import the same modules as this process."""
+    """Return environment variables by which ranks import the same modules as this process.
+
+    On a single machine they listen on the loopback interface alone, so that no other machine can connect to them.
+    """
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     threads = str(default_threads())  # of all ranks of a machine; ``build.prepare`` divides them
-    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": threads}
+    ours = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": threads}
+    if node_count(os.environ) == 1:
+        ours |= dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), LOOPBACK)
+    return {**os.environ, **ours}
 
 
 @contextlib.contextmanager
 def _outcome_folder(folder: Path) -> Iterator[Path]:
-    """Create a folder for the outcomes of the ranks: a local one, unless there are several machines."""
+    """Create a folder for the outcomes of the ranks, and for the file by which they find each other.
+
+    Only the user can open it. It is a local folder, unless there are several machines.
+    """
     if node_count(os.environ) == 1:
         with tempfile.TemporaryDirectory(prefix="aerun-ranks-") as temporary:
             yield Path(temporary)
         return
-    place = folder / ".ranks"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
+    shutil.rmtree(folder / RANKS, ignore_errors=True)
+    place = make_subfolder(folder, RANKS, mode=0o700)
     yield place
     shutil.rmtree(place, ignore_errors=True)
 
@@ -123,7 +120,7 @@ def _open_output(folder: Path, console: bool) -> Iterator[Any]:
     if console:
         yield None
         return
-    with (folder / LOG).open("ab") as file:
+    with open_to_write(folder / LOG, "ab") as file:
         yield file
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aerun.base.files import write_bytes, write_text
+from aerun.base.files import make_subfolder, write_bytes, write_text
 
 CONFIG, FOLDER = "projector_config.pbtxt", "00000"
 PNG_COMPRESSION = 1  # of 9
@@ -25,8 +25,7 @@ def write_embedding(folder: Path, codes: np.ndarray, labels: list[str] | None, t
 
     (folder / CONFIG).unlink(missing_ok=True)
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
-    place = folder / FOLDER / "code"
-    place.mkdir(parents=True)
+    place = make_subfolder(folder, FOLDER, "code")
     config = ProjectorConfig()
     about = config.embeddings.add()
     about.tensor_name = "code"

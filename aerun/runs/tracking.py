@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from torch import Tensor
 
-from aerun.base.files import write_bytes, write_text
+from aerun.base.files import make_subfolder, open_to_write, write_bytes, write_text
 from aerun.contracts import EpochEnd, Observer, RunView
 from aerun.runs.folder import CHECKPOINTS, FIGURES, METRICS, read_metrics
 from aerun.runs.projector import write_embedding
@@ -115,7 +115,7 @@ class Tracker(Observer):
         self.scalars(curves, end.step)
         named = {self._section + name: value for name, value in end.numbers.items()}
         line = {"epoch": end.epoch, "step": end.step, **self._stage, **named}
-        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+        with open_to_write(self.folder / METRICS, "a") as file:
             file.write(json.dumps(line) + "\n")
 
     @property
@@ -173,8 +173,7 @@ class Tracker(Observer):
         from PIL import Image
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        path = self.folder / FIGURES / f"{tag.replace('/', '_')}.png"
-        path.parent.mkdir(exist_ok=True)
+        path = make_subfolder(self.folder, FIGURES) / f"{tag.replace('/', '_')}.png"
         encoded = io.BytesIO()
         Image.fromarray(pixels).save(encoded, "PNG", compress_level=PNG_COMPRESSION)
         write_bytes(path, encoded.getvalue())

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from aerun.base.files import write_text
 from aerun.base.signals import Stopped
 from aerun.errors import AerunError, StorageError
 from aerun.runs.folder import STATUS, record_status
@@ -121,7 +122,7 @@ class JobRunner:
             if self.stopped is not None or self.launcher.detached:
                 raise Stopped(number)
             self.stopped = number
-            (self.folder / STOP_FILE).touch()
+            write_text(self.folder / STOP_FILE, "")
             print("\naerun: stopping; running jobs are saved first (again: stop at once)", file=sys.stderr, flush=True)
 
         # Only the main thread gets signals, and only there may handlers be set.

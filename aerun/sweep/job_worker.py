@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from aerun.base.files import LogFile
 from aerun.base.signals import StopSignals
 from aerun.base.speed import release_freed_memory
 from aerun.config.parse import parse
@@ -95,7 +96,7 @@ def logging_to(path: Path) -> Iterator[None]:
     """Send all log messages to the run's log file, as in a single run, and none to the console."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    file = logging.FileHandler(path, delay=True)
+    file = LogFile(path)
     file.setFormatter(logging.Formatter(LOG_FORMAT))
     root.handlers, root.level = [file], logging.INFO
     try:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from aerun.base.files import atomic_write, make_subfolder, open_to_write
 from aerun.compare.records import read_run
 from aerun.contracts import EpochEnd, Observer, RunView
 from aerun.errors import ConfigError, PrunedError
@@ -47,6 +48,7 @@ def open_study(folder: Path, sampler: str, seed: int, direction: Direction, prun
 def _storage(journal: Path) -> optuna.storages.JournalStorage:
     from optuna.storages.journal import JournalFileBackend
 
+    open_to_write(journal, "ab").close()  # it is no link
     return optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
 
 
@@ -130,7 +132,7 @@ def save_plots(study: optuna.Study, folder: Path) -> list[Path]:
         "slice": drawing.plot_slice,
         "intermediate_values": drawing.plot_intermediate_values,
     }
-    folder.mkdir(exist_ok=True)
+    make_subfolder(folder.parent, folder.name)
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings about small studies are not useful
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     written = []
@@ -145,7 +147,8 @@ def save_plots(study: optuna.Study, folder: Path) -> list[Path]:
         first = axes.flat[0] if isinstance(axes, np.ndarray) else axes
         figure = first.get_figure()
         figure.set_size_inches(10, 5)
-        figure.savefig(folder / f"{name}.png", dpi=100, bbox_inches="tight")
+        with atomic_write(folder / f"{name}.png") as temporary:
+            figure.savefig(temporary, format="png", dpi=100, bbox_inches="tight")
         pyplot.close(figure)
         written.append(folder / f"{name}.png")
     matplotlib.use(backend)

@@ -32,7 +32,7 @@ class SingleProcess:
         return values
 
     def first(self, compute: Callable[[], T]) -> T:
-        """The result of ``compute``, which only rank 0 calls. All processes wait for it."""
+        """The result of ``compute``, which only rank 0 calls: numbers, text, or dicts of them. All processes wait."""
         return compute()
 
     def sync_stop(self, signal: int | None, due: bool, now: bool = True) -> tuple[int | None, bool]:

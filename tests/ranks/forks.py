@@ -4,32 +4,41 @@ from __future__ import annotations
 
 import os
 import pickle
-import socket
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from aerun.runs.launch import LOOPBACK
 
 
 def forked(count: int, function: Callable[[int], Any], folder: Path) -> list[Any]:
     """What ``function(rank)`` returns in each of so many ranks. AssertionError with the traceback of one that fails."""
     import torch._dynamo  # noqa: F401  # once, and not in each of them
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    meeting = Path(tempfile.mkdtemp(dir=folder)) / "meeting"
     children = []
     for rank in range(count):
         child = os.fork()
         if child == 0:
-            os.environ.update(RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+            os.environ.update(RANK=str(rank), WORLD_SIZE=str(count), MEETING=str(meeting), GLOO_SOCKET_IFNAME=LOOPBACK)
             _child(rank, function, folder)
         children.append(child)
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     results = [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(count)]
     assert codes == [0] * count, "\n".join(str(result) for result in results)
     return results
+
+
+def group_of(rows: int) -> Any:
+    """The group of the ranks, in one of them, on the CPU."""
+    import torch
+
+    from aerun.ranks.group import Group
+
+    return Group(torch.device("cpu"), rows, Path(os.environ["MEETING"]))
 
 
 def _child(rank: int, function: Callable[[int], Any], folder: Path) -> None:

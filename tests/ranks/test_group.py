@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from aerun.base.seeding import seed_everything
 from aerun.config.parse import parse
 from aerun.dataset.data import Split
 from aerun.errors import ConfigError
@@ -21,7 +20,7 @@ from aerun.training.batches import Resident
 from aerun.training.build import build_parts
 from aerun.training.parts import Parts
 from aerun.training.step import make_step
-from tests.ranks.forks import forked
+from tests.ranks.forks import forked, group_of
 
 CPU = torch.device("cpu")
 IMAGES, BATCH, RANKS = 66, 32, 3  # minibatches of 32, 32 and 2: parts of 10, 11, 11 and of 0, 1, 1
@@ -55,7 +54,7 @@ def double(parts: Parts) -> Parts:
 def trained(config: dict[str, Any], group: Group | None) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Weights after two epochs, and the terms, gradient norm and active units of each step, over all ranks."""
     settings = parse(config)
-    seed_everything(0)
+    torch.manual_seed(0)
     parts = double(build_parts(settings, settings.dataset.load(CPU), CPU))
     if group is not None:
         parts.ranks = parts.shares = group
@@ -79,7 +78,7 @@ def trained(config: dict[str, Any], group: Group | None) -> tuple[dict[str, np.n
 def test_ranks_train_as_one_process(compose: Any, tmp_path: Path, overrides: str) -> None:
     config = compose(["dataset=random", f"dataset.images={IMAGES}", "dataset.validation=0", *overrides.split()])
     [(weights, expected)] = forked(1, lambda rank: trained(config, None), tmp_path)
-    for found_weights, found_rows in forked(RANKS, lambda rank: trained(config, Group(CPU, BATCH)), tmp_path):
+    for found_weights, found_rows in forked(RANKS, lambda rank: trained(config, group_of(BATCH)), tmp_path):
         assert len(expected) == 6
         np.testing.assert_allclose(found_rows, expected, rtol=1e-9)
         for name, value in weights.items():
@@ -95,11 +94,11 @@ def test_ranks_that_start_again_continue_bit_for_bit(compose: Any, tmp_path: Pat
 
     def steps(numbers: range, state: dict[str, Tensor] | None) -> Any:
         def function(rank: int) -> dict[str, Tensor]:
-            seed_everything(0)
+            torch.manual_seed(0)
             parts = build_parts(settings, settings.dataset.load(CPU), CPU)
             if state is not None:
                 parts.autoencoder.load_state_dict(state)
-            parts.ranks = parts.shares = group = Group(CPU, 20)
+            parts.ranks = parts.shares = group = group_of(20)
             parts.autoencoder.whole_batch = WholeBatch(group)
             step = make_step(parts, learning_rate=lambda number: 1.0)
             batches = list(Resident(parts.data.train, 20, 0).epoch(0))
@@ -121,7 +120,7 @@ def test_the_whole_minibatch_is_put_together_and_gradients_are_summed(tmp_path: 
     weight = torch.tensor([1.0, 10.0])
 
     def function(rank: int) -> tuple[Any, Any]:
-        group = Group(CPU, 5)
+        group = group_of(5)
         group.begin(5)
         own = group.rows_of(x).clone().requires_grad_()
         whole = gather_rows(own, group)
@@ -137,7 +136,7 @@ def test_the_whole_minibatch_is_put_together_and_gradients_are_summed(tmp_path: 
 
 def test_ranks_agree(tmp_path: Path) -> None:
     def function(rank: int) -> list[Any]:
-        group = Group(CPU, 5)
+        group = group_of(5)
         return [
             group.sync_stop(None, False),
             group.sync_stop(15 if rank == 1 else None, rank == 1),
@@ -171,7 +170,7 @@ def test_weights_that_nothing_uses_are_left_alone(tmp_path: Path, compose: Any) 
         shapes = dict.fromkeys(("input_shape", "output_shape", "code_shape"), (2,))
         options = {"sparsity": settings.sparsity, "latent": settings.latent, "output_activation": "identity"}
         autoencoder = Autoencoder(Half(), torch.nn.Linear(2, 2), **shapes, **options)
-        group = Group(CPU, 4)
+        group = group_of(4)
         forward = group.parallel(autoencoder, autoencoder)
         for _ in range(3):
             forward(torch.ones(2, 2)).prediction.sum().backward()

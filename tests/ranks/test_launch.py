@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,13 +15,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from aerun.base.device import choose_rank_device, ranks_per_node
 from aerun.base.signals import Stopped
 from aerun.errors import ConfigError, DivergedError, KilledError
 from aerun.ranks import agent
-from aerun.runs.launch import command, first_host
+from aerun.runs import launch
+from aerun.runs.launch import command
 from aerun.runs.outcome import RankError, read_outcomes, rebuild_error, write_outcome
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -28,53 +29,50 @@ SLURM = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NUM_NODES": "4", "SLURM_JOB_NODELIST
 RUN = Path("/runs/a b")
 
 
-def option(words: list[str], name: str) -> str:
-    [found] = [word.partition("=")[2] for word in words if word.startswith(f"--{name}=")]
-    return found
-
-
 def test_on_one_machine_an_agent_starts_all_ranks() -> None:
     words = command(3, RUN, {"place": "/tmp/x"}, {})
-    agent = [sys.executable, "-m", "aerun.ranks.agent", "--nproc-per-node=3", "--standalone"]
-    assert words[:-1] == [*agent, "-m", "aerun.ranks.worker", str(RUN)]
-    assert json.loads(words[-1]) == {"place": "/tmp/x"}
+    assert words[:-1] == [sys.executable, "-m", "aerun.ranks.agent", str(RUN)]
+    order = json.loads(words[-1])
+    assert order == {"place": "/tmp/x", "processes": 3, "local": 3}
     assert words == command(3, RUN, {"place": "/tmp/x"}, {"SLURM_JOB_ID": "1", "SLURM_JOB_NUM_NODES": "1"})
+    assert list(agent.ranks_of_node(order, {"SLURM_PROCID": "5"})) == [0, 1, 2]  # the number of the job's own task
 
 
-def test_on_several_nodes_of_slurm_agents_meet_on_the_first() -> None:
+def test_on_several_nodes_of_slurm_each_has_an_agent_with_its_ranks() -> None:
     words = command(8, RUN, {}, SLURM)
-    assert words[0] == "srun" and words.index("srun") < words.index(sys.executable)
-    assert option(words, "nodes") == option(words, "ntasks") == option(words, "nnodes") == "4"
-    assert option(words, "ntasks-per-node") == "1" and option(words, "nproc-per-node") == "2"
-    assert option(words, "rdzv-backend") == "c10d" and "--standalone" not in words
-    host, _, port = option(words, "rdzv-endpoint").partition(":")
-    assert host == "gpu007" and 20000 <= int(port) < 40000
-    assert words[-4:] == ["-m", "aerun.ranks.worker", str(RUN), "{}"]
-    assert words == command(8, RUN, {}, SLURM)
+    assert words[0] == "srun" and words[-4:-1] == ["-m", "aerun.ranks.agent", str(RUN)]
+    assert {"--nodes=4", "--ntasks=4", "--ntasks-per-node=1"} < set(words)
+    order = json.loads(words[-1])
+    ranks = [list(agent.ranks_of_node(order, {"SLURM_PROCID": str(node)})) for node in range(4)]
+    assert ranks == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    numbers = agent.rank_environment(5, order)
+    assert (numbers["RANK"], numbers["LOCAL_RANK"], numbers["WORLD_SIZE"]) == ("5", "1", "8")
 
 
-def test_concurrent_runs_use_different_ports() -> None:
-    ports = {option(command(8, Path(f"/runs/{i}"), {}, SLURM), "rdzv-endpoint") for i in range(5)}
-    assert len(ports) == 5
+@pytest.mark.parametrize("machines", ["1", "2"])
+def test_only_the_user_can_open_the_folder_where_ranks_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machines: str
+) -> None:
+    """Who can write there decides to whom a rank connects."""
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", machines)
+    before = os.umask(0)
+    try:
+        with launch._outcome_folder(tmp_path) as place:
+            assert place.stat().st_mode & 0o077 == 0
+    finally:
+        os.umask(before)
+
+
+def test_nothing_that_a_socket_delivers_is_unpickled() -> None:
+    """Neither by aerun nor by what it starts: torch's launcher and its collectives of objects do."""
+    words = r"\b(pickle|TCPStore|elastic|torch\.distributed\.(run|launch)|\w+_object(_list)?)\b"
+    for path in (ROOT / "aerun").rglob("*.py"):
+        if "ranks" in path.parts or "runs" in path.parts:
+            assert not re.search(words, path.read_text()), path
 
 
 def test_a_step_of_one_node_stays_on_it() -> None:
     assert "srun" not in command(8, RUN, {}, {**SLURM, "SLURM_STEP_NUM_NODES": "1"})
-
-
-@pytest.mark.parametrize(
-    ("nodelist", "host"),
-    [
-        ("vm", "vm"),
-        ("a,b", "a"),
-        ("gpu[003-005,9]", "gpu003"),
-        ("gpu[7,9-11],login", "gpu7"),
-        ("rack[1-2]n[04-06].site,x", "rack1n04.site"),
-        ("gpu-a-[12-13]", "gpu-a-12"),
-    ],
-)
-def test_the_first_host_of_a_list(nodelist: str, host: str) -> None:
-    assert first_host(nodelist) == host
 
 
 def test_ranks_are_shared_out_evenly() -> None:
@@ -109,27 +107,23 @@ def test_an_error_crosses_processes(tmp_path: Path, error: BaseException, kind: 
 
 
 @pytest.mark.parametrize(
-    ("codes", "recorded"),
+    ("ends", "code", "recorded"),
     [
-        ({0: -signal.SIGTERM, 1: 1}, []),  # rank 1 reports its own error, and torch ended rank 0 after it
+        (["pass", "pass"], 0, []),
+        (["pass", "exit(3)"], 1, []),  # a rank that fails reports its own error
         (
-            {0: -signal.SIGTERM, 1: -signal.SIGKILL},
+            ["exit(1)", "os.kill(os.getpid(), 9)"],
+            1,
             ["rank 1 was killed by SIGKILL; often the machine is out of memory"],
         ),
-        ({0: -signal.SIGTERM}, ["rank 0 was killed by SIGTERM"]),
+        (["os.kill(os.getpid(), 6)", "pass"], 1, ["rank 0 was killed by SIGABRT"]),
     ],
 )
-def test_a_rank_that_torch_ended_is_not_a_cause(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codes: dict[int, int], recorded: list[str]
+def test_an_agent_reports_ranks_that_were_killed(
+    tmp_path: Path, ends: list[str], code: int, recorded: list[str]
 ) -> None:
-    def fail(words: list[str]) -> None:
-        raise ChildFailedError("worker", {rank: ProcessFailure(rank, 1, code, "") for rank, code in codes.items()})
-
-    monkeypatch.setattr(agent.run, "main", fail)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(sys, "argv", ["agent", json.dumps({"place": str(tmp_path)})])
-    with pytest.raises(SystemExit):
-        agent.main()
+    ranks = {rank: subprocess.Popen([sys.executable, "-c", f"import os; {end}"]) for rank, end in enumerate(ends)}
+    assert agent.wait_for_ranks(ranks, tmp_path) == code
     assert [outcome["text"] for outcome in read_outcomes(tmp_path)] == recorded
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -95,6 +96,67 @@ def test_a_killed_run_leaves_no_process_and_ends_as_an_undisturbed_one(compose: 
     assert finish(start(config, run)) == 0
     assert len(lines(run)) == 12
     assert differences(contents(tmp_path / "whole"), contents(run)) == []
+
+
+def listening_addresses(parent: int) -> set[str]:
+    """The addresses at which the children of a process, and theirs, can be reached, as Linux lists them."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    family = {parent}
+    while more := {child for child, above in parents.items() if above in family} - family:
+        family |= more
+    sockets = set()
+    for process in family:
+        with contextlib.suppress(OSError):
+            sockets |= {str(path.readlink()) for path in Path(f"/proc/{process}/fd").iterdir()}
+    found = set()
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                found.add(fields[1].partition(":")[0])
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc lists sockets")
+def test_no_process_of_a_run_on_one_machine_can_be_reached_from_another(compose: Any, tmp_path: Path) -> None:
+    loopback = {"0100007F", "00000000000000000000000001000000"}  # 127.0.0.1 and ::1
+    found = set()
+    child = start(compose([*TINY, TWO, "trainer.epochs=100000"]), tmp_path / "run")
+    while not (tmp_path / "run" / "checkpoints" / "last.safetensors").exists():
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)
+        found |= listening_addresses(child)
+        time.sleep(0.05)
+    found |= listening_addresses(child)
+    os.kill(child, signal.SIGTERM)
+    finish(child)
+    assert status(tmp_path / "run")["state"] == "stopped" and processes_of(tmp_path) == []
+    assert found and found <= loopback
+
+
+SRUN = """#!{python}
+import os, subprocess, sys
+words = sys.argv[1:]
+while words[0].startswith("--"):
+    words.pop(0)
+nodes = [subprocess.Popen(words, env=dict(os.environ, SLURM_PROCID=str(i))) for i in range(2)]
+sys.exit(max(node.wait() for node in nodes))
+"""
+
+
+def test_agents_of_several_nodes_train_one_run(compose: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "srun").write_text(SRUN.format(python=sys.executable))
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    config = compose([*TINY, TWO, "noise=gaussian"])
+    assert finish(start(config, tmp_path / "one")) == 0
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "2")
+    assert finish(start(config, tmp_path / "two")) == 0
+    assert differences(contents(tmp_path / "one"), contents(tmp_path / "two")) == []
+    assert not (tmp_path / "two" / ".ranks").exists()
 
 
 PARTS = """

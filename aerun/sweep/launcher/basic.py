@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from aerun.base.files import write_text
 from aerun.sweep.job import STOP_FILE, Job
 from aerun.sweep.launcher.contract import Ended, format_error, visible_device
 from aerun.sweep.remote import RUN_JOB, call_by_name
@@ -38,7 +39,7 @@ class Basic:
             try:
                 number = call_by_name(RUN_JOB, job, sweep)
                 if number:
-                    (sweep / STOP_FILE).write_text(str(int(number)))  # so that the whole sweep stops
+                    write_text(sweep / STOP_FILE, str(int(number)))  # so that the whole sweep stops
             except Exception as raised:
                 error = format_error(raised)
             yield job, error

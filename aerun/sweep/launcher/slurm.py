@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from aerun.base.files import write_text
+from aerun.base.files import make_subfolder, write_text
 from aerun.config.schema import Count, NonNegativeInt, Positive
 from aerun.errors import ConfigError
 from aerun.sweep.job import Job
@@ -95,7 +95,7 @@ class Slurm:
     def run(self, jobs: Iterator[Job], sweep: Path, at_once: int | None = None) -> Iterator[Ended]:
         """Submit the jobs that are not in the queue yet, and wait for all of them."""
         name = re.sub(r"[^\w.+-]+", "_", f"aerun-{sweep.name}")  # squeue splits names at commas
-        (sweep / LOG_FOLDER).mkdir(exist_ok=True)
+        make_subfolder(sweep, LOG_FOLDER)
         self._ids = _read_ids(sweep)
         pending: dict[str, tuple[Job, int]] = {}  # with the number of times it was missing in the queue
         while True:
