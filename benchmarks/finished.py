@@ -18,7 +18,7 @@ def composed(commands: Iterable[Sequence[str]]) -> list[dict[str, Any]]:
 
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return [run_config(hydra.compose("train", overrides=list(words))) for words in commands]
+        return [run_config(hydra.compose("train", overrides=list(words)), words) for words in commands]
 
 
 def finished(sweep: Path, configs: Iterable[dict[str, Any]]) -> list[tuple[Path, dict[str, Any]] | None]:

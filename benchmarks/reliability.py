@@ -37,7 +37,7 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     from aerun.config.compose import run_config
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return run_config(hydra.compose("train", overrides=list(overrides)))
+        return run_config(hydra.compose("train", overrides=list(overrides)), overrides)
 
 
 def kill_rows(folder: Path, count: int) -> list[tuple[str, str]]:

@@ -93,7 +93,7 @@ def prepared(folder: Path, model: str, limit: int | None) -> tuple[Any, Iterator
 
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        settings = parse(run_config(hydra.compose("train", overrides=words(folder, model, limit))))
+        settings = parse(run_config(hydra.compose("train", overrides=words(folder, model, limit)), ()))
     device = prepare(settings)
     data = settings.dataset.load(device)
     assert data.streamed == bool(limit)

@@ -36,7 +36,7 @@ def compose() -> Callable[[Sequence[str]], dict[str, Any]]:
     def composed(overrides: Sequence[str]) -> dict[str, Any]:
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return run_config(hydra.compose("train", overrides=list(overrides)))
+            return run_config(hydra.compose("train", overrides=list(overrides)), overrides)
 
     return composed
 

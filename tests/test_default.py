@@ -30,7 +30,10 @@ def composed(folder: Path, commands: Sequence[str]) -> dict[str, tuple[dict[str,
     with initialize_config_dir(str(folder), version_base="1.3"):
         for command in commands:
             choices = hydra.compose("train", command.split(), return_hydra_config=True).hydra.runtime.choices
-            found[command] = run_config(hydra.compose("train", command.split())), group_choices(choices)
+            found[command] = (
+                run_config(hydra.compose("train", command.split()), command.split()),
+                group_choices(choices),
+            )
     return found
 
 

@@ -78,5 +78,5 @@ def compose_protocols(overrides: list[str]) -> dict[str, Any]:
     from hydra import compose, initialize_config_dir
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        nodes: dict[str, Any] = resolve(compose("train", overrides=overrides))[PROTOCOL]
+        nodes: dict[str, Any] = resolve(compose("train", overrides=overrides), overrides)[PROTOCOL]
     return nodes

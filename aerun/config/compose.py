@@ -3,29 +3,97 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from omegaconf.resolvers import oc
+from yaml import YAMLError
 
 from aerun.base.conf import conf_dir
-from aerun.errors import ConfigError
+from aerun.config.foreign import TRUST, reject_foreign_code, trusted_by
+from aerun.errors import AerunError, ConfigError
 
 _hydra_lock = threading.RLock()
 
 
-def resolve(config: DictConfig) -> dict[str, Any]:
-    """The configuration as plain values. ConfigError for an interpolation that cannot be resolved."""
+def resolve(config: DictConfig, words: Sequence[str]) -> dict[str, Any]:
+    """The configuration as plain values. ConfigError for an interpolation that cannot be resolved, or that reads an
+    environment variable that no word names."""
     try:
-        plain = OmegaConf.to_container(config, resolve=True)
+        with environment_of(words):
+            plain = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
+        reason = error.__cause__ if isinstance(error.__cause__, AerunError) else error
         key = f"{error.full_key}: " if error.full_key else ""
-        raise ConfigError(f"{key}{str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{key}{str(reason).splitlines()[0]}") from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+@contextlib.contextmanager
+def environment_of(words: Sequence[str]) -> Iterator[None]:
+    """A block in which ``${oc.env:NAME}`` works only for variables that the user names in these words.
+
+    Values of a configuration are written to files that are handed on, and files may be somebody else's.
+    """
+
+    def read(name: str, *default: Any) -> Any:
+        if not any(re.search(rf"oc\.env:\s*{re.escape(name)}\b", word) for word in words):
+            raise ConfigError(
+                f"a file reads the environment variable {name}, whose value would be written to config.yaml; "
+                f"type KEY='${{oc.env:{name}}}' to allow it"
+            )
+        return oc.env(name, *default)
+
+    with _hydra_lock:
+        OmegaConf.register_new_resolver("oc.env", read, replace=True)
+        try:
+            yield
+        finally:
+            OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+
+
+@contextlib.contextmanager
+def guarded_files() -> Iterator[None]:
+    """A block in which Hydra composes nothing with which a file would run code of its own choice. ConfigError."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+    load = ConfigLoaderImpl.load_configuration
+
+    def checked(self: ConfigLoaderImpl, *arguments: Any, **named: Any) -> DictConfig:
+        try:
+            config = load(self, *arguments, **named)
+        except (HydraException, OmegaConfBaseException, AerunError, OSError, YAMLError):
+            raise  # ``explain`` knows them
+        except Exception as error:
+            raise _unreadable(error) from error
+        node = OmegaConf.to_container(config.hydra, resolve=False)
+        assert isinstance(node, dict)
+        reject_foreign_code({str(key): value for key, value in node.items()})
+        return config
+
+    ConfigLoaderImpl.load_configuration = checked  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ConfigLoaderImpl.load_configuration = load  # type: ignore[method-assign]
+
+
+def _unreadable(error: Exception) -> ConfigError:
+    """The error for a configuration that cannot be composed, with the file that Hydra was reading."""
+    frames = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
+    paths = [frame["full_path"] for frame in frames if isinstance(frame.get("full_path"), str)]
+    what = f"{paths[-1]}: " if paths else "the configuration "
+    if isinstance(error, UnicodeDecodeError):
+        return ConfigError(f"{what}is not in UTF-8 ({error.reason}); save it in UTF-8")
+    return ConfigError(f"{what}cannot be read ({type(error).__name__}: {' '.join(str(error).split())})")
 
 
 @contextlib.contextmanager
@@ -42,7 +110,7 @@ def initialized_hydra() -> Iterator[Any]:
         previous = GlobalHydra.instance().hydra
         GlobalHydra.instance().clear()
         try:
-            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            with guarded_files(), initialize_config_dir(str(conf_dir()), version_base="1.3"):
                 yield GlobalHydra.instance().hydra
         finally:
             GlobalHydra.instance().hydra = previous
@@ -55,12 +123,17 @@ def compose_words(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]
     with initialized_hydra():
         config = compose("train", overrides=list(words), return_hydra_config=True)
     choices = group_choices(config.hydra.runtime.choices)
-    return run_config(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])), choices
+    return run_config(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]), words), choices
 
 
-def run_config(config: DictConfig) -> dict[str, Any]:
-    """The resolved configuration of one run, with absolute paths and without the keys of a sweep."""
-    plain = absolute_root(resolve(config))
+def run_config(config: DictConfig, words: Sequence[str]) -> dict[str, Any]:
+    """The resolved configuration of one run, with absolute paths and without the keys of a sweep.
+
+    ``words``: what the user typed. Packages are trusted, and environment variables read, only if they name them.
+    """
+    plain = absolute_root(resolve(config, words))
+    if isinstance(plain.get(TRUST), list):
+        plain[TRUST] = [package for package in plain[TRUST] if package in trusted_by(words)]
     plain.pop("sweep", None)
     if isinstance(plain.get("init_from"), str):
         plain["init_from"] = str(Path(plain["init_from"]).expanduser().absolute())

@@ -34,6 +34,7 @@ class ComposedPoint:
     config: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
     error: str | None = None
+    checksum: str | None = None  # of its data, once they have been read
 
 
 class Composer:
@@ -49,6 +50,7 @@ class Composer:
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self.loader, self.master = loader, master
         self.parser = OverridesParser.create(config_loader=loader)
+        self.typed = [str(word) for word in master.hydra.overrides.task]  # points may be lines of a file
         self._bases: dict[tuple[str, ...], tuple[dict[str, str], DictConfig]] = {}
         self._groups: dict[str, bool] = {}
         self._checked: dict[str, str | None] = {}
@@ -64,7 +66,7 @@ class Composer:
         result = ComposedPoint(point)
         try:
             result.choices, composed = self._compose(point)
-            result.config = run_config(composed)
+            result.config = run_config(composed, self.typed)
             if result.config.get("resume") is not None:
                 raise ConfigError(
                     "resume: continues one run, without -m; repeat a sweep's command to continue the sweep"

@@ -56,7 +56,7 @@ def composed(overrides: list[str]) -> tuple[Settings, dict[str, object]]:
     """Settings and the configuration that they come from."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = run_config(hydra.compose("train", overrides=overrides))
+        config = run_config(hydra.compose("train", overrides=overrides), overrides)
         choices = hydra.compose("train", overrides=overrides, return_hydra_config=True).hydra.runtime.choices
     return parse(config, group_choices(choices), overrides), config
 
