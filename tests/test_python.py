@@ -28,13 +28,13 @@ from safetensors.torch import load_file
 
 import aerun
 from aerun.base.progress_bar import in_notebook
+from aerun.config.override_syntax import quoted
 from aerun.contracts import EpochEnd, Metric, Observer
 from aerun.dataset import FashionMNISTMini
 from aerun.errors import CallbackError, ConfigError, DataError
 from aerun.python.data_source import as_images, data_source
 from aerun.python.results import Rows, SweepResult, TrainedRun
 from aerun.python.train import named_observers
-from aerun.python.words import quoted
 from aerun.runs.folder import read_status
 from aerun.runs.reopen import reevaluate
 from aerun.sweep.job_runner import SweepError

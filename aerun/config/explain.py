@@ -15,7 +15,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aerun.base.conf import conf_dir
+from aerun.base.library_errors import file_error, out_of_memory
 from aerun.config.compose import compose_words, initialized_hydra
+from aerun.config.override_syntax import quoted, syntax_error
 from aerun.config.schema import nearest
 from aerun.config.settings import GROUPS, SEVERAL
 from aerun.errors import AerunError, ConfigError
@@ -82,9 +84,11 @@ def explain(error: Exception, words: list[str] | None = None) -> str | None:
             return _no_hydra_key(match.group(1), sys.argv[1:] if words is None else words)
         if match:
             return str(unknown_key(match.group(1).partition("@")[0], compose_choices(words), option_keys()))
-    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    text = " ".join(str(error).partition("Config search path:")[0].split())
+    if not text and isinstance(error.__cause__, Exception):
+        return explain(error.__cause__, words)
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read as key=value (no spaces around =, and quotes around brackets)"
+        return syntax_error(str(error.override), str(error))
     if "Config group override must be a string" in text:
         for word in sys.argv[1:] if words is None else words:
             group, _, option = word.partition("=")
@@ -98,7 +102,12 @@ def explain(error: Exception, words: list[str] | None = None) -> str | None:
         return text
     if isinstance(error, yaml.YAMLError):
         return f"a YAML file of the configuration cannot be read: {text}"
-    return text if isinstance(error, HydraException | OmegaConfBaseException | OSError) else None
+    memory = out_of_memory(error)
+    if memory is not None:
+        return f"out of memory ({memory}); a smaller batch, model or part of the data may fit"
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return text
+    return file_error(error) if isinstance(error, OSError) else None
 
 
 def compose_explained(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -143,7 +152,7 @@ def compose_choices(words: list[str] | None = None) -> dict[str, Any]:
     choices += [word for word in words if word.startswith("hydra.searchpath=")]
     more = re.search(r"(?:--config-dir|-cd)[ =](\S+)", " ".join(words))
     if more:
-        choices.append(f"hydra.searchpath=[file://{Path(more.group(1)).expanduser().absolute()}]")
+        choices.append(f"hydra.searchpath=[{quoted(f'file://{Path(more.group(1)).expanduser().absolute()}')}]")
     with initialized_hydra():
         try:
             config = compose("train", overrides=choices)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from aerun.base.files import atomic_write, make_folder, storage_error
+from aerun.config.override_syntax import quoted
 from aerun.errors import ConfigError, DataError
-from aerun.python.words import quoted
 from aerun.runs.folder import read_config
 
 ArrayLike = np.ndarray | Tensor

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from aerun.cli.hydra_flags import expand_words
@@ -27,7 +25,7 @@ def check_words(words: Sequence[str], allowed: tuple[str, ...] = OF_RUNS) -> lis
         if key.startswith(("hydra.", "hydra/")) and not key.startswith(allowed):
             folder = "; the folder is out=FOLDER" if key.endswith(".dir") else ""
             raise ConfigError(f"{word}: is read by the command line only{folder}")
-    return expand_words(words)
+    return expand_words(words, several=allowed is OF_SWEEPS)
 
 
 def compose(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -37,9 +35,3 @@ def compose(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
     except ConfigError as error:
         text = str(error).replace("add --multirun to your command line", "use aerun.run_sweep")
         raise ConfigError(text) from error
-
-
-def quoted(path: Path) -> str:
-    """A path as a value of Hydra's grammar."""
-    text = re.sub(r"(\\*)'", r"\1\1\\'", str(path))
-    return "'" + re.sub(r"(\\+)$", r"\1\1", text) + "'"

@@ -1,0 +1,69 @@
+"""Hydra's syntax of ``key=value``: paths as a shell hands them on, and what is wrong with a word that Hydra rejects."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+
+from aerun.config.schema import nearest
+
+# Keys that take the path of a file or folder, or the name of a folder.
+PATHS = ("dataset.root", "init_from", "resume", "sweep.name", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweeper.file")
+MADE = ("sweep.name", "hydra.run.dir", "hydra.sweep.dir")  # which need not exist
+PLAIN = r"[\w./+@%:|?*$-]([\w./+@%:|?*$ -]*[\w./+@%:|?*$-])?"  # letters that Hydra accepts without quotes
+NO_TEXT = r"null|\?\?\?|'.*'|\".*\"|(choice|glob|shuffle|sort|tag|str)\(.*\)"
+NUMBER_OR_BOOL = r"[+-]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(e[+-]?\d+)?|[+-]?(inf|nan)|true|false"
+BRACKETS = {"(": ")", "[": "]", "{": "}"}
+
+
+def quoted(path: str | os.PathLike[str]) -> str:
+    """A text as a value in quotes."""
+    text = re.sub(r"(\\*)'", r"\1\1\\'", str(path))
+    return "'" + re.sub(r"(\\+)$", r"\1\1", text) + "'"
+
+
+def quote_path(word: str, several: bool) -> str:
+    """The word, with quotes around a path that Hydra would not read as the text that it is.
+
+    ``several``: commas separate the values of a sweep, unless the whole path exists.
+    """
+    match = re.fullmatch(r"([+~]{0,2}([\w.]+)=)(.+)", word, re.DOTALL)
+    if match is None or match[2] not in PATHS:
+        return word
+    start, key, path = match.groups()
+    is_there = os.path.lexists(path)
+    if not is_there:
+        if re.fullmatch(NO_TEXT, path, re.DOTALL):
+            return word
+        if "," in path and (several or key not in MADE):
+            values = [path] if "${" in path else path.split(",")
+            return word if not several else start + ",".join(map(_quote, values))
+    return start + _quote(path, is_there)
+
+
+def _quote(path: str, is_there: bool = False) -> str:
+    is_plain = re.fullmatch(PLAIN, path, re.ASCII) and not re.fullmatch(NUMBER_OR_BOOL, path, re.IGNORECASE)
+    is_syntax = not is_there and re.fullmatch(NO_TEXT, path, re.DOTALL)
+    return path if is_plain or is_syntax else quoted(path)
+
+
+def syntax_error(word: str, text: str) -> str:
+    """Why Hydra cannot read the word, in one line, given its own message."""
+    key, equals, value = word.partition("=")
+    if not equals or re.search(r"\s$|^\s", key) or value != value.lstrip() or not re.fullmatch(r"[+~\w./@:]*", key):
+        return f"{word}: cannot be read as key=value (no spaces around =)"
+    unknown = re.search(r"Unknown function '(\w+)'\s+Available: ([\w,]+)", text)
+    if unknown:
+        allowed = unknown[2].split(",")
+        return f"{word}: there is no function {unknown[1]}.{nearest(unknown[1], allowed)} Allowed: {', '.join(allowed)}"
+    reason = re.search(r"Error while evaluating '.*?': (.*)", text)
+    if reason:
+        return f"{word}: {reason[1]}"
+    for opening, closing in BRACKETS.items():
+        if value.count(opening) != value.count(closing):
+            missing = closing if value.count(opening) > value.count(closing) else opening
+            return f"{word}: '{missing}' is missing"
+    if value.endswith(",") or value.startswith(",") or ",," in value:
+        return f"{word}: a value is missing before or after a comma"
+    return f"{word}: cannot be read; put quotes around the value: {shlex.quote(f'{key}={quoted(value)}')}"

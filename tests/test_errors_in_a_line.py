@@ -1,0 +1,129 @@
+"""Whatever library fails at the configuration, the memory or the disk: a line, not a traceback."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from aerun.base.library_errors import out_of_memory
+from aerun.config.compose import compose_words
+from aerun.config.explain import explain
+from aerun.config.parse import parse
+from aerun.errors import ConfigError, StorageError
+from aerun.runs.run import translate_errors
+
+MODEL = b"_target_: aerun.model.FullyConnected\n"
+UNREADABLE = [
+    "# größer\ndefaults: [fc, _self_]\n".encode("latin-1"),
+    b"\xff\xfe" + "a: 1\n".encode("utf-16-le"),
+    b"a: \x00\n",
+    b"\x80",
+    b"a: [1,\n",
+    b"a: b: c\n",
+    b"\ta: 1\n",
+    b"a: &x [*x]\n",
+    b"a: &x {b: *x}\n",
+    b"a: *nothing\n",
+    b"a: !!python/object:os.system {}\n",
+    b"a: 1\na: 2\n",
+    b"---\na: 1\n---\nb: 2\n",
+    b"[1, 2]\n",
+    b"3\n",
+    b"text\n",
+    b"? [1, 2]\n: 3\n",
+    b"1: 2\nnull: 3\n",
+    b"2020-01-01: 2020-01-01\n",
+    b"a: !!binary aGFsbG8=\n",
+    b"a: !!set {x, y}\n",
+    b"a: ${\n",
+    b"a: ${b}\n",
+    b"a: ${a}\n",
+    b"a: ${nothing:1}\n",
+    b"defaults: 3\n",
+    b"defaults: [3]\n",
+    b"defaults: [{}]\n",
+    b"defaults: [mine]\n",
+    b"defaults: [nowhere]\n",
+    b"defaults: [{override model: fc}]\n",
+    b"# @package\na: 1\n",
+    b"# @package a..b\na: 1\n",
+    b"a: " + b"[" * 3000 + b"]" * 3000 + b"\n",
+    b"a: " + b"9" * 5000 + b"\n",
+    MODEL + b"hidden: {a: 1}\n",
+    MODEL + b"code_size: !!float .nan\n",
+    b"_target_: 5\n",
+    b"_target_: [a]\n",
+    b"_target_: aerun.model\n",
+    b"_target_: aerun.model.\n",
+    b"_target_: aerun.model.Nothing\n",
+    b"_target_: ..\n",
+    b"",
+]
+
+
+@pytest.mark.parametrize("content", UNREADABLE, ids=range(len(UNREADABLE)))
+def test_a_file_of_the_configuration(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_bytes(content)
+    words = [f"hydra.searchpath=['file://{tmp_path}']", "model=mine"]
+    with pytest.raises(Exception) as caught:
+        parse(*compose_words(words))
+    text = explain(caught.value, words)
+    assert text and len(text.splitlines()) <= 2, caught.value
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_bytes(UNREADABLE[0])
+    with pytest.raises(ConfigError, match=r"model/mine.yaml: is not in UTF-8 .*save it in UTF-8"):
+        compose_words([f"hydra.searchpath=['file://{tmp_path}']", "model=mine"])
+
+
+def memory_errors() -> list[BaseException]:
+    """As torch, NumPy and the system raise them; the first two by asking for more than there is."""
+    found: list[BaseException] = []
+    for ask in (lambda: torch.empty(1 << 56), lambda: np.ones(1 << 56)):
+        with pytest.raises(Exception) as caught:
+            ask()
+        found.append(caught.value)
+    texts = [
+        "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "CUDA error: out of memory",
+        "MPS backend out of memory (MPS allocated: 1 GB)",
+        "std::bad_alloc",
+    ]
+    raised = [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError()]
+    return [*found, *map(RuntimeError, texts), *raised, OSError(errno.ENOMEM, "Cannot allocate memory")]
+
+
+def test_memory_that_runs_out(compose: Any, tmp_path: Path) -> None:
+    settings = parse(compose([]))
+    for error in memory_errors():
+        assert "out of memory" in str(explain(error)), error  # type: ignore[arg-type]
+        with (
+            pytest.raises(ConfigError, match=r"trainer\.batch_size=.*: out of memory"),
+            translate_errors(settings, tmp_path),
+        ):
+            raise error
+    for mistake in (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), TypeError("memory"), ValueError("x")):
+        assert out_of_memory(mistake) is None and explain(mistake) is None
+        with pytest.raises(type(mistake)) as caught, translate_errors(settings, tmp_path):
+            raise mistake
+        assert caught.value is mistake
+
+
+@pytest.mark.parametrize("place", ["x" * 400, "/proc/nowhere", "/dev/null/x"])
+def test_files_that_cannot_be_made(compose: Any, tmp_path: Path, place: str) -> None:
+    settings, path = parse(compose([])), tmp_path / place
+    with pytest.raises(OSError, match=r"Errno") as caught:
+        path.mkdir()
+    text = explain(caught.value)
+    assert text is not None and str(path) in text and "[Errno" not in text
+    with pytest.raises(StorageError, match=place), translate_errors(settings, tmp_path):
+        raise caught.value
