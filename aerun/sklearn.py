@@ -260,9 +260,10 @@ def _rebuild(config: Mapping[str, Any], shape: Sequence[int], weights: Mapping[s
     import torch
 
     from aerun.base.device import choose_device
+    from aerun.base.seeding import restored_generator
     from aerun.runs.reopen import build_for_shapes
 
-    with torch.random.fork_rng(()):
+    with restored_generator():
         model = build_for_shapes(parse(config), {"input_shape": shape, "output_shape": shape})
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     try:

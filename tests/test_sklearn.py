@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +212,35 @@ def test_older_configurations_name_data_from_python_otherwise() -> None:
     from aerun.dataset import InMemory
 
     assert locate("aerun.dataset.Given") is InMemory
+
+
+def test_fits_in_threads_give_what_they_give_alone(digits: np.ndarray) -> None:
+    """While other threads load models, which draws first weights, too. Each thread takes turns with all others."""
+    import joblib
+
+    from aerun.config.parse import parse
+    from aerun.runs.reopen import build_for_shapes
+
+    def codes(seed: int) -> bytes:
+        fitted = Autoencoder(**TINY | {"random_state": seed}).fit(digits)
+        return bytes(fitted.transform(digits).tobytes())
+
+    config = Autoencoder(**TINY).fit(digits).config_
+    shapes = {"input_shape": digits.shape[1:], "output_shape": digits.shape[1:]}
+    alone, before = [codes(seed) for seed in range(4)], sys.getswitchinterval()
+    ended = threading.Event()
+
+    def load() -> None:
+        while not ended.is_set():
+            build_for_shapes(parse(config), shapes)
+
+    sys.setswitchinterval(1e-5)
+    loading = threading.Thread(target=load)
+    loading.start()
+    try:
+        together = joblib.Parallel(n_jobs=4, backend="threading")(joblib.delayed(codes)(seed) for seed in range(4))
+    finally:
+        ended.set()
+        loading.join()
+        sys.setswitchinterval(before)
+    assert together == alone

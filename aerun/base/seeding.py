@@ -5,10 +5,15 @@ No random state is saved to resume a run: step 1,000 draws the same noise whatev
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import threading
+from collections.abc import Iterator
 
 import torch
 from torch import Generator
+
+_global_generators = threading.RLock()
 
 
 class Randomness:
@@ -24,6 +29,19 @@ class Randomness:
         return self._generator.manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
-def seed_everything(seed: int) -> None:
-    """Seed torch's global generators, which initialize the weights of models."""
-    torch.manual_seed(seed)
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """A block that draws from torch's global generators, seeded here, while no other block of aerun does.
+
+    Layers take their first weights from these generators, which all threads of a process share.
+    """
+    with _global_generators:
+        torch.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def restored_generator() -> Iterator[None]:
+    """A block after which torch's global generator on the CPU is as before, while no other block of aerun uses it."""
+    with _global_generators, torch.random.fork_rng(devices=[]):
+        yield

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aerun.base.seeding import restored_generator
 from aerun.config.schema import nearest
 from aerun.errors import ConfigError
 
@@ -36,7 +37,7 @@ class Transforms:
     def __call__(self, images: Tensor) -> Tensor:
         named = f"{self._key}={self._names}"
         results = []
-        with torch.random.fork_rng(devices=[]):
+        with restored_generator():
             if self._state is None:
                 torch.manual_seed(0)
             else:

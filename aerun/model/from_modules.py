@@ -35,11 +35,12 @@ class Modules(CodeKeys):
         cannot be shared out among the ``parameters_per_code`` of each unit."""
         import torch
 
+        from aerun.base.seeding import restored_generator
         from aerun.base.trial import check_tensor, try_call, zeros
 
         encoder, decoder = self.encoder.construct(), self.decoder.construct()
         modes = encoder.training, decoder.training
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), restored_generator():
             found = try_call(self.encoder.key, encoder.eval(), zeros(input_shape), "the images")
             features = tuple(check_tensor(self.encoder.key, found).shape[1:])
             if features[0] % parameters_per_code:

@@ -75,9 +75,10 @@ class SemiSupervised(CodeProtocol):
         import torch
         from torch import nn
 
+        from aerun.base.seeding import restored_generator, seeded
+
         model = copy.deepcopy(autoencoder).requires_grad_(True)  # the run may have frozen some layers
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.draw_seed + seed)
+        with restored_generator(), seeded(self.draw_seed + seed):
             for module in model.encoder.modules() if fresh else ():
                 reset = getattr(module, "reset_parameters", None)
                 if callable(reset):

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 
 from aerun.base.device import choose_device
 from aerun.base.files import write_text
+from aerun.base.seeding import restored_generator
 from aerun.config.parse import parse
 from aerun.config.schema import nearest
 from aerun.config.settings import Settings
@@ -82,8 +84,9 @@ def load(
 
 def build_for_shapes(settings: Settings, shapes: Mapping[str, Any]) -> Autoencoder:
     """The model for images of ``input_shape`` and targets of ``output_shape``, with new weights, without the data
-    set."""
-    return build_autoencoder(settings, _shape_only(settings, shapes))
+    set. Torch's global generator is left as it was."""
+    with restored_generator():
+        return build_autoencoder(settings, _shape_only(settings, shapes))
 
 
 def load_data(folder: Path, trusted_packages: Sequence[str] = ()) -> Data:
@@ -151,7 +154,7 @@ def reevaluate(
     further, settings = settings.protocol, dataclasses.replace(settings, protocol={}) if protocols else settings
     before = read_summary(folder)
     if before is None:
-        raise DataError(f"{folder}: has not finished; continue it with resume={folder}")
+        raise DataError(f"{folder}: has not finished; continue it with {shlex.quote(f'resume={folder}')}")
     device = prepare(settings)
     data = _load_unchanged(settings, folder, device, before["dataset_checksum"])
     parts = build_parts(settings, data, device)

@@ -11,7 +11,7 @@ import torch
 
 from aerun.base.device import choose_device, default_threads, node_count
 from aerun.base.precision import choose_precision
-from aerun.base.seeding import seed_everything
+from aerun.base.seeding import seeded
 from aerun.base.speed import keep_freed_memory, spare_compiler
 from aerun.config.deferred import built
 from aerun.config.schema import nearest
@@ -32,13 +32,14 @@ from aerun.training.parts import Parts
 def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
     """Build all objects of a run. ConfigError if the data do not fit the settings."""
     check_data(settings, data)
-    autoencoder = build_autoencoder(settings, data)
+    with seeded(settings.seed):
+        autoencoder = build_autoencoder(settings, data)
+        noise, loss = (_on_device(built(part), device) for part in (settings.noise, settings.loss))
     if settings.model.output_bias == "mean":
         start_at_mean(autoencoder, data.train.targets, _output_activation(settings))
     autoencoder = autoencoder.to(device)
     if settings.trainer.channels_last:
         autoencoder = autoencoder.to(memory_format=torch.channels_last)
-    noise, loss = (_on_device(built(part), device) for part in (settings.noise, settings.loss))
     try_noise_and_loss(settings, data, noise, loss, device)
     optimizer = build_optimizer(settings, autoencoder)
     scheduler = copy.deepcopy(settings.scheduler)  # it has state, and settings must not change
@@ -74,7 +75,7 @@ def prepare(settings: Settings, rank: int | None = None) -> torch.device:
     resolve_recording(settings.trainer.graph, device, settings.trainer.processes)
     spare_compiler(not settings.trainer.compile)
     keep_freed_memory()
-    seed_everything(settings.seed)
+    torch.manual_seed(settings.seed)  # of a data set of the user's, and of what draws during the run
     return device
 
 

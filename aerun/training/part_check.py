@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aerun.base.seeding import restored_generator
 from aerun.base.trial import check_tensor, format_shape, try_call, zeros
 from aerun.config.deferred import Deferred, DeferredPart
 from aerun.config.settings import Settings
@@ -57,7 +58,7 @@ def try_pass(settings: Settings, autoencoder: Autoencoder) -> None:
     autoencoder.eval()
     encoder, decoder = (name_of(settings, "model", side) for side in ("encoder", "decoder"))
     images, targets = f"the images of {settings.name('dataset')}", f"the targets of {settings.name('dataset')}"
-    with torch.random.fork_rng(devices=[]):
+    with restored_generator():
         x = zeros(autoencoder.input_shape, None if first is None else first.device)
         features = check_tensor(encoder, try_call(encoder, autoencoder.encoder, x, images))
         sparsity, latent = name_of(settings, "sparsity"), name_of(settings, "latent")
