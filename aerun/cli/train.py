@@ -6,12 +6,13 @@ torch is imported only after the configuration has passed its checks.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from aerun.base.conf import conf_dir
+from aerun.base.files import missing_folders, remove_empty
 from aerun.base.program import start_words, version_line
 from aerun.cli.command import FULL_ERROR, errors_in_a_line
 from aerun.cli.hydra_flags import expand_words, flags_first, reject_unknown_flags
 from aerun.cli.run_report import print_summary
-from aerun.config.compose import group_choices, run_config
+from aerun.config.compose import group_choices, guarded_files, run_config
 from aerun.config.parse import parse
 from aerun.config.settings import GROUPS, Settings
 from aerun.errors import AerunError, ConfigError, DataError
 
+MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 FIRST_ERROR_SECONDS = 10  # torchrun ends all its processes when the first one ends
 
 
@@ -40,7 +43,7 @@ def main() -> int:
         print(version_line())
         return 0
     reject_torchrun()
-    sys.argv[1:] = expand_words(sys.argv[1:])
+    sys.argv[1:] = expand_words(sys.argv[1:], bool(MULTIRUN & set(sys.argv)))
     with errors_in_a_line() as end:
         start_hydra()
     return end.code
@@ -49,17 +52,41 @@ def main() -> int:
 def start_hydra() -> None:
     """Hand ``sys.argv`` to Hydra, which calls ``train``; raise what it would print."""
     reject_unknown_flags(sys.argv[1:])
+    for flag, path in itertools.pairwise(sys.argv[1:]):
+        if flag == "--experimental-rerun" and not Path(path).is_file():
+            raise ConfigError(f"{flag} {path}: there is no such file")
     sys.argv[1:] = flags_first(sys.argv[1:])
-    if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv):
+    if MULTIRUN & set(sys.argv):
         from aerun.sweep.plugin import register
         from aerun.sweep.points import defer_group_keys
 
         register()
         sys.argv[1:] = defer_group_keys(sys.argv[1:], GROUPS)
     _SingleRun.error = None
-    raise_hydra_errors(train)
+    with guarded_files(), _empty_folders_removed():
+        raise_hydra_errors(train)
     if _SingleRun.error is not None:
         raise _SingleRun.error
+
+
+@contextlib.contextmanager
+def _empty_folders_removed() -> Iterator[None]:
+    """A block after which the folders that Hydra made for a run, and that are still empty, are removed."""
+    made: list[Path] = []
+    before = HydraConfig.set_config
+
+    def set_config(self: HydraConfig, config: DictConfig) -> None:
+        before(self, config)
+        folder = OmegaConf.select(config, "hydra.runtime.output_dir", throw_on_missing=False)
+        if folder is not None:  # Hydra is about to make it
+            made.extend(missing_folders(Path(folder)))
+
+    HydraConfig.set_config = set_config  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        HydraConfig.set_config = before  # type: ignore[method-assign]
+        remove_empty(sorted(made, key=lambda folder: -len(folder.parts)))
 
 
 def raise_hydra_errors(entry_point: Callable[[], Any]) -> None:
@@ -114,7 +141,7 @@ def _run_job(config: DictConfig) -> float | None:
     typed = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
     overrides = [str(override) for override in typed] if isinstance(typed, list) else []
     try:
-        settings, plain, folder = check_run(run_config(config), choices, overrides, folder)
+        settings, plain, folder = check_run(run_config(config, overrides), choices, overrides, folder)
         settings.dataset.check()
 
         from aerun.runs.run import run
@@ -122,10 +149,9 @@ def _run_job(config: DictConfig) -> float | None:
         summary = run(settings, plain, folder, overrides=overrides)
     except KeyboardInterrupt:
         if (folder / "config.yaml").exists():
-            print(f"\naerun: resume={os.path.relpath(folder)} continues this run", file=sys.stderr)
+            word = shlex.quote(f"resume={os.path.relpath(folder)}")
+            print(f"\naerun: {word} continues this run", file=sys.stderr)
         raise
-    finally:
-        remove_if_empty(folder)
     print_summary(summary, folder)
     if summary.get("unanswered"):
         raise DataError(f"protocol={','.join(summary['unanswered'])}: failed, see above; all other results are kept")
@@ -168,13 +194,6 @@ def resume_config(folder: Path, plain: dict[str, Any], overrides: list[str]) -> 
         config["trainer"]["epochs"] = plain["trainer"]["epochs"]
     config["trusted_packages"] = plain["trusted_packages"]
     return {**config, "resume": str(folder)}, read_choices(folder)
-
-
-def remove_if_empty(folder: Path) -> None:
-    """Remove the folder of a run that failed before it wrote anything."""
-    for path in (folder / "checkpoints", folder):
-        with contextlib.suppress(OSError):
-            path.rmdir()
 
 
 def reject_torchrun() -> None:

@@ -107,7 +107,8 @@ class TrainedRun:
         """The final numbers, as in summary.json. DataError for a run that has not finished."""
         summary = read_summary(self.folder)
         if summary is None:
-            raise DataError(f"{self.folder}: has not finished; aerun.train('resume={self.folder}') continues it")
+            call = f"aerun.train({f'resume={self.folder}'!r})"
+            raise DataError(f"{self.folder}: has not finished; {call} continues it")
         return summary
 
     @property

@@ -10,13 +10,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aerun.base.files import missing_folders
 from aerun.compare import Question, collect, compare
 from aerun.config.explain import explain
+from aerun.config.foreign import trusted_by
+from aerun.config.override_syntax import quoted
 from aerun.errors import AerunError, ConfigError
 from aerun.python.guest import as_guest
 from aerun.python.results import RunComparison, SweepResult
 from aerun.python.train import remove_unused
-from aerun.python.words import OF_SWEEPS, check_words, quoted
+from aerun.python.words import OF_SWEEPS, check_words
 from aerun.sweep.job_index import INDEX_FILE
 from aerun.sweep.job_runner import SweepError
 from aerun.sweep.sweep_report import PYTHON
@@ -60,9 +63,9 @@ def run_sweep(
             continues.
     """
     words = tuple(word for word in words if word not in ("-m", "--multirun"))
-    typed = check_words(words, OF_SWEEPS)
-    typed += [] if name is None else [f"sweep.name={name}"]
-    base, folder = _place(typed, out)
+    given = [*words, *([] if name is None else [f"sweep.name={name}"])]
+    typed = check_words(given, OF_SWEEPS)
+    base, folder = _place(given, out)
     with contextlib.ExitStack() as undo:
         if data is not None:
             from aerun.python.data_source import data_source, reject_other_data
@@ -70,8 +73,9 @@ def run_sweep(
             reject_other_data(typed)
             source = data_source(data)
             path = None if source.handed is None else source.handed.path_for(folder)
+            made = [] if path is None else missing_folders(path.parent)
             if source.handed is not None and path is not None and source.handed.write(path):
-                undo.callback(remove_unused, path, folder / INDEX_FILE)
+                undo.callback(remove_unused, path, folder / INDEX_FILE, made)
             root = [] if path is None else [f"dataset.root={quoted(path)}"]
             typed = [*source.words, *root, *typed]
         if not verbose:
@@ -120,7 +124,7 @@ def _sweep(words: Sequence[str], command: Sequence[str], verbose: bool) -> tuple
         if text is None:
             raise
         raise ConfigError(text) from error
-    return tuple(sweeper.master.trusted_packages)
+    return tuple(package for package in sweeper.master.trusted_packages if package in trusted_by(words))
 
 
 def compare_runs(

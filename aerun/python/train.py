@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aerun.cli.train import check_run, remove_if_empty, run_folder
+from aerun.base.files import missing_folders, remove_empty
+from aerun.cli.train import check_run, run_folder
+from aerun.config.override_syntax import quoted
 from aerun.config.settings import Settings
 from aerun.contracts import Observer, complete
 from aerun.errors import ConfigError
 from aerun.python.guest import as_guest, logging_to
 from aerun.python.results import TrainedRun
-from aerun.python.words import check_words, compose, quoted
+from aerun.python.words import check_words, compose
 from aerun.runs.folder import CONFIG, LOG
+from aerun.sweep.sweep_report import python_call
 
 if TYPE_CHECKING:
     from aerun.python.data_source import DataSource, Given
@@ -74,7 +77,7 @@ def train(
     with ExitStack() as undo:
         asked = _ask(words, data, out, undo)
         asked.settings.dataset.check()
-        undo.callback(remove_if_empty, asked.folder)
+        undo.callback(remove_empty, missing_folders(asked.folder))
         with as_guest(verbose):
             _run(asked, observers, verbose)
         undo.pop_all()
@@ -104,7 +107,7 @@ def _run(asked: _Asked, observers: dict[str, Observer], verbose: bool) -> None:
                 log.warning("protocol.%s: %s", name, reason)
     except KeyboardInterrupt:
         if (folder / CONFIG).exists():
-            call = f'aerun.train("resume={os.path.relpath(folder)}")'
+            call = python_call("aerun.train", [f"resume={os.path.relpath(folder)}"])
             print(f"\naerun: stopped; {call} continues the run", file=sys.stderr)
         raise
 
@@ -142,19 +145,20 @@ def _place_arrays(
     handed = source.handed
     assert handed is not None
     path = handed.path_of_run(folder) if (folder / CONFIG).exists() else handed.path_for(folder)
+    made = missing_folders(path.parent)
     if handed.write(path):
-        undo.callback(remove_unused, path, folder / CONFIG)
+        undo.callback(remove_unused, path, folder / CONFIG, made)
     if plain["resume"] is None:
         plain["dataset"]["root"] = str(path)
     return [f"dataset.root={quoted(path)}" if word.startswith("dataset.root=") else word for word in typed]
 
 
-def remove_unused(path: Path, marker: Path) -> None:
-    """Remove a file of arrays that was written for what has not begun: ``marker`` does not exist."""
+def remove_unused(path: Path, marker: Path, made: Sequence[Path]) -> None:
+    """Remove a file of arrays, and the folders made for it, that belong to what has not begun: ``marker`` does not
+    exist."""
     if not marker.exists():
         path.unlink(missing_ok=True)
-        if not any(path.parent.iterdir()):
-            path.parent.rmdir()
+        remove_empty(made)
 
 
 def named_observers(callback: Any) -> dict[str, Observer]:

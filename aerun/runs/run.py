@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from aerun.base.device import choose_rank_device
-from aerun.base.files import leftover_files, storage_error, write_text
+from aerun.base.files import leftover_files, make_subfolder, storage_error, write_text
+from aerun.base.library_errors import out_of_memory
 from aerun.base.lock import NAME as LOCK
 from aerun.base.lock import FolderLock
 from aerun.base.signals import StopSignals
@@ -25,7 +26,7 @@ from aerun.contracts import Observer
 from aerun.dataset.data import Data
 from aerun.doctor.monitor import Watch, log_final_verdicts
 from aerun.doctor.part_options import declared_options
-from aerun.errors import ConfigError, DataError, DivergedError
+from aerun.errors import AerunError, ConfigError, DataError, DivergedError
 from aerun.metrics.declared import declared_by, metrics_to_json
 from aerun.protocol.runner import check_protocols
 from aerun.runs import launch
@@ -47,6 +48,7 @@ from aerun.runs.folder import (
 )
 from aerun.runs.init_from import copy_matching_layers
 from aerun.runs.pictures import Pictures, draw_final
+from aerun.runs.same_data import require_same_data
 from aerun.runs.same_run import find_difference
 from aerun.runs.summary import draw_curves, draw_stages, summarize
 from aerun.runs.tracking import NoLog, Tracker
@@ -75,11 +77,11 @@ def run(
     """Train, evaluate, and write everything to ``folder``; returns the summary.
 
     ``config`` is what ``settings`` were parsed from, ``overrides`` what the user typed. If the folder contains an
-    unfinished run with the same configuration, it is continued; a finished one is left as it is; any other run is
-    rejected. ``load`` replaces the data set's own loading. ``signals`` can request a stop from another thread.
-    ``pruning`` observes every epoch and may end the run with PrunedError. ``callbacks`` are further observers by name,
-    in addition to those of the configuration, and are not copied. StorageError if the folder cannot be written, Stopped
-    after a signal; in both cases the last checkpoint is intact.
+    unfinished run with the same configuration, it is continued; a finished one is left as it is; any other run, and
+    one whose data have changed, is rejected. ``load`` replaces the data set's own loading. ``signals`` can request a
+    stop from another thread. ``pruning`` observes every epoch and may end the run with PrunedError. ``callbacks`` are
+    further observers by name, in addition to those of the configuration, and are not copied. StorageError if the folder
+    cannot be written, Stopped after a signal; in both cases the last checkpoint is intact.
     """
     config = {**config, "resume": None}
     if callbacks and settings.trainer.processes > 1:
@@ -96,20 +98,18 @@ def run(
                 f"{folder}: contains {unknown[0]} but no run; choose an empty folder (hydra.run.dir=…, in Python out=…)"
             )
         with FolderLock(folder), signals or StopSignals() as stop:
-            for path in (path for place in ("", CHECKPOINTS, FIGURES) for path in leftover_files(folder / place)):
+            for path in leftover_files(folder, CHECKPOINTS, FIGURES):
                 path.unlink()  # left by a killed run; the lock excludes other writers
             finished = check_folder_is_ours(folder, settings, config)
             if finished is not None:
-                log.info("%s is already finished", folder)
-                status = read_status(folder)
-                if status is not None and status["state"] != "finished":  # it was killed after its last file
-                    record_status(folder, "finished", began=status.get("began"))
+                _confirm_finished(folder, settings, load or settings.dataset.load)
                 return finished
             with stop.interruptible():
                 device, processes = prepare(settings), settings.trainer.processes
                 choose_rank_device(settings.trainer.device, processes, os.environ)
                 place = device if processes == 1 else torch.device("cpu")  # the ranks train
                 parts = build_parts(settings, (load or settings.dataset.load)(place), place)
+                require_same_data(folder, parts.data.checksum)
                 check_protocols(settings.protocol, parts.data, parts.autoencoder)
                 regime = regime_of(settings, parts)
                 load_start_weights(settings, parts, folder)
@@ -128,15 +128,32 @@ def run(
             return summary
 
 
+def _confirm_finished(folder: Path, settings: Settings, load: Callable[[torch.device], Data]) -> None:
+    """Check that the data of a finished run have not changed, if they can be read, and log that it has finished."""
+    try:
+        checksum = load(torch.device("cpu")).checksum
+    except (AerunError, OSError) as error:
+        log.warning("%s: its data cannot be read again (%s)", folder, " ".join(str(error).split()))
+    else:
+        require_same_data(folder, checksum)
+    log.info("%s is already finished", folder)
+    status = read_status(folder)
+    if status is not None and status["state"] != "finished":  # it was killed after its last file
+        record_status(folder, "finished", began=status.get("began"))
+
+
 @contextlib.contextmanager
 def translate_errors(settings: Settings, folder: Path) -> Iterator[None]:
     """Translate errors of memory and storage into errors that say what may help."""
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        keys = f"{settings.name('model')} and trainer.batch_size={settings.trainer.batch_size}"
-        raise ConfigError(f"{keys}: out of memory ({' '.join(str(error).split()) or 'on the host'})") from error
-    except OSError as error:
+    except (MemoryError, RuntimeError, OSError) as error:
+        memory = out_of_memory(error)
+        if memory is not None:
+            keys = f"{settings.name('model')} and trainer.batch_size={settings.trainer.batch_size}"
+            raise ConfigError(f"{keys}: out of memory ({memory})") from error
+        if not isinstance(error, OSError):
+            raise
         raise storage_error(error, Path(os.fsdecode(error.filename or folder))) from error
 
 
@@ -174,7 +191,7 @@ def run_rank_zero(
     callbacks: Mapping[str, Observer] | None = None,
 ) -> dict[str, Any]:
     """The run itself, in a locked folder; with several processes, that of the rank that writes."""
-    (folder / CHECKPOINTS).mkdir(exist_ok=True)
+    make_subfolder(folder, CHECKPOINTS)
     parts = regime.parts
     tracker, pictures = Tracker(folder), Pictures(settings.trainer.pictures)
     with tracker, ProgressBar() as bar:

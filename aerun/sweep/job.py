@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aerun.base.files import leftover_files, remove_empty
+
 SHARED_DATA = ".data"  # subfolder of the sweep's folder with data sets that are decoded once for all jobs
 STOP_FILE = ".stop"  # file in the sweep's folder: start no jobs, and stop running ones as Ctrl-C does
 SHOWN_LENGTH = 20  # characters of a run's name that TensorBoard shows
@@ -41,6 +43,17 @@ def shared_data_path(sweep: Path, dataset: Mapping[str, Any]) -> Path:
     """The file of the sweep's decoded copy of a data set, by the hash of its settings."""
     digest = hashlib.sha256(json.dumps(dataset, sort_keys=True).encode()).hexdigest()[:16]
     return sweep / SHARED_DATA / f"{digest}.safetensors"
+
+
+def remove_shared_data(sweep: Path) -> None:
+    """Remove those copies, and their folder if it contains nothing else."""
+    folder = sweep / SHARED_DATA
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    copies = (path for path in folder.iterdir() if re.fullmatch(r"[0-9a-f]{16}\.safetensors", path.name))
+    for path in (*copies, *leftover_files(folder)):
+        path.unlink(missing_ok=True)
+    remove_empty([folder])
 
 
 def format_value(value: Any) -> str:

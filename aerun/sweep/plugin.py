@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import shutil
 import sys
 from types import ModuleType
 from typing import Any, ClassVar
@@ -19,14 +18,17 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from aerun.base.files import missing_folders, remove_empty
 from aerun.base.lock import FolderLock
+from aerun.config.compose import environment_of
 from aerun.config.identity import differing_keys
 from aerun.config.schema import construct
 from aerun.errors import ConfigError
 from aerun.runs.same_run import list_keys
 from aerun.sweep import points
+from aerun.sweep.changed_data import changed_runs
 from aerun.sweep.composer import ComposedPoint, Composer, plan_jobs
-from aerun.sweep.job import SHARED_DATA, Job, format_value
+from aerun.sweep.job import Job, format_value, remove_shared_data
 from aerun.sweep.job_index import ENDED, FAILED, JobIndex, job_state, read_job_index
 from aerun.sweep.job_runner import JobRunner
 from aerun.sweep.launcher import build_launcher
@@ -50,15 +52,15 @@ class PointSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Store what Hydra has composed for the whole sweep."""
         # Not in __init__, because Hydra wraps its errors.
-        self.points = construct(self.kind, plain(self._node), "hydra.sweeper")
         self.master = config
         self.command = typed_words()
         self.composer = Composer(hydra_context.config_loader, config)
-        self.sweep_settings: SweepSettings = parse_sweep_settings(plain(config.sweep))
+        with environment_of([*config.hydra.overrides.hydra, *config.hydra.overrides.task]):
+            node, sweep, launcher = plain(self._node), plain(config.sweep), plain(config.hydra.launcher)
+        self.points = construct(self.kind, node, "hydra.sweeper")
+        self.sweep_settings: SweepSettings = parse_sweep_settings(sweep)
         self.folder = sweep_folder(config.hydra.sweep.dir, self.sweep_settings.name)
-        self.launcher: Launcher = build_launcher(  # type: ignore[assignment]
-            plain(config.hydra.launcher), self.sweep_settings.gpus
-        )
+        self.launcher: Launcher = build_launcher(launcher, self.sweep_settings.gpus)  # type: ignore[assignment]
 
     def sweep(self, arguments: list[str]) -> None:
         """Run all jobs of the typed points that have not ended."""
@@ -71,16 +73,12 @@ class PointSweeper(Sweeper):
                 raise ConfigError(f"{axis.key}: applies to the whole sweep and takes one value")
         with contextlib.ExitStack() as stack:
             if not self.sweep_settings.dry_run:
-                stack.callback(self._remove_if_empty)
+                stack.callback(remove_empty, missing_folders(self.folder))  # if nothing is started
                 self.folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FolderLock(self.folder))
-                stack.callback(shutil.rmtree, self.folder / SHARED_DATA, ignore_errors=True)
+                stack.callback(remove_shared_data, self.folder)
             stack.enter_context(self.launcher)
             self._run(typed)
-
-    def _remove_if_empty(self) -> None:
-        with contextlib.suppress(OSError):
-            self.folder.rmdir()  # nothing was started
 
     def _run(self, typed: list[points.Axis]) -> None:
         listed = self.points.points(typed, self.composer.parser)
@@ -100,7 +98,7 @@ class PointSweeper(Sweeper):
 
             print_preview(jobs, self._remaining(jobs), invalid, self.launcher)
             return
-        jobs, changed = self._without_changed_runs(jobs, index)
+        jobs, changed = self._without_changed_runs(jobs, index, composed)
         invalid += changed
         self._check_valid(invalid, len(composed))
         index.add(jobs)
@@ -133,10 +131,13 @@ class PointSweeper(Sweeper):
         folder = self.folder if not self.sweep_settings.dry_run else None
         results = self.launcher.call(CHECK_POINTS, configurations, folder, self.launcher.local)
         for point, result in zip(valid, results, strict=True):
-            point.error = result.error
+            point.error, point.checksum = result.error, result.checksum
 
-    def _without_changed_runs(self, jobs: list[Job], index: JobIndex) -> tuple[list[Job], list[tuple[str, str]]]:
-        """The jobs, without those whose folder contains a run with other settings, and an error for each of these.
+    def _without_changed_runs(
+        self, jobs: list[Job], index: JobIndex, composed: list[ComposedPoint]
+    ) -> tuple[list[Job], list[tuple[str, str]]]:
+        """The jobs, without those whose folder contains a run with other settings or data, and an error for each of
+        these.
 
         A run changes its settings if it is resumed with more epochs.
         """
@@ -148,6 +149,7 @@ class PointSweeper(Sweeper):
                 changed.append(
                     (job.label, f"{job.name}: contains a run with other settings ({keys}); move it elsewhere")
                 )
+        changed += [(job.label, text) for job, text in changed_runs(jobs, composed)]
         return [job for job in jobs if job.label not in dict(changed)], changed
 
     def _check_valid(self, invalid: list[tuple[str, str]], total: int) -> None:
@@ -232,6 +234,8 @@ class Search(PointSweeper):
         self._check_valid(
             [(self._label(point, search.swept), point.error) for point in first if point.error], len(first)
         )
+        for _, text in changed_runs(index.as_jobs(self.folder), first):
+            raise ConfigError(text)
         if (warning := direction_warning(self.points, search.declared_metrics(first[0]))) is not None:
             print(f"aerun: {warning}", file=sys.stderr)
         print(f"{os.path.relpath(self.folder)}: {self.points.trials} trials, {self.launcher.slots} at a time\n")

@@ -74,7 +74,7 @@ def _check_device(result: CheckResult, config: Mapping[str, Any]) -> CheckResult
         trainer = config["trainer"]
         choose_rank_device(str(trainer.get("device", "auto")), trainer.get("processes", 1), os.environ)
     except AerunError as error:
-        return CheckResult(result.error or str(error))
+        return CheckResult(result.error or str(error), checksum=result.checksum)
     return result
 
 
@@ -115,7 +115,8 @@ def _check_point(
             copy_matching_layers(Path(settings.init_from), autoencoder)
     except Exception as error:
         return CheckResult(_format_error(error))
-    return CheckResult(None, sum(parameter.numel() for parameter in autoencoder.parameters()))
+    parameters = sum(parameter.numel() for parameter in autoencoder.parameters())
+    return CheckResult(None, parameters, loaded_data.checksum)
 
 
 def _format_error(error: Exception) -> str:

@@ -31,10 +31,11 @@ def import_all() -> None:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result for one configuration: why it is invalid, or its number of parameters.
+    """The result for one configuration: why it is invalid, or its number of parameters; its data's checksum.
 
     Defined in this module so that unpickling it in the launching process does not import torch.
     """
 
     error: str | None
     parameters: int | None = None
+    checksum: str | None = None
