@@ -15,7 +15,7 @@ from aerun.config.compose import compose_words
 from aerun.config.explain import explain
 from aerun.config.parse import parse
 from aerun.errors import ConfigError, StorageError
-from aerun.runs.run import translate_errors
+from aerun.runs.run_errors import translate_errors
 
 MODEL = b"_target_: aerun.model.FullyConnected\n"
 UNREADABLE = [

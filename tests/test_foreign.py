@@ -57,7 +57,7 @@ def refused(words: list[str], says: str, folder: Path, monkeypatch: pytest.Monke
 def test_trust_in_a_file_has_no_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trusting = experiment(trusted_packages=["subprocess"], defaults=[{"override /loss": "evil"}])
     words = words_of(tmp_path, **{"loss/evil": TOUCH, "experiment/nice": trusting})
-    says = r"loss\._target_=subprocess\.Popen: .*type trusted_packages=\[subprocess\]"
+    says = r"loss\._target_=subprocess\.Popen: .*add trusted_packages=\[subprocess\]"
     refused([*words, "experiment=nice"], says, tmp_path, monkeypatch)
     refused([*words, "experiment=nice", "trusted_packages=[other]"], says, tmp_path, monkeypatch)
     config, _ = compose_words([*words, "experiment=nice", "trusted_packages=[subprocess]"])

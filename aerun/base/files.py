@@ -18,13 +18,14 @@ from typing import Any
 from aerun.errors import StorageError
 
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
+NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # fail, if the name is a pipe's that nobody reads
 
 
 def open_to_write(path: Path, mode: str) -> Any:
     """Open a file as ``open`` does, in UTF-8. StorageError if it is a link: it may lead out of the run folder."""
 
     def no_follow(name: str, flags: int) -> int:
-        return os.open(name, flags | NO_FOLLOW, 0o666)
+        return os.open(name, flags | NO_FOLLOW | NO_WAIT, 0o666)
 
     try:
         return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=no_follow)

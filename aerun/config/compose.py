@@ -73,6 +73,8 @@ def guarded_files() -> Iterator[None]:
         except (HydraException, OmegaConfBaseException, AerunError, OSError, YAMLError):
             raise  # ``explain`` knows them
         except Exception as error:
+            if "Config group override must be a string" in str(error):
+                raise
             raise _unreadable(error) from error
         node = OmegaConf.to_container(config.hydra, resolve=False)
         assert isinstance(node, dict)

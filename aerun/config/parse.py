@@ -206,7 +206,7 @@ def _check_targets(node: Any, trusted: Sequence[str], path: str = "") -> None:
             package = target.partition(".")[0]
             raise ConfigError(
                 f"{path}._target_={target}: only classes in {', '.join(TRUSTED)} are trusted; "
-                f"type trusted_packages=[{package}] to trust {package}"
+                f"add trusted_packages=[{package}] to trust {package}"
             )
         for key, value in node.items():
             _check_targets(value, trusted, f"{path}.{key}" if path else str(key))

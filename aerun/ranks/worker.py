@@ -86,7 +86,8 @@ def _train(folder: Path, rank: int, order: Mapping[str, Any], stop: DeferredSign
     from aerun.dataset.shared import SharedLoader
     from aerun.ranks.group import Group, WholeBatch
     from aerun.runs.folder import read_choices, read_config
-    from aerun.runs.run import load_start_weights, run_other_rank, run_rank_zero, translate_errors
+    from aerun.runs.run import load_start_weights, run_other_rank, run_rank_zero
+    from aerun.runs.run_errors import translate_errors
     from aerun.training.build import build_parts, prepare
     from aerun.training.regime import regime_of
 

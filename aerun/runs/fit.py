@@ -33,7 +33,8 @@ from aerun.runs.epoch_bar import ProgressBar
 from aerun.runs.folder import CHECKPOINTS, recorded_status, write_description
 from aerun.runs.init_from import copy_matching_layers
 from aerun.runs.pictures import Pictures
-from aerun.runs.run import own_callbacks, translate_errors
+from aerun.runs.run import own_callbacks
+from aerun.runs.run_errors import translate_errors
 from aerun.runs.tracking import NoLog, Tracker
 from aerun.training.build import build_parts, prepare
 from aerun.training.checkpoint import BEST, Checkpointer, load_model

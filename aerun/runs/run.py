@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from aerun.base.device import choose_rank_device
-from aerun.base.files import leftover_files, make_subfolder, storage_error, write_text
-from aerun.base.library_errors import out_of_memory
+from aerun.base.files import leftover_files, make_subfolder, write_text
 from aerun.base.lock import NAME as LOCK
 from aerun.base.lock import FolderLock
 from aerun.base.signals import StopSignals
@@ -48,6 +46,7 @@ from aerun.runs.folder import (
 )
 from aerun.runs.init_from import copy_matching_layers
 from aerun.runs.pictures import Pictures, draw_final
+from aerun.runs.run_errors import translate_errors
 from aerun.runs.same_data import require_same_data
 from aerun.runs.same_run import find_difference
 from aerun.runs.summary import draw_curves, draw_stages, summarize
@@ -140,21 +139,6 @@ def _confirm_finished(folder: Path, settings: Settings, load: Callable[[torch.de
     status = read_status(folder)
     if status is not None and status["state"] != "finished":  # it was killed after its last file
         record_status(folder, "finished", began=status.get("began"))
-
-
-@contextlib.contextmanager
-def translate_errors(settings: Settings, folder: Path) -> Iterator[None]:
-    """Translate errors of memory and storage into errors that say what may help."""
-    try:
-        yield
-    except (MemoryError, RuntimeError, OSError) as error:
-        memory = out_of_memory(error)
-        if memory is not None:
-            keys = f"{settings.name('model')} and trainer.batch_size={settings.trainer.batch_size}"
-            raise ConfigError(f"{keys}: out of memory ({memory})") from error
-        if not isinstance(error, OSError):
-            raise
-        raise storage_error(error, Path(os.fsdecode(error.filename or folder))) from error
 
 
 def check_folder_is_ours(folder: Path, settings: Settings, config: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -86,6 +86,7 @@ POINTS = [
 
 def agree(composer: Composer, compose: Compose, words: list[str], fixed: Sequence[str] = ()) -> bool:
     """Assert that the point is composed as Hydra does, or rejected if Hydra rejects it; return whether it is valid."""
+    composer.typed = [*fixed, *words]
     composed = composer(words)
     try:
         expected = compose([*fixed, *words])
@@ -102,6 +103,11 @@ def agree(composer: Composer, compose: Compose, words: list[str], fixed: Sequenc
 def test_points_are_composed_as_hydra_composes_them(composer: Composer, compose: Compose) -> None:
     valid = sum(agree(composer, compose, line.split()) for line in POINTS)
     assert valid >= 50
+
+
+def test_a_point_that_nobody_typed_trusts_nothing(composer: Composer) -> None:
+    """It is a line of a file."""
+    assert composer(["trusted_packages=[mine]"]).config["trusted_packages"] == []
 
 
 def test_points_do_not_depend_on_earlier_points(make_composer: MakeComposer, composer: Composer) -> None:
