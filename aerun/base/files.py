@@ -22,13 +22,17 @@ NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # fail, if the name is a pipe's that nob
 
 
 def open_to_write(path: Path, mode: str) -> Any:
-    """Open a file as ``open`` does, in UTF-8. StorageError if it is a link: it may lead out of the run folder."""
+    """Open a file as ``open`` does, in UTF-8; names of other bytes are written with backslashes.
+
+    StorageError if it is a link: it may lead out of the run folder.
+    """
 
     def no_follow(name: str, flags: int) -> int:
         return os.open(name, flags | NO_FOLLOW | NO_WAIT, 0o666)
 
     try:
-        return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=no_follow)
+        encoding, errors = (None, None) if "b" in mode else ("utf-8", "backslashreplace")
+        return open(path, mode, encoding=encoding, errors=errors, opener=no_follow)
     except OSError as error:
         if path.is_symlink():
             raise _link_error(path) from error
@@ -62,10 +66,7 @@ def _link_error(path: Path) -> StorageError:
 
 
 class LogFile(logging.FileHandler):
-    """Appends to the log file of a run. StorageError at the first message if the file is a link."""
-
-    def __init__(self, filename: str | os.PathLike[str], delay: bool = True) -> None:
-        super().__init__(filename, delay=delay)
+    """Appends to the log file of a run. StorageError if the file is a link, at the first message with ``delay``."""
 
     def _open(self) -> Any:
         return open_to_write(Path(self.baseFilename), self.mode)

@@ -52,7 +52,7 @@ def logging_to(path: Path, verbose: bool) -> Iterator[logging.Logger]:
     the process shows them already. Its own handlers get what they got before."""
     logger = logging.getLogger(PACKAGE)
     handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
-    file = LogFile(path)
+    file = LogFile(path, delay=True)
     file.setFormatter(logging.Formatter(LOG_FORMAT))
     shown = logger.isEnabledFor(logging.INFO) and logger.hasHandlers()
     ours: list[logging.Handler] = [file]

@@ -73,7 +73,7 @@ def _set_up_output(folder: Path, rank: int, console: bool) -> None:
         root.addHandler(logging.NullHandler())
         sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
         return
-    file = LogFile(folder / LOG)
+    file = LogFile(folder / LOG, delay=True)
     file.setFormatter(logging.Formatter(LOG_FORMAT))
     root.addHandler(file)
     if console:

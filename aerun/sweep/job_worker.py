@@ -96,7 +96,7 @@ def logging_to(path: Path) -> Iterator[None]:
     """Send all log messages to the run's log file, as in a single run, and none to the console."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    file = LogFile(path)
+    file = LogFile(path, delay=True)
     file.setFormatter(logging.Formatter(LOG_FORMAT))
     root.handlers, root.level = [file], logging.INFO
     try:
