@@ -41,11 +41,19 @@ class _ShowVersion(argparse.Action):
         parser.exit()
 
 
+def whole_number(text: str) -> int | None:
+    """The whole number, from 0, that a text is written as; None for any other text."""
+    try:
+        return int(text) if text.isdecimal() else None  # not isdigit, which superscripts are
+    except ValueError:  # more digits than Python converts
+        return None
+
+
 def count(text: str) -> int:
     """``type=`` of an argument: a whole number, at least 1."""
-    if not text.isdecimal() or int(text) < 1:
+    if not (number := whole_number(text)):
         raise argparse.ArgumentTypeError(f"'{text}': must be a whole number, at least 1")
-    return int(text)
+    return number
 
 
 def positive(text: str) -> float:
@@ -61,6 +69,7 @@ def positive(text: str) -> float:
 
 def seed(text: str) -> int:
     """``type=`` of a seed: a whole number that NumPy and scikit-learn accept."""
-    if not text.isdecimal() or int(text) >= 2**32:
+    number = whole_number(text)
+    if number is None or number >= 2**32:
         raise argparse.ArgumentTypeError(f"'{text}': must be a whole number from 0 to {2**32 - 1}")
-    return int(text)
+    return number

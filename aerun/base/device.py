@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from aerun.base.arguments import whole_number
 from aerun.errors import ConfigError
 
 
@@ -44,9 +45,8 @@ def default_threads() -> int:
     Cores are counted, not hardware threads: the two threads of a core share its arithmetic units. The quota of a
     container is an upper limit.
     """
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
+    if asked := whole_number(os.environ.get("OMP_NUM_THREADS", "")):
+        return asked
     return max(1, int(min(physical_cores(), processor_quota())))
 
 
@@ -84,7 +84,8 @@ def processor_quota(groups: Path = Path("/sys/fs/cgroup"), membership: Path = Pa
 
 def node_count(environment: Mapping[str, str]) -> int:
     """Return the number of machines of the job: those of the surrounding Slurm step or job, else 1."""
-    return int(environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_JOB_NUM_NODES") or 1)
+    names = ("SLURM_STEP_NUM_NODES", "SLURM_JOB_NUM_NODES")
+    return next((count for name in names if (count := whole_number(environment.get(name, "")))), 1)
 
 
 def ranks_per_node(processes: int, environment: Mapping[str, str]) -> int:

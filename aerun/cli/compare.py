@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-from aerun.base.arguments import Parser, count
+from aerun.base.arguments import Parser, count, whole_number
 from aerun.base.files import write_bytes, write_text
 from aerun.cli.command import guard
 from aerun.compare.collect import collect
@@ -67,7 +67,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 def _best_before_path(words: Sequence[str]) -> list[str]:
     """Turn ``--best FOLDER`` into ``--best=1 FOLDER``: argparse would take the folder as the number."""
     pairs = zip_longest(words, words[1:], fillvalue="")
-    return ["--best=1" if word == "--best" and not following.isdigit() else word for word, following in pairs]
+    return ["--best=1" if word == "--best" and whole_number(following) is None else word for word, following in pairs]
 
 
 def _split(words: Sequence[str]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from aerun.base.arguments import whole_number
 from aerun.compare.records import DAMAGED, Run, Value, read_run, read_unstarted_job
 from aerun.errors import ConfigError, DataError
 from aerun.runs.folder import CONFIG, flatten_settings
@@ -41,7 +42,8 @@ def collect(paths: Iterable[str | os.PathLike[str]]) -> list[Run]:
 
 def _natural_order(text: str) -> list[tuple[int, str]]:
     """A sort key that puts job_2 before job_10."""
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", text)]
+    parts = ((whole_number(part), part) for part in re.split(r"(\d+)", text))
+    return [(0, part) if number is None else (number, "") for number, part in parts]
 
 
 def _find_runs(folder: Path, depth: int) -> Iterator[Run]:

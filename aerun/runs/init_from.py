@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from aerun.base.arguments import whole_number
 from aerun.core.autoencoder import Autoencoder
 from aerun.core.nested import layers, tied_weight
 from aerun.errors import ConfigError, DataError
@@ -71,7 +72,8 @@ def _outside_in(names: Collection[str], side: str) -> list[str]:
     """The layers of one side, sorted from the image to the code; numbers in names are compared as numbers."""
 
     def position(name: str) -> list[tuple[int, str]]:
-        return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
+        parts = ((whole_number(part), part) for part in name.split("."))
+        return [(-1, part) if number is None else (number, "") for number, part in parts]
 
     return sorted(names, key=position, reverse=side == "decoder")
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from aerun.base.arguments import whole_number
 from aerun.base.files import write_text
 from aerun.base.signals import Stopped
 from aerun.errors import AerunError, StorageError
@@ -136,7 +137,7 @@ class JobRunner:
                 signal.signal(number, handler)
             stop = self.folder / STOP_FILE
             if self.stopped is None and stop.exists():
-                self.stopped = int(stop.read_text() or signal.SIGINT)  # a launcher may have written the signal
+                self.stopped = whole_number(stop.read_text()) or signal.SIGINT  # a launcher may have written the signal
 
     def report(self, jobs: Iterable[Job], skipped: Sequence[tuple[str, str]] = ()) -> None:
         """Print the states of all jobs, the best results and the command that continues the sweep.
