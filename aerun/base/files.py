@@ -6,6 +6,7 @@ A file that is written atomically has either its old or its new content, never a
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -102,8 +103,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Like write_bytes, in UTF-8."""
-    write_bytes(path, text.encode())
+    """Like write_bytes, in UTF-8; bytes of file names that are not UTF-8 become ``\\udcXX``."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
+
+
+def printable(text: str) -> str:
+    """The text, with bytes of file names that are not UTF-8 as ``\\udcXX``."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def make_folder(folder: Path) -> None:
@@ -115,12 +121,12 @@ def make_folder(folder: Path) -> None:
 
 
 def storage_error(error: OSError, path: Path, size: int | None = None) -> StorageError:
-    """Return the error in one line: which file could not be written, why, and how much space is free."""
+    """Return the error in one line: which file could not be written, why, and how much space is free on a full disk."""
     what = f"{size} bytes cannot be written" if size is not None else "cannot be written"
-    try:
-        free = f"; {shutil.disk_usage(path.parent).free} bytes are free there"
-    except OSError:
-        free = ""
+    free = ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):  # room says nothing about, say, missing permission
+        with contextlib.suppress(OSError):
+            free = f"; {shutil.disk_usage(path.parent).free} bytes are free there"
     return StorageError(f"{path}: {what} ({error.strerror or error}{free})")
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from aerun.base.arguments import Parser
 from aerun.base.signals import Stopped
@@ -46,6 +48,11 @@ def add_overwrite_option(parser: Parser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace existing output files")
 
 
+def add_folder_option(parser: Parser) -> None:
+    """``--folder``, for a command that shows the images behind fingerprints."""
+    parser.add_argument("--folder", type=Path, help="where the images of FILE are now, if they were moved")
+
+
 def run_command(build_parser: Callable[[], Parser], execute: Callable[[argparse.Namespace], int | None]) -> int:
     """Parse ``sys.argv``, then execute. Returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -73,6 +80,8 @@ def errors_in_a_line() -> Iterator[End]:
     HYDRA_FULL_ERROR=1 shows the traceback of every error. Programming errors always show theirs.
     """
     logging.raiseExceptions = False  # a full disk is reported once, not for every log line
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may have bytes that are not UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     end = End()
     try:
         yield end

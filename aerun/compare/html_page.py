@@ -150,7 +150,7 @@ def _cell(name: str, numeric: bool, cell: Cell, group: Group | None, folder: Pat
 
 def _link(run: Run, folder: Path) -> str:
     path = Path(os.path.relpath(run.folder, folder)).as_posix()
-    return f'<a href="{escape(quote(path))}/">{escape(run.name)}</a>'
+    return f'<a href="{escape(quote(path, errors="surrogateescape"))}/">{escape(run.name)}</a>'
 
 
 def _figure(picture: Picture) -> str:

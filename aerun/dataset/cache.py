@@ -79,7 +79,12 @@ def lookup_rows(key: str) -> RowFile | None:
 
 
 def _path(key: str) -> Path:
-    return cache_folder() / hashlib.sha256(key.encode()).hexdigest()[:32]
+    return cache_folder() / _digest(key)
+
+
+def _digest(key: str) -> str:
+    """32 hexadecimal digits. File names in the key may have bytes that are not UTF-8."""
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 def _open(path: Path, key: str) -> RowFile | None:
@@ -112,7 +117,7 @@ def files_key(what: str, root: Path, paths: Sequence[Path]) -> str:
 
 def cached_checksum(key: str, compute: Callable[[], str]) -> str:
     """Return a slow checksum (16 hexadecimal digits) from the cache, or compute and store it."""
-    path = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.checksum"
+    path = cache_folder() / f"{_digest(key)}.checksum"
     with contextlib.suppress(OSError, ValueError):
         known = path.read_text()
         if re.fullmatch(r"[0-9a-f]{16}\n", known):

@@ -50,7 +50,7 @@ from aerun.runs.run_errors import translate_errors
 from aerun.runs.same_data import require_same_data
 from aerun.runs.same_run import find_difference
 from aerun.runs.summary import draw_curves, draw_stages, summarize
-from aerun.runs.tracking import NoLog, Tracker
+from aerun.runs.tracking import NoLog, Tracker, check_folder_name
 from aerun.training.build import build_parts, prepare
 from aerun.training.checkpoint import BEST, LAST, PREVIOUS, Checkpointer, ReadOnlyCheckpoints, load_model
 from aerun.training.loop import Session
@@ -88,6 +88,7 @@ def run(
             f"callback={','.join(callbacks)} and trainer.processes={settings.trainer.processes}: objects stay in this "
             "process; callback=[NAME], with a file of the group callback, is read by the others"
         )
+    check_folder_name(folder)
     with translate_errors(settings, folder):
         folder.mkdir(parents=True, exist_ok=True)
         known = {LOCK, STATUS, ".hydra", LOG, *(path.name for path in leftover_files(folder))}

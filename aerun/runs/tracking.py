@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from torch import Tensor
 
-from aerun.base.files import make_subfolder, open_to_write, write_bytes, write_text
+from aerun.base.files import make_subfolder, open_to_write, printable, write_bytes, write_text
 from aerun.contracts import EpochEnd, Observer, RunView
+from aerun.errors import ConfigError
 from aerun.runs.folder import CHECKPOINTS, FIGURES, METRICS, read_metrics
 from aerun.runs.projector import write_embedding
 from aerun.training.checkpoint import save
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 PNG_COMPRESSION = 2  # of 9: takes a third of the time of the default 6; files are a few percent larger
+
+
+def check_folder_name(folder: Path) -> None:
+    """ConfigError for a folder that TensorBoard cannot write to, because its name has bytes that are not UTF-8."""
+    if printable(str(folder)) != str(folder):
+        raise ConfigError(
+            f"{folder}: TensorBoard writes only to folders whose names are UTF-8; choose another (hydra.run.dir=DIR, "
+            "in Python out=DIR)"
+        )
 
 
 class NoLog:
@@ -215,7 +225,8 @@ class Tracker(Observer):
         runs' keys; the usual helper would drop the keys that the last run lacks."""
         from torch.utils.tensorboard.summary import hparams
 
-        self._board._get_file_writer().add_summary(hparams(values, {})[1])
+        shown = {key: printable(value) if isinstance(value, str) else value for key, value in values.items()}
+        self._board._get_file_writer().add_summary(hparams(shown, {})[1])
 
     def _add_charts(self, names: Sequence[str | None]) -> None:
         """Show training and validation of each term in one chart of the Custom Scalars tab."""

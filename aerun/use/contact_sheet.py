@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aerun.base.files import printable
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -51,7 +53,9 @@ def draw_contact_sheet(tiles: Sequence[Tile], columns: int = 8, side: int = 96, 
     sheet = Image.new("RGB", (columns * width + GAP_PIXELS, head + rows * height + GAP_PIXELS), "white")
     draw = ImageDraw.Draw(sheet)
     if title:
-        draw.text((GAP_PIXELS, GAP_PIXELS // 2), title, "black", font=ImageFont.load_default(size=TITLE_SIZE))
+        draw.text(
+            (GAP_PIXELS, GAP_PIXELS // 2), printable(title), "black", font=ImageFont.load_default(size=TITLE_SIZE)
+        )
     for number, tile in enumerate(tiles):
         left, top = GAP_PIXELS + number % columns * width, head + GAP_PIXELS + number // columns * height
         if not tile.blank:
@@ -60,7 +64,7 @@ def draw_contact_sheet(tiles: Sequence[Tile], columns: int = 8, side: int = 96, 
             sheet.paste(image, corner)
             frame = (corner[0] - 1, corner[1] - 1, corner[0] + image.width, corner[1] + image.height)
             draw.rectangle(frame, outline=RED if tile.marked else LIGHT_GRAY, width=2 if tile.marked else 1)
-        for line, text in enumerate(tile.caption.splitlines()):
+        for line, text in enumerate(printable(tile.caption).splitlines()):
             while text and draw.textlength(text, font=font) > side:
                 text = text[:-2] + "…" if len(text) > 2 else ""
             draw.text((left, top + side + 1 + line * LINE_PIXELS), text, DARK_GRAY, font=font)

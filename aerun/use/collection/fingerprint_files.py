@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from aerun.base.files import make_folder, write_bytes
+from aerun.base.files import make_folder, printable, write_bytes
 from aerun.errors import ConfigError, DataError
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.collection.packing import Form, Packed
@@ -24,6 +25,7 @@ MISSING_PYARROW = "needs pyarrow: pip install 'aerun[parquet]'"
 NOT_OURS = "is damaged, or not a file of aerun-embed"
 
 Arrays = dict[str, np.ndarray]
+Collection = Fingerprints | str | os.PathLike[str]  # fingerprints, or their file
 
 
 def check_suffix(path: Path, form: Form = "float32") -> None:
@@ -64,16 +66,25 @@ def save_fingerprints(fingerprints: Fingerprints, path: Path, packed: Packed, *,
     write_bytes(path, as_file(fingerprints, packed, about))
 
 
-def load_fingerprints(path: Path) -> Fingerprints:
-    """Read a file. DataError if it is missing, damaged, or not a file of fingerprints."""
+def load_fingerprints(path: Path, folder: Path | None = None) -> Fingerprints:
+    """Read a file. DataError if it is missing, damaged, or not a file of fingerprints.
+
+    ``folder``: where its images are now, if they were moved. DataError if none of them is there.
+    """
     path = path.expanduser()
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; make it with aerun-embed")
     about, arrays = (_read_parquet if path.suffix == ".parquet" else _read_npz)(path)
     try:
-        return _assemble(about, arrays, _packed(about, arrays).unpack(), path)
+        found = _assemble(about, arrays, _packed(about, arrays).unpack(), path)
     except (KeyError, ValueError, TypeError, DataError) as error:
         raise DataError(f"{path}: is damaged ({error})") from error
+    return found if folder is None else found.moved_to(folder)
+
+
+def as_fingerprints(collection: Collection) -> Fingerprints:
+    """Fingerprints, or those of a file. DataError for a file that does not hold any."""
+    return load_fingerprints(Path(collection)) if isinstance(collection, str | os.PathLike) else collection
 
 
 def _packed(about: dict[str, Any], arrays: Arrays) -> Packed:
@@ -127,19 +138,23 @@ def _read_npz(path: Path) -> tuple[dict[str, Any], Arrays]:
 
 
 def _as_parquet(fingerprints: Fingerprints, packed: Packed, about: dict[str, Any]) -> bytes:
-    """Columns ``name``, ``label`` if there are labels, and ``code``, a list of fixed size; the rest is metadata."""
+    """Columns ``name``, ``label`` if there are labels, and ``code``, a list of fixed size; the rest is metadata.
+
+    Parquet holds UTF-8 alone: other names are readable in the column, and as they were in the metadata.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     codes = packed.images["codes"].reshape(len(fingerprints), -1)
     columns = {
-        "name": pa.array(fingerprints.names, pa.string()),
+        "name": pa.array([printable(name) for name in fingerprints.names], pa.string()),
         "code": pa.FixedSizeListArray.from_arrays(pa.array(codes.reshape(-1)), codes.shape[1]),
     }
     if fingerprints.labels is not None:
         columns["label"] = pa.array(fingerprints.labels.tolist(), pa.int64())
     units = {name: values.tolist() for name, values in (packed.shared | fingerprints.statistics()).items()}
-    metadata = {PARQUET_KEY: json.dumps(about | {"units": units}).encode()}
+    others = {str(row): name for row, name in enumerate(fingerprints.names) if printable(name) != name}
+    metadata = {PARQUET_KEY: json.dumps(about | {"units": units, "names_of_bytes": others}).encode()}
     content = io.BytesIO()
     pq.write_table(pa.table(columns).replace_schema_metadata(metadata), content)
     return content.getvalue()
@@ -152,11 +167,15 @@ def _read_parquet(path: Path) -> tuple[dict[str, Any], Arrays]:
     except ImportError as error:
         raise ConfigError(f"{path}: {MISSING_PYARROW}") from error
     try:
-        table = pq.read_table(path)
+        with path.open("rb") as file:  # pyarrow takes only names that are UTF-8
+            table = pq.read_table(file)
         about: dict[str, Any] = json.loads((table.schema.metadata or {})[PARQUET_KEY])
         codes = table["code"].combine_chunks()
+        names = table["name"].to_pylist()
+        for row, name in about.pop("names_of_bytes", {}).items():
+            names[int(row)] = name
         arrays = {
-            "names": np.array(table["name"].to_pylist()),
+            "names": np.array(names),
             "codes": codes.flatten().to_numpy(zero_copy_only=False).reshape(about["shape"]),
         }
         if "label" in table.column_names:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,6 +68,21 @@ class Fingerprints:
         codes = self.whole_codes.astype(np.float64)
         moments = {"mean": codes.mean(0), "deviation": codes.std(0), "zeros": (codes == 0).mean(0)}
         return {name: values.astype(np.float32) for name, values in moments.items()}
+
+    def missing(self) -> list[str]:
+        """The names of images that are no longer in the folder ``root``."""
+        return [name for name in self.names if not os.path.exists(os.path.join(self.root, name))]  # noqa: PTH110, PTH118
+
+    def moved_to(self, folder: Path) -> Fingerprints:
+        """The same codes, of images that are in another folder now. DataError if none of them is there."""
+        if not self.root:
+            raise DataError(f"{self.title}: its images are no files, so they are in no other folder")
+        moved = dataclasses.replace(self, root=str(folder.expanduser().resolve()))
+        if len(moved.missing()) == len(self):
+            raise DataError(
+                f"{folder}: contains none of the {len(self)} images of {self.title}, such as {self.names[0]}"
+            )
+        return moved
 
     def require_same_run(self, run: OpenedRun) -> None:
         """DataError if these codes were made with other weights than those of ``run``."""

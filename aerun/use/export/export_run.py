@@ -146,15 +146,18 @@ def _write_onnx(piece: ExportedModule, program: torch.export.ExportedProgram, pa
     assert exported is not None
     for node in exported.model.graph.all_nodes():
         node.metadata_props.clear()  # contain this machine's folders
-    exported.save(str(path), external_data=False)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    # Neither library opens a path whose name has bytes that are not UTF-8.
+    path.write_bytes(exported.model_proto.SerializeToString())
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     return lambda batch: torch.from_numpy(session.run([output_name], {input_name: batch.numpy()})[0])
 
 
 def _write_torch(program: torch.export.ExportedProgram, path: Path) -> Callable[[Tensor], Tensor]:
     """Write the file. Returns torch's function of it."""
-    torch.export.save(program, str(path))
-    module = torch.export.load(str(path)).module()
+    with path.open("wb") as file:
+        torch.export.save(program, file)
+    with path.open("rb") as file:
+        module = torch.export.load(file).module()
     return lambda batch: module(batch).detach()
 
 
