@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ from aerun.base.program import version_line
 from aerun.cli.command import guard
 from aerun.cli.run_report import print_protocols, print_summary
 from aerun.config.compose import resolve
+from aerun.config.schema import nearest
 from aerun.config.settings import PROTOCOL
 from aerun.errors import ConfigError
 
+KEYS = ("run", "device", "output", "trusted_packages")
 USAGE = """\
-usage: {name} run=RUN_FOLDER [protocol=[NAME,…] protocol.NAME.key=value …] [trusted_packages=[NAME]]
+usage: {name} run=RUN_FOLDER [protocol=[NAME,…] protocol.NAME.key=value …] [device=NAME] [output=FOLDER]
+       [trusted_packages=[NAME]]
 Recompute the test metrics and figures of a finished run, with its own protocols or with others.
+device: auto, cpu, cuda or mps (default: as the run). output: where to write, instead of the run folder.
 --version shows the versions of aerun, torch and Hydra."""
 
 
@@ -35,12 +40,13 @@ def evaluate(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(USAGE.format(name=Path(sys.argv[0]).name))
         return 0
-    folder, trusted, overrides = parse_words(words)
-    protocols = compose_protocols(overrides) if overrides else None
+    asked = parse_words(words)
+    folder = asked.folder
+    protocols = compose_protocols(asked.overrides) if asked.overrides else None
 
     from aerun.runs.reopen import reevaluate
 
-    summary = reevaluate(folder, trusted, protocols)
+    summary = reevaluate(folder, asked.trusted, protocols, device=asked.device, output=asked.output)
     print_summary(summary, folder)
     further = summary["further"]
     flat = {name: value for numbers in further.values() for name, value in numbers.items()}
@@ -53,24 +59,39 @@ def evaluate(words: list[str]) -> int:
     return 1 if summary["unanswered"] else 0
 
 
-def parse_words(words: list[str]) -> tuple[Path, list[str], list[str]]:
-    """The run folder, the trusted packages, and the overrides of protocols."""
-    folder: Path | None = None
-    trusted: list[str] = []
+@dataclass(frozen=True)
+class Asked:
+    """What the words ask for: a run folder, trusted packages, overrides of protocols, a device, and where to write."""
+
+    folder: Path
+    trusted: list[str]
+    overrides: list[str]
+    device: str | None
+    output: Path | None
+
+
+def parse_words(words: list[str]) -> Asked:
+    """The words by their meaning. ConfigError for a word that has none."""
+    found = dict[str, str]()
     overrides: list[str] = []
     for word in words:
-        key, _, value = word.partition("=") if "=" in word else ("", "", word)
+        key, _, value = word.partition("=") if "=" in word else ("run", "", word)
         if key.partition(".")[0] == PROTOCOL:
             overrides.append(word)
-        elif key == "trusted_packages":
-            trusted = [name.strip() for name in value.strip("[]").split(",")]
-        elif key in ("run", ""):
-            folder = Path(value).expanduser().absolute()
+        elif key in KEYS:
+            found[key] = value
         else:
-            raise ConfigError(f"{word}: there is no such key. Allowed: run, protocol, trusted_packages")
-    if folder is None:
+            raise ConfigError(
+                f"{word}: there is no such key.{nearest(key, KEYS)} Allowed: {', '.join(KEYS)}, {PROTOCOL}"
+            )
+    if "run" not in found:
         raise ConfigError("run=RUN_FOLDER is missing")
-    return folder, trusted, overrides
+    folder, output = (Path(found[key]).expanduser().absolute() if found.get(key) else None for key in ("run", "output"))
+    if folder is None:
+        raise ConfigError("run=: name a run folder")
+    trusted = found.get("trusted_packages", "").strip("[]")
+    packages = [name.strip() for name in trusted.split(",") if name.strip()]
+    return Asked(folder, packages, overrides, found.get("device"), output)
 
 
 def compose_protocols(overrides: list[str]) -> dict[str, Any]:

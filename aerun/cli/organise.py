@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aerun.base.arguments import Parser, count, seed
-from aerun.cli.command import add_overwrite_option, add_run_arguments, run_command
+from aerun.cli.command import add_folder_option, add_overwrite_option, add_run_arguments, run_command
 from aerun.errors import ConfigError
 from aerun.use.outputs import check_output_folder, plural
 
@@ -49,6 +49,7 @@ def build_parser() -> Parser:
     add("--metric", choices=METRICS, default="cosine", help="cosine scales codes to length 1 (cosine)")
     add("--smallest", type=count, metavar="N", help="with hdbscan: number of images in the smallest cluster")
     add("--links", action="store_true", help="also make a folder of links to the images of each cluster")
+    add_folder_option(parser)
     add("--seed", type=seed, default=0, help="seed of the initial centers and of samples (0)")
     return parser
 
@@ -68,7 +69,7 @@ def execute(arguments: argparse.Namespace) -> None:
     if arguments.method == "kmeans" and arguments.smallest is not None:
         raise ConfigError("--smallest: applies only to --method hdbscan; drop it, or use that method")
     check_output_folder(arguments.output, CLUSTER_FOLDER, arguments.overwrite)
-    fingerprints = load_fingerprints(arguments.fingerprints)
+    fingerprints = load_fingerprints(arguments.fingerprints, arguments.folder)
     if arguments.links:
         require_files(fingerprints)
 
@@ -88,6 +89,7 @@ def execute(arguments: argparse.Namespace) -> None:
     )
     thumbnails = Thumbnails(run, fingerprints)
     write_clusters(arguments.output, thumbnails, clusters, links=arguments.links, overwrite=arguments.overwrite)
+    thumbnails.warn_of_missing()
     print(format_clusters(fingerprints, clusters))
     print(f"{arguments.output}: clusters.csv, overview.png, sheets/{', links/' if arguments.links else ''}")
 

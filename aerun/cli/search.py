@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aerun.base.arguments import Parser, count
-from aerun.cli.command import add_overwrite_option, add_run_arguments, run_command
+from aerun.cli.command import add_folder_option, add_overwrite_option, add_run_arguments, run_command
 from aerun.errors import ConfigError
 from aerun.use.outputs import require_absent
 
@@ -88,6 +88,7 @@ def build_parser() -> Parser:
         help="list all pairs of the collection within this distance; auto: the distance of an image to a JPEG of "
         "half its size",
     )
+    add_folder_option(parser)
     add("--json", action="store_true", help="print JSON instead of a table")
     add("--sheet", metavar="PNG", type=png_file, help="draw the results as a contact sheet")
     add_overwrite_option(parser)
@@ -107,7 +108,7 @@ def execute(arguments: argparse.Namespace) -> None:
         require_absent([arguments.sheet], arguments.overwrite)
     from aerun.use.collection.fingerprint_files import load_fingerprints
 
-    fingerprints = load_fingerprints(arguments.fingerprints)
+    fingerprints = load_fingerprints(arguments.fingerprints, arguments.folder)
 
     from aerun.use.opened_run import open_run
     from aerun.use.search.queries import find_queries
@@ -214,3 +215,4 @@ def _draw(
     if pairs is not None:
         sheets.append(draw_groups(thumbnails, pairs, MAX_GROUPS_DRAWN))
     write_png(path, stack_sheets(sheets))
+    thumbnails.warn_of_missing()

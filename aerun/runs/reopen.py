@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import json
+import logging
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from aerun.base.device import choose_device
-from aerun.base.files import write_text
+from aerun.base.files import make_folder, write_text
 from aerun.base.seeding import restored_generator
 from aerun.config.parse import parse
 from aerun.config.schema import nearest
 from aerun.config.settings import Settings
 from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import Data, Split, statistics
-from aerun.errors import DataError
+from aerun.errors import ConfigError, DataError, StorageError
 from aerun.protocol.runner import check_protocols, run_protocols
-from aerun.runs.folder import CHECKPOINTS, CONFIG, ENVIRONMENT, WEIGHTS, read_config, read_summary
+from aerun.runs.folder import CHECKPOINTS, CONFIG, ENVIRONMENT, FIGURES, WEIGHTS, read_config, read_summary
 from aerun.runs.pictures import draw_final
 from aerun.runs.run import own_callbacks
 from aerun.runs.summary import draw_curves, draw_stages, subject_of, summarize
@@ -33,6 +36,8 @@ from aerun.training.checkpoint import LAST, load_model, read_callback_state
 from aerun.training.observers import Observers
 from aerun.training.parts import Parts
 from aerun.training.regime import regime_of
+
+log = logging.getLogger(__name__)
 
 
 def weights_of(folder: Path, name: str = "best") -> Path:
@@ -84,9 +89,14 @@ def load(
 
 def build_for_shapes(settings: Settings, shapes: Mapping[str, Any]) -> Autoencoder:
     """The model for images of ``input_shape`` and targets of ``output_shape``, with new weights, without the data
-    set. Torch's global generator is left as it was."""
+    set. Torch's global generator is left as it was.
+
+    ``in_unit_range``: whether it expects images in [0,1]; folders of older versions do not say so.
+    """
     with restored_generator():
-        return build_autoencoder(settings, _shape_only(settings, shapes))
+        autoencoder = build_autoencoder(settings, _shape_only(settings, shapes))
+    autoencoder.expects_unit_range = len(autoencoder.input_shape) == 3 and bool(shapes.get("in_unit_range", True))
+    return autoencoder
 
 
 def load_data(folder: Path, trusted_packages: Sequence[str] = ()) -> Data:
@@ -115,8 +125,18 @@ def _shape_only(settings: Settings, shapes: Mapping[str, Any]) -> Data:
 
 
 def _for_evaluation(settings: Settings, device: str | None = None) -> Settings:
-    """The settings without what only training needs, which this machine may lack; on ``device``, if given."""
-    place = settings.trainer.device if device is None else str(choose_device(device, "device"))
+    """The settings without what only training needs, which this machine may lack; on ``device``, if given.
+
+    By default on the run's own device, or the fastest one if this machine lacks that.
+    """
+    if device is None:
+        try:
+            place = str(choose_device(settings.trainer.device))
+        except ConfigError as error:
+            place = str(choose_device("auto"))
+            log.warning("%s; computing on %s, where last digits may differ", error, place)
+    else:
+        place = str(choose_device(device, "device"))
     trainer = copy.copy(settings.trainer)
     for key, value in {"device": place, "graph": "auto", "precision": "float32", "processes": 1}.items():
         object.__setattr__(trainer, key, value)
@@ -141,23 +161,52 @@ def reopen(folder: Path, config: Mapping[str, Any], summary: Mapping[str, Any] |
     return parts
 
 
+@contextlib.contextmanager
+def _written_to(folder: Path, output: Path | None) -> Iterator[Path]:
+    """Where to write: ``output``, or the run folder. If that may not be written to, a temporary folder, with a warning.
+
+    ConfigError if ``output`` is another run's folder.
+    """
+    if output is not None:
+        if (output / CONFIG).exists():
+            raise ConfigError(f"output={output}: is a run folder; name another folder")
+        make_folder(output)
+    place = output or folder
+    if all(os.access(path, os.W_OK | os.X_OK) for path in (place, place / FIGURES) if path.exists()):
+        yield place
+        return
+    if output is not None:
+        raise StorageError(f"output={output}: may not be written to; name another folder")
+    log.warning("%s: may not be written to, so there are no new figures; output=FOLDER writes them elsewhere", folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        yield Path(temporary)
+
+
 def reevaluate(
-    folder: Path, trusted_packages: Sequence[str] = (), protocols: Mapping[str, Any] | None = None
+    folder: Path,
+    trusted_packages: Sequence[str] = (),
+    protocols: Mapping[str, Any] | None = None,
+    *,
+    device: str | None = None,
+    output: Path | None = None,
 ) -> dict[str, Any]:
     """Repeat the test metrics, baselines and figures of a finished run from its weights and data.
 
     ``protocols``: configurations of protocols to run instead of the run's own; their numbers are separate, in
-    ``further``. DataError if the run has not finished, or if its data have changed.
+    ``further``. ``device``: where to compute, by default as the run did. ``output``: a folder for figures and
+    evaluation.json instead of the run folder, which need not be writable. DataError if the run has not finished, or if
+    its data have changed.
     """
     config = read_config(folder) | {"trusted_packages": list(trusted_packages)}
-    settings = _for_evaluation(parse(config if protocols is None else config | {"protocol": dict(protocols)}))
+    settings = parse(config if protocols is None else config | {"protocol": dict(protocols)})
+    settings = _for_evaluation(settings, device)
     further, settings = settings.protocol, dataclasses.replace(settings, protocol={}) if protocols else settings
     before = read_summary(folder)
     if before is None:
         raise DataError(f"{folder}: has not finished; continue it with {shlex.quote(f'resume={folder}')}")
-    device = prepare(settings)
-    data = _load_unchanged(settings, folder, device, before["dataset_checksum"])
-    parts = build_parts(settings, data, device)
+    computing = prepare(settings)
+    data = _load_unchanged(settings, folder, computing, before["dataset_checksum"])
+    parts = build_parts(settings, data, computing)
     check_protocols(further or settings.protocol, data, parts.autoencoder)
     regime = regime_of(settings, parts)
     progress = load_model(existing_weights(folder), parts.autoencoder)
@@ -165,27 +214,28 @@ def reevaluate(
     if last.exists():
         observers.restore(read_callback_state(last))
     final = before["steps"] + 1
-    with Tracker(folder, events=False) as tracker:
-        after = summarize(
-            settings,
-            parts,
-            progress,
-            lambda tag, pixels: tracker.picture(tag, pixels, final),
-            observers.measure if last.exists() else None,
-        )
-        answers = run_protocols(further if protocols else {}, subject_of(settings, parts))
-        for tag, pixels in answers.pictures.items():
-            tracker.picture(tag, pixels, final)
-        draw_final(parts, tracker, final, settings.trainer.tsne)
-        draw_curves(folder, tracker, final)
-        draw_stages(regime, folder, tracker, final)
-    result = {
-        "test": after["test"],
-        "baselines": after["baselines"],
-        "further": answers.numbers,
-        "differs_from_summary": _changed_numbers(before, after, skipped=protocols is not None),
-    }
-    write_text(folder / "evaluation.json", json.dumps(result, indent=2) + "\n")
+    with _written_to(folder, output) as place:
+        with Tracker(place, events=False) as tracker:
+            after = summarize(
+                settings,
+                parts,
+                progress,
+                lambda tag, pixels: tracker.picture(tag, pixels, final),
+                observers.measure if last.exists() else None,
+            )
+            answers = run_protocols(further if protocols else {}, subject_of(settings, parts))
+            for tag, pixels in answers.pictures.items():
+                tracker.picture(tag, pixels, final)
+            draw_final(parts, tracker, final, settings.trainer.tsne)
+            draw_curves(folder, tracker, final)
+            draw_stages(regime, folder, tracker, final)
+        result = {
+            "test": after["test"],
+            "baselines": after["baselines"],
+            "further": answers.numbers,
+            "differs_from_summary": _changed_numbers(before, after, skipped=protocols is not None),
+        }
+        write_text(place / "evaluation.json", json.dumps(result, indent=2) + "\n")
     return {**after, **result, "unanswered": after["unanswered"] | answers.unanswered}
 
 

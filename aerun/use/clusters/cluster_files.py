@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import os
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from aerun.use.outputs import OutputFolder, plural, replacing_folder
 IMAGES_PER_SHEET, IMAGES_PER_ROW = 48, 12
 OVERVIEW_TILE_PIXELS = 64
 TABLE, OVERVIEW, SHEETS, LINKS = "clusters.csv", "overview.png", "sheets", "links"
+log = logging.getLogger(__name__)
 HEADER = ["file", "cluster", "distance"]
 
 
@@ -72,9 +74,15 @@ def _read_cluster_names(table: Path) -> set[str]:
 
 
 def require_files(fingerprints: Fingerprints) -> None:
-    """DataError if the images are not files, so that there is nothing to link to."""
+    """DataError if the images are no files, or are gone, so that there is nothing to link to; a warning if some are."""
     if not fingerprints.root:
         raise DataError(f"{fingerprints.title}: links need image files in a folder; these images have none")
+    if missing := fingerprints.missing():
+        gone = f"{fingerprints.root}: {len(missing)} of {len(fingerprints)} images are gone, the first is {missing[0]}"
+        remedy = "if the folder was moved, name the new one: --folder FOLDER"
+        if len(missing) == len(fingerprints):
+            raise DataError(f"{gone}; {remedy}")
+        log.warning("%s, which get no links; %s", gone, remedy)
 
 
 def write_table(path: Path, fingerprints: Fingerprints, clusters: Clusters) -> None:
@@ -150,6 +158,8 @@ def write_links(folder: Path, fingerprints: Fingerprints, clusters: Clusters) ->
         make_folder(place)
         for row in clusters.members(number).tolist():
             name = fingerprints.names[row]
+            if not (root / name).exists():
+                continue
             link = place / name.replace("/", "__")
             if link.is_symlink():  # both a/b.png and a__b.png exist
                 link = place / f"{row}__{link.name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,20 +23,46 @@ if TYPE_CHECKING:
 
 TILE_PIXELS = 96
 PLACEHOLDER_GRAY = 200
+log = logging.getLogger(__name__)
 
 
 class Thumbnails:
-    """Thumbnails of a collection, read when asked for; a gray placeholder for an image that is gone."""
+    """Thumbnails of a collection, read when asked for; a gray placeholder for an image that is gone.
+
+    ``asked`` and ``unreadable``: rows whose thumbnails were asked for, and those of them that cannot be read.
+    """
 
     def __init__(self, run: OpenedRun, fingerprints: Fingerprints) -> None:
         self.run, self.fingerprints = run, fingerprints
+        self.asked, self.unreadable = set[int](), set[int]()
 
     def __call__(self, row: int) -> np.ndarray:
         """uint8 [C,H,W]."""
+        self.asked.add(row)
+        pixels = self._read(row)
+        if pixels is None:
+            self.unreadable.add(row)
+        return placeholder() if pixels is None else pixels
+
+    def warn_of_missing(self) -> None:
+        """Say which of the thumbnails could not be read, and what to do if the images were moved."""
+        if self.unreadable:
+            first = self.fingerprints.names[min(self.unreadable)]
+            root = self.fingerprints.root
+            remedy = f"; if {root} was moved, name the new folder: --folder FOLDER" if root else ""
+            log.warning(
+                "%d of %d images shown cannot be read and are gray, the first is %s%s",
+                len(self.unreadable),
+                len(self.asked),
+                first,
+                remedy,
+            )
+
+    def _read(self, row: int) -> np.ndarray | None:
         if self.fingerprints.split:
             return self._split_thumbnail(row)
         if not self.fingerprints.root:
-            return placeholder()
+            return None
         return read_thumbnail(Path(self.fingerprints.root) / self.fingerprints.names[row])
 
     @cached_property
@@ -45,10 +72,10 @@ class Thumbnails:
         except DataError:
             return None
 
-    def _split_thumbnail(self, row: int) -> np.ndarray:
+    def _split_thumbnail(self, row: int) -> np.ndarray | None:
         images = self._split_images
         if images is None or row >= len(images):
-            return placeholder()
+            return None
         image = images[row : row + 1][0]
         return np.asarray(to_uint8(image) if image.dtype.is_floating_point else image.numpy())
 
@@ -59,8 +86,8 @@ class Thumbnails:
         return Tile(self(row), f"{caption}\n{shown}" if caption else shown, marked)
 
 
-def read_thumbnail(path: Path) -> np.ndarray:
-    """An image file as uint8 [3,h,w], at most 96 pixels wide and high; a gray placeholder if it cannot be read."""
+def read_thumbnail(path: Path) -> np.ndarray | None:
+    """An image file as uint8 [3,h,w], at most 96 pixels wide and high; None if it cannot be read."""
     from PIL import Image
 
     try:
@@ -70,7 +97,7 @@ def read_thumbnail(path: Path) -> np.ndarray:
             image.thumbnail((TILE_PIXELS, TILE_PIXELS), Image.Resampling.LANCZOS)
             return np.asarray(image).transpose(2, 0, 1)
     except Exception:  # for damaged files Pillow raises nearly anything
-        return placeholder()
+        return None
 
 
 def placeholder() -> np.ndarray:
