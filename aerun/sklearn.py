@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from aerun.core.autoencoder import Autoencoder as Model
 
 Option = str | Mapping[str, Any]
+log = logging.getLogger(__name__)
 GROUPS = ("model", "latent", "sparsity", "noise", "loss", "optimizer", "scheduler")
 
 
@@ -42,7 +44,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     data sets are often small here, and its batches of 128 would give few updates per epoch.
 
     X is [N,F], in any units. With ``image_shape`` (H,W) or (C,H,W), each row is a flattened image, in [0,1] if the
-    model ends in a sigmoid. ``y`` is ignored. ``validation``: the share or number of rows that are held out to choose
+    model ends in a sigmoid; a warning names other ranges that look like unscaled pixels, or that the images of ``fit``
+    did not have. ``y`` is ignored. ``validation``: the share or number of rows that are held out to choose
     the best epoch; 0: the training loss chooses it. Codes are [N,units], float32; feature maps are flattened.
     ``random_state``: a number is the run's seed, and equal seeds give equal results. ``verbose`` prints one line per
     epoch. ``run_folder``: where to write a run folder, which ``aerun.load`` reads; by default no files are written.
@@ -119,12 +122,23 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             fitted = fit(settings, config, images, overrides=words, folder=folder, on_epoch=on_epoch)
         except ConfigError as error:
             raise ValueError(str(error)) from error
+        fitted.autoencoder.expects_unit_range = self._is_in_unit_range(images)
         self.config_, self.shape_ = config, shape
+        self.in_unit_range_ = fitted.autoencoder.expects_unit_range
         self.autoencoder_, self.history_ = fitted.autoencoder, fitted.history
         self.n_iter_, self.best_epoch_ = fitted.progress.epoch, fitted.progress.best_epoch
         self.mean_ = rows.mean(0, dtype=np.float64)
         self._n_features_out = math.prod(fitted.autoencoder.code_shape)
         return self
+
+    def _is_in_unit_range(self, images: np.ndarray) -> bool:
+        """Whether these are images in [0,1]; a warning for those that look like pixels that were not scaled."""
+        if self.image_shape is None:
+            return False
+        low, high = float(images.min()), float(images.max())
+        if low >= 0 and high > 1:
+            log.warning("X: images from %.4g to %.4g, not in [0,1]: divide by the value of white", low, high)
+        return low >= 0 and high <= 1
 
     def transform(self, X: Any) -> np.ndarray:
         """Rows [N,F] -> codes [N,units], as in evaluation: no noise, the mean of a Gaussian latent."""
@@ -235,6 +249,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         super().__setstate__(state)
         if weights is not None:
             self.autoencoder_ = _rebuild(self.config_, self.shape_, weights, self.device)
+            self.autoencoder_.expects_unit_range = self.__dict__.get("in_unit_range_", False)  # none in older pickles
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -227,16 +227,19 @@ def test_pictures_are_upright_and_on_white(build: Build) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (np.zeros((2, 28, 28, 3), np.uint8), r"\[N, 1, 28, 28\], got \[2, 28, 28, 3\]; .*\[N, 28, 28, 1\].*\[28, 28\]"),
-        (np.zeros((28, 29), np.uint8), r"expected a batch of shape \[N, 1, 28, 28\], got \[28, 29\]"),
+        (
+            np.zeros((2, 28, 28, 3), np.uint8),
+            r"\[2, 28, 28, 3\]: the model takes \[N,1,28,28\]; .*\[N, 28, 28, 1\].*\[28, 28\]",
+        ),
+        (np.zeros((28, 29), np.uint8), r"images of shape \[28, 29\]: the model takes \[N,1,28,28\]"),
         (np.zeros((2, 28, 28, 1), np.float32), r"put the channels first: images\.transpose\(0, 3, 1, 2\)"),
         (np.zeros((2, 1, 28, 28), np.uint16), r"uint16; images are uint8 \(0 to 255\) or floating-point in \[0,1\]"),
         (np.zeros((2, 1, 28, 28), np.int64), r"int64; .*divide by the value of white"),
-        (torch.zeros(28, 28, dtype=torch.uint8), r"expected a batch of shape \[N, 1, 28, 28\], got \[28, 28\]"),
+        (torch.zeros(28, 28, dtype=torch.uint8), r"images of shape \[28, 28\]: the model takes \[N,1,28,28\]"),
         (Image.new("L", (40, 30)), r"PIL image 0 is 40 x 30 pixels, the model takes 28 x 28; .*ImageOps\.fit"),
         (Image.new("F", (28, 28)), r"PIL image 0, of mode F: .*unknown range"),
         ("picture.png", r"expected numbers or PIL images, got an array of <U11"),
-        ([], r"expected a batch of shape"),
+        ([], r"images of shape \[0\]: the model takes \[N,1,28,28\]"),
     ],
 )
 def test_what_is_not_certain_is_refused_in_a_line(build: Build, given: Any, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -12,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from aerun.base.activation import activation
 from aerun.contracts import Latent, Loss, Pass, Penalty, Shape, Sparsity, Terms
-from aerun.core.image_inputs import as_batch, as_codes
+from aerun.core.image_inputs import as_batch, as_codes, name_range
 from aerun.latent import Deterministic
 from aerun.model.modules import Tied
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from aerun.core.image_inputs import Images
 
 BATCH = 1000  # images, outside of training
+log = logging.getLogger(__name__)
 Constrain = Callable[[Any, Tensor, Any], tuple[Tensor, Terms]]
 
 
@@ -70,10 +72,12 @@ class Autoencoder(nn.Module):
 
     ``cuts``: see ``Codec``. ``fixed``: names of the parameters that the model itself never trains. ``frozen``: names of
     the modules that stay in evaluation mode. ``whole_batch``: with several processes, applies a sparsity or latent that
-    is not ``rowwise`` to the rows of all processes.
+    is not ``rowwise`` to the rows of all processes. ``expects_unit_range``: warn, once, of floating-point inputs
+    outside [0,1], because the model was trained on images within.
     """
 
     frozen: tuple[str, ...] = ()
+    expects_unit_range: bool = False
 
     def __init__(
         self,
@@ -161,18 +165,31 @@ class Autoencoder(nn.Module):
         """The precision of the parameters, in which the model computes."""
         return next(self.parameters()).dtype
 
+    def as_inputs(self, images: Images, taker: str = "the model") -> Tensor:
+        """``images`` as a batch [N,*input_shape], see ``as_batch``. A warning names the range of floating-point images
+        outside [0,1]."""
+        batch = as_batch(images, self.input_shape, taker)
+        self.warn_of_range(batch, taker)
+        return batch
+
+    def warn_of_range(self, images: Tensor, taker: str = "the model") -> None:
+        """Name the range of floating-point images outside [0,1], if ``expects_unit_range``."""
+        if self.expects_unit_range and (text := name_range(images)):
+            self.expects_unit_range = False  # once: a loop over batches would repeat it
+            log.warning("%s: %s", taker, text)
+
     def encode(self, images: Images) -> Tensor:
         """images[N,*input_shape] -> codes[N,*code_shape] (posterior means for a Gaussian latent).
 
         ``images`` are floating-point in the units of the data, or uint8, or PIL images: see ``as_batch``. ValueError if
         their meaning is ambiguous.
         """
-        return self._in_batches(self.encode_batch, as_batch(images, self.input_shape))
+        return self._in_batches(self.encode_batch, self.as_inputs(images))
 
     def posterior(self, images: Images) -> tuple[Tensor, Tensor]:
         """Images, as for ``encode`` -> means and log-variances [N,*code_shape] of the codes. ValueError for a latent
         without a Gaussian posterior."""
-        features = self._in_batches(self._features, as_batch(images, self.input_shape))
+        features = self._in_batches(self._features, self.as_inputs(images))
         found = self.latent.posterior(features)
         if found is None:
             raise ValueError("this model's latent has no Gaussian posterior")
@@ -184,9 +201,7 @@ class Autoencoder(nn.Module):
 
     def reconstruct(self, images: Images) -> Tensor:
         """Images, as for ``encode`` -> reconstructions[N,*output_shape]."""
-        return self._in_batches(
-            lambda batch: self.decode_batch(self.encode_batch(batch)), as_batch(images, self.input_shape)
-        )
+        return self._in_batches(lambda batch: self.decode_batch(self.encode_batch(batch)), self.as_inputs(images))
 
     def encode_batch(self, images: Tensor) -> Tensor:
         """Like ``encode``, for one floating-point batch on the model's device."""

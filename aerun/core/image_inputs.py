@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
     Images = Tensor | np.ndarray | Image.Image | Sequence[Image.Image]
 
+GRAY_BANDS = (("1",), ("L",))
 
-def as_batch(images: Images, shape: Shape) -> Tensor:
-    """Images for a model of ``input_shape`` [C,H,W] or [F] -> a batch [N,*shape].
+
+def as_batch(images: Images, shape: Shape, taker: str = "the model") -> Tensor:
+    """Images for ``taker``, a model of ``input_shape`` [C,H,W] or [F] -> a batch [N,*shape].
 
     - floating-point tensors and arrays [N,*shape], in the units of the data, unchanged;
     - uint8, 0 to 255: tensors [N,C,H,W]; arrays [N,C,H,W], [N,H,W,C] or one image [H,W,C], and for one channel also
@@ -36,18 +38,30 @@ def as_batch(images: Images, shape: Shape) -> Tensor:
     if isinstance(images, Sequence) and images and all(isinstance(image, Image.Image) for image in images):
         return _from_pictures(images, shape)
     if isinstance(images, Tensor) or len(shape) != 3:
-        return _checked(as_tensor(images), shape)
+        return _checked(as_tensor(images), shape, taker)
     array = np.asarray(images)
     if array.dtype == np.uint8:
         array = _channels_first(array, shape)
-    return _checked(as_tensor(array), shape)
+    return _checked(as_tensor(array), shape, taker)
 
 
-def as_codes(codes: Any, shape: Shape) -> Tensor:
+def as_pictures(pictures: Sequence[Image.Image]) -> np.ndarray:
+    """PIL images of one size -> uint8 [N,H,W] if all are gray, otherwise [N,H,W,3]; transparent pixels are blended with
+    white. ValueError for pictures of different sizes, or of values that have no known range."""
+    upright = [_readable(picture, number) for number, picture in enumerate(pictures)]
+    sizes = {picture.size for picture in upright}
+    if len(sizes) > 1:
+        given = " and ".join(f"{width} x {height}" for width, height in sorted(sizes)[:2])
+        raise ValueError(f"PIL images of different sizes, {given} pixels: crop or resize them, PIL.ImageOps.fit")
+    mode = "L" if all(picture.getbands() in GRAY_BANDS for picture in upright) else "RGB"
+    return np.stack([np.asarray(picture.convert(mode)) for picture in upright])
+
+
+def as_codes(codes: Any, shape: Shape, taker: str = "the model") -> Tensor:
     """Floating-point codes [N,*shape] as a tensor. ValueError for anything else."""
     tensor = as_tensor(codes)
-    if tuple(tensor.shape[1:]) != shape:
-        raise ValueError(_wrong_shape(tensor, shape))
+    if tensor.dim() == 0 or tuple(tensor.shape[1:]) != shape:
+        raise ValueError(_wrong_shape("codes", tensor, shape, taker))
     if not tensor.is_floating_point():
         raise ValueError(f"expected floating-point codes, got {tensor.dtype}")
     return tensor
@@ -65,16 +79,22 @@ def as_tensor(data: Any) -> Tensor:
     return torch.from_numpy(native)
 
 
-def _checked(images: Tensor, shape: Shape) -> Tensor:
-    """Images [N,*shape]. ValueError for another shape, and for numbers in unknown units."""
-    is_image = len(shape) == 3
-    if tuple(images.shape[1:]) != shape:
-        hint = ""
-        if is_image and images.dtype == torch.uint8:
-            hint = f"; NumPy arrays of uint8 may also be {_layouts(shape)}"
-        elif is_image and tuple(images.shape[1:]) == (*shape[1:], shape[0]):
-            hint = "; put the channels first: images.transpose(0, 3, 1, 2) of an array, .permute of a tensor"
-        raise ValueError(_wrong_shape(images, shape) + hint)
+def name_range(images: Tensor) -> str:
+    """What is said of floating-point images outside [0,1]; empty if there are none."""
+    if not images.is_floating_point() or not images.numel():
+        return ""
+    low, high = float(images.detach().min()), float(images.detach().max())
+    if low >= 0 and high <= 1:
+        return ""
+    return (
+        f"images from {low:.4g} to {high:.4g}, but floating-point images are in [0,1]: unless noise was added, divide "
+        "by the value of white, 255 or 65535"
+    )
+
+
+def require_units(images: Tensor, *, is_image: bool) -> Tensor:
+    """The same images, or vectors. ValueError for numbers whose units are not known: those that are neither
+    floating-point nor, for images, uint8."""
     if images.is_floating_point() or (is_image and images.dtype == torch.uint8):
         return images
     if is_image:
@@ -84,8 +104,23 @@ def _checked(images: Tensor, shape: Shape) -> Tensor:
     raise ValueError(f"got {images.dtype}; {expected}")
 
 
-def _wrong_shape(data: Tensor, shape: Shape) -> str:
-    return f"expected a batch of shape [N, {', '.join(map(str, shape))}], got {list(data.shape)}"
+def _checked(images: Tensor, shape: Shape, taker: str) -> Tensor:
+    """Images [N,*shape]. ValueError for another shape, and for numbers in unknown units."""
+    is_image = len(shape) == 3
+    if images.dim() == 0 or tuple(images.shape[1:]) != shape:
+        hint = ""
+        if is_image and images.dtype == torch.uint8:
+            hint = f"; NumPy arrays of uint8 may also be {_layouts(shape)}"
+        elif is_image and tuple(images.shape[1:]) == (*shape[1:], shape[0]):
+            hint = "; put the channels first: images.transpose(0, 3, 1, 2) of an array, .permute of a tensor"
+        elif images.dim() == len(shape) and tuple(images.shape) == shape:
+            hint = "; a batch of one is images[None]"
+        raise ValueError(_wrong_shape("images", images, shape, taker) + hint)
+    return require_units(images, is_image=is_image)
+
+
+def _wrong_shape(what: str, data: Tensor, shape: Shape, taker: str) -> str:
+    return f"{what} of shape {list(data.shape)}: {taker} takes [{','.join(map(str, ('N', *shape)))}]"
 
 
 def _layouts(shape: Shape) -> str:
@@ -120,10 +155,7 @@ def _from_pictures(pictures: Sequence[Any], shape: Shape) -> Tensor:
     decoder = Decoder((channels, height, width), "stretch")
     batch = np.empty((len(pictures), channels, height, width), np.uint8)
     for number, picture in enumerate(pictures):
-        try:
-            upright = flatten_on_white(apply_orientation(picture))
-        except ValueError as error:
-            raise ValueError(f"PIL image {number}, of mode {picture.mode}: {error}") from error
+        upright = _readable(picture, number)
         if upright.size != (width, height):
             raise ValueError(
                 f"PIL image {number} is {upright.width} x {upright.height} pixels, the model takes {width} x {height}; "
@@ -131,3 +163,11 @@ def _from_pictures(pictures: Sequence[Any], shape: Shape) -> Tensor:
             )
         batch[number] = decoder.fit_picture(upright)
     return torch.from_numpy(batch)
+
+
+def _readable(picture: Image.Image, number: int) -> Image.Image:
+    """The picture upright and on white. ValueError if the range of its values is not known."""
+    try:
+        return flatten_on_white(apply_orientation(picture))
+    except ValueError as error:
+        raise ValueError(f"PIL image {number}, of mode {picture.mode}: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 
 MAX_CLASSES = 100_000
+SCALE = "for pixels of 0 to 255, store uint8 (array.astype('uint8')); for other units, dataset.normalize=standardise"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +81,8 @@ def _as_images(path: Path, array: np.ndarray) -> np.ndarray:
     import numpy as np
 
     if array.ndim not in (2, 4) or 0 in array.shape:
-        raise DataError(f"{path}: an array of shape {array.shape} is neither [N,features] nor [N,C,H,W]")
+        remedy = "; gray images [N,H,W] need a dimension of one channel: array[:, None]" if array.ndim == 3 else ""
+        raise DataError(f"{path}: an array of shape {array.shape} is neither [N,features] nor [N,C,H,W]{remedy}")
     if array.ndim == 4 and array.shape[3] in (1, 3, 4) and array.shape[1] not in (1, 3, 4):
         raise DataError(
             f"{path}: {array.shape} looks like [N,H,W,C]; aerun needs [N,C,H,W], array.transpose(0, 3, 1, 2)"
@@ -89,7 +93,17 @@ def _as_images(path: Path, array: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(array) if array.ndim == 4 else (array / np.float32(255)).astype(np.float32)
     if array.dtype.kind not in "fiu":
         raise DataError(f"{path}: contains {array.dtype}, not numbers")
+    _warn_of_range(path, array)
     return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _warn_of_range(path: Path, array: np.ndarray) -> None:
+    """Name the range of images outside [0,1], and of vectors that are pixels stored as other numbers than bytes."""
+    low, high = float(array.min()), float(array.max())
+    if array.ndim == 4 and (low < 0 or high > 1):
+        log.warning("%s: images from %.4g to %.4g, not in [0,1]; %s", path, low, high, SCALE)
+    elif array.ndim == 2 and low >= 0 and 1 < high <= 255 and not (array % 1).any():
+        log.warning("%s: whole numbers from %.4g to %.4g; %s", path, low, high, SCALE)
 
 
 def _as_labels(path: Path, labels: np.ndarray | None, count: int) -> np.ndarray | None:

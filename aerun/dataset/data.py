@@ -90,6 +90,14 @@ class Data:
         return all(len(shape) == 3 and shape[0] in (1, 3) for shape in (self.input_shape, self.output_shape))
 
     @property
+    def in_unit_range(self) -> bool:
+        """Whether the training inputs are images in [0,1]."""
+        import torch
+
+        inputs = self.train.inputs
+        return len(self.input_shape) == 3 and (inputs.dtype == torch.uint8 or in_unit_range(inputs))
+
+    @property
     def same(self) -> bool:
         """Whether the targets are the inputs."""
         return self.train.inputs is self.train.targets
@@ -143,6 +151,11 @@ def head(part: Split, count: int) -> Split:
 def as_float(images: Tensor) -> Tensor:
     """Return uint8 images as float32 in [0,1]; floats are unchanged."""
     return images if images.is_floating_point() else images.float().div_(255)
+
+
+def in_unit_range(values: Images) -> bool:
+    """Whether all values are in [0,1]."""
+    return all(bool(chunk.min() >= 0) and bool(chunk.max() <= 1) for chunk in values.split(CHUNK))
 
 
 class Resident:

@@ -22,11 +22,11 @@ from aerun.base.files import write_text
 from aerun.base.seeding import Randomness
 from aerun.contracts import Noise
 from aerun.dataset.binarize import binarize_all
-from aerun.dataset.data import CHUNK, Data, Split, as_float
+from aerun.dataset.data import CHUNK, Data, Split, as_float, in_unit_range
 from aerun.dataset.paths import data_root
 from aerun.dataset.rows import Rows
 from aerun.errors import StorageError
-from aerun.metrics.evaluation import EVALUATION_SEED, corrupted_batches, in_unit_range, psnrs, squared_errors
+from aerun.metrics.evaluation import EVALUATION_SEED, corrupted_batches, psnrs, squared_errors
 from aerun.noise import Moments
 
 MAX_EXACT_VALUES = 4096  # values per image up to which covariance matrices are decomposed

@@ -11,8 +11,7 @@ from torch import Tensor
 from aerun.base.seeding import Randomness
 from aerun.core.autoencoder import Autoencoder, objective
 from aerun.dataset.binarize import sample_binary
-from aerun.dataset.data import Split, as_float
-from aerun.dataset.rows import Rows
+from aerun.dataset.data import Split, as_float, in_unit_range
 from aerun.noise import NoNoise
 
 BATCH = 1000  # images
@@ -111,13 +110,6 @@ def psnrs(name: str, errors: list[Tensor], values: int) -> dict[str, float]:
 
 def _decibels(mse: Tensor) -> Tensor:
     return -10 * mse.clamp_min(1e-10).log10()
-
-
-def in_unit_range(values: Tensor | Rows) -> bool:
-    """Whether all values are in [0,1]."""
-    if isinstance(values, Rows):
-        return all(in_unit_range(chunk) for chunk in values.split(BATCH))
-    return bool(values.min() >= 0) and bool(values.max() <= 1)
 
 
 class _Collector:

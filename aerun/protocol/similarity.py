@@ -27,7 +27,7 @@ class StructuralSimilarity(Evaluation):
         import torch
 
         from aerun.base.ssim import check_size
-        from aerun.metrics.evaluation import in_unit_range
+        from aerun.dataset.data import in_unit_range
 
         try:
             check_size(data.output_shape)

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from aerun.base.files import atomic_write, make_folder, storage_error
 from aerun.config.override_syntax import quoted
+from aerun.core.image_inputs import as_pictures
 from aerun.errors import ConfigError, DataError
 from aerun.runs.folder import read_config
 
 ArrayLike = np.ndarray | Tensor
-Given = str | os.PathLike[str] | ArrayLike | tuple[ArrayLike, ArrayLike]
+Given = str | os.PathLike[str] | ArrayLike | tuple[ArrayLike, ArrayLike] | Sequence[Image]
 ARRAYS = "arrays"  # folder next to run folders
 CHANNELS = (1, 3, 4)
 ANY_UNITS = "in other units: numpy.savez('data.npz', images=array), and data='data.npz'"
@@ -77,17 +79,19 @@ class DataSource:
 
 
 def data_source(data: Given) -> DataSource:
-    """A folder of pictures, a file of arrays, an array, or a pair of arrays. DataError for what is none of these, or
-    whose meaning is not certain."""
+    """A folder of pictures, a file of arrays, an array, a pair of arrays, or PIL images. DataError for what is none of
+    these, or whose meaning is not certain."""
     if isinstance(data, str | os.PathLike):
         return _from_path(Path(data))
+    if isinstance(data, Sequence) and (pictures := [image for image in data if isinstance(image, Image)]):
+        data = _from_pictures(pictures, len(data))
     if isinstance(data, ArrayLike):
         return DataSource(["dataset=array", f"dataset.root={ARRAYS}"], Handed({"images": as_images(data, "data")}))
     if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, ArrayLike) for part in data):
         return DataSource(["dataset=array", f"dataset.root={ARRAYS}"], Handed(_pair(*data)))
     raise DataError(
-        f"data: got a {type(data).__name__}; expected a folder of pictures, a .npz or .npy file, an array, or a pair "
-        "(train, test) of arrays. Several images become an array by numpy.stack"
+        f"data: got a {type(data).__name__}; expected a folder of pictures, a .npz or .npy file, an array, a pair "
+        "(train, test) of arrays, or a list of PIL images. Several images become an array by numpy.stack"
     )
 
 
@@ -110,6 +114,15 @@ def _from_path(path: Path) -> DataSource:
     if path.exists():
         raise DataError(f"data={path}: is neither a folder of pictures nor a .npz or .npy file")
     raise DataError(f"data={path}: there is no such file or folder; a data set of aerun's is a word, 'dataset=mnist'")
+
+
+def _from_pictures(pictures: Sequence[Image], count: int) -> np.ndarray:
+    if len(pictures) != count:
+        raise DataError(f"data: only {len(pictures)} of the {count} in this list are PIL images")
+    try:
+        return as_pictures(pictures)
+    except ValueError as error:
+        raise DataError(f"data: {error}") from error
 
 
 def _pair(train: ArrayLike, test: ArrayLike) -> dict[str, np.ndarray]:

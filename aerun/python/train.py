@@ -48,7 +48,7 @@ def train(
             - A folder of pictures (``dataset=image_folder``), or a .npz or .npy file (``dataset=array``).
             - An array or tensor: uint8 images [N,H,W], [N,H,W,C] or [N,C,H,W]; images of floats in [0,1]; or vectors
               [N,F] of floats in any units. The share ``dataset.test`` is held out for testing.
-            - A pair of them, ``(train, test)``.
+            - A pair of them, ``(train, test)``, or a list of PIL images of one size.
 
             Arrays are saved in ``arrays/CHECKSUM.npz`` next to the run folder, in one file for all runs on the same
             array, so that ``resume=``, ``aerun-evaluate`` and ``dataset=array`` work without Python. If the file is

@@ -17,8 +17,9 @@ from aerun.doctor.verdict import Verdict
 from aerun.runs.folder import ENVIRONMENT, read_config, read_metrics, read_status, read_summary
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor, nn
+
+    from aerun.core.image_inputs import Images
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ def diagnose(
 
 def diagnose_model(
     model: nn.Module,
-    inputs: Tensor | np.ndarray,
-    targets: Tensor | np.ndarray | None = None,
+    inputs: Images,
+    targets: Images | None = None,
     *,
     loss: Any = None,
     metrics: Sequence[Mapping[str, Any]] = (),
@@ -75,23 +76,26 @@ def diagnose_model(
     """The verdicts on a model, an Autoencoder or any module from images to images.
 
     inputs[N,...] as the model sees them and targets[N,...] (by default the inputs) should be some hundred images that
-    the model was not trained on; the first few hundred are examined. ``loss``: the function that it was trained with,
+    the model was not trained on; the first few hundred are examined. An Autoencoder takes images as its ``encode``
+    does, other modules take floating-point tensors and arrays. ``loss``: the function that it was trained with,
     ``loss(outputs, targets)``. ``metrics``: the lines of a metrics.jsonl. ValueError if outputs and targets differ in
-    shape. The model stays in its mode.
+    shape, and for images whose units are not known. The model stays in its mode.
     """
     import torch
 
     from aerun.doctor.evidence import examine
     from aerun.doctor.image_evidence import count_images
 
-    place = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    weights = next(model.parameters(), torch.zeros(()))
+    given = [
+        None if images is None else _as_float(images, model, side) for side, images in enumerate((inputs, targets))
+    ]
     shown, wanted = (
-        None if images is None else torch.as_tensor(images)[: count_images(tuple(images.shape[1:]))].to(place)
-        for images in (inputs, targets)
+        None if images is None else images[: count_images(tuple(images.shape[1:]))].to(weights) for images in given
     )
     assert shown is not None
     if wanted is not None and len(wanted) != len(shown):
-        raise ValueError(f"{len(inputs)} inputs of {list(inputs.shape[1:])} do not match the number of targets")
+        raise ValueError(f"{len(shown)} inputs of {list(shown.shape[1:])} do not match the number of targets")
     was_training = model.training
     model.eval()
     try:
@@ -99,6 +103,17 @@ def diagnose_model(
     finally:
         model.train(was_training)
     return Diagnosis(tuple(judge(examination)), examination)
+
+
+def _as_float(images: Images, model: nn.Module, side: int) -> Tensor:
+    """Inputs (``side`` 0) or targets (1) of a model as floating-point numbers. ValueError for others."""
+    from aerun.core.autoencoder import Autoencoder
+    from aerun.core.image_inputs import as_batch, as_tensor, require_units
+    from aerun.dataset.data import as_float
+
+    if isinstance(model, Autoencoder):
+        return as_float(as_batch(images, model.output_shape) if side else model.as_inputs(images))
+    return require_units(as_tensor(images), is_image=False)
 
 
 def _read_declared(folder: Path) -> dict[str, Any] | None:

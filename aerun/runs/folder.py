@@ -50,7 +50,7 @@ def write_description(
         write_text(folder / OVERRIDES, yaml.safe_dump(typed, sort_keys=False))
     shapes = {"input_shape": list(data.input_shape), "output_shape": list(data.output_shape)}
     counts = {"train": len(data.train), "validation": len(data.validation or ()), "test": len(data.test)}
-    dataset = {"checksum": data.checksum, "images": counts, **shapes}
+    dataset = {"checksum": data.checksum, "images": counts, **shapes, "in_unit_range": data.in_unit_range}
     write_text(
         folder / ENVIRONMENT,
         json.dumps({**environment(device), "dataset": dataset, "declared": dict(declared)}, indent=2) + "\n",
@@ -60,11 +60,12 @@ def write_description(
 def _read_yaml(path: Path) -> Any:
     """Read a YAML file with the C parser, if it is installed: it is ten times faster.
 
-    The C parser recurses on the machine's stack. So Python's parser reads long texts, which may be deeply nested.
+    The C parser recurses on the machine's stack. So Python's parser reads long texts, which may be deeply nested, and
+    names of files with bytes that are not UTF-8, which only it takes.
     """
     text = path.read_text(encoding="utf-8")
     fast = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
-    return yaml.load(text, fast if len(text) < MAX_C_PARSED_CHARACTERS else yaml.SafeLoader)
+    return yaml.load(text, fast if len(text) < MAX_C_PARSED_CHARACTERS and "\\uDC" not in text else yaml.SafeLoader)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -20,10 +20,9 @@ from aerun.contracts import Metric, Optimizer, Shape, complete, missing_names
 from aerun.core.autoencoder import Autoencoder, Standardize
 from aerun.core.nested import freeze
 from aerun.core.output_bias import start_at_mean
-from aerun.dataset.data import CHUNK, Data
+from aerun.dataset.data import CHUNK, Data, in_unit_range
 from aerun.errors import ConfigError
 from aerun.metrics.declared import BY_NAME, declared_by, find_metric
-from aerun.metrics.evaluation import in_unit_range
 from aerun.training.cuda_graph import resolve_recording
 from aerun.training.part_check import has_own_modules, name_of, try_noise_and_loss, try_pass
 from aerun.training.parts import Parts

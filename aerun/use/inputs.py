@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from aerun.base.arguments import whole_number
 from aerun.base.seeding import Randomness
 from aerun.dataset.binarize import sample_binary
 from aerun.dataset.data import Split, as_float
@@ -19,6 +21,9 @@ from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.collection.thumbnails import sample_inputs
 from aerun.use.image_files import find_images, read_inputs
 from aerun.use.opened_run import OpenedRun
+
+if TYPE_CHECKING:
+    from aerun.core.image_inputs import Images
 
 DEFAULT_IMAGES = 2000  # test images, where the caller gives none
 
@@ -37,9 +42,9 @@ def sample_test_images(run: OpenedRun, count: int) -> Sample:
     return sample_evenly(run, run.data.test, count)
 
 
-def images_or_test_sample(run: OpenedRun, images: Tensor | None) -> Tensor:
-    """``images``; if None, 2,000 of the run's test images."""
-    return sample_test_images(run, DEFAULT_IMAGES).images if images is None else images
+def images_or_test_sample(run: OpenedRun, images: Images | None) -> Tensor:
+    """``images`` as the run's inputs; if None, 2,000 of its test images."""
+    return sample_test_images(run, DEFAULT_IMAGES).images if images is None else run.as_inputs(images)
 
 
 def sample_training_images(run: OpenedRun, count: int) -> Sample:
@@ -55,12 +60,13 @@ def sample_evenly(run: OpenedRun, part: Split, count: int) -> Sample:
 
 def read_image(run: OpenedRun, name: str) -> Tensor:
     """The test image of that number, or an image file as the run's input: [1,*shape], float in [0,1]."""
-    if not name.isdigit():
+    number = whole_number(name)
+    if number is None:
         path = Path(name)
         if path.is_dir():
             raise DataError(f"{path}: is a folder; name an image file, or the number of a test image")
         return as_float(next(images for _, images in read_inputs(run, find_images(path))))
-    number, part = int(name), run.data.test
+    part = run.data.test
     if number >= len(part):
         raise DataError(f"test image {number}: must be less than {len(part)}, the number of test images")
     return _read_rows(part, torch.tensor([number]))

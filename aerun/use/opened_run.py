@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +15,16 @@ import torch
 from torch import Tensor
 
 from aerun.core.autoencoder import Autoencoder
+from aerun.core.image_inputs import as_codes
 from aerun.dataset.decoder import Decoder
 from aerun.errors import DataError
 from aerun.runs.folder import read_choices, read_config, read_summary
 from aerun.runs.reopen import load, load_data, weights_of
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from aerun.core.image_inputs import Images
     from aerun.dataset.data import Data
 
 ROWS_PER_BLOCK = 64
@@ -32,8 +37,8 @@ class OpenedRun:
 
     ``encode``, ``decode`` and ``reconstruct`` take any number of images and return float32 on the CPU. They compute in
     blocks of ``ROWS_PER_BLOCK``, the last one padded, so that the result for an image does not depend on the other
-    images: libraries sum in another order for batches of another size. DataError for images or codes of another shape,
-    and for images that are not finite.
+    images: libraries sum in another order for batches of another size. DataError for images or codes that the run does
+    not take.
     """
 
     folder: Path
@@ -104,40 +109,54 @@ class OpenedRun:
                 f"{self.folder}: its inputs ({before}) and outputs ({after}) must be gray or color images for this"
             )
 
-    def encode(self, images: Tensor) -> Tensor:
-        """images[N,*shape], uint8 or float in the data's units ([0,1]) -> codes[N,*code_shape]."""
-        return apply_in_blocks(self.autoencoder.encode, self.check_images(images))
+    def encode(self, images: Images) -> Tensor:
+        """Images, see ``as_inputs`` -> codes[N,*code_shape]."""
+        return apply_in_blocks(self.autoencoder.encode, self.as_inputs(images))
 
-    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """images[N,*shape] -> means and log-variances [N,*code_shape] of a Gaussian latent's codes."""
-        images = self.check_images(images)
-        both = apply_in_blocks(lambda block: torch.stack(self.autoencoder.posterior(block), 1), images)
+    def posterior(self, images: Images) -> tuple[Tensor, Tensor]:
+        """Images, see ``as_inputs`` -> means and log-variances [N,*code_shape] of a Gaussian latent's codes."""
+        inputs = self.as_inputs(images)
+        both = apply_in_blocks(lambda block: torch.stack(self.autoencoder.posterior(block), 1), inputs)
         return both[:, 0], both[:, 1]
 
-    def decode(self, codes: Tensor) -> Tensor:
+    def decode(self, codes: Tensor | np.ndarray) -> Tensor:
         """codes[N,*code_shape] -> images[N,*output_shape] in the data's units, not clamped."""
-        self._check_shape("codes", codes, self.autoencoder.code_shape)
-        return apply_in_blocks(self.autoencoder.decode, codes)
+        return apply_in_blocks(self.autoencoder.decode, self.as_codes(codes))
 
-    def reconstruct(self, images: Tensor) -> Tensor:
-        """images[N,*shape], uint8 or float in the data's units -> images[N,*output_shape], not clamped."""
-        return apply_in_blocks(self.autoencoder.reconstruct, self.check_images(images))
+    def reconstruct(self, images: Images) -> Tensor:
+        """Images, see ``as_inputs`` -> images[N,*output_shape] in the data's units, not clamped."""
+        return apply_in_blocks(self.autoencoder.reconstruct, self.as_inputs(images))
 
-    def check_images(self, images: Tensor) -> Tensor:
-        """The same images. DataError if their shape is not [N,*shape], or if values are not finite."""
-        self._check_shape("images", images, self.shape)
-        if images.dtype.is_floating_point:
-            bad = (~images.isfinite().flatten(1).all(1)).nonzero().flatten().tolist() if len(images) else []
+    def as_inputs(self, images: Images) -> Tensor:
+        """Tensors, arrays or PIL images as a batch [N,*shape] on the CPU, uint8 or float32 in the data's units.
+
+        See ``image_inputs.as_batch``. DataError for another shape or type, and for values that are not finite; a
+        warning if they exceed the range of the run's images.
+        """
+        with data_errors():
+            inputs = self.autoencoder.as_inputs(images, str(self.folder)).detach().cpu()
+        if inputs.is_floating_point():
+            inputs = inputs.float()
+            bad = (~inputs.isfinite().flatten(1).all(1)).nonzero().flatten().tolist() if len(inputs) else []
             if bad:
                 raise DataError(
-                    f"images: {len(bad)} of {len(images):,} have values that are not finite; the first is {bad[0]}"
+                    f"images: {len(bad)} of {len(inputs):,} have values that are not finite; the first is {bad[0]}"
                 )
-        return images
+        return inputs
 
-    def _check_shape(self, what: str, given: Tensor, shape: tuple[int, ...]) -> None:
-        if tuple(given.shape[1:]) != tuple(shape) or given.dim() == 0:
-            expected = ",".join(map(str, ("N", *shape)))
-            raise DataError(f"{what} of shape {list(given.shape)}: {self.folder} takes [{expected}]")
+    def as_codes(self, codes: Tensor | np.ndarray) -> Tensor:
+        """Codes [N,*code_shape] as a tensor on the CPU. DataError for another shape or type."""
+        with data_errors():
+            return as_codes(codes, self.autoencoder.code_shape, str(self.folder)).detach().cpu().float()
+
+
+@contextlib.contextmanager
+def data_errors() -> Iterator[None]:
+    """Raise a ValueError of the block as a DataError."""
+    try:
+        yield
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def open_run(folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: Sequence[str] = ()) -> OpenedRun:

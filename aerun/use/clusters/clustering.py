@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from aerun.base.progress_bar import progress_bar
 from aerun.errors import ConfigError
+from aerun.use.collection.fingerprint_files import as_fingerprints
 from aerun.use.collection.fingerprints import Fingerprints
-from aerun.use.search.vector_index import METRICS, Metric
+from aerun.use.search.vector_index import METRICS, Metric, check_codes
+
+if TYPE_CHECKING:
+    from aerun.use.collection.fingerprint_files import Collection
+    from aerun.use.search.vector_index import Codes
 
 Method = Literal["kmeans", "hdbscan"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -57,7 +63,7 @@ class Clusters:
 
 
 def organise(
-    collection: Fingerprints | np.ndarray,
+    collection: Collection | Codes,
     clusters: int | tuple[int, int] | None = None,
     *,
     method: Method = "kmeans",
@@ -65,14 +71,19 @@ def organise(
     smallest: int | None = None,
     seed: int = 0,
 ) -> Clusters:
-    """Cluster codes [N,D] into ``clusters``: a number, or a range (default 2 to 32) whose best silhouette decides.
+    """Cluster a collection (fingerprints, their file, or codes [N,D]) into ``clusters``: a number, or a range (default
+    2 to 32) whose best silhouette decides.
 
     ``kmeans`` clusters the codes, scaled to length 1 for ``cosine``. ``hdbscan`` clusters their first 10 principal
     components; it finds the number itself, leaves out codes in no dense region, and takes ``smallest``, the least size
     of a cluster (default N / 200, at least 5). Above 10,000 codes a random sample is clustered and the others are
-    assigned; silhouettes are of at most 2,000 codes. ConfigError for values that do not fit the codes.
+    assigned; silhouettes are of at most 2,000 codes. Of several views of an image, the whole image counts. ConfigError
+    for values that do not fit the codes, DataError for codes of another shape or that are not finite.
     """
-    codes = collection.whole_codes if isinstance(collection, Fingerprints) else collection
+    if isinstance(collection, Fingerprints | str | os.PathLike):
+        collection = as_fingerprints(collection).whole_codes
+    codes = check_codes(collection, "the collection")
+    codes = codes if codes.ndim == 2 else codes[:, 0]
     _check_options(len(codes), clusters, method, metric, smallest)
     points = codes.astype(np.float64)
     if metric == "cosine":

@@ -18,6 +18,7 @@ from aerun.use.image_files import find_images, read_folder_inputs, read_inputs
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from aerun.core.image_inputs import Images
     from aerun.dataset.data import Split
     from aerun.use.opened_run import OpenedRun, Run
 
@@ -26,8 +27,9 @@ PARTS: tuple[Part, ...] = get_args(Part)
 IMAGES_PER_CHUNK = 1024
 
 
-def embed(run: Run, pictures: str | os.PathLike[str] | Tensor, *, views: int = 1) -> Fingerprints:
-    """Encode ``pictures``: an image file, a folder with its subfolders, or images [N,C,H,W], uint8 or in [0,1].
+def embed(run: Run, pictures: str | os.PathLike[str] | Images, *, views: int = 1) -> Fingerprints:
+    """Encode ``pictures``: an image file, a folder with its subfolders, or images [N,C,H,W], uint8 or in [0,1], or PIL
+    images.
 
     Undecodable files are skipped with a warning. If every image is in a subfolder, the top-level folders become
     labels. ``views`` > 1 also encodes that many crops less one (``make_views``). DataError if the run's inputs are not
@@ -45,10 +47,10 @@ def embed(run: Run, pictures: str | os.PathLike[str] | Tensor, *, views: int = 1
         labels, classes = labels_from_folders(names)
         folder = str((root if root.is_dir() else root.parent).resolve())
         return _make_fingerprints(run, names, codes, labels, classes, root=folder)
-    run.check_images(pictures)
-    names = [f"{index:06d}" for index in range(len(pictures))]
-    chunks = ((names[part], pictures[part]) for part in _chunks(len(pictures)))
-    return _make_fingerprints(run, *_encode_chunks(run, chunks, len(pictures), views), None, [])
+    images = run.as_inputs(pictures)
+    names = [f"{index:06d}" for index in range(len(images))]
+    chunks = ((names[part], images[part]) for part in _chunks(len(images)))
+    return _make_fingerprints(run, *_encode_chunks(run, chunks, len(images), views), None, [])
 
 
 def embed_split(run: Run, part: Part = "test", *, views: int = 1) -> Fingerprints:

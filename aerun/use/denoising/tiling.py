@@ -3,37 +3,53 @@
 from __future__ import annotations
 
 import math
-from typing import overload
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeGuard, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from aerun.base.progress_bar import progress_bar
+from aerun.core.image_inputs import as_pictures, as_tensor, require_units
+from aerun.dataset.data import as_float
 from aerun.errors import DataError
-from aerun.use.opened_run import OpenedRun, Run, as_opened
+from aerun.use.opened_run import OpenedRun, Run, as_opened, data_errors
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from aerun.core.image_inputs import Images
 
 TILES_PER_BATCH = 256
+CHANNELS = (1, 3, 4)  # of images; another number of channels is taken only where it comes first
 
 
 @overload
 def denoise(run: Run, images: Tensor) -> Tensor: ...
 @overload
-def denoise(run: Run, images: np.ndarray) -> np.ndarray: ...
-def denoise(run: Run, images: Tensor | np.ndarray) -> Tensor | np.ndarray:
+def denoise(run: Run, images: np.ndarray | Image | Sequence[Image]) -> np.ndarray: ...
+def denoise(run: Run, images: Images) -> Tensor | np.ndarray:
     """Images of any size -> their reconstructions, clipped to [0,1]: float32, of the same shape and type.
 
-    ``images``: [H,W], [C,H,W] or [N,C,H,W], float in [0,1] or uint8. Tiles of the run's size overlap by half and are
-    blended by smooth windows whose weights add up to 1; images smaller than a tile are padded by reflection. A run on
-    gray images sees the channels of a color image one by one; a run on color images sees a gray image in all three
-    channels, and the mean is returned. DataError if the run's inputs are not images, or if channels do not match.
+    ``images``: [H,W], [C,H,W] or [N,C,H,W], float in [0,1] or uint8. Arrays of uint8 may also be [H,W,C] or [N,H,W,C],
+    as may a PIL image or several of one size; the result for these is an array of that shape. Tiles of the run's size
+    overlap by half and are blended by smooth windows whose weights add up to 1; images smaller than a tile are padded
+    by reflection. A run on gray images sees the channels of a color image one by one; a run on color images sees a gray
+    image in all three channels, and the mean is returned. DataError if the run's inputs are not images, and for images
+    whose channels do not match, or whose layout or units are not certain.
     """
     opened = as_opened(run)
     check_denoiser(opened)
-    given = torch.as_tensor(images)
-    values = given.float() / 255 if given.dtype == torch.uint8 else given.float()
-    if not 2 <= values.dim() <= 4:
+    given = images if isinstance(images, Tensor) else _as_array(images)
+    if not 2 <= given.ndim <= 4:
         raise DataError(f"images of shape {list(given.shape)}: must be [H,W], [C,H,W] or [N,C,H,W]")
+    if _has_channels_last(given):
+        return np.moveaxis(denoise(opened, np.moveaxis(given, -1, -3)), -3, -1)
+    with data_errors():
+        pixels = require_units(as_tensor(given), is_image=True).detach().cpu()
+    opened.autoencoder.warn_of_range(pixels, str(opened.folder))
+    values = as_float(pixels).float()
     batch = values.reshape(-1, *((1, 1, *values.shape)[-3:]))
     run_channels, channels = opened.shape[0], batch.shape[1]
     if run_channels in (channels, 1):
@@ -43,7 +59,33 @@ def denoise(run: Run, images: Tensor | np.ndarray) -> Tensor | np.ndarray:
     else:
         raise DataError(f"images of {channels} channels: {opened.folder} takes {run_channels} channels, or 1")
     cleaned = cleaned.clamp(0, 1).reshape(values.shape)
-    return cleaned.numpy() if isinstance(images, np.ndarray) else cleaned
+    return cleaned if isinstance(images, Tensor) else cleaned.numpy()
+
+
+def _as_array(images: np.ndarray | Image | Sequence[Image]) -> np.ndarray:
+    """An array; of PIL images uint8 [H,W] or [H,W,3], with [N] before that if they are in a list."""
+    from PIL.Image import Image
+
+    with data_errors():
+        if isinstance(images, Image):
+            return as_pictures([images])[0]
+        if isinstance(images, Sequence) and images and all(isinstance(image, Image) for image in images):
+            return as_pictures(images)
+    return np.asarray(images)
+
+
+def _has_channels_last(images: Tensor | np.ndarray) -> TypeGuard[np.ndarray]:
+    """Whether images are [H,W,C] or [N,H,W,C], which only arrays of uint8 may be. DataError if that is not certain."""
+    if images.ndim < 3 or images.shape[-1] not in CHANNELS:
+        return False
+    is_array, could_be_first = not isinstance(images, Tensor) and images.dtype == np.uint8, images.shape[-3] in CHANNELS
+    if is_array != could_be_first:
+        return is_array
+    if not is_array:
+        order = "0, 3, 1, 2" if images.ndim == 4 else "2, 0, 1"
+        remedy = f"put the channels first, images.transpose({order}) of an array or .permute of a tensor"
+        raise DataError(f"images of shape {list(images.shape)}: look like [H,W,C]; {remedy}")
+    raise DataError(f"images of shape {list(images.shape)}: may be [C,H,W] or [H,W,C]; pass a tensor, which is [C,H,W]")
 
 
 def check_denoiser(run: OpenedRun) -> None:

@@ -71,7 +71,7 @@ def _public_environment(opened: OpenedRun) -> dict[str, Any]:
         recorded = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
-    keys = ("checksum", "images", "input_shape", "output_shape")
+    keys = ("checksum", "images", "input_shape", "output_shape", "in_unit_range")
     dataset = {key: recorded["dataset"][key] for key in keys if key in recorded["dataset"]}
     return {"versions": recorded.get("versions", {}), "dataset": dataset}
 

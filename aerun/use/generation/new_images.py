@@ -1,24 +1,29 @@
 """New images from a trained run: samples, interpolations, traversals, sums of codes.
 
-All functions take a run (``opened_run.Run``) and images [N,C,H,W], uint8 or float in [0,1], and return floats in the
-data's units, not clamped; the same seed gives the same images. New codes are made valid (``nearest_valid_codes``),
-except in traversals, where only their range is kept: a k-sparse model would set most changed values to 0.
+All functions take a run (``opened_run.Run``) and images [N,C,H,W], uint8 or float in [0,1], as tensors, arrays or PIL
+images (``OpenedRun.as_inputs``). They return floats in the data's units, not clamped; the same seed gives the same
+images. New codes are made valid (``nearest_valid_codes``), except in traversals, where only their range is kept: a
+k-sparse model would set most changed values to 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from aerun.core.interpolation import linear, spherical
-from aerun.errors import ConfigError
+from aerun.errors import ConfigError, DataError
 from aerun.use.generation.sampling import COMPONENT_COUNTS, Source, clamp_to_range, nearest_valid_codes, sample_codes
 from aerun.use.inputs import images_or_test_sample, sample_training_images
 from aerun.use.maps.code_units import Units, measure_units
-from aerun.use.opened_run import Run, as_opened
+from aerun.use.opened_run import OpenedRun, Run, as_opened
+
+if TYPE_CHECKING:
+    from aerun.core.image_inputs import Images
 
 DEFAULT_TRAINING_IMAGES = 5000  # whose codes a mixture is fitted to
 
@@ -28,7 +33,7 @@ def samples(
     count: int = 64,
     *,
     source: Source | None = None,
-    images: Tensor | None = None,
+    images: Images | None = None,
     components: int | Sequence[int] = COMPONENT_COUNTS,
     seed: int = 0,
 ) -> Tensor:
@@ -39,22 +44,25 @@ def samples(
     without one, DataError if training images are needed and missing.
     """
     run = as_opened(run)
-    if images is None and (source or ("prior" if run.is_gaussian else "mixture")) == "mixture":
-        images = sample_training_images(run, DEFAULT_TRAINING_IMAGES).images
-    return run.decode(sample_codes(run, count, source=source, images=images, components=components, seed=seed))
+    inputs = None if images is None else run.as_inputs(images)
+    if inputs is None and (source or ("prior" if run.is_gaussian else "mixture")) == "mixture":
+        inputs = sample_training_images(run, DEFAULT_TRAINING_IMAGES).images
+    return run.decode(sample_codes(run, count, source=source, images=inputs, components=components, seed=seed))
 
 
-def interpolate(run: Run, first: Tensor, last: Tensor, steps: int = 12, *, is_spherical: bool = False) -> Tensor:
+def interpolate(run: Run, first: Images, last: Images, steps: int = 12, *, is_spherical: bool = False) -> Tensor:
     """Images first[N,*shape] and last[N,*shape] -> [S,N,*output_shape].
 
     The ends are reconstructions; between them are ``steps - 2`` decoded codes, on the straight line or on the great
-    circle (``interpolation.spherical``).
+    circle (``interpolation.spherical``). DataError if there are more images at one end than at the other.
     """
     run = as_opened(run)
     ends = [run.encode(images) for images in (first, last)]
+    if len(ends[0]) != len(ends[1]):
+        raise DataError(f"first and last: {len(ends[0])} and {len(ends[1])} images; there must be as many at each end")
     path = (spherical if is_spherical else linear)(ends[0].flatten(1), ends[1].flatten(1), steps)
     codes = path.reshape(-1, *run.autoencoder.code_shape)
-    count = len(first)
+    count = len(ends[0])
     codes = torch.cat([ends[0], nearest_valid_codes(run, codes[count:-count]), ends[1]])
     return run.decode(codes).unflatten(0, (steps, count))
 
@@ -71,8 +79,8 @@ class Traversal:
 
 def traverse(
     run: Run,
-    images: Tensor | None = None,
-    start: Tensor | None = None,
+    images: Images | None = None,
+    start: Images | None = None,
     *,
     rows: int = 10,
     steps: int = 11,
@@ -87,7 +95,7 @@ def traverse(
     run = as_opened(run)
     units = measure_units(run, images_or_test_sample(run, images))
     numbers = units.order[:rows]
-    center = units.mean.float() if start is None else run.encode(start).flatten()
+    center = units.mean.float() if start is None else run.encode(_single(run, start, "start")).flatten()
     offsets = torch.linspace(-deviations, deviations, steps, dtype=torch.float64)
     values = clamp_to_range(run, (units.mean[numbers, None] + offsets * units.deviation[numbers, None]).float())
     codes = center.expand(len(numbers), steps, -1).clone()
@@ -97,7 +105,7 @@ def traverse(
     return Traversal(numbers, values, decoded.unflatten(0, (len(numbers), steps)), units)
 
 
-def arithmetic(run: Run, terms: Sequence[tuple[int, Tensor]], steps: int = 1) -> Tensor:
+def arithmetic(run: Run, terms: Sequence[tuple[int, Images]], steps: int = 1) -> Tensor:
     """The decoded sum of codes: terms (1 or -1, image [1,*shape]) -> [S,*output_shape].
 
     With ``steps`` > 1, the straight line from the first term's code to the sum, which comes last.
@@ -105,8 +113,16 @@ def arithmetic(run: Run, terms: Sequence[tuple[int, Tensor]], steps: int = 1) ->
     run = as_opened(run)
     if not terms:
         raise ConfigError("terms: a sum needs at least one image")
-    codes = run.encode(torch.cat([image for _, image in terms]))
+    codes = torch.cat([run.encode(_single(run, image, "terms")) for _, image in terms])
     signs = torch.tensor([float(sign) for sign, _ in terms]).view(-1, *[1] * (codes.dim() - 1))
     total = (signs * codes).sum(0, keepdim=True)
     path = linear(codes[:1].flatten(1), total.flatten(1), steps) if steps > 1 else total.flatten(1).unsqueeze(0)
     return run.decode(nearest_valid_codes(run, path.reshape(-1, *run.autoencoder.code_shape)))
+
+
+def _single(run: OpenedRun, image: Images, name: str) -> Tensor:
+    """One image as the run's input [1,*shape]. DataError for more or fewer."""
+    inputs = run.as_inputs(image)
+    if len(inputs) != 1:
+        raise DataError(f"{name}: {len(inputs)} images where one is expected, images[:1]")
+    return inputs

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from aerun.errors import ConfigError
+from aerun.core.image_inputs import as_tensor
+from aerun.dataset.data import as_float
+from aerun.errors import ConfigError, DataError
 from aerun.figures import as_bytes
 from aerun.figures import code_plots as figures
 from aerun.figures.canvas import Pixels
@@ -18,18 +21,21 @@ from aerun.use.inputs import DEFAULT_IMAGES, Sample, images_or_test_sample, samp
 from aerun.use.maps.code_units import find_dictionary, measure_units
 from aerun.use.opened_run import OpenedRun, Run, as_opened
 
+if TYPE_CHECKING:
+    from aerun.core.image_inputs import Images
+
 MARGIN_SHARE = 0.05  # of codes, or of the prior, outside the decoded grid on each side
 
 
 def latent_map(
     run: Run,
-    images: Tensor | None = None,
+    images: Images | None = None,
     method: Method = "pca",
     *,
-    labels: Tensor | None = None,
+    labels: Tensor | np.ndarray | None = None,
     classes: Sequence[str] | None = None,
     thumbnails: bool = False,
-    drawn: Tensor | None = None,
+    drawn: Tensor | np.ndarray | None = None,
     seed: int = 0,
 ) -> Pixels:
     """The codes of images[N,*shape] in two dimensions (``plane.project``), colored by class, or shown as thumbnails.
@@ -42,25 +48,27 @@ def latent_map(
     if images is None:
         sample = sample_test_images(run, DEFAULT_IMAGES)
         images, labels, classes = sample.images, sample.labels, sample.classes
-    codes = run.encode(images).flatten(1)
+    inputs = run.as_inputs(images)
+    codes = run.encode(inputs).flatten(1)
     count = len(codes)
     if drawn is not None:
+        drawn = run.as_codes(drawn)
         codes = torch.cat([codes, drawn.flatten(1)])
     places = project(codes, method, seed)
     suffix = {"codes": "", "pca": ", PCA"}.get(method, f", {NAMES[method]}")
     decoded = drawn if run.is_image else None
     return figures.code_map(
-        figures.Points(places[:count], None if labels is None else labels.numpy(), classes),
+        figures.Points(places[:count], _label_array(labels, count), classes),
         f"Codes of {count} images{suffix}",
         NAMES[method],
         first={"codes": 0, "pca": 1}.get(method),
-        thumbnails=_to_uint8(images) if thumbnails and run.is_image else None,
+        thumbnails=_to_uint8(as_float(inputs)) if thumbnails and run.is_image else None,
         marks=None if decoded is None else places[count:],
         images=None if decoded is None else _to_uint8(run.decode(decoded)),
     )
 
 
-def manifold_codes(run: OpenedRun, images: Tensor | None, side: int) -> tuple[Tensor, list[float], list[float]]:
+def manifold_codes(run: OpenedRun, images: Images | None, side: int) -> tuple[Tensor, list[float], list[float]]:
     """Codes [side*side,*code_shape] of two values on a grid, row by row from the top.
 
     Also returns the values of its columns (value 0, ascending) and rows (value 1, descending). For a Gaussian latent:
@@ -83,7 +91,7 @@ def manifold_codes(run: OpenedRun, images: Tensor | None, side: int) -> tuple[Te
     return grid.float().view(-1, *run.autoencoder.code_shape), columns.tolist(), descending.tolist()
 
 
-def manifold(run: Run, images: Tensor | None = None, side: int = 20) -> Pixels:
+def manifold(run: Run, images: Images | None = None, side: int = 20) -> Pixels:
     """Decoded codes of two values on a grid (``manifold_codes``): value 0 grows to the right, value 1 upwards.
 
     Without a prior, ``images`` (default: 2,000 test images) give the range.
@@ -97,7 +105,7 @@ def manifold(run: Run, images: Tensor | None = None, side: int = 20) -> Pixels:
     return figures.manifold(_to_uint8(run.decode(codes)), columns, rows, title, "code unit")
 
 
-def active_units(run: Run, images: Tensor | None = None) -> Pixels:
+def active_units(run: Run, images: Images | None = None) -> Pixels:
     """The KL divergence of each unit of a Gaussian latent, and which units are active.
 
     Over images[N,*shape], default 2,000 test images.
@@ -110,7 +118,7 @@ def active_units(run: Run, images: Tensor | None = None) -> Pixels:
     return figures.kl_bars(units.kl.numpy(), units.active.numpy(), units.order)
 
 
-def dictionary(run: Run, images: Tensor | None = None, rows: int = 24, top: int = 8) -> Pixels:
+def dictionary(run: Run, images: Images | None = None, rows: int = 24, top: int = 8) -> Pixels:
     """The ``rows`` most used code units, each with what it adds to an image and the ``top`` images that excite it most.
 
     Over images[N,*shape], default 2,000 test images.
@@ -118,9 +126,9 @@ def dictionary(run: Run, images: Tensor | None = None, rows: int = 24, top: int 
     run = as_opened(run)
     if run.autoencoder.input_shape[1:] != run.autoencoder.output_shape[1:] or not run.is_image:
         raise ConfigError(f"{run.folder}: its inputs and outputs must be images of one size to be shown in one figure")
-    images = images_or_test_sample(run, images)
-    found = find_dictionary(run, images, rows, top)
-    excited = np.stack([_to_uint8(images[row]) for row in found.images])
+    inputs = as_float(images_or_test_sample(run, images))
+    found = find_dictionary(run, inputs, rows, top)
+    excited = np.stack([_to_uint8(inputs[row]) for row in found.images])
     return figures.dictionary(found.numbers, found.use.tolist(), found.features.float().numpy(), excited)
 
 
@@ -131,17 +139,17 @@ def empty_regions(runs: Sequence[Run], shown: Sequence[Sample], seed: int = 0) -
     """
     found, parts = [], []
     for run, sample in zip(map(as_opened, runs), shown, strict=True):
-        points = find_empty_points(run, sample.images, seed=seed)
+        inputs = as_float(run.as_inputs(sample.images))
+        points = find_empty_points(run, inputs, seed=seed)
         same_shape = run.shape == run.autoencoder.output_shape
-        errors = nearest_errors(points.images, sample.images) if same_shape else None
+        errors = nearest_errors(points.images, inputs) if same_shape else None
         captions = []
         for number, distance in enumerate(points.distances):
             kind = ("emptiest" if number == 0 else "next emptiest") if number < len(points.empty) else "random"
             captions.append(f"{kind}, {distance / points.usual:.0f}x" + _format_error(errors, number))
         plane = "codes" if points.plane.is_whole else f"plane of {points.plane.share:.0%} of the codes' variance"
         title = f"{run.folder.name}: {len(points.codes)} codes ({plane})"
-        labels = None if sample.labels is None else sample.labels.numpy()
-        codes = figures.Points(points.codes, labels, sample.classes)
+        codes = figures.Points(points.codes, _label_array(sample.labels, len(inputs)), sample.classes)
         marks = np.concatenate([points.empty, points.random])
         parts.append(figures.Region(title, codes, marks, _to_uint8(points.images), captions, len(points.empty)))
         found.append(points)
@@ -150,6 +158,16 @@ def empty_regions(runs: Sequence[Run], shown: Sequence[Sample], seed: int = 0) -
 
 def _format_error(errors: Tensor | None, number: int) -> str:
     return "" if errors is None else f"\nMSE {float(errors[number]):.3f}"
+
+
+def _label_array(labels: Tensor | np.ndarray | None, count: int) -> np.ndarray | None:
+    """Labels [N] as an array. DataError unless there is one for each of ``count`` images."""
+    if labels is None:
+        return None
+    found = as_tensor(labels).detach().cpu().numpy()
+    if found.shape != (count,):
+        raise DataError(f"labels of shape {list(found.shape)}: must be [{count}], one for each image")
+    return found
 
 
 def _to_uint8(images: Tensor) -> np.ndarray:

@@ -5,22 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from aerun.errors import ConfigError
-from aerun.use.collection.fingerprint_files import load_fingerprints
+from aerun.use.collection.fingerprint_files import as_fingerprints
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.search.vector_index import ExactIndex, Metric, Neighbors
+
+if TYPE_CHECKING:
+    from aerun.use.collection.fingerprint_files import Collection
+    from aerun.use.search.vector_index import Codes
 
 KINDS = ("exact", "hnsw")
 
 
 def open_index(
-    codes: Fingerprints | np.ndarray, metric: Metric = "cosine", kind: str = "exact", keep: Path | None = None
+    codes: Collection | Codes, metric: Metric = "cosine", kind: str = "exact", keep: Path | None = None
 ) -> ExactIndex:
-    """An index of a collection. ``hnsw`` needs FAISS, and keeps its graph in the file ``keep`` if given."""
-    array = codes.codes if isinstance(codes, Fingerprints) else codes
+    """An index of fingerprints, of their file, or of codes [N,D].
+
+    ``hnsw`` needs FAISS, and keeps its graph in the file ``keep`` if given.
+    """
+    array = as_fingerprints(codes).codes if isinstance(codes, Fingerprints | str | os.PathLike) else codes
     if kind == "exact":
         return ExactIndex(array, metric)
     if kind == "hnsw":
@@ -31,8 +37,8 @@ def open_index(
 
 
 def search(
-    collection: Fingerprints | np.ndarray | str | os.PathLike[str],
-    queries: np.ndarray,
+    collection: Collection | Codes,
+    queries: Codes,
     k: int = 12,
     *,
     metric: Metric = "cosine",
@@ -45,6 +51,4 @@ def search(
     DataError for codes of another width or with values that are not finite, ConfigError for k below 1. A query of
     zeros is at cosine distance 1 from every code; a warning says so.
     """
-    if isinstance(collection, str | os.PathLike):
-        collection = load_fingerprints(Path(collection))
     return open_index(collection, metric, index).query(queries, k, excluded)

@@ -6,13 +6,13 @@ of these candidates at many positions then shows which one it is.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aerun.use.collection.fingerprint_files import as_fingerprints
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.collection.thumbnails import read_rows
 from aerun.use.collection.views import MAX_VIEWS, crop_each, encode_views
@@ -24,7 +24,9 @@ from aerun.use.search.vector_index import ExactIndex, Metric, Neighbors
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from aerun.use.opened_run import OpenedRun
+    from aerun.core.image_inputs import Images
+    from aerun.use.collection.fingerprint_files import Collection
+    from aerun.use.opened_run import OpenedRun, Run
 
 CANDIDATES = 50
 QUERIES_PER_CHUNK = 16  # their candidates' images are in memory together
@@ -41,9 +43,9 @@ CROPS = [
 
 
 def search_cropped(
-    run: OpenedRun | str | os.PathLike[str],
-    fingerprints: Fingerprints,
-    images: Tensor,
+    run: Run,
+    fingerprints: Collection,
+    images: Images,
     k: int = 12,
     *,
     metric: Metric = "euclidean",
@@ -51,7 +53,8 @@ def search_cropped(
     index: ExactIndex | None = None,
     excluded: Sequence[Sequence[int]] | None = None,
 ) -> Neighbors:
-    """The ``k`` images from which each of images[Q,C,H,W], the run's inputs, was most likely cropped.
+    """The ``k`` images of a collection (fingerprints, or their file) from which each of images[Q,C,H,W], the run's
+    inputs, was most likely cropped.
 
     The 50 nearest codes, or ``k`` if that is more, are ranked by ``pixel_distances``. An image whose file is missing
     comes last, at distance 1. DataError if all files are missing, if their folder is not known, or if the codes are of
@@ -59,12 +62,13 @@ def search_cropped(
     """
     from aerun.use.opened_run import as_opened
 
-    run = as_opened(run)
-    fingerprints.require_same_run(run)
-    index = index or open_index(fingerprints, metric)
-    codes = encode_with_margins(run.encode, images, views)
+    run, found = as_opened(run), as_fingerprints(fingerprints)
+    found.require_same_run(run)
+    inputs = run.as_inputs(images)
+    index = index or open_index(found, metric)
+    codes = encode_with_margins(run.encode, inputs, views)
     near = index.query(codes if views > 1 else codes[:, 0], max(k, CANDIDATES), excluded).rows
-    return rank_by_pixels(lambda rows: read_rows(run, fingerprints, rows), images, near, k)
+    return rank_by_pixels(lambda rows: read_rows(run, found, rows), inputs, near, k)
 
 
 def encode_with_margins(encode: Callable[[Tensor], Tensor], images: Tensor, views: int = MAX_VIEWS) -> np.ndarray:

@@ -11,13 +11,16 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aerun.base.files import write_bytes
 from aerun.errors import ConfigError
 from aerun.use.search.vector_index import SPARE_CANDIDATES, ExactIndex, Metric
+
+if TYPE_CHECKING:
+    from aerun.use.search.vector_index import Codes
 
 LINKS, BUILD_BREADTH, SEARCH_BREADTH = 32, 100, 128  # the paper's M, efConstruction, ef
 MISSING_FAISS = "index=hnsw needs FAISS: pip install 'aerun[search]'"
@@ -31,7 +34,7 @@ class HNSWIndex(ExactIndex):
     and read from it if it belongs to the same codes.
     """
 
-    def __init__(self, codes: np.ndarray, metric: Metric = "cosine", keep: Path | None = None) -> None:
+    def __init__(self, codes: Codes, metric: Metric = "cosine", keep: Path | None = None) -> None:
         super().__init__(codes, metric)
         logging.getLogger("faiss").setLevel(logging.WARNING)  # silence the name of the build it loads
         try:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from aerun.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Codes = np.ndarray | Tensor
 
 Metric = Literal["cosine", "euclidean"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
@@ -32,10 +37,10 @@ class ExactIndex:
     candidates; distances and ranks are computed in double precision. Equal distances are ordered by row.
     """
 
-    def __init__(self, codes: np.ndarray, metric: Metric = "cosine") -> None:
+    def __init__(self, codes: Codes, metric: Metric = "cosine") -> None:
         if metric not in METRICS:
             raise ConfigError(f"metric={metric}: must be one of {', '.join(METRICS)}")
-        codes = _check_codes(codes, "the collection")
+        codes = check_codes(codes, "the collection")
         self.metric, self.count = metric, len(codes)
         self.views = 1 if codes.ndim == 2 else codes.shape[1]
         self.codes = codes.reshape(-1, codes.shape[-1])
@@ -52,11 +57,11 @@ class ExactIndex:
         length = np.linalg.norm(codes, axis=1, keepdims=True)
         return codes / np.where(length > 0, length, 1)
 
-    def query(self, queries: np.ndarray, k: int, excluded: Sequence[Sequence[int]] | None = None) -> Neighbors:
+    def query(self, queries: Codes, k: int, excluded: Sequence[Sequence[int]] | None = None) -> Neighbors:
         """queries[Q,D], or of several views [Q,V,D] -> the k nearest of each, without its ``excluded`` rows."""
         if k < 1:
             raise ConfigError(f"k={k}: must be at least 1")
-        queries = _check_codes(queries, "queries")
+        queries = check_codes(queries, "queries")
         if queries.shape[-1] != self.codes.shape[1]:
             raise DataError(
                 f"queries: have {queries.shape[-1]} values per code, the collection has {self.codes.shape[1]}"
@@ -124,11 +129,16 @@ def exact_distances(query: np.ndarray, codes: np.ndarray, metric: Metric) -> np.
     return np.asarray((1 - cosine).clip(0, 2))
 
 
-def _check_codes(codes: np.ndarray, what: str) -> np.ndarray:
-    """The same codes. DataError for another shape than [N,D] or [N,V,D], and for values that are not finite."""
-    codes = np.asarray(codes)
+def check_codes(codes: Codes, what: str) -> np.ndarray:
+    """Codes as an array. DataError for another shape than [N,D] or [N,V,D], and for values that are not finite."""
+    from torch import Tensor
+
+    codes = np.asarray(codes.detach().cpu() if isinstance(codes, Tensor) else codes)
     if codes.ndim not in (2, 3):
-        raise DataError(f"{what}: shape {list(codes.shape)}: must be codes [N,D], or of several views [N,V,D]")
+        flat = "; flatten each of them: codes.reshape(len(codes), -1)" if codes.ndim > 3 else ""
+        raise DataError(f"{what}: shape {list(codes.shape)}: must be codes [N,D], or of several views [N,V,D]{flat}")
+    if codes.dtype.kind not in "fiu":
+        raise DataError(f"{what}: {codes.dtype}: must be numbers")
     bad = np.flatnonzero(~np.isfinite(codes).reshape(len(codes), -1).all(1))
     if len(bad):
         raise DataError(
