@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from aerun.config.compose import group_choices, run_config
-from aerun.config.explain import explain
+from aerun.config.explain import explain, known_keys
 from aerun.config.identity import identity
 from aerun.config.parse import parse
 from aerun.config.settings import GROUPS, Settings
@@ -37,6 +38,15 @@ class ComposedPoint:
     checksum: str | None = None  # of its data, once they have been read
 
 
+@dataclass(frozen=True)
+class _Base:
+    """A composition that points share: the options of its groups, its configuration, and all its dotted keys."""
+
+    choices: dict[str, str]
+    config: DictConfig
+    keys: frozenset[str]
+
+
 class Composer:
     """Composes points as Hydra's own launchers do: from the same files, search path and flags.
 
@@ -51,10 +61,26 @@ class Composer:
         self.loader, self.master = loader, master
         self.parser = OverridesParser.create(config_loader=loader)
         self.typed = [str(word) for word in master.hydra.overrides.task]  # points may be lines of a file
-        self._bases: dict[tuple[str, ...], tuple[dict[str, str], DictConfig]] = {}
+        self._bases: dict[tuple[str, ...], _Base] = {}
         self._groups: dict[str, bool] = {}
         self._checked: dict[str, str | None] = {}
+        self._sweep_keys: set[str] = set()
+        self._sweep_options: dict[str, set[str]] = {}
         self.sweep_defaults: dict[str, str] = {}
+
+    def learn_keys(self, points: Iterable[Point]) -> None:
+        """Note the keys and options of a sweep's points, before they are composed.
+
+        A key that a point's options do not have is then left out, if other points of the sweep chose options that have
+        it: with sparsity=none,topk sparsity.k=4,8 the first option is one run. A key that no point has is an error.
+        """
+        for point in points:
+            shared = tuple(override.input_line or "" for override in self._split(point)[0])
+            with contextlib.suppress(Exception):  # reported for the point itself
+                base = self._base(shared)
+                self._sweep_keys |= base.keys
+                for group, option in base.choices.items():
+                    self._sweep_options.setdefault(group, set()).add(option)
 
     @functools.cached_property
     def defaults(self) -> dict[str, str]:
@@ -65,13 +91,13 @@ class Composer:
         """Compose and check one point; an invalid one has its ``error`` set."""
         result = ComposedPoint(point)
         try:
-            result.choices, composed = self._compose(point)
+            result.overrides, result.choices, composed = self._compose(point)
             result.config = run_config(composed, self.typed)
             if result.config.get("resume") is not None:
                 raise ConfigError(
                     "resume: continues one run, without -m; repeat a sweep's command to continue the sweep"
                 )
-            self._check_dataset(parse(result.config, result.choices, point), result.config)
+            self._check_dataset(parse(result.config, result.choices, result.overrides), result.config)
         except Exception as error:
             text = explain(error)
             if text is None:
@@ -79,21 +105,66 @@ class Composer:
             result.error = text
         return result
 
-    def _compose(self, point: Point) -> tuple[dict[str, str], DictConfig]:
-        """The options of a point and its configuration."""
-        parsed = self.parser.parse_overrides(point)
-        plain = [override for override in parsed if self._is_plain(override)]
-        shared = tuple(override.input_line or "" for override in parsed if override not in plain)
-        if shared not in self._bases:
-            self._bases[shared] = self._compose_by_hydra(list(shared))
-        choices, base = self._bases[shared]
-        config = copy.deepcopy(base)
+    def _compose(self, point: Point) -> tuple[Point, dict[str, str], DictConfig]:
+        """The overrides of a point that count, the options of its groups and its configuration."""
+        shared, of_keys = self._split(point)
+        lines = [override.input_line or "" for override in shared]
+        base = self._without_foreign_keys(self._base(tuple(lines)))
+        absent = [override for override in of_keys if self._is_of_other_option(override.key_or_group, base)]
+        if absent:
+            left_out = {override.input_line for override in absent}
+            point = [word for word in point if word not in left_out]
+            of_keys = [override for override in of_keys if override not in absent]
+        deleted = [override.input_line or "" for override in of_keys if override.is_delete()]
+        if deleted:
+            base = self._without_foreign_keys(self._base((*lines, *deleted)))
+        config = copy.deepcopy(base.config)
         try:
-            for override in plain:
-                OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+            for override in of_keys:
+                if not override.is_delete():
+                    OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
         except OmegaConfBaseException:
-            return self._compose_by_hydra(point)  # its error messages are better
-        return choices, config
+            choices, config = self._compose_by_hydra(point)  # its error messages are better
+            return point, choices, config
+        return point, base.choices, config
+
+    def _split(self, point: Point) -> tuple[list[Override], list[Override]]:
+        """A point's overrides: those that choose options or add keys, and those that set or delete existing keys."""
+        parsed = self.parser.parse_overrides(point)
+        of_keys = [override for override in parsed if self._is_plain(override)]
+        return [override for override in parsed if override not in of_keys], of_keys
+
+    def _base(self, shared: tuple[str, ...]) -> _Base:
+        if shared not in self._bases:
+            choices, config = self._compose_by_hydra(list(shared))
+            plain = OmegaConf.to_container(config, resolve=False)
+            assert isinstance(plain, dict)
+            keys = frozenset(known_keys({str(key): value for key, value in plain.items()}))
+            self._bases[shared] = _Base(choices, config, keys)
+        return self._bases[shared]
+
+    def _is_of_other_option(self, key: str, base: _Base) -> bool:
+        """Whether the options of a point lack a key that those of another point of the sweep have."""
+        return "." in key and key not in base.keys and key in self._sweep_keys
+
+    def _without_foreign_keys(self, base: _Base) -> _Base:
+        """The base without what an experiment sets for one option of a group, if another of the sweep's is chosen."""
+        if base.choices.get("experiment", "None") == "None":
+            return base
+        foreign = set[str]()
+        for group, options in self._sweep_options.items():
+            if group in GROUPS and len(options) > 1 and base.choices.get(group) in options:
+                keys = {option: self._base((f"{group}={option}",)).keys for option in options}
+                others = set[str]().union(*keys.values()) - keys[base.choices[group]]
+                foreign |= {key for key in others & base.keys if key.startswith(f"{group}.")}
+        if not foreign:
+            return base
+        config = copy.deepcopy(base.config)
+        with open_dict(config):
+            for key in foreign:
+                parent, _, name = key.rpartition(".")
+                OmegaConf.select(config, parent).pop(name, None)
+        return _Base(base.choices, config, base.keys - foreign)
 
     def _compose_by_hydra(self, point: Point) -> tuple[dict[str, str], DictConfig]:
         choices, composed = self._load(point)
@@ -113,11 +184,13 @@ class Composer:
         return choices, composed
 
     def _is_plain(self, override: Override) -> bool:
-        """Whether the override sets an existing key and does not choose a group's option."""
+        """Whether the override sets an existing key, or deletes one, and does not choose a group's option."""
         key = override.key_or_group
         if key not in self._groups:
             self._groups[key] = "/" in key or bool(self.loader.get_group_options(key))
-        return override.type == OverrideType.CHANGE and override.package is None and not self._groups[key]
+        if override.package is not None or self._groups[key]:
+            return False
+        return override.type == OverrideType.CHANGE or (override.is_delete() and "." in key)
 
     def _check_dataset(self, settings: Settings, config: Mapping[str, Any]) -> None:
         """Run the data set's own check of its settings, once for all points with the same data set."""

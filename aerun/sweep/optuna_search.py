@@ -23,7 +23,7 @@ from aerun.sweep.job import Job
 from aerun.sweep.job_index import ENDED, FAILED, JobIndex, job_state
 from aerun.sweep.optuna_check import check_study
 from aerun.sweep.optuna_study import JOURNAL, METRIC_KEY, distribution_of, open_study, optuna, run_metric
-from aerun.sweep.points import Axis, all_combinations
+from aerun.sweep.points import Axis, all_combinations, each_value
 
 MAX_DRAWS = 100  # in search of a valid point
 
@@ -76,6 +76,7 @@ class OptunaSearch:
         others = [axis for axis in axes if axis not in self.searched]
         self.others = all_combinations(others)
         self.swept = [axis.key for axis in (*self.searched, *others) if axis.is_swept]
+        composer.learn_keys(each_value(axes))
         self.distributions = {axis.key: distribution_of(axis) for axis in self.searched}
         pruner = (settings.pruner, settings.startup_trials, settings.warmup_epochs)
         self.study = open_study(folder, settings.sampler, settings.seed, settings.direction, pruner)

@@ -84,6 +84,7 @@ class PointSweeper(Sweeper):
         listed = self.points.points(typed, self.composer.parser)
         self.launcher.warm(len(listed))
         index = self._index()
+        self.composer.learn_keys(listed)
         composed = [self.composer(point) for point in listed]
         swept = self._swept_keys(typed, composed)
         index.find_recorded(self.folder, swept)

@@ -84,6 +84,15 @@ def all_combinations(axes: Sequence[Axis]) -> list[Point]:
     return [list(point) for point in itertools.product(*(axis.overrides for axis in axes))]
 
 
+def each_value(axes: Sequence[Axis]) -> list[Point]:
+    """Few points that contain every listed value at least once, without the keys of intervals."""
+    listed = [axis.overrides for axis in axes if axis.interval is None]
+    first = [words[0] for words in listed]
+    return [first] + [
+        [*first[:place], word, *first[place + 1 :]] for place, words in enumerate(listed) for word in words[1:]
+    ]
+
+
 def _check_no_intervals(axes: Sequence[Axis]) -> None:
     for axis in axes:
         if axis.interval is not None:
