@@ -96,6 +96,13 @@ def test_a_failed_command_leaves_everything_as_it_was(place: Path, words: list[s
     assert tree(place) == before and place.is_dir()
 
 
+def test_a_file_that_looks_like_one_of_ours_is_kept(place: Path) -> None:
+    (place / "empty" / ".notes.2024.11").write_text("mine")
+    before = tree(place)
+    assert exit_code(place, ["train", *SMALL, "hydra.run.dir=empty"]) == 1
+    assert tree(place) == before
+
+
 @pytest.mark.parametrize("out", [None, "empty", "half", "new/run"])
 @pytest.mark.parametrize("function", [aerun.train, aerun.run_sweep], ids=["train", "run_sweep"])
 def test_a_failed_call_leaves_everything_as_it_was(

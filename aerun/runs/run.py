@@ -91,15 +91,18 @@ def run(
     check_folder_name(folder)
     with translate_errors(settings, folder):
         folder.mkdir(parents=True, exist_ok=True)
-        known = {LOCK, STATUS, ".hydra", LOG, *(path.name for path in leftover_files(folder))}
+        leftovers = leftover_files(folder, CHECKPOINTS, FIGURES)
+        if not (folder / CONFIG).exists():  # what looks similar may be the user's
+            leftovers = [path for path in leftovers if path.name.startswith((f".{CONFIG}.", f".{STATUS}."))]
+        known = {LOCK, STATUS, ".hydra", LOG, *(path.name for path in leftovers)}
         unknown = sorted({path.name for path in folder.iterdir()} - known)
         if unknown and not (folder / CONFIG).exists():
             raise ConfigError(
                 f"{folder}: contains {unknown[0]} but no run; choose an empty folder (hydra.run.dir=…, in Python out=…)"
             )
         with FolderLock(folder), signals or StopSignals() as stop:
-            for path in leftover_files(folder, CHECKPOINTS, FIGURES):
-                path.unlink()  # left by a killed run; the lock excludes other writers
+            for path in leftovers:
+                path.unlink(missing_ok=True)  # left by a killed run; the lock excludes other writers
             finished = check_folder_is_ours(folder, settings, config)
             if finished is not None:
                 _confirm_finished(folder, settings, load or settings.dataset.load)

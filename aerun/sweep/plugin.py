@@ -98,6 +98,7 @@ class PointSweeper(Sweeper):
             from aerun.sweep.dry_run import print_preview
 
             print_preview(jobs, self._remaining(jobs), invalid, self.launcher)
+            self._refuse_invalid(len(invalid), len(composed))  # as the sweep itself would
             return
         jobs, changed = self._without_changed_runs(jobs, index, composed)
         invalid += changed
@@ -158,13 +159,16 @@ class PointSweeper(Sweeper):
         if invalid:
             print("invalid:")
             print_table(invalid)
-            if self.sweep_settings.invalid == "fail":
-                raise ConfigError(
-                    f"{len(invalid)} of {total} points are invalid; nothing was started. "
-                    "Use sweep.invalid=skip to run the others"
-                )
-            if len(invalid) == total:
-                raise ConfigError("all points are invalid; nothing was started")
+        self._refuse_invalid(len(invalid), total)
+
+    def _refuse_invalid(self, invalid: int, total: int) -> None:
+        if invalid and self.sweep_settings.invalid == "fail":
+            raise ConfigError(
+                f"{invalid} of {total} points are invalid; nothing was started. "
+                "Use sweep.invalid=skip to run the others"
+            )
+        if invalid and invalid == total:
+            raise ConfigError("all points are invalid; nothing was started")
 
     def _remaining(self, jobs: list[Job]) -> list[Job]:
         """The jobs that have not ended, with failed ones if sweep.retry_failed=true."""

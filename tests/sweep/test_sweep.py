@@ -183,7 +183,11 @@ def test_invalid_points_are_listed_before_any_job_starts(train: Any, tmp_path: P
     assert any("sparsity.k=96 model=conv optimizer.lr=0.1" in row and "9 positions" in row for row in rows)
     assert any("sparsity.k=96 model=fc optimizer.lr=0.1" in row and "model.code_size=64" in row for row in rows)
     dry = train("-m", *words, *BASIC, "sweep.dry_run=true")
-    assert dry.returncode == 0 and list((tmp_path / "outputs").glob("*")) == []
+    assert (
+        dry.returncode == 1
+        and "10 of 12 points are invalid" in dry.stderr
+        and list((tmp_path / "outputs").glob("*")) == []
+    )
     assert dry.stdout.count("invalid") == 10 and dry.stdout.count("  new") + dry.stdout.startswith("new") == 2
     done = train("-m", *words, *BASIC, "sweep.invalid=skip", "sweep.name=rest")
     assert done.returncode == 0, done.stderr
