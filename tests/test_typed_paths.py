@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from aerun.base.conf import conf_dir
 from aerun.cli.hydra_flags import expand_words
 from aerun.config.compose import compose_words
-from aerun.config.explain import explain
+from aerun.config.explain import compose_choices, explain
 from aerun.config.override_syntax import MADE, PATHS
 from aerun.sweep.points import axes
 
@@ -136,6 +136,7 @@ def test_every_key_that_takes_a_path_is_known() -> None:
         ("seed", "no spaces around ="),
         ("dataset.labels_key=größe", "put quotes around the value"),
         ("dataset.labels_key=a&b", "put quotes around the value"),
+        ("dataset.classes=[größe,b]", "inside brackets, put quotes around each text"),
     ],
 )
 def test_a_word_that_cannot_be_read_names_the_cause(word: str, says: str) -> None:
@@ -143,9 +144,17 @@ def test_a_word_that_cannot_be_read_names_the_cause(word: str, says: str) -> Non
         PARSER.parse_overrides([word])
     text = explain(caught.value, [word])
     assert text is not None and text.startswith(word.partition("=")[0]) and says in text and "\n" not in text
-    if "put quotes" in text:
+    if "around the value: " in text:
         [advised] = shlex.split(text.partition("value: ")[2])
         assert value_of(advised) == word.partition("=")[2]
+
+
+@pytest.mark.parametrize("name", ["two words", "größe", "it's"])
+def test_a_configuration_folder_of_such_a_name_is_looked_at_for_the_nearest_key(tmp_path: Path, name: str) -> None:
+    (tmp_path / name / "model").mkdir(parents=True)
+    (tmp_path / name / "model" / "mine.yaml").write_text("defaults: [fc, _self_]\nfilters: 3\n")
+    for words in (["--config-dir", str(tmp_path / name)], [f"--config-dir={tmp_path / name}"]):
+        assert compose_choices([*words, "model=mine", "model.filtres=4"])["model"]["filters"] == 3
 
 
 def test_a_printed_line_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -150,9 +151,10 @@ def compose_choices(words: list[str] | None = None) -> dict[str, Any]:
     groups = (*GROUPS, *SEVERAL, "hydra/launcher", "hydra/sweeper")
     choices = [word for word in words if word.partition("=")[0] in groups and "," not in word]
     choices += [word for word in words if word.startswith("hydra.searchpath=")]
-    more = re.search(r"(?:--config-dir|-cd)[ =](\S+)", " ".join(words))
-    if more:
-        choices.append(f"hydra.searchpath=[{quoted(f'file://{Path(more.group(1)).expanduser().absolute()}')}]")
+    after = dict(itertools.pairwise([*words, ""]))
+    typed = dict(word.split("=", 1) for word in words if word.startswith(("--config-dir=", "-cd=")))
+    for folder in [after[flag] for flag in ("--config-dir", "-cd") if flag in after] + list(typed.values()):
+        choices.append(f"hydra.searchpath=[{quoted(f'file://{Path(folder).expanduser().absolute()}')}]")
     with initialized_hydra():
         try:
             config = compose("train", overrides=choices)

@@ -66,4 +66,6 @@ def syntax_error(word: str, text: str) -> str:
             return f"{word}: '{missing}' is missing"
     if value.endswith(",") or value.startswith(",") or ",," in value:
         return f"{word}: a value is missing before or after a comma"
+    if value.startswith(("[", "{")):
+        return f"{word}: cannot be read; inside brackets, put quotes around each text: {key}=['…', '…']"
     return f"{word}: cannot be read; put quotes around the value: {shlex.quote(f'{key}={quoted(value)}')}"
