@@ -55,7 +55,12 @@ def aerun_train(installed: Path, cwd: Path, *overrides: str) -> subprocess.Compl
 def test_the_wheel_contains_configuration_data_and_licenses(installed: Path) -> None:
     [wheel] = installed.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"aerun/conf/train.yaml", "aerun/conf/model/fc.yaml", "aerun/conf/hydra/keys/dataset.yaml"} <= names
+    assert {
+        "aerun/conf/__init__.py",
+        "aerun/conf/train.yaml",
+        "aerun/conf/model/fc.yaml",
+        "aerun/conf/hydra/keys/dataset.yaml",
+    } <= names
     assert "aerun/data/fashion_mnist_mini/train-images-idx3-ubyte.gz" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.endswith("fashion_mnist_mini/LICENSE") and "licenses" in name for name in names)

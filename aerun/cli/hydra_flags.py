@@ -24,15 +24,15 @@ FLAGS_WITH_VALUE = {
 
 
 def expand_words(words: Sequence[str], several: bool = False) -> list[str]:
-    """The same words, with ``key=~/...`` as the home folder, paths in quotes where Hydra needs them, and
-    ``noise=[a,b]`` as Hydra composes it.
+    """The same words, with ``key=~/...`` and ``--flag=~/...`` as the home folder, paths in quotes where Hydra needs
+    them, and ``noise=[a,b]`` as Hydra composes it.
 
     A shell expands ``~`` only at the start of a word. Hydra composes several options of a group only by name.
     ``several``: of a sweep, in which commas separate values.
     """
     result = list[str]()
     for word in words:
-        word = re.sub(r"^([\w.+/]+=)~(?=/|$)", lambda key: f"{key[1]}{Path.home()}", word)
+        word = re.sub(r"^((?:--?)?[\w.+/-]+=)~(?=/|$)", lambda key: f"{key[1]}{Path.home()}", word)
         word = quote_path(word, several)
         listed = re.fullmatch(r"noise=(\[[\w\s,-]*\])", word)
         result += ["noise=several", f"noise/parts={listed[1]}"] if listed else [word]

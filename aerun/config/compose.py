@@ -20,6 +20,7 @@ from aerun.base.conf import conf_dir
 from aerun.config.foreign import TRUST, reject_foreign_code, trusted_by
 from aerun.errors import AerunError, ConfigError
 
+PLAIN = r"[-+\w.]+"  # a number, a truth value, null, or a word
 _hydra_lock = threading.RLock()
 
 
@@ -34,7 +35,22 @@ def resolve(config: DictConfig, words: Sequence[str]) -> dict[str, Any]:
         key = f"{error.full_key}: " if error.full_key else ""
         raise ConfigError(f"{key}{str(reason).splitlines()[0]}") from error
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    typed = _typed(plain, OmegaConf.to_container(config, resolve=False))
+    return {str(key): value for key, value in typed.items()}
+
+
+def _typed(value: Any, raw: Any) -> Any:
+    """``value`` with what ``raw`` takes from the environment, which is text, as the type that a command line has."""
+    if isinstance(value, dict) and isinstance(raw, dict):
+        return {key: _typed(item, raw.get(key)) for key, item in value.items()}
+    if isinstance(value, list) and isinstance(raw, list) and len(raw) == len(value):
+        return [_typed(item, other) for item, other in zip(value, raw, strict=True)]
+    if not (isinstance(value, str) and isinstance(raw, str) and re.fullmatch(r"\$\{oc\.env:[^{}]*\}", raw)):
+        return value
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    found = OverridesParser.create().parse_override(f"key={value}").value() if re.fullmatch(PLAIN, value) else value
+    return found if isinstance(found, int | float) or found is None else value
 
 
 @contextlib.contextmanager

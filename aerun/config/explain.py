@@ -100,7 +100,13 @@ def explain(error: Exception, words: list[str] | None = None) -> str | None:
     if resolving:
         return resolving.group(1)
     if "Only one of --run" in text:
-        return text
+        return f"{text}; --cfg shows the configuration of one run: without -m, and with one value for each key"
+    again = re.match(
+        r"Multiple values for (\S+)\. To override|(\S+) appears more than once in the final defaults", text
+    )
+    for word in (sys.argv[1:] if words is None else words) if again else ():
+        if again and word.startswith(f"+{again[1] or again[2]}="):
+            return f"{word}: the configuration has this group already; write {word[1:]}"
     if isinstance(error, yaml.YAMLError):
         return f"a YAML file of the configuration cannot be read: {text}"
     memory = out_of_memory(error)

@@ -49,6 +49,7 @@ from aerun.runs.pictures import Pictures, draw_final
 from aerun.runs.run_errors import translate_errors
 from aerun.runs.same_data import require_same_data
 from aerun.runs.same_run import find_difference
+from aerun.runs.schedule_notes import has_no_effect, warn_of_jump
 from aerun.runs.summary import draw_curves, draw_stages, summarize
 from aerun.runs.tracking import NoLog, Tracker, check_folder_name
 from aerun.training.build import build_parts, prepare
@@ -162,6 +163,8 @@ def check_folder_is_ours(folder: Path, settings: Settings, config: Mapping[str, 
     epochs, before = settings.trainer.epochs, stored["trainer"].get("epochs", settings.trainer.epochs)
     if epochs < before:
         raise ConfigError(f"trainer.epochs={epochs}: the run has {before}; a resumed run can only be made longer")
+    if epochs > before and settings.trainer.steps is None:
+        warn_of_jump(settings, before)
     try:
         return None if epochs > before else read_summary(folder)
     except DataError as error:
@@ -261,6 +264,9 @@ def _describe(settings: Settings, parts: Parts, folder: Path) -> str:
     parameters = sum(p.numel() for p in parts.autoencoder.parameters())
     text = f"{counts} images of {shape}; {parameters:,} parameters; {folder}"
     updates = math.ceil(len(data.train) / batch)
+    if has_no_effect(settings.scheduler, settings.trainer.steps or settings.trainer.epochs * updates, updates):
+        schedule = f"{settings.name('scheduler')}, {settings.scheduler}"
+        text += f"\n{schedule}: does not change the learning rate in a run of this length"
     if updates < 5:
         text += f"\n{updates} updates per epoch: a trainer.batch_size below {batch} or more epochs may be needed"
     return text

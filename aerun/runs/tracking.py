@@ -225,7 +225,10 @@ class Tracker(Observer):
         runs' keys; the usual helper would drop the keys that the last run lacks."""
         from torch.utils.tensorboard.summary import hparams
 
-        shown = {key: printable(value) if isinstance(value, str) else value for key, value in values.items()}
+        # Truth values as text, because a key may have both: trainer.graph=auto,false. A column has one type.
+        shown = {
+            key: value if isinstance(value, float) else printable(_as_text(value)) for key, value in values.items()
+        }
         self._board._get_file_writer().add_summary(hparams(shown, {})[1])
 
     def _add_charts(self, names: Sequence[str | None]) -> None:
@@ -242,6 +245,10 @@ class Tracker(Observer):
         from torch.utils.tensorboard.summary import hparams
 
         self._board._get_file_writer().add_summary(hparams({}, {})[2])
+
+
+def _as_text(value: bool | str) -> str:
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _validation_term(tag: str) -> str | None:

@@ -196,6 +196,7 @@ def _fit_hdbscan(points: np.ndarray, smallest: int | None, seed: int) -> Cluster
     size = min(total, max(5, total // 200)) if smallest is None else smallest
     if not 2 <= size <= total:
         raise ConfigError(f"smallest={size}: must be between 2 and {total}, the number of images")
+    least = size
     dimensions = min(HDBSCAN_DIMENSIONS, *points.shape)
     reduced = PCA(dimensions, svd_solver="full").fit_transform(points) if dimensions < points.shape[1] else points
     if total <= MAX_FITTED_CODES:
@@ -205,7 +206,15 @@ def _fit_hdbscan(points: np.ndarray, smallest: int | None, seed: int) -> Cluster
         size = max(2, size * MAX_FITTED_CODES // total)
         part = HDBSCAN(min_cluster_size=size, copy=True).fit_predict(sample)
         assigned = KNeighborsClassifier(1).fit(sample, part).predict(reduced)
+    if (assigned < 0).all():
+        assigned = _most_copies(points, least)
     return _sort_by_size(assigned, points, {})
+
+
+def _most_copies(points: np.ndarray, size: int) -> np.ndarray:
+    """Copies of the most frequent code as the only cluster, if they are at least ``size``: HDBSCAN needs a second."""
+    _, codes, counts = np.unique(points, axis=0, return_inverse=True, return_counts=True)
+    return np.where((codes.reshape(-1) == counts.argmax()) & (counts.max() >= size), 0, -1)
 
 
 def _sort_by_size(assigned: np.ndarray, points: np.ndarray, silhouettes: dict[int, float]) -> Clusters:
