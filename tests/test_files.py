@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from aerun.base.files import atomic_write, write_text
+from aerun.base.files import atomic_write, format_csv, write_text
 from aerun.errors import StorageError
 
 
@@ -77,3 +79,30 @@ def test_threads_do_not_mix_their_files(tmp_path: Path) -> None:
         list(pool.map(lambda text: write_text(tmp_path / "file", text), texts * 5))
     assert (tmp_path / "file").read_text() in texts
     assert names(tmp_path) == ["file"]
+
+
+# What a spreadsheet takes for a formula: a cell that is no number and begins with one of these.
+STARTS = ("=", "+", "-", "@", "\t", "\r")
+TEXTS = ["cmd()|x.png", "HYPERLINK(1)", "1+2", "1e5x", "", "\n=1", '"', ",=1"]
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_no_text_of_a_table_is_a_formula(start: str) -> None:
+    rows = [[f"{start}{text}", 1, None] for text in TEXTS]
+    found = list(csv.reader(io.StringIO(format_csv(rows), newline="")))
+    assert [row[0] for row in found] == [f"'{start}{text}" for text in TEXTS]
+    assert not any(cell.startswith(STARTS) for row in found for cell in row)
+
+
+def test_numbers_and_other_texts_of_a_table_stay() -> None:
+    numbers = [-0.5, "-0.5", "+1e5", "-inf", -3, "1"]
+    texts = ["a=b", "fc", "'quoted'", "ünï", " =1"]
+    [row] = csv.reader(io.StringIO(format_csv([[*numbers, *texts]])))
+    assert row == [*map(str, numbers), *texts]
+
+
+def test_every_table_is_written_by_this_function() -> None:
+    package = Path(__file__).resolve().parent.parent / "aerun"
+    texts = {path.name: path.read_text() for path in package.rglob("*.py")}
+    assert [name for name, text in texts.items() if "csv.writer" in text or "DictWriter" in text] == []
+    assert {"cluster_files.py", "csv_json.py"} <= {name for name, text in texts.items() if "format_csv(" in text}

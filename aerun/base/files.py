@@ -18,6 +18,7 @@ from typing import Any
 
 from aerun.errors import StorageError
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
 NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # fail, if the name is a pipe's that nobody reads
 
@@ -110,6 +111,27 @@ def write_text(path: Path, text: str) -> None:
 def printable(text: str) -> str:
     """The text, with bytes of file names that are not UTF-8 as ``\\udcXX``."""
     return text.encode(errors="backslashreplace").decode()
+
+
+def format_csv(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as CSV. A text that a spreadsheet would compute, such as ``=cmd()``, gets an apostrophe before it."""
+    return "".join(",".join(map(_csv_cell, row)) + "\n" for row in rows)
+
+
+def _csv_cell(cell: object) -> str:
+    """A cell, in quotes if it has a comma, a quote or a line break; Python's writer leaves a lone return unquoted."""
+    text = "" if cell is None else str(cell)
+    if isinstance(cell, str) and text.startswith(FORMULA_STARTS) and not _is_number(text):
+        text = f"'{text}"
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def make_folder(folder: Path) -> None:

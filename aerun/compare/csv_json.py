@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from typing import Any
 
+from aerun.base.files import format_csv
 from aerun.compare.comparison import Comparison
 from aerun.compare.groups import Group
 from aerun.compare.records import Run, Value
@@ -31,16 +30,14 @@ def as_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 def as_csv(comparison: Comparison) -> str:
     """``as_rows``; settings as they are typed on the command line."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     heads = [*comparison.keys, *(part for metric in comparison.metrics for part in (metric, f"{metric} std"))]
     heads += ["n", "runs", "mse / PCA", "state", "verdict", "folder"]
-    writer.writerow(heads)
+    rows: list[list[Any]] = [heads]
     for group, row in zip(comparison.groups, as_rows(comparison), strict=True):
         settings = {key: format_setting(value) for key, value in group.values.items() if value is not None}
         numbers = {name: repr(value) for name, value in row.items() if isinstance(value, float)}
-        writer.writerow([(row | numbers | settings)[name] for name in heads])
-    return text.getvalue()
+        rows.append([(row | numbers | settings)[name] for name in heads])
+    return format_csv(rows)
 
 
 def as_json(comparison: Comparison) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
 import logging
 import os
 from pathlib import Path
 
 import numpy as np
 
-from aerun.base.files import make_folder, storage_error, write_text
+from aerun.base.files import format_csv, make_folder, storage_error, write_text
 from aerun.errors import DataError
 from aerun.use.clusters.clustering import Clusters, cluster_rows
 from aerun.use.collection.fingerprints import Fingerprints
@@ -88,12 +87,8 @@ def require_files(fingerprints: Fingerprints) -> None:
 def write_table(path: Path, fingerprints: Fingerprints, clusters: Clusters) -> None:
     """A CSV file: file, cluster, distance, and label if there are labels."""
     rows = cluster_rows(fingerprints, clusters)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     make_folder(path.parent)
-    write_text(path, text.getvalue())
+    write_text(path, format_csv([list(rows[0]), *(row.values() for row in rows)]))
 
 
 def cluster_name(number: int, count: int) -> str:
