@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from aerun.compare import Comparison, Question, collect, compare
-from aerun.compare.selection import format_setting, varied_keys
-from aerun.compare.table_output import format_terminal, shorten
+from aerun.compare.html_page import build_page
+from aerun.compare.selection import Condition, format_setting, varied_keys
+from aerun.compare.table_output import format_markdown, format_terminal, shorten
 from aerun.compare.text_table import build_table
 from aerun.errors import ConfigError
+from tests.data.kit import RUNS
 from tests.runs import write_run, write_sweep
 
 
@@ -190,10 +192,45 @@ def test_failures_are_grouped_by_cause_and_list_the_overrides(tmp_path: Path) ->
         (["sparsity.k!=16"], 6),
         (["sparsity.k<100"], 6),
         (["optimizer.lr=1e-3"], 12),
+        (["seed=0,2"], 8),
+        (["seed!=0,2"], 4),
+        (["model=fc,vae", "seed=0"], 2),
+        (["optimizer.betas=[0.9,0.999]"], 12),
+        (["optimizer.betas=[0.9, 0.999]"], 12),
+        (["optimizer.betas!=[0.9,0.999]"], 0),
+        (["optimizer.betas=[0.9,0.99],[0.9,0.999]"], 12),
     ],
 )
 def test_where(grid: Path, where: list[str], count: int) -> None:
-    assert len(asked(grid, where=tuple(where)).runs) == count
+    conditions = [Condition.parse(text) for text in where]
+    assert sum(all(condition.holds(run) for condition in conditions) for run in collect([grid])) == count
+    if count:
+        assert len(asked(grid, where=tuple(where)).runs) == count
+
+
+def test_a_setting_is_found_as_it_was_typed() -> None:
+    """Every override of every run of the kit, except for options and mappings, which become other keys."""
+    found = 0
+    for run in collect([RUNS]):
+        for override in run.overrides:
+            key, _, text = override.lstrip("+").partition("=")
+            if "." in key and not text.startswith("{"):
+                assert Condition.parse(f"{key}={text}").holds(run), (run.name, override)
+                assert not Condition.parse(f"{key}!={text}").holds(run), (run.name, override)
+                found += text.startswith("[")
+    assert found > 20
+
+
+def test_a_choice_by_the_test_set_is_called_one(grid: Path, tmp_path: Path) -> None:
+    said = "chosen by test/mse: the best of several rows on the test set is an optimistic estimate"
+    for question in ({}, {"best": 1}, {"grouped": False}, {"metrics": ("test/mse", "validation/loss")}):
+        table = asked(grid, **question)
+        for text in (format_terminal(table), format_markdown(table).replace("\\", ""), build_page(table, [], tmp_path)):
+            assert said in text, question
+    assert said not in format_terminal(asked(grid, metrics=("validation/loss", "test/mse")))
+    assert said not in format_terminal(asked(grid, where=("model=fc", "sparsity=topk")))  # one row: nothing is chosen
+    psnr = asked(grid, metrics=("test/psnr",))
+    assert "chosen by test/psnr" in format_terminal(psnr) and "--metric validation/psnr" not in format_terminal(psnr)
 
 
 @pytest.mark.parametrize(

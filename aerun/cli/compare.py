@@ -41,7 +41,13 @@ def build_parser() -> Parser:
     add = result.add_argument
     add("paths", nargs="+", metavar="SWEEP_OR_RUN", help="folders of sweeps or runs, or folders that contain them")
     add("--metric", action="append", default=[], metavar="NAME,…", help="numbers to show; the first one ranks")
-    add("--where", action="append", default=[], metavar="'KEY=VALUE'", help="only these runs; also != < <= > >=")
+    add(
+        "--where",
+        action="append",
+        default=[],
+        metavar="'KEY=VALUE'",
+        help="only these runs; also KEY=A,B and != < <= > >=",
+    )
     add("--over", action="append", default=[], metavar="KEY,…", help="average over these keys (default: seed)")
     add("--group-by", action="append", default=[], metavar="KEY,…", help="average over all keys but these")
     add("--no-group", action="store_true", help="one row per run")

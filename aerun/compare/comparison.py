@@ -75,6 +75,17 @@ class Comparison:
         return self.metrics[0]
 
     @property
+    def choice(self) -> str | None:
+        """What to know if rows are chosen by their test results; None if they are not."""
+        part, _, name = self.metric.partition("/")
+        if part != "test" or self.total < 2:
+            return None
+        text = f"chosen by {self.metric}: the best of several rows on the test set is an optimistic estimate"
+        other = f"validation/{name}"
+        known = any(other in run.numbers for run in self.runs)
+        return f"{text}; --metric {other},{self.metric} chooses by validation" if known else text
+
+    @property
     def has_pca(self) -> bool:
         """Whether errors can be divided by those of PCA."""
         return "test/mse" in self.metrics and any(group.mse_over_pca is not None for group in self.groups)

@@ -161,7 +161,7 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> Condition:
-        """Parse ``key=value``; the operator may also be ``!=``, ``<``, ``<=``, ``>`` or ``>=``."""
+        """Parse ``key=value`` or ``key=one,other``; the operator may also be ``!=``, ``<``, ``<=``, ``>`` or ``>=``."""
         match = re.fullmatch(r"\s*([^\s=!<>]+)\s*(!=|<=|>=|==|=|<|>)\s*(.*?)\s*", text)
         if match is None:
             raise ConfigError(f"--where '{text}': must be key=value, or have !=, <, <=, > or >= in place of =")
@@ -178,12 +178,26 @@ class Condition:
 
     def holds(self, run: Run) -> bool:
         """Whether the run meets the condition; a missing number is neither above nor below any value."""
-        value, wanted = self.value(run), parse_setting(self.text)
+        value = self.value(run)
         if self.comparison in COMPARISONS:
+            wanted = parse_setting(self.text)
             is_number = isinstance(value, float) and isinstance(wanted, float)
             return is_number and COMPARISONS[self.comparison](value, wanted)  # type: ignore[arg-type]
-        same = value == wanted or (value is not None and format_setting(value) == self.text)
-        return same == (self.comparison == "=")
+        one_of = [self.text, *re.split(r",(?![^\[]*\])", self.text)]  # commas inside brackets are those of a list
+        return any(_is_typed(value, text.strip()) for text in one_of) == (self.comparison == "=")
+
+
+def _list_items(text: str) -> list[Value | None]:
+    """The brackets, commas and settings of a typed list, of which lists may be items."""
+    parts = (part.strip(" '\"") for part in re.split(r"([\[\],])", text))
+    return [parse_setting(part) for part in parts if part]
+
+
+def _is_typed(value: Value | None, text: str) -> bool:
+    """Whether a value is the typed one. The items of a list are compared as settings: [1e-3] is [0.001]."""
+    if isinstance(value, str) and value.startswith("[") and text.startswith("["):
+        return _list_items(value) == _list_items(text)
+    return value == parse_setting(text) or (value is not None and format_setting(value) == text)
 
 
 def select_runs(runs: Sequence[Run], conditions: Iterable[str]) -> list[Run]:
