@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from aerun.runs.diagnose import Diagnosis, diagnose  # noqa: E402
-from aerun.runs.folder import read_overrides, read_status  # noqa: E402
+from aerun.runs.folder import read_status, read_typed  # noqa: E402
 from benchmarks.doctor_runs import COMMON, HEALTHY, SICK, Case  # noqa: E402
 from benchmarks.machine import processor  # noqa: E402
 from benchmarks.page import write_section  # noqa: E402
@@ -96,7 +96,7 @@ def examined(folder: Path, case: Case, seed: int) -> Diagnosis | None:
     wanted = values([*overrides(case), f"seed={seed}"])
     for run in sorted(path.parent for path in folder.glob("*/config.yaml")):
         ended = (read_status(run) or {}).get("state") in ("finished", "diverged")
-        if ended and wanted == {"seed": 0} | values(read_overrides(run)):
+        if ended and wanted == {"seed": 0} | values(read_typed(run)[1]):
             return diagnose(run, trusted_packages=["benchmarks"])
     return None
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.machine import processor  # noqa: E402
 from benchmarks.page import write_section  # noqa: E402
-from tests.faults import corruption, kills, leaves, memory, readers  # noqa: E402
+from tests.faults import corruption, kills, leaves, memory, readers, typed_files  # noqa: E402
 from tests.sweep import campaign as sweeps  # noqa: E402
 
 
@@ -90,6 +90,18 @@ def reader_rows(folder: Path, count: int) -> list[tuple[str, str]]:
     return rows
 
 
+def typed_rows(folder: Path) -> list[tuple[str, str]]:
+    found = typed_files.campaign(folder)
+    for problem in found.wrong:
+        print(problem, file=sys.stderr)
+    text = (
+        f"{sum(found.cases.values()):,} cases: each was read, or refused with the file or the key in a line, and no "
+        f"bad run ended a comparison, but for {len(found.wrong)}; the slowest took {found.slowest:.1f} s"
+    )
+    kinds = f"{len(typed_files.VALUES)} values of other types"
+    return [(f"every value of every file of a run folder replaced by {kinds}, and every file by no file", text)]
+
+
 def memory_rows(folder: Path, count: int) -> list[tuple[str, str]]:
     found = memory.campaign(compose, folder, count)
     text = (
@@ -115,7 +127,7 @@ def sweep_rows(folder: Path, count: int) -> list[tuple[str, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memory", type=int, help="only so many runs in one process, printed as JSON")
-    names = ("kills", "checkpoints", "disks", "leaves", "readers", "memory", "sweeps")
+    names = ("kills", "checkpoints", "disks", "leaves", "readers", "typed", "memory", "sweeps")
     parser.add_argument("--only", nargs="+", choices=names, help="run these again, and keep the other rows")
     parser.add_argument("--folder", type=Path, help="where runs go; a temporary folder by default")
     arguments = parser.parse_args()
@@ -133,6 +145,7 @@ def main() -> None:
             ("disks", lambda place: disk_rows(place, 20)),
             ("leaves", leaf_rows),
             ("readers", lambda place: reader_rows(place, 200_000)),
+            ("typed", typed_rows),
             ("memory", lambda place: memory_rows(place, 200)),
             ("sweeps", lambda place: sweep_rows(place, 10)),
         ]

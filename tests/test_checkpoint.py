@@ -295,6 +295,29 @@ def test_the_weights_of_another_model_are_refused(saved: Path) -> None:
             assert str(saved) in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
+def test_weights_of_whole_numbers_are_refused(tmp_path: Path) -> None:
+    model = nn.Linear(2, 3)
+    save(tmp_path / "x.safetensors", {name: value.int() for name, value in model.state_dict().items()}, None, PROGRESS)
+    with pytest.raises(
+        DataError, match=r"weights of another model \((weight|bias) is torch.int32 in place of torch.float32"
+    ):
+        load_model(tmp_path / "x.safetensors", model)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("lr", "x"), ("lr", None), ("lr", [0.1]), ("betas", 0.9), ("betas", [0.9]), ("amsgrad", "no")]
+)
+def test_options_of_another_type_are_refused(key: str, value: Any, tmp_path: Path) -> None:
+    model, path = nn.Linear(2, 3), tmp_path / "x.safetensors"
+    optimizer = Adam(model.parameters(), lr=0.1)
+    kept = optimizer.param_groups[0][key]
+    optimizer.param_groups[0][key] = value
+    save(path, model, optimizer, PROGRESS)
+    optimizer.param_groups[0][key] = kept
+    with pytest.raises(DataError, match=f"{path}: does not fit this run .*optimizer.{key}"):
+        load(path, model, optimizer)
+
+
 def test_a_refused_file_leaves_the_model_as_it_was(saved: Path) -> None:
     saved.write_bytes(saved.read_bytes()[:-1])
     model = network(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -145,6 +146,18 @@ def test_a_damaged_job_has_the_settings_in_its_sweeps_index(tmp_path: Path) -> N
     write_sweep(tmp_path, {"a": {"model": "conv"}})
     [run] = collect([tmp_path])
     assert run.state == "damaged" and run.settings == {"model": "conv"} and run.partial
+
+
+def test_links_to_themselves_and_pipes_hide_no_run(tmp_path: Path) -> None:
+    for name in ("a", "b", "z"):
+        write_run(tmp_path / name, 0.1, state="running" if name == "b" else "finished")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "config.yaml").symlink_to("config.yaml")
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "config.yaml")
+    os.mkfifo(tmp_path / "b" / ".lock")
+    assert states(collect([tmp_path])) == {"a": "finished", "b": "finished", "z": "finished"}
 
 
 def test_a_path_without_runs_is_rejected(tmp_path: Path) -> None:

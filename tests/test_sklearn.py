@@ -23,7 +23,8 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import aerun
 from aerun.errors import DivergedError
-from aerun.runs.folder import read_metrics, read_status
+from aerun.runs.folder import read_status
+from aerun.runs.folder_metrics import read_metrics
 from aerun.sklearn import Autoencoder
 from aerun.training.checkpoint import BEST, load_model
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
-from aerun.base.files import open_to_write
+from aerun.base.files import NO_WAIT, open_to_write
 from aerun.errors import BusyError
 
 try:
@@ -86,7 +86,7 @@ def is_held(folder: Path) -> bool:
     if fcntl is not None:
         with contextlib.suppress(OSError):
             held = (folder / NAME).exists()
-            with (folder / NAME).open("rb") as file:
+            with open(folder / NAME, "rb", opener=lambda name, flags: os.open(name, flags | NO_WAIT)) as file:
                 # A shared lock for an instant; a run that starts at the same moment retries.
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 held = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
@@ -25,13 +26,13 @@ def format_summary(summary: Mapping[str, Any], folder: Path) -> str:
         number = f"{mse:.6f}" if mse < 1e4 else f"{mse:.6g}"
         lines.append(f"{text:<36}{number:>16}" + ("" if psnr is None else f"{psnr:12.2f}"))
     if not {"pca/mse", "linear/mse"} & summary["baselines"].keys():
-        lines.append(f"(no PCA of {summary['code_size']} components: too slow for images of this size)")
+        lines.append(f"(no PCA of {summary.get('code_size')} components: too slow for images of this size)")
     lines += protocol_lines(summary["test"], summary.get("protocols", {}), summary.get("unanswered", {}))
-    rate = summary["images_per_second"]
+    rate = summary.get("images_per_second")
     speed = f", {rate:,.0f} images/s" if rate else ""
     installed = Path(sys.executable).with_name("tensorboard")
     board = "tensorboard" if shutil.which("tensorboard") or not installed.exists() else os.path.relpath(installed)
-    lines += ["", f"best epoch {summary['best_epoch']} of {summary['epochs']}{speed}"]
+    lines += ["", f"best epoch {summary.get('best_epoch')} of {summary['epochs']}{speed}"]
     return "\n".join([*lines, f"run folder   {shown}", f"look at it   {board} --logdir {shlex.quote(shown)}"])
 
 
@@ -41,7 +42,7 @@ def error_rows(summary: Mapping[str, Any]) -> list[tuple[str, float, float | Non
     draws = summary["baselines"].get("linear/draws")  # only if the linear map is an estimate
     names = {
         "mean_image": "mean image",
-        "pca": f"PCA, {summary['code_size']} components" + (", clean input" if is_noisy else ""),
+        "pca": f"PCA, {summary.get('code_size')} components" + (", clean input" if is_noisy else ""),
         "linear": "best linear map" + (f", {draws:g} draws" if draws else ""),
     }
     rows = [("autoencoder", "mse", "psnr", summary["test"])]
@@ -64,6 +65,6 @@ def protocol_lines(
     lines = ["", f"{'protocol':<20}{'number':<36}{'value':>12}"] if protocols else []
     for protocol, names in protocols.items():
         for name in names:
-            lines.append(f"{protocol:<20}{name:<36}{numbers[name]:>12.6g}")
+            lines.append(f"{protocol:<20}{name:<36}{numbers.get(name, math.nan):>12.6g}")
             protocol = ""
     return lines + [f"protocol.{protocol}: {reason}" for protocol, reason in failed.items()]

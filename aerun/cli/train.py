@@ -155,7 +155,7 @@ def _run_job(config: DictConfig) -> float | None:
     print_summary(summary, folder)
     if summary.get("unanswered"):
         raise DataError(f"protocol={','.join(summary['unanswered'])}: failed, see above; all other results are kept")
-    loss: float | None = summary["best_loss"]
+    loss: float | None = summary.get("best_loss")
     return loss
 
 

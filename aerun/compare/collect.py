@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -14,10 +13,9 @@ from typing import Any
 from aerun.base.arguments import whole_number
 from aerun.compare.records import DAMAGED, Run, Value, read_run, read_unstarted_job
 from aerun.errors import ConfigError, DataError
-from aerun.runs.folder import CONFIG, flatten_settings
+from aerun.runs.folder import CONFIG, flatten_settings, read_sweep
 
 log = logging.getLogger(__name__)
-SWEEP = "sweep.json"
 MAX_DEPTH = 2  # of run folders below a given folder
 
 
@@ -48,11 +46,11 @@ def _natural_order(text: str) -> list[tuple[int, str]]:
 
 def _find_runs(folder: Path, depth: int) -> Iterator[Run]:
     """The folder itself if it is a run; otherwise the jobs of its sweep.json, and the runs in its other subfolders."""
-    if (folder / CONFIG).is_file():
+    if _is_run(folder):
         yield read_run(folder)
         return
     jobs = read_jobs(folder)
-    found = [(name, read_run(folder / name) if (folder / name / CONFIG).is_file() else None) for name in jobs]
+    found = [(name, read_run(folder / name) if _is_run(folder / name) else None) for name in jobs]
     common = _common_settings([run.settings for _, run in found if run is not None and run.settings])
     for name, run in found:
         values, overrides = jobs[name]
@@ -68,10 +66,18 @@ def _find_runs(folder: Path, depth: int) -> Iterator[Run]:
                 yield from _find_runs(inner, depth - 1)
 
 
+def _is_run(folder: Path) -> bool:
+    """Whether the folder contains a configuration, as far as it may be looked into."""
+    try:
+        return (folder / CONFIG).is_file()
+    except OSError:
+        return False
+
+
 def _subfolders(folder: Path) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
-            yield from (Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+            yield from (path for path in map(Path, entries) if not path.name.startswith(".") and path.is_dir())
     except OSError as error:
         log.warning("%s: cannot be read (%s)", folder, error.strerror)
 
@@ -84,15 +90,12 @@ def _common_settings(settings: Sequence[Mapping[str, Value]]) -> dict[str, Value
 
 def read_jobs(folder: Path) -> dict[str, tuple[dict[str, Value], tuple[str, ...]]]:
     """The varied settings and the overrides of each job in sweep.json, by folder name; empty if it cannot be read."""
-    path = folder / SWEEP
     try:
-        jobs = json.loads(path.read_text(encoding="utf-8"))["jobs"]
-        return {str(name): (_values(job["values"]), tuple(map(str, job["overrides"]))) for name, job in jobs.items()}
-    except FileNotFoundError:
+        jobs = (read_sweep(folder) or {"jobs": {}})["jobs"]
+    except DataError as error:
+        log.warning("%s; searching the subfolders instead", error)
         return {}
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        log.warning("%s: cannot be read (%s: %s); searching the subfolders instead", path, type(error).__name__, error)
-        return {}
+    return {name: (_values(job["values"]), tuple(job["overrides"])) for name, job in jobs.items()}
 
 
 def _values(varied: Mapping[str, Any]) -> dict[str, Value]:

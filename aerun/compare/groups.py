@@ -141,4 +141,5 @@ class Failure:
 
 def failure_cause(run: Run) -> str:
     """Why a run failed, in one line."""
-    return printable((run.error or "no error message recorded").strip().splitlines()[0])
+    first, *_ = (run.error or "").strip().splitlines() or ["no error message recorded"]
+    return printable(first)

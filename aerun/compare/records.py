@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aerun.base.lock import is_held
 from aerun.errors import DataError
-from aerun.metrics.declared import NONE, Metrics, metrics_from_json
+from aerun.metrics.declared import Metrics, metrics_from_json
 from aerun.runs.folder import (
     METRICS,
     SUMMARY,
     flatten_settings,
     load_status,
-    read_choices,
     read_config,
-    read_metrics,
-    read_overrides,
+    read_probes,
     read_summary,
+    read_typed,
 )
+from aerun.runs.folder_metrics import read_metrics, read_metrics_line
+
+if TYPE_CHECKING:
+    import numpy as np
 
 log = logging.getLogger(__name__)
 Value = bool | float | str
@@ -37,7 +38,6 @@ FAILURES = ("failed", "diverged", "killed", INTERRUPTED, DAMAGED)
 STATES = (FINISHED, RUNNING, WAITING, "stopped", "pruned", *FAILURES)
 # Keys that say how a run was started, not what it computes.
 HIDDEN_KEYS = ("resume", "trusted_packages")
-LAST_BYTES = 65536  # of metrics.jsonl that are searched for its last line
 COLLAPSED_SPREAD = 0.01  # output_spread below which all reconstructions count as the same picture
 COLLAPSED_MSE_SHARE = 0.99  # of the mean image's error; for runs without output_spread
 
@@ -91,8 +91,22 @@ class Run:
 
     @cached_property
     def lines(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, read on first use."""
-        return _add_stage_numbers(read_metrics(self.folder), self.settings)
+        """The lines of metrics.jsonl, read on first use; none if it cannot be read, with a warning."""
+        try:
+            return _add_stage_numbers(read_metrics(self.folder), self.settings)
+        except DataError as error:
+            log.warning("%s", error)
+            return []
+
+    @property
+    def probes(self) -> dict[str, np.ndarray] | None:
+        """The first test images and their reconstructions; None if there are none, with a warning if they are
+        damaged."""
+        try:
+            return read_probes(self.folder)
+        except DataError as error:
+            log.warning("%s", error)
+            return None
 
 
 def read_run(folder: Path) -> Run:
@@ -108,9 +122,10 @@ def read_run(folder: Path) -> Run:
             return default
 
     nothing: dict[str, Value] = {}
-    settings = attempt(_settings, nothing)
+    choices, overrides = read_typed(folder)
+    settings = attempt(lambda path: _settings(path, choices), nothing)
     summary = attempt(read_summary, None) or {}
-    declared = attempt(lambda path: _declared(path, summary), NONE)
+    declared = metrics_from_json(summary.get("metrics"))
     status = attempt(load_status, None)
     state = _state(folder, status or {}, summary)
     if state == FINISHED and not summary and not problems:
@@ -118,16 +133,15 @@ def read_run(folder: Path) -> Run:
         log.warning("%s", problems[0])
     if problems and (not settings or (state == FINISHED and not summary)):
         state = DAMAGED
-    error, traceback = (_text(status or {}, key) for key in ("error", "traceback"))
+    error, traceback = (status or {}).get("error"), (status or {}).get("traceback")
     if state == DAMAGED:
         error = problems[0].removeprefix(f"{folder}{os.sep}")
     if state == INTERRUPTED:
         error = "the process ended without recording an error (killed, out of memory, or the machine went down)"
-    [line] = _add_stage_numbers([_read_line(folder / METRICS, summary.get("best_epoch"))], settings)
-    numbers = {**line, **_numbers(summary)}
-    overrides = tuple(read_overrides(folder))
+    line = attempt(lambda path: _read_line(path, summary.get("best_epoch")), None) or {}
+    numbers = {**_numbers(_add_stage_numbers([line], settings)[0]), **_numbers(summary)}
     verdicts, partial = _verdicts(summary), not settings
-    return Run(folder, state, settings, numbers, overrides, error, traceback, verdicts, partial, declared)
+    return Run(folder, state, settings, numbers, tuple(overrides), error, traceback, verdicts, partial, declared)
 
 
 def read_unstarted_job(folder: Path, settings: dict[str, Value], overrides: tuple[str, ...]) -> Run:
@@ -138,11 +152,10 @@ def read_unstarted_job(folder: Path, settings: dict[str, Value], overrides: tupl
         log.warning("%s", error)
         status = {}
     state = _state(folder, status, {}) if status else WAITING
-    return Run(folder, state, settings, {}, overrides, _text(status, "error"), _text(status, "traceback"), partial=True)
+    return Run(folder, state, settings, {}, overrides, status.get("error"), status.get("traceback"), partial=True)
 
 
-def _settings(folder: Path) -> dict[str, Value]:
-    choices = read_choices(folder)
+def _settings(folder: Path, choices: Mapping[str, str]) -> dict[str, Value]:
     settings = flatten_settings(read_config(folder), choices)
     if choices.get("experiment", "None") != "None":
         settings["experiment"] = choices["experiment"]
@@ -168,22 +181,9 @@ def _add_stage_numbers(lines: list[dict[str, Any]], settings: Mapping[str, Value
     return [{**line, **{name.removeprefix(prefix): value for name, value in line.items()}} for line in lines]
 
 
-def _text(status: Mapping[str, Any], key: str) -> str | None:
-    value = status.get(key)
-    return value if isinstance(value, str) else None
-
-
 def _verdicts(summary: Mapping[str, Any]) -> tuple[str, ...]:
     """The doctor's verdicts in the summary; old folders have none."""
-    names = summary.get("verdicts")
-    return tuple(RENAMED_VERDICTS.get(str(name), str(name)) for name in names) if isinstance(names, list) else ()
-
-
-def _declared(folder: Path, summary: Mapping[str, Any]) -> Metrics:
-    try:
-        return metrics_from_json(summary.get("metrics"))
-    except DataError as error:
-        raise DataError(f"{folder / SUMMARY}: {error}") from error
+    return tuple(RENAMED_VERDICTS.get(name, name) for name in summary.get("verdicts", ()))
 
 
 def _numbers(node: Mapping[str, Any], path: str = "") -> dict[str, float]:
@@ -197,23 +197,12 @@ def _numbers(node: Mapping[str, Any], path: str = "") -> dict[str, float]:
     return found
 
 
-def _read_line(path: Path, epoch: int | None) -> dict[str, float]:
-    """The numbers in the last complete line of metrics.jsonl; with ``epoch``, in the last one of that epoch."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(0 if epoch is not None else max(0, size - LAST_BYTES))
-            lines = file.read().splitlines()
-    except OSError:
-        return {}
-    wanted = re.compile(b"" if epoch is None else rb'"epoch":\s*%d\b' % epoch)
-    for line in filter(wanted.search, reversed(lines)):
-        try:
-            numbers = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(numbers, dict) and epoch in (None, numbers.get("epoch")):
-            return _numbers(numbers)
-    if epoch is not None:
-        log.warning("%s: has no line of epoch %d, whose weights were kept; its numbers are left out", path, epoch)
-    return {}
+def _read_line(folder: Path, epoch: int | None) -> dict[str, Any] | None:
+    """The line of metrics.jsonl that a run's numbers are from: that of the epoch whose weights it keeps, or the
+    last."""
+    line = read_metrics_line(folder, epoch)
+    if line is None and epoch is not None and (folder / METRICS).exists():
+        raise DataError(
+            f"{folder / METRICS}: has no line of epoch {epoch}, whose weights were kept; its numbers are left out"
+        )
+    return line

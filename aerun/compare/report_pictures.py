@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import logging
 import math
 import statistics
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +12,7 @@ import numpy as np
 
 from aerun.compare.comparison import Comparison
 from aerun.compare.groups import Group, Statistic
-from aerun.compare.records import Run, Value
+from aerun.compare.records import Value
 from aerun.compare.selection import format_setting
 from aerun.compare.table_output import shorten
 from aerun.figures.canvas import Pixels
@@ -28,9 +26,7 @@ from aerun.figures.run_charts import (
     learning_curves,
     parallel_coordinates,
 )
-from aerun.runs.folder import PROBES
 
-log = logging.getLogger(__name__)
 MAX_MONTAGE_ROWS, MAX_LABEL_LENGTH = 12, 44
 OUTLIER_FACTOR = 100  # times the median, beyond which a number is left out of a chart
 TRAINING = " (training)"  # label of runs without validation images
@@ -200,7 +196,7 @@ def _draw_montage(comparison: Comparison) -> tuple[Pixels, str] | None:
     other_images = 0
     for group in comparison.ranked():
         run = group.best_run(comparison.metric)
-        probes = None if run is None else read_probes(run)
+        probes = None if run is None else run.probes
         if run is None or probes is None:
             continue
         if targets is None:
@@ -215,21 +211,3 @@ def _draw_montage(comparison: Comparison) -> tuple[Pixels, str] | None:
         return None
     caption = f"The best run of each of the best {len(rows) - 1} rows, best first."
     return montage(rows), caption + _left_out(other_images, "with other test images")
-
-
-def read_probes(run: Run) -> dict[str, np.ndarray] | None:
-    """The images in a run's probes.npz; None if there are none, with a warning if they are damaged."""
-    path = run.folder / PROBES
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            probes = {name: file[name] for name in ("targets", "reconstructions")}
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
-        log.warning("%s: cannot be read (%s)", path, error)
-        return None
-    valid = all(images.dtype == np.uint8 and images.ndim == 4 and len(images) for images in probes.values())
-    if not valid or probes["targets"].shape != probes["reconstructions"].shape:
-        log.warning("%s: does not contain images", path)
-        return None
-    return probes

@@ -69,6 +69,8 @@ def construct(cls: type, values: Mapping[str, Any], path: str) -> Any:
     ``path``: of the values in the configuration (``"sparsity"``), with which every message starts. ConfigError for an
     unknown or missing key, a wrong type, a value out of range, and a ValueError in ``__post_init__``.
     """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path}={values}: must be a mapping of keys to values")
     hints = typing.get_type_hints(cls, include_extras=True)
     fields = {
         field.name: hints[field.name]

@@ -17,7 +17,8 @@ from aerun.compare.csv_json import as_rows
 from aerun.compare.table_output import format_failures, format_headline, format_terminal
 from aerun.compare.text_table import build_table
 from aerun.errors import DataError
-from aerun.runs.folder import FIGURES, read_metrics, read_summary
+from aerun.runs.folder import FIGURES, read_summary
+from aerun.runs.folder_metrics import read_metrics
 
 if TYPE_CHECKING:
     from aerun.core.autoencoder import Autoencoder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,16 @@ from aerun.doctor.examination import Examination
 from aerun.doctor.file_evidence import examine_files
 from aerun.doctor.judge import judge
 from aerun.doctor.verdict import Verdict
-from aerun.runs.folder import ENVIRONMENT, read_config, read_metrics, read_status, read_summary
+from aerun.errors import DataError
+from aerun.runs.folder import read_config, read_environment, read_status, read_summary
+from aerun.runs.folder_metrics import read_metrics
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from aerun.core.image_inputs import Images
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -119,10 +124,10 @@ def _as_float(images: Images, model: nn.Module, side: int) -> Tensor:
 def _read_declared(folder: Path) -> dict[str, Any] | None:
     """What the parts of a run declared; None in folders of older versions, which did not save it."""
     try:
-        found = json.loads((folder / ENVIRONMENT).read_text()).get("declared")
-    except (OSError, ValueError, AttributeError):
+        return read_environment(folder).get("declared")
+    except DataError as error:
+        log.warning("%s", error)
         return None
-    return found if isinstance(found, dict) else None
 
 
 def _has_weights(folder: Path) -> bool:

@@ -8,17 +8,28 @@ import logging
 import os
 import platform
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from aerun.base.bounded import read_arrays, read_json, read_yaml
 from aerun.base.files import write_text
+from aerun.base.typed import Check
 from aerun.errors import DataError, DivergedError, PrunedError, StorageError
+from aerun.runs.folder_schema import (
+    CONFIG_SCHEMA,
+    ENVIRONMENT_SCHEMA,
+    OVERRIDES_SCHEMA,
+    STATUS_SCHEMA,
+    SUMMARY_SCHEMA,
+    SWEEP_SCHEMA,
+)
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from aerun.dataset.data import Data
@@ -28,8 +39,8 @@ LOG, LOG_FORMAT = "aerun.log", "[%(asctime)s][%(name)s][%(levelname)s] %(message
 CONFIG, OVERRIDES, ENVIRONMENT = "config.yaml", "overrides.yaml", "environment.json"
 STATUS, SUMMARY, METRICS = "status.json", "summary.json", "metrics.jsonl"
 CHECKPOINTS, FIGURES, PROBES = "checkpoints", "figures", "probes.npz"
+SWEEP = "sweep.json"  # in the folder of a sweep
 WEIGHTS = "model.safetensors"  # of an exported run
-MAX_C_PARSED_CHARACTERS = 8000
 
 
 def write_description(
@@ -57,81 +68,93 @@ def write_description(
     )
 
 
-def _read_yaml(path: Path) -> Any:
-    """Read a YAML file with the C parser, if it is installed: it is ten times faster.
-
-    The C parser recurses on the machine's stack. So Python's parser reads long texts, which may be deeply nested, and
-    names of files with bytes that are not UTF-8, which only it takes.
-    """
-    text = path.read_text(encoding="utf-8")
-    fast = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
-    return yaml.load(text, fast if len(text) < MAX_C_PARSED_CHARACTERS and "\\uDC" not in text else yaml.SafeLoader)
-
-
 def read_config(folder: Path) -> dict[str, Any]:
     """A run folder's resolved configuration. DataError if the folder is not that of a run."""
     path = folder / CONFIG
     try:
-        config = _read_yaml(path)
+        config: dict[str, Any] = _read(path, read_yaml, CONFIG_SCHEMA, "is not the configuration of a run")
     except FileNotFoundError:
         raise DataError(f"{folder}: is not a run folder (it does not contain {CONFIG})") from None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
-    if not isinstance(config, dict) or not isinstance(config.get("trainer"), dict):
-        raise DataError(f"{path}: is not the configuration of a run")
     return config
+
+
+def read_typed(folder: Path) -> tuple[dict[str, str], list[str]]:
+    """The option chosen in each group of a run folder, and the overrides that the user typed; empty if unknown.
+
+    A damaged file is reported in a warning.
+    """
+    try:
+        content = _read(folder / OVERRIDES, read_yaml, OVERRIDES_SCHEMA, "is damaged")
+    except FileNotFoundError:
+        return {}, []
+    except DataError as error:
+        log.warning("%s; the names of the options are not known", error)
+        return {}, []
+    return {group: str(option) for group, option in content["choices"].items()}, content["overrides"]
 
 
 def read_choices(folder: Path) -> dict[str, str]:
     """The option chosen in each group of a run folder; empty if unknown."""
-    try:
-        typed = _read_yaml(folder / OVERRIDES)
-        return {str(group): str(option) for group, option in typed["choices"].items()}
-    except (OSError, ValueError, RecursionError, yaml.YAMLError, TypeError, KeyError, AttributeError):
-        return {}
+    return read_typed(folder)[0]
 
 
-def read_overrides(folder: Path) -> list[str]:
-    """The overrides that the user typed for a run folder's configuration; empty if unknown."""
-    try:
-        return [str(override) for override in _read_yaml(folder / OVERRIDES)["overrides"]]
-    except (OSError, ValueError, RecursionError, yaml.YAMLError, TypeError, KeyError):
-        return []
+def read_environment(folder: Path) -> dict[str, Any]:
+    """The environment of a run; empty if there is no such file. DataError if it is damaged."""
+    return _read_record(folder / ENVIRONMENT, ENVIRONMENT_SCHEMA, "is not the environment of a run") or {}
+
+
+def read_data_facts(folder: Path) -> dict[str, Any]:
+    """The checksum and the shapes of a run's data, from its environment. DataError if they are not known."""
+    found = read_environment(folder).get("dataset")
+    if found is None:
+        raise DataError(f"{folder / ENVIRONMENT}: dataset, which contains the shape of the data, is missing")
+    facts: dict[str, Any] = found
+    return facts
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
     """A finished run's summary; None for a run that has not finished. DataError if it is damaged."""
-    path = folder / SUMMARY
+    return _read_record(folder / SUMMARY, SUMMARY_SCHEMA, "is not the summary of a run")
+
+
+def read_sweep(folder: Path) -> dict[str, Any] | None:
+    """The content of a sweep's sweep.json; None if there is none. DataError if it is damaged."""
+    return _read_record(folder / SWEEP, SWEEP_SCHEMA, "cannot be read")
+
+
+def read_probes(folder: Path) -> dict[str, np.ndarray] | None:
+    """The ``targets`` and ``reconstructions`` of a run's first test images, uint8 [N,C,H,W]; None if it has none.
+
+    DataError if they are damaged.
+    """
+    path = folder / PROBES
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        probes = read_arrays(path, ("targets", "reconstructions"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(summary, dict) or not {"epochs", "steps", "test", "baselines"} <= summary.keys():
-        raise DataError(f"{path}: is not the summary of a run")
-    return summary
+    shapes = [images.shape for images in probes.values() if images.dtype == "uint8" and images.size]
+    if len(shapes) != 2 or shapes[0] != shapes[1] or len(shapes[0]) != 4 or shapes[0][1] not in (1, 3):
+        raise DataError(f"{path}: does not contain images")
+    return probes
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl. A damaged line is skipped with a warning; the last line may be incomplete without
-    one."""
-    lines: list[dict[str, Any]] = []
-    path = folder / METRICS
+def _read_record(path: Path, schema: Check, otherwise: str) -> dict[str, Any] | None:
+    """Like ``_read`` for a JSON file; None if there is no such file."""
     try:
-        content = path.read_bytes().splitlines()
+        content: dict[str, Any] = _read(path, read_json, schema, otherwise)
     except FileNotFoundError:
-        return lines
-    for number, line in enumerate(content, 1):
-        try:
-            numbers = json.loads(line)
-        except (ValueError, RecursionError):
-            numbers = None
-        if isinstance(numbers, dict) and all(type(numbers.get(key)) is int for key in ("epoch", "step")):
-            lines.append(numbers)
-        elif number < len(content):
-            log.warning("%s: line %d is damaged and was skipped", path, number)
-    return lines
+        return None
+    return content
+
+
+def _read(path: Path, parse: Callable[[Path], Any], schema: Check, otherwise: str) -> Any:
+    """The content of a file. DataError, with the text ``otherwise``, if it does not have the schema."""
+    content = parse(path)
+    try:
+        schema("", content)
+    except ValueError as error:
+        raise DataError(f"{path}: {otherwise} ({error})") from error
+    return content
 
 
 def record_status(folder: Path, state: str, error: BaseException | str | None = None, began: str | None = None) -> None:
@@ -160,16 +183,7 @@ def read_status(folder: Path) -> dict[str, Any] | None:
 
 def load_status(folder: Path) -> dict[str, Any] | None:
     """A run folder's status; None if it does not exist. DataError if it cannot be read."""
-    path = folder / STATUS
-    try:
-        status = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(status, dict) or not isinstance(status.get("state"), str):
-        raise DataError(f"{path}: is not the status of a run")
-    return status
+    return _read_record(folder / STATUS, STATUS_SCHEMA, "is not the status of a run")
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import Data, Split, statistics
 from aerun.errors import ConfigError, DataError, StorageError
 from aerun.protocol.runner import check_protocols, run_protocols
-from aerun.runs.folder import CHECKPOINTS, CONFIG, ENVIRONMENT, FIGURES, WEIGHTS, read_config, read_summary
+from aerun.runs.folder import CHECKPOINTS, CONFIG, FIGURES, WEIGHTS, read_config, read_data_facts, read_summary
 from aerun.runs.pictures import draw_final
 from aerun.runs.run import own_callbacks
 from aerun.runs.summary import draw_curves, draw_stages, subject_of, summarize
@@ -35,6 +35,7 @@ from aerun.training.build import build_autoencoder, build_parts, prepare
 from aerun.training.checkpoint import LAST, load_model, read_callback_state
 from aerun.training.observers import Observers
 from aerun.training.parts import Parts
+from aerun.training.progress import Progress
 from aerun.training.regime import regime_of
 
 log = logging.getLogger(__name__)
@@ -76,15 +77,18 @@ def load(
     folder = Path(folder)
     path = existing_weights(folder, weights)
     settings = parse(read_config(folder) | {"trusted_packages": list(trusted_packages)})
-    try:
-        shapes = json.loads((folder / ENVIRONMENT).read_text())["dataset"]
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f"{folder}: {ENVIRONMENT}, which contains the shape of the data, cannot be read ({error})"
-        ) from error
-    autoencoder = build_for_shapes(settings, shapes)
-    load_model(path, autoencoder)
+    autoencoder = build_for_shapes(settings, read_data_facts(folder))
+    _load_weights(path, autoencoder)
     return autoencoder.to(choose_device(device, "device")).eval()
+
+
+def _load_weights(path: Path, autoencoder: Autoencoder) -> Progress:
+    """Load trained weights. DataError if they are damaged, of another model, or not finite."""
+    progress = load_model(path, autoencoder)
+    for name, parameter in autoencoder.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise DataError(f"{path}: its weights are not finite ({name})")
+    return progress
 
 
 def build_for_shapes(settings: Settings, shapes: Mapping[str, Any]) -> Autoencoder:
@@ -102,8 +106,12 @@ def build_for_shapes(settings: Settings, shapes: Mapping[str, Any]) -> Autoencod
 def load_data(folder: Path, trusted_packages: Sequence[str] = ()) -> Data:
     """The data that a run was trained on, on the CPU. DataError if they do not exist or have changed."""
     settings = parse(read_config(folder) | {"trusted_packages": list(trusted_packages)})
-    checksum = json.loads((folder / ENVIRONMENT).read_text())["dataset"]["checksum"]
-    return _load_unchanged(settings, folder, torch.device("cpu"), checksum)
+    return _load_unchanged(settings, folder, torch.device("cpu"), read_data_facts(folder)["checksum"])
+
+
+def _checksum(folder: Path, summary: Mapping[str, Any]) -> str:
+    """The checksum of a finished run's data."""
+    return str(summary.get("dataset_checksum") or read_data_facts(folder)["checksum"])
 
 
 def _load_unchanged(settings: Settings, folder: Path, device: torch.device, checksum: str) -> Data:
@@ -115,7 +123,7 @@ def _load_unchanged(settings: Settings, folder: Path, device: torch.device, chec
 
 def _shape_only(settings: Settings, shapes: Mapping[str, Any]) -> Data:
     """Data of the right shape, without images. The weights contain the statistics, if the run uses them."""
-    inputs, targets = (torch.zeros(1, *shapes[name]) for name in ("input_shape", "output_shape"))
+    inputs, targets = (torch.zeros(1).expand(1, *shapes[name]) for name in ("input_shape", "output_shape"))
     if shapes["input_shape"] == shapes["output_shape"]:
         targets = inputs
     split = Split(inputs, targets, None)
@@ -151,13 +159,12 @@ def reopen(folder: Path, config: Mapping[str, Any], summary: Mapping[str, Any] |
     """
     settings = _for_evaluation(parse(config), device)
     place = prepare(settings)
-    data = settings.dataset.load(place)
-    if summary is not None and data.checksum != summary["dataset_checksum"]:
-        raise DataError(
-            f"{folder}: its data have changed: checksum {summary['dataset_checksum']} then, {data.checksum} now"
-        )
+    if summary is None:
+        data = settings.dataset.load(place)
+    else:
+        data = _load_unchanged(settings, folder, place, _checksum(folder, summary))
     parts = build_parts(settings, data, place)
-    load_model(existing_weights(folder), parts.autoencoder)
+    _load_weights(existing_weights(folder), parts.autoencoder)
     return parts
 
 
@@ -205,11 +212,11 @@ def reevaluate(
     if before is None:
         raise DataError(f"{folder}: has not finished; continue it with {shlex.quote(f'resume={folder}')}")
     computing = prepare(settings)
-    data = _load_unchanged(settings, folder, computing, before["dataset_checksum"])
+    data = _load_unchanged(settings, folder, computing, _checksum(folder, before))
     parts = build_parts(settings, data, computing)
     check_protocols(further or settings.protocol, data, parts.autoencoder)
     regime = regime_of(settings, parts)
-    progress = load_model(existing_weights(folder), parts.autoencoder)
+    progress = _load_weights(existing_weights(folder), parts.autoencoder)
     observers, last = Observers(own_callbacks(settings)), folder / CHECKPOINTS / LAST
     if last.exists():
         observers.restore(read_callback_state(last))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from aerun.errors import DataError
-from aerun.runs.folder import CHECKPOINTS, ENVIRONMENT
+from aerun.runs.folder import CHECKPOINTS, ENVIRONMENT, read_environment
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +24,7 @@ def require_same_data(folder: Path, checksum: str) -> None:
         now = version("aerun")
     except PackageNotFoundError:
         return
-    if isinstance(before, dict) and before.get("aerun") not in (None, now):
+    if before is not None and before.get("aerun") not in (None, now):
         log.warning("%s: was written by aerun %s; this is aerun %s", folder, before["aerun"], now)
 
 
@@ -37,7 +36,7 @@ def changed_data(folder: Path, checksum: str) -> str | None:
     if not any((folder / CHECKPOINTS).glob("*.safetensors")):
         return None
     about = _read_environment(folder).get("dataset")
-    if not isinstance(about, dict) or "checksum" not in about:
+    if about is None:
         log.warning("%s: has no checksum, so nothing shows whether the run's data have changed", folder / ENVIRONMENT)
         return None
     if about["checksum"] == checksum:
@@ -46,15 +45,7 @@ def changed_data(folder: Path, checksum: str) -> str | None:
 
 
 def _read_environment(folder: Path) -> dict[str, Any]:
-    path = folder / ENVIRONMENT
-    if not path.exists():
-        return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path}: cannot be read ({error}); it shows whether the run's data have changed. Restore or delete it"
-        ) from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: is not the environment of a run")
-    return content
+        return read_environment(folder)
+    except DataError as error:
+        raise DataError(f"{error}; it shows whether the run's data have changed. Restore or delete it") from error

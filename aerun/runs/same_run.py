@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from aerun.config.identity import differing_keys, identities, identity
-from aerun.runs.folder import ENVIRONMENT
+from aerun.errors import DataError
+from aerun.runs.folder import read_environment
 
 MAX_KEYS = 8  # in a message
 
@@ -16,8 +16,8 @@ MAX_KEYS = 8  # in a message
 def recorded_identities(folder: Path, stored: Mapping[str, Any], counted: Collection[str] = ()) -> list[str]:
     """The digests by which the run in ``folder`` is found, whose configuration is ``stored``. See ``identity``."""
     try:
-        device = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))["device"]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        device = read_environment(folder).get("device")
+    except DataError:
         device = None
     return identities(stored, device, counted)
 

@@ -19,7 +19,8 @@ from aerun.metrics.baselines import baselines, cache_folder
 from aerun.metrics.evaluation import Evaluation, corrupted_batches
 from aerun.protocol import Subject
 from aerun.protocol.runner import run_protocols
-from aerun.runs.folder import CHECKPOINTS, read_metrics
+from aerun.runs.folder import CHECKPOINTS
+from aerun.runs.folder_metrics import read_metrics
 from aerun.runs.pictures import PROBE_IMAGES
 from aerun.runs.tracking import Tracker
 from aerun.training.parts import Parts

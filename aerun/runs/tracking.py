@@ -17,7 +17,8 @@ from torch import Tensor
 from aerun.base.files import make_subfolder, open_to_write, printable, write_bytes, write_text
 from aerun.contracts import EpochEnd, Observer, RunView
 from aerun.errors import ConfigError
-from aerun.runs.folder import CHECKPOINTS, FIGURES, METRICS, read_metrics
+from aerun.runs.folder import CHECKPOINTS, FIGURES, METRICS
+from aerun.runs.folder_metrics import read_metrics
 from aerun.runs.projector import write_embedding
 from aerun.training.checkpoint import save
 from aerun.training.loop import SPEED

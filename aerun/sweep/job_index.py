@@ -12,11 +12,11 @@ from typing import Any
 from aerun.base.files import write_text
 from aerun.config.identity import differing_keys
 from aerun.errors import DataError
-from aerun.runs.folder import CONFIG, SUMMARY, read_config, read_status
+from aerun.runs.folder import CONFIG, SUMMARY, SWEEP, read_config, read_status, read_sweep
 from aerun.runs.same_run import list_keys, recorded_identities
 from aerun.sweep.job import Job
 
-INDEX_FILE = "sweep.json"
+INDEX_FILE = SWEEP
 ENDED = ("finished", "pruned")
 FAILED = ("failed", "diverged", "killed")
 # The default options of sweeps whose sweep.json does not record them.
@@ -100,19 +100,14 @@ class JobIndex:
 def read_job_index(folder: Path) -> JobIndex | None:
     """Read sweep.json; None if there is none. DataError if it is damaged."""
     try:
-        content = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
-        jobs = {
-            name: {key: job[key] for key in ("overrides", "values", "hash")} for name, job in content["jobs"].items()
-        }
-        defaults = dict(content.get("defaults", UNRECORDED_DEFAULTS))
-        return JobIndex(str(content["name"]), list(content["command"]), jobs, defaults)
-    except FileNotFoundError:
+        content = read_sweep(folder)
+    except DataError as error:
+        raise DataError(f"{error}; delete it, and the same command finds its jobs again") from error
+    if content is None:
         return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise DataError(
-            f"{folder / INDEX_FILE}: is damaged ({type(error).__name__}: {error}); "
-            "delete it, and the same command finds its jobs again"
-        ) from error
+    jobs = {name: {key: job[key] for key in ("overrides", "values", "hash")} for name, job in content["jobs"].items()}
+    defaults = dict(content.get("defaults", UNRECORDED_DEFAULTS))
+    return JobIndex(content["name"], content["command"], jobs, defaults)
 
 
 def job_state(folder: Path) -> str:

@@ -22,16 +22,25 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from aerun.base.bounded import MAX_ARRAY_BYTES, parse_json, read_bytes
 from aerun.base.files import write_bytes
 from aerun.errors import DataError, DivergedError
+from aerun.training.checkpoint_schema import check_header
+from aerun.training.checkpoint_state import (
+    CALLBACK,
+    MODEL,
+    OPTIMIZER,
+    misfits,
+    restore_state,
+    restore_weights,
+    with_prefix,
+)
 from aerun.training.observers import Observers
 from aerun.training.progress import Progress
 
 log = logging.getLogger(__name__)
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
-MODEL, OPTIMIZER, CALLBACK = "model.", "optimizer.", "callback."
 BLANK = "0" * 64  # in place of the SHA-256 while it is computed
-IMPLEMENTATION_FLAGS = ("capturable", "fused", "foreach")  # machine-specific, not restored
 MIN_SECONDS_BETWEEN_CHECKPOINTS = 1.0  # epochs that end sooner have no checkpoint of their own
 
 
@@ -121,11 +130,12 @@ class Checkpointer:
         for path in paths:
             try:
                 tensors, about = read(path)
-                progress = _progress(path, about)
-                if prepare_stage is not None:
-                    self.start_stage(prepare_stage(progress))
-                _restore(path, tensors, about, self._model, self._optimizer)
-                self._observers.restore(_with_prefix(CALLBACK, tensors))
+                progress = Progress(**about["progress"])
+                with misfits(path):
+                    if prepare_stage is not None:
+                        self.start_stage(prepare_stage(progress))
+                    restore_state(path, tensors, about, self._model, self._optimizer)
+                self._observers.restore(with_prefix(CALLBACK, tensors))
             except DataError as error:
                 log.warning("%s", error)
                 continue
@@ -198,77 +208,32 @@ def save(
 def load_model(path: Path, model: nn.Module) -> Progress:
     """Load the weights of ``path`` into ``model``. DataError for a file that is damaged or from another model."""
     tensors, about = read(path)
-    _restore_weights(path, tensors, model)
-    return _progress(path, about)
+    restore_weights(path, tensors, model)
+    return Progress(**about["progress"])
 
 
 def load(path: Path, model: nn.Module, optimizer: Optimizer) -> Progress:
     """Like ``load_model``, and restore the optimizer too."""
     tensors, about = read(path)
-    progress = _progress(path, about)
-    _restore(path, tensors, about, model, optimizer)
-    return progress
-
-
-def _restore(
-    path: Path, tensors: dict[str, Tensor], about: dict[str, Any], model: nn.Module, optimizer: Optimizer
-) -> None:
-    """Restore model and optimizer from the content of a checkpoint."""
-    _restore_weights(path, tensors, model)
-    state: dict[int, dict[str, Any]] = {
-        int(index): dict(values) for index, values in about["optimizer"]["state"].items()
-    }
-    for key, value in tensors.items():
-        if key.startswith(OPTIMIZER):
-            index, _, name = key.removeprefix(OPTIMIZER).partition(".")
-            state.setdefault(int(index), {})[name] = value
-    groups = [
-        {**saved, **{key: built[key] for key in IMPLEMENTATION_FLAGS if key in built}}
-        for saved, built in zip(about["optimizer"]["groups"], optimizer.param_groups, strict=True)
-    ]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-    for parameter, values in optimizer.state.items():
-        for name, value in values.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                # The file has a contiguous layout; some optimizers require that of the parameter.
-                restored = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
-                values[name] = restored.copy_(value)
+    with misfits(path):
+        restore_state(path, tensors, about, model, optimizer)
+    return Progress(**about["progress"])
 
 
 def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, Tensor) else value
 
 
-def _progress(path: Path, about: dict[str, Any]) -> Progress:
-    try:
-        return Progress(**about["progress"])
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{path}: is a checkpoint of another version of aerun ({error})") from error
-
-
-def _restore_weights(path: Path, tensors: dict[str, Tensor], model: nn.Module) -> None:
-    try:
-        model.load_state_dict(_with_prefix(MODEL, tensors))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise DataError(f"{path}: contains the weights of another model ({reason})") from error
-
-
-def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names have the prefix, by name without it."""
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
 def read_callback_state(path: Path) -> dict[str, Tensor]:
     """The state of callbacks in a checkpoint."""
-    return _with_prefix(CALLBACK, read(path)[0])
+    return with_prefix(CALLBACK, read(path)[0])
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a checkpoint and the JSON of its header. DataError if a single byte is wrong."""
     try:
-        content = path.read_bytes()
-    except OSError as error:
+        content = read_bytes(path, MAX_ARRAY_BYTES)
+    except FileNotFoundError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     match = re.search(rb'"sha256":"([0-9a-f]{64})"', content)
     blank = content[: match.start(1)] + BLANK.encode() + content[match.end(1) :] if match else b""
@@ -276,7 +241,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise DataError(f"{path}: is not an intact checkpoint of aerun (its checksum does not match)")
     try:
         length = int.from_bytes(content[:8], "little")
-        about = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["aerun"])
+        about = parse_json(parse_json(content[8 : 8 + length])["__metadata__"]["aerun"])
+        check_header(about)
         return deserialize(content), about
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: is not a checkpoint of aerun ({error})") from error
+        raise DataError(f"{path}: is not a checkpoint of this version of aerun ({error})") from error

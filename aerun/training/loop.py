@@ -16,7 +16,7 @@ from aerun.config.settings import Settings
 from aerun.contracts import EpochEnd, RunLog, RunView, Trainer
 from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import Batch, head
-from aerun.errors import ConfigError, DivergedError, PrunedError
+from aerun.errors import ConfigError, DataError, DivergedError, PrunedError
 from aerun.metrics.evaluation import Evaluation
 from aerun.training.batches import batches
 from aerun.training.checkpoint import Checkpointer
@@ -66,6 +66,8 @@ class Loop:
         self.phase_steps = trainer.steps or trainer.epochs * self.steps_per_epoch
         self.total_steps = self.progress.stage_step + self.phase_steps
         self.epochs = math.ceil(self.phase_steps / self.steps_per_epoch)
+        if self.progress.step > self.total_steps:
+            raise DataError(f"the checkpoint is of step {self.progress.step}, and the run ends with {self.total_steps}")
         self._compiled: set[int] = set()
         # Without a validation part, a few training images at least show whether the weights are finite.
         self.part, self.part_name = (

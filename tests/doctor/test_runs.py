@@ -22,7 +22,8 @@ from aerun.doctor import verdict as names
 from aerun.doctor.loss_curve import measure_curve
 from aerun.doctor.monitor import measures_units
 from aerun.errors import ConfigError, DivergedError
-from aerun.runs.folder import read_metrics, read_summary
+from aerun.runs.folder import read_summary
+from aerun.runs.folder_metrics import read_metrics
 from aerun.runs.run import run
 from benchmarks.doctor import overrides
 from benchmarks.doctor_runs import HEALTHY, SICK, Case

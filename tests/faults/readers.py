@@ -28,7 +28,8 @@ def readers(folder: Path) -> dict[str, tuple[Reader, list[bytes]]]:
     from aerun.dataset.folder import ImageFolder
     from aerun.dataset.idx import read_idx_bytes, write_idx
     from aerun.dataset.row_file import RowFile, write_rows
-    from aerun.runs.folder import read_config, read_metrics, read_summary
+    from aerun.runs.folder import read_config, read_summary
+    from aerun.runs.folder_metrics import read_metrics
     from aerun.training import checkpoint
 
     random = np.random.default_rng(0)

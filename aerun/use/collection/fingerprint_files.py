@@ -5,17 +5,17 @@ from __future__ import annotations
 import io
 import json
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from aerun.base.bounded import parse_json, read_arrays
 from aerun.base.files import make_folder, printable, write_bytes
+from aerun.base.typed import TEXT, list_of, mapping_of, one_of, record, whole
 from aerun.errors import ConfigError, DataError
 from aerun.use.collection.fingerprints import Fingerprints
-from aerun.use.collection.packing import Form, Packed
+from aerun.use.collection.packing import FORMS, Form, Packed
 from aerun.use.outputs import require_absent
 
 SUFFIXES = (".npz", ".parquet")
@@ -23,6 +23,26 @@ FORMAT = "aerun fingerprints 1"
 PARQUET_KEY = b"aerun"  # of the table's metadata
 MISSING_PYARROW = "needs pyarrow: pip install 'aerun[parquet]'"
 NOT_OURS = "is damaged, or not a file of aerun-embed"
+
+SHARED = {"offset", "scale"}  # arrays of one value for each unit
+MAX_EXPANSION = 1100  # of codes that are nearly all 0: as far as a .npz file can shrink them
+
+ABOUT_SCHEMA = record(
+    {
+        **dict.fromkeys(("weights", "run", "root", "split", "layout"), TEXT),
+        "classes": list_of(TEXT),
+        "views": whole(1),
+        "code_shape": list_of(whole(1)),
+        "shape": list_of(whole(), 2, 2),
+        "form": one_of(*FORMS),
+        "value_bits": whole(0, 8),
+        "names_of_bytes": mapping_of(TEXT),
+    },
+    required=[
+        *("weights", "run", "root", "split", "layout"),
+        *("classes", "views", "code_shape", "shape", "form", "value_bits"),
+    ],
+)
 
 Arrays = dict[str, np.ndarray]
 Collection = Fingerprints | str | os.PathLike[str]  # fingerprints, or their file
@@ -77,7 +97,7 @@ def load_fingerprints(path: Path, folder: Path | None = None) -> Fingerprints:
     about, arrays = (_read_parquet if path.suffix == ".parquet" else _read_npz)(path)
     try:
         found = _assemble(about, arrays, _packed(about, arrays).unpack(), path)
-    except (KeyError, ValueError, TypeError, DataError) as error:
+    except (KeyError, ValueError, TypeError, DataError, MemoryError) as error:
         raise DataError(f"{path}: is damaged ({error})") from error
     return found if folder is None else found.moved_to(folder)
 
@@ -89,27 +109,40 @@ def as_fingerprints(collection: Collection) -> Fingerprints:
 
 def _packed(about: dict[str, Any], arrays: Arrays) -> Packed:
     count, size = about["shape"]
+    if count != about["views"] * len(arrays["names"]) or any(
+        arrays[name].shape != (size,) for name in SHARED & arrays.keys()
+    ):
+        raise ValueError(f"{len(arrays['names'])} names, codes of shape {about['shape']}")
     images: Arrays = {name: arrays[name] for name in ("codes", "units", "counts", "values") if name in arrays}
-    shared: Arrays = {name: arrays[name] for name in ("offset", "scale") if name in arrays}
+    shared: Arrays = {name: arrays[name] for name in SHARED & arrays.keys()}
     return Packed(about["form"], (count, size), images, shared, about["layout"], about["value_bits"])
 
 
 def _assemble(about: dict[str, Any], arrays: Arrays, codes: np.ndarray, path: Path) -> Fingerprints:
-    names, labels, views = arrays["names"].tolist(), arrays.get("labels"), int(about["views"])
-    if len(codes) != views * len(names) or (labels is not None and len(labels) != len(names)):
-        raise ValueError(f"{len(names)} names, {len(codes)} codes")
+    names, labels, views = arrays["names"].tolist(), arrays.get("labels"), about["views"]
+    if labels is not None and (labels.shape != (len(names),) or labels.dtype.kind not in "iu"):
+        raise ValueError(f"{len(names)} names, labels of shape {list(labels.shape)}")
     return Fingerprints(
         names=names,
         codes=codes if views == 1 else codes.reshape(len(names), views, -1),
-        weights=str(about["weights"]),
-        run=str(about["run"]),
-        root=str(about["root"]),
-        split=str(about["split"]),
+        weights=about["weights"],
+        run=about["run"],
+        root=about["root"],
+        split=about["split"],
         labels=labels,
-        classes=list(about["classes"]),
+        classes=about["classes"],
         code_shape=tuple(about["code_shape"]),
         file=str(path),
     )
+
+
+def _check_about(about: Any, names: np.ndarray) -> None:
+    """ValueError unless a file says of itself what ``save_fingerprints`` writes, and its names are a list of texts."""
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise ValueError("is not a file of aerun-embed, or of another version of it")
+    ABOUT_SCHEMA("", about)
+    if names.ndim != 1 or (names.dtype.kind != "U" and len(names)):
+        raise ValueError("its names are not texts")
 
 
 def _as_npz(fingerprints: Fingerprints, packed: Packed, about: dict[str, Any]) -> bytes:
@@ -123,18 +156,18 @@ def _as_npz(fingerprints: Fingerprints, packed: Packed, about: dict[str, Any]) -
 
 
 def _read_npz(path: Path) -> tuple[dict[str, Any], Arrays]:
-    if not zipfile.is_zipfile(path):  # NumPy's message would suggest to load pickles
-        raise DataError(f"{path}: {NOT_OURS}")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if "about" not in file.files:
-                raise DataError(f"{path}: is not a file of aerun-embed")
-            about = json.loads(str(file["about"][()]))
-            if not isinstance(about, dict) or about.get("format") != FORMAT:
-                raise DataError(f"{path}: is not a file of aerun-embed, or of another version of it")
-            return about, {name: file[name] for name in file.files if name != "about"}
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        arrays = read_arrays(path, expansion=MAX_EXPANSION)
+    except DataError as error:
+        raise DataError(f"{path}: {NOT_OURS} ({str(error).removeprefix(f'{path}: ')})") from error
+    if not {"about", "names"} <= arrays.keys():
+        raise DataError(f"{path}: is not a file of aerun-embed")
+    try:
+        about = parse_json(str(arrays.pop("about")[()]))
+        _check_about(about, arrays["names"])
+    except (ValueError, TypeError, IndexError) as error:
         raise DataError(f"{path}: {NOT_OURS} ({error})") from error
+    return about, arrays
 
 
 def _as_parquet(fingerprints: Fingerprints, packed: Packed, about: dict[str, Any]) -> bytes:
@@ -169,7 +202,8 @@ def _read_parquet(path: Path) -> tuple[dict[str, Any], Arrays]:
     try:
         with path.open("rb") as file:  # pyarrow takes only names that are UTF-8
             table = pq.read_table(file)
-        about: dict[str, Any] = json.loads((table.schema.metadata or {})[PARQUET_KEY])
+        about: dict[str, Any] = parse_json((table.schema.metadata or {})[PARQUET_KEY])
+        _check_about(about, np.array(table["name"].to_pylist()))
         codes = table["code"].combine_chunks()
         names = table["name"].to_pylist()
         for row, name in about.pop("names_of_bytes", {}).items():
@@ -181,6 +215,6 @@ def _read_parquet(path: Path) -> tuple[dict[str, Any], Arrays]:
         if "label" in table.column_names:
             arrays["labels"] = table["label"].to_numpy()
         arrays |= {name: np.array(values, np.float32) for name, values in about.pop("units").items()}
-    except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError) as error:
+    except (pa.ArrowException, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: {NOT_OURS} ({str(error) or 'no such table'})") from error
     return about, arrays

@@ -112,6 +112,8 @@ def _unpack_sparse(packed: Packed) -> np.ndarray:
     else:
         counts = packed.images["counts"].astype(np.int64)
         counts = counts if len(counts) == count else np.repeat(counts, count)
+        if counts.max(initial=0) > size:
+            raise ValueError(f"{counts.max()} active units of {size}")
         rows = np.repeat(np.arange(count), counts)
         columns = unpack_bits(units, _bits_per_index(size), int(counts.sum()))
     offset, scale = packed.shared["offset"], packed.shared["scale"]

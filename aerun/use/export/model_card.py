@@ -16,8 +16,7 @@ from torch import nn
 
 from aerun.base.files import write_text
 from aerun.core.nested import activation_name
-from aerun.errors import DataError
-from aerun.runs.folder import CONFIG, ENVIRONMENT, OVERRIDES, SUMMARY, WEIGHTS
+from aerun.runs.folder import CONFIG, ENVIRONMENT, OVERRIDES, SUMMARY, WEIGHTS, read_data_facts, read_environment
 from aerun.training.checkpoint import save
 from aerun.training.progress import Progress
 from aerun.use.export.export_formats import CARD_FILE, CARD_HEAD
@@ -66,13 +65,10 @@ def without_paths(value: Any) -> Any:
 
 def _public_environment(opened: OpenedRun) -> dict[str, Any]:
     """Versions, and the data's shapes, counts and checksum, from the run's environment.json."""
-    path = opened.folder / ENVIRONMENT
-    try:
-        recorded = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+    recorded = read_environment(opened.folder)
     keys = ("checksum", "images", "input_shape", "output_shape", "in_unit_range")
-    dataset = {key: recorded["dataset"][key] for key in keys if key in recorded["dataset"]}
+    facts = read_data_facts(opened.folder)
+    dataset = {key: facts[key] for key in keys if key in facts}
     return {"versions": recorded.get("versions", {}), "dataset": dataset}
 
 
@@ -160,7 +156,7 @@ def _numbers_section(opened: OpenedRun) -> str:
     titles = {"mean_image": "mean image", "pca": f"PCA, {size} components", "linear": "best linear map"}
     for key, title in titles.items():
         values = {name.partition("/")[2]: v for name, v in summary["baselines"].items() if name.startswith(f"{key}/")}
-        found += [(title, values)] if values else []
+        found += [(title, values)] if "mse" in values else []
     for title, values in found:
         psnr = f"{values['psnr']:.2f}" if "psnr" in values else ""
         rows.append(f"| {title} | {values['mse']:.6f} | {psnr} |")
