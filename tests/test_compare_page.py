@@ -16,7 +16,7 @@ from PIL import Image
 
 from aerun.compare import Question, collect, compare
 from aerun.compare.html_page import build_page
-from aerun.compare.report_pictures import Picture, draw_pictures
+from aerun.compare.report_pictures import MAX_LABEL_LENGTH, Picture, draw_pictures, short_labels
 from aerun.figures.montage import montage
 from aerun.figures.run_charts import Curve, ErrorBySize, Scale, error_by_code_size, heat_map, learning_curves
 from aerun.figures.run_charts import parallel_coordinates as parallel
@@ -208,3 +208,11 @@ def test_the_first_click_on_a_metric_puts_the_best_first(tmp_path: Path) -> None
         path.write_text(f"{text}<script>{click * clicks}</script>", encoding="utf-8")
         order = column(opened(path, ""), "rows", 0)
         assert "".join({"20.0": "a", "30.0": "b", "10.0": "c"}[value] for value in order) == wanted, (name, clicks)
+
+
+def test_labels_of_charts_differ_where_rows_do() -> None:
+    start, end = ("conv", "no noise", "activation=leaky_relu"), ("batch_size=128", "epochs=100", "seed=1")
+    groups = [(*start, f"lr={rate}", *end) for rate in ("0.1", "0.01")] + [("fc",), ("fc", "lr=0.1")]
+    assert short_labels(groups) == ["…, lr=0.1", "…, lr=0.01", "fc", "fc, lr=0.1"]
+    assert all(len(label) <= MAX_LABEL_LENGTH for label in short_labels([("x" * 90,), ("y" * 90,)]))
+    assert short_labels([("a",), ("a",)]) == ["a", "a"]  # of one row each, by --no-group

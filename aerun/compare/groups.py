@@ -62,8 +62,8 @@ class Group:
         return ", ".join(f"{key}={format_setting(value)}" for key, value in known) or "all runs"
 
     @property
-    def legend(self) -> str:
-        """A short label for charts: ``conv, no noise, lr=0.003``."""
+    def words(self) -> tuple[str, ...]:
+        """Its values for charts: ``conv``, ``no noise``, ``lr=0.003``."""
         words = []
         for key, value in self.values.items():
             if value is None:
@@ -73,7 +73,7 @@ class Group:
             words.append(
                 f"{key.rpartition('.')[2]}={text}" if not is_option else f"no {key}" * (text == "none") or text
             )
-        return ", ".join(words) or "all runs"
+        return tuple(words) or ("all runs",)
 
     def statistic(self, metric: str) -> Statistic | None:
         """The mean of a metric over the group's runs; None if no run has it."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import statistics
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +72,10 @@ def _best_first(comparison: Comparison) -> list[Group]:
 def _draw_curves(comparison: Comparison) -> tuple[Pixels, str] | None:
     # Different losses cannot be compared; their squared errors can.
     name = "mse" if "loss" in comparison.keys or "loss" in comparison.over else "loss"
-    drawn = [curve for group in _best_first(comparison) if (curve := _mean_curve(group, name)) is not None]
+    groups = _best_first(comparison)
+    labels = short_labels([group.words for group in groups])
+    curves = (_mean_curve(group, name, label) for group, label in zip(groups, labels, strict=True))
+    drawn = [curve for curve in curves if curve is not None]
     if not drawn:
         return None
     caption = "Mean over runs, with a band from the lowest to the highest run; dashed if no run has finished."
@@ -79,7 +83,20 @@ def _draw_curves(comparison: Comparison) -> tuple[Pixels, str] | None:
     return learning_curves(drawn, f"{part} {name}"), caption
 
 
-def _mean_curve(group: Group, name: str) -> Curve | None:
+def short_labels(groups: Sequence[Sequence[str]]) -> list[str]:
+    """A label for each group of a chart from its words. Long ones lose their middle, or the words that they share with
+    the groups that would have the same label."""
+    labels = [shorten(", ".join(words), MAX_LABEL_LENGTH) for words in groups]
+    for label, count in Counter(labels).items():
+        same = [index for index, text in enumerate(labels) if text == label] if count > 1 else []
+        shared = set.intersection(*(set(groups[index]) for index in same)) if same else set()
+        for index in same:
+            differing = ", ".join(word for word in groups[index] if word not in shared)
+            labels[index] = shorten(f"…, {differing}", MAX_LABEL_LENGTH) if differing else label
+    return labels
+
+
+def _mean_curve(group: Group, name: str, label: str) -> Curve | None:
     """The mean over the group's finished runs, or over all runs if none has finished; at each epoch over the runs that
     reached it."""
     runs = group.finished or group.runs
@@ -96,7 +113,7 @@ def _mean_curve(group: Group, name: str) -> Curve | None:
         return None
     x = sorted(epochs)
     means, lows, highs = ([reduce(epochs[epoch]) for epoch in x] for reduce in (lambda v: sum(v) / len(v), min, max))
-    return Curve(shorten(group.legend, MAX_LABEL_LENGTH) + suffix, x, means, lows, highs, complete=bool(group.finished))
+    return Curve(label + suffix, x, means, lows, highs, complete=bool(group.finished))
 
 
 def _without_outliers(comparison: Comparison) -> tuple[list[tuple[Group, float]], str]:
@@ -158,17 +175,17 @@ def _scale(key: str, values: list[Value | None]) -> Scale:
 
 def _draw_code_sizes(comparison: Comparison) -> tuple[Pixels, str] | None:
     metric = comparison.metric if comparison.metric.startswith("test/") else "test/mse"
-    kinds: dict[str, dict[float, list[float]]] = {}
+    kinds: dict[tuple[str, ...], dict[float, list[float]]] = {}
     pca: dict[float, list[float]] = {}
     constant: set[float] = set()
     for group in comparison.groups:
         rest = {key: value for key, value in group.values.items() if not key.endswith("code_size")}
-        label = Group(rest, group.runs).legend if set(rest.values()) - {None} else "autoencoder"
+        words = Group(rest, group.runs).words if set(rest.values()) - {None} else ("autoencoder",)
         for run in group.finished:
             size, error = run.numbers.get("code_size"), run.numbers.get(metric)
             if size is None or error is None or not math.isfinite(error) or run.collapse is not None:
                 continue
-            kinds.setdefault(label, {}).setdefault(size, []).append(error)
+            kinds.setdefault(words, {}).setdefault(size, []).append(error)
             name = metric.removeprefix("test/")
             if (linear := run.numbers.get(f"baselines/pca/{name}")) is not None:
                 pca.setdefault(size, []).append(linear)
@@ -177,10 +194,10 @@ def _draw_code_sizes(comparison: Comparison) -> tuple[Pixels, str] | None:
     if len({size for sizes in kinds.values() for size in sizes}) < 2:
         return None
     lines = []
-    for label, sizes in kinds.items():
+    for label, sizes in zip(short_labels([*kinds]), kinds.values(), strict=True):
         numbers = [(size, Statistic.from_values(errors)) for size, errors in sorted(sizes.items())]
         known = [(size, number.mean, number.std or 0.0) for size, number in numbers if number]
-        lines.append(ErrorBySize(shorten(label, MAX_LABEL_LENGTH), *zip(*known, strict=True)))
+        lines.append(ErrorBySize(label, *zip(*known, strict=True)))
     reference = (sorted(pca), [sum(pca[size]) / len(pca[size]) for size in sorted(pca)])
     pixels = error_by_code_size(lines, reference, constant.pop() if len(constant) == 1 else None, metric)
     return (
@@ -194,7 +211,8 @@ def _draw_montage(comparison: Comparison) -> tuple[Pixels, str] | None:
     rows: list[tuple[str, np.ndarray]] = []
     targets: np.ndarray | None = None
     other_images = 0
-    for group in comparison.ranked():
+    groups = comparison.ranked()
+    for group, label in zip(groups, short_labels([group.words for group in groups]), strict=True):
         run = group.best_run(comparison.metric)
         probes = None if run is None else run.probes
         if run is None or probes is None:
@@ -206,7 +224,7 @@ def _draw_montage(comparison: Comparison) -> tuple[Pixels, str] | None:
             other_images += 1
         elif len(rows) <= MAX_MONTAGE_ROWS:
             result = f"{comparison.metric} {run.numbers[comparison.metric]:.4g}"
-            rows.append((f"{shorten(group.legend, MAX_LABEL_LENGTH)}\n{result}", probes["reconstructions"]))
+            rows.append((f"{label}\n{result}", probes["reconstructions"]))
     if len(rows) < 2:
         return None
     caption = f"The best run of each of the best {len(rows) - 1} rows, best first."
