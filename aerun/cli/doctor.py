@@ -100,17 +100,19 @@ class Row:
 
 
 def examine(folder: Path, arguments: argparse.Namespace, is_single: bool) -> Row:
-    """Diagnose one run. Among several runs an error goes into the run's row; for a single run it is raised."""
+    """Diagnose one run. Among several runs an error of any kind goes into the run's row; for a single run it is
+    raised, with the traceback of an unexpected one."""
     from aerun.runs.diagnose import diagnose
 
     try:
         diagnosis = diagnose(
             folder, data=not arguments.no_data, trusted_packages=arguments.trust, device=arguments.device
         )
-    except AerunError as error:
+    except Exception as error:
         if is_single:
             raise
-        return Row(folder, None, str(error))
+        known = isinstance(error, AerunError)
+        return Row(folder, None, str(error) if known else f"{type(error).__name__}: {' '.join(str(error).split())}")
     return Row(folder, diagnosis)
 
 

@@ -128,6 +128,25 @@ def test_the_command_by_its_exit_code_and_what_it_prints(
     assert "no such folder" in capsys.readouterr().err
 
 
+def test_an_error_of_any_kind_in_one_run_leaves_the_others(
+    grid: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    diagnose = aerun.runs.diagnose.diagnose
+
+    def fail(folder: Path, **options: Any) -> Any:
+        if folder.name == "bad":
+            raise RuntimeError("an own layer\nfailed")
+        return diagnose(folder, **options)
+
+    monkeypatch.setattr("aerun.runs.diagnose.diagnose", fail)
+    assert call(monkeypatch, str(grid), "--no-data") == 1
+    _, _, bad, good = capsys.readouterr().out.splitlines()
+    assert bad.split()[:3] == ["bad", "not", "examined:"] and bad.endswith("RuntimeError: an own layer failed")
+    assert good.split()[:2] == ["good", "no"]
+    with pytest.raises(RuntimeError):
+        call(monkeypatch, str(grid / "bad"), "--no-data")
+
+
 def test_a_run_of_another_machines_device_is_examined_here(grid: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     folder = tmp_path / "run"
