@@ -57,10 +57,8 @@ def _group(saved: Mapping[str, Any], built: Mapping[str, Any]) -> dict[str, Any]
     are built. TypeError for options of other types."""
     for key, value in saved.items():
         expected = built.get(key)
-        if None not in (expected, value) and not _is_like(value, expected):
+        if key not in IMPLEMENTATION_FLAGS and expected is not None and not _is_like(value, expected):
             raise TypeError(f"optimizer.{key}={value!r} in place of {expected!r}")
-        if value is None and isinstance(expected, float):
-            raise TypeError(f"optimizer.{key} is null in place of {expected!r}")
     added = {key: value for key, value in built.items() if key not in saved and key != "params"}
     return {**added, **saved, **{key: built[key] for key in IMPLEMENTATION_FLAGS if key in built}}
 

@@ -126,7 +126,7 @@ def doctor_with_data(place: Path) -> None:
 def _shows_good(command: Callable[[], object]) -> None:
     """One bad run does not end the command: the good one is in its output."""
     output = io.StringIO()
-    with contextlib.redirect_stdout(output):
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
         command()
     assert "good" in output.getvalue(), "the good run is left out"
 
