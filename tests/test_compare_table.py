@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from aerun.compare import Comparison, Question, collect, compare
+from aerun.compare.csv_json import as_json
 from aerun.compare.html_page import build_page
 from aerun.compare.selection import Condition, format_setting, varied_keys
 from aerun.compare.table_output import format_markdown, format_terminal, shorten
@@ -221,11 +222,22 @@ def test_a_setting_is_found_as_it_was_typed() -> None:
     assert found > 20
 
 
+def test_rows_of_other_seeds_are_called_so(grid: Path) -> None:
+    said = "not all rows are means over the same seeds"
+    assert said not in format_terminal(asked(grid)) and said not in format_terminal(asked(grid, grouped=False))
+    write_run(grid / "fc-none-2", 0.016, model="fc", seed=3)
+    assert said in format_terminal(asked(grid))  # as many runs, one of them of another seed
+    write_run(grid / "fc-none-2", model="fc", seed=2, state="failed", error="x")
+    (grid / "fc-none-2" / "summary.json").unlink()
+    assert said in format_terminal(asked(grid))  # one less
+
+
 def test_a_choice_by_the_test_set_is_called_one(grid: Path, tmp_path: Path) -> None:
     said = "chosen by test/mse: the best of several rows on the test set is an optimistic estimate"
     for question in ({}, {"best": 1}, {"grouped": False}, {"metrics": ("test/mse", "validation/loss")}):
         table = asked(grid, **question)
-        for text in (format_terminal(table), format_markdown(table).replace("\\", ""), build_page(table, [], tmp_path)):
+        texts = (format_terminal(table), format_markdown(table).replace("\\", ""), build_page(table, [], tmp_path))
+        for text in (*texts, as_json(table)):
             assert said in text, question
     assert said not in format_terminal(asked(grid, metrics=("validation/loss", "test/mse")))
     assert said not in format_terminal(asked(grid, where=("model=fc", "sparsity=topk")))  # one row: nothing is chosen

@@ -86,6 +86,12 @@ class Comparison:
         return f"{text}; --metric {other},{self.metric} chooses by validation" if known else text
 
     @property
+    def differing_seeds(self) -> bool:
+        """Whether rows are means over different seeds, because some runs are missing or have not finished."""
+        seeds = {frozenset(run.settings.get("seed") for run in group.finished) for group in self.groups}
+        return "seed" in self.over and len(seeds - {frozenset()}) > 1
+
+    @property
     def has_pca(self) -> bool:
         """Whether errors can be divided by those of PCA."""
         return "test/mse" in self.metrics and any(group.mse_over_pca is not None for group in self.groups)

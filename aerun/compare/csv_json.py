@@ -11,6 +11,7 @@ from aerun.compare.comparison import Comparison
 from aerun.compare.groups import Group
 from aerun.compare.records import Run, Value
 from aerun.compare.selection import format_setting
+from aerun.compare.text_table import build_table
 
 
 def as_rows(comparison: Comparison) -> list[dict[str, Any]]:
@@ -48,6 +49,7 @@ def as_json(comparison: Comparison) -> str:
         "keys": comparison.keys,
         "over": comparison.over,
         "metrics": comparison.metrics,
+        "notes": build_table(comparison).notes,
         "groups": [_group(group, comparison) for group in comparison.groups],
         "baselines": [
             {"name": baseline.name, **{metric: _range(*numbers) for metric, numbers in baseline.numbers.items()}}

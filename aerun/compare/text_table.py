@@ -102,6 +102,8 @@ def _baseline(baseline: Baseline, comparison: Comparison, decimals: dict[str, in
 
 def _notes(comparison: Comparison) -> list[str]:
     notes = [comparison.choice] if comparison.choice else []
+    if comparison.differing_seeds:
+        notes.append("not all rows are means over the same seeds: runs are missing, or have not finished")
     ratios = [group.mse_over_pca for group in comparison.groups if group.mse_over_pca is not None]
     if comparison.has_pca and any(ratio < 1 for ratio in ratios):
         notes.append("* lower error than PCA with the same code size")
