@@ -1,4 +1,4 @@
-"""One name, one quantity: a finished run has the numbers of the epoch whose weights it keeps, whoever prints them."""
+"""One name, one quantity: a finished run has the numbers of the epoch whose weights it keeps, wherever printed."""
 
 from __future__ import annotations
 

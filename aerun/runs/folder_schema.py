@@ -35,7 +35,7 @@ CONFIG_SCHEMA: Check = record(
         **dict.fromkeys(GROUPS, MAPPING),
         **{group: or_null(MAPPING) for group in SEVERAL},
         "checkpoint": MAPPING,
-        "trainer": record({"_target_": TEXT, "epochs": or_null(whole()), "device": TEXT}),
+        "trainer": record({"_target_": TEXT, "epochs": or_null(NUMBER), "device": or_null(TEXT)}),
     },
     required=["trainer"],
 )

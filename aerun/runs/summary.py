@@ -66,9 +66,9 @@ def summarize(
         log.info("%s: relative error of the loss %.2g, of the gradient %.2g", precision, *precision_error.values())
     return {
         "test": test | answers.flat,
-        "protocols": {name: list(numbers) for name, numbers in answers.numbers.items()},
+        "protocols": {name: list(map(str, numbers)) for name, numbers in answers.numbers.items()},
         "unanswered": answers.unanswered,
-        "measured": list(measured),
+        "measured": list(map(str, measured)),
         "baselines": baselines(data, parts.noise, code_size, cache_folder()),
         "best_epoch": progress.best_epoch,
         "best_loss": progress.best_loss,

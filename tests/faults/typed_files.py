@@ -316,6 +316,8 @@ FILES: dict[tuple[str, str], tuple[Reader, tuple[Callable[[Path], None], ...]]] 
     ("bad/metrics.jsonl", FINISHED): (as_lines, (*READ, page, python, doctor_with_data)),
     (PROBES_FILE, FINISHED): (lambda content: ({}, lambda _: content), (page,)),
     ("bad/checkpoints/best.safetensors", FINISHED): (as_checkpoint, (use, export, init_from, doctor_with_data)),
+    ("bad/config.yaml", STOPPED): (as_yaml, (resume,)),
+    ("bad/metrics.jsonl", STOPPED): (as_lines, (resume,)),
     ("bad/checkpoints/last.safetensors", STOPPED): (as_checkpoint, (resume,)),
     ("bad/checkpoints/last.safetensors", STAGED): (as_checkpoint, (resume,)),
     ("sweep.json", FINISHED): (as_json, (*READ, sweep)),
