@@ -34,12 +34,13 @@ CUTS = (0.05, 0.15, 0.2)  # as well, for what is done by default and for --cropp
 
 def cropped(path: Path, decoder, random: np.random.Generator, cut: float = CUT) -> np.ndarray:
     """The picture without a tenth, or another share, of its sides, as the run takes it, uint8 [C,H,W]."""
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    from aerun.dataset.decoder import allow_large_images, flatten_on_white
+    from aerun.dataset.decoder import flatten
+    from aerun.dataset.picture_files import open_picture, pillow_settings
 
-    with allow_large_images(), Image.open(path) as opened:
-        picture = flatten_on_white(ImageOps.exif_transpose(opened))
+    with pillow_settings(), open_picture(path) as opened:
+        picture = flatten(ImageOps.exif_transpose(opened))
     width, height = (max(1, round(side * (1 - cut))) for side in picture.size)
     left = int(random.integers(0, picture.width - width + 1))
     top = int(random.integers(0, picture.height - height + 1))

@@ -41,15 +41,16 @@ def unlike(pixels: np.ndarray, limit: float = ALIKE) -> np.ndarray:
 def copies(run, folder: Path, names: list[str], random: np.random.Generator):
     """Poorer copies of pictures, and slightly cropped ones, uint8 [n,C,H,W] each."""
     import torch
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    from aerun.dataset.decoder import allow_large_images, flatten_on_white
+    from aerun.dataset.decoder import flatten
+    from aerun.dataset.picture_files import open_picture, pillow_settings
     from aerun.use.search.duplicate_threshold import recompress_jpeg
 
     poorer, less, decoder = [], [], run.decoder()
     for name in names:
-        with allow_large_images(), Image.open(folder / name) as opened:
-            whole = flatten_on_white(ImageOps.exif_transpose(opened)).convert("RGB")
+        with pillow_settings(), open_picture(folder / name) as opened:
+            whole = flatten(ImageOps.exif_transpose(opened)).convert("RGB")
         poorer.append(decoder.fit_picture(recompress_jpeg(whole.reduce(2) if min(whole.size) > 1 else whole)))
         less.append(cropped(folder / name, decoder, random, CUT))
     return torch.from_numpy(np.stack(poorer)), torch.from_numpy(np.stack(less))

@@ -58,13 +58,13 @@ def pictures(tmp_path: Path) -> Path:
 def count(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Record the pictures that are decoded."""
     seen: list[Path] = []
-    decode = Decoder.decode
+    decode = Decoder._decode
 
-    def counted(self: Decoder, path: Path) -> np.ndarray:
+    def counted(self: Decoder, path: Path, *more: Any) -> Any:
         seen.append(path)
-        return decode(self, path)
+        return decode(self, path, *more)
 
-    monkeypatch.setattr(Decoder, "decode", counted)
+    monkeypatch.setattr(Decoder, "_decode", counted)
     return seen
 
 
@@ -313,16 +313,16 @@ def ended(child: int) -> int:
 
 
 def test_processes_at_once_decode_once(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = Decoder.decode
+    decode = Decoder._decode
 
-    def noted(self: Decoder, path: Path) -> np.ndarray:
+    def noted(self: Decoder, path: Path, *more: Any) -> Any:
         with (tmp_path / "decoded").open("a") as file:
             file.write(f"{path.name}\n")
         time.sleep(0.02)  # so that the others come while it is being built
-        return decode(self, path)
+        return decode(self, path, *more)
 
     expected = plain(pictures)
-    monkeypatch.setattr(Decoder, "decode", noted)
+    monkeypatch.setattr(Decoder, "_decode", noted)
 
     def job() -> None:
         assert same(images_of(load(pictures)), expected)
@@ -336,15 +336,15 @@ def test_a_killed_builder_leaves_nothing_that_is_used(
     pictures: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, count: list[Path]
 ) -> None:
     monkeypatch.setattr("aerun.dataset.decoder.CHUNK", 1)  # several chunks, so that some are written
-    decode = Decoder.decode
+    decode = Decoder._decode
 
-    def deadly(self: Decoder, path: Path) -> np.ndarray:
+    def deadly(self: Decoder, path: Path, *more: Any) -> Any:
         if path.name == "30.png":
             os.kill(os.getpid(), signal.SIGKILL)
-        return decode(self, path)
+        return decode(self, path, *more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Decoder, "decode", deadly)
+        patch.setattr(Decoder, "_decode", deadly)
         assert ended(forked(lambda: str(load(pictures)) and None)) == -signal.SIGKILL
     assert [path for path in cache.iterdir() if path.name.count(".") > 2]  # what it was writing
     assert files(cache, "json") == []

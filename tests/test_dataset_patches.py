@@ -110,3 +110,17 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "small" / "bad.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"bad\.png: cannot be decoded"):
         patches(root=root, count=9).load(CPU)
+
+
+def test_a_camera_of_12_bits_is_named_and_scaled_by_a_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    gray = np.random.default_rng(0).integers(0, 256, (40, 60))
+    bright, dark = tmp_path / "bright", tmp_path / "dark"
+    photographs(bright, gray)
+    dark.mkdir()
+    Image.fromarray((gray * 16).astype(np.uint16)).save(dark / "0.png")
+    expected = patches(root=str(bright), count=50).read().train
+    found = patches(root=str(dark), count=50, white_value=255 * 16).read().train
+    np.testing.assert_array_equal(found, expected)
+    assert not caplog.messages
+    assert not np.array_equal(patches(root=str(dark), count=50).read().train, expected)
+    assert "brightest value is 4,080 of 65,535" in caplog.text

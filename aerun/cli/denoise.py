@@ -28,7 +28,8 @@ def build_parser() -> Parser:
     """All options."""
     parser = Parser(
         "Clean images at their own resolution, tile by tile. PNG, JPEG, WebP, BMP and TIFF (only the first page) keep "
-        "format, name, subfolder, resolution and transparency; a GIF becomes a PNG. Originals are never replaced. "
+        "format, name, subfolder, resolution and transparency; other formats become PNG. What is lost is named. "
+        "Originals are never replaced. "
         "To train a suitable run: experiment=denoise_scans.",
         EXAMPLES,
     )

@@ -25,8 +25,8 @@ COMPARED_IMAGES = 1000
 def build_parser() -> Parser:
     """All options."""
     parser = Parser(
-        "Encode a folder of images (PNG, JPEG, WebP, GIF, BMP, TIFF; only the first frame or page) with a trained run, "
-        "and store their names and codes in one file.",
+        "Encode a folder of images (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000; only the first frame or page) "
+        "with a trained run, and store their names and codes in one file.",
         EXAMPLES,
     )
     add_run_arguments(parser)
@@ -66,7 +66,7 @@ def execute(arguments: argparse.Namespace) -> None:
     check_suffix(arguments.output, arguments.form)
     require_absent([arguments.output], arguments.overwrite)
     if arguments.folder is not None:
-        find_images(arguments.folder)
+        find_images(arguments.folder, quiet=True)
 
     from aerun.use.opened_run import open_run
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aerun.contracts import Shape
-from aerun.dataset.decoder import Decoder, apply_orientation, flatten_on_white
+from aerun.dataset.decoder import Decoder, apply_orientation, flatten
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -168,6 +168,6 @@ def _from_pictures(pictures: Sequence[Any], shape: Shape) -> Tensor:
 def _readable(picture: Image.Image, number: int) -> Image.Image:
     """The picture upright and on white. ValueError if the range of its values is not known."""
     try:
-        return flatten_on_white(apply_orientation(picture))
+        return flatten(apply_orientation(picture))
     except ValueError as error:
         raise ValueError(f"PIL image {number}, of mode {picture.mode}: {error}") from error

@@ -107,10 +107,10 @@ def files_key(what: str, root: Path, paths: Sequence[Path]) -> str:
     for path in paths:
         try:
             status = path.stat()
-        except OSError:  # a dangling link: the decoder reports it
+        except OSError:  # a link to nothing or to itself: the decoder reports it
             status = path.lstat()
         name = os.fsencode(path.relative_to(root))
-        where = os.fsencode(path.resolve()) if path.is_symlink() else b""
+        where = os.fsencode(os.path.realpath(path)) if path.is_symlink() else b""
         digest.update(b"%d %d %d %b %b\0" % (status.st_size, status.st_mtime_ns, len(name), name, where))
     return f"{what} {root.resolve()} {digest.hexdigest()}"
 

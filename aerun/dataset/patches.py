@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 from aerun.config.schema import Count, Range
 from aerun.dataset.base import StoredDataset
 from aerun.dataset.data import Arrays
-from aerun.dataset.decoder import allow_large_images, failure_reason, flatten_on_white, list_pictures
+from aerun.dataset.decoder import brightest_value, flatten, scale_gray
 from aerun.dataset.paths import existing_path
+from aerun.dataset.picture_files import failure_reason, find_pictures, open_picture, pillow_settings
+from aerun.dataset.picture_notes import PictureNotes
 from aerun.errors import DataError
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ class Patches(StoredDataset):
     Patches are cut from the pictures below ``root``, or (null) from the two photographs included in scikit-learn, at
     places drawn by ``split_seed`` without repetition. Test patches come from the rightmost share ``test`` of every
     photograph and training patches from the rest, so they share no pixel; training and validation patches may overlap.
+    ``white_value``: white of gray pictures of more than 8 bits; null for 65535, or what a TIFF says.
 
     As in the notes of CS294A ("Sparse autoencoder", Ng 2011) the mean of each patch is subtracted, values are clipped
     at three standard deviations (of the training patches) to either side, and [-3, 3] deviations are mapped to
@@ -35,6 +38,7 @@ class Patches(StoredDataset):
     size: Annotated[int, Range(2, 256)]
     count: Count
     test: Annotated[float, Range(0, 1, low_open=True, high_open=True)]
+    white_value: Count | None = None  # configurations of older runs lack it
 
     def read(self) -> Arrays:
         import numpy as np
@@ -70,14 +74,18 @@ class Patches(StoredDataset):
             pictures = [Image.fromarray(array) for array in load_sample_images().images]
         else:
             root = existing_path(self.root)
-            pictures = []
-            for path in list_pictures(root):
+            pictures, found, notes = [], find_pictures(root), PictureNotes()
+            found.log_left_out(root)
+            for number, path in enumerate(found.paths):
                 try:
-                    with allow_large_images(), Image.open(path) as opened:
-                        pictures.append(flatten_on_white(opened))
-                        pictures[-1].load()
+                    with pillow_settings(), open_picture(path) as opened:
+                        scaled = scale_gray(opened, self.white_value)
+                        pictures.append(flatten(scaled))
+                    if (brightest := brightest_value(scaled)) is not None:
+                        notes.deep[number] = brightest
                 except Exception as error:  # Pillow raises nearly anything for damaged metadata
                     raise DataError(f"{path}: cannot be decoded ({failure_reason(error)})") from error
+            notes.warn_if_dark(found.paths)
             if not pictures:
                 raise DataError(f"dataset.root={self.root}: must be a folder with pictures in it or below it")
         return [np.asarray(picture.convert("L"), np.float32) / 255 for picture in pictures]

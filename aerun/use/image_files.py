@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from aerun.base.files import make_folder, write_bytes
 from aerun.dataset.cache import cached_rows, lookup_rows
-from aerun.dataset.decoder import SUFFIXES, list_pictures
 from aerun.dataset.folder import decoded_key
+from aerun.dataset.picture_files import find_pictures, suffixes
+from aerun.dataset.picture_notes import PictureNotes
 from aerun.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,27 +22,29 @@ if TYPE_CHECKING:
 
     from aerun.use.opened_run import OpenedRun
 
-MAX_WARNINGS = 20  # undecodable files that are named one by one
 log = logging.getLogger(__name__)
 
 
-def find_images(path: Path) -> list[tuple[str, Path]]:
+def find_images(path: Path, quiet: bool = False) -> list[tuple[str, Path]]:
     """The image file ``path``, or all images in a folder and its subfolders, sorted: (name relative to it, path).
 
-    DataError if there is no image.
+    Unless ``quiet``, logs in one line which files of a folder are left out. DataError if there is no image.
     """
     path = path.expanduser()
-    allowed = ", ".join(sorted(SUFFIXES))
+    allowed = ", ".join(sorted(suffixes()))
     if path.is_file():
-        if path.suffix.lower() not in SUFFIXES:
+        if path.suffix.lower() not in suffixes():
             raise DataError(f"{path}: is not an image file ({allowed})")
         return [(path.name, path)]
     if not path.is_dir():
         raise DataError(f"{path}: there is no such file or folder")
-    found = [(image.relative_to(path).as_posix(), image) for image in list_pictures(path)]
-    if not found:
-        raise DataError(f"{path}: contains no image file ({allowed})")
-    return found
+    found = find_pictures(path)
+    if not found.paths:
+        others = f"; it has {found.others}" if found.others else ""
+        raise DataError(f"{path}: contains no image file ({allowed}){others}")
+    if not quiet:
+        found.log_left_out(path)
+    return [(image.relative_to(path).as_posix(), image) for image in found.paths]
 
 
 def read_inputs(run: OpenedRun, images: Sequence[tuple[str, Path]]) -> Iterator[tuple[list[str], Tensor]]:
@@ -49,12 +52,12 @@ def read_inputs(run: OpenedRun, images: Sequence[tuple[str, Path]]) -> Iterator[
 
     Undecodable files are skipped with a warning. DataError if all are.
     """
-    paths, bad = [path for _, path in images], dict[int, str]()
+    paths, notes = [path for _, path in images], PictureNotes()
     start = 0
-    for chunk in run.decoder().chunks(paths, bad):
-        yield from _select_decoded(images, bad, start, chunk)
+    for chunk in run.decoder().chunks(paths, notes):
+        yield from _select_decoded(images, notes.bad, start, chunk)
         start += len(chunk)
-    _report_undecodable(paths, bad)
+    _report(paths, notes)
 
 
 def read_folder_inputs(run: OpenedRun, root: Path) -> Iterator[tuple[list[str], Tensor]]:
@@ -62,22 +65,22 @@ def read_folder_inputs(run: OpenedRun, root: Path) -> Iterator[tuple[list[str], 
 
     The cache is shared with ``dataset=image_folder``, so links that lead out of the folder are skipped too.
     """
-    root, images, bad = root.expanduser(), find_images(root), dict[int, str]()
+    root, images, notes = root.expanduser(), find_images(root, quiet=True), PictureNotes()
     paths, decoder = [path for _, path in images], run.decoder()
     size = len(paths) * math.prod(decoder.shape)
 
     def about() -> dict[str, Any]:
-        _report_undecodable(paths, bad, warn=False)
-        return {"bad": list(bad.items())}
+        _require_decoded(paths, notes)
+        return notes.as_metadata()
 
-    rows = cached_rows(decoded_key(root, paths, decoder), lambda: decoder.chunks(paths, bad, root), about, size)
+    rows = cached_rows(decoded_key(root, paths, decoder), lambda: decoder.chunks(paths, notes, root), about, size)
     if rows is None:
         yield from read_inputs(run, images)
         return
-    bad = dict(rows.metadata["bad"])
+    notes = PictureNotes.from_metadata(rows.metadata)
     for start in range(0, len(rows), rows.block):
-        yield from _select_decoded(images, bad, start, rows.read(start, min(start + rows.block, len(rows))))
-    _report_undecodable(paths, bad)
+        yield from _select_decoded(images, notes.bad, start, rows.read(start, min(start + rows.block, len(rows))))
+    _report(paths, notes)
 
 
 def read_cached_inputs(run: OpenedRun, root: Path, names: Sequence[str]) -> tuple[list[str], Tensor] | None:
@@ -87,7 +90,7 @@ def read_cached_inputs(run: OpenedRun, root: Path, names: Sequence[str]) -> tupl
 
     if not root.is_dir():
         return None
-    images = [(path.relative_to(root).as_posix(), path) for path in list_pictures(root)]
+    images = [(path.relative_to(root).as_posix(), path) for path in find_pictures(root).paths]
     rows = lookup_rows(decoded_key(root, [path for _, path in images], run.decoder()))
     if rows is None:
         return None
@@ -110,15 +113,22 @@ def _select_decoded(
         yield [images[start + index][0] for index in decoded], torch.from_numpy(chunk[decoded])
 
 
-def _report_undecodable(paths: list[Path], bad: dict[int, str], warn: bool = True) -> None:
-    """Warn about files that do not decode. DataError if all do not."""
-    if len(bad) == len(paths):
+def _require_decoded(paths: list[Path], notes: PictureNotes) -> None:
+    """DataError if no file could be decoded."""
+    if len(notes.bad) == len(paths):
         others = f"; none of the {len(paths)} image files can" if len(paths) > 1 else ""
-        raise DataError(f"{paths[0]}: cannot be decoded ({bad[0]}){others}")
-    for index, reason in list(bad.items())[:MAX_WARNINGS] if warn else []:
+        raise DataError(f"{paths[0]}: cannot be decoded ({notes.bad[0]}){others}")
+
+
+def _report(paths: list[Path], notes: PictureNotes) -> None:
+    """Warn about files that do not decode, or that are nearly black. DataError if none decodes."""
+    _require_decoded(paths, notes)
+    named = notes.named_failures()
+    for index, reason in named:
         log.warning("%s: cannot be decoded (%s); skipped", paths[index], reason)
-    if warn and len(bad) > MAX_WARNINGS:
-        log.warning("%d more image files cannot be decoded; skipped", len(bad) - MAX_WARNINGS)
+    if len(notes.bad) > len(named):
+        log.warning("%d more image files cannot be decoded; skipped", len(notes.bad) - len(named))
+    notes.warn_if_dark(paths)
 
 
 def to_uint8(images: Tensor) -> np.ndarray:

@@ -74,6 +74,11 @@ class OpenedRun:
         return fit
 
     @property
+    def background(self) -> str:
+        """The color that is shown through transparent pixels: the run's ``dataset.background``, or white."""
+        return str(self.config["dataset"].get("background", "white"))
+
+    @property
     def choices(self) -> dict[str, str]:
         """The option chosen in each group; empty if not recorded."""
         return read_choices(self.folder)
@@ -99,7 +104,7 @@ class OpenedRun:
         """Reads image files as inputs. DataError if the run's inputs are not images."""
         self.require_images()
         channels, height, width = self.shape
-        return Decoder((channels, height, width), self.fit)
+        return Decoder((channels, height, width), self.fit, self.background, self.config["dataset"].get("white_value"))
 
     def require_images(self) -> None:
         """DataError unless inputs and outputs are images."""

@@ -27,6 +27,7 @@ def readers(folder: Path) -> dict[str, tuple[Reader, list[bytes]]]:
     from aerun.dataset.array import _load
     from aerun.dataset.folder import ImageFolder
     from aerun.dataset.idx import read_idx_bytes, write_idx
+    from aerun.dataset.picture_notes import PictureNotes
     from aerun.dataset.row_file import RowFile, write_rows
     from aerun.runs.folder import read_config, read_summary
     from aerun.runs.folder_metrics import read_metrics
@@ -65,7 +66,7 @@ def readers(folder: Path) -> dict[str, tuple[Reader, list[bytes]]]:
     return {
         "IDX": (read_idx_bytes, [idx]),
         "IDX, gzipped": (lambda path: read_idx_bytes(path.replace(path.with_suffix(".gz"))), [gzip.compress(idx)]),
-        "image folder": (lambda path: list(collection.decode([path], {})), pictures),
+        "image folder": (lambda path: list(collection.decode([path], PictureNotes())), pictures),
         "cache": (cache, [notes]),
         "arrays": (_load, arrays),
         "checkpoint": (checkpoint.read, [(folder / "seed.safetensors").read_bytes()]),

@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 
 from aerun.dataset import ImageFolder
-from aerun.dataset.decoder import list_pictures
-from aerun.dataset.folder import MAX_NAMED_FILES
+from aerun.dataset.picture_files import find_pictures
+from aerun.dataset.picture_notes import MAX_NAMED_FILES
 from aerun.errors import DataError
+from tests.faults import suites
 from tests.keys import PLAIN
 
 KEYS: dict[str, Any] = {**PLAIN, "size": 8, "channels": 1, "fit": "crop", "on_error": "skip", "test": 0.1}
@@ -34,14 +35,15 @@ def test_a_hundred_thousand_files_are_listed_in_seconds(tmp_path: Path) -> None:
     for index in range(100_000):
         (tmp_path / f"{index}.png").touch()
     clock = time.monotonic()
-    assert len(list_pictures(tmp_path)) == 100_000
+    assert len(find_pictures(tmp_path).paths) == 100_000
     assert time.monotonic() - clock < 10
 
 
 def test_a_decompression_bomb_is_refused_by_name(tmp_path: Path) -> None:
     Image.new("1", (20_000, 20_000)).save(pictures(tmp_path, 3) / "bomb.png")
     with pytest.raises(
-        DataError, match=r"bomb\.png: cannot be decoded \(400 megapixels, more than Pillow opens \(179\)\)"
+        DataError,
+        match=r"bomb\.png: cannot be decoded \(400 megapixels, more than Pillow opens \(179\); .*AERUN_MAX_MEG",
     ):
         ImageFolder(root=str(tmp_path), **{**KEYS, "on_error": "fail"}).read()
 
@@ -65,8 +67,8 @@ def test_many_bad_files_do_not_fill_the_screen(tmp_path: Path, caplog: pytest.Lo
         (tmp_path / f"empty-{index}.png").touch()
     with caplog.at_level(logging.WARNING):
         ImageFolder(root=str(tmp_path), **KEYS).read()
-    assert len(caplog.records) == MAX_NAMED_FILES + 1
-    assert "30 more pictures" in caplog.records[-1].getMessage()
+    lines = [line for line in caplog.messages if "decoded" in line]
+    assert len(lines) == MAX_NAMED_FILES + 1 and "30 more pictures" in lines[-1]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -131,3 +133,13 @@ def test_a_grid_goes_on_past_a_diverging_job_and_fails_at_the_end(train: Any, tm
     states = {name.partition("_")[0]: status["state"] for name, status in statuses.items()}
     assert states == {"lr0.1": "finished", "lr100000": "diverged", "lr0.01": "finished"}
     assert len(list(sweep.glob("*/summary.json"))) == 2
+
+
+def test_a_suite_of_pictures_is_read_and_written_unchanged(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "suite", 4)
+    Image.new("RGBA", (9, 7), (9, 8, 7, 0)).save(folder / "clear.webp")
+    Image.new("CMYK", (9, 7), (9, 8, 7, 0)).save(folder / "inks.jpg")
+    (folder / "cut.png").write_bytes((folder / "0.png").read_bytes()[:40])
+    (folder / "x.tga").touch()
+    found = suites.campaign(folder, tmp_path / "out")
+    assert found == {"pictures": 7, "read": 6, "refused": 1, "left out": 1, "changed": 0}

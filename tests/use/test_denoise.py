@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from torch import Tensor
 
 import aerun
@@ -24,6 +24,7 @@ from aerun.cli.denoise import build_parser, execute
 from aerun.config.parse import parse
 from aerun.dataset.data import Data, Split
 from aerun.dataset.decoder import Decoder
+from aerun.dataset.picture_notes import PictureNotes
 from aerun.errors import AerunError, DataError
 from aerun.training.build import build_autoencoder
 from aerun.use.denoising import tiling
@@ -176,15 +177,16 @@ def test_an_unchanged_image_is_written_unchanged(tmp_path: Path, name: str) -> N
 
 def test_a_tiff_keeps_metadata_and_only_its_first_page_is_cleaned(tmp_path: Path, caplog: Any) -> None:
     picture, other = MODES["RGB.png"].copy(), MODES["L.png"].copy()  # saving changes the object
-    about = {"dpi": (300, 600), "icc_profile": b"a profile"}
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    about = {"dpi": (300, 600), "icc_profile": profile}
     picture.save(tmp_path / "a.tif", save_all=True, append_images=[other], **about)
-    write_scan(tmp_path / "b.tif", read_scan(tmp_path / "a.tif"))
-    assert "a.tif: has several pages; only the first is cleaned" in caplog.text
+    losses = write_scan(tmp_path / "b.tif", read_scan(tmp_path / "a.tif"))
+    assert losses == ["has several pages; only the first is cleaned"]
     with Image.open(tmp_path / "b.tif") as written:
         assert not written.is_animated and written.info["compression"] == "tiff_adobe_deflate"
         assert {key: written.info[key] for key in about} == about
         np.testing.assert_array_equal(np.asarray(written), np.asarray(picture))
-    (chunk,) = Decoder((1, 9, 14), "crop").chunks([tmp_path / "a.tif", tmp_path / "b.tif"], {})
+    (chunk,) = Decoder((1, 9, 14), "crop").chunks([tmp_path / "a.tif", tmp_path / "b.tif"], PictureNotes())
     assert caplog.text.count("a.tif: has several pages; only the first is used") == 1
     np.testing.assert_array_equal(chunk[:, 0], [np.asarray(picture.convert("L"))] * 2)
 
@@ -197,7 +199,7 @@ def test_deep_tiffs_are_read_by_their_tags(tmp_path: Path) -> None:
     at = content.getvalue().index(entry + b"\x01") + len(entry)
     (tmp_path / "negative.tif").write_bytes(content.getvalue()[:at] + b"\x00" + content.getvalue()[at + 1 :])
     np.testing.assert_array_equal((read_scan(tmp_path / "negative.tif").values[0] * 65535).round(), 65535 - gray)
-    (chunk,) = Decoder((1, 9, 14), "crop").chunks([tmp_path / "negative.tif"], {})
+    (chunk,) = Decoder((1, 9, 14), "crop").chunks([tmp_path / "negative.tif"], PictureNotes())
     np.testing.assert_allclose(chunk[0, 0], 255 - gray / 257, atol=0.51)
     for values in (gray.astype(np.float32), gray.astype(np.int32) + 1):
         values[0, 0] = 65536

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aerun.dataset.decoder import allow_large_images, apply_orientation, flatten_on_white
+from aerun.dataset.decoder import apply_orientation, flatten
+from aerun.dataset.picture_files import open_picture, pillow_settings
 from aerun.errors import DataError
 from aerun.use.collection.embedding import PARTS, load_split
 from aerun.use.collection.fingerprints import Fingerprints
@@ -63,7 +64,12 @@ class Thumbnails:
             return self._split_thumbnail(row)
         if not self.fingerprints.root:
             return None
-        return read_thumbnail(Path(self.fingerprints.root) / self.fingerprints.names[row])
+        return self.of_file(Path(self.fingerprints.root) / self.fingerprints.names[row])
+
+    def of_file(self, path: Path) -> np.ndarray | None:
+        """An image file as the run sees it: uint8 [3,h,w]; None if it cannot be read."""
+        decoder = self.run.decoder()
+        return read_thumbnail(path, decoder.background, decoder.white_value)
 
     @cached_property
     def _split_images(self) -> Tensor | None:
@@ -86,14 +92,13 @@ class Thumbnails:
         return Tile(self(row), f"{caption}\n{shown}" if caption else shown, marked)
 
 
-def read_thumbnail(path: Path) -> np.ndarray | None:
+def read_thumbnail(path: Path, background: str = "white", white_value: int | None = None) -> np.ndarray | None:
     """An image file as uint8 [3,h,w], at most 96 pixels wide and high; None if it cannot be read."""
     from PIL import Image
 
     try:
-        with allow_large_images(), Image.open(path) as opened:
-            opened.draft("RGB", (2 * TILE_PIXELS, 2 * TILE_PIXELS))  # decodes a JPEG at reduced size
-            image = flatten_on_white(apply_orientation(opened)).convert("RGB")
+        with pillow_settings(), open_picture(path, draft=2 * TILE_PIXELS) as opened:
+            image = flatten(apply_orientation(opened, white_value), background).convert("RGB")
             image.thumbnail((TILE_PIXELS, TILE_PIXELS), Image.Resampling.LANCZOS)
             return np.asarray(image).transpose(2, 0, 1)
     except Exception:  # for damaged files Pillow raises nearly anything

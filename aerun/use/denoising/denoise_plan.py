@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aerun.dataset.decoder import failure_reason
+from aerun.dataset.picture_files import failure_reason
 from aerun.errors import ConfigError, DataError
 from aerun.use.denoising.scan_files import SAVE_OPTIONS, output_name, size_of
 from aerun.use.image_files import find_images
@@ -73,7 +74,9 @@ def _match_outputs(source: Path, target: Path) -> Files:
     if target.is_file():
         raise DataError(f"{target}: is a file, but {source} is a folder; name a folder")
     is_same = target.resolve() == source.resolve()
-    in_target = [path for _, path in found if not is_same and path.resolve().is_relative_to(target.resolve())]
+    in_target = [
+        path for _, path in found if not is_same and Path(os.path.realpath(path)).is_relative_to(target.resolve())
+    ]
     return [(name, path, target / output_name(name)) for name, path in found if path not in in_target]
 
 

@@ -3,44 +3,52 @@
 from __future__ import annotations
 
 import io
-import logging
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from aerun.base.files import make_folder, write_bytes
-from aerun.dataset.decoder import DEEP_GRAY_MODES, allow_large_images, apply_orientation, check_bit_depth, has_pages
+from aerun.dataset.decoder import DEEP_GRAY_MODES, apply_orientation, check_bit_depth, color_of, orientation
+from aerun.dataset.picture_files import open_picture, pillow_settings
+from aerun.dataset.picture_notes import WHITE_16_BITS
+from aerun.errors import DataError
+from aerun.use.denoising.scan_metadata import kept_metadata, stored_bits, to_srgb
 
-log = logging.getLogger(__name__)
-ORIENTATION_TAG = 0x0112  # of EXIF
-SIDEWAYS_ORIENTATIONS = (5, 6, 7, 8)  # its values that exchange width and height
-KEPT_METADATA = ("icc_profile", "dpi", "exif")
+SIDEWAYS = (
+    *(Image.Transpose.TRANSPOSE, Image.Transpose.TRANSVERSE),
+    *(Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270),
+)
+GRAY_MODES = ("1", "L", "LA")
+PLAIN_MODES = (*GRAY_MODES, "RGB", "RGBA", "P", "PA")  # a color profile of these describes gray or RGB
 # Pillow's options by suffix: lossless where the format allows it.
+_JPEG: dict[str, Any] = {"format": "jpeg", "quality": 95, "subsampling": 0}
+_TIFF: dict[str, Any] = {"format": "tiff", "compression": "tiff_adobe_deflate"}
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     ".png": {"format": "png"},
     ".bmp": {"format": "bmp"},
     ".webp": {"format": "webp", "lossless": True},
-    ".jpg": {"format": "jpeg", "quality": 95, "subsampling": 0},
-    ".jpeg": {"format": "jpeg", "quality": 95, "subsampling": 0},
-    ".tif": {"format": "tiff", "compression": "tiff_adobe_deflate"},
-    ".tiff": {"format": "tiff", "compression": "tiff_adobe_deflate"},
+    **{".jpg": _JPEG, ".jpeg": _JPEG, ".jpe": _JPEG, ".jfif": _JPEG},
+    **{".tif": _TIFF, ".tiff": _TIFF},
 }
+DEEP_FORMATS, OPAQUE_FORMATS = ("png", "tiff"), ("jpeg", "bmp")
 
 
 @dataclass(frozen=True)
 class Scan:
     """One image: ``values`` float32 [C,H,W] in [0,1], with one or three channels, and ``alpha`` [H,W] if transparent.
 
-    ``levels``: the largest value of the file's depth, 255 or 65535; ``metadata``: color profile, resolution, EXIF.
+    ``levels``: the file's value of white, 255, or up to 65535 for gray of more than 8 bits; ``metadata``: color
+    profile, resolution, EXIF; ``losses``: what of the file is not in these values, in words.
     """
 
     values: np.ndarray
     alpha: np.ndarray | None
     levels: int
     metadata: dict[str, Any]
+    losses: list[str] = field(default_factory=list)
 
     def over_white(self) -> np.ndarray:
         """The values shown on a white background."""
@@ -49,42 +57,52 @@ class Scan:
         shown: np.ndarray = self.values * self.alpha + (1 - self.alpha)
         return shown
 
-    def visible_values(self) -> np.ndarray:
-        """The values, with white for fully transparent pixels, where files contain arbitrary values."""
-        return self.values if self.alpha is None else np.where(self.alpha == 0, np.float32(1), self.values)
+    def visible_values(self, background: str = "white") -> np.ndarray:
+        """The values, with ``background`` for fully transparent pixels, where files contain arbitrary values."""
+        if self.alpha is None:
+            return self.values
+        ground = Image.new("RGB", (1, 1), color_of(background)).convert("L" if len(self.values) == 1 else "RGB")
+        return np.where(self.alpha == 0, np.stack(_planes(ground)), self.values)
 
     def with_values(self, values: np.ndarray) -> Scan:
         """The same image with other values; alpha and fully transparent pixels stay."""
         return replace(self, values=values if self.alpha is None else np.where(self.alpha == 0, self.values, values))
 
 
-def read_scan(path: Path) -> Scan:
+def read_scan(path: Path, white_value: int | None = None) -> Scan:
     """Read the first frame or page, with the EXIF orientation applied. Raises Pillow's errors for a damaged file.
 
     Palettes, CMYK and other modes become RGB. Gray images keep 16 bits; Pillow reads color with 8 bits per channel.
+    ``white_value``: white of gray images of more than 8 bits, as for ``Decoder``.
     """
-    from PIL import Image
-
-    with allow_large_images(), Image.open(path) as opened:
-        if has_pages(opened):
-            log.warning("%s: has several pages; only the first is cleaned", path)
-        image = apply_orientation(opened)
+    with pillow_settings(), open_picture(path) as opened:
+        metadata, losses = kept_metadata(opened)
+        if getattr(opened, "is_animated", False):
+            kind = "pages" if opened.format == "TIFF" else "frames"
+            losses.insert(0, f"has several {kind}; only the first is cleaned")
+            opened.load()  # counting the frames of a GIF forgets the first
+        image, profile = apply_orientation(opened, white_value), metadata.get("icc_profile")
         check_bit_depth(image)
-        metadata = {key: image.info[key] for key in KEPT_METADATA if image.info.get(key)}
-        if not all(0 < value < math.inf for value in metadata.get("dpi", ())):
-            del metadata["dpi"]
         if image.mode in DEEP_GRAY_MODES:
-            deep = np.asarray(image).astype(np.float32).clip(0, 65535) / 65535
-            return Scan(deep[None], None, 65535, metadata)
-        if image.mode not in ("1", "L", "LA", "RGB", "RGBA", "P", "PA"):
-            metadata.pop("icc_profile", None)  # it describes the original mode
-        is_gray = image.mode in ("1", "L", "LA")
-        if image.has_transparency_data:
-            *planes, alpha = _planes(image.convert("LA" if is_gray and "transparency" not in image.info else "RGBA"))
-            if is_gray:
-                planes = planes[:1]
-            return Scan(np.stack(planes), alpha, 255, metadata)
-        return Scan(np.stack(_planes(image.convert("L" if is_gray else "RGB"))), None, 255, metadata)
+            return _deep_scan(image, min(white_value or WHITE_16_BITS, WHITE_16_BITS), metadata, losses)
+        if stored_bits(path, opened) > 8:
+            losses.append("more than 8 bits per channel become 8")
+        if image.mode not in PLAIN_MODES:
+            metadata.pop("icc_profile", None)
+            image = to_srgb(image, profile, losses)
+    is_gray = image.mode in GRAY_MODES
+    if not image.has_transparency_data:
+        return Scan(np.stack(_planes(image.convert("L" if is_gray else "RGB"))), None, 255, metadata, losses)
+    *planes, alpha = _planes(image.convert("LA" if is_gray and "transparency" not in image.info else "RGBA"))
+    return Scan(np.stack(planes[:1] if is_gray else planes), alpha, 255, metadata, losses)
+
+
+def _deep_scan(image: Image.Image, levels: int, metadata: dict[str, Any], losses: list[str]) -> Scan:
+    values = np.asarray(image).astype(np.float32).clip(0, WHITE_16_BITS) / WHITE_16_BITS
+    if "transparency" in image.info:
+        values[np.asarray(image) == image.info["transparency"]] = 1
+        losses.append("transparency of 16-bit gray becomes white")
+    return Scan(values[None], None, levels, metadata, losses)
 
 
 def size_of(path: Path, thorough: bool = False) -> tuple[int, int]:
@@ -92,38 +110,52 @@ def size_of(path: Path, thorough: bool = False) -> tuple[int, int]:
 
     ``thorough`` also finds the orientation of a PNG that stores it after its pixels.
     """
-    from PIL import Image
-
-    with allow_large_images(), Image.open(path) as opened:
-        if thorough or opened.format != "PNG" or "exif" in opened.info:
-            is_sideways = opened.format != "TIFF" and opened.getexif().get(ORIENTATION_TAG) in SIDEWAYS_ORIENTATIONS
-        else:
-            is_sideways = False
+    with pillow_settings(), open_picture(path, load=False) as opened:
+        is_known = thorough or opened.format != "PNG" or "exif" in opened.info
+        is_sideways = is_known and opened.format != "TIFF" and orientation(opened) in SIDEWAYS
         return (opened.height, opened.width) if is_sideways else (opened.width, opened.height)
 
 
-def _planes(image: Any) -> list[np.ndarray]:
+def _planes(image: Image.Image) -> list[np.ndarray]:
     pixels = np.asarray(image, np.float32) / 255
     return [pixels] if pixels.ndim == 2 else list(pixels.transpose(2, 0, 1))
 
 
 def output_name(name: str) -> str:
-    """The name of the cleaned file: the same name, or with .png appended for a GIF, which holds too few colors."""
+    """The name of the cleaned file: the same name, or with .png appended for a format that aerun does not write."""
     return name if Path(name).suffix.lower() in SAVE_OPTIONS else f"{name}.png"
 
 
-def write_scan(path: Path, scan: Scan) -> None:
-    """Write in the format of the suffix. Creates the folder. StorageError if writing fails."""
-    from PIL import Image
+def write_scan(path: Path, scan: Scan) -> list[str]:
+    """Write in the format of the suffix, creating the folder. Returns what the written file has lost, in words.
 
-    options = dict(SAVE_OPTIONS[path.suffix.lower()])
-    levels = scan.levels if options["format"] in ("png", "tiff") else 255
+    DataError if the format cannot hold an image of this size, StorageError if writing fails.
+    """
+    options, losses = dict(SAVE_OPTIONS[path.suffix.lower()]), list(scan.losses)
+    levels = scan.levels if options["format"] in DEEP_FORMATS else 255
+    if levels < scan.levels:
+        losses.append("more than 8 bits of gray become 8")
     planes = scan.values if scan.alpha is None else np.concatenate([scan.values, scan.alpha[None]])
-    if options["format"] == "jpeg" and scan.alpha is not None:
+    if scan.alpha is not None and options["format"] in OPAQUE_FORMATS:
         planes = scan.over_white()
+        losses.append(f"transparency is blended with white: {path.suffix} files are written without")
     pixels = (planes.clip(0, 1) * levels).round().astype(np.uint16 if levels > 255 else np.uint8)
-    pixels = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, **options, **scan.metadata)
+    image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    try:
+        content = _encode(image, options | scan.metadata)
+    except Exception:  # Pillow raises nearly anything for metadata that do not fit
+        try:
+            content = _encode(image, options)
+        except Exception as error:
+            size = f"{image.width}x{image.height}"
+            raise DataError(f"{path}: an image of {size} cannot be written in this format ({error})") from error
+        losses.append("profile, resolution and EXIF do not fit the format and are left out")
     make_folder(path.parent)
-    write_bytes(path, content.getvalue())
+    write_bytes(path, content)
+    return losses
+
+
+def _encode(image: Image.Image, options: dict[str, Any]) -> bytes:
+    content = io.BytesIO()
+    image.save(content, **options)
+    return content.getvalue()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from aerun.dataset.decoder import allow_large_images, apply_orientation, flatten_on_white
+from aerun.dataset.decoder import apply_orientation, flatten
+from aerun.dataset.picture_files import open_picture, pillow_settings
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.collection.thumbnails import read_rows, sample_inputs
 from aerun.use.image_files import to_uint8
@@ -135,8 +136,8 @@ def make_copies(run: OpenedRun, fingerprints: Fingerprints) -> tuple[Tensor, Ten
             small = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
             copies.append(decoder.fit_picture(recompress_jpeg(small)))
         else:
-            with allow_large_images(), Image.open(Path(fingerprints.root) / fingerprints.names[row]) as opened:
-                whole = flatten_on_white(apply_orientation(opened)).convert("RGB")
+            with pillow_settings(), open_picture(Path(fingerprints.root) / fingerprints.names[row]) as opened:
+                whole = flatten(apply_orientation(opened, decoder.white_value), decoder.background).convert("RGB")
             copies.append(decoder.fit_picture(recompress_jpeg(whole.reduce(2) if min(whole.size) > 1 else whole)))
     return torch.from_numpy(originals), torch.from_numpy(np.stack(copies)), rows
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aerun.use.collection.thumbnails import placeholder, read_thumbnail
+from aerun.use.collection.thumbnails import placeholder
 from aerun.use.contact_sheet import Tile, blank_tile, draw_contact_sheet
 from aerun.use.outputs import plural
 
@@ -81,7 +81,7 @@ def draw_neighbors(thumbnails: Thumbnails, queries: list[Query], neighbors: Neig
     columns = min(MAX_COLUMNS, 1 + neighbors.rows.shape[1])
     tiles = list[Tile]()
     for query, rows, distances in zip(queries, neighbors.rows.tolist(), neighbors.distances, strict=True):
-        pixels = thumbnails(query.row) if query.row >= 0 or query.path is None else read_thumbnail(query.path)
+        pixels = thumbnails(query.row) if query.row >= 0 or query.path is None else thumbnails.of_file(query.path)
         tiles.append(Tile(placeholder() if pixels is None else pixels, f"query\n{Path(query.name).name}", marked=True))
         tiles += [thumbnails.tile(row, f"{distance:.4f}") for row, distance in zip(rows, distances, strict=True)]
         if query is not queries[-1]:
