@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aerun.base.arguments import Parser, count
 from aerun.cli.command import add_folder_option, add_overwrite_option, add_run_arguments, run_command
 from aerun.errors import ConfigError
-from aerun.use.outputs import require_absent
+from aerun.use.outputs import plural, require_absent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -192,6 +192,8 @@ def _find_duplicates(
         answer |= {"threshold": estimate.threshold, "copies_within": estimate.copies}
         if estimate.warning:
             log.warning("%s", estimate.warning)
+    if fingerprints.blank:
+        log.warning("%s left out of the near-duplicates", plural(len(fingerprints.blank), "blank image"))
     return duplicates(fingerprints, answer["threshold"], metric=metric)
 
 

@@ -510,3 +510,25 @@ def test_a_missing_file_is_a_one_line_error(
     monkeypatch.setattr(sys, "argv", ["aerun-search", str(tmp_path), str(tmp_path / "a.npz"), "b.png"])
     assert search.main() == 1
     assert capsys.readouterr().err.startswith(f"aerun: {tmp_path / 'a.npz'}: there is no such file")
+
+
+def test_blank_images_are_named_and_are_no_duplicates(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """White drawings on a transparent ground, which all become the same white image; and two black ones, the same."""
+    for number in range(8):
+        page = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
+        ink = (255, 255, 255, 255) if number < 6 else (0, 0, 0, 255)
+        page.paste(ink, (min(number, 6), 4, 12 + min(number, 6), 30))
+        (tmp_path / "lines").mkdir(exist_ok=True)
+        page.save(tmp_path / "lines" / f"{number}.png")
+    for suffix in (".npz", ".parquet"):
+        caplog.clear()
+        call(embed, folder, tmp_path / "lines", "-o", tmp_path / f"lines{suffix}")
+        assert "6 of 8 images are blank, every pixel of one color" in caplog.text
+        assert load_fingerprints(tmp_path / f"lines{suffix}").blank == list(range(6))
+        capsys.readouterr()
+        call(search, folder, tmp_path / f"lines{suffix}", "--duplicates", "0.001", "--json")
+        pairs = json.loads(capsys.readouterr().out)["duplicates"]
+        assert [pair["files"] for pair in pairs] == [["6.png", "7.png"]]
+        assert "6 blank images left out of the near-duplicates" in caplog.text

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from aerun.base.progress_bar import progress_bar
+from aerun.dataset.picture_notes import is_blank, warn_if_blank
 from aerun.errors import DataError
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.image_files import find_images, read_folder_inputs, read_inputs
@@ -43,10 +44,10 @@ def embed(run: Run, pictures: str | os.PathLike[str] | Images, *, views: int = 1
         root = Path(pictures).expanduser()
         found = find_images(root)
         inputs = read_folder_inputs(run, root) if root.is_dir() else read_inputs(run, found)
-        names, codes = _encode_chunks(run, inputs, len(found), views)
+        names, codes, blank = _encode_chunks(run, inputs, len(found), views, run.background)
         labels, classes = labels_from_folders(names)
         folder = str((root if root.is_dir() else root.parent).resolve())
-        return _make_fingerprints(run, names, codes, labels, classes, root=folder)
+        return _make_fingerprints(run, names, codes, blank, labels, classes, root=folder)
     images = run.as_inputs(pictures)
     names = [f"{index:06d}" for index in range(len(images))]
     chunks = ((names[part], images[part]) for part in _chunks(len(images)))
@@ -66,8 +67,8 @@ def embed_split(run: Run, part: Part = "test", *, views: int = 1) -> Fingerprint
     names = [f"{part}/{row:06d}" for row in range(len(split))]
     chunks = ((names[rows], split.inputs[rows]) for rows in _chunks(len(split)))
     labels = None if split.labels is None else split.labels.cpu().numpy()
-    names, codes = _encode_chunks(run, chunks, len(split), views)
-    return _make_fingerprints(run, names, codes, labels, classes, split=part)
+    names, codes, blank = _encode_chunks(run, chunks, len(split), views)
+    return _make_fingerprints(run, names, codes, blank, labels, classes, split=part)
 
 
 def load_split(run: OpenedRun, part: Part) -> tuple[Split, list[str]]:
@@ -99,27 +100,35 @@ def _chunks(total: int) -> Iterator[slice]:
 
 
 def _encode_chunks(
-    run: OpenedRun, chunks: Iterator[tuple[list[str], Tensor]], total: int, views: int
-) -> tuple[list[str], np.ndarray]:
-    """Names [N] and codes [N,D], or [N,V,D]."""
+    run: OpenedRun,
+    chunks: Iterator[tuple[list[str], Tensor]],
+    total: int,
+    views: int,
+    background: str | None = None,
+) -> tuple[list[str], np.ndarray, list[int]]:
+    """Names [N], codes [N,D] or [N,V,D], and the rows of blank images, of which it warns."""
     from aerun.use.collection.views import encode_views
 
-    names, codes = list[str](), list[np.ndarray]()
+    names, codes, blank = list[str](), list[np.ndarray](), list[np.ndarray]()
     with progress_bar("codes", total) as bar:
         for part, images in chunks:
             coded = encode_views(run.encode, images, views)
             codes.append(coded[:, 0] if views == 1 else coded)
+            blank.append(is_blank(images.cpu().numpy()))
             names += part
             bar.update(len(part))
     if not codes:
         raise DataError("there are no images to encode")
-    return names, np.concatenate(codes)
+    rows = np.flatnonzero(np.concatenate(blank)).tolist()
+    warn_if_blank([names[row] for row in rows], len(names), background)
+    return names, np.concatenate(codes), rows
 
 
 def _make_fingerprints(
     run: OpenedRun,
     names: list[str],
     codes: np.ndarray,
+    blank: list[int],
     labels: np.ndarray | None,
     classes: list[str],
     *,
@@ -127,4 +136,5 @@ def _make_fingerprints(
     split: str = "",
 ) -> Fingerprints:
     shape = tuple(run.autoencoder.code_shape)
-    return Fingerprints(names, codes, run.fingerprint, str(run.folder), root, split, labels, classes, shape)
+    about = run.fingerprint, str(run.folder), root, split
+    return Fingerprints(names, codes, *about, labels, classes, shape, blank=blank)

@@ -31,6 +31,7 @@ ABOUT_SCHEMA = record(
     {
         **dict.fromkeys(("weights", "run", "root", "split", "layout"), TEXT),
         "classes": list_of(TEXT),
+        "blank": list_of(whole()),
         "views": whole(1),
         "code_shape": list_of(whole(1)),
         "shape": list_of(whole(), 2, 2),
@@ -81,6 +82,7 @@ def save_fingerprints(fingerprints: Fingerprints, path: Path, packed: Packed, *,
         "form": packed.form,
         "layout": packed.layout,
         "value_bits": packed.value_bits,
+        "blank": fingerprints.blank,
     }
     as_file = _as_parquet if path.suffix == ".parquet" else _as_npz
     write_bytes(path, as_file(fingerprints, packed, about))
@@ -122,6 +124,9 @@ def _assemble(about: dict[str, Any], arrays: Arrays, codes: np.ndarray, path: Pa
     names, labels, views = arrays["names"].tolist(), arrays.get("labels"), about["views"]
     if labels is not None and (labels.shape != (len(names),) or labels.dtype.kind not in "iu"):
         raise ValueError(f"{len(names)} names, labels of shape {list(labels.shape)}")
+    blank = about.get("blank", [])
+    if any(row >= len(names) for row in blank):
+        raise ValueError(f"{len(names)} names, blank images up to {max(blank)}")
     return Fingerprints(
         names=names,
         codes=codes if views == 1 else codes.reshape(len(names), views, -1),
@@ -133,6 +138,7 @@ def _assemble(about: dict[str, Any], arrays: Arrays, codes: np.ndarray, path: Pa
         classes=about["classes"],
         code_shape=tuple(about["code_shape"]),
         file=str(path),
+        blank=blank,
     )
 
 

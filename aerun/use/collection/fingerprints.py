@@ -24,7 +24,7 @@ class Fingerprints:
     ``names`` [N]: paths relative to the folder ``root``, or ``SPLIT/NUMBER`` for a split of the run's own data.
     ``codes``: float32 [N,D], or [N,V,D] for several views of each image, the whole image first. ``labels`` [N]: numbers
     of ``classes``, -1 for none. ``weights``: the fingerprint of the run's weights; ``run``: its folder, as given;
-    ``file``: where the codes were loaded from.
+    ``file``: where the codes were loaded from. ``blank``: the rows of images of a single color.
     """
 
     names: list[str]
@@ -37,6 +37,7 @@ class Fingerprints:
     classes: list[str] = field(default_factory=list)
     code_shape: tuple[int, ...] = ()
     file: str = ""
+    blank: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.names)

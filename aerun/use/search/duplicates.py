@@ -40,8 +40,20 @@ class Pairs(NamedTuple):
 
 
 def duplicates(collection: Fingerprints | np.ndarray, threshold: float, *, metric: Metric = "cosine") -> Pairs:
-    """All pairs of codes [N,D] within ``threshold``. ConfigError if there are more than a million."""
-    codes = collection.whole_codes if isinstance(collection, Fingerprints) else collection
+    """All pairs of codes [N,D] within ``threshold``. ConfigError if there are more than a million.
+
+    Blank images of a collection are left out: they have one code, whatever they were before they became blank.
+    """
+    if isinstance(collection, Fingerprints):
+        rows = np.delete(np.arange(len(collection)), collection.blank)
+        found = _near_duplicates(collection.whole_codes[rows], threshold, metric)
+        return Pairs(rows[found.rows], found.distances)
+    return _near_duplicates(collection, threshold, metric)
+
+
+def _near_duplicates(codes: np.ndarray, threshold: float, metric: Metric) -> Pairs:
+    if not len(codes):
+        return Pairs(np.empty((0, 2), np.int64), np.empty(0))
     index = ExactIndex(codes, metric)
     rows, distances, total = [np.empty((0, 2), np.int64)], [np.empty(0)], 0
     step = max(1, min(MAX_ROWS_PER_BLOCK, DISTANCES_PER_BLOCK // len(codes)))
