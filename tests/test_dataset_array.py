@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -264,3 +266,37 @@ def test_an_encrypted_or_unknown_compression_is_refused(tmp_path: Path) -> None:
         changed[entry.header_offset + offset - 2] = value
         path.write_bytes(bytes(changed))
         assert_refused(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "keys"),
+    [
+        (("images", "labels", "test_images", "test_labels"), {}),
+        (("x_train", "y_train", "x_test", "y_test"), {"images_key": "x_train", "labels_key": "y_train"}),
+        (("train_x", "train_y", "test_x", "test_y"), {"images_key": "train_x", "labels_key": "train_y"}),
+        (("train", "y", "test_train", "test_y"), {"images_key": "train", "labels_key": "y"}),
+    ],
+)
+def test_the_test_part_of_a_file_is_found(names: tuple[str, ...], keys: dict[str, str], tmp_path: Path) -> None:
+    labels = np.arange(20) % 3
+    data = load(npz(tmp_path, **dict(zip(names, (IMAGES, labels, IMAGES[:4], labels[:4]), strict=True))), **keys)
+    assert (len(data.train), len(data.test)) == (20, 4)
+    assert data.test.labels is not None and data.test.labels.tolist() == [0, 1, 2, 0]
+
+
+def test_arrays_that_are_not_read_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        load(npz(tmp_path, images=IMAGES, y=np.arange(20), masks=IMAGES))
+    assert f"{tmp_path / 'data.npz'}: arrays that are not read: masks, y" in caplog.messages
+
+
+def test_blank_images_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images = IMAGES.copy()
+    images[[3, 5]] = np.array([1, 2, 3], np.uint8)[:, None, None]
+    load(npy(tmp_path, images))
+    assert caplog.messages == ["2 of 20 images are blank, every pixel of one color: images[3], images[5]"]
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "data.npy")
+    assert_refused(tmp_path / "data.npy", "it is a pipe")

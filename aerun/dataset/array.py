@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
+from aerun.base.files import require_regular
 from aerun.config.schema import Range
 from aerun.dataset.base import StoredDataset
 from aerun.dataset.data import Arrays
 from aerun.dataset.paths import existing_path
+from aerun.dataset.picture_notes import is_blank, warn_if_blank
 from aerun.dataset.splitting import holdout
 from aerun.errors import DataError
 
@@ -29,8 +32,9 @@ class Array(StoredDataset):
     """A .npy file, or a .npz file with the arrays ``images_key`` and, optionally, ``labels_key``.
 
     Images are [N,C,H,W], vectors [N,F]. uint8 means 0 to 255; floats are used as stored (images should lie in [0,1]).
-    Labels are integers from 0. A .npz file may also contain ``test_`` + ``images_key`` (and labels); otherwise a share
-    ``test`` of the rows, drawn by ``split_seed``, is the test part.
+    Labels are integers from 0. A .npz file may also contain the test part: ``test_`` + ``images_key`` (and labels), or
+    for a key with ``train`` in it the same with ``test``, such as x_train and x_test. Otherwise a share ``test`` of the
+    rows, drawn by ``split_seed``, is the test part.
     """
 
     root: str
@@ -39,6 +43,8 @@ class Array(StoredDataset):
     test: Annotated[float, Range(0, 1, low_open=True, high_open=True)]
 
     def read(self) -> Arrays:
+        import numpy as np
+
         path = existing_path(self.root)
         arrays = _load(path)
         if "" in arrays:
@@ -50,9 +56,16 @@ class Array(StoredDataset):
             )
         images = _as_images(path, arrays[self.images_key])
         labels = _as_labels(path, arrays.get(self.labels_key), len(images))
-        if f"test_{self.images_key}" in arrays:
-            test = _as_images(path, arrays[f"test_{self.images_key}"])
-            test_labels = _as_labels(path, arrays.get(f"test_{self.labels_key}"), len(test))
+        test_key, test_labels_key = (_test_key(key, arrays) for key in (self.images_key, self.labels_key))
+        used = {self.images_key, self.labels_key, test_key, test_labels_key if test_key in arrays else ""}
+        if unread := sorted(arrays.keys() - used):
+            log.info("%s: arrays that are not read: %s", path, ", ".join(unread))
+        if images.ndim == 4:
+            rows = np.flatnonzero(is_blank(images)).tolist()
+            warn_if_blank([f"{self.images_key}[{row}]" for row in rows], len(images))
+        if test_key in arrays:
+            test = _as_images(path, arrays[test_key])
+            test_labels = _as_labels(path, arrays.get(test_labels_key), len(test))
         else:
             train_rows, test_rows = holdout(len(images), self.test, self.split_seed)
             images, test = images[train_rows], images[test_rows]
@@ -63,11 +76,18 @@ class Array(StoredDataset):
         return Arrays(images, test, labels, test_labels, [str(index) for index in range(count)])
 
 
+def _test_key(key: str, arrays: Mapping[str, np.ndarray]) -> str:
+    """The name of the test part's array: ``test_x`` for ``x``, or ``x_test`` for ``x_train`` if only that exists."""
+    other = key.replace("train", "test")
+    return other if f"test_{key}" not in arrays and other != key else f"test_{key}"
+
+
 def _load(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays by name; the name is empty for a .npy file. DataError for pickled objects."""
     import numpy as np
 
     try:
+        require_regular(path)
         loaded = np.load(path, allow_pickle=False)
         return {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except Exception as error:  # zipfile, zlib, tokenize and numpy raise different errors for a damaged file

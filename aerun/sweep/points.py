@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 
+from aerun.base.files import require_regular
 from aerun.config.schema import Count, Seed
 from aerun.errors import ConfigError
 
@@ -193,6 +194,7 @@ class File:
         """The file's lines, combined with the typed overrides. ConfigError names the file and the line."""
         path = Path(self.file).expanduser()
         try:
+            require_regular(path)
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"hydra.sweeper.file={self.file}: cannot be read ({error})") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +237,9 @@ def test_an_invalid_line_of_a_file_is_reported_with_its_number(tmp_path: Path, l
 def test_a_file_that_is_missing_empty_or_not_text_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("# nothing\n")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    for name, says in (("missing", "cannot be read"), ("empty", "contains no runs"), ("binary", "cannot be read")):
+    os.mkfifo(tmp_path / "pipe")
+    refused = {"missing": "cannot be read", "empty": "contains no runs", "binary": "cannot be read"}
+    for name, says in (refused | {"pipe": "cannot be read"}).items():
         with pytest.raises(ConfigError, match=rf"hydra\.sweeper\.file=.*{name}: {says}"):
             File(file=str(tmp_path / name)).points([], PARSER)
 

@@ -74,7 +74,7 @@ class HNSWIndex(ExactIndex):
 
 def _read_graph(faiss: Any, path: Path | None, about: bytes) -> Any:
     """The graph in the file; None if the file is missing, damaged, or belongs to other codes."""
-    if path is None or not path.exists():
+    if path is None or not path.is_file():
         return None
     first, _, rest = path.read_bytes().partition(b"\n")
     if first != about:
