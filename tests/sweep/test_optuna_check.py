@@ -36,7 +36,7 @@ class Changed:
 
     def __init__(self, composer: Composer, change: Callable[[dict[str, Any]], None]) -> None:
         self.composer, self.change = composer, change
-        self.parser, self.values = composer.parser, composer.values
+        self.parser, self.values, self.learn_keys = composer.parser, composer.values, composer.learn_keys
 
     def __call__(self, point: list[str]) -> ComposedPoint:
         composed = self.composer(point)
