@@ -1,6 +1,7 @@
 """The long fault campaigns, written to their section of docs/reliability.md.
 
     python benchmarks/reliability.py            # about half an hour on one core
+    python benchmarks/reliability.py --only pictures --suites FOLDER...    # folders of real pictures
 
 tests/faults runs short versions of the same.
 """
