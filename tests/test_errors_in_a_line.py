@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from aerun.base.library_errors import out_of_memory
 from aerun.config.compose import compose_words
 from aerun.config.explain import explain
 from aerun.config.parse import parse
-from aerun.errors import ConfigError, StorageError
+from aerun.errors import AerunError, ConfigError, StorageError
 from aerun.runs.run_errors import translate_errors
 
 MODEL = b"_target_: aerun.model.FullyConnected\n"
@@ -82,6 +84,61 @@ def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
     (tmp_path / "model" / "mine.yaml").write_bytes(UNREADABLE[0])
     with pytest.raises(ConfigError, match=r"model/mine.yaml: is not in UTF-8 .*save it in UTF-8"):
         compose_words([f"hydra.searchpath=['file://{tmp_path}']", "model=mine"])
+
+
+def saved(array: Any, **more: Any) -> bytes:
+    """A .npy file, or with names a .npz file."""
+    content = io.BytesIO()
+    if more:
+        np.savez(content, **more)
+    else:
+        np.save(content, array, allow_pickle=True)
+    return content.getvalue()
+
+
+def headed(text: str) -> bytes:
+    """A .npy file with that header and no numbers."""
+    return b"\x93NUMPY\x01\x00\x76\x00" + text.encode().ljust(117) + b"\n"
+
+
+def zipped(name: str) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:
+        file.writestr(name, b"nonsense")
+    return content.getvalue()
+
+
+ROWS = np.random.default_rng(0).random((40, 6), np.float32)
+NPZ = saved(None, images=ROWS)
+DAMAGED = {
+    "text.npz": b"hello",
+    "empty.npy": b"",
+    "half.npz": NPZ[: len(NPZ) // 2],
+    "flipped.npz": NPZ[:60] + bytes([NPZ[60] ^ 255]) + NPZ[61:],
+    "member.npz": zipped("images.npy"),
+    "other.npz": zipped("images.txt"),
+    "objects.npy": saved(np.array([{1: 2}], object)),
+    "number.npy": saved(np.float32(3)),
+    "records.npy": saved(np.zeros((40, 6), [("a", "f4")])),
+    "texts.npy": saved(np.full((40, 6), "a")),
+    "dates.npy": saved(np.zeros((40, 6), "M8[s]")),
+    "complex.npy": saved(ROWS.astype(complex)),
+    "nan.npy": saved(ROWS * np.nan),
+    "none.npy": saved(ROWS[:0]),
+    "one.npy": saved(ROWS[:1]),
+    "calls.npy": headed("{'descr': __import__('os'), 'fortran_order': False, 'shape': (1,)}"),
+    "huge.npy": headed("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 6), }"),
+    "negative.npy": headed("{'descr': '<f4', 'fortran_order': False, 'shape': (-4, 6), }"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_file_of_arrays(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(DAMAGED[name])
+    settings = parse(*compose_words(["dataset=array", f"dataset.root={tmp_path / name}", "model.code_size=4"]))
+    with pytest.raises(AerunError) as caught:
+        settings.dataset.load(torch.device("cpu"))
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def memory_errors() -> list[BaseException]:

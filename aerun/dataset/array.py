@@ -89,7 +89,8 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         require_regular(path)
         loaded = np.load(path, allow_pickle=False)
-        return {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+        named = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+        return {name: array for name, array in named.items() if isinstance(array, np.ndarray)}  # or other files
     except Exception as error:  # zipfile, zlib, tokenize and numpy raise different errors for a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
         if "allow_pickle" in reason:
