@@ -345,3 +345,17 @@ def test_copies_of_a_run_count_once(tmp_path: Path) -> None:
     assert "copies of other runs in another folder (2)" in format_terminal(
         compare(collect([tmp_path / "one", tmp_path / "two"]))
     )
+
+
+def test_runs_of_data_that_changed_are_noted(tmp_path: Path) -> None:
+    """The same data set by its settings, with other data by its checksum."""
+    digits, letters = ({"dataset": {"_target_": "aerun.dataset.Array", "root": root}} for root in ("0.npy", "a.npy"))
+    for name, config, data in (("a", digits, "1"), ("b", digits, "1"), ("c", letters, "2"), ("d", digits, "3")):
+        seed = ord(name)
+        write_run(tmp_path / name, 0.1, seed=seed, config=config, summary={"dataset_checksum": data})
+    table = build_table(compare(collect([tmp_path]), Question()))
+    assert [note for note in table.notes if "data changed" in note] == [
+        "not comparable: the data changed between a and d"
+    ]
+    before = build_table(compare(collect([tmp_path / name for name in "abc"]), Question()))
+    assert not any("data changed" in note for note in before.notes)

@@ -63,6 +63,7 @@ class Run:
     verdicts: tuple[str, ...] = ()  # by the doctor, at the end of the run
     partial: bool = False  # no configuration (yet): the settings are those of sweep.json
     declared: Metrics = field(default_factory=dict)  # by summary.json: metrics that aerun does not know
+    data: str | None = None  # the checksum of the data of a finished run
 
     @property
     def name(self) -> str:
@@ -141,7 +142,8 @@ def read_run(folder: Path) -> Run:
     line = attempt(lambda path: _read_line(path, summary.get("best_epoch")), None) or {}
     numbers = {**_numbers(_add_stage_numbers([line], settings)[0]), **_numbers(summary)}
     verdicts, partial = _verdicts(summary), not settings
-    return Run(folder, state, settings, numbers, tuple(overrides), error, traceback, verdicts, partial, declared)
+    data, typed = summary.get("dataset_checksum"), tuple(overrides)
+    return Run(folder, state, settings, numbers, typed, error, traceback, verdicts, partial, declared, data)
 
 
 def read_unstarted_job(folder: Path, settings: dict[str, Value], overrides: tuple[str, ...]) -> Run:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aerun.compare.comparison import Comparison
 from aerun.compare.groups import Baseline, Group, Statistic
+from aerun.compare.records import Run, Value
 from aerun.compare.selection import MISSING, format_setting
 
 OF_PCA, COUNT, STATE, RUN, VERDICT = "mse / PCA", "n", "state", "run", "verdict"
@@ -110,10 +112,24 @@ def _notes(comparison: Comparison) -> list[str]:
     copies = sum(sum(run.finished for run in group.runs) - len(group.finished) for group in comparison.groups)
     if copies:
         notes.append(f"not counted: copies of other runs in another folder ({copies})")
+    notes += _changed_data([run for group in comparison.groups for run in group.finished])
     notes += [f"collapsed: {run.name}: {reason}" for run, reason in comparison.collapsed[:MAX_COLLAPSED]]
     if len(comparison.collapsed) > MAX_COLLAPSED:
         notes.append(f"collapsed: {len(comparison.collapsed) - MAX_COLLAPSED} more")
     return notes
+
+
+def _changed_data(runs: Sequence[Run]) -> list[str]:
+    """A note for each data set whose data are not the same in all of its runs."""
+    first: dict[tuple[tuple[str, Value], ...], Run] = {}
+    notes: dict[tuple[tuple[str, Value], ...], str] = {}
+    for run in runs:
+        settings = run.settings.items()
+        key = tuple(sorted(item for item in settings if item[0].partition(".")[0] == "dataset"))
+        other = first.setdefault(key, run)
+        if None not in (run.data, other.data) and run.data != other.data:
+            notes.setdefault(key, f"not comparable: the data changed between {other.name} and {run.name}")
+    return list(notes.values())
 
 
 def _decimals(comparison: Comparison, metric: str) -> int:
