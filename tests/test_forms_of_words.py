@@ -15,9 +15,10 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from aerun.base.conf import conf_dir
-from aerun.cli.hydra_flags import FLAGS_WITH_VALUE, expand_words
+from aerun.cli.hydra_flags import FLAGS_WITH_VALUE
 from aerun.config.compose import initialized_hydra, run_config
 from aerun.config.explain import compose_choices, compose_explained, explain
+from aerun.config.override_syntax import expand_words
 from aerun.config.parse import parse
 from aerun.config.settings import GROUPS
 from aerun.errors import ConfigError

@@ -169,7 +169,7 @@ def test_several_corruptions_come_one_after_another() -> None:
 
 
 def test_a_list_of_the_command_line_is_several_parts_in_order(compose: Compose) -> None:
-    from aerun.cli.hydra_flags import expand_words
+    from aerun.config.override_syntax import expand_words
 
     words = expand_words(["noise=[gaussian, dust]", "noise.parts.gaussian.variance=0.5", "noise=dust"])
     assert words == ["noise=several", "noise/parts=[gaussian, dust]", "noise.parts.gaussian.variance=0.5", "noise=dust"]

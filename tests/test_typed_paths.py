@@ -14,10 +14,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aerun.base.conf import conf_dir
-from aerun.cli.hydra_flags import expand_words
 from aerun.config.compose import compose_words
 from aerun.config.explain import compose_choices, explain
-from aerun.config.override_syntax import MADE, PATHS
+from aerun.config.override_syntax import MADE, PATHS, expand_words
 from aerun.sweep.points import axes
 
 PARSER = OverridesParser.create()

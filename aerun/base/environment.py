@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from aerun.base.program import typed_command
 
 PACKAGES = ("aerun", "torch", "torchvision", "hydra-core", "omegaconf", "tensorboard", "numpy", "safetensors")
 
@@ -26,7 +27,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
-        "command": sys.argv,
+        "command": typed_command(),
     }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -22,6 +24,27 @@ def package_version(name: str = "aerun") -> str:
 def version_line() -> str:
     """``aerun 0.1.0 (torch 2.15.0, hydra 1.3.8)``, for ``--version``."""
     return f"aerun {package_version()} (torch {package_version('torch')}, hydra {package_version('hydra-core')})"
+
+
+_typed: list[list[str]] = []  # sys.argv as it was before it was rewritten
+
+
+@contextlib.contextmanager
+def rewritten_argv(words: Sequence[str]) -> Iterator[None]:
+    """A block in which ``sys.argv`` has these words; ``typed_command`` still returns those that were typed."""
+    before = sys.argv
+    _typed.append(list(before))
+    sys.argv = [before[0], *words]
+    try:
+        yield
+    finally:
+        sys.argv = before
+        _typed.pop()
+
+
+def typed_command() -> list[str]:
+    """``sys.argv`` as it was typed, to be shown and recorded."""
+    return list(_typed[0] if _typed else sys.argv)
 
 
 def start_words(program: str) -> list[str]:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from pathlib import Path
 
 from aerun.config.explain import compose_choices
-from aerun.config.override_syntax import quote_path
 from aerun.config.settings import GROUPS
 from aerun.errors import ConfigError
 
@@ -21,22 +18,6 @@ FLAGS_WITH_VALUE = {
     *("--cfg", "-c", "--package", "-p", "--shell-completion", "-sc", "--config-path", "-cp", "--config-name", "-cn"),
     *("--config-dir", "-cd", "--experimental-rerun", "--info", "-i"),
 }
-
-
-def expand_words(words: Sequence[str], several: bool = False) -> list[str]:
-    """The same words, with ``key=~/...`` and ``--flag=~/...`` as the home folder, paths in quotes where Hydra needs
-    them, and ``noise=[a,b]`` as Hydra composes it.
-
-    A shell expands ``~`` only at the start of a word. Hydra composes several options of a group only by name.
-    ``several``: of a sweep, in which commas separate values.
-    """
-    result = list[str]()
-    for word in words:
-        word = re.sub(r"^((?:--?)?[\w.+/-]+=)~(?=/|$)", lambda key: f"{key[1]}{Path.home()}", word)
-        word = quote_path(word, several)
-        listed = re.fullmatch(r"noise=(\[[\w\s,-]*\])", word)
-        result += ["noise=several", f"noise/parts={listed[1]}"] if listed else [word]
-    return result
 
 
 def flags_first(words: list[str]) -> list[str]:

@@ -24,13 +24,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from aerun.base.conf import conf_dir
 from aerun.base.files import missing_folders, remove_empty
-from aerun.base.program import start_words, version_line
+from aerun.base.program import rewritten_argv, start_words, version_line
 from aerun.cli.command import FULL_ERROR, errors_in_a_line
-from aerun.cli.hydra_flags import expand_words, flags_first, reject_unknown_flags
+from aerun.cli.hydra_flags import flags_first, reject_unknown_flags
 from aerun.cli.run_report import print_summary
 from aerun.config.compose import group_choices, guarded_files, run_config
+from aerun.config.override_syntax import expand_words
 from aerun.config.parse import parse
-from aerun.config.settings import GROUPS, Settings
+from aerun.config.settings import Settings
 from aerun.errors import AerunError, ConfigError, DataError
 
 MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
@@ -43,8 +44,8 @@ def main() -> int:
         print(version_line())
         return 0
     reject_torchrun()
-    sys.argv[1:] = expand_words(sys.argv[1:], bool(MULTIRUN & set(sys.argv)))
-    with errors_in_a_line() as end:
+    words = expand_words(sys.argv[1:], bool(MULTIRUN & set(sys.argv)))
+    with errors_in_a_line() as end, rewritten_argv(words):
         start_hydra()
     return end.code
 
@@ -56,17 +57,17 @@ def start_hydra() -> None:
         if flag == "--experimental-rerun" and not Path(path).is_file():
             raise ConfigError(f"{flag} {path}: there is no such file")
     sys.argv[1:] = flags_first(sys.argv[1:])
-    if MULTIRUN & set(sys.argv):
-        from aerun.sweep.plugin import register
-        from aerun.sweep.points import defer_group_keys
-
-        register()
-        sys.argv[1:] = defer_group_keys(sys.argv[1:], GROUPS)
     _SingleRun.error = None
-    with guarded_files(), _empty_folders_removed():
+    with guarded_files(_register_sweepers), _empty_folders_removed():
         raise_hydra_errors(train)
     if _SingleRun.error is not None:
         raise _SingleRun.error
+
+
+def _register_sweepers() -> None:
+    from aerun.sweep.plugin import register
+
+    register()
 
 
 @contextlib.contextmanager

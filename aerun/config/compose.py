@@ -6,11 +6,12 @@ import contextlib
 import re
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
@@ -77,15 +78,23 @@ def environment_of(words: Sequence[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def guarded_files() -> Iterator[None]:
-    """A block in which Hydra composes nothing with which a file would run code of its own choice. ConfigError."""
+def guarded_files(on_sweep: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """A block in which Hydra composes nothing with which a file would run code of its own choice. ConfigError.
+
+    For a whole sweep it composes only the words that say how it is run. Those of its runs may work only in some of
+    them. ``on_sweep`` is called before the sweep begins, which a file may have asked for.
+    """
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
     load = ConfigLoaderImpl.load_configuration
 
-    def checked(self: ConfigLoaderImpl, *arguments: Any, **named: Any) -> DictConfig:
+    def checked(
+        self: ConfigLoaderImpl, config_name: str | None, overrides: list[str], run_mode: RunMode, **named: Any
+    ) -> DictConfig:
+        is_sweep = run_mode == RunMode.MULTIRUN
         try:
-            config = load(self, *arguments, **named)
+            words = _words_of_sweep(overrides) if is_sweep else overrides
+            config = load(self, config_name, words, run_mode, **named)
         except (HydraException, OmegaConfBaseException, AerunError, OSError, YAMLError):
             raise  # ``explain`` knows them
         except Exception as error:
@@ -95,13 +104,31 @@ def guarded_files() -> Iterator[None]:
         node = OmegaConf.to_container(config.hydra, resolve=False)
         assert isinstance(node, dict)
         reject_foreign_code({str(key): value for key, value in node.items()})
+        if is_sweep:
+            config.hydra.overrides.task = [word for word in overrides if word not in config.hydra.overrides.hydra]
+            if config.hydra.mode == RunMode.MULTIRUN:
+                on_sweep()
         return config
 
-    ConfigLoaderImpl.load_configuration = checked  # type: ignore[method-assign]
+    ConfigLoaderImpl.load_configuration = checked  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
         ConfigLoaderImpl.load_configuration = load  # type: ignore[method-assign]
+
+
+def _words_of_sweep(overrides: Sequence[str]) -> list[str]:
+    """The words that Hydra needs to know how a sweep is run: its own, those of ``sweep``, and options that are chosen
+    for all runs, whose files may have such keys."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    words = []
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key = override.key_or_group
+        is_shared = not ("." in key or override.is_sweep_override() or override.is_delete())
+        if override.is_hydra_override() or key.startswith("sweep.") or is_shared:
+            words.append(override.input_line or key)
+    return words
 
 
 def _unreadable(error: Exception) -> ConfigError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Sequence
+from pathlib import Path
 
 from aerun.config.schema import nearest
 
@@ -15,6 +17,29 @@ PLAIN = r"[\w./+@%:|?*$-]([\w./+@%:|?*$ -]*[\w./+@%:|?*$-])?"  # letters that Hy
 NO_TEXT = r"null|\?\?\?|'.*'|\".*\"|(choice|glob|shuffle|sort|tag|str)\(.*\)"
 NUMBER_OR_BOOL = r"[+-]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(e[+-]?\d+)?|[+-]?(inf|nan)|true|false"
 BRACKETS = {"(": ")", "[": "]", "{": "}"}
+
+
+def expand_words(words: Sequence[str], several: bool = False) -> list[str]:
+    """The same words, with ``key=~/...`` and ``--flag=~/...`` as the home folder, paths in quotes where Hydra needs
+    them, and ``noise=[a,b]`` as Hydra composes it. Expanded words stay as they are.
+
+    A shell expands ``~`` only at the start of a word. ``several``: of a sweep, in which commas separate values.
+    """
+    result = []
+    for word in words:
+        word = re.sub(r"^((?:--?)?[\w.+/-]+=)~(?=/|$)", lambda key: f"{key[1]}{Path.home()}", word)
+        result.append(quote_path(word, several))
+    return expand_lists(result)
+
+
+def expand_lists(words: Sequence[str]) -> list[str]:
+    """The same words, with ``noise=[a,b]`` as ``noise=several noise/parts=[a,b]``: Hydra composes several options of a
+    group only by name."""
+    result = list[str]()
+    for word in words:
+        listed = re.fullmatch(r"noise=(\[[\w\s,-]*\])", word)
+        result += ["noise=several", f"noise/parts={listed[1]}"] if listed else [word]
+    return result
 
 
 def quoted(path: str | os.PathLike[str]) -> str:

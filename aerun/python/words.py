@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aerun.cli.hydra_flags import expand_words
 from aerun.config.explain import compose_explained
+from aerun.config.override_syntax import expand_words
 from aerun.errors import ConfigError
 
 OF_RUNS = ("hydra.searchpath",)

@@ -1,13 +1,12 @@
-"""Compose and check all points of a sweep before its first job, and plan the jobs."""
+"""Compose and check all points of a sweep before its first job."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -18,12 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from aerun.config.compose import group_choices, run_config
 from aerun.config.explain import explain, known_keys
-from aerun.config.identity import identity
+from aerun.config.override_syntax import expand_lists
 from aerun.config.parse import parse
 from aerun.config.settings import GROUPS, Settings
 from aerun.errors import AerunError, ConfigError
-from aerun.sweep.job import Job, name_jobs
-from aerun.sweep.job_index import JobIndex
 from aerun.sweep.points import Point
 
 
@@ -97,7 +94,7 @@ class Composer:
                 raise ConfigError(
                     "resume: continues one run, without -m; repeat a sweep's command to continue the sweep"
                 )
-            self._check_dataset(parse(result.config, result.choices, result.overrides), result.config)
+            self._check_dataset(parse(result.config, result.choices, expand_lists(result.overrides)), result.config)
         except Exception as error:
             text = explain(error)
             if text is None:
@@ -130,7 +127,7 @@ class Composer:
 
     def _split(self, point: Point) -> tuple[list[Override], list[Override]]:
         """A point's overrides: those that choose options or add keys, and those that set or delete existing keys."""
-        parsed = self.parser.parse_overrides(point)
+        parsed = self.parser.parse_overrides(expand_lists(point))
         of_keys = [override for override in parsed if self._is_plain(override)]
         return [override for override in parsed if override not in of_keys], of_keys
 
@@ -177,7 +174,7 @@ class Composer:
         return self._load([*earlier, *point]) if earlier else (choices, composed)
 
     def _load(self, point: Point) -> tuple[dict[str, str], DictConfig]:
-        composed = self.loader.load_sweep_config(self.master, point)
+        composed = self.loader.load_sweep_config(self.master, expand_lists(point))
         choices = group_choices(composed.hydra.runtime.choices)
         with open_dict(composed):
             del composed["hydra"]
@@ -221,27 +218,3 @@ def _to_plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _to_plain(item) for key, item in value.items()}
     return value if isinstance(value, bool | int | float) or value is None else str(value)
-
-
-def plan_jobs(
-    composed: Iterable[ComposedPoint], composer: Composer, swept: Sequence[str], index: JobIndex, folder: Path
-) -> list[Job]:
-    """The jobs of valid points. Points with the same configuration are one job; a known job keeps its folder.
-
-    ``swept`` are the keys that vary in this command. Keys that varied in earlier commands of this sweep count too.
-    """
-    known = index.folder_names()
-    varied = list(dict.fromkeys((*index.varied_keys(), *swept)))
-    points = {identity(point.config, swept): point for point in reversed(list(composed))}
-    points = dict(reversed(points.items()))
-    values = []
-    for point in points.values():
-        given = composer.values(point.overrides)
-        values.append({key: given[key] for key in varied if key in given})
-    new = [i for i, digest in enumerate(points) if digest not in known]
-    new_names = name_jobs([values[i] for i in new], [list(points)[i] for i in new], known.values())
-    named = known | {list(points)[i]: name for i, name in zip(new, new_names, strict=True)}
-    return [
-        Job(named[digest], folder / named[digest], point.config, point.choices, point.overrides, given, digest)
-        for (digest, point), given in zip(points.items(), values, strict=True)
-    ]

@@ -10,10 +10,8 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 
 from aerun.config.compose import initialized_hydra
-from aerun.config.settings import GROUPS
 from aerun.errors import ConfigError
 from aerun.sweep.plugin import PointSweeper, register
-from aerun.sweep.points import defer_group_keys
 
 
 def prepare_sweep(words: Sequence[str], command: Sequence[str]) -> tuple[PointSweeper, list[str]]:
@@ -23,7 +21,7 @@ def prepare_sweep(words: Sequence[str], command: Sequence[str]) -> tuple[PointSw
     """
     register()
     with initialized_hydra() as hydra:
-        config = hydra.compose_config("train", defer_group_keys(words, GROUPS), RunMode.MULTIRUN)
+        config = hydra.compose_config("train", list(words), RunMode.MULTIRUN)
         context = HydraContext(hydra.config_loader, Callbacks())
         sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=_unused, config=config)
     if not isinstance(sweeper, PointSweeper):

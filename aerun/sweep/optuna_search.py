@@ -18,9 +18,10 @@ from aerun.config.schema import Count, NonNegativeInt, Seed
 from aerun.errors import ConfigError
 from aerun.metrics.declared import NONE, Metrics, declared_by, find_metric
 from aerun.runs.folder import read_status
-from aerun.sweep.composer import ComposedPoint, Composer, plan_jobs
+from aerun.sweep.composer import ComposedPoint, Composer
 from aerun.sweep.job import Job
 from aerun.sweep.job_index import ENDED, FAILED, JobIndex, job_state
+from aerun.sweep.job_plan import plan_jobs
 from aerun.sweep.optuna_check import check_study
 from aerun.sweep.optuna_study import JOURNAL, METRIC_KEY, distribution_of, open_study, optuna, run_metric
 from aerun.sweep.points import Axis, all_combinations, each_value

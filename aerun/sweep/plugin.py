@@ -20,16 +20,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from aerun.base.files import missing_folders, remove_empty
 from aerun.base.lock import FolderLock
+from aerun.base.program import typed_command
 from aerun.config.compose import environment_of
 from aerun.config.identity import differing_keys
+from aerun.config.override_syntax import expand_words
 from aerun.config.schema import construct
 from aerun.errors import ConfigError
 from aerun.runs.same_run import list_keys
 from aerun.sweep import points
 from aerun.sweep.changed_data import changed_runs
-from aerun.sweep.composer import ComposedPoint, Composer, plan_jobs
+from aerun.sweep.composer import ComposedPoint, Composer
 from aerun.sweep.job import Job, format_value, remove_shared_data
 from aerun.sweep.job_index import ENDED, FAILED, JobIndex, job_state, read_job_index
+from aerun.sweep.job_plan import plan_jobs
 from aerun.sweep.job_runner import JobRunner
 from aerun.sweep.launcher import build_launcher
 from aerun.sweep.launcher.contract import Launcher
@@ -53,7 +56,7 @@ class PointSweeper(Sweeper):
         """Store what Hydra has composed for the whole sweep."""
         # Not in __init__, because Hydra wraps its errors.
         self.master = config
-        self.command = typed_words()
+        self.command = typed_command()
         self.composer = Composer(hydra_context.config_loader, config)
         with environment_of([*config.hydra.overrides.hydra, *config.hydra.overrides.task]):
             node, sweep, launcher = plain(self._node), plain(config.sweep), plain(config.hydra.launcher)
@@ -64,7 +67,8 @@ class PointSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run all jobs of the typed points that have not ended."""
-        words = [f"{key}={format_value(value)}" for key, value in self.params.items()] + arguments
+        params = [f"{key}={format_value(value)}" for key, value in self.params.items()]
+        words = expand_words(params, several=True) + arguments  # these were expanded where they were typed
         typed = []
         for axis in points.axes(words, self.composer.parser):
             if not axis.key.lstrip("+").startswith("sweep."):
@@ -89,6 +93,7 @@ class PointSweeper(Sweeper):
         swept = self._swept_keys(typed, composed)
         index.find_recorded(self.folder, swept)
         self._check_shapes(composed)
+        self._check_any_valid(composed)
         valid = [point for point in composed if point.error is None]
         invalid = [(self._label(point, swept), point.error) for point in composed if point.error is not None]
         jobs = plan_jobs(valid, self.composer, swept, index, self.folder)
@@ -154,6 +159,12 @@ class PointSweeper(Sweeper):
         changed += [(job.label, text) for job, text in changed_runs(jobs, composed)]
         return [job for job in jobs if job.label not in dict(changed)], changed
 
+    def _check_any_valid(self, composed: list[ComposedPoint]) -> None:
+        """ConfigError if all points are invalid for the same reason, such as a key that does not exist."""
+        errors = {point.error for point in composed}
+        if len(errors) == 1 and (error := errors.pop()) is not None:
+            raise ConfigError(error)
+
     def _check_valid(self, invalid: list[tuple[str, str]], total: int) -> None:
         """Print invalid points. ConfigError unless sweep.invalid=skip and some points are valid."""
         if invalid:
@@ -179,11 +190,6 @@ class PointSweeper(Sweeper):
 def plain(node: Any) -> Any:
     """Convert a node of the configuration to plain values."""
     return OmegaConf.to_container(OmegaConf.create(node), resolve=True) if isinstance(node, dict | DictConfig) else node
-
-
-def typed_words() -> list[str]:
-    """The command as it was typed; ``sys.argv`` has been changed for Hydra."""
-    return [sys.argv[0], *sys.orig_argv[len(sys.orig_argv) - len(sys.argv) + 1 :]]
 
 
 class Grid(PointSweeper):

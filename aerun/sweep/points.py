@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import random
@@ -14,9 +13,9 @@ from typing import Protocol
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
-from hydra.errors import HydraException
 
 from aerun.base.files import require_regular
+from aerun.config.override_syntax import expand_words
 from aerun.config.schema import Count, Seed
 from aerun.errors import ConfigError
 
@@ -101,27 +100,6 @@ def _check_no_intervals(axes: Sequence[Axis]) -> None:
                 f"{axis.key}: an interval has no list of values; use hydra/sweeper=random or optuna to draw from it, "
                 "or choice(…) or range(…)"
             )
-
-
-def defer_group_keys(words: Sequence[str], groups: Sequence[str]) -> list[str]:
-    """The command line with ``sparsity.k=4`` as a sweep of one value if ``sparsity`` itself is swept.
-
-    Hydra first composes a configuration without the swept overrides, whose ``sparsity`` may not have the key.
-    """
-    parser = OverridesParser.create()
-    typed: dict[str, Override] = {}
-    for word in words:
-        with contextlib.suppress(HydraException):  # flags, and words that Hydra itself will reject
-            typed[word] = parser.parse_override(word)
-    swept = {override.key_or_group for override in typed.values() if override.is_sweep_override()}
-    result = []
-    for word in words:
-        override = typed.get(word)
-        key, _, value = word.partition("=")
-        is_deferred = override is not None and "." in key and key.partition(".")[0] in swept.intersection(groups)
-        is_single = is_deferred and not override.is_sweep_override() and not override.is_delete()  # type: ignore[union-attr]
-        result.append(f"{key}=choice({value})" if is_single else word)
-    return result
 
 
 class Points(Protocol):
@@ -212,7 +190,7 @@ class File:
         return [[*other, *point] for point in points for other in others]
 
     def _line(self, words: list[str], parser: OverridesParser) -> list[Point]:
-        found = axes(words, parser)
+        found = axes(expand_words(words, several=True), parser)
         for axis in found:
             if axis.key.startswith(("sweep.", "hydra.", "hydra/")):
                 raise ConfigError(f"{axis.key}: applies to the whole sweep; set it on the command line")

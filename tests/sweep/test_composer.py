@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from aerun.config.identity import identity
-from aerun.sweep.composer import Composer, plan_jobs
+from aerun.sweep.composer import Composer
 from aerun.sweep.job import Job
 from aerun.sweep.job_index import JobIndex, read_job_index
+from aerun.sweep.job_plan import plan_jobs
 from tests.sweep.conftest import MakeComposer
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]

@@ -18,8 +18,9 @@ from aerun.config.identity import IGNORED_KEYS, differing_keys, identities, iden
 from aerun.config.parse import parse
 from aerun.config.schema import locate
 from aerun.runs.run import run
-from aerun.sweep.composer import Composer, plan_jobs
+from aerun.sweep.composer import Composer
 from aerun.sweep.job_index import JobIndex
+from aerun.sweep.job_plan import plan_jobs
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 # Without a validation part the training loss chooses the best epoch.

@@ -10,8 +10,9 @@ import pytest
 
 from aerun.config.explain import option_keys
 from aerun.config.settings import GROUPS
-from aerun.sweep.composer import ComposedPoint, Composer, plan_jobs
+from aerun.sweep.composer import ComposedPoint, Composer
 from aerun.sweep.job_index import JobIndex
+from aerun.sweep.job_plan import plan_jobs
 from aerun.sweep.points import File, Grid, Point, axes, each_value
 from tests.sweep.conftest import MakeComposer
 

@@ -157,7 +157,7 @@ def test_the_same_command_runs_only_what_failed_and_added_points_are_added(copie
         ("-m hydra/sweeper=random hydra.sweeper.runs=0 seed=0,1", ["hydra.sweeper.runs=0", "at least 1"]),
         ("-m hydra/sweeper=file hydra.sweeper.file=none", ["hydra.sweeper.file=none", "cannot be read"]),
         ("-m optimizer.lr=interval(0.1,1)", ["optimizer.lr", "an interval"]),
-        ("-m resume=/somewhere seed=0,1", ["2 of 2 points are invalid"]),
+        ("-m resume=/somewhere seed=0,1", ["resume: continues one run"]),
         ("sweep.name=x", ["sweep.name=x", "with -m"]),
         ("++sweep.dry_run=true", ["++sweep.dry_run=true", "with -m"]),
     ],
