@@ -142,7 +142,9 @@ def _run_job(config: DictConfig) -> float | None:
     typed = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
     overrides = [str(override) for override in typed] if isinstance(typed, list) else []
     try:
-        settings, plain, folder = check_run(run_config(config, overrides), choices, overrides, folder)
+        settings, plain, folder = check_run(
+            run_config(config, overrides, hydra_config.runtime.cwd), choices, overrides, folder
+        )
         settings.dataset.check()
 
         from aerun.runs.run import run

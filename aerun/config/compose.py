@@ -105,7 +105,7 @@ def guarded_files(on_sweep: Callable[[], None] = lambda: None) -> Iterator[None]
         assert isinstance(node, dict)
         reject_foreign_code({str(key): value for key, value in node.items()})
         if is_sweep:
-            config.hydra.overrides.task = [word for word in overrides if word not in config.hydra.overrides.hydra]
+            config.hydra.overrides.task = [word for word in overrides if word not in node["overrides"]["hydra"]]
             if config.hydra.mode == RunMode.MULTIRUN:
                 on_sweep()
         return config
@@ -171,29 +171,35 @@ def compose_words(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]
     return run_config(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]), words), choices
 
 
-def run_config(config: DictConfig, words: Sequence[str]) -> dict[str, Any]:
+def run_config(config: DictConfig, words: Sequence[str], cwd: str | None = None) -> dict[str, Any]:
     """The resolved configuration of one run, with absolute paths and without the keys of a sweep.
 
     ``words``: what the user typed. Packages are trusted, and environment variables read, only if they name them.
+    ``cwd``: what relative paths start from, if Hydra has changed the working directory since (hydra.job.chdir).
     """
-    plain = absolute_root(resolve(config, words))
+    plain = absolute_root(resolve(config, words), cwd)
     if isinstance(plain.get(TRUST), list):
         plain[TRUST] = [package for package in plain[TRUST] if package in trusted_by(words)]
     plain.pop("sweep", None)
-    if isinstance(plain.get("init_from"), str):
-        plain["init_from"] = str(Path(plain["init_from"]).expanduser().absolute())
+    for key in ("init_from",) if cwd is None else ("init_from", "resume"):
+        if isinstance(plain.get(key), str):
+            plain[key] = _absolute(plain[key], cwd)
     return plain
 
 
-def absolute_root(plain: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with an absolute path to its data."""
+def _absolute(path: str, cwd: str | None) -> str:
+    return str(Path(cwd or "").absolute() / Path(path).expanduser())
+
+
+def absolute_root(plain: dict[str, Any], cwd: str | None = None) -> dict[str, Any]:
+    """The configuration with an absolute path to its data, which starts from ``cwd`` if it is relative."""
     dataset = plain.get("dataset")
     if not isinstance(dataset, dict):
         return plain
     root = dataset.get("root")
     if not isinstance(root, str) or root in ("", "???"):
         return plain
-    return {**plain, "dataset": {**dataset, "root": str(Path(root).expanduser().absolute())}}
+    return {**plain, "dataset": {**dataset, "root": _absolute(root, cwd)}}
 
 
 def group_choices(choices: Mapping[Any, Any] | DictConfig) -> dict[str, str]:

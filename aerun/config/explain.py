@@ -139,7 +139,9 @@ def _no_hydra_key(key: str, words: Sequence[str]) -> str:
         verb = "has" if len(having) == 1 else "have"
         return f"{key}: the chosen option does not have this key; {', '.join(having)} {verb} it"
     keys = [known for known in options.get(typed.get(group, "grid"), []) if known != "_target_"]
-    allowed = f" Allowed in {parent}: {', '.join(keys)}" if keys else " --hydra-help lists Hydra's own"
+    allowed = (
+        f" Allowed in {parent}: {', '.join(keys)}" if keys else f" +{key}=… adds it; --hydra-help lists Hydra's own"
+    )
     return f"{key}: there is no such key.{nearest(leaf, keys)}{allowed}"
 
 

@@ -37,6 +37,8 @@ def reject_foreign_code(hydra: Mapping[str, Any]) -> None:
     overrides = hydra["overrides"]
     typed = {word.lstrip("+~").partition("=")[0].removeprefix("hydra.") for word in overrides["hydra"]}
     trusted = trusted_by(overrides["task"])
+    if "job.env_copy" in typed:
+        typed |= {f"job.env_set.{name}" for name in _value(hydra, "job.env_copy")}  # where Hydra writes them
     for key in CALLED:
         if _without_typed(_value(hydra, key), key, typed):
             raise ConfigError(f"hydra.{key}: a file cannot set it, because it decides what is run; type hydra.{key}=…")

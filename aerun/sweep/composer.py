@@ -57,7 +57,8 @@ class Composer:
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self.loader, self.master = loader, master
         self.parser = OverridesParser.create(config_loader=loader)
-        self.typed = [str(word) for word in master.hydra.overrides.task]  # points may be lines of a file
+        typed: Any = OmegaConf.to_container(master.hydra.overrides.task, resolve=False)
+        self.typed: list[str] = typed  # points may be lines of a file
         self._bases: dict[tuple[str, ...], _Base] = {}
         self._groups: dict[str, bool] = {}
         self._checked: dict[str, str | None] = {}

@@ -27,7 +27,7 @@ def prepare_sweep(words: Sequence[str], command: Sequence[str]) -> tuple[PointSw
     if not isinstance(sweeper, PointSweeper):
         raise ConfigError(f"hydra/sweeper: {type(sweeper).__name__} is Hydra's own, for the command line only")
     sweeper.command = list(command)
-    return sweeper, list(config.hydra.overrides.task)
+    return sweeper, list(sweeper.composer.typed)
 
 
 def _unused(config: Any) -> None:

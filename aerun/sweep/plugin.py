@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from hydra.core.plugins import Plugins
+from hydra.core.utils import env_override
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -30,12 +31,14 @@ from aerun.runs.same_run import list_keys
 from aerun.sweep import points
 from aerun.sweep.changed_data import changed_runs
 from aerun.sweep.composer import ComposedPoint, Composer
+from aerun.sweep.hydra_keys import check_hydra_keys, job_environment
 from aerun.sweep.job import Job, format_value, remove_shared_data
 from aerun.sweep.job_index import ENDED, FAILED, JobIndex, job_state, read_job_index
 from aerun.sweep.job_plan import plan_jobs
 from aerun.sweep.job_runner import JobRunner
 from aerun.sweep.launcher import build_launcher
 from aerun.sweep.launcher.contract import Launcher
+from aerun.sweep.launcher.slurm import check_not_queued
 from aerun.sweep.remote import CHECK_POINTS
 from aerun.sweep.sweep_report import print_headline, print_table
 from aerun.sweep.sweep_settings import SweepSettings, parse_sweep_settings, sweep_folder
@@ -58,8 +61,11 @@ class PointSweeper(Sweeper):
         self.master = config
         self.command = typed_command()
         self.composer = Composer(hydra_context.config_loader, config)
-        with environment_of([*config.hydra.overrides.hydra, *config.hydra.overrides.task]):
+        unresolved: Any = OmegaConf.to_container(config.hydra, resolve=False)
+        check_hydra_keys(unresolved, hydra_context.callbacks.callbacks)
+        with environment_of([*unresolved["overrides"]["hydra"], *unresolved["overrides"]["task"]]):
             node, sweep, launcher = plain(self._node), plain(config.sweep), plain(config.hydra.launcher)
+            self.environment = job_environment({"job": plain(config.hydra.job), "launcher": launcher})
         self.points = construct(self.kind, node, "hydra.sweeper")
         self.sweep_settings: SweepSettings = parse_sweep_settings(sweep)
         self.folder = sweep_folder(config.hydra.sweep.dir, self.sweep_settings.name)
@@ -76,11 +82,14 @@ class PointSweeper(Sweeper):
             elif axis.is_swept:
                 raise ConfigError(f"{axis.key}: applies to the whole sweep and takes one value")
         with contextlib.ExitStack() as stack:
+            stack.enter_context(env_override(self.environment))
             if not self.sweep_settings.dry_run:
                 stack.callback(remove_empty, missing_folders(self.folder))  # if nothing is started
                 self.folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FolderLock(self.folder))
                 stack.callback(remove_shared_data, self.folder)
+                if not self.launcher.detached:
+                    check_not_queued(self.folder)
             stack.enter_context(self.launcher)
             self._run(typed)
 

@@ -66,7 +66,10 @@ def _axis(key: str, override: Override) -> Axis:
     if not override.is_sweep_override():
         return Axis(key, [f"{key}={override.get_value_element_as_str()}"])
     if override.is_discrete_sweep():
-        return Axis(key, list(dict.fromkeys(f"{key}={value}" for value in override.sweep_string_iterator())))
+        values = list(dict.fromkeys(f"{key}={value}" for value in override.sweep_string_iterator()))
+        if not values:
+            raise ConfigError(f"{override.input_line}: there is no such option, so that nothing would run")
+        return Axis(key, values)
     interval = override.value()
     assert isinstance(interval, IntervalSweep)
     low, high = interval.start, interval.end

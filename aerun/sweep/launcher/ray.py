@@ -25,7 +25,7 @@ class Ray:
     address: str | None
     num_cpus: Positive
     num_gpus: NonNegative
-    init: dict  # type: ignore[type-arg]
+    init: dict | None  # type: ignore[type-arg]
 
     gpus: ClassVar[list[int] | None] = None
     detached = False
@@ -91,7 +91,7 @@ class Ray:
         variables = {"PYTHONPATH": path, "TQDM_DISABLE": "1"}
         variables["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "1"  # hides all devices from a job with num_gpus=0
         environment = {"env_vars": variables}
-        given: dict[str, Any] = {"log_to_driver": False, "address": self.address, **self.init}
+        given: dict[str, Any] = {"log_to_driver": False, "address": self.address, **(self.init or {})}
         if self.address is None:  # otherwise Ray joins any cluster that is running
             given |= {"address": "local", "include_dashboard": False}
         try:

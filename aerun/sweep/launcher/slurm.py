@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -63,7 +64,7 @@ class Slurm:
     gpus_per_node: Count | None
     array_parallelism: Count
     setup: list[str]
-    additional_parameters: dict  # type: ignore[type-arg]
+    additional_parameters: dict | None  # type: ignore[type-arg]
     poll_s: Positive
     _cancelled: bool = field(default=False, metadata={"internal": True})
     _ids: dict[str, str] = field(default_factory=dict, metadata={"internal": True})
@@ -73,6 +74,11 @@ class Slurm:
     local = False
 
     def __post_init__(self) -> None:
+        if self.signal_delay_s >= 60 * self.timeout_min:
+            raise ValueError(
+                f"signal_delay_s={self.signal_delay_s}: must be less than timeout_min={self.timeout_min} "
+                f"({60 * self.timeout_min} s), or each job is requeued as soon as it starts"
+            )
         if shutil.which("sbatch") is None:
             raise ConfigError("hydra/launcher=slurm: sbatch not found; start this on a node of the cluster")
         try:
@@ -93,20 +99,29 @@ class Slurm:
         return call_by_name(target, *arguments)
 
     def run(self, jobs: Iterator[Job], sweep: Path, at_once: int | None = None) -> Iterator[Ended]:
-        """Submit the jobs that are not in the queue yet, and wait for all of them."""
-        name = re.sub(r"[^\w.+-]+", "_", f"aerun-{sweep.name}")  # squeue splits names at commas
+        """Submit the jobs that are not in the queue yet, and wait for all of them.
+
+        An array is submitted when no other of the sweep is in the queue, so that ``array_parallelism`` and the limits
+        of the cluster hold for the whole sweep.
+        """
+        name = _array_name(sweep)
         make_subfolder(sweep, LOG_FOLDER)
         self._ids = _read_ids(sweep)
+        waiting: list[Job] = []
         pending: dict[str, tuple[Job, int]] = {}  # with the number of times it was missing in the queue
         while True:
-            batch = list(islice(jobs, MAX_ARRAY_SIZE if at_once is None else max(0, at_once - len(pending))))
-            queued = self._queued(name)
-            new = [job for job in batch if self._ids.get(job.name) not in queued]
-            if new:
-                self._submit(new, sweep, name)
-                queued = self._queued(name)
-            pending |= {job.name: (job, 0) for job in batch}
-            if not pending:
+            if at_once is not None:
+                waiting += islice(jobs, max(0, at_once - len(pending) - len(waiting)))
+            elif not waiting and not pending:
+                waiting = list(islice(jobs, MAX_ARRAY_SIZE))
+            queued = _queued(name)
+            pending |= {job.name: (job, 0) for job in waiting if self._ids.get(job.name) in queued}
+            waiting = [job for job in waiting if job.name not in pending]
+            if waiting and (at_once is not None or not queued):
+                self._submit(waiting, sweep, name)
+                pending |= {job.name: (job, 0) for job in waiting}
+                waiting, queued = [], _queued(name)
+            if not pending and not waiting:
                 return
             for job, missing in list(pending.values()):
                 ended, is_gone = job_state(job.folder) in ENDED + FAILED, self._ids[job.name] not in queued
@@ -117,7 +132,7 @@ class Slurm:
                     expected = ("stopped", "waiting") if self._cancelled else ("stopped",)
                     is_known = ended or job_state(job.folder) in expected
                     yield job, None if is_known else _describe_end(self._ids[job.name])
-            if pending:
+            if pending or waiting:
                 time.sleep(self.poll_s)
 
     def cancel_waiting(self) -> None:
@@ -138,10 +153,7 @@ class Slurm:
         )
         asked = {"partition": self.partition, "account": self.account, "qos": self.qos}
         given = {key: value for key, value in asked.items() if value is not None}
-        setup = [f"export OMP_NUM_THREADS={self.cpus_per_task}"]
-        root = Path(__file__).resolve().parents[3]
-        if "site-packages" not in root.parts:  # a checkout that is not installed
-            setup.append(f"export PYTHONPATH={root}${{PYTHONPATH:+:$PYTHONPATH}}")
+        setup = [f"export OMP_NUM_THREADS={self.cpus_per_task}", *_import_from(Path(__file__).resolve().parents[3])]
         executor.update_parameters(
             name=name,
             timeout_min=self.timeout_min,
@@ -150,7 +162,7 @@ class Slurm:
             slurm_signal_delay_s=self.signal_delay_s,
             slurm_array_parallelism=self.array_parallelism,
             slurm_setup=[*setup, *self.setup],
-            slurm_additional_parameters={**given, **self.additional_parameters},
+            slurm_additional_parameters={**given, **(self.additional_parameters or {})},
             **({"gpus_per_node": self.gpus_per_node} if self.gpus_per_node else {}),
         )
         try:
@@ -160,22 +172,44 @@ class Slurm:
         self._ids |= {job.name: entry.job_id for job, entry in zip(jobs, submitted, strict=True)}
         write_text(sweep / IDS_FILE, json.dumps(self._ids, indent=1) + "\n")
 
-    def _queued(self, name: str) -> set[str]:
-        """The ids of this sweep's jobs in the queue. squeue is repeated a few times if it fails."""
-        command = ["squeue", "--me", "--noheader", "--array", "--format=%i", f"--name={name}"]
-        for wait in (1, 5, 15, 60, None):
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode == 0:
-                return set(done.stdout.split())
-            if wait is not None:
-                time.sleep(wait)
-        raise ConfigError(f"hydra/launcher=slurm: squeue failed: {done.stderr.strip()}; the jobs continue")
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
+
+
+def check_not_queued(sweep: Path) -> None:
+    """ConfigError if jobs of the sweep are in Slurm's queue, so that another launcher would run them a second time."""
+    if (sweep / IDS_FILE).exists() and shutil.which("squeue") is not None and (queued := _queued(_array_name(sweep))):
+        arrays = " ".join(sorted({number.partition("_")[0] for number in queued}))
+        raise ConfigError(
+            f"{sweep}: Slurm still has jobs of this sweep; use hydra/launcher=slurm, or cancel them first: "
+            f"scancel {arrays}"
+        )
+
+
+def _import_from(root: Path) -> list[str]:
+    """Lines of shell after which aerun is imported from ``root``, if that is a checkout that is not installed."""
+    if "site-packages" in root.parts:
+        return []
+    return [f'export PYTHONPATH={shlex.quote(str(root))}"${{PYTHONPATH:+:$PYTHONPATH}}"']
+
+
+def _array_name(sweep: Path) -> str:
+    return re.sub(r"[^\w.+-]+", "_", f"aerun-{sweep.name}")  # squeue splits names at commas
+
+
+def _queued(name: str) -> set[str]:
+    """The ids of a sweep's jobs in the queue. squeue is repeated a few times if it fails."""
+    command = ["squeue", "--me", "--noheader", "--array", "--format=%i", f"--name={name}"]
+    for wait in (1, 5, 15, 60, None):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode == 0:
+            return set(done.stdout.split())
+        if wait is not None:
+            time.sleep(wait)
+    raise ConfigError(f"hydra/launcher=slurm: squeue failed: {done.stderr.strip()}; the jobs continue")
 
 
 def _read_ids(sweep: Path) -> dict[str, str]:
