@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from aerun.dataset import Array, Data
+from aerun.dataset.array import _as_images
 from aerun.errors import DataError
 from tests.keys import PLAIN
 
@@ -300,3 +301,30 @@ def test_blank_images_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture
 def test_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "data.npy")
     assert_refused(tmp_path / "data.npy", "it is a pipe")
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (np.full((20, 1, 4, 4), 255.0), "images from 255 to 255, not in [0,1]"),
+        (np.arange(320.0).reshape(20, 16) % 256, "whole numbers from 0 to 255"),
+        (np.arange(320).reshape(20, 16) % 256, "whole numbers from 0 to 255"),
+        (np.linspace(0, 1, 320).reshape(20, 1, 4, 4), ""),
+        (np.linspace(-3, 300, 320).reshape(20, 16), ""),
+        (np.zeros((20, 16)), ""),
+        ((np.arange(320) % 256).astype(np.uint8).reshape(20, 16), ""),
+    ],
+)
+def test_numbers_that_look_like_unscaled_pixels_are_named(
+    images: np.ndarray, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As Keras leaves them. Vectors may be in any units."""
+    _as_images(tmp_path / "a.npy", images)
+    assert (said in caplog.text and "array.astype('uint8')" in caplog.text) if said else not caplog.text
+
+
+def test_images_without_channels_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    images = np.zeros((20, 8, 8), np.uint8)
+    with pytest.raises(DataError, match=r"gray images \[N,H,W\] need a dimension of one channel: array\[:, None\]"):
+        _as_images(tmp_path / "a.npy", images)
+    assert _as_images(tmp_path / "a.npy", images[:, None]).shape == (20, 1, 8, 8)

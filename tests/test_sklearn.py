@@ -245,3 +245,23 @@ def test_fits_in_threads_give_what_they_give_alone(digits: np.ndarray) -> None:
         loading.join()
         sys.setswitchinterval(before)
     assert together == alone
+
+
+def test_images_that_are_not_scaled_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    """With ``image_shape``; vectors may be in any units, and images standardized."""
+    rows = np.random.default_rng(0).random((40, 64), np.float32)
+    rows[:, :2] = [0, 1]
+    keys = {"code_size": 3, "hidden": [8], "epochs": 1, "random_state": 0}
+    Autoencoder(**keys).fit(rows * 255).transform(rows)
+    Autoencoder(image_shape=(8, 8), **keys).fit(rows * 2 - 1).transform(rows * 255)
+    fitted = Autoencoder(image_shape=(8, 8), **keys).fit(rows)
+    fitted.score(rows)
+    assert not caplog.text
+    for each in (fitted, pickle.loads(pickle.dumps(fitted))):
+        caplog.clear()
+        wanted = each.transform(rows * 255)
+        assert "images from 0 to 255, but floating-point images are in [0,1]" in caplog.text
+        assert np.array_equal(each.transform(rows * 255), wanted)
+    caplog.clear()
+    Autoencoder(image_shape=(8, 8), **keys).fit(rows * 16)
+    assert "X: images from 0 to 16, not in [0,1]: divide by the value of white" in caplog.text

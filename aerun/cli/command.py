@@ -50,7 +50,7 @@ def add_overwrite_option(parser: Parser) -> None:
 
 def add_folder_option(parser: Parser) -> None:
     """``--folder``, for a command that shows the images behind fingerprints."""
-    parser.add_argument("--folder", type=Path, help="where the images of FILE are now, if they were moved")
+    parser.add_argument("--folder", type=Path, help="where the images of fingerprints are now, if they were moved")
 
 
 def run_command(build_parser: Callable[[], Parser], execute: Callable[[argparse.Namespace], int | None]) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aerun.base.arguments import Parser, count, seed
-from aerun.cli.command import add_overwrite_option, add_run_arguments, run_command
+from aerun.cli.command import add_folder_option, add_overwrite_option, add_run_arguments, run_command
 from aerun.errors import ConfigError
 from aerun.use.outputs import require_absent
 
@@ -42,6 +42,7 @@ def build_parser() -> Parser:
     add("source", metavar="IMAGES", nargs="?", type=Path, help="a folder, or fingerprints (default: test images)")
     add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder for the figures")
     add_overwrite_option(parser)
+    add_folder_option(parser)
     add("--method", default="pca", metavar="NAME,…", help=f"one or more of {', '.join(METHODS)} (pca)")
     add("--images", type=count, default=2000, metavar="N", help="number of images, evenly spaced (2000)")
     add("--thumbnails", action="store_true", help="draw images instead of dots")
@@ -79,7 +80,7 @@ def execute(arguments: argparse.Namespace) -> None:
     if arguments.source is None:
         sample = sample_test_images(run, arguments.images)
     else:
-        sample = sample_collection(run, arguments.source, arguments.images)
+        sample = sample_collection(run, arguments.source, arguments.images, arguments.folder)
     random_codes = _random_codes(run, arguments, sample)
     if len(run.autoencoder.code_shape) > 1:
         print(f"aerun: codes of shape {list(run.autoencoder.code_shape)} are mapped as {run.code_size} values")

@@ -72,13 +72,14 @@ def read_image(run: OpenedRun, name: str) -> Tensor:
     return _read_rows(part, torch.tensor([number]))
 
 
-def sample_collection(run: OpenedRun, path: Path, count: int) -> Sample:
+def sample_collection(run: OpenedRun, path: Path, count: int, folder: Path | None = None) -> Sample:
     """At most ``count`` images, evenly spaced, of a file, a folder or a collection's fingerprints.
 
-    Labels come from the fingerprints, or from the top-level folders if every image is in one.
+    Labels come from the fingerprints, or from the top-level folders if every image is in one. ``folder``: where the
+    images of fingerprints are now, if they were moved.
     """
     if path.suffix in SUFFIXES:
-        return _sample_fingerprints(run, load_fingerprints(path), count)
+        return _sample_fingerprints(run, load_fingerprints(path, folder), count)
     found = find_images(path)
     parts = list(read_inputs(run, [found[row] for row in _even_rows(len(found), count).tolist()]))
     labels, classes = labels_from_folders([name for names, _ in parts for name in names])

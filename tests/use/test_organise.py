@@ -13,6 +13,7 @@ from aerun.use.clusters.clustering import (
     METHODS,
     Clusters,
     Method,
+    _most_copies,
     candidate_counts,
     cluster_rows,
     label_agreement,
@@ -145,3 +146,16 @@ def test_a_sheet_shows_evenly_spaced_images(count: int, most: int) -> None:
     if count > 1:
         assert (shown[0], shown[-1]) == (rows[0], rows[-1])
         assert np.ptp(np.diff(shown)) <= 3  # steps of the order differ by one place at most
+
+
+def test_copies_of_one_image_are_a_cluster() -> None:
+    """HDBSCAN needs a second cluster; without copies there is still none."""
+    random = np.random.default_rng(0)
+    others = random.normal(0, 1, (9, 64)).astype(np.float32)
+    copies = np.tile(random.normal(0, 1, (1, 64)), (300, 1)).astype(np.float32)
+    found = organise(np.concatenate([others[:4], copies, others[4:]]), method="hdbscan")
+    assert found.count == 1 and (found.assigned[4:304] == 0).all() and (found.assigned >= 0).sum() == 300
+    noise = random.normal(0, 1, (309, 64)).astype(np.float32)
+    assert organise(noise, method="hdbscan").count == 0
+    assert (_most_copies(np.concatenate([noise, copies[:4]]), 5) == -1).all()
+    assert np.flatnonzero(_most_copies(np.concatenate([noise, copies[:5]]), 5) == 0).tolist() == [*range(309, 314)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -17,6 +18,8 @@ from PIL import Image
 
 from aerun.base.files import storage_error
 from aerun.cli import evaluate, organise, search
+from aerun.cli import map as map_command
+from aerun.cli.main import COMMANDS
 from aerun.errors import ConfigError, DataError
 from aerun.use.collection.embedding import embed
 from aerun.use.collection.fingerprint_files import load_fingerprints, save_fingerprints
@@ -113,6 +116,63 @@ def test_moved_images_are_said_and_found_again(
     assert not caplog.text and not np.array_equal(np.asarray(Image.open(tmp_path / "sheet.png")), gray)
     links = [path for path in (tmp_path / "clusters" / "links").rglob("*") if path.is_symlink()]
     assert len(links) == 8 and all(link.exists() for link in links)
+
+
+@pytest.mark.parametrize("words", [("1.png", "--cropped"), ("--duplicates", "auto")])
+def test_what_needs_the_images_names_the_way_to_them(moved: tuple[Path, Path, Path], words: tuple[str, ...]) -> None:
+    run, codes, new = moved
+    with pytest.raises(DataError, match=r"art: 8 of 8 images are gone, the first is 0\.png; .* --folder FOLDER"):
+        call(search, run, codes, *words)
+    call(search, run, codes, *words, "--folder", new)
+
+
+def test_maps_of_moved_images(moved: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    run, codes, new = moved
+    with pytest.raises(DataError, match="8 of 8 images are gone"):
+        call(map_command, run, codes, "-o", tmp_path / "maps")
+    call(map_command, run, codes, "-o", tmp_path / "maps", "--folder", new)
+
+
+def test_a_graph_that_cannot_be_kept_is_searched(
+    moved: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("faiss")
+    run, codes, _ = moved
+
+    def refuse(path: Path, content: bytes) -> None:
+        raise storage_error(PermissionError(13, "Permission denied"), path, len(content))
+
+    monkeypatch.setattr("aerun.use.search.hnsw.write_bytes", refuse)
+    call(search, run, codes, "1.png", "-k", "3", "--index", "hnsw")
+    assert "Permission denied); the graph is not kept" in caplog.text
+
+
+def test_commands_that_read_a_run_write_nothing_to_it(read_only: Path, tmp_path: Path) -> None:
+    """Each command but those of training, on a run folder that stays as it is, to the last file."""
+    before, out = contents(read_only), tmp_path / "out"
+    Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "a.png")
+    words: dict[str, tuple[object, ...]] = {
+        "evaluate": (f"run={read_only}",),
+        "compare": (read_only,),
+        "doctor": (read_only,),
+        "denoise": (read_only, tmp_path / "a.png", out / "b.png"),
+        "embed": (read_only, "--split", "test", "-o", out / "test.npz"),
+        "search": (read_only, out / "test.npz", "test/000001", "--sheet", out / "sheet.png"),
+        "organise": (read_only, out / "test.npz", "-o", out / "clusters", "--clusters", "2"),
+        "generate": ("interpolate", read_only, "0", "1", "-o", out / "line"),
+        "map": (read_only, "-o", out / "maps"),
+        "export": (read_only, out / "exported", "--format", "safetensors"),
+    }
+    assert set(words) == set(COMMANDS) - {"train"}
+    for command, arguments in words.items():
+        module = importlib.import_module(f"aerun.cli.{command}")
+        if command == "evaluate":
+            module.evaluate([str(word) for word in arguments])
+        elif command == "compare":
+            module.compare_runs([str(word) for word in arguments])
+        else:
+            call(module, *arguments)
+        assert contents(read_only) == before, command
 
 
 def test_no_link_leads_nowhere(

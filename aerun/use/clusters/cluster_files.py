@@ -77,11 +77,10 @@ def require_files(fingerprints: Fingerprints) -> None:
     if not fingerprints.root:
         raise DataError(f"{fingerprints.title}: links need image files in a folder; these images have none")
     if missing := fingerprints.missing():
-        gone = f"{fingerprints.root}: {len(missing)} of {len(fingerprints)} images are gone, the first is {missing[0]}"
-        remedy = "if the folder was moved, name the new one: --folder FOLDER"
+        text = fingerprints.describe_missing(missing)
         if len(missing) == len(fingerprints):
-            raise DataError(f"{gone}; {remedy}")
-        log.warning("%s, which get no links; %s", gone, remedy)
+            raise DataError(text)
+        log.warning("%s; they get no links", text)
 
 
 def write_table(path: Path, fingerprints: Fingerprints, clusters: Clusters) -> None:

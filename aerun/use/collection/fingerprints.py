@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,6 +74,13 @@ class Fingerprints:
     def missing(self) -> list[str]:
         """The names of images that are no longer in the folder ``root``."""
         return [name for name in self.names if not os.path.exists(os.path.join(self.root, name))]  # noqa: PTH110, PTH118
+
+    def describe_missing(self, missing: Sequence[str]) -> str:
+        """How many images are gone, the first of them, and what to do if they were moved."""
+        return (
+            f"{self.root}: {len(missing)} of {len(self)} images are gone, the first is {missing[0]}; if the folder was "
+            "moved, name the new one: --folder FOLDER"
+        )
 
     def moved_to(self, folder: Path) -> Fingerprints:
         """The same codes, of images that are in another folder now. DataError if none of them is there."""

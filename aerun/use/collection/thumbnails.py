@@ -141,6 +141,8 @@ def read_rows(run: OpenedRun, fingerprints: Fingerprints, rows: np.ndarray) -> t
     if not fingerprints.root:
         raise DataError(f"{fingerprints.title}: does not name the folder of its images, which are needed here")
     root = Path(fingerprints.root)
+    if not any((root / fingerprints.names[row]).exists() for row in rows):
+        raise DataError(fingerprints.describe_missing(fingerprints.missing()))
     cached = read_cached_inputs(run, root, [fingerprints.names[row] for row in rows])
     if cached is not None:
         number = {fingerprints.names[row]: row for row in rows}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aerun.errors import DataError
 from aerun.use.collection.fingerprint_files import as_fingerprints
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.collection.thumbnails import read_rows
@@ -137,6 +138,8 @@ def read_query_images(
     """
     import torch
 
+    if all(query.row >= 0 and query.path is not None and not query.path.exists() for query in queries):
+        raise DataError(fingerprints.describe_missing(fingerprints.missing()))
     files = [(str(number), query.path) for number, query in enumerate(queries) if query.path is not None]
     rows_without_file = {query.row for query in queries if query.path is None}
     images: dict[int, Tensor] = {}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aerun.base.files import write_bytes
-from aerun.errors import ConfigError
+from aerun.errors import ConfigError, StorageError
 from aerun.use.search.vector_index import SPARE_CANDIDATES, ExactIndex, Metric
 
 if TYPE_CHECKING:
@@ -60,7 +60,10 @@ class HNSWIndex(ExactIndex):
         finally:
             faiss.omp_set_num_threads(threads)
         if keep is not None:
-            write_bytes(keep, about + b"\n" + faiss.serialize_index(graph).tobytes())
+            try:
+                write_bytes(keep, about + b"\n" + faiss.serialize_index(graph).tobytes())
+            except StorageError as error:  # a collection may be searched where nothing can be written
+                log.warning("%s; the graph is not kept", error)
         return graph
 
     def _candidates(self, queries: np.ndarray, k: int, extra: int) -> Iterator[np.ndarray]:
