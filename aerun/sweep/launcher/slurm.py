@@ -206,7 +206,7 @@ def _queued(name: str) -> set[str]:
     for wait in (1, 5, 15, 60, None):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode == 0:
-            return set(done.stdout.split())
+            return {word for word in done.stdout.split() if word[0].isdecimal()}
         if wait is not None:
             time.sleep(wait)
     raise ConfigError(f"hydra/launcher=slurm: squeue failed: {done.stderr.strip()}; the jobs continue")
