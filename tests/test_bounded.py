@@ -169,6 +169,7 @@ OTHERS = {
     "ranks/worker.py": "its own arguments",
     "ranks/agent.py": "its own arguments",
     "ranks/group.py": "of the other ranks",
+    "sweep/hydra_keys.py": "of conf/ and of Hydra",
     "sweep/launcher/slurm.py": "numbers of Slurm's jobs",
 }
 
