@@ -143,8 +143,8 @@ def test_without_a_valid_declaration_lower_is_better(tmp_path: Path, caplog: pyt
         write_run(tmp_path / name, 0.1, lr=f2, summary=numbers(0.1, f2, declared))
     runs = collect([tmp_path])
     assert order(compare(runs, Question(metrics=("f2",))).groups) == ["low", "high"]
-    assert [run.state for run in runs] == ["finished", "finished"]
-    assert "high/summary.json: metrics.f2: needs higher_is_better" in caplog.text
+    assert [run.state for run in runs] == ["damaged", "finished"]
+    assert "high/summary.json: is not the summary of a run (metrics.f2=3: must be a mapping)" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_only_runs_of_the_presets_present_settings_count(tmp_path: Path) -> None
     assert measured(row, configs, tmp_path) is None
     for i, name in enumerate(jobs):
         (folder / name).mkdir()
-        summary = {"test": {"sse": 3.0 + i}, "baselines": {}, "epochs": 1, "steps": 1, "wall_seconds": 60.0}
+        summary = {"test": {"mse": 0.1, "sse": 3.0 + i}, "baselines": {}, "epochs": 1, "steps": 1, "wall_seconds": 60.0}
         (folder / name / "summary.json").write_text(json.dumps(summary))
     result = measured(row, configs, tmp_path)
     assert result is not None and result.values("test/sse") == [3.0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -44,7 +45,7 @@ class PictureNotes:
         """At most 20 of the bad pictures with their reasons, chosen so that no reason uses up the list."""
         seen, rank = Counter[str](), dict[int, int]()
         for index, reason in self.bad.items():
-            kind = "".join(letter for letter in reason if not letter.isdigit())
+            kind = re.sub(r"\d", "", reason)
             rank[index] = seen[kind] = seen[kind] + 1
         chosen = sorted(self.bad, key=lambda index: rank[index])[:MAX_NAMED_FILES]
         return [(index, self.bad[index]) for index in sorted(chosen)]
