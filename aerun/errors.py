@@ -14,7 +14,7 @@ class DataError(AerunError):
 
 
 class DivergedError(AerunError):
-    """Training produced a loss that is not finite."""
+    """Training produced a loss that is not finite. The text ends in ``; try`` and what may help."""
 
 
 class StorageError(AerunError):

@@ -123,7 +123,7 @@ def format_run(row: Row) -> str:
     lines = [f"{row.folder}: {state(diagnosis)}"]
     for verdict in diagnosis.verdicts:
         after = f"; hence {', '.join(verdict.consequences)}" if verdict.consequences else ""
-        lines += [f"  {verdict.name}: {verdict.evidence}{after}", f"    try {verdict.remedy}"]
+        lines += [f"  {verdict.name}: {verdict.evidence}{after}", f"    try {verdict.advice}"]
     lines += [f"  seen: {text}" for text in describe_measurements(diagnosis.examination)]
     if diagnosis.examination.missing:
         lines.append(f"  not examined: {'; '.join(diagnosis.examination.missing)}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from aerun.doctor.examination import Examination
-from aerun.doctor.symptoms import is_constrained
+from aerun.doctor.examination import Examination, Layer
+from aerun.doctor.remedies import choose, longer, scaled
+from aerun.doctor.symptoms import error_over_pca, is_behind, is_constrained, works
 from aerun.doctor.verdict import (
     COLLAPSES,
     FEW_EPOCHS,
@@ -14,17 +15,22 @@ from aerun.doctor.verdict import (
     WIDE,
     WORSE_THAN_LINEAR,
     Verdict,
+    describe_fit,
 )
 
 # (error over that on training images, rise of the validation loss above its minimum): both must be reached. The larger
 # the gap between the errors, the smaller the rise that is needed.
+FAR_BEHIND = 2.5  # times PCA's error
+SLOW_FALL = 0.01  # of the error per epoch
 OVER_FITTING_THRESHOLDS = ((1.25, 0.05), (1.5, 0.01))
 
 
 def too_few_epochs(e: Examination) -> Verdict | None:
-    """The error was still falling fast when the run ended."""
+    """The error was still falling fast when the run ended, or at all, if the model is far behind PCA."""
     curve = e.curve
-    if not e.final or curve is None or not curve.falls or barely_begun(e) is not None:
+    if not e.final or curve is None or barely_begun(e) is not None or narrowest_hidden(e) is not None:
+        return None
+    if not curve.falls and not (is_far_behind(e) and (curve.slope or 0.0) >= SLOW_FALL):
         return None
     if too_wide(e) is not None:  # more epochs would only make it a better copy
         return None
@@ -32,7 +38,23 @@ def too_few_epochs(e: Examination) -> Verdict | None:
         evidence = f"the error was still falling by {curve.slope:.0%} per epoch after {curve.epochs} epochs"
     else:
         evidence = f"after the only epoch, the error is {curve.first_drop:.0%} below its mean over that epoch"
-    return Verdict(FEW_EPOCHS, "weak", evidence, f"trainer.epochs={max(5, 4 * curve.epochs)}", WORSE_THAN_LINEAR)
+    if is_far_behind(e):
+        evidence += f"; {describe_fit(e)}, {e.pca_explained:.2f} by PCA"
+    return Verdict(FEW_EPOCHS, "weak", evidence, choose(e, longer(e, 4, 5), "more epochs"), WORSE_THAN_LINEAR)
+
+
+def is_far_behind(e: Examination) -> bool:
+    """Whether the error is a multiple of PCA's, and much of the variance is missing."""
+    return is_behind(e) and not works(e) and (error_over_pca(e) or 0.0) >= FAR_BEHIND
+
+
+def narrowest_hidden(e: Examination) -> Layer | None:
+    """The hidden layer with the fewest units, if it has fewer than the code and the model is far behind PCA."""
+    code = e.code
+    if code is None or code.units is None or not is_far_behind(e):
+        return None
+    narrow = [layer for layer in e.hidden if layer.units is not None and layer.units < code.units]
+    return min(narrow, key=lambda layer: layer.units or 0, default=None)
 
 
 def barely_begun(e: Examination) -> Verdict | None:
@@ -48,7 +70,7 @@ def barely_begun(e: Examination) -> Verdict | None:
         f"{fit.explained:.2f} of the variance explained"
     )
     follows = COLLAPSES | WORSE_THAN_LINEAR | {TOO_LOW}
-    return Verdict(FEW_EPOCHS, "weak", evidence, f"trainer.epochs={4 * curve.epochs}", follows)
+    return Verdict(FEW_EPOCHS, "weak", evidence, choose(e, longer(e, 4), "more epochs"), follows)
 
 
 def over_fitting(e: Examination) -> Verdict | None:
@@ -62,9 +84,8 @@ def over_fitting(e: Examination) -> Verdict | None:
         f"the validation loss rose {curve.rise:.0%} above its minimum; the error is {gap:.2f} times that on training "
         "images"
     )
-    return Verdict(
-        OVER_FITTING, "weak", evidence, "trainer.patience=5, more images, or noise=masking", WORSE_THAN_LINEAR
-    )
+    remedy = choose(e, "trainer.patience=5", "noise=masking", "more images")
+    return Verdict(OVER_FITTING, "weak", evidence, remedy, WORSE_THAN_LINEAR, or_else="more images or noise=masking")
 
 
 def too_narrow(e: Examination) -> Verdict | None:
@@ -77,22 +98,29 @@ def too_narrow(e: Examination) -> Verdict | None:
     evidence = (
         f"{size} code value{'s' * (size != 1)}: {fit.explained:.2f} of the variance explained; PCA explains {pca:.2f}"
     )
-    return Verdict(NARROW, "weak", evidence, f"model.code_size={max(8, 4 * size)}", frozenset({LINEAR}))
+    remedy = choose(e, f"model.code_size={max(8, 4 * size)}", "a larger code")
+    return Verdict(NARROW, "weak", evidence, remedy, frozenset({LINEAR}))
 
 
 def worse_than_pca(e: Examination) -> Verdict | None:
-    """Much less variance explained than by the best linear code of the same size, and no other reason was found.
+    """Much less variance explained than by the best linear code of the same size: a hidden layer is narrower than the
+    code, or no other reason was found.
 
-    Healthy but undertrained nets, especially convolutions with wide codes, may miss a quarter of the variance that PCA
-    explains.
+    Healthy nets, especially convolutions with wide codes, may miss a quarter of the variance that PCA explains.
     """
     fit, pca = e.fit, e.pca_explained
-    if not e.final or fit is None or pca is None or is_constrained(e) or fit.explained < 0.05:
-        return None
-    if fit.explained > pca - 0.35:
+    if not e.final or fit is None or pca is None or fit.explained < 0.05 or not is_far_behind(e):
         return None
     evidence = f"{fit.explained:.2f} of the variance explained; PCA with as many components explains {pca:.2f}"
-    return Verdict(LINEAR, "weak", evidence, "trainer.epochs times 4, optimizer.lr times 3, or model.activation=gelu")
+    narrow = narrowest_hidden(e)
+    if narrow is not None and e.code is not None:
+        evidence += f"; {narrow.name} has {narrow.units} units, the code {e.code.units}"
+        remedy = choose(e, f"model.hidden=[{4 * (e.code.units or 1)}]", "hidden layers that are wider than the code")
+        return Verdict(LINEAR, "weak", evidence, remedy)
+    remedy = choose(e, longer(e, 4), "a longer training")
+    return Verdict(
+        LINEAR, "weak", evidence, remedy, or_else=f"{scaled(e, 'optimizer.lr', 3)}, or model.activation=gelu"
+    )
 
 
 def too_wide(e: Examination) -> Verdict | None:
@@ -110,4 +138,5 @@ def too_wide(e: Examination) -> Verdict | None:
     )
     if fit.noise_explained is not None:
         evidence += f", {fit.noise_explained:.2f} for white noise"
-    return Verdict(WIDE, "weak", evidence, f"model.code_size={max(2, values // 12)}, sparsity=topk or noise=masking")
+    remedy = choose(e, f"model.code_size={max(2, values // 12)}", "noise=masking", "a smaller code")
+    return Verdict(WIDE, "weak", evidence, remedy, or_else="sparsity=topk or noise=masking")

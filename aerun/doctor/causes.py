@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 
 from aerun.doctor.examination import Examination
-from aerun.doctor.symptoms import DEAD_LAYER_SHARE
+from aerun.doctor.remedies import LOWER_RATE, choose, lower_learning_rate, more_nonzeros, original, scaled, two_digits
+from aerun.doctor.symptoms import DEAD_LAYER_SHARE, error_over_pca
 from aerun.doctor.verdict import (
     AVERAGED,
     BROADCAST,
@@ -26,17 +27,17 @@ from aerun.doctor.verdict import (
     Verdict,
     describe_fit,
     format_ranges,
-    scaled_option,
-    two_digits,
 )
 
 
 def diverged(e: Examination) -> Verdict | None:
-    """The run ended because a number was not finite."""
+    """The run ended because a number was not finite. Its error says why, and what to try."""
     if e.state != "diverged":
         return None
-    remedy = scaled_option(e, "optimizer.lr", 0.1)
-    return Verdict(DIVERGED, "sick", e.error or "a number is not finite", remedy, COLLAPSES)
+    evidence, said, remedy = (e.error or "a number is not finite").rpartition("; try ")
+    if not said:  # by an older version
+        evidence, remedy = remedy, lower_learning_rate(e) or LOWER_RATE
+    return Verdict(DIVERGED, "sick", evidence, choose(e, remedy, "inputs of a smaller scale"), COLLAPSES)
 
 
 def targets_outside(e: Examination) -> Verdict | None:
@@ -48,7 +49,8 @@ def targets_outside(e: Examination) -> Verdict | None:
         f"{out.outside:.0%} of the target values lie outside [{out.low:g}, {out.high:g}], the range of the output "
         f"activation (targets range from {out.target_low:.3g} to {out.target_high:.3g})"
     )
-    return Verdict(RANGE, "sick", evidence, "model.output_activation=identity", COLLAPSES | POOR | {TOO_HIGH})
+    remedy = choose(e, "model.output_activation=identity", "targets in the output's range")
+    return Verdict(RANGE, "sick", evidence, remedy, COLLAPSES | POOR | {TOO_HIGH})
 
 
 def double_sigmoid(e: Examination) -> Verdict | None:
@@ -65,17 +67,18 @@ def double_sigmoid(e: Examination) -> Verdict | None:
         f"the decoder's outputs, which the loss takes as logits, lie in [{low:.3f}, {high:.3f}], so images lie in "
         f"[{darkest:.2f}, {brightest:.2f}]"
     )
-    return Verdict(LOGITS, "sick", evidence, "a decoder that ends in a linear layer, or loss=mse", COLLAPSES | POOR)
+    linear = "a decoder that ends in a linear layer"
+    remedy = choose(e, original(e, "model"), "loss=mse", linear)
+    return Verdict(LOGITS, "sick", evidence, remedy, COLLAPSES | POOR, or_else=linear if remedy != linear else "")
 
 
 def targets_averaged(e: Examination) -> Verdict | None:
     """The targets hardly vary, although the inputs do."""
-    if e.pairing is None or e.pairing.target_variation > 1e-3:
+    if e.pairing is None or e.pairing.target_variation is None or e.pairing.target_variation > 1e-3:
         return None
     evidence = f"targets vary {e.pairing.target_variation:.2g} times as much as inputs: one target for all images"
-    return Verdict(
-        AVERAGED, "sick", evidence, "one target per image: average the loss, not the images", COLLAPSES | POOR
-    )
+    remedy = choose(e, original(e, "dataset"), "one target per image: average the loss, not the images")
+    return Verdict(AVERAGED, "sick", evidence, remedy, COLLAPSES | POOR)
 
 
 def targets_shuffled(e: Examination) -> Verdict | None:
@@ -87,18 +90,20 @@ def targets_shuffled(e: Examination) -> Verdict | None:
         f"the targets of the nearest inputs explain {predicted:.2f} of a target's variance (of matching pairs: more "
         "than 0.2)"
     )
-    remedy = "the same order for inputs and targets: shuffle them together"
+    together = "the same order for inputs and targets: shuffle them together"
+    remedy = choose(e, original(e, "dataset"), together)
     return Verdict(SHUFFLED, "sick", evidence, remedy, COLLAPSES | POOR)
 
 
 def loss_broadcasts(e: Examination) -> Verdict | None:
     """The loss does not depend on the target with which an output is compared."""
     rise = None if e.pairing is None else e.pairing.loss_rise
-    if rise is None or abs(rise) > 1e-4 or (e.pairing is not None and e.pairing.target_variation <= 1e-3):
+    if rise is None or abs(rise) > 1e-4 or targets_averaged(e) is not None:
         return None
     evidence = f"reordering the targets changes the loss by {rise:.1g} of its value: it compares every output with all"
-    remedy = "loss=mse, or outputs and targets of the same shape"
-    return Verdict(BROADCAST, "sick", evidence, remedy, COLLAPSES | POOR)
+    same_shape = "outputs and targets of the same shape"
+    remedy = choose(e, original(e, "loss"), "loss=mse", same_shape)
+    return Verdict(BROADCAST, "sick", evidence, remedy, COLLAPSES | POOR, or_else=same_shape)
 
 
 def sparsity_too_hard(e: Examination) -> Verdict | None:
@@ -116,27 +121,30 @@ def _penalty_dominates(e: Examination) -> Verdict | None:
     worst = max(curve.first_penalty, curve.last_penalty)
     explained = 0.0 if e.fit is None else e.fit.explained
     # A dead code has no penalty any more; only the mean over the first epoch still shows what it was.
-    is_dead = e.code is not None and e.code.still >= DEAD_LAYER_SHARE and curve.first_penalty >= 0.1
+    is_dead = e.code is not None and e.code.still >= DEAD_LAYER_SHARE and curve.first_penalty >= 0.01
     if (worst < 0.5 and not is_dead) or explained > 0.5:
         return None
     evidence = (
         f"the penalty was {curve.first_penalty:.2g} times the reconstruction error in the first epoch, "
         f"{curve.last_penalty:.2g} times in the last; {describe_fit(e)}"
     )
-    remedy = f"sparsity.weight={two_digits(weight * min(0.1, 0.05 / worst))}"
+    remedy = choose(
+        e, f"sparsity.weight={two_digits(weight * min(0.01 if is_dead else 0.1, 0.05 / worst))}", "a smaller penalty"
+    )
     return Verdict(SPARSITY, "sick", evidence, remedy, COLLAPSES | POOR | {TOO_HIGH})
 
 
 def _too_few_nonzeros(e: Examination) -> Verdict | None:
-    k, size, pca = e.options.number("sparsity.k"), e.code_values, e.pca_explained
+    k, size, pca = e.options.max_nonzeros, e.code_values, e.pca_explained
     if k is None or size is None or e.fit is None or pca is None:
         return None
-    error_ratio = (1 - e.fit.explained) / max(1 - pca, 1e-9)
+    error_ratio = error_over_pca(e) or 0.0
     if k > 0.05 * size or error_ratio < 2.5 or not 0 <= e.fit.explained <= 0.6:
         return None
     baseline = f"{error_ratio:.1f} times PCA's error" if pca < 0.999 else "PCA explains all of it"
     evidence = f"at most {k:g} of {size} code values are nonzero; {describe_fit(e)}, {baseline}"
-    return Verdict(SPARSITY, "sick", evidence, f"sparsity.k={round(max(4 * k, 0.1 * size))}", COLLAPSES | POOR)
+    remedy = choose(e, more_nonzeros(e, 0.1), "more nonzero code values")
+    return Verdict(SPARSITY, "sick", evidence, remedy, COLLAPSES | POOR)
 
 
 def posterior_collapse(e: Examination) -> Verdict | None:
@@ -160,6 +168,5 @@ def posterior_collapse(e: Examination) -> Verdict | None:
 
 def _smaller_beta(e: Examination) -> str:
     beta = e.latent.beta if e.latent is not None else None
-    if beta is not None and beta > 1:
-        return "latent.beta=1"
-    return scaled_option(e, "latent.beta", 0.1) if beta else "a smaller weight of the KL term"
+    key = "latent.beta=1" if beta is not None and beta > 1 else scaled(e, "latent.beta", 0.1) if beta else None
+    return choose(e, key, "a smaller weight of the KL term")

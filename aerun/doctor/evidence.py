@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from aerun.config.deferred import couples_weight_decay
 from aerun.contracts import Noise
 from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import Split, head
-from aerun.doctor.examination import Examination, Frozen, Options
+from aerun.doctor.examination import MIN_IMAGES, Examination, Frozen, Options
 from aerun.doctor.file_evidence import pca_explained, penalty_of
 from aerun.doctor.image_evidence import (
     count_images,
@@ -22,11 +22,12 @@ from aerun.doctor.image_evidence import (
     measure_latent,
     measure_outputs,
     measure_pairing,
+    offset_of,
     takes_logits,
 )
 from aerun.doctor.layer_units import measure_layers
 from aerun.doctor.loss_curve import measure_curve
-from aerun.doctor.part_options import options_of_parts
+from aerun.doctor.part_options import options_of_parts, values_of_config
 from aerun.metrics.evaluation import corrupted_batches
 from aerun.training.parts import Parts
 
@@ -48,23 +49,28 @@ def examine(
 
     ``clean``: the inputs before noise was added. ``train``: inputs and targets that the model was trained on, to detect
     over-fitting. ``loss``: the run's loss. ``lines``: of metrics.jsonl. ``pca``: share of the variance that PCA
-    explains. ValueError if outputs and targets differ in shape.
+    explains. ValueError if outputs and targets differ in shape. Fewer than MIN_IMAGES images are not examined.
     """
     options = options or options_of(model)
     targets = inputs if targets is None else targets
-    fit, outputs = measure_fit(model, inputs, targets, train)
     missing = [] if lines else ["the course of the training: there is no metrics.jsonl"]
+    curve = measure_curve(lines, penalty_of(options)) if lines else None
+    if len(inputs) < MIN_IMAGES:
+        missing.append(f"model and images: {len(inputs)} images are too few, at least {MIN_IMAGES} are needed")
+        return Examination(curve=curve, options=options, missing=tuple(missing))
+    fit, outputs = measure_fit(model, inputs, targets, train)
     autoencoder = model if isinstance(model, Autoencoder) else None
     return Examination(
         code_values=None if autoencoder is None else math.prod(autoencoder.code_shape),
         input_values=inputs[0].numel(),
+        input_offset=offset_of(inputs),
         fit=fit,
         pca_explained=pca,
         outputs=measure_outputs(model, inputs, outputs, targets, takes_logits(loss)),
         pairing=measure_pairing(inputs if clean is None else clean, targets, loss),
         latent=None if autoencoder is None else measure_latent(autoencoder, inputs, targets, loss),
         layers=tuple(measure_layers(model, inputs)),
-        curve=measure_curve(lines, penalty_of(options)) if lines else None,
+        curve=curve,
         options=options,
         frozen=None if autoencoder is None else frozen_layers(autoencoder),
         missing=tuple(missing),
@@ -87,12 +93,18 @@ def examine_run(
     parts: Parts,
     lines: Sequence[Mapping[str, Any]],
     summary: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    typed: Collection[str] = (),
 ) -> Examination:
-    """The evidence on a run from its first validation images, or training images if it has no validation images."""
+    """The evidence on a run from its first validation images, or training images if there are too few of them.
+
+    ``config``, ``typed``: see ``Options``.
+    """
     data, noise = parts.data, parts.noise
-    clean, inputs, targets = first_images(data.validation or data.train, noise)
+    validation = data.validation if data.validation is not None and len(data.validation) >= MIN_IMAGES else None
+    clean, inputs, targets = first_images(validation or data.train, noise)
     train = None
-    if data.validation is not None:
+    if validation is not None:
         _, train_inputs, train_targets = first_images(data.train, noise)
         train = train_inputs, train_targets
     return examine(
@@ -103,7 +115,7 @@ def examine_run(
         train=train,
         loss=parts.loss,
         lines=lines,
-        options=options_of(parts.autoencoder, noise, parts.optimizer),
+        options=options_of(parts.autoencoder, noise, parts.optimizer, config, typed),
         pca=pca_explained((summary or {}).get("baselines", {})),
     )
 
@@ -116,8 +128,15 @@ def first_images(part: Split, noise: Any) -> tuple[Tensor, Tensor, Tensor]:
     return clean, noisy, targets
 
 
-def options_of(model: nn.Module, noise: Noise | None = None, optimizer: torch.optim.Optimizer | None = None) -> Options:
-    """The options of the parts that the run consists of; none for a model that is not an Autoencoder."""
+def options_of(
+    model: nn.Module,
+    noise: Noise | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    config: Mapping[str, Any] | None = None,
+    typed: Collection[str] = (),
+) -> Options:
+    """The options of the parts that the run consists of, and of its configuration, if given; none for a model that is
+    not an Autoencoder."""
     if not isinstance(model, Autoencoder):
         return Options()
     if optimizer is None:
@@ -126,4 +145,5 @@ def options_of(model: nn.Module, noise: Noise | None = None, optimizer: torch.op
     coupled_decay = couples_weight_decay(type(optimizer), {**optimizer.defaults, **group})
     options = options_of_parts(model.sparsity, model.latent, noise, coupled_decay)
     rates = {"optimizer.lr": float(group["initial_lr"]), "optimizer.weight_decay": group.get("weight_decay", 0.0)}
-    return dataclasses.replace(options, values={**options.values, **rates})
+    known = {key: rate for key, rate in rates.items() if config is None or key in values_of_config(config)}
+    return dataclasses.replace(options, values={**options.values, **known}, config=config, typed=typed)

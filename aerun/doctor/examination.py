@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+MIN_IMAGES = 8  # fewer are no evidence
 
 
 @dataclass(frozen=True)
 class Layer:
     """The units of one layer after their activation, over some images. In a convolution each channel is a unit.
 
-    ``still``: share of units with one value for all images and positions; ``dead``: share of units that are always 0;
-    ``saturated``: share of a sigmoid's or tanh's values within 1 % of a bound; ``variation``: the layer's variance over
-    images divided by its mean square, both summed over values.
+    ``units``: how many, if known. ``still``: share of units with one value for all images and positions; ``dead``:
+    share of units that are always 0; ``saturated``: share of a sigmoid's or tanh's values within 1 % of a bound;
+    ``variation``: the layer's variance over images divided by its mean square, both summed over values.
     """
 
     name: str
-    units: int
+    units: int | None
     still: float
-    dead: float
+    dead: float | None
     saturated: float
-    variation: float
+    variation: float | None
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,13 @@ class Outputs:
 class Pairing:
     """Whether targets match their inputs.
 
-    ``target_variation``: the targets' variance divided by the inputs'. ``predicted``: share of the targets' variance
-    that is explained by the mean target of the 5 nearest inputs, if inputs and targets differ. ``loss_rise``: the loss
-    of the targets against themselves, shifted by one image, minus that without the shift, divided by the larger of
-    both; 0 if the loss ignores which output belongs to which target.
+    ``target_variation``: the targets' variance divided by the inputs', if the inputs vary. ``predicted``: share of the
+    targets' variance that is explained by the mean target of the 5 nearest inputs, if inputs and targets differ.
+    ``loss_rise``: the loss of the targets against themselves, shifted by one image, minus that without the shift,
+    divided by the larger of both; 0 if the loss ignores which output belongs to which target.
     """
 
-    target_variation: float
+    target_variation: float | None
     predicted: float | None = None
     loss_rise: float | None = None
 
@@ -107,11 +109,10 @@ class Curve:
     - ``jump``: mean rise of the training loss between epochs of the second half of the run (falls count as 0), divided
       by the mean training or validation loss there, whichever is larger. ``ups``: share of these changes that are
       rises.
-    - ``roughness``: mean absolute change of the loss between minibatches divided by its mean; the largest of the second
-      half.
+    - ``chance``: the largest mean rise of the training loss between epochs that the choice of minibatches explains,
+      relative to its mean, from the changes between minibatches in the second half; None if those were not recorded.
     - ``rise``: last validation loss divided by the lowest, minus 1.
-    - ``update``, ``last_update``: largest relative change of the weights by one of the recorded updates, in the first
-      and in the last epoch.
+    - ``update``: largest relative change of the weights by one of the recorded updates in the first epoch.
     - ``first_penalty``, ``last_penalty``: the sparsity's weighted penalty divided by the reconstruction error, in the
       first and in the last epoch.
     - ``died``: by layer, the first epoch since which at least nine units in ten were recorded as dead.
@@ -123,10 +124,9 @@ class Curve:
     first_drop: float | None = None
     jump: float | None = None
     ups: float | None = None
-    roughness: float | None = None
+    chance: float | None = None
     rise: float | None = None
     update: float | None = None
-    last_update: float | None = None
     first_penalty: float | None = None
     last_penalty: float | None = None
     died: Mapping[str, int] = field(default_factory=dict)
@@ -154,7 +154,9 @@ class Options:
     ``values``: by ``group.key``, as in config.yaml. The others are what the parts declare (see ``aerun.contracts``):
     ``penalty``: the name of the sparsity's penalty in the logs. ``constrained``: whether sparsity, latent or noise
     limit the code in addition to its size. ``denser_in_evaluation``: whether the sparsity selects in training only.
-    ``coupled_decay``: whether weight decay passes through the optimizer's scaling.
+    ``coupled_decay``: whether weight decay passes through the optimizer's scaling. ``max_nonzeros``: the most
+    nonzero code values that the sparsity leaves. ``config``: the whole configuration, if known, and ``typed``: the
+    keys or overrides that the user typed, by which remedies are checked.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -162,10 +164,19 @@ class Options:
     constrained: bool = False
     denser_in_evaluation: bool = False
     coupled_decay: bool = False
+    max_nonzeros: int | None = None
+    config: Mapping[str, Any] | None = field(default=None, repr=False)
+    typed: Collection[str] = field(default=(), repr=False)
+
+    def value(self, key: str) -> Any:
+        """The value of ``group.key``; None if it is unknown."""
+        group, _, name = key.partition(".")
+        node = (self.config or {}).get(group)
+        return self.values.get(key, node.get(name) if isinstance(node, Mapping) else None)
 
     def number(self, key: str) -> float | None:
         """The value, if it is a number."""
-        value = self.values.get(key)
+        value = self.value(key)
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
@@ -174,7 +185,8 @@ class Examination:
     """All evidence.
 
     ``final``: false while the run is being trained. ``pca_explained``: share of the variance that PCA of the code's
-    size explains, if known. ``missing``: what could not be examined, and why.
+    size explains, if known. ``input_offset``: the mean square of the inputs' mean image divided by the inputs'
+    variance, if they vary. ``missing``: what could not be examined, and why.
     """
 
     final: bool = True
@@ -182,6 +194,7 @@ class Examination:
     error: str | None = None
     code_values: int | None = None
     input_values: int | None = None
+    input_offset: float | None = None
     fit: Fit | None = None
     pca_explained: float | None = None
     outputs: Outputs | None = None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from aerun.doctor.examination import Examination, Fit, Layer, Options
+from aerun.doctor.examination import MIN_IMAGES, Examination, Fit, Layer, Options
 from aerun.doctor.loss_curve import DEAD_UNITS, Line, last_stage, measure_curve
 from aerun.doctor.part_options import options_of_config
 
@@ -15,14 +15,17 @@ def examine_files(
     lines: Sequence[Line],
     summary: Mapping[str, Any] | None,
     declared: Mapping[str, Any] | None = None,
+    images: Mapping[str, int] | None = None,
+    typed: Collection[str] = (),
 ) -> Examination:
-    """The evidence of a run's files. ``declared``: what its parts declared, if that was saved. The result's ``missing``
-    lists what only model and data can show."""
-    options = options_of_config(config, declared)
+    """The evidence of a run's files. ``declared``: what its parts declared, and ``images``: how many images each part
+    of its data has, if they were saved. The result's ``missing`` lists what only model and data can show."""
+    counts = images or {}
+    options = options_of_config(config, declared, typed)
     test, baselines = ((summary or {}).get(key, {}) for key in ("test", "baselines"))
     mean, spread = baselines.get("mean_image/mse"), test.get("output_spread")
     fit = None
-    if mean and spread is not None and "mse" in test:
+    if mean and spread is not None and "mse" in test and counts.get("test", MIN_IMAGES) >= MIN_IMAGES:
         fit = Fit(explained=1 - test["mse"] / mean, spread=spread)
     stage = last_stage(lines)
     missing = ["targets and their order", "the output's range", "hidden units", "a latent's dimensions", "white noise"]
@@ -30,20 +33,28 @@ def examine_files(
         code_values=(summary or {}).get("code_size"),
         fit=fit,
         pca_explained=pca_explained(baselines),
-        layers=tuple(layers_of_line(stage[-1])) if stage else (),
+        layers=tuple(layers_of_line(stage[-1])) if stage and _shows_units(stage[-1], counts) else (),
         curve=measure_curve(lines, penalty_of(options)) if lines else None,
         options=options,
         missing=tuple(missing if fit is not None else ["the fit: the run has not finished", *missing]),
     )
 
 
+def _shows_units(line: Line, images: Mapping[str, int]) -> bool:
+    """Whether a line was measured on enough images to show which units are constant."""
+    count = images.get("validation") or MIN_IMAGES  # without validation images, training images are measured
+    return count >= MIN_IMAGES and any(name.endswith("/output_spread") for name in line)
+
+
 def layers_of_line(line: Line) -> list[Layer]:
-    """The layers whose dead units a line of metrics.jsonl records; their other numbers are unknown and neutral."""
+    """The layers of a line of metrics.jsonl. It has the share of constant units of the code, and of dead units of other
+    layers, which are constant, too; nothing else is known of them."""
     layers = []
     for name, value in line.items():
         part, metric, layer = (*name.split("/"), "", "")[:3]
         if part in ("validation", "probe") and metric == DEAD_UNITS:
-            layers.append(Layer(layer or "code", 2, value, value, 0.0, 1.0))
+            dead = value if layer else None
+            layers.append(Layer(layer or "code", None, still=value, dead=dead, saturated=0.0, variation=None))
     return layers
 
 

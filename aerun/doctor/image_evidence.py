@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from aerun.base.seeding import Randomness
 from aerun.contracts import Penalty
 from aerun.core.autoencoder import Autoencoder
-from aerun.doctor.examination import Fit, Latent, Outputs, Pairing
+from aerun.doctor.examination import MIN_IMAGES, Fit, Latent, Outputs, Pairing
 
-MIN_IMAGES, MAX_IMAGES = 16, 256
+MAX_IMAGES = 256  # more are not examined
 MAX_VALUES = 2**22  # of all examined images together
 NEIGHBORS = 5
 EXTREME_LOGIT = 1e4  # at which an activation has reached its limits
-MIN_VARIANCE = 1e-30
+ROUNDING = 1e-12  # of the mean square: a smaller variance is none
 
 
 @runtime_checkable
@@ -28,17 +28,20 @@ class _DeclaresLogits(Protocol):
 
 def count_images(shape: tuple[int, ...]) -> int:
     """How many images of that shape are examined."""
-    return max(MIN_IMAGES, min(MAX_IMAGES, MAX_VALUES // max(1, math.prod(shape))))
+    return max(2 * MIN_IMAGES, min(MAX_IMAGES, MAX_VALUES // max(1, math.prod(shape))))
 
 
 @torch.no_grad()
 def measure_fit(
     model: nn.Module, inputs: Tensor, targets: Tensor, train: tuple[Tensor, Tensor] | None = None
-) -> tuple[Fit, Tensor]:
-    """The fit of inputs[N,...] to targets[N,...], compared with that of training images, and the reconstructions."""
+) -> tuple[Fit | None, Tensor]:
+    """The fit of inputs[N,...] to targets[N,...], compared with that of training images (None if targets do not vary),
+    and the reconstructions."""
     reconstruct = reconstruction_of(model)
     outputs = reconstruct(inputs)
-    error, variance = mse(outputs, targets), float(variance_of(targets))
+    error, variance = mse(outputs, targets), variance_of(targets)
+    if variance is None:
+        return None, outputs
     gap = None
     if train is not None:
         train_error = mse(reconstruct(train[0]), train[1])
@@ -46,14 +49,11 @@ def measure_fit(
     exchanged = code_variation = None
     if isinstance(model, Autoencoder):
         codes = model.encode(inputs)
-        flat = codes.flatten(1)
-        code_variation = float(variance_of(flat)) / max(float(flat.square().mean()), MIN_VARIANCE)
-        others = model.decode(codes.roll(1, 0))
-        exchanged = mse(others, outputs) / (2 * variance) if variance else None
-    scale = variance or 1.0
+        code_variation = (variance_of(codes) or 0.0) / square if (square := float(codes.square().mean())) else None
+        exchanged = mse(model.decode(codes.roll(1, 0)), outputs) / (2 * variance)
     return Fit(
-        explained=1 - error / scale,
-        spread=float(variance_of(outputs)) / scale,
+        explained=1 - error / variance,
+        spread=(variance_of(outputs) or 0.0) / variance,
         own=share_nearest_to_own_target(outputs, targets),
         exchanged=exchanged,
         code_variation=code_variation,
@@ -74,10 +74,17 @@ def mse(images: Tensor, targets: Tensor) -> float:
     return float((images - targets).square().mean())
 
 
-def variance_of(images: Tensor) -> Tensor:
-    """Variance over images of each value, averaged over values."""
+def variance_of(images: Tensor) -> float | None:
+    """Variance over images of each value, averaged over values; None if it is not more than rounding errors."""
     rows = images.flatten(1)
-    return (rows - rows.mean(0)).square().mean()
+    variance = float((rows - rows.mean(0)).square().mean())
+    return variance if variance > ROUNDING * float(rows.square().mean()) else None
+
+
+def offset_of(images: Tensor) -> float | None:
+    """The mean square of the mean image divided by the variance; None if the images do not vary."""
+    variance = variance_of(images)
+    return None if variance is None else float(images.mean(0).square().mean()) / variance
 
 
 def share_nearest_to_own_target(outputs: Tensor, targets: Tensor) -> float:
@@ -95,7 +102,8 @@ def _noise_explained(
     generator = Randomness(0, inputs.device).at("doctor-noise", 0)
     low, high = float(inputs.min()), float(inputs.max())
     noise = torch.rand(inputs[:64].shape, generator=generator, device=inputs.device) * (high - low) + low
-    return 1 - mse(reconstruct(noise), noise) / max(float(variance_of(noise)), MIN_VARIANCE)
+    variance = variance_of(noise)
+    return None if variance is None else 1 - mse(reconstruct(noise), noise) / variance
 
 
 @torch.no_grad()
@@ -139,21 +147,23 @@ def output_limits(model: nn.Module) -> tuple[float, float]:
 @torch.no_grad()
 def measure_pairing(inputs: Tensor, targets: Tensor, loss: Any = None) -> Pairing:
     """Whether targets[N,...] depend on inputs[N,...], and the loss on their order."""
-    variation = float(variance_of(targets)) / max(float(variance_of(inputs)), MIN_VARIANCE)
+    input_variance, variance = variance_of(inputs), variance_of(targets)
+    variation = None if input_variance is None else (variance or 0.0) / input_variance
     is_same = inputs.shape == targets.shape and torch.equal(inputs, targets)
     predicted = None if is_same or not variation else explained_by_neighbors(inputs, targets)
     return Pairing(variation, predicted, None if loss is None else measure_loss_rise(loss, targets[:64]))
 
 
-def explained_by_neighbors(inputs: Tensor, targets: Tensor) -> float:
+def explained_by_neighbors(inputs: Tensor, targets: Tensor) -> float | None:
     """Share of the targets' variance that the mean target of each image's nearest neighbors explains. Targets that do
-    not depend on their inputs give a negative share (-1/5 with 5 neighbors)."""
+    not depend on their inputs give a negative share (-1/5 with 5 neighbors). None if the targets do not vary."""
     rows, wanted = inputs.flatten(1), targets.flatten(1)
     distances = torch.cdist(rows, rows)
     distances.fill_diagonal_(math.inf)
     nearest = distances.topk(min(NEIGHBORS, len(rows) - 1), largest=False).indices
     error = (wanted[nearest].mean(1) - wanted).square().mean()
-    return 1 - float(error) / max(float(variance_of(wanted)), MIN_VARIANCE)
+    variance = variance_of(wanted)
+    return None if variance is None else 1 - float(error) / variance
 
 
 def takes_logits(loss: Any) -> bool:
@@ -163,10 +173,13 @@ def takes_logits(loss: Any) -> bool:
 
 def measure_loss_rise(loss: Any, targets: Tensor) -> float | None:
     """Share of the loss that depends on the order of the images. 0 for a loss that compares every output with every
-    target, as broadcasting [B,1,...] against [B,...] does."""
+    target, as broadcasting [B,1,...] against [B,...] does; None if the targets do not vary."""
+    if variance_of(targets) is None:
+        return None
     prediction = (targets.clamp(0.02, 0.98)).logit() if takes_logits(loss) else targets
     right, wrong = (float(loss(prediction, wanted)) for wanted in (targets, targets.roll(1, 0)))
-    return (wrong - right) / max(abs(wrong), abs(right), 1e-30)
+    scale = max(abs(wrong), abs(right))
+    return (wrong - right) / scale if scale else None
 
 
 @torch.no_grad()

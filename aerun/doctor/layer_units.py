@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -40,7 +41,7 @@ def measure_layers(model: nn.Module, images: Tensor) -> list[Layer]:
         return []
     numbers = torch.stack([values for _, values in measured]).tolist()  # the device is waited for once
     return [
-        Layer(name, int(units), still, dead, saturated, variation)
+        Layer(name, int(units), still, dead, saturated, None if math.isnan(variation) else variation)
         for (name, _), (units, still, dead, saturated, variation) in zip(measured, numbers, strict=True)
     ]
 
@@ -72,7 +73,7 @@ def _record(measured: list[tuple[str, Tensor]], name: str, output: Tensor, bound
 
 def unit_statistics(values: Tensor, bounds: tuple[float, float] | None = None) -> Tensor:
     """values[N,U,...] -> [5]: the number of units, and the numbers ``still``, ``dead``, ``saturated`` and ``variation``
-    of ``Layer``."""
+    of ``Layer``, the last one NaN if all values are 0."""
     units = values.transpose(0, 1).flatten(1)
     low, high = units.amin(1), units.amax(1)
     size = torch.maximum(low.abs(), high.abs())
@@ -83,7 +84,7 @@ def unit_statistics(values: Tensor, bounds: tuple[float, float] | None = None) -
         saturated = ((values <= bounds[0] + margin) | (values >= bounds[1] - margin)).float().mean()
     rows = values.flatten(1)
     variance = (rows - rows.mean(0)).square().mean(0).sum()
-    square = rows.square().mean(0).sum().clamp_min(1e-30)
+    square = rows.square().mean(0).sum()
     count = values.new_tensor(float(len(units)))
     dead = (still & (size == 0)).float().mean()
     return torch.stack([count, still.float().mean(), dead, saturated, variance / square])

@@ -29,7 +29,6 @@ def measure_curve(lines: Sequence[Line], penalty: tuple[str, float] | None = Non
         (abs(statistics.fmean(part)) for part in (later, monitored[len(monitored) // 2 :]) if part), default=0.0
     )
     updates = _series(lines, "train/update_ratio")
-    roughness = _series(lines, "train/loss_roughness")
     penalties = _penalty_ratios(lines, penalty)
     return Curve(
         epochs=len(losses),
@@ -38,10 +37,9 @@ def measure_curve(lines: Sequence[Line], penalty: tuple[str, float] | None = Non
         first_drop=_first_drop(lines),
         jump=statistics.fmean(max(0.0, change) for change in changes) / scale if changes and scale else None,
         ups=sum(change > 0 for change in changes) / len(changes) if changes else None,
-        roughness=max(roughness[len(roughness) // 2 :], default=None),
+        chance=_rise_by_chance(lines),
         rise=monitored[-1] / min(monitored) - 1 if monitored and min(monitored) > 0 else None,
         update=updates[0] if updates else None,
-        last_update=updates[-1] if updates else None,
         first_penalty=penalties[0] if penalties else None,
         last_penalty=penalties[-1] if penalties else None,
         died=_epochs_of_death(lines),
@@ -87,6 +85,19 @@ def _first_drop(lines: Sequence[Line]) -> float | None:
         return None
     before, after = (float(lines[0][f"{part}/reconstruction"]) for part in ("train", "validation"))
     return 1 - after / before if before > 0 else None
+
+
+def _rise_by_chance(lines: Sequence[Line]) -> float | None:
+    """The mean rise of an epoch's mean loss, relative to its size, if minibatches were drawn independently.
+
+    The mean absolute change R between minibatches is 2/sqrt(pi) standard deviations s. The mean of n has a deviation of
+    s/sqrt(n), and the positive part of the difference of two such means a mean of s/sqrt(n*pi): R/(2*sqrt(n)).
+    """
+    roughness, steps = _series(lines, "train/loss_roughness"), _series(lines, "step")
+    if not roughness or len(steps) < 2 or steps[-1] <= steps[0]:
+        return None
+    per_epoch = (steps[-1] - steps[0]) / (len(steps) - 1)
+    return max(roughness[len(roughness) // 2 :]) / (2 * math.sqrt(per_epoch))
 
 
 def _penalty_ratios(lines: Sequence[Line], penalty: tuple[str, float] | None) -> list[float]:

@@ -25,13 +25,14 @@ def describe_measurements(e: Examination) -> list[str]:
             f"{size - len(e.latent.unused)} of {size} latent dimensions are used, KL {sum(e.latent.kl):.2g} nats"
         )
     died = e.curve.died if e.curve is not None else {}
-    dead = [_format_share(layer, layer.dead, died) for layer in e.layers if layer.dead >= REPORTED_SHARE]
+    dead = [_format_share(layer, layer.dead, died) for layer in e.layers if (layer.dead or 0.0) >= REPORTED_SHARE]
     saturated = [_format_share(layer, layer.saturated, {}) for layer in e.layers if layer.saturated >= REPORTED_SHARE]
     kinds = {"at 0 for every image": dead, "at a bound": saturated}
     units = [f"{kind}: {', '.join(shares)}" for kind, shares in kinds.items() if shares]
     return lines + ([f"units {'; '.join(units)}"] if units else [])
 
 
-def _format_share(layer: Layer, share: float, died: Mapping[str, int]) -> str:
+def _format_share(layer: Layer, share: float | None, died: Mapping[str, int]) -> str:
     since = f" (first seen in epoch {died[layer.name]})" if layer.name in died else ""
-    return f"{layer.name} {share:.0%} of {layer.units}{since}"
+    count = "" if layer.units is None else f" of {layer.units}"
+    return f"{layer.name} {share or 0.0:.0%}{count}{since}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from aerun.contracts import EpochEnd, Evaluate, Observer, RunView
 from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import head
 from aerun.doctor.evidence import examine_run, options_of
-from aerun.doctor.examination import Examination, Fit
+from aerun.doctor.examination import MIN_IMAGES, Examination, Fit
 from aerun.doctor.file_evidence import layers_of_line, penalty_of
 from aerun.doctor.judge import judge
 from aerun.doctor.layer_units import has_units_that_die, measure_layers
@@ -37,13 +37,15 @@ class Watch(Observer):
     """Warns during training. It does not affect the training, and saves no state: it uses only what is in
     metrics.jsonl."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: Mapping[str, Any] | None = None, typed: Collection[str] = ()) -> None:
+        """``config``, ``typed``: see ``Options``."""
+        self._config, self._typed = config, typed
         self._warned: set[str] = set()
 
     def begin(self, run: RunView) -> None:
         """Read what was logged before, if the run is resumed."""
         self._run = run
-        self._options = options_of(run.autoencoder, run.noise, run.optimizer)
+        self._options = options_of(run.autoencoder, run.noise, run.optimizer, self._config, self._typed)
         self._lines: list[Line] = list(run.log.logged())
         self._warned = set()
 
@@ -73,21 +75,27 @@ class Watch(Observer):
 
     def _examination(self, line: Line, target_spread: float) -> Examination:
         sse, spread = line.get("validation/sse"), line.get("validation/output_spread")
-        fit = None
-        if sse is not None and spread is not None and target_spread:
+        fit, is_evidence = None, len(self._run.part) >= MIN_IMAGES
+        if is_evidence and sse is not None and spread is not None and target_spread:
             fit = Fit(explained=1 - sse / target_spread, spread=spread)
         return Examination(
             final=False,
             fit=fit,
-            layers=tuple(layers_of_line(line)),
+            layers=tuple(layers_of_line(line)) if is_evidence else (),
             curve=measure_curve(self._lines, penalty_of(self._options)),
             options=self._options,
         )
 
 
-def log_final_verdicts(parts: Parts, lines: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> list[str]:
+def log_final_verdicts(
+    parts: Parts,
+    lines: Sequence[Mapping[str, Any]],
+    summary: Mapping[str, Any],
+    config: Mapping[str, Any],
+    typed: Collection[str] = (),
+) -> list[str]:
     """Judge a run that has ended by its best weights, log each verdict as a warning, and return the verdicts' names."""
-    verdicts: list[Verdict] = judge(examine_run(parts, lines, summary))
+    verdicts: list[Verdict] = judge(examine_run(parts, lines, summary, config, typed))
     for verdict in verdicts:
         log.warning("doctor: %s", verdict)
     return [verdict.name for verdict in verdicts]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from aerun.config.parse import build_part
@@ -31,6 +31,7 @@ def _declared(sparsity: Sparsity, latent: Latent, noise: Noise | None, coupled_d
         "constrained": bool(sparsity.constrains_code or latent.constrains_code or is_noisy),
         "denser_in_evaluation": sparsity.selects_in_training_only,
         "coupled_decay": coupled_decay,
+        "max_nonzeros": sparsity.max_nonzeros,
     }
 
 
@@ -41,18 +42,18 @@ def declared_options(settings: Settings) -> dict[str, Any]:
     return _declared(settings.sparsity, settings.latent, settings.noise, coupled_decay)
 
 
-def options_of_config(config: Mapping[str, Any], declared: Mapping[str, Any] | None = None) -> Options:
+def options_of_config(
+    config: Mapping[str, Any], declared: Mapping[str, Any] | None = None, typed: Collection[str] = ()
+) -> Options:
     """The options of a run folder. ``declared``: what its parts declared. Folders of older versions do not contain it;
     then aerun's own parts are built from the configuration and asked."""
-    values = {
-        f"{group}.{key}": value
-        for group, node in config.items()
-        for key, value in (node.items() if isinstance(node, Mapping) else ())
-        if key != "_target_"
-    }
+    values = values_of_config(config)
     if declared is not None:
-        names = {key.name for key in dataclasses.fields(Options)} - {"values"}
-        return Options(values, **{name: value for name, value in declared.items() if name in names})
+        names = {key.name for key in dataclasses.fields(Options)} - {"values", "config", "typed"}
+        known = {name: value for name, value in declared.items() if name in names}
+        if "max_nonzeros" not in declared:  # by an older version
+            known["max_nonzeros"] = _max_nonzeros(config)
+        return Options(values, config=config, typed=typed, **known)
     sparsity, latent, noise, optimizer = (
         _build_known_part(group, config) for group in ("sparsity", "latent", "noise", "optimizer")
     )
@@ -69,7 +70,26 @@ def options_of_config(config: Mapping[str, Any], declared: Mapping[str, Any] | N
         or (noise is not None and not noise.is_identity),
         denser_in_evaluation=sparsity is not None and sparsity.selects_in_training_only,
         coupled_decay=optimizer is not None and optimizer.couples_weight_decay,
+        max_nonzeros=_max_nonzeros(config),
+        config=config,
+        typed=typed,
     )
+
+
+def values_of_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of all groups, as ``group.key``."""
+    return {
+        f"{group}.{key}": value
+        for group, node in config.items()
+        for key, value in (node.items() if isinstance(node, Mapping) else ())
+        if key != "_target_"
+    }
+
+
+def _max_nonzeros(config: Mapping[str, Any]) -> int | None:
+    """What one of aerun's sparsities declares, from the configuration."""
+    sparsity = _build_known_part("sparsity", config)
+    return None if sparsity is None else sparsity.max_nonzeros
 
 
 def _build_known_part(group: str, config: Mapping[str, Any]) -> Any:

@@ -6,6 +6,16 @@ If a cause is found, these become its consequences.
 from __future__ import annotations
 
 from aerun.doctor.examination import Examination, Layer
+from aerun.doctor.remedies import (
+    LOWER_RATE,
+    activation_of,
+    choose,
+    longer,
+    lower_learning_rate,
+    more_nonzeros,
+    original,
+    scaled,
+)
 from aerun.doctor.verdict import (
     CONSTANT,
     DEAD,
@@ -17,12 +27,15 @@ from aerun.doctor.verdict import (
     SATURATED,
     SATURATED_OUTPUT,
     Verdict,
-    lower_learning_rate,
 )
 
 FLAT_SPREAD = 0.01  # variance of the reconstructions over that of the targets
 WORKING_SHARE = 0.6  # of the variance explained
 DEAD_LAYER_SHARE = 0.9  # of a layer's units
+LARGE_OFFSET = 10.0  # mean square of the inputs' mean image over their variance; around 1 for photographs
+SMALL_UPDATE = 1e-3  # relative change of the weights by one update
+NORMAL_STD = 0.05  # of initial weights, at which a few hundred inputs of deviation 1 do not saturate a unit
+LARGER_WEIGHTS = "larger initial weights"
 
 
 def is_flat(e: Examination) -> bool:
@@ -55,28 +68,58 @@ def is_behind(e: Examination) -> bool:
     return e.fit.explained < e.pca_explained - 0.2
 
 
+def error_over_pca(e: Examination) -> float | None:
+    """The error divided by that of PCA with the same code size; None if either is unknown."""
+    if e.fit is None or e.pca_explained is None:
+        return None
+    return (1 - e.fit.explained) / max(1 - e.pca_explained, 1e-9)
+
+
 def constant_layers(e: Examination) -> list[Layer]:
     """Layers in which nearly all units are constant."""
-    return [layer for layer in e.layers if layer.still >= DEAD_LAYER_SHARE and layer.units > 1]
+    return [layer for layer in e.layers if layer.still >= DEAD_LAYER_SHARE and layer.units != 1]
 
 
 def dead_units(e: Examination) -> Verdict | None:
-    """A layer in which nearly all units are 0 for every image, in a net that reconstructs badly.
+    """A layer in which nearly all units are 0 for every image (or constant, if only that was recorded), in a net that
+    reconstructs badly.
 
     Up to six dead units in ten are usual in hidden layers, and nearly nine in ten in a healthy code with few nonzeros.
     """
-    dead = [layer for layer in e.layers if layer.dead >= DEAD_LAYER_SHARE and layer.units > 1]
+    dead = [layer for layer in e.layers if share_dead(layer) >= DEAD_LAYER_SHARE and layer.units != 1]
     if not dead or works(e):
         return None
     died = e.curve.died if e.curve is not None else {}
     parts = [
-        f"{layer.name} {layer.dead:.0%} of {layer.units}"
+        f"{layer.name} {share_dead(layer):.0%}"
+        + (f" of {layer.units}" if layer.units is not None else "")
         + (f" (first seen in epoch {died[layer.name]})" if layer.name in died else "")
         for layer in dead
     ]
-    is_code = any(layer.name == "code" for layer in dead)
-    remedy = "model.code_activation=leaky_relu" if is_code and len(dead) == 1 else "model.activation=leaky_relu"
-    return Verdict(DEAD, "sick", ", ".join(parts), remedy, frozenset({SAME, IGNORED, NOTHING, CONSTANT}) | POOR)
+    follows = frozenset({SAME, IGNORED, NOTHING, CONSTANT}) | POOR
+    return Verdict(DEAD, "sick", ", ".join(parts), _revive(e, dead), follows)
+
+
+def share_dead(layer: Layer) -> float:
+    """The share of dead units, or of constant ones if only those were recorded."""
+    return layer.still if layer.dead is None else layer.dead
+
+
+def _revive(e: Examination, dead: list[Layer]) -> str:
+    """The remedy for dead layers, by what can be their cause: the user's own code, inputs that have a large mean, few
+    nonzeros, or an activation that is 0 for whole ranges."""
+    is_code_only = [layer.name for layer in dead] == ["code"]
+    centered = "dataset.normalize=standardise" if (e.input_offset or 0.0) > LARGE_OFFSET else None
+    return choose(
+        e,
+        original(e, "model", "sparsity"),
+        centered,
+        None if centered is None else f"{centered} model.output_activation=identity",
+        more_nonzeros(e, 0.1) if is_code_only else None,
+        activation_of(e, "model.code_activation" if is_code_only else "model.activation"),
+        lower_learning_rate(e),
+        LOWER_RATE,
+    )
 
 
 def signal_lost(e: Examination) -> Verdict | None:
@@ -86,7 +129,8 @@ def signal_lost(e: Examination) -> Verdict | None:
     constant = [
         layer
         for layer in e.layers
-        if layer.variation < 1e-5 and layer.dead < DEAD_LAYER_SHARE and layer.saturated < DEAD_LAYER_SHARE
+        if layer.variation is not None and layer.variation < 1e-5
+        if share_dead(layer) < DEAD_LAYER_SHARE and layer.saturated < DEAD_LAYER_SHARE
     ]
     if not constant:
         return None
@@ -95,8 +139,9 @@ def signal_lost(e: Examination) -> Verdict | None:
         f"from {first.name} on, units are active but barely differ between images (variance / mean square "
         f"{first.variation:.1g})"
     )
-    remedy = "model.init=xavier with optimizer=adam, or model.activation=leaky_relu"
-    return Verdict(CONSTANT, "sick", evidence, remedy, frozenset({SAME, IGNORED, NOTHING}) | POOR)
+    remedy = choose(e, original(e, "model"), "model.activation=leaky_relu", "model.init=xavier", LARGER_WEIGHTS)
+    follows = frozenset({SAME, IGNORED, NOTHING}) | POOR
+    return Verdict(CONSTANT, "sick", evidence, remedy, follows, or_else="model.init=xavier with optimizer=adam")
 
 
 def saturated_units(e: Examination) -> Verdict | None:
@@ -106,7 +151,9 @@ def saturated_units(e: Examination) -> Verdict | None:
         return None
     parts = [f"{layer.saturated:.0%} of the values of {layer.name}" for layer in at_bounds]
     evidence = f"{', '.join(parts)} lie within 1 % of a bound"
-    return Verdict(SATURATED, "sick", evidence, "model.init=xavier", frozenset({SAME, IGNORED, NOTHING}) | POOR)
+    std = f"model.init_std={NORMAL_STD}" if (e.options.number("model.init_std") or 0.0) > NORMAL_STD else None
+    remedy = choose(e, std, "model.init=xavier", "model.activation=leaky_relu", "smaller initial weights")
+    return Verdict(SATURATED, "sick", evidence, remedy, frozenset({SAME, IGNORED, NOTHING}) | POOR)
 
 
 def saturated_output(e: Examination) -> Verdict | None:
@@ -115,7 +162,9 @@ def saturated_output(e: Examination) -> Verdict | None:
         return None
     evidence = f"{e.outputs.saturated:.0%} more output values than target values lie at the output's bounds"
     follows = frozenset({SAME, IGNORED, NOTHING}) | POOR
-    return Verdict(SATURATED_OUTPUT, "sick", evidence, lower_learning_rate(e), follows)
+    rate = lower_learning_rate(e) if moves(e) else None
+    remedy = choose(e, original(e, "model"), rate, "model.output_activation=identity", "an output without bounds")
+    return Verdict(SATURATED_OUTPUT, "sick", evidence, remedy, follows)
 
 
 def codes_ignored(e: Examination) -> Verdict | None:
@@ -129,7 +178,9 @@ def codes_ignored(e: Examination) -> Verdict | None:
         f"codes differ between images (variance / mean square {fit.code_variation:.2g}), but exchanging them changes "
         f"the outputs by {fit.exchanged:.2g} of the targets' variance"
     )
-    remedy = "model.activation=leaky_relu, or a decoder that is not frozen"
+    trained = "a decoder that is trained and whose activations pass gradients"
+    rate = lower_learning_rate(e) if moves(e) else None
+    remedy = choose(e, original(e, "model"), "freeze=[]", activation_of(e, "model.activation"), rate, trained)
     return Verdict(IGNORED, "sick", evidence, remedy, frozenset({SAME, NOTHING}) | POOR)
 
 
@@ -141,7 +192,15 @@ def outputs_the_same(e: Examination) -> Verdict | None:
         f"reconstructions vary {e.fit.spread:.2g} times as much as targets; {e.fit.explained:.2f} of the variance "
         "explained"
     )
-    return Verdict(SAME, "sick", evidence, lower_learning_rate(e), frozenset({NOTHING}) | POOR)
+    rate = lower_learning_rate(e) if moves(e) else scaled(e, "optimizer.lr", 10)
+    return Verdict(
+        SAME, "sick", evidence, choose(e, original(e, "model"), rate, LOWER_RATE), frozenset({NOTHING}) | POOR
+    )
+
+
+def moves(e: Examination) -> bool:
+    """Whether updates are large enough for the learning rate to be too high; True if they were not recorded."""
+    return e.curve is None or e.curve.update is None or e.curve.update > SMALL_UPDATE
 
 
 def off_scale(e: Examination) -> Verdict | None:
@@ -157,8 +216,11 @@ def off_scale(e: Examination) -> Verdict | None:
         f"{e.fit.spread:.2g} times as much as targets; {e.fit.explained:.2f} of the variance explained"
     )
     is_lifetime = e.options.denser_in_evaluation
-    remedy = "sparsity=topk if you need images; the codes may be good" if is_lifetime else "a loss that compares values"
-    return Verdict(OFF_SCALE, "weak", evidence, remedy, POOR)
+    if is_lifetime:
+        remedy, or_else = choose(e, "sparsity=topk", "a sparsity that selects in evaluation, too"), "the codes alone"
+    else:
+        remedy, or_else = choose(e, original(e, "loss"), "a loss that compares values"), ""
+    return Verdict(OFF_SCALE, "weak", evidence, remedy, POOR, or_else=or_else)
 
 
 def matches_targets(e: Examination) -> bool:
@@ -173,4 +235,5 @@ def nothing_learned(e: Examination) -> Verdict | None:
     evidence = f"{e.fit.explained:.2f} of the variance explained: no better than the mean image"
     if e.fit.own is not None:
         evidence += f"; {e.fit.own:.0%} of the reconstructions are nearer to their own target than to another"
-    return Verdict(NOTHING, "sick", evidence, "trainer.epochs times 5, or optimizer.lr times 3", POOR)
+    remedy = choose(e, original(e, "model"), longer(e, 5), "a longer training")
+    return Verdict(NOTHING, "sick", evidence, remedy, POOR, or_else=scaled(e, "optimizer.lr", 3))

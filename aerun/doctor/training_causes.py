@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from aerun.doctor.examination import Curve, Examination
-from aerun.doctor.symptoms import constant_layers, is_bad, is_behind, is_flat
+from aerun.doctor.remedies import LOWER_RATE, choose, lower_learning_rate, original, scaled
+from aerun.doctor.symptoms import SMALL_UPDATE, constant_layers, is_bad, is_behind, is_flat
 from aerun.doctor.verdict import (
     COLLAPSES,
     DECAY,
@@ -14,11 +17,11 @@ from aerun.doctor.verdict import (
     Severity,
     Verdict,
     describe_fit,
-    scaled_option,
 )
 
 SWINGING_RISE = 0.02  # mean rise of the training loss from epoch to epoch, over its mean
 LARGE_UPDATE = 0.3  # relative change of the weights by one update
+GOOD_UPDATE = 5e-3
 
 
 def learning_rate_too_high(e: Examination) -> Verdict | None:
@@ -33,19 +36,26 @@ def learning_rate_too_high(e: Examination) -> Verdict | None:
             f"one update changed the weights by {update:.0%} of their size in the first epoch{_describe_state(e)}"
         )
         severity: Severity = "sick" if is_bad(e) else "weak"
-        return Verdict(TOO_HIGH, severity, evidence, scaled_option(e, "optimizer.lr", 0.1), COLLAPSES | POOR)
+        remedy = choose(e, lower_learning_rate(e, factor_for(update)), LOWER_RATE)
+        return Verdict(TOO_HIGH, severity, evidence, remedy, COLLAPSES | POOR)
     if swings(curve):
         evidence = (
             f"the training loss rose in {curve.ups:.0%} of the epochs of the run's second half, by {curve.jump:.1%} "
             "averaged over all of them"
+            + (f"; minibatches explain {curve.chance:.1%}" if curve.chance is not None else "")
         )
-        return Verdict(TOO_HIGH, "weak", evidence, scaled_option(e, "optimizer.lr", 0.3), POOR)
+        return Verdict(TOO_HIGH, "weak", evidence, choose(e, lower_learning_rate(e, 0.3), LOWER_RATE), POOR)
     return None
+
+
+def factor_for(update: float) -> float:
+    """The power of ten by which the learning rate must fall for updates below half of LARGE_UPDATE; at most 0.1."""
+    return min(0.1, 10.0 ** math.floor(math.log10(0.5 * LARGE_UPDATE / update)))
 
 
 def swings(curve: Curve) -> bool:
     """Whether the training loss rises and falls between epochs by more than the choice of minibatches explains."""
-    return curve.epochs >= 4 and (curve.jump or 0) > SWINGING_RISE
+    return curve.epochs >= 4 and (curve.jump or 0) > max(SWINGING_RISE, 2 * (curve.chance or 0))
 
 
 def weight_decay_too_strong(e: Examination) -> Verdict | None:
@@ -60,7 +70,8 @@ def weight_decay_too_strong(e: Examination) -> Verdict | None:
     effect = "is added to the gradient" if is_coupled else f"removes {decay * rate:.1%} of the weights at each step"
     evidence = f"optimizer.weight_decay={decay:g} {effect}; {describe_fit(e)}"
     follows = COLLAPSES | POOR | {TOO_HIGH}
-    return Verdict(DECAY, "sick" if is_bad(e) else "weak", evidence, "optimizer.weight_decay=0", follows)
+    remedy = choose(e, "optimizer.weight_decay=0", "no weight decay")
+    return Verdict(DECAY, "sick" if is_bad(e) else "weak", evidence, remedy, follows)
 
 
 def layers_frozen(e: Examination) -> Verdict | None:
@@ -68,7 +79,9 @@ def layers_frozen(e: Examination) -> Verdict | None:
     if not e.final or e.frozen is None or e.frozen.share < 0.05 or not (is_bad(e) or is_behind(e)):
         return None
     evidence = f"{', '.join(e.frozen.layers)}: {e.frozen.share:.0%} of the weights; {describe_fit(e)}"
-    return Verdict(FROZEN, "sick" if is_bad(e) else "weak", evidence, "freeze=[], or init_from", COLLAPSES | POOR)
+    remedy = choose(e, "freeze=[]", original(e, "model"), "to train them")
+    severity: Severity = "sick" if is_bad(e) else "weak"
+    return Verdict(FROZEN, severity, evidence, remedy, COLLAPSES | POOR, or_else="trained weights by init_from")
 
 
 def learning_rate_too_low(e: Examination) -> Verdict | None:
@@ -76,13 +89,18 @@ def learning_rate_too_low(e: Examination) -> Verdict | None:
     curve = e.curve
     if not e.final or curve is None or curve.update is None or e.fit is None or e.fit.explained > 0.5:
         return None
-    if not 0 < curve.update <= 1e-3 or constant_layers(e) or (e.pca_explained is not None and e.pca_explained < 0.3):
+    if (
+        not 0 < curve.update <= SMALL_UPDATE
+        or constant_layers(e)
+        or (e.pca_explained is not None and e.pca_explained < 0.3)
+    ):
         return None
     evidence = (
         f"one update changes the weights by {curve.update:.2g} of their size in the first epoch; {describe_fit(e)}"
     )
-    factor = min(100.0, max(3.0, 1e-3 / curve.update))
-    return Verdict(TOO_LOW, "sick", evidence, scaled_option(e, "optimizer.lr", factor), COLLAPSES | POOR)
+    factor = min(100.0, GOOD_UPDATE / curve.update)
+    remedy = choose(e, scaled(e, "optimizer.lr", factor), "a higher learning rate")
+    return Verdict(TOO_LOW, "sick", evidence, remedy, COLLAPSES | POOR)
 
 
 def _describe_state(e: Examination) -> str:

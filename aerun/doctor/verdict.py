@@ -30,8 +30,9 @@ POOR = WORSE_THAN_LINEAR | {FEW_EPOCHS, TOO_LOW, OVER_FITTING}
 class Verdict:
     """One finding. ``sick``: the model is useless as it is; ``weak``: it works, but less well than it could.
 
-    ``remedy``: an override to try, or plain text if no key helps. ``explains``: names of the findings that follow from
-    this one. Those that were found too become its ``consequences`` and are not reported separately.
+    ``remedy``: what to try first: overrides as they are typed, or plain text if no key helps. ``or_else``: other
+    remedies, as text. ``explains``: names of the findings that follow from this one. Those that were found too become
+    its ``consequences`` and are not reported separately.
     """
 
     name: str
@@ -40,10 +41,16 @@ class Verdict:
     remedy: str
     explains: frozenset[str] = frozenset()
     consequences: tuple[str, ...] = ()
+    or_else: str = ""
+
+    @property
+    def advice(self) -> str:
+        """The remedy and its alternatives."""
+        return f"{self.remedy}, or {self.or_else}" if self.or_else else self.remedy
 
     def __str__(self) -> str:
         after = f"; hence {', '.join(self.consequences)}" if self.consequences else ""
-        return f"{self.name}: {self.evidence}{after}; try {self.remedy}"
+        return f"{self.name}: {self.evidence}{after}; try {self.advice}"
 
 
 def describe_fit(e: Examination) -> str:
@@ -54,22 +61,6 @@ def describe_fit(e: Examination) -> str:
     if fit.explained < -9:
         return f"the error is {1 - fit.explained:.2g} times that of the mean image"
     return f"{fit.explained:.2f} of the variance explained"
-
-
-def scaled_option(e: Examination, key: str, factor: float) -> str:
-    """An override that multiplies the present value by a factor."""
-    value = e.options.number(key)
-    return f"{key}={two_digits(value * factor)}" if value is not None else f"{key} times {factor:g}"
-
-
-def lower_learning_rate(e: Examination) -> str:
-    """An override that divides the learning rate by ten."""
-    return scaled_option(e, "optimizer.lr", 0.1) if e.options.number("optimizer.lr") else "a lower learning rate"
-
-
-def two_digits(value: float) -> str:
-    """The value, rounded to two significant digits."""
-    return f"{value:.2g}"
 
 
 def format_ranges(numbers: list[int]) -> str:

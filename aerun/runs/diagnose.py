@@ -16,7 +16,7 @@ from aerun.doctor.file_evidence import examine_files
 from aerun.doctor.judge import judge
 from aerun.doctor.verdict import Verdict
 from aerun.errors import DataError
-from aerun.runs.folder import read_config, read_environment, read_status, read_summary
+from aerun.runs.folder import read_config, read_environment, read_status, read_summary, read_typed
 from aerun.runs.folder_metrics import read_metrics
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ class Diagnosis:
         verdicts = [{**dataclasses.asdict(v), "explains": None} for v in self.verdicts]
         for verdict in verdicts:
             del verdict["explains"]
-        plain = {"verdicts": verdicts, "examination": dataclasses.asdict(self.examination)}
+        examination = dataclasses.asdict(self.examination)
+        del examination["options"]["config"], examination["options"]["typed"]
+        plain = {"verdicts": verdicts, "examination": examination}
         return json.loads(json.dumps(plain, default=str), parse_constant=str)
 
 
@@ -63,7 +65,7 @@ def diagnose(
     if data and _has_weights(folder):
         examination = _examine_with_data(folder, config, lines, summary, device)
     else:
-        examination = examine_files(config, lines, summary, _read_declared(folder))
+        examination = examine_files(config, lines, summary, *_read_declared(folder), read_typed(folder)[1])
         reason = "not requested" if not data else "the run has no trained weights"
         examination = dataclasses.replace(examination, missing=(f"model and images: {reason}", *examination.missing))
     examination = dataclasses.replace(examination, state=status.get("state"), error=status.get("error"))
@@ -121,13 +123,15 @@ def _as_float(images: Images, model: nn.Module, side: int) -> Tensor:
     return require_units(as_tensor(images), is_image=False)
 
 
-def _read_declared(folder: Path) -> dict[str, Any] | None:
-    """What the parts of a run declared; None in folders of older versions, which did not save it."""
+def _read_declared(folder: Path) -> tuple[dict[str, Any] | None, dict[str, int]]:
+    """What the parts of a run declared, None in folders of older versions, which did not save it; and the number of
+    images in each part of its data."""
     try:
-        return read_environment(folder).get("declared")
+        environment = read_environment(folder)
     except DataError as error:
         log.warning("%s", error)
-        return None
+        return None, {}
+    return environment.get("declared"), (environment.get("dataset") or {}).get("images") or {}
 
 
 def _has_weights(folder: Path) -> bool:
@@ -146,4 +150,4 @@ def _examine_with_data(
     from aerun.doctor.evidence import examine_run
     from aerun.runs.reopen import reopen
 
-    return examine_run(reopen(folder, config, summary, device), lines, summary)
+    return examine_run(reopen(folder, config, summary, device), lines, summary, config, read_typed(folder)[1])

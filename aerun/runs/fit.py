@@ -93,7 +93,9 @@ def fit(
                 name = settings.name("trainer")
                 raise ConfigError(f"{name}: stores the weights of each stage in files; give run_folder=FOLDER")
             with ProgressBar() as bar:
-                observers = Observers(own_callbacks(settings), doctor=Watch(), progress=bar, record=record)
+                observers = Observers(
+                    own_callbacks(settings), doctor=Watch(config, settings.typed), progress=bar, record=record
+                )
                 memory = InMemoryCheckpoints(parts.autoencoder, parts.optimizer)
                 session = Session(observers, NoLog(), memory, StopSignals())
                 progress = regime.train(Progress(), session)
@@ -121,7 +123,11 @@ def _train_in_folder(
         make_subfolder(folder, CHECKPOINTS)
         tracker, pictures = Tracker(folder), Pictures(settings.trainer.pictures)
         with recorded_status(folder), tracker, ProgressBar() as bar:
-            ours: dict[str, Observer] = {"tracker": tracker, "pictures": pictures, "doctor": Watch()}
+            ours: dict[str, Observer] = {
+                "tracker": tracker,
+                "pictures": pictures,
+                "doctor": Watch(config, settings.typed),
+            }
             observers = Observers(own_callbacks(settings), **ours, progress=bar, record=record)
             every = settings.checkpoint.every_minutes
             files = Checkpointer(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer, every, observers)

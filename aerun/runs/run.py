@@ -24,7 +24,7 @@ from aerun.contracts import Observer
 from aerun.dataset.data import Data
 from aerun.doctor.monitor import Watch, log_final_verdicts
 from aerun.doctor.part_options import declared_options
-from aerun.errors import AerunError, ConfigError, DataError, DivergedError
+from aerun.errors import AerunError, ConfigError, DataError
 from aerun.metrics.declared import declared_by, metrics_to_json
 from aerun.protocol.runner import check_protocols
 from aerun.runs import launch
@@ -54,6 +54,7 @@ from aerun.runs.summary import draw_curves, draw_stages, summarize
 from aerun.runs.tracking import NoLog, Tracker, check_folder_name
 from aerun.training.build import build_parts, prepare
 from aerun.training.checkpoint import BEST, LAST, PREVIOUS, Checkpointer, ReadOnlyCheckpoints, load_model
+from aerun.training.divergence import divergence
 from aerun.training.loop import Session
 from aerun.training.observers import Observers
 from aerun.training.parts import Parts
@@ -186,7 +187,8 @@ def run_rank_zero(
     parts = regime.parts
     tracker, pictures = Tracker(folder), Pictures(settings.trainer.pictures)
     with tracker, ProgressBar() as bar:
-        ours: dict[str, Observer] = {"tracker": tracker, "pictures": pictures, "doctor": Watch(), "progress": bar}
+        ours: dict[str, Observer] = {"tracker": tracker, "pictures": pictures, "doctor": Watch(config, settings.typed)}
+        ours["progress"] = bar
         if pruning is not None:
             ours["pruning"] = pruning
         observers = Observers(own_callbacks(settings) | dict(callbacks or {}), **ours)
@@ -204,7 +206,7 @@ def run_rank_zero(
         progress = regime.train(progress or Progress(), session)
         with stop.interruptible():
             load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
-            summary = _conclude(settings, folder, regime, progress, tracker, observers)
+            summary = _conclude(settings, config, folder, regime, progress, tracker, observers)
         tracker.mark_finished()
     summary["wall_seconds"] = checkpoints.wall_seconds(progress)
     write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
@@ -212,7 +214,13 @@ def run_rank_zero(
 
 
 def _conclude(
-    settings: Settings, folder: Path, regime: Regime, progress: Progress, tracker: Tracker, observers: Observers
+    settings: Settings,
+    config: Mapping[str, Any],
+    folder: Path,
+    regime: Regime,
+    progress: Progress,
+    tracker: Tracker,
+    observers: Observers,
 ) -> dict[str, Any]:
     """Summarize the run, whose model has its best weights, and draw the final pictures."""
     parts = regime.parts
@@ -222,11 +230,11 @@ def _conclude(
         settings, parts, progress, lambda tag, pixels: tracker.picture(tag, pixels, final), observers.measure
     )
     if not math.isfinite(summary["test"]["loss"]):
-        raise DivergedError(f"the test loss is {summary['test']['loss']}; lower optimizer.lr, in a new run")
+        raise divergence(parts, f"the test loss is {summary['test']['loss']}", progress.step)
     callbacks = (*settings.callback.values(), *observers.callbacks.values())
     declaring = declared_by([*settings.parts().values(), *callbacks])
     summary["metrics"] = metrics_to_json(declaring.values())
-    summary["verdicts"] = log_final_verdicts(parts, tracker.logged(), summary)
+    summary["verdicts"] = log_final_verdicts(parts, tracker.logged(), summary, config, settings.typed)
     tracker.scalars({f"test/{name}": value for name, value in summary["test"].items()}, final)
     tracker.scalars({f"baseline/{name}": value for name, value in summary["baselines"].items()}, final)
     observers.end(final)

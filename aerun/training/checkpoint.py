@@ -89,7 +89,7 @@ class Checkpointer:
         if not all(bool(norm.isfinite()) for norm in torch._foreach_norm(list(self._model.parameters()))):
             raise DivergedError(
                 f"epoch {progress.epoch}, step {progress.step}: the weights are no longer finite; "
-                "lower optimizer.lr or set trainer.clip_norm, in a new run; earlier checkpoints are kept"
+                "earlier checkpoints are kept; try a lower optimizer.lr"
             )
         self._saved = time.monotonic()
         progress.wall_seconds += self._saved - self._started

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aerun.core.autoencoder import Autoencoder
-from aerun.errors import DivergedError
+from aerun.training.divergence import divergence
 from aerun.training.parts import Parts, Update
 from aerun.training.step import gradient_norm
 
@@ -33,6 +33,11 @@ class History:
     def steps(self) -> int:
         """How many steps of the epoch are done."""
         return len(self._sizes)
+
+    @property
+    def changes(self) -> list[float]:
+        """The relative changes of the weights in the recorded steps that were copied to the host."""
+        return self._changes
 
     def add(self, terms: dict[str, Tensor], images: int) -> None:
         """Add the terms of one step over ``images`` images, without waiting for the device."""
@@ -84,6 +89,10 @@ class History:
         """Copy the pending terms to the host. DivergedError for the first term that is not finite."""
         if not self._pending:
             return
+        if self._pending_changes:
+            changes = torch.stack(self._pending_changes).tolist()
+            self._changes += [change for change in changes if math.isfinite(change)]
+            self._pending_changes.clear()
         terms = torch.stack(self._pending).view(-1, len(self._names))
         rows: list[list[float]] = self._parts.ranks.total(terms).tolist()
         self._pending.clear()
@@ -92,16 +101,12 @@ class History:
             for name, value in reversed(list(zip(self._names, row, strict=True))):
                 if not math.isfinite(value):
                     rate = float(self._parts.optimizer.param_groups[0]["lr"])
+                    number = step - len(rows) + offset + 1
                     norm = gradient_norm(self._parts)
-                    raise DivergedError(
-                        f"epoch {self._epoch}, step {step - len(rows) + offset + 1}: {name} is {value} "
-                        f"(gradient norm {norm:g}, learning rate {rate:g}). "
-                        "Lower optimizer.lr or set trainer.clip_norm, in a new run; earlier checkpoints are kept"
-                    )
+                    what = f"epoch {self._epoch}, step {number}: {name} is {value} "
+                    what += f"(gradient norm {norm:g}, learning rate {rate:g})"
+                    raise divergence(self._parts, what, number - 1, self._changes)
         self._rows += rows
-        if self._pending_changes:
-            self._changes += torch.stack(self._pending_changes).tolist()
-            self._pending_changes.clear()
 
 
 def weights(autoencoder: Autoencoder) -> list[Tensor]:
@@ -110,9 +115,10 @@ def weights(autoencoder: Autoencoder) -> list[Tensor]:
 
 
 def relative_change(before: list[Tensor], after: list[Tensor]) -> Tensor:
-    """Euclidean norm of the change divided by that of ``before``, over all tensors together."""
+    """Euclidean norm of the change divided by that of ``before``, over all tensors together; not finite if ``before``
+    is 0."""
     change = torch._foreach_norm(torch._foreach_sub(after, before))
-    return torch.stack(change).norm() / torch.stack(torch._foreach_norm(before)).norm().clamp_min(1e-30)
+    return torch.stack(change).norm() / torch.stack(torch._foreach_norm(before)).norm()
 
 
 def _means(rows: list[list[float]], sizes: list[int]) -> list[float]:

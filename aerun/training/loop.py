@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from aerun.metrics.evaluation import Evaluation
 from aerun.training.batches import batches
 from aerun.training.checkpoint import Checkpointer
 from aerun.training.cuda_graph import resolve_recording
+from aerun.training.divergence import divergence
 from aerun.training.history import History, weights
 from aerun.training.observers import Observers
 from aerun.training.parts import Parts, Step, Update
@@ -212,7 +213,7 @@ class Loop:
         progress.epoch, progress.partial = progress.epoch + 1, {}
         numbers |= validation
         if due:
-            self._update_best(self._monitored(numbers))
+            self._update_best(self._monitored(numbers), history.changes)
             progress.stopped = self.parts.ranks.first(lambda: self.session.observers.should_stop(numbers))
         progress.ended = last or self._should_end()
         return numbers, due
@@ -244,15 +245,13 @@ class Loop:
             )
         return numbers[f"validation/{name}"]
 
-    def _update_best(self, monitored: float) -> None:
+    def _update_best(self, monitored: float, changes: Sequence[float]) -> None:
         """Report the monitored number to the scheduler, and record the best epoch."""
         progress, sign = self.progress, -1 if self.parts.monitor.higher_is_better else 1
         if not math.isfinite(monitored):
-            raise DivergedError(
-                f"epoch {progress.epoch}, step {progress.step}: the monitored {self.parts.monitor.name} is {monitored},"
-                " although the last step was finite. Lower optimizer.lr or set trainer.clip_norm, in a new run; "
-                "earlier checkpoints are kept"
-            )
+            what = f"epoch {progress.epoch}, step {progress.step}: the monitored {self.parts.monitor.name}"
+            what += f" is {monitored}, although the last step was finite"
+            raise divergence(self.parts, what, progress.step, changes)
         self.parts.scheduler.observe(sign * monitored)
         if progress.best_loss is None or sign * monitored < sign * progress.best_loss:
             progress.best_loss, progress.best_epoch = monitored, progress.epoch

@@ -75,7 +75,7 @@ def test_a_run_says_at_its_end_what_is_wrong(grid: Path) -> None:
 def test_and_warns_during_training_once(grid: Path, heard: list[str]) -> None:
     early = [line for line in heard if line.startswith("doctor, epoch")]
     assert [line.partition(":")[0] for line in early] == ["doctor, epoch 3"]
-    assert names.TOO_HIGH in early[0] and "try optimizer.lr=0.3" in early[0]
+    assert names.TOO_HIGH in early[0] and "try optimizer.lr=0.003" in early[0]
 
 
 def test_the_folder_tells_the_same_afterwards(grid: Path) -> None:
@@ -115,7 +115,7 @@ def test_the_command_by_its_exit_code_and_what_it_prints(
     assert "good: no verdict from what could be examined" in out and "of the variance explained (PCA of" in out
     assert call(monkeypatch, str(grid / "bad"), "--no-data", "--json", "--save") == 2
     printed = json.loads(capsys.readouterr().out)
-    assert printed["verdicts"][0]["remedy"] == "optimizer.lr=0.3"
+    assert printed["verdicts"][0]["remedy"] == "optimizer.lr=0.003"
     assert json.loads((grid / "bad" / "doctor.json").read_text())["verdicts"] == printed["verdicts"]
     assert call(monkeypatch, str(grid), "--no-data", "--save") == 1
     assert capsys.readouterr().err.endswith("bad/doctor.json: already exists; pass --overwrite to replace it\n")
