@@ -168,7 +168,7 @@ def opened(path: Path, address: str, *flags: str) -> str:
         "--dump-dom",
         f"{path.as_uri()}{address}",
     ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
 
 
 def column(dom: str, table: str, index: int) -> list[str]:

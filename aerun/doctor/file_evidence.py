@@ -20,12 +20,11 @@ def examine_files(
 ) -> Examination:
     """The evidence of a run's files. ``declared``: what its parts declared, and ``images``: how many images each part
     of its data has, if they were saved. The result's ``missing`` lists what only model and data can show."""
-    counts = images or {}
     options = options_of_config(config, declared, typed)
     test, baselines = ((summary or {}).get(key, {}) for key in ("test", "baselines"))
     mean, spread = baselines.get("mean_image/mse"), test.get("output_spread")
     fit = None
-    if mean and spread is not None and "mse" in test and counts.get("test", MIN_IMAGES) >= MIN_IMAGES:
+    if mean and spread is not None and "mse" in test:  # a single test image has no spread
         fit = Fit(explained=1 - test["mse"] / mean, spread=spread)
     stage = last_stage(lines)
     missing = ["targets and their order", "the output's range", "hidden units", "a latent's dimensions", "white noise"]
@@ -33,7 +32,7 @@ def examine_files(
         code_values=(summary or {}).get("code_size"),
         fit=fit,
         pca_explained=pca_explained(baselines),
-        layers=tuple(layers_of_line(stage[-1])) if stage and _shows_units(stage[-1], counts) else (),
+        layers=tuple(layers_of_line(stage[-1])) if stage and _shows_units(stage[-1], images or {}) else (),
         curve=measure_curve(lines, penalty_of(options)) if lines else None,
         options=options,
         missing=tuple(missing if fit is not None else ["the fit: the run has not finished", *missing]),
@@ -42,7 +41,7 @@ def examine_files(
 
 def _shows_units(line: Line, images: Mapping[str, int]) -> bool:
     """Whether a line was measured on enough images to show which units are constant."""
-    count = images.get("validation") or MIN_IMAGES  # without validation images, training images are measured
+    count = images.get("validation") or images.get("train", MIN_IMAGES)  # see Loop.part
     return count >= MIN_IMAGES and any(name.endswith("/output_spread") for name in line)
 
 

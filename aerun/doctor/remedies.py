@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import yaml
 
 from aerun.base.conf import conf_dir
 from aerun.config.deferred import DeferredPart
@@ -75,11 +74,13 @@ def _set(config: dict[str, Any], word: str, typed: Sequence[str]) -> bool:
 
 
 def _value(text: str) -> Any:
-    """The value as Hydra reads it: unlike in YAML, 1e-05 is a number."""
-    try:
-        return float(text) if "e" in text or "." in text else yaml.safe_load(text)
-    except ValueError:
-        return yaml.safe_load(text)
+    """The value of one of our overrides: a list in brackets, a number, null or a name."""
+    if text.startswith("["):
+        return [_value(item) for item in text[1:-1].split(",") if item]
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return number(text)
+    return None if text == "null" else text
 
 
 def _is_valid(config: Mapping[str, Any]) -> bool:

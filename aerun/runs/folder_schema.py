@@ -95,6 +95,7 @@ ENVIRONMENT_SCHEMA: Check = record(
         "declared": record(
             {
                 "penalty": or_null(TEXT),
+                "max_nonzeros": or_null(whole()),
                 **dict.fromkeys(("constrained", "denser_in_evaluation", "coupled_decay"), TRUTH),
             }
         ),

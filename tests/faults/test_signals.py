@@ -15,29 +15,25 @@ import pytest
 from tests.faults.kills import SMALL, contents, differences, finish, start
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-LONG = [override for override in SMALL if "epochs" not in override] + ["trainer.epochs=400", "trainer.pictures=0"]
+LONG = [override for override in SMALL if "epochs" not in override] + ["trainer.epochs=1000000", "trainer.pictures=0"]
 
 
 def begin(folder: Path, *overrides: str) -> subprocess.Popen[str]:
     """Start a run in ``folder``/run and wait until it has trained for a moment."""
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), *LONG, "hydra.run.dir=run", *overrides]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    for _ in range(600):
-        if (folder / "run" / "checkpoints" / "last.safetensors").exists():
-            return process
+    while not (folder / "run" / "checkpoints" / "last.safetensors").exists():
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.1)
-    raise AssertionError("the run did not begin")
+    return process
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
-def test_a_signal_ends_the_run_within_seconds_with_its_exit_code(tmp_path: Path, name: str) -> None:
+def test_a_signal_ends_a_run_of_a_million_epochs_with_its_exit_code(tmp_path: Path, name: str) -> None:
     number = getattr(signal, name)
     process = begin(tmp_path)
-    clock = time.monotonic()
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert time.monotonic() - clock < 5
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 128 + number
     assert f"stopped by {name}" in errors and "resume=" in errors and "Traceback" not in errors
     assert '"state": "stopped"' in (tmp_path / "run" / "status.json").read_text()
@@ -50,9 +46,9 @@ def test_a_second_ctrl_c_ends_it_at_once() -> None:
         "import os, signal, time\nfrom aerun.base.signals import StopSignals\n"
         "with StopSignals():\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n    print('noted', flush=True)\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(60)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(600)\n    print('too late')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 130 and done.stdout == "noted\n"
 
 
@@ -71,7 +67,7 @@ def test_a_stopped_run_continues_to_the_very_same_end(compose: Any, tmp_path: Pa
 def test_a_second_writer_is_refused_and_the_lock_dies_with_its_owner(tmp_path: Path) -> None:
     process = begin(tmp_path)
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), "resume=run"]
-    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert second.returncode == 1 and process.poll() is None  # it did not wait for the first one
     assert f"is being written by process {process.pid} on" in second.stderr
     process.kill()

@@ -163,7 +163,7 @@ def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch
 def test_torchrun_is_answered_with_what_to_type(tmp_path: Path, words: list[str]) -> None:
     script = str(ROOT / "scripts" / "train.py")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run([*torchrun, script, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*torchrun, script, *words], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     said = [line for line in done.stderr.splitlines() if line.startswith("aerun:")]
     name = Path(sys.executable).name
     python = name if shutil.which(name) == sys.executable else sys.executable

@@ -69,7 +69,7 @@ def continue_sweep(folder: Path, out: str, **extra: str) -> subprocess.Completed
     return subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
 
 
-def await_that(condition: Callable[[], Any], process: subprocess.Popen[str] | None = None, seconds: float = 90) -> Any:
+def await_that(condition: Callable[[], Any], process: subprocess.Popen[str] | None = None, seconds: float = 300) -> Any:
     """Wait until the condition holds and return its value. AssertionError if it does not hold in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -37,13 +37,11 @@ def test_interrupted_denoising_leaves_whole_files_and_resumes(
         # A shell's background jobs ignore Ctrl-C, and so would their children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    for _ in range(6000):
-        if len(list(out.glob("*.png"))) >= 2:
-            break
+    while len(list(out.glob("*.png"))) < 2:
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    printed, error = process.communicate(timeout=30)
+    printed, error = process.communicate(timeout=300)
     assert (process.returncode, printed, error) == (130, "", "aerun: stopped by SIGINT\n")
     names = sorted(path.name for path in out.iterdir())
     assert 2 <= len(names) < 200 and names == [f"{number:03}.png" for number in range(len(names))]
