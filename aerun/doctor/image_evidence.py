@@ -76,13 +76,14 @@ def mse(images: Tensor, targets: Tensor) -> float:
 
 def variance_of(images: Tensor) -> float | None:
     """Variance over images of each value, averaged over values; None if it is not more than rounding errors."""
-    rows = images.flatten(1)
+    rows = images.detach().flatten(1)
     variance = float((rows - rows.mean(0)).square().mean())
     return variance if variance > ROUNDING * float(rows.square().mean()) else None
 
 
 def offset_of(images: Tensor) -> float | None:
     """The mean square of the mean image divided by the variance; None if the images do not vary."""
+    images = images.detach()
     variance = variance_of(images)
     return None if variance is None else float(images.mean(0).square().mean()) / variance
 
