@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 MODULE = "python -m aerun"  # how sys.argv[0] begins for commands started that way, see aerun/__main__.py
@@ -15,6 +14,8 @@ MODULE = "python -m aerun"  # how sys.argv[0] begins for commands started that w
 
 def package_version(name: str = "aerun") -> str:
     """The installed version of a package, which is not imported; ``unknown`` if it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version  # takes 10 ms; few commands need it
+
     try:
         return version(name)
     except PackageNotFoundError:
