@@ -176,15 +176,15 @@ def main() -> None:
             found = campaign(folder / name)
             minutes = f"{(time.perf_counter() - clock) / 60:.1f}"
             for fault, text in found:
-                rows[fault] = f"| {fault} | {text} | {minutes} |"
+                rows[fault] = f"| {fault} | {text} | {minutes} | {date.today()} |"
                 minutes = ""
                 print(rows[fault], flush=True)
     head = (
-        f"Made by `python benchmarks/reliability.py` on {date.today()}, {processor()}. "
+        f"Made by `python benchmarks/reliability.py`, {processor()}; each row on its day. "
         "Bit-identical means: weights, optimizer state, metrics.jsonl, summary, figures and TensorBoard's scalars and "
         "images, with no step missing or doubled; only times and speeds may differ.\n"
     )
-    text = "\n".join([head, "| fault | outcome | minutes |", "|---|---|---|", *rows.values()])
+    text = "\n".join([head, "| fault | outcome | minutes | day |", "|---|---|---|---|", *rows.values()])
     write_section("faults", text, page)
 
 
