@@ -7,7 +7,7 @@ command line, or its package is trusted there.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -84,15 +84,20 @@ def _without_typed(node: Any, path: str, typed: set[str]) -> Any:
     return {name: value for name, value in items.items() if value is not None and value != {}}
 
 
-@cache
-def known_logging(key: str) -> list[Any]:
-    """The configurations of logging that come with aerun, Hydra and its installed plugin for colors."""
-    folders = [conf_dir()]
+def known_logging(key: str) -> Iterator[Any]:
+    """The configurations of logging that come with aerun, Hydra and its installed plugin for colors, read in this order
+    as far as they are needed."""
+    yield from _logging_of(conf_dir(), key)
     for package in ("hydra", "hydra_plugins.hydra_colorlog"):
         try:
             spec = find_spec(package)
         except ImportError:
             continue
-        folders += [Path(place) / "conf" for place in (spec and spec.submodule_search_locations) or ()]
-    files = sorted(file for folder in folders for file in (folder / "hydra" / key).glob("*.yaml"))
+        for place in (spec and spec.submodule_search_locations) or ():
+            yield from _logging_of(Path(place) / "conf", key)
+
+
+@cache
+def _logging_of(folder: Path, key: str) -> list[Any]:
+    files = sorted((folder / "hydra" / key).glob("*.yaml"))
     return [yaml.safe_load(file.read_text(encoding="utf-8")) or {} for file in files]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from aerun.base.program import package_version
 from aerun.errors import DataError
 from aerun.runs.folder import CHECKPOINTS, ENVIRONMENT, read_environment
 
@@ -19,13 +19,9 @@ def require_same_data(folder: Path, checksum: str) -> None:
     text = changed_data(folder, checksum)
     if text is not None:
         raise DataError(f"{folder}: {text}; restore the data, or start a new run in another folder")
-    before = _read_environment(folder).get("versions")
-    try:
-        now = version("aerun")
-    except PackageNotFoundError:
-        return
-    if before is not None and before.get("aerun") not in (None, now):
-        log.warning("%s: was written by aerun %s; this is aerun %s", folder, before["aerun"], now)
+    before, now = (_read_environment(folder).get("versions") or {}).get("aerun"), package_version()
+    if before is not None and before != now:
+        log.warning("%s: was written by aerun %s; this is aerun %s", folder, before, now)
 
 
 def changed_data(folder: Path, checksum: str) -> str | None:
