@@ -16,7 +16,6 @@ from aerun.sweep.job_index import JobIndex, job_state
 from aerun.sweep.optuna_study import METRIC_KEY, optuna, run_metric
 
 METRIC_ATTRIBUTE = "metric"  # of the study
-Trial = optuna.trial.FrozenTrial
 State = optuna.trial.TrialState
 
 
@@ -25,7 +24,7 @@ def check_study(
     metric: str,
     direction: str,
     distributions: Mapping[str, Any],
-    jobs_of: Callable[[Trial], Sequence[Job]],
+    jobs_of: Callable[[optuna.trial.FrozenTrial], Sequence[Job]],
     index: JobIndex,
     folder: Path,
 ) -> None:
@@ -56,10 +55,10 @@ def check_study(
 
 
 def _find_change(
-    trial: Trial,
+    trial: optuna.trial.FrozenTrial,
     metric: str,
     distributions: Mapping[str, Any],
-    jobs_of: Callable[[Trial], Sequence[Job]],
+    jobs_of: Callable[[optuna.trial.FrozenTrial], Sequence[Job]],
     index: JobIndex,
 ) -> str | None:
     """In which keys the runs of a trial are others than those of this search; None if they are the same."""
@@ -84,7 +83,7 @@ def _find_change(
     return None
 
 
-def _changed_distributions(trial: Trial, distributions: Mapping[str, Any]) -> list[str]:
+def _changed_distributions(trial: optuna.trial.FrozenTrial, distributions: Mapping[str, Any]) -> list[str]:
     """Searched keys whose values Optuna cannot combine with those of the trial."""
     changed = []
     for key, distribution in trial.distributions.items():
