@@ -74,9 +74,9 @@ def filtered(config: dict[str, Any]) -> dict[str, tuple[str, float]]:
     parts = []
     for split in (few, data.test):
         noisy, clean = ([], [])
-        for _, inputs, targets in corrupted_batches(split, settings.noise):
+        for _, inputs, images in corrupted_batches(split, settings.noise):
             noisy.append(inputs.numpy())
-            clean.append(targets.numpy())
+            clean.append(images.numpy())
         parts.append((np.concatenate(noisy), np.concatenate(clean)))
     (tuning, tuning_targets), (test, targets) = parts
     best = {}

@@ -9,6 +9,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from aerun.dataset.idx import FashionMNISTMini
 from aerun.loss import MSE
 from aerun.model import FullyConnected
@@ -50,8 +52,8 @@ def _with_targets(data: Data, change: object) -> Data:
         return dataclasses.replace(split, targets=change(split.targets, order))  # type: ignore[operator]
 
     assert data.validation is not None
-    parts = {"train": data.train, "validation": data.validation, "test": data.test}
-    return dataclasses.replace(data, **{name: changed(part, i) for i, (name, part) in enumerate(parts.items())})
+    train, validation, test = (changed(part, i) for i, part in enumerate((data.train, data.validation, data.test)))
+    return dataclasses.replace(data, train=train, validation=validation, test=test)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +62,8 @@ class Standardised(FashionMNISTMini):
 
     def read(self) -> Arrays:
         arrays = super().read()
-        train, test = ((images / 255.0 - 0.286) / 0.353 for images in (arrays.train, arrays.test))
-        return dataclasses.replace(arrays, train=train.astype("float32"), test=test.astype("float32"))
+        train, test = ((np.asarray(images) / 255.0 - 0.286) / 0.353 for images in (arrays.train, arrays.test))
+        return dataclasses.replace(arrays, train=train.astype(np.float32), test=test.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,8 @@ class Deaf(FullyConnected):
 
     def build(self, input_shape: Shape, output_shape: Shape, parameters_per_code: int) -> Codec:
         codec = super().build(input_shape, output_shape, parameters_per_code)
-        weight = codec.decoder[0].weight  # type: ignore[index, union-attr]
-        weight.data.zero_()  # type: ignore[operator]
+        weight = codec.decoder[0].weight  # type: ignore[index]
+        weight.data.zero_()
         weight.requires_grad_(False)
         return codec
 
@@ -105,8 +107,8 @@ class Bright(FullyConnected):
 
     def build(self, input_shape: Shape, output_shape: Shape, parameters_per_code: int) -> Codec:
         codec = super().build(input_shape, output_shape, parameters_per_code)
-        bias = codec.decoder[-2].bias  # type: ignore[index, union-attr]
-        bias.data.fill_(100.0)  # type: ignore[operator]
+        bias = codec.decoder[-2].bias  # type: ignore[index]
+        bias.data.fill_(100.0)
         return codec
 
 
@@ -116,5 +118,5 @@ class Dead(FullyConnected):
 
     def build(self, input_shape: Shape, output_shape: Shape, parameters_per_code: int) -> Codec:
         codec = super().build(input_shape, output_shape, parameters_per_code)
-        codec.encoder[-1].bias.data.fill_(-100.0)  # type: ignore[index, union-attr, operator]
+        codec.encoder[-1].bias.data.fill_(-100.0)  # type: ignore[index]
         return codec

@@ -17,6 +17,7 @@ import numpy as np
 
 from aerun.base.arguments import Parser, count
 from aerun.cli.command import add_run_arguments, run_command
+from aerun.use.search.vector_index import Metric
 from benchmarks.crops import FOLDER, PAGE, as_pixels, chosen, cropped, pictures
 from benchmarks.machine import circumstances
 from benchmarks.page import write_section
@@ -56,7 +57,7 @@ def copies(run, folder: Path, names: list[str], random: np.random.Generator):
     return torch.from_numpy(np.stack(poorer)), torch.from_numpy(np.stack(less))
 
 
-def measured(codes: np.ndarray, planted: np.ndarray, rows: np.ndarray, threshold: float, metric: str):
+def measured(codes: np.ndarray, planted: np.ndarray, rows: np.ndarray, threshold: float, metric: Metric):
     """The share of planted copies [n,D] of ``rows`` that are found, and of what is found that is one of them."""
     from aerun.use.search.duplicates import duplicates
 

@@ -46,7 +46,8 @@ def side_by_side(out: Path) -> None:
     from aerun.use.image_files import write_png
 
     names = sorted(path.name for path in (out / "cleaned").iterdir())
-    tiles = [Tile(read_thumbnail(out / row / name), row) for row in ("dirty", "cleaned") for name in names]
+    pictures = ((row, read_thumbnail(out / row / name)) for row in ("dirty", "cleaned") for name in names)
+    tiles = [Tile(pixels, row) for row, pixels in pictures if pixels is not None]
     write_png(out / "cleaned.png", draw_contact_sheet(tiles, columns=len(names)))
 
 

@@ -66,9 +66,10 @@ def main(config: DictConfig) -> None:
         default_root_dir=HydraConfig.get().runtime.output_dir,
         logger=lightning.pytorch.loggers.TensorBoardLogger(HydraConfig.get().runtime.output_dir),
     )
+    count = len(images)  # type: ignore[arg-type]
     trainer.fit(
         Autoencoder(),
-        DataLoader(Subset(images, range(held_out, len(images))), batch_size=config.batch_size, shuffle=True),
+        DataLoader(Subset(images, range(held_out, count)), batch_size=config.batch_size, shuffle=True),
         DataLoader(Subset(images, range(held_out)), batch_size=1000),
     )
 

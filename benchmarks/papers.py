@@ -108,10 +108,10 @@ def configurations(row: Row, seeds: int) -> list[dict[str, Any]]:
 def absent(config: dict[str, Any]) -> str | None:
     """How to get the data set, where its files are not here."""
     from aerun.config.parse import parse
+    from aerun.dataset.idx import _Downloaded
 
     dataset = parse(config).dataset
-    folder = getattr(dataset, "folder", "")
-    return HOW_TO_GET.get(folder) if folder and not dataset.sources() else None
+    return HOW_TO_GET.get(dataset.folder) if isinstance(dataset, _Downloaded) and not dataset.sources() else None
 
 
 def measured(row: Row, configs: Sequence[dict[str, Any]], outputs: Path) -> Measured | None:

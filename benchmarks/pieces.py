@@ -60,7 +60,7 @@ def images() -> Tensor:
     return torch.randint(0, 256, (IMAGES, 1, SIDE, SIDE), dtype=torch.uint8)
 
 
-def training(model: str, batch: int, change: Callable[[nn.Module], Any] = lambda module: module, cast: bool = False):  # type: ignore[no-untyped-def]
+def training(model: str, batch: int, change: Callable[[nn.Module], Any] = lambda module: module, cast: bool = False):
     """A whole step, in microseconds."""
     network = change(net(model))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)

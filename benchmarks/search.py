@@ -20,6 +20,7 @@ import numpy as np
 
 from aerun.base.arguments import Parser, count
 from aerun.cli.command import run_command
+from aerun.use.search.vector_index import Metric
 from benchmarks.machine import circumstances
 from benchmarks.page import write_section
 
@@ -37,7 +38,7 @@ def made_up(count: int, size: int) -> np.ndarray:
     return codes
 
 
-def opened(codes: np.ndarray, metric: str, kind: str, keep: Path | None):
+def opened(codes: np.ndarray, metric: Metric, kind: str, keep: Path | None):
     """An index, and the seconds of this process's CPU time that it took to be made, now or when it was kept."""
     from aerun.use.search.code_search import open_index
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,14 @@ def test_throughput_from_end_to_end(tmp_path: Path) -> None:
     [bare], [ours] = json.loads((tmp_path / "all.json").read_text())["rounds"]["fc 512"].values()
     assert bare["images"] == ours["images"] > 0
     assert np.isfinite([*bare.values(), *ours.values()]).all()
+
+
+def test_the_first_step_is_timed_from_end_to_end(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "first_step.py"), "dataset.train_limit=600"]
+    command += ["trainer.device=cpu", f"hydra.run.dir={tmp_path / 'run'}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert 0 < float(done.stdout.split()[-1]) < time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 1.05, 2.0])
