@@ -192,7 +192,10 @@ def resume_config(folder: Path, plain: dict[str, Any], overrides: list[str]) -> 
     keys = [override.lstrip("+").partition("=")[0] for override in overrides]
     for key, override in zip(keys, overrides, strict=True):
         if key not in ("resume", "trainer.epochs", "trusted_packages"):
-            raise ConfigError(f"{override}: a resumed run keeps its settings; only trainer.epochs can be changed")
+            raise ConfigError(
+                f"{override}: a resumed run keeps its settings; only trainer.epochs can be changed. "
+                f"{shlex.quote(f'init_from={os.path.relpath(folder)}')} begins a new run from its weights"
+            )
     if "trainer.epochs" in keys:
         config["trainer"]["epochs"] = plain["trainer"]["epochs"]
     config["trusted_packages"] = plain["trusted_packages"]

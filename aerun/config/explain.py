@@ -83,8 +83,17 @@ def explain(error: Exception, words: list[str] | None = None) -> str | None:
             return f"{match.group(1)}: requires {group}=several"
         if match and match.group(1).startswith("hydra."):
             return _no_hydra_key(match.group(1), sys.argv[1:] if words is None else words)
+        if match and "@" in match.group(1):
+            group = match.group(1).partition("@")[0]
+            return f"{match.group(1)}: aerun has each group once; write {group}=OPTION"
+        if match and match.group(1) in GROUPS:
+            options = sorted(option_keys()[match.group(1)])
+            return f"{match.group(1)}: takes the name of one option. Allowed: {', '.join(options)}"
         if match:
-            return str(unknown_key(match.group(1).partition("@")[0], compose_choices(words), option_keys()))
+            return str(unknown_key(match.group(1), compose_choices(words), option_keys()))
+        merging = re.match(r"Error merging override \+{0,2}([\w.]+)=(.*)", str(error), re.DOTALL)
+        if merging:
+            return _no_such_form(merging[1], merging[2].partition("\n")[0], words)
     text = " ".join(str(error).partition("Config search path:")[0].split())
     if not text and isinstance(error.__cause__, Exception):
         return explain(error.__cause__, words)
@@ -126,6 +135,15 @@ def compose_explained(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, s
         if text is None or isinstance(error, AerunError):
             raise
         raise ConfigError(text) from error
+
+
+def _no_such_form(key: str, value: str, words: list[str] | None) -> str:
+    """The message for a value that cannot stand in the place of the present one, such as a mapping for a list."""
+    try:
+        present = _value_of(compose_choices(words), key)
+    except (KeyError, TypeError):
+        return f"{key}={value}: does not fit the configuration"
+    return f"{key}={value}: does not fit what it would replace, {key}={present}"
 
 
 def _no_hydra_key(key: str, words: Sequence[str]) -> str:
