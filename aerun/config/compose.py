@@ -21,6 +21,7 @@ from aerun.base.conf import conf_dir
 from aerun.config.foreign import TRUST, reject_foreign_code, trusted_by
 from aerun.errors import AerunError, ConfigError
 
+RUN_MODE = "hydra.mode=RUN"
 PLAIN = r"[-+\w.]+"  # a number, a truth value, null, or a word
 _hydra_lock = threading.RLock()
 
@@ -87,11 +88,22 @@ def guarded_files(on_sweep: Callable[[], None] = lambda: None) -> Iterator[None]
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
     load = ConfigLoaderImpl.load_configuration
+    composed: dict[tuple[str, ...], DictConfig] = {}  # by its words, the run that Hydra asked the mode of
 
     def checked(
         self: ConfigLoaderImpl, config_name: str | None, overrides: list[str], run_mode: RunMode, **named: Any
     ) -> DictConfig:
         is_sweep = run_mode == RunMode.MULTIRUN
+        if tuple(overrides) in composed:
+            return composed.pop(tuple(overrides))
+        if is_sweep and not named.get("validate_sweep_overrides", True):  # Hydra wants to know hydra.mode alone
+            with contextlib.suppress(Exception):
+                config = checked(self, config_name, overrides, RunMode.RUN)
+                if config.hydra.mode is None:  # then it asks for the run, and adds this word
+                    config.hydra.mode = RunMode.RUN
+                    config.hydra.overrides.hydra.append(RUN_MODE)
+                    composed[(*overrides, RUN_MODE)] = config
+                    return OmegaConf.create({"hydra": {"mode": None}})
         try:
             words = _words_of_sweep(overrides) if is_sweep else overrides
             config = load(self, config_name, words, run_mode, **named)
