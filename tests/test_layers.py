@@ -105,7 +105,14 @@ def test_comparisons_work_from_files_alone() -> None:
     """Nothing that runs is imported, and matplotlib only through the one module that asks for pictures."""
     files = [path for path in MODULES if path.parent.name == "compare"]
     allowed = {
-        *("aerun.base.arguments", "aerun.base.files", "aerun.base.lock", "aerun.compare", "aerun.config.explain"),
+        *(
+            "aerun.base.archive",
+            "aerun.base.arguments",
+            "aerun.base.files",
+            "aerun.base.lock",
+            "aerun.compare",
+            "aerun.config.explain",
+        ),
         *("aerun.config.schema", "aerun.config.settings", "aerun.errors"),
         *("aerun.metrics.declared", "aerun.runs.folder"),
     }

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from aerun.base.archive import read_member
 from aerun.errors import DataError
 
 if TYPE_CHECKING:
@@ -32,7 +33,10 @@ FREE_ARRAY_BYTES, MAX_EXPANSION = 64 << 20, 64  # what the arrays of a file may 
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """The content of a regular file of at most ``most`` bytes; a pipe or a device is not waited for."""
+    """The content of a regular file of at most ``most`` bytes, also of one in a ZIP archive (``grid.zip/config.yaml``).
+
+    A pipe or a device is not waited for.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         try:
@@ -47,6 +51,8 @@ def read_bytes(path: Path, most: int) -> bytes:
             os.close(descriptor)
     except FileNotFoundError:
         raise
+    except NotADirectoryError:
+        return read_member(path, most)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 

@@ -6,10 +6,11 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from aerun.base.archive import is_file, is_folder, names_in
 from aerun.base.arguments import whole_number
 from aerun.compare.records import DAMAGED, Run, Value, read_run, read_unstarted_job
 from aerun.errors import ConfigError, DataError
@@ -25,17 +26,40 @@ def collect(paths: Iterable[str | os.PathLike[str]]) -> list[Run]:
     Damaged files are reported in a warning; everything else is still read. ConfigError for a path that does not exist,
     DataError if there are no runs.
     """
+    runs = {os.path.realpath(run.folder): run for places in find_places(paths) for run in _read_runs(places)}
+    return [runs[path] for path in sorted(runs, key=_natural_order)]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The folder of a run that has begun, or of a job that is to begin. ``values`` and ``overrides``: those of the job,
+    if the sweep.json of the folder above lists it."""
+
+    folder: Path
+    has_begun: bool
+    values: Mapping[str, Value] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+
+
+def find_places(paths: Iterable[str | os.PathLike[str]]) -> list[list[Place]]:
+    """The places of all runs, each once: one list for every sweep, and one for every run outside sweeps.
+
+    ConfigError for a path that does not exist, DataError if there are no runs.
+    """
     folders = [Path(path).expanduser() for path in paths]
     for folder in folders:
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise ConfigError(f"{folder}: no such folder")
-    runs: dict[str, Run] = {}
-    for folder in folders:
-        for run in _find_runs(folder, MAX_DEPTH):
-            runs.setdefault(os.path.realpath(run.folder), run)
-    if not runs:
+    seen: set[str] = set()
+    found = []
+    for places in (places for folder in folders for places in _find_below(folder, MAX_DEPTH)):
+        new = {path: place for place in places if (path := os.path.realpath(place.folder)) not in seen}
+        seen |= new.keys()
+        if new:
+            found.append([*new.values()])
+    if not found:
         raise DataError(f"{', '.join(map(str, folders))}: contains no run (a folder with {CONFIG})")
-    return [runs[path] for path in sorted(runs, key=_natural_order)]
+    return found
 
 
 def _natural_order(text: str) -> list[tuple[int, str]]:
@@ -44,37 +68,46 @@ def _natural_order(text: str) -> list[tuple[int, str]]:
     return [(0, part) if number is None else (number, "") for number, part in parts]
 
 
-def _find_runs(folder: Path, depth: int) -> Iterator[Run]:
+def _find_below(folder: Path, depth: int) -> Iterator[list[Place]]:
     """The folder itself if it is a run; otherwise the jobs of its sweep.json, and the runs in its other subfolders."""
     if _is_run(folder):
-        yield read_run(folder)
+        yield [Place(folder, True)]
         return
     jobs = read_jobs(folder)
-    found = [(name, read_run(folder / name) if _is_run(folder / name) else None) for name in jobs]
-    common = _common_settings([run.settings for _, run in found if run is not None and run.settings])
-    for name, run in found:
-        values, overrides = jobs[name]
-        if run is None:
-            yield read_unstarted_job(folder / name, {**common, **values}, overrides)
-        elif run.state == DAMAGED and not run.settings:
-            yield replace(run, settings={**common, **values}, overrides=overrides)
-        else:
-            yield run
+    yield [Place(folder / name, _is_run(folder / name), *job) for name, job in jobs.items()]
     if depth:
         for inner in sorted(_subfolders(folder)):
             if inner.name not in jobs:
-                yield from _find_runs(inner, depth - 1)
+                yield from _find_below(inner, depth - 1)
+
+
+def _read_runs(places: Sequence[Place]) -> Iterator[Run]:
+    """The runs at these places. A job whose configuration is missing has the settings that its sweep's runs share."""
+    found = [(place, read_run(place.folder) if place.has_begun else None) for place in places]
+    common = _common_settings([run.settings for _, run in found if run is not None and run.settings])
+    for place, run in found:
+        settings = {**common, **place.values}
+        if run is None:
+            yield read_unstarted_job(place.folder, settings, place.overrides)
+        elif run.state == DAMAGED and not run.settings:
+            yield replace(run, settings=settings, overrides=place.overrides)
+        else:
+            yield run
 
 
 def _is_run(folder: Path) -> bool:
     """Whether the folder contains a configuration, as far as it may be looked into."""
     try:
-        return (folder / CONFIG).is_file()
+        return is_file(folder / CONFIG)
     except OSError:
         return False
 
 
 def _subfolders(folder: Path) -> Iterator[Path]:
+    if not folder.is_dir():
+        inside = (folder / name for name in names_in(folder) if not name.startswith("."))
+        yield from (path for path in inside if is_folder(path))
+        return
     try:
         with os.scandir(folder) as entries:
             yield from (path for path in map(Path, entries) if not path.name.startswith(".") and path.is_dir())

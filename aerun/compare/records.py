@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from aerun.base.archive import is_file
 from aerun.base.lock import is_held
 from aerun.errors import DataError
 from aerun.metrics.declared import Metrics, metrics_from_json
@@ -128,7 +129,7 @@ def read_run(folder: Path) -> Run:
     summary = attempt(read_summary, None) or {}
     declared = metrics_from_json(summary.get("metrics"))
     status = attempt(load_status, None)
-    state = _state(folder, status or {}, summary)
+    state = current_state(folder, status or {}, bool(summary))
     if state == FINISHED and not summary and not problems:
         problems.append(f"{folder / SUMMARY}: is missing, though the run has finished")
         log.warning("%s", problems[0])
@@ -139,8 +140,8 @@ def read_run(folder: Path) -> Run:
         error = problems[0].removeprefix(f"{folder}{os.sep}")
     if state == INTERRUPTED:
         error = "the process ended without recording an error (killed, out of memory, or the machine went down)"
-    line = attempt(lambda path: _read_line(path, summary.get("best_epoch")), None) or {}
-    numbers = {**_numbers(_add_stage_numbers([line], settings)[0]), **_numbers(summary)}
+    line = attempt(lambda path: read_numbers_line(path, summary.get("best_epoch")), None) or {}
+    numbers = {**flat_numbers(_add_stage_numbers([line], settings)[0]), **flat_numbers(summary)}
     verdicts, partial = _verdicts(summary), not settings
     data, typed = summary.get("dataset_checksum"), tuple(overrides)
     return Run(folder, state, settings, numbers, typed, error, traceback, verdicts, partial, declared, data)
@@ -153,7 +154,7 @@ def read_unstarted_job(folder: Path, settings: dict[str, Value], overrides: tupl
     except DataError as error:
         log.warning("%s", error)
         status = {}
-    state = _state(folder, status, {}) if status else WAITING
+    state = current_state(folder, status, False) if status else WAITING
     return Run(folder, state, settings, {}, overrides, status.get("error"), status.get("traceback"), partial=True)
 
 
@@ -164,12 +165,12 @@ def _settings(folder: Path, choices: Mapping[str, str]) -> dict[str, Value]:
     return {key: value for key, value in settings.items() if key not in HIDDEN_KEYS}
 
 
-def _state(folder: Path, status: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+def current_state(folder: Path, status: Mapping[str, Any], has_summary: bool) -> str:
     """The state in status.json, or the state that follows from the other files if status.json is out of date."""
-    state = str(status.get("state", FINISHED if summary else RUNNING))
+    state = str(status.get("state", FINISHED if has_summary else RUNNING))
     here = status.get("host", platform.node()) == platform.node()
     if state == RUNNING and here and not is_held(folder):
-        return FINISHED if summary else INTERRUPTED  # of all files only the status is written later
+        return FINISHED if has_summary else INTERRUPTED  # of all files only the status is written later
     return state
 
 
@@ -188,22 +189,22 @@ def _verdicts(summary: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(RENAMED_VERDICTS.get(name, name) for name in summary.get("verdicts", ()))
 
 
-def _numbers(node: Mapping[str, Any], path: str = "") -> dict[str, float]:
+def flat_numbers(node: Mapping[str, Any], path: str = "") -> dict[str, float]:
     """All numbers of a nested mapping, with their keys joined by slashes."""
     found: dict[str, float] = {}
     for key, value in node.items():
         if isinstance(value, Mapping):
-            found |= _numbers(value, f"{path}{key}/")
+            found |= flat_numbers(value, f"{path}{key}/")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             found[f"{path}{key}"] = float(value)
     return found
 
 
-def _read_line(folder: Path, epoch: int | None) -> dict[str, Any] | None:
+def read_numbers_line(folder: Path, epoch: int | None) -> dict[str, Any] | None:
     """The line of metrics.jsonl that a run's numbers are from: that of the epoch whose weights it keeps, or the
     last."""
     line = read_metrics_line(folder, epoch)
-    if line is None and epoch is not None and (folder / METRICS).exists():
+    if line is None and epoch is not None and is_file(folder / METRICS):
         raise DataError(
             f"{folder / METRICS}: has no line of epoch {epoch}, whose weights were kept; its numbers are left out"
         )
