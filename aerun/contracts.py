@@ -411,6 +411,7 @@ class Trainer(Part, Protocol):
     log_every_steps: int = default(50)
     evaluate_every_epochs: int = default(1)
     pictures: int = default(10)
+    figures: Any = default("all")
     tsne: bool = default(False)
     monitor: str = default("loss")
     patience: int | None = default(None)

@@ -37,6 +37,7 @@ class Joint(Trainer):
     log_every_steps: Count
     evaluate_every_epochs: Count
     pictures: NonNegativeInt
+    figures: Literal["all", "final", "none"] = "all"
     tsne: bool
     monitor: str = "loss"
     patience: Count | None
@@ -56,6 +57,10 @@ class Joint(Trainer):
             unread["trainer.epochs"] = "trainer.steps is given instead"
         if self.patience is None:
             unread["trainer.min_delta"] = "trainer.patience is null"
+        if self.figures != "all":
+            unread["trainer.pictures"] = f"trainer.figures={self.figures}"
+        if self.figures == "none":
+            unread["trainer.tsne"] = "trainer.figures=none"
         return unread
 
 

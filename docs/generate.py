@@ -231,7 +231,7 @@ def configure() -> str:
         options = ", ".join(f"[`{path.stem}`](#{name}{path.stem})" for path in sorted((CONF / name).glob("*.yaml")))
         lines.append(f"| [`{name}`](#{name}) | `{chosen.get(name)}` | {options} |")
     lines.append("| [`experiment`](#experiment) | none | recipes over all groups |")
-    run = allowed(Settings) | {"checkpoint.every_minutes": allowed(Checkpointing)["every_minutes"]}
+    run = allowed(Settings) | {f"checkpoint.{key}": words for key, words in allowed(Checkpointing).items()}
     run |= {f"sweep.{key}": words for key, words in allowed(SweepSettings).items()}
     lines += ["", "## Keys of the run", "", *table(keys(CONF / "train.yaml"), run)]
     for name, text in {**present, **PLUGINS}.items():

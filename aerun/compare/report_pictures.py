@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import statistics
 from collections import Counter
@@ -28,6 +29,7 @@ from aerun.figures.run_charts import (
     parallel_coordinates,
 )
 
+log = logging.getLogger(__name__)
 MAX_MONTAGE_ROWS, MAX_LABEL_LENGTH = 12, 44
 OUTLIER_FACTOR = 100  # times the median, beyond which a number is left out of a chart
 TRAINING = " (training)"  # label of runs without validation images
@@ -210,12 +212,13 @@ def _draw_montage(comparison: Comparison) -> tuple[Pixels, str] | None:
     """The first test images, and their reconstructions by the best run of each of the best groups."""
     rows: list[tuple[str, np.ndarray]] = []
     targets: np.ndarray | None = None
-    other_images = 0
+    other_images = without = 0
     groups = comparison.ranked()
     for group, label in zip(groups, short_labels([group.words for group in groups]), strict=True):
         run = group.best_run(comparison.metric)
         probes = None if run is None else run.probes
         if run is None or probes is None:
+            without += run is not None and run.settings.get("trainer.figures") == "none"
             continue
         if targets is None:
             targets = probes["targets"]
@@ -225,6 +228,8 @@ def _draw_montage(comparison: Comparison) -> tuple[Pixels, str] | None:
         elif len(rows) <= MAX_MONTAGE_ROWS:
             result = f"{comparison.metric} {run.numbers[comparison.metric]:.4g}"
             rows.append((f"{label}\n{result}", probes["reconstructions"]))
+    if without:
+        log.warning("%d rows: no reconstructions, because of trainer.figures=none; aerun-evaluate draws them", without)
     if len(rows) < 2:
         return None
     caption = f"The best run of each of the best {len(rows) - 1} rows, best first."

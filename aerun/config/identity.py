@@ -16,7 +16,7 @@ from aerun.errors import ConfigError
 # Keys, with those below them, that do not affect the weights or the test numbers of a run.
 IGNORED_KEYS = (
     *("resume", "sweep", "trusted_packages", "checkpoint"),
-    *("trainer.threads", "trainer.log_every_steps", "trainer.pictures", "trainer.tsne"),
+    *("trainer.threads", "trainer.log_every_steps", "trainer.pictures", "trainer.figures", "trainer.tsne"),
 )
 DEVICE = ("trainer", "device")
 # Keys that were added later, with the values that have no effect. They are ignored, so that older sweeps can be

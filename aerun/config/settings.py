@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from aerun import contracts
 from aerun.config.schema import Positive, Seed
@@ -19,9 +20,14 @@ PROTOCOL, CALLBACK = SEVERAL = ("protocol", "callback")
 
 @dataclass(frozen=True)
 class Checkpointing:
-    """Checkpoints are saved after epochs (at most one a second), and within epochs after every ``every_minutes``."""
+    """Checkpoints are saved after epochs (at most one a second), and within epochs after every ``every_minutes``.
+
+    ``keep``: those that a finished run keeps: its trained weights only, also the last checkpoint, which can make it
+    longer, or also the one before. Configurations of older versions lack the key; their runs keep all.
+    """
 
     every_minutes: Positive | None
+    keep: Literal["weights", "last", "all"] = "all"
 
 
 @dataclass(frozen=True)

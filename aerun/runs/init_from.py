@@ -14,7 +14,8 @@ from aerun.core.autoencoder import Autoencoder
 from aerun.core.nested import layers, tied_weight
 from aerun.errors import ConfigError, DataError
 from aerun.runs.folder import CHECKPOINTS, read_config, read_summary
-from aerun.training.checkpoint import BEST, read
+from aerun.training.checkpoint import read
+from aerun.training.checkpoint_files import BEST
 from aerun.training.checkpoint_state import MODEL
 
 log = logging.getLogger(__name__)

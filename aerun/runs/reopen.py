@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from aerun.base.archive import is_file, names_in
 from aerun.base.device import choose_device
 from aerun.base.files import make_folder, write_text
 from aerun.base.seeding import restored_generator
@@ -32,7 +33,8 @@ from aerun.runs.run import own_callbacks
 from aerun.runs.summary import draw_curves, draw_stages, subject_of, summarize
 from aerun.runs.tracking import Tracker
 from aerun.training.build import build_autoencoder, build_parts, prepare
-from aerun.training.checkpoint import LAST, load_model, read_callback_state
+from aerun.training.checkpoint import load_model, read_callback_state
+from aerun.training.checkpoint_files import LAST, REMOVED
 from aerun.training.observers import Observers
 from aerun.training.parts import Parts
 from aerun.training.progress import Progress
@@ -44,19 +46,20 @@ log = logging.getLogger(__name__)
 def weights_of(folder: Path, name: str = "best") -> Path:
     """The file with the trained weights of a run folder or of an exported one, whether or not it exists."""
     exported = folder / WEIGHTS
-    return exported if name == "best" and exported.exists() else folder / CHECKPOINTS / f"{name}.safetensors"
+    return exported if name == "best" and is_file(exported) else folder / CHECKPOINTS / f"{name}.safetensors"
 
 
 def existing_weights(folder: Path, name: str = "best") -> Path:
     """As ``weights_of``. DataError if a run folder does not have the file."""
     path = weights_of(folder, name)
-    if path.exists() or not (folder / CONFIG).is_file():
+    if is_file(path) or not is_file(folder / CONFIG):
         return path
     if name == "best":
         raise DataError(f"{folder}: has no trained weights yet ({path.relative_to(folder)})")
-    available = sorted(file.stem for file in (folder / CHECKPOINTS).glob("*.safetensors"))
+    available = sorted(Path(file).stem for file in names_in(folder / CHECKPOINTS) if file.endswith(".safetensors"))
+    note = "; a finished run keeps these by checkpoint.keep" if f"{name}.safetensors" in REMOVED["weights"] else ""
     raise DataError(
-        f"{folder}: has no weights={name}.{nearest(name, available)} Available: {', '.join(available) or 'none'}"
+        f"{folder}: has no weights={name}.{nearest(name, available)} Available: {', '.join(available) or 'none'}{note}"
     )
 
 
@@ -217,9 +220,7 @@ def reevaluate(
     check_protocols(further or settings.protocol, data, parts.autoencoder)
     regime = regime_of(settings, parts)
     progress = _load_weights(existing_weights(folder), parts.autoencoder)
-    observers, last = Observers(own_callbacks(settings)), folder / CHECKPOINTS / LAST
-    if last.exists():
-        observers.restore(read_callback_state(last))
+    observers = _restored_observers(settings, folder / CHECKPOINTS / LAST, before.get("measured", ()))
     final = before["steps"] + 1
     with _written_to(folder, output) as place:
         with Tracker(place, events=False) as tracker:
@@ -228,7 +229,7 @@ def reevaluate(
                 parts,
                 progress,
                 lambda tag, pixels: tracker.picture(tag, pixels, final),
-                observers.measure if last.exists() else None,
+                None if observers is None else observers.measure,
             )
             answers = run_protocols(further if protocols else {}, subject_of(settings, parts))
             for tag, pixels in answers.pictures.items():
@@ -244,6 +245,21 @@ def reevaluate(
         }
         write_text(place / "evaluation.json", json.dumps(result, indent=2) + "\n")
     return {**after, **result, "unanswered": after["unanswered"] | answers.unanswered}
+
+
+def _restored_observers(settings: Settings, last: Path, measured: Sequence[str]) -> Observers | None:
+    """The run's callbacks with their state from its last checkpoint.
+
+    None if that does not exist, with a warning if the run ``measured`` numbers by them.
+    """
+    if last.exists():
+        observers = Observers(own_callbacks(settings))
+        observers.restore(read_callback_state(last))
+        return observers
+    if measured:
+        names = ", ".join(f"test/{name}" for name in measured)
+        log.warning("%s: does not exist, so the callbacks have no state; not computed again: %s", last, names)
+    return None
 
 
 def _changed_numbers(before: Mapping[str, Any], after: Mapping[str, Any], skipped: bool) -> list[str]:

@@ -53,7 +53,8 @@ from aerun.runs.schedule_notes import has_no_effect, warn_of_jump
 from aerun.runs.summary import draw_curves, draw_stages, summarize
 from aerun.runs.tracking import NoLog, Tracker, check_folder_name
 from aerun.training.build import build_parts, prepare
-from aerun.training.checkpoint import BEST, LAST, PREVIOUS, Checkpointer, ReadOnlyCheckpoints, load_model
+from aerun.training.checkpoint import Checkpointer, ReadOnlyCheckpoints, load_model
+from aerun.training.checkpoint_files import BEST, can_be_continued
 from aerun.training.divergence import divergence
 from aerun.training.loop import Session
 from aerun.training.observers import Observers
@@ -166,10 +167,17 @@ def check_folder_is_ours(folder: Path, settings: Settings, config: Mapping[str, 
         raise ConfigError(f"trainer.epochs={epochs}: the run has {before}; a resumed run can only be made longer")
     if epochs > before and settings.trainer.steps is None:
         warn_of_jump(settings, before)
+    finished = (folder / SUMMARY).exists()
+    if finished and epochs > before and not can_be_continued(folder / CHECKPOINTS):
+        raise ConfigError(
+            f"trainer.epochs={epochs}: {folder} has kept no checkpoint to continue from (checkpoint.keep=weights or "
+            f"aerun-tidy); init_from={folder} starts a new run from its weights"
+        )
     try:
         return None if epochs > before else read_summary(folder)
     except DataError as error:
-        log.warning("%s; repeating the final evaluation", error)
+        what = "repeating the final evaluation" if can_be_continued(folder / CHECKPOINTS) else "training again"
+        log.warning("%s; %s", error, what)
         return None
 
 
@@ -185,10 +193,10 @@ def run_rank_zero(
     """The run itself, in a locked folder; with several processes, that of the rank that writes."""
     make_subfolder(folder, CHECKPOINTS)
     parts = regime.parts
-    tracker, pictures = Tracker(folder), Pictures(settings.trainer.pictures)
-    with tracker, ProgressBar() as bar:
-        ours: dict[str, Observer] = {"tracker": tracker, "pictures": pictures, "doctor": Watch(config, settings.typed)}
-        ours["progress"] = bar
+    with Tracker(folder) as tracker, ProgressBar() as bar:
+        ours: dict[str, Observer] = {"tracker": tracker, "doctor": Watch(config, settings.typed), "progress": bar}
+        if settings.trainer.figures == "all":
+            ours["pictures"] = Pictures(settings.trainer.pictures)
         if pruning is not None:
             ours["pruning"] = pruning
         observers = Observers(own_callbacks(settings) | dict(callbacks or {}), **ours)
@@ -210,6 +218,7 @@ def run_rank_zero(
         tracker.mark_finished()
     summary["wall_seconds"] = checkpoints.wall_seconds(progress)
     write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    checkpoints.finish(settings.checkpoint.keep)
     return summary
 
 
@@ -223,12 +232,11 @@ def _conclude(
     observers: Observers,
 ) -> dict[str, Any]:
     """Summarize the run, whose model has its best weights, and draw the final pictures."""
-    parts = regime.parts
+    parts, draws = regime.parts, settings.trainer.figures != "none"
     final = progress.step + 1  # after the last step, so that resuming the run drops what is logged here
     tracker.leave_stage()
-    summary = summarize(
-        settings, parts, progress, lambda tag, pixels: tracker.picture(tag, pixels, final), observers.measure
-    )
+    picture = (lambda tag, pixels: tracker.picture(tag, pixels, final)) if draws else None
+    summary = summarize(settings, parts, progress, picture, observers.measure)
     if not math.isfinite(summary["test"]["loss"]):
         raise divergence(parts, f"the test loss is {summary['test']['loss']}", progress.step)
     callbacks = (*settings.callback.values(), *observers.callbacks.values())
@@ -238,9 +246,10 @@ def _conclude(
     tracker.scalars({f"test/{name}": value for name, value in summary["test"].items()}, final)
     tracker.scalars({f"baseline/{name}": value for name, value in summary["baselines"].items()}, final)
     observers.end(final)
-    draw_final(parts, tracker, final, settings.trainer.tsne)
-    draw_curves(folder, tracker, final)
-    draw_stages(regime, folder, tracker, final)
+    if draws:
+        draw_final(parts, tracker, final, settings.trainer.tsne)
+        draw_curves(folder, tracker, final)
+        draw_stages(regime, folder, tracker, final)
     return summary
 
 
@@ -260,7 +269,7 @@ def run_other_rank(settings: Settings, folder: Path, regime: Regime, stop: StopS
 def load_start_weights(settings: Settings, parts: Parts, folder: Path) -> None:
     """Load initial weights from another run, if ``init_from`` is set and the run has not started. ConfigError if
     nothing matches."""
-    if settings.init_from is not None and not any((folder / CHECKPOINTS / name).exists() for name in (LAST, PREVIOUS)):
+    if settings.init_from is not None and not can_be_continued(folder / CHECKPOINTS):
         copy_matching_layers(Path(settings.init_from), parts.autoencoder)
 
 

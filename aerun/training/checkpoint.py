@@ -1,14 +1,13 @@
 """Weights and training state in safetensors files: tensors, and JSON in the header. Nothing is pickled.
 
-Every file contains a SHA-256 of all its bytes. Three files are kept: ``last``, ``previous`` and ``best``.
+Every file contains a SHA-256 of all its bytes. While a run trains it keeps three files: ``last``, ``previous`` and
+``best``; of a finished run see ``Checkpointing.keep``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -22,9 +21,10 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from aerun.base.bounded import MAX_ARRAY_BYTES, parse_json, read_bytes
+from aerun.base.bounded import parse_json
 from aerun.base.files import write_bytes
 from aerun.errors import DataError, DivergedError
+from aerun.training.checkpoint_files import BEST, BLANK, LAST, PREVIOUS, read_intact, removable, with_checksum
 from aerun.training.checkpoint_schema import check_header
 from aerun.training.checkpoint_state import (
     CALLBACK,
@@ -39,8 +39,6 @@ from aerun.training.observers import Observers
 from aerun.training.progress import Progress
 
 log = logging.getLogger(__name__)
-LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
-BLANK = "0" * 64  # in place of the SHA-256 while it is computed
 MIN_SECONDS_BETWEEN_CHECKPOINTS = 1.0  # epochs that end sooner have no checkpoint of their own
 
 
@@ -119,6 +117,11 @@ class Checkpointer:
         """Copy the best weights to a file of that name, unless it exists: a resumed run keeps the existing file."""
         if not (self.folder / name).exists():
             write_bytes(self.folder / name, (self.folder / BEST).read_bytes())
+
+    def finish(self, keep: str) -> None:
+        """Remove the checkpoints that a finished run does not keep. Nothing else may be needed from them."""
+        for path in removable(self.folder, keep):
+            path.unlink(missing_ok=True)
 
     def restore(self, prepare_stage: Callable[[Progress], Optimizer] | None = None) -> Progress | None:
         """Restore model, optimizer and observers from the newest intact checkpoint; None if there are no checkpoints.
@@ -202,7 +205,7 @@ def save(
     about = {"progress": asdict(progress), "optimizer": {"groups": groups, "state": scalars}}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     content = serialize(contiguous, metadata={"aerun": json.dumps(about), "sha256": BLANK})
-    write_bytes(path, content.replace(BLANK.encode(), hashlib.sha256(content).hexdigest().encode(), 1))
+    write_bytes(path, with_checksum(content))
 
 
 def load_model(path: Path, model: nn.Module) -> Progress:
@@ -231,14 +234,7 @@ def read_callback_state(path: Path) -> dict[str, Tensor]:
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a checkpoint and the JSON of its header. DataError if a single byte is wrong."""
-    try:
-        content = read_bytes(path, MAX_ARRAY_BYTES)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    match = re.search(rb'"sha256":"([0-9a-f]{64})"', content)
-    blank = content[: match.start(1)] + BLANK.encode() + content[match.end(1) :] if match else b""
-    if match is None or hashlib.sha256(blank).hexdigest().encode() != match.group(1):
-        raise DataError(f"{path}: is not an intact checkpoint of aerun (its checksum does not match)")
+    content = read_intact(path)
     try:
         length = int.from_bytes(content[:8], "little")
         about = parse_json(parse_json(content[8 : 8 + length])["__metadata__"]["aerun"])
