@@ -190,7 +190,9 @@ def test_an_unknown_command_lists_the_valid_ones() -> None:
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["evaluate", "compare", "doctor", "denoise", "embed", "search", "organise", "map"])
+@pytest.mark.parametrize(
+    "name", ["evaluate", "compare", "status", "tidy", "doctor", "denoise", "embed", "search", "organise", "map"]
+)
 def test_a_command_imports_only_its_own_module_and_shows_how_it_was_started(name: str) -> None:
     done = aerun(name, "--help", PYTHONPROFILEIMPORTTIME="1")
     assert done.returncode == 0 and f"usage: python -m aerun {name} " in done.stdout

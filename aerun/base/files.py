@@ -52,6 +52,32 @@ def make_subfolder(folder: Path, *names: str, mode: int = 0o777) -> Path:
     return folder
 
 
+def measure_files(paths: Iterable[Path]) -> tuple[int, int]:
+    """How many files these are, with those in folders among them, and their bytes. Links are not followed."""
+    count = size = 0
+    waiting = [os.fspath(path) for path in paths]
+    while waiting:
+        path = waiting.pop()
+        with contextlib.suppress(OSError):  # removed meanwhile, or not ours to see
+            found = os.lstat(path)
+            if stat.S_ISDIR(found.st_mode):
+                with os.scandir(path) as entries:
+                    waiting += [entry.path for entry in entries]
+            else:
+                count, size = count + 1, size + found.st_size
+    return count, size
+
+
+def format_size(size: int) -> str:
+    """``8.6 MB``, in powers of 1000, as disks are measured."""
+    amount, unit = float(size), "bytes"
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if amount < 999.5 or unit == "TB":
+            break
+        amount /= 1000
+    return f"{amount:.0f} {unit}" if unit == "bytes" or amount >= 99.95 else f"{amount:.1f} {unit}"
+
+
 def missing_folders(folder: Path) -> list[Path]:
     """The folder and its parents, as far as they do not exist, from the inside out."""
     return [place for place in (folder.absolute(), *folder.absolute().parents) if not place.exists()]

@@ -13,6 +13,8 @@ COMMANDS = {
     "train": "train an autoencoder, or a sweep of them",
     "evaluate": "recompute the test metrics and figures of a finished run; run more protocols",
     "compare": "compare runs and sweeps: tables, figures, a page",
+    "status": "show what runs are doing: states, speed, time left, failures",
+    "tidy": "free the disk of what runs leave",
     "doctor": "diagnose runs: what is wrong, and what to try",
     "denoise": "clean image files with a run",
     "embed": "encode a folder of images into one file",

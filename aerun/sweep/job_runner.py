@@ -26,6 +26,7 @@ from aerun.sweep.sweep_report import (
     job_error,
     job_line,
     print_best_runs,
+    print_disk,
     print_states,
     print_table,
 )
@@ -148,6 +149,7 @@ class JobRunner:
         states = {job.name: self._state(job) for job in jobs}
         failed = [(job, states[job.name]) for job in jobs if states[job.name] in FAILED]
         print_states(self.folder, states, len(skipped))
+        print_disk(self.folder, states, self.words)
         if Counter(states.values())["finished"] > 1:
             print_best_runs(self.folder, self.words)
         if failed:

@@ -14,10 +14,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from aerun.base.files import format_size, measure_files
 from aerun.base.program import sibling_words, start_words
 from aerun.errors import DataError
-from aerun.runs.folder import read_status, read_summary
-from aerun.sweep.job import Job
+from aerun.runs.folder import CHECKPOINTS, read_status, read_summary
+from aerun.sweep.job import SHARED_DATA, Job
+from aerun.training.checkpoint_files import removable
 
 PYTHON = "aerun.run_sweep"  # in place of a script
 MAX_RESULTS = 10  # rows, baselines and notes at the end of a sweep
@@ -36,6 +38,16 @@ def print_states(folder: Path, states: Mapping[str, str], skipped: int) -> None:
     text = ", ".join(f"{count} {state}" for state, count in counts)
     left_out = f"; {skipped} invalid point{'s' * (skipped != 1)} skipped" if skipped else ""
     print(f"\n{os.path.relpath(folder)}: {count_jobs(len(states))}: {text}{left_out}")
+
+
+def print_disk(folder: Path, states: Mapping[str, str], words: Sequence[str]) -> None:
+    """Print what the sweep takes on disk, and the command that frees what finished runs keep only to be continued."""
+    count, size = measure_files(path for path in folder.iterdir() if path.name != SHARED_DATA)
+    finished = [folder / name / CHECKPOINTS for name, state in states.items() if state == "finished"]
+    spare = measure_files(path for place in finished for path in removable(place, "weights"))[1]
+    command = shlex.join([*sibling_words(words[0], "tidy"), os.path.relpath(folder), "--apply"])
+    text = f"; {format_size(spare)} only serve to continue finished runs: {command}" if spare else ""
+    print(f"on disk     {format_size(size)} in {count:,} files{text}")
 
 
 def print_best_runs(folder: Path, words: Sequence[str]) -> None:

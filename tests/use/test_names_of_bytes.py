@@ -100,6 +100,9 @@ def test_files_and_tables_of_a_run(place: Path, run: Path, call: Call) -> None:
     call("evaluate", f"run={copy}")
     assert "copi\\udce9" in call("compare", copy, run, "--output", place / "report", "--html", place / "page.html")
     assert "copi\\udce9" in (place / "page.html").read_text(encoding="utf-8")
+    assert "copi\\udce9" in call("status", copy, run, "--best")
+    assert json.loads(call("status", copy, "--json", "--best"))["runs"] == 1
+    assert "checkpoints" in call("tidy", copy)
     call("doctor", copy, code=2)
 
 

@@ -154,6 +154,8 @@ def test_commands_that_read_a_run_write_nothing_to_it(read_only: Path, tmp_path:
     words: dict[str, tuple[object, ...]] = {
         "evaluate": (f"run={read_only}",),
         "compare": (read_only,),
+        "status": (read_only, "--best"),
+        "tidy": (read_only, "--delete", "failed", "--keep", "weights"),
         "doctor": (read_only,),
         "denoise": (read_only, tmp_path / "a.png", out / "b.png"),
         "embed": (read_only, "--split", "test", "-o", out / "test.npz"),

@@ -1,0 +1,260 @@
+"""``aerun-tidy``: what it frees, what it never touches, and what is left when it is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from aerun.base.files import format_size, measure_files
+from aerun.base.lock import FolderLock
+from aerun.cli import tidy
+from aerun.compare import collect
+from aerun.errors import ConfigError
+from aerun.sweep.tidy import DELETABLE, TRASH, Plan, carry_out, check_states, make_plan
+from aerun.training.checkpoint import save
+from aerun.training.progress import Progress
+from tests.runs import write_run, write_sweep
+
+FAILURES = ("stopped", "pruned", "failed", "diverged", "killed")
+
+
+def write_checkpoints(folder: Path) -> Path:
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    for name in ("best", "previous", "last"):
+        save(folder / "checkpoints" / f"{name}.safetensors", nn.Linear(8, 8), None, Progress())
+    return folder
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """Two finished runs, one in every state that ends a run otherwise, one that is interrupted, and one waiting."""
+    folder = tmp_path / "grid"
+    for seed in range(2):
+        write_checkpoints(write_run(folder / f"done{seed}", 0.1, seed=seed))
+    for state in FAILURES:
+        write_checkpoints(write_run(folder / state, state=state))
+    write_checkpoints(write_run(folder / "cut", state="running"))
+    names = ["done0", "done1", *FAILURES, "cut", "waiting"]
+    write_sweep(folder, {name: {"seed": number} for number, name in enumerate(names)})
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file but locks."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def do(plan: Plan, keep: str | None = None) -> dict[str, str | None]:
+    return {step.folder.name: reason for step, reason in carry_out(plan, keep)}
+
+
+def jobs(sweep: Path) -> list[str]:
+    return list(json.loads((sweep / "sweep.json").read_text())["jobs"])
+
+
+def test_a_plan_changes_nothing(sweep: Path) -> None:
+    before = contents(sweep)
+    plan = make_plan([sweep], "weights", DELETABLE)
+    assert contents(sweep) == before
+    assert {step.folder.name for step in plan.delete} == {*FAILURES, "cut"}
+    assert {step.folder.name for step in plan.prune} == {"done0", "done1"}
+    assert plan.size == sum(path.stat().st_size for path in sweep.glob("*/**/*") if path.is_file())
+
+
+@pytest.mark.parametrize(("keep", "removed"), [("weights", {"last", "previous"}), ("last", {"previous"})])
+def test_finished_runs_lose_checkpoints_and_nothing_else(sweep: Path, keep: str, removed: set[str]) -> None:
+    before = contents(sweep)
+    plan = make_plan([sweep], keep)
+    expected = {f"{run}/checkpoints/{name}.safetensors" for run in ("done0", "done1") for name in removed}
+    freed = {str(path.relative_to(sweep)) for step in plan.prune for path in step.files}
+    assert freed == expected
+    assert sum(step.size for step in plan.prune) == sum(len(before[name]) for name in expected)
+    assert do(plan, keep) == {"done0": None, "done1": None}
+    assert contents(sweep) == {name: content for name, content in before.items() if name not in expected}
+    assert not make_plan([sweep], keep).prune
+
+
+def test_runs_are_deleted_by_state_and_sweep_json_forgets_them(sweep: Path) -> None:
+    before = contents(sweep)
+    assert do(make_plan([sweep], None, ("failed", "diverged"))) == {"failed": None, "diverged": None}
+    assert jobs(sweep) == ["done0", "done1", "stopped", "pruned", "killed", "cut", "waiting"]
+    gone = ("failed/", "diverged/", "sweep.json")
+    after = contents(sweep)
+    after.pop("sweep.json")
+    assert after == {name: content for name, content in before.items() if not name.startswith(gone)}
+    assert not (sweep / TRASH).exists()
+    states = {run.name: run.state for run in collect([sweep])}
+    assert states.keys() == set(jobs(sweep)) and states["waiting"] == "waiting"
+
+
+def test_a_run_that_is_locked_or_on_another_host_is_never_touched(sweep: Path) -> None:
+    path = sweep / "cut" / "status.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"host": "elsewhere"}))
+    before = contents(sweep)
+    with FolderLock(sweep / "done0"), FolderLock(sweep / "failed"):
+        plan = make_plan([sweep], "weights", DELETABLE)
+        steps = {step.folder.name for step in (*plan.prune, *plan.delete)}
+        assert steps == {"done1", *FAILURES} - {"failed"}
+        do(plan, "weights")
+    after = contents(sweep)
+    for name in ("done0", "failed", "cut"):
+        assert {key for key in before if key.startswith(f"{name}/")} <= after.keys()
+    assert {"done0", "failed", "cut"} <= set(jobs(sweep))
+
+
+def test_a_run_that_starts_after_the_plan_is_not_touched(sweep: Path) -> None:
+    plan = make_plan([sweep], "weights", ("failed", "diverged"))
+    write_run(sweep / "failed", state="stopped")  # it was continued meanwhile
+    with FolderLock(sweep / "diverged"), FolderLock(sweep / "done0"):
+        found = do(plan, "weights")
+    assert found.pop("done1") is None
+    assert "has changed meanwhile" in (found.pop("failed") or "")
+    assert all("is being written by process" in (reason or "") for reason in found.values()) and len(found) == 2
+    assert {"failed", "diverged"} <= set(jobs(sweep)) and (sweep / "failed" / "checkpoints").is_dir()
+    assert jobs(sweep)[:4] == ["done0", "done1", "stopped", "pruned"]
+
+
+def test_nothing_is_deleted_from_a_sweep_that_runs(sweep: Path) -> None:
+    plan = make_plan([sweep], None, ("failed",))
+    with FolderLock(sweep):
+        assert "is being written by process" in (do(plan)["failed"] or "")
+    assert "failed" in jobs(sweep) and (sweep / "failed" / "config.yaml").exists()
+
+
+def test_checkpoints_stay_where_the_weights_are_damaged(sweep: Path) -> None:
+    path = sweep / "done0" / "checkpoints" / "best.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    found = do(make_plan([sweep], "weights"), "weights")
+    assert "best.safetensors: is not an intact checkpoint" in (found["done0"] or "") and found["done1"] is None
+    assert (sweep / "done0" / "checkpoints" / "last.safetensors").exists()
+
+
+def test_a_folder_with_something_of_somebody_is_not_deleted(sweep: Path) -> None:
+    (sweep / "failed" / "notes.txt").write_text("mine")
+    (sweep / "failed" / "events.out.tfevents.1.host.2.0").write_text("")
+    (sweep / "failed" / ".config.yaml.12.34").write_text("")
+    plan = make_plan([sweep], None, ("failed",))
+    assert not plan.delete and "contains notes.txt, which no run writes" in plan.kept[0][1]
+
+
+def test_every_file_of_a_run_is_known(tmp_path: Path, compose: Callable[..., dict[str, Any]]) -> None:
+    """A run with all that it may write can be deleted."""
+    from aerun.config.parse import parse
+    from aerun.runs.reopen import reevaluate
+    from aerun.runs.run import run
+
+    words = ["dataset=random", "dataset.images=40", "dataset.shape=[1,8,8]", "model.code_size=3", "trainer.epochs=1"]
+    config = compose([*words, "trainer.device=cpu", "callback=ema", "protocol=knn"])
+    run(parse(config), config, tmp_path / "run")
+    reevaluate(tmp_path / "run")
+    path = tmp_path / "run" / "status.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"state": "failed"}))
+    assert do(make_plan([tmp_path / "run"], None, ("failed",))) == {"run": None}
+    assert not list(tmp_path.iterdir())
+
+
+def test_superseded_runs_are_those_that_a_later_one_repeats(tmp_path: Path) -> None:
+    """In one folder, with the same configuration and the same data."""
+    facts = {"input_shape": [4], "output_shape": [4]}
+
+    def write(name: str, hour: int, checksum: str = "0", state: str = "finished", seed: int = 0) -> None:
+        folder = write_run(tmp_path / name, 0.1 if state == "finished" else None, seed=seed, state=state)
+        (folder / "environment.json").write_text(json.dumps({"dataset": {**facts, "checksum": checksum}}))
+        path = folder / "status.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"time": f"2026-01-01T{hour}:00:00"}))
+
+    write("first", 10)
+    write("second", 11)
+    write("failed", 12, state="failed")
+    write("seed", 10, seed=1)
+    write("data", 10, checksum="1")
+    write("elsewhere/other", 9)
+    plan = make_plan([tmp_path], None, ("superseded",))
+    assert {step.folder.name for step in plan.delete} == {"first", "failed"}
+
+
+@pytest.mark.parametrize("moment", range(1, 40))
+def test_a_kill_at_any_moment_loses_nothing_else(sweep: Path, moment: int) -> None:
+    """Before the n-th removal or renaming, for every n. What is left is a plan that ends in the same folder."""
+    whole = contents(sweep)
+    child = os.fork()
+    if child == 0:
+        count = 0
+
+        def watch(event: str, _: object) -> None:
+            nonlocal count
+            count += event in ("os.remove", "os.rename", "os.rmdir", "shutil.rmtree")
+            if count == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            sys.addaudithook(watch)
+            do(make_plan([sweep], "weights", ("failed",)), "weights")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    found = {run.name: run.state for run in collect([sweep])}
+    assert {name: found[name] for name in ("done0", "done1", "cut")} == {
+        **{"done0": "finished", "done1": "finished", "cut": "interrupted"}
+    }
+    assert found.get("failed", "failed") == "failed"
+    left = contents(sweep)
+    for name, content in whole.items():
+        if not name.startswith("failed/") and name != "sweep.json" and "last." not in name and "previous." not in name:
+            assert left[name] == content
+    if (sweep / "failed").exists():
+        assert all(left[name] == content for name, content in whole.items() if name.startswith("failed/"))
+    reasons = do(make_plan([sweep], "weights", ("failed",)), "weights")
+    assert set(reasons.values()) <= {None}
+    assert {path.name for path in sweep.iterdir()} - {".lock"} == {"sweep.json", "done0", "done1", "cut", *FAILURES} - {
+        "failed"
+    }
+    assert "failed" not in jobs(sweep)
+    assert {path.name for path in sweep.glob("done*/checkpoints/*")} == {"best.safetensors"}
+
+
+def test_words_that_are_no_states() -> None:
+    with pytest.raises(ConfigError, match=r"--delete finished: no such state\..* Allowed: stopped, .*superseded"):
+        check_states(["failed", "finished"])
+
+
+def test_the_command(sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(sweep.parent)
+
+    def call(*words: str) -> tuple[int, list[str]]:
+        monkeypatch.setattr(sys, "argv", ["aerun-tidy", *words])
+        return tidy.main(), capsys.readouterr().out.splitlines()
+
+    code, lines = call("grid")
+    assert code == 0
+    assert lines[0].startswith(
+        "8 runs (2 finished, 1 stopped, 1 pruned, 1 failed, 1 diverged, 1 killed, 1 interrupted): "
+    )
+    assert lines[1].endswith("in 4 files of 2 runs, which then can no longer be continued")
+    assert lines[2].startswith("would free ") and lines[2].endswith("--apply does it")
+    assert call("grid") == (code, lines)
+    code, lines = call("grid", "--delete", "failed", "--delete", "pruned,killed", "--apply")
+    assert code == 0 and lines[1].endswith(" of 3 runs:") and lines[-1].startswith("freed ")
+    assert {path.name for path in sweep.iterdir()} == {"sweep.json", "done0", "done1", "stopped", "diverged", "cut"}
+    with FolderLock(sweep):
+        code, lines = call("grid", "--delete", "diverged", "--apply")
+    assert code == 1 and lines[-2].startswith("kept        grid/diverged: grid: is being written by process")
+
+
+def test_sizes_are_those_of_the_files(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 1500)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "b").write_bytes(b"x" * 30)
+    (tmp_path / "in" / "link").symlink_to("/")
+    assert measure_files([tmp_path]) == (3, 1530 + len("/"))
+    shown = [format_size(size) for size in (0, 999, 1000, 99_949, 99_950, 999_499, 999_500, 8_600_000, 3 * 10**15)]
+    assert shown == ["0 bytes", "999 bytes", "1.0 kB", "99.9 kB", "100 kB", "999 kB", "1.0 MB", "8.6 MB", "3000 TB"]
