@@ -436,7 +436,14 @@ class Evaluation(Part, Protocol):
 
 
 class RunLog(Protocol):
-    """The log of a run for observers: TensorBoard, and the files of the run folder."""
+    """The log of a run for observers: the files of the run folder, and the trackers.
+
+    ``histograms``: whether a tracker shows the distribution of codes.
+    """
+
+    @property
+    def histograms(self) -> bool:
+        return False
 
     if TYPE_CHECKING:
 
@@ -444,7 +451,7 @@ class RunLog(Protocol):
             """Log each value under its tag at that step."""
 
         def picture(self, tag: str, pixels: np.ndarray, step: int) -> None:
-            """Log a picture [H,W] or [H,W,3], uint8, in TensorBoard and as a PNG file in figures/, which it
+            """Log a picture [H,W] or [H,W,3], uint8, in the trackers and as a PNG file in figures/, which it
             overwrites."""
 
         def histogram(self, tag: str, values: Tensor, step: int) -> None:
@@ -561,6 +568,75 @@ class Observer:
         """Restore what ``state`` returned. Called before ``begin``."""
 
 
+@dataclass(frozen=True)
+class TrackedRun:
+    """The run that a tracker logs.
+
+    ``settings``: by dotted key, as in tables of runs; ``typed``: the keys among them that the user typed. ``sweep``:
+    the name of its sweep, or None. ``monitor``: the metric that chooses the best epoch. ``again_from``: in a resumed
+    run, the first step that is logged again; None for a new run.
+    """
+
+    folder: Path
+    settings: Mapping[str, bool | float | str]
+    typed: frozenset[str] = frozenset()
+    sweep: str | None = None
+    monitor: str = "loss"
+    again_from: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the run folder."""
+        return self.folder.name
+
+
+class Tracker:
+    """Shows runs elsewhere, such as on a server; every method is optional. It receives what the run logs.
+
+    ``optional``: if it raises an error, it is removed with a warning and the run continues. ``reads_rows``: the run
+    folder keeps every logged number in ``scalars.csv``. ``projector``: it takes the codes of test images.
+    ``histograms``: it takes the distribution of the codes during training. With several processes, only rank 0 has
+    trackers.
+    """
+
+    optional: bool = default(True)
+    reads_rows: bool = default(False)
+    projector: bool = default(False)
+    histograms: bool = default(False)
+    metrics: Sequence[Metric] = ()
+
+    def check_settings(self, settings: Any) -> None:
+        """ValueError, before anything is loaded, if it cannot be used."""
+
+    def unread_keys(self, settings: Any) -> Mapping[str, str]:
+        """Keys that have no effect with these settings, each with the reason."""
+        return {}
+
+    def open(self, run: TrackedRun) -> None:
+        """Called before anything is logged."""
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Receive numbers by name (``train/loss``, ``validation/mse``, ``test/psnr``, ...), in the order of steps."""
+
+    def picture(self, tag: str, png: bytes, step: int) -> None:
+        """Receive a picture as the content of a PNG file. Called in another thread than the other methods."""
+
+    def histogram(self, tag: str, values: Tensor, step: int) -> None:
+        """Receive values whose distribution is to be shown."""
+
+    def embedding(self, codes: np.ndarray, labels: list[str] | None, thumbnails: np.ndarray | None) -> None:
+        """Receive the codes [N,D] of test images with labels and images, uint8 [N,C,H,W]. Called in another thread."""
+
+    def flush(self) -> None:
+        """Called before each checkpoint: what was received must be on disk afterwards."""
+
+    def finish(self) -> None:
+        """Called when everything is logged and the run has finished."""
+
+    def close(self) -> None:
+        """Called at the end, also after an error."""
+
+
 CONTRACTS: dict[str, type] = {
     "dataset": Dataset,
     "noise": Noise,
@@ -573,6 +649,7 @@ CONTRACTS: dict[str, type] = {
     "trainer": Trainer,
     "protocol": Evaluation,
     "callback": Observer,
+    "tracker": Tracker,
 }
 # Names without a default, which every part must define.
 REQUIRED: dict[str, tuple[str, ...]] = {

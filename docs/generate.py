@@ -38,6 +38,7 @@ GROUPS = {
     "trainer": "How a run trains: length, batches, device, precision, logging.",
     "protocol": "Extra evaluations of the trained model, any number: `protocol=[knn,ssim]`; [Protocols](protocols.md).",
     "callback": "Your own code in the training loop; any number; [Extend](extend.md).",
+    "tracker": "Where runs are shown, any number: `tracker=[tensorboard,csv]`; [Trackers](trackers.md).",
 }
 PLUGINS = {
     "hydra/sweeper": "Which runs a sweep consists of. See [Sweeps](sweep.md).",

@@ -235,10 +235,10 @@ def test_the_probes_are_the_first_test_images_and_their_reconstructions(real: Pa
 def test_the_probes_file_depends_only_on_the_images(
     real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aerun.runs.tracking import Tracker
+    from aerun.runs.tracking import FolderLog
 
     with np.load(real / "probes.npz") as probes:
         arrays = {name: probes[name] for name in ("inputs", "noisy", "targets", "reconstructions")}
     monkeypatch.setattr(time, "time", lambda: 2e9)
-    Tracker(tmp_path, events=False).arrays("probes.npz", **arrays)
+    FolderLog(tmp_path).arrays("probes.npz", **arrays)
     assert (tmp_path / "probes.npz").read_bytes() == (real / "probes.npz").read_bytes()

@@ -18,7 +18,7 @@ from aerun.core.features import find_features
 from aerun.dataset.data import Data, Split
 from aerun.noise import Masking
 from aerun.runs.pictures import codes_of, draw_final
-from aerun.runs.tracking import Tracker
+from aerun.runs.tracking import FolderLog
 from aerun.training.build import build_autoencoder
 from aerun.training.parts import Parts
 
@@ -85,12 +85,12 @@ def test_lines_go_from_the_code_of_one_image_to_that_of_the_next(compose: Compos
     model, data = autoencoder(compose, "model=conv", "model.hidden=[4,6]")
     drawn: dict[str, np.ndarray] = {}
 
-    class Keeping(Tracker):
+    class Keeping(FolderLog):
         def picture(self, tag: str, pixels: np.ndarray, step: int) -> None:
             drawn[tag] = pixels
 
     noise = Masking(rate=0.5, value=0.0)
-    with Keeping(tmp_path, events=False) as tracker:
+    with Keeping(tmp_path) as tracker:
         parts = SimpleNamespace(autoencoder=model, data=data, noise=noise)
         draw_final(cast(Parts, parts), tracker, 1, tsne=False)
         codes = codes_of(model, data.test, noise, 16)  # of the corrupted images, as the network sees them

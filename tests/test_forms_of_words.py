@@ -21,13 +21,14 @@ from aerun.config.explain import compose_choices, compose_explained, explain
 from aerun.config.override_syntax import expand_words
 from aerun.config.parse import parse
 from aerun.config.settings import GROUPS
+from aerun.contracts import TrackedRun
 from aerun.errors import ConfigError
 from aerun.python.sweep import _place
 from aerun.python.words import OF_SWEEPS, check_words
 from aerun.runs.schedule_notes import has_no_effect, warn_of_jump
-from aerun.runs.tracking import Tracker
 from aerun.scheduler import MultiStep, Plateau
 from aerun.sweep.sweep_settings import parse_sweep_settings
+from aerun.tracker import TensorBoard
 
 TEXTS = ["3", "-2", "1e-3", "0.5", "true", "null", "auto", "1_000", "007", "nan", "a b", "{x", ""]
 Compose = Callable[[list[str]], dict[str, Any]]
@@ -137,8 +138,9 @@ def test_each_column_of_the_hyperparameters_has_one_type(tmp_path: Path) -> None
 
     kinds = []
     for number, value in enumerate(("auto", False)):
-        with Tracker(tmp_path / str(number)) as tracker:
-            tracker.hyperparameters({"trainer.graph": value, "optimizer.lr": 0.1})
+        tracker = TensorBoard(projector=False, histograms=False)
+        tracker.open(TrackedRun(tmp_path / str(number), {"trainer.graph": value}, frozenset(["trainer.graph"])))
+        tracker.close()
         events = EventAccumulator(str(tmp_path / str(number))).Reload()
         content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
         kinds.append((b"false" in content, b"auto" in content))

@@ -389,7 +389,7 @@ def test_stages_are_logged_under_their_names_and_comparisons_show_the_fine_tunin
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     for name in ("stage1/train/loss", "stage3/validation/loss", "stage2/train/gradient_norm", "validation/loss"):
         assert name in events.Tags()["scalars"]
-    assert "reconstructions/stages" in events.Tags()["images"]
+    assert "2_reconstructions/stages" in events.Tags()["images"]
     assert (folder / "figures" / "reconstructions_stages.png").exists()
     [group] = compare(collect([folder]), Question(metrics=("validation/loss",))).groups
     assert group.statistic("validation/loss").mean == found[-1]["validation/loss"]

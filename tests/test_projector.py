@@ -12,7 +12,7 @@ from PIL import Image
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from torch.utils.tensorboard import SummaryWriter
 
-from aerun.runs.projector import write_embedding
+from aerun.tracker.projector import write_embedding
 
 
 @pytest.mark.parametrize(("count", "channels"), [(11, 1), (16, 3)])

@@ -127,7 +127,8 @@ def test_the_run_folder_holds_what_the_readme_says(go: Callable[..., Path]) -> N
 def test_tensorboard_shows_the_run_once_with_all_it_should(go: Callable[..., Path]) -> None:
     from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
-    folder = go("model=vae", "loss=bce", "loss.reduction=sum")
+    keys = [f"tracker.tensorboard.{name}=true" for name in ("projector", "histograms")]
+    folder = go("model=vae", "loss=bce", "loss.reduction=sum", *keys)
     runs = EventMultiplexer().AddRunsFromDirectory(str(folder))
     runs.Reload()
     assert list(runs.Runs()) == ["."]
@@ -143,12 +144,16 @@ def test_tensorboard_shows_the_run_once_with_all_it_should(go: Callable[..., Pat
         "validation/output_spread",
         "validation/dead_units",
         "test/mse",
-        "baseline/pca/mse",
-        "baseline/mean_image/mse",
+        "test_baseline/pca/mse",
+        "test_baseline/mean_image/psnr",
+        "1_curves/validation_loss",
+        "1_curves/validation_mse",
     } <= set(tags["scalars"])
     assert {
+        "1_curves/with_baselines",
+        "2_reconstructions/probes",
+        "2_reconstructions/test",
         "data/training_images",
-        "reconstructions/probes",
         "features/first_layer",
         "code/heatmap",
         "code/map",
@@ -158,7 +163,7 @@ def test_tensorboard_shows_the_run_once_with_all_it_should(go: Callable[..., Pat
     assert "code" in tags["histograms"]
     accumulator = runs.GetAccumulator(".")
     assert "hparams" in accumulator.summary_metadata["_hparams_/session_start_info"].plugin_data.plugin_name
-    assert len(accumulator.Images("reconstructions/probes")) == 3
+    assert len(accumulator.Images("2_reconstructions/probes")) == 3
     assert (folder / "projector_config.pbtxt").exists()
     assert (folder / "00000" / "code" / "sprite.png").exists()
     with Image.open(folder / "figures" / "code_map.png") as picture:
@@ -175,9 +180,14 @@ def test_training_and_validation_of_a_term_share_a_chart(go: Callable[..., Path]
     [event] = events.Tensors("custom_scalars__config__")
     layout = Layout()
     layout.ParseFromString(event.tensor_proto.string_val[0])
-    charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
+    charts, errors = (
+        {chart.title: list(chart.multiline.tag) for chart in category.chart} for category in layout.category
+    )
     assert charts.keys() == {"loss", "reconstruction", "l1", "active_units"}
     scalars = events.Tags()["scalars"]
+    assert {tag for tag in scalars for pattern in errors["mse"] if re.search(pattern, tag)} == {
+        *("validation/mse", "test/mse", "test_baseline/mean_image/mse", "test_baseline/pca/mse")
+    }
     for tags in charts.values():
         assert [[tag for tag in scalars if re.search(pattern, tag)] for pattern in tags] == [[t[1:-1]] for t in tags]
 

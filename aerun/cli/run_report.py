@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aerun.metrics.declared import baseline_labels
+
 
 def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
     """Print ``format_summary``."""
@@ -38,15 +40,10 @@ def format_summary(summary: Mapping[str, Any], folder: Path) -> str:
 
 def error_rows(summary: Mapping[str, Any]) -> list[tuple[str, float, float | None]]:
     """The autoencoder and each baseline: name, MSE per pixel, and PSNR in dB if known."""
-    is_noisy = "linear/mse" in summary["baselines"]
-    draws = summary["baselines"].get("linear/draws")  # only if the linear map is an estimate
-    names = {
-        "mean_image": "mean image",
-        "pca": f"PCA, {summary.get('code_size')} components" + (", clean input" if is_noisy else ""),
-        "linear": "best linear map" + (f", {draws:g} draws" if draws else ""),
-    }
     rows = [("autoencoder", "mse", "psnr", summary["test"])]
-    rows += [(text, f"{key}/mse", f"{key}/psnr", summary["baselines"]) for key, text in names.items()]
+    rows += [
+        (text, f"{key}/mse", f"{key}/psnr", summary["baselines"]) for key, text in baseline_labels(summary).items()
+    ]
     return [(text, values[mse], values.get(psnr)) for text, mse, psnr, values in rows if mse in values]
 
 

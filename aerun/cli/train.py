@@ -8,11 +8,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,9 @@ from aerun.cli.run_report import print_summary
 from aerun.config.compose import group_choices, guarded_files, run_config
 from aerun.config.override_syntax import expand_words
 from aerun.config.parse import parse
-from aerun.config.settings import Settings
+from aerun.config.settings import TRACKER, Settings
 from aerun.errors import AerunError, ConfigError, DataError
+from aerun.sweep.job import label_run
 
 MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 FIRST_ERROR_SECONDS = 10  # torchrun ends all its processes when the first one ends
@@ -103,15 +103,15 @@ def raise_hydra_errors(entry_point: Callable[[], Any]) -> None:
             os.environ[FULL_ERROR] = before
 
 
-def run_folder(resume: str | None, name: str) -> str:
-    """The folder of the run to resume, or a new folder under outputs/ with a unique name."""
+def run_folder(resume: str | None, choices: Mapping[str, str], overrides: Sequence[str]) -> str:
+    """The folder of the run to resume, or a new folder under outputs/: named by what was chosen, and the time."""
     if resume:
         folder = Path(resume).expanduser().absolute()
         if not folder.is_dir():
             raise ConfigError(f"resume={resume}: there is no such run folder")
         return str(folder)
-    slug = re.sub(r"[^\w.-]+", "_", name)
-    return str(Path.cwd() / "outputs" / f"{slug}_{datetime.now():%Y-%m-%d_%H-%M-%S-%f}")
+    label = label_run(choices, overrides)
+    return str(Path.cwd() / "outputs" / f"{label}_{datetime.now():%Y-%m-%d_%H-%M-%S-%f}")
 
 
 OmegaConf.register_new_resolver("run_folder", run_folder, replace=True, use_cache=True)
@@ -175,7 +175,7 @@ def check_run(
                 f"{override}: applies only to sweeps: with -m (in Python: aerun.run_sweep) and aerun's own sweepers"
             )
     if plain.get("resume") is not None:
-        folder = Path(run_folder(plain["resume"], ""))  # with -m Hydra's folder is another one
+        folder = Path(run_folder(plain["resume"], {}, []))  # with -m Hydra's folder is another one
         plain, choices = resume_config(folder, plain, overrides)
     return parse(plain, choices, overrides), plain, folder
 
@@ -183,22 +183,24 @@ def check_run(
 def resume_config(folder: Path, plain: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
     """The configuration that continues the run in ``folder``, and the option chosen in each group.
 
-    Only ``trainer.epochs`` may change. ``trusted_packages`` comes from this command, not from the run folder, which
-    somebody else may have written.
+    Only ``trainer.epochs`` and the trackers may change. ``trusted_packages`` comes from this command, not from the run
+    folder, which somebody else may have written.
     """
     from aerun.runs.folder import read_choices, read_config
 
     config = read_config(folder)
     keys = [override.lstrip("+").partition("=")[0] for override in overrides]
     for key, override in zip(keys, overrides, strict=True):
-        if key not in ("resume", "trainer.epochs", "trusted_packages"):
+        if key not in ("resume", "trainer.epochs", "trusted_packages") and key.partition(".")[0] != TRACKER:
             raise ConfigError(
-                f"{override}: a resumed run keeps its settings; only trainer.epochs can be changed. "
+                f"{override}: a resumed run keeps its settings; only trainer.epochs and tracker can be changed. "
                 f"{shlex.quote(f'init_from={os.path.relpath(folder)}')} begins a new run from its weights"
             )
     if "trainer.epochs" in keys:
         config["trainer"]["epochs"] = plain["trainer"]["epochs"]
     config["trusted_packages"] = plain["trusted_packages"]
+    if TRACKER not in config or any(key.partition(".")[0] == TRACKER for key in keys):
+        config[TRACKER] = plain.get(TRACKER) or {}
     return {**config, "resume": str(folder)}, read_choices(folder)
 
 

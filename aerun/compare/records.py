@@ -37,8 +37,8 @@ T = TypeVar("T")
 FINISHED, RUNNING, WAITING, INTERRUPTED, DAMAGED = "finished", "running", "waiting", "interrupted", "damaged"
 FAILURES = ("failed", "diverged", "killed", INTERRUPTED, DAMAGED)
 STATES = (FINISHED, RUNNING, WAITING, "stopped", "pruned", *FAILURES)
-# Keys that say how a run was started, not what it computes.
-HIDDEN_KEYS = ("resume", "trusted_packages")
+# Keys that say how a run was started and where it is shown, not what it computes.
+HIDDEN_KEYS = ("resume", "trusted_packages", "tracker")
 COLLAPSED_SPREAD = 0.01  # output_spread below which all reconstructions count as the same picture
 COLLAPSED_MSE_SHARE = 0.99  # of the mean image's error; for runs without output_spread
 
@@ -162,7 +162,7 @@ def _settings(folder: Path, choices: Mapping[str, str]) -> dict[str, Value]:
     settings = flatten_settings(read_config(folder), choices)
     if choices.get("experiment", "None") != "None":
         settings["experiment"] = choices["experiment"]
-    return {key: value for key, value in settings.items() if key not in HIDDEN_KEYS}
+    return {key: value for key, value in settings.items() if key.partition(".")[0] not in HIDDEN_KEYS}
 
 
 def current_state(folder: Path, status: Mapping[str, Any], has_summary: bool) -> str:

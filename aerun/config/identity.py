@@ -15,7 +15,7 @@ from aerun.errors import ConfigError
 
 # Keys, with those below them, that do not affect the weights or the test numbers of a run.
 IGNORED_KEYS = (
-    *("resume", "sweep", "trusted_packages", "checkpoint"),
+    *("resume", "sweep", "trusted_packages", "checkpoint", "tracker"),
     *("trainer.threads", "trainer.log_every_steps", "trainer.pictures", "trainer.figures", "trainer.tsne"),
 )
 DEVICE = ("trainer", "device")

@@ -34,15 +34,14 @@ def parse(
             listed = override.partition("=")[2]
             raise ConfigError(f"{override}: combine several corruptions with noise=several noise/parts={listed}")
     parts = {group: _part(group, config[group], choices or {}, overrides) for group in GROUPS}
-    protocol, callback = (_build_several(group, config.get(group) or {}) for group in SEVERAL)
+    several: dict[str, Any] = {group: _build_several(group, config.get(group) or {}) for group in SEVERAL}
     checkpointing = construct(Checkpointing, config.get("checkpoint", {}), "checkpoint")
     rest = {key: value for key, value in config.items() if key not in (*GROUPS, *SEVERAL)}
     run: RunKeys = construct(RunKeys, {**rest, "checkpoint": checkpointing}, "")
     settings = Settings(
         **vars(run),
         **parts,
-        protocol=protocol,
-        callback=callback,
+        **several,
         stage_optimizers=_stage_optimizers(config["trainer"].get("stage_optimizer"), config["optimizer"]),
         choices=dict(choices or {}),
         typed=frozenset(override.lstrip("+~").partition("=")[0] for override in overrides),

@@ -15,7 +15,7 @@ from aerun.config.schema import Positive, Seed
 
 GROUPS = ("dataset", "noise", "model", "latent", "sparsity", "loss", "optimizer", "scheduler", "trainer")
 # Groups that allow any number of options: protocol=[one,other].
-PROTOCOL, CALLBACK = SEVERAL = ("protocol", "callback")
+PROTOCOL, CALLBACK, TRACKER = SEVERAL = ("protocol", "callback", "tracker")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Settings(RunKeys):
     trainer: contracts.Trainer
     protocol: Mapping[str, contracts.Evaluation] = field(default_factory=dict)
     callback: Mapping[str, contracts.Observer] = field(default_factory=dict)
+    tracker: Mapping[str, contracts.Tracker] = field(default_factory=dict)
     stage_optimizers: list[contracts.Optimizer] = field(default_factory=list)
     choices: Mapping[str, str] = field(default_factory=dict)
     typed: frozenset[str] = frozenset()
@@ -68,7 +69,9 @@ class Settings(RunKeys):
     def parts(self) -> dict[str, contracts.Part]:
         """All parts but callbacks, by the path of their keys: ``model``, ``protocol.knn``, ..."""
         single = {group: vars(self)[group] for group in GROUPS}
-        return single | {f"{PROTOCOL}.{name}": protocol for name, protocol in self.protocol.items()}
+        return single | {
+            f"{group}.{name}": part for group in (PROTOCOL, TRACKER) for name, part in vars(self)[group].items()
+        }
 
     def name(self, group: str) -> str:
         """The group and its option for messages: ``model=conv``, or the name of its class if the option is unknown."""

@@ -6,7 +6,7 @@ import torch, because ``aerun.compare`` draws with ``run_charts`` and works with
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -122,25 +122,53 @@ def scatter(
     return render(figure)
 
 
-def curves(series: dict[str, tuple[list[float], list[float]]], ylabel: str, logarithmic: bool = True) -> Pixels:
-    """Lines by name, each a pair (epochs, values)."""
-    from matplotlib.ticker import LogLocator
+Series = dict[str, tuple[list[float], list[float]]]  # lines by name, each a pair (epochs, values)
 
+
+def curves(series: Series, ylabel: str, logarithmic: bool = True) -> Pixels:
+    """Lines by epoch."""
     figure, axes = create_axes((7, 4), measured=False)
+    _plot_curves(axes, series, ylabel)
+    if logarithmic:
+        _set_logarithmic(axes, [value for _, y in series.values() for value in y])
+    return render(figure)
+
+
+def curves_with_baselines(series: Series, ends: dict[str, float], baselines: dict[str, float]) -> Pixels:
+    """Lines by epoch, ``ends`` as marks at the end, and ``baselines`` as dashed lines. Readable as a small picture."""
+    figure, axes = create_axes((5, 4), measured=False)
+    _plot_curves(axes, series, "")
+    last = max((x[-1] for x, _ in series.values()), default=0)
+    for name, value in ends.items():
+        axes.plot([last], [value], "*", color="black", markersize=9, label=f"{name} {value:.4g}", zorder=3)
+    for number, (name, value) in enumerate(baselines.items()):
+        axes.axhline(value, linestyle="--", color=f"C{number + 4}", label=f"{name} {value:.4g}")
+    axes.legend()
+    _set_logarithmic(axes, [*ends.values(), *baselines.values(), *(value for _, y in series.values() for value in y)])
+    return render(figure)
+
+
+def _plot_curves(axes: Any, series: Series, ylabel: str) -> None:
     for name, (x, y) in series.items():
         axes.plot(x, y, label=name, marker="." if len(x) < 40 else None)
-    if logarithmic and all(value > 0 for _, y in series.values() for value in y):
-        axes.set_yscale("log")
-        low, high = axes.get_ylim()
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if high < 100 * low else (1,)))
-        # Plain numbers: typesetting them as formulas takes a third of the drawing time.
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("")
     axes.set(xlabel="epoch", ylabel=ylabel)
     axes.grid(alpha=0.3)
     if len(series) > 1:
         axes.legend()
-    return render(figure)
+
+
+def _set_logarithmic(axes: Any, values: list[float]) -> None:
+    """A logarithmic axis, if all values are positive."""
+    from matplotlib.ticker import LogLocator
+
+    if not all(value > 0 for value in values):
+        return
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if high < 100 * low else (1,)))
+    # Plain numbers: typesetting them as formulas takes a third of the drawing time.
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
 
 
 def label_curves(curves: dict[str, list[tuple[int, float, float]]]) -> Pixels:

@@ -16,7 +16,7 @@ from aerun.contracts import Metric, Observer, Part
 from aerun.errors import DataError
 
 PARTS = ("train", "validation", "probe", "test")  # of the data
-BASELINES = ("baselines", "baseline")  # in summary.json and in TensorBoard; the baseline's name follows
+BASELINES = ("baselines", "test_baseline", "baseline")  # in summary.json, in logs, in older ones; the name follows
 NATS, PERCENT, SECONDS = "nats per image", "%", "s"
 Metrics = Mapping[str, Metric]  # by name
 NONE: Metrics = MappingProxyType({})
@@ -124,6 +124,18 @@ def _candidates(name: str) -> Iterator[str]:
         part = "/".join(path[:length])
         yield part
         yield re.sub(r"_\d+(?=/|$)", "_N", part.partition("@")[0])
+
+
+def baseline_labels(summary: Mapping[str, Any]) -> dict[str, str]:
+    """What to call each baseline of a summary, by its name there."""
+    known = summary["baselines"]
+    draws = known.get("linear/draws")  # only if the linear map is an estimate
+    labels = {
+        "mean_image": "mean image",
+        "pca": f"PCA, {summary.get('code_size')} components" + (", clean input" if "linear/mse" in known else ""),
+        "linear": "best linear map" + (f", {draws:g} draws" if draws else ""),
+    }
+    return {name: label for name, label in labels.items() if f"{name}/mse" in known}
 
 
 def declared_by(parts: Iterable[Part | Observer]) -> dict[str, Metric]:

@@ -130,8 +130,7 @@ def _ask(words: Sequence[str], data: Any, out: str | os.PathLike[str] | None, un
             reject_other_data(typed)
             typed = [*source.words, *typed]
     plain, choices = compose(typed)
-    name = "-".join(choices[group] for group in ("model", "sparsity", "noise"))
-    place = run_folder(plain["resume"], name) if out is None else Path(out).expanduser().absolute()
+    place = run_folder(plain["resume"], choices, typed) if out is None else Path(out).expanduser().absolute()
     if source is not None and source.handed is not None:
         typed = _place_arrays(source, Path(place), plain, typed, undo)
     settings, config, folder = check_run(plain, choices, typed, Path(place))

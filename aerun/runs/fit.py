@@ -35,7 +35,7 @@ from aerun.runs.init_from import copy_matching_layers
 from aerun.runs.pictures import Pictures
 from aerun.runs.run import own_callbacks
 from aerun.runs.run_errors import translate_errors
-from aerun.runs.tracking import NoLog, Tracker
+from aerun.runs.tracking import FolderLog, NoLog, describe_run, own_trackers
 from aerun.training.build import build_parts, prepare
 from aerun.training.checkpoint import Checkpointer, load_model
 from aerun.training.checkpoint_files import BEST
@@ -122,14 +122,14 @@ def _train_in_folder(
         untested = dataclasses.replace(parts.data, test=head(parts.data.test, 0))
         write_description(folder, config, settings.choices, overrides, untested, device, declared_options(settings))
         make_subfolder(folder, CHECKPOINTS)
-        with recorded_status(folder), Tracker(folder) as tracker, ProgressBar() as bar:
+        with recorded_status(folder), FolderLog(folder, own_trackers(settings)) as tracker, ProgressBar() as bar:
             ours: dict[str, Observer] = {"tracker": tracker, "doctor": Watch(config, settings.typed)}
             if settings.trainer.figures == "all":
                 ours["pictures"] = Pictures(settings.trainer.pictures)
             observers = Observers(own_callbacks(settings), **ours, progress=bar, record=record)
             every = settings.checkpoint.every_minutes
             files = Checkpointer(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer, every, observers)
-            tracker.open(None)
+            tracker.open(None, describe_run(folder, config, settings))
             progress = regime.train(Progress(), Session(observers, tracker, files, StopSignals(), folder))
         load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
         files.finish(settings.checkpoint.keep)

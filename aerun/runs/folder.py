@@ -209,6 +209,17 @@ def state_after(error: BaseException) -> str:
     return "diverged" if isinstance(error, DivergedError) else "pruned" if isinstance(error, PrunedError) else "failed"
 
 
+# Keys of a configuration that say how a run is started and where it is shown, not what it computes.
+UNSHOWN_KEYS = ("resume", "trusted_packages", "checkpoint", "tracker")
+
+
+def shown_settings(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, bool | float | str]:
+    """As ``flatten_settings``, without UNSHOWN_KEYS, and with the experiment, if there is one."""
+    shown = flatten_settings({key: value for key, value in config.items() if key not in UNSHOWN_KEYS}, choices)
+    experiment = choices.get("experiment", "None")
+    return shown if experiment == "None" else shown | {"experiment": experiment}
+
+
 def flatten_settings(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, bool | float | str]:
     """Settings by dotted key, for a table: numbers are floats, lists are text, nulls are omitted.
 

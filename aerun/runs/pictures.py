@@ -18,7 +18,7 @@ from aerun.dataset.data import Split, as_float, head
 from aerun.figures.projection import MIN_CODES, project
 from aerun.metrics.evaluation import EVALUATION_SEED, corrupted_batches
 from aerun.runs.folder import PROBES as PROBE_FILE
-from aerun.runs.tracking import Tracker
+from aerun.runs.tracking import FolderLog
 from aerun.training.parts import Parts
 
 PROBE_IMAGES, HISTOGRAM_CODES, PROJECTOR_CODES, MAP_CODES = 16, 512, 1000, 2000
@@ -44,7 +44,7 @@ class Pictures(Observer):
             run.log.picture("data/training_images", figures.image_rows(figures.wrap(images, 16)), 0)
 
     def epoch(self, end: EpochEnd) -> None:
-        """Draw reconstructions of the probes, and log the distribution of their codes."""
+        """Draw reconstructions of the probes; log the distribution of their codes if a tracker shows it."""
         run = self._run
         assert run is not None
         if not self._count or not (end.ended or end.epoch - run.progress.stage_epoch in self._epochs):
@@ -52,11 +52,12 @@ class Pictures(Observer):
         part = run.data.validation or run.data.train
         if run.data.is_image:
             _draw_reconstructions("reconstructions/probes", run.autoencoder, part, run.noise, run.log, end.step)
-        codes = codes_of(run.autoencoder, part, run.noise, HISTOGRAM_CODES, thinned=True)
-        run.log.histogram("code", codes, end.step)
+        if run.log.histograms:
+            codes = codes_of(run.autoencoder, part, run.noise, HISTOGRAM_CODES, thinned=True)
+            run.log.histogram("code", codes, end.step)
 
 
-def draw_final(parts: Parts, tracker: Tracker, step: int, tsne: bool) -> None:
+def draw_final(parts: Parts, tracker: FolderLog, step: int, tsne: bool) -> None:
     """Draw the final pictures from the run's best weights and the test images."""
     autoencoder, data, noise = parts.autoencoder, parts.data, parts.noise
     if data.is_image:
@@ -67,7 +68,8 @@ def draw_final(parts: Parts, tracker: Tracker, step: int, tsne: bool) -> None:
         tracker.picture(f"features/{name}", figures.filters(weights, use), step)
     tracker.picture("code/heatmap", figures.code_heatmap(thin(codes)), step)
     _draw_maps(parts, tracker, step, tsne)
-    _draw_projector(parts, tracker)
+    if tracker.projector:
+        _draw_projector(parts, tracker)
     if data.is_image:
         _draw_generated(parts, tracker, step)
 
@@ -91,7 +93,7 @@ def codes_of(autoencoder: Autoencoder, part: Split, noise: Noise, count: int, th
     return torch.cat([thin(batch) if thinned else batch for batch in codes])
 
 
-def _draw_maps(parts: Parts, tracker: Tracker, step: int, tsne: bool) -> None:
+def _draw_maps(parts: Parts, tracker: FolderLog, step: int, tsne: bool) -> None:
     test, classes = parts.data.test, parts.data.classes
     codes = codes_of(parts.autoencoder, test, parts.noise, MAP_CODES, thinned=True)
     labels = None if test.labels is None else test.labels[:MAP_CODES]
@@ -109,7 +111,7 @@ def _draw_maps(parts: Parts, tracker: Tracker, step: int, tsne: bool) -> None:
         tracker.picture("code/map_tsne", pixels, step)
 
 
-def _draw_projector(parts: Parts, tracker: Tracker) -> None:
+def _draw_projector(parts: Parts, tracker: FolderLog) -> None:
     data, part = parts.data, head(parts.data.test, PROJECTOR_CODES)
     names = None
     if part.labels is not None:
@@ -121,7 +123,7 @@ def _draw_projector(parts: Parts, tracker: Tracker) -> None:
     tracker.embedding(codes, names, sprites)
 
 
-def _draw_generated(parts: Parts, tracker: Tracker, step: int) -> None:
+def _draw_generated(parts: Parts, tracker: FolderLog, step: int) -> None:
     """Draw decoded straight lines between the codes of test images and, if the latent has a prior, samples from it."""
     autoencoder, shape = parts.autoencoder, parts.autoencoder.code_shape
     generator = Randomness(EVALUATION_SEED, torch.device("cpu")).at("samples", 0)

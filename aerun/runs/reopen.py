@@ -31,7 +31,7 @@ from aerun.runs.folder import CHECKPOINTS, CONFIG, FIGURES, WEIGHTS, read_config
 from aerun.runs.pictures import draw_final
 from aerun.runs.run import own_callbacks
 from aerun.runs.summary import draw_curves, draw_stages, subject_of, summarize
-from aerun.runs.tracking import Tracker
+from aerun.runs.tracking import FolderLog
 from aerun.training.build import build_autoencoder, build_parts, prepare
 from aerun.training.checkpoint import load_model, read_callback_state
 from aerun.training.checkpoint_files import LAST, REMOVED
@@ -223,7 +223,7 @@ def reevaluate(
     observers = _restored_observers(settings, folder / CHECKPOINTS / LAST, before.get("measured", ()))
     final = before["steps"] + 1
     with _written_to(folder, output) as place:
-        with Tracker(place, events=False) as tracker:
+        with FolderLog(place) as tracker:
             after = summarize(
                 settings,
                 parts,
@@ -235,7 +235,7 @@ def reevaluate(
             for tag, pixels in answers.pictures.items():
                 tracker.picture(tag, pixels, final)
             draw_final(parts, tracker, final, settings.trainer.tsne)
-            draw_curves(folder, tracker, final)
+            draw_curves(folder, tracker, final, after)
             draw_stages(regime, folder, tracker, final)
         result = {
             "test": after["test"],

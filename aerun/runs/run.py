@@ -36,7 +36,6 @@ from aerun.runs.folder import (
     LOG,
     STATUS,
     SUMMARY,
-    flatten_settings,
     read_config,
     read_status,
     read_summary,
@@ -51,7 +50,7 @@ from aerun.runs.same_data import require_same_data
 from aerun.runs.same_run import find_difference
 from aerun.runs.schedule_notes import has_no_effect, warn_of_jump
 from aerun.runs.summary import draw_curves, draw_stages, summarize
-from aerun.runs.tracking import NoLog, Tracker, check_folder_name
+from aerun.runs.tracking import FolderLog, NoLog, check_folder_name, describe_run, own_trackers
 from aerun.training.build import build_parts, prepare
 from aerun.training.checkpoint import Checkpointer, ReadOnlyCheckpoints, load_model
 from aerun.training.checkpoint_files import BEST, can_be_continued
@@ -63,6 +62,7 @@ from aerun.training.progress import Progress
 from aerun.training.regime import Regime, regime_of
 
 log = logging.getLogger(__name__)
+BASELINE_METRICS = ("/mse", "/psnr")  # of the baselines in the logs; summary.json has all
 
 
 def run(
@@ -193,7 +193,7 @@ def run_rank_zero(
     """The run itself, in a locked folder; with several processes, that of the rank that writes."""
     make_subfolder(folder, CHECKPOINTS)
     parts = regime.parts
-    with Tracker(folder) as tracker, ProgressBar() as bar:
+    with FolderLog(folder, own_trackers(settings)) as tracker, ProgressBar() as bar:
         ours: dict[str, Observer] = {"tracker": tracker, "doctor": Watch(config, settings.typed), "progress": bar}
         if settings.trainer.figures == "all":
             ours["pictures"] = Pictures(settings.trainer.pictures)
@@ -208,8 +208,7 @@ def run_rank_zero(
         else:
             log.info("continuing %s after step %d", folder, progress.step)
         (folder / SUMMARY).unlink(missing_ok=True)
-        tracker.open(progress)
-        tracker.hyperparameters(flatten_settings(config, settings.choices))
+        tracker.open(progress, describe_run(folder, config, settings))
         session = Session(observers, tracker, checkpoints, stop, folder)
         progress = regime.train(progress or Progress(), session)
         with stop.interruptible():
@@ -228,7 +227,7 @@ def _conclude(
     folder: Path,
     regime: Regime,
     progress: Progress,
-    tracker: Tracker,
+    tracker: FolderLog,
     observers: Observers,
 ) -> dict[str, Any]:
     """Summarize the run, whose model has its best weights, and draw the final pictures."""
@@ -244,11 +243,12 @@ def _conclude(
     summary["metrics"] = metrics_to_json(declaring.values())
     summary["verdicts"] = log_final_verdicts(parts, tracker.logged(), summary, config, settings.typed)
     tracker.scalars({f"test/{name}": value for name, value in summary["test"].items()}, final)
-    tracker.scalars({f"baseline/{name}": value for name, value in summary["baselines"].items()}, final)
+    shown = {name: value for name, value in summary["baselines"].items() if name.endswith(BASELINE_METRICS)}
+    tracker.scalars({f"test_baseline/{name}": value for name, value in shown.items()}, final)
     observers.end(final)
     if draws:
         draw_final(parts, tracker, final, settings.trainer.tsne)
-        draw_curves(folder, tracker, final)
+        draw_curves(folder, tracker, final, summary)
         draw_stages(regime, folder, tracker, final)
     return summary
 

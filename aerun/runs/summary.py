@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,21 @@ from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import first_batch, head
 from aerun.figures.montage import montage
 from aerun.metrics.baselines import baselines, cache_folder
+from aerun.metrics.declared import baseline_labels
 from aerun.metrics.evaluation import Evaluation, corrupted_batches
 from aerun.protocol import Subject
 from aerun.protocol.runner import run_protocols
 from aerun.runs.folder import CHECKPOINTS
 from aerun.runs.folder_metrics import read_metrics
 from aerun.runs.pictures import PROBE_IMAGES
-from aerun.runs.tracking import Tracker
+from aerun.runs.tracking import FolderLog
 from aerun.training.parts import Parts
 from aerun.training.precision_error import measure_precision_error
 from aerun.training.progress import Progress
 from aerun.training.regime import Regime
 
 log = logging.getLogger(__name__)
+DECISIVE = ("validation/loss", "validation/mse")
 Measure = Callable[[Autoencoder, str, Evaluation], dict[str, float]]
 
 
@@ -90,7 +92,7 @@ def subject_of(settings: Settings, parts: Parts) -> Subject:
     return Subject(parts.autoencoder, parts.data, parts.noise, parts.loss, settings.dataset, settings.seed)
 
 
-def draw_stages(regime: Regime, folder: Path, tracker: Tracker, step: int) -> None:
+def draw_stages(regime: Regime, folder: Path, tracker: FolderLog, step: int) -> None:
     """Draw reconstructions of test images, one row for each finished stage and one for the present weights. Draws
     nothing for a run without stages."""
     parts, data = regime.parts, regime.parts.data
@@ -114,8 +116,9 @@ def _code_of(autoencoder: Autoencoder) -> str:
     return f"code of {'x'.join(map(str, autoencoder.code_shape))}"
 
 
-def draw_curves(folder: Path, tracker: Tracker, step: int) -> None:
-    """Draw the loss curve from metrics.jsonl, and the curve of the learning rate if it changes."""
+def draw_curves(folder: Path, tracker: FolderLog, step: int, summary: Mapping[str, Any]) -> None:
+    """Draw loss and reconstruction error from metrics.jsonl with the baselines of the summary, and the learning rate if
+    it changes."""
     lines = read_metrics(folder)
 
     def series(name: str) -> tuple[list[float], list[float]]:
@@ -125,13 +128,17 @@ def draw_curves(folder: Path, tracker: Tracker, step: int) -> None:
     stages = sorted(
         {name.partition("/")[0] + "/" for line in lines for name in line if name.startswith("stage")} - {"stage/"}
     )
-    losses = {
-        f"{stage}{name}": series(f"{stage}{name}/loss") for stage in (*stages, "") for name in ("train", "validation")
+    shown = {
+        f"{stage}{name}": series(f"{stage}{name}") for stage in (*stages, "") for name in ("train/loss", *DECISIVE)
     }
-    losses = {name: points for name, points in losses.items() if points[0]}
+    shown = {name: points for name, points in shown.items() if points[0]}
+    if shown.get("validation/mse") == shown.get("validation/loss"):
+        shown.pop("validation/mse", None)
+    dashed = {label: summary["baselines"][f"{name}/mse"] for name, label in baseline_labels(summary).items()}
     rates = {stage: series(f"{stage}train/learning_rate") for stage in (*stages, "")}
     rates = {name.rstrip("/"): points for name, points in rates.items() if points[0]}
-    tracker.picture("curves/loss", figures.curves(losses, "loss"), step)
+    pixels = figures.curves_with_baselines(shown, {"test/mse": summary["test"]["mse"]}, dashed)
+    tracker.picture("curves/loss", pixels, step)
     if any(len(set(values)) > 1 for _, values in rates.values()):
         pixels = figures.curves(rates, "learning rate", logarithmic=False)
         tracker.picture("curves/learning_rate", pixels, step)

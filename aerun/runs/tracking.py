@@ -1,32 +1,36 @@
-"""Writes a run's numbers and pictures: TensorBoard event files, metrics.jsonl, and PNG files, all in the run folder."""
+"""The log of a run: metrics.jsonl, PNG files and arrays in the run folder, and the trackers that show the run."""
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import dataclasses
 import io
 import json
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from torch import Tensor
 
 from aerun.base.files import make_subfolder, open_to_write, printable, write_bytes, write_text
-from aerun.contracts import EpochEnd, Observer, RunView
-from aerun.errors import ConfigError
-from aerun.runs.folder import CHECKPOINTS, FIGURES, METRICS
+from aerun.config.deferred import built
+from aerun.config.settings import Settings
+from aerun.contracts import EpochEnd, Observer, RunView, TrackedRun, Tracker
+from aerun.errors import AerunError, ConfigError
+from aerun.runs.folder import CHECKPOINTS, FIGURES, METRICS, SWEEP, shown_settings
 from aerun.runs.folder_metrics import read_metrics
-from aerun.runs.projector import write_embedding
+from aerun.tracker.rows import RowFile
 from aerun.training.checkpoint import save
 from aerun.training.loop import SPEED
 from aerun.training.progress import Progress
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
+log = logging.getLogger(__name__)
 PNG_COMPRESSION = 2  # of 9: takes a third of the time of the default 6; files are a few percent larger
 
 
@@ -39,8 +43,22 @@ def check_folder_name(folder: Path) -> None:
         )
 
 
+def own_trackers(settings: Settings) -> dict[str, Tracker]:
+    """Copies of the configured trackers: trackers have state, and settings must not change."""
+    return {name: copy.deepcopy(built(tracker)) for name, tracker in settings.tracker.items()}
+
+
+def describe_run(folder: Path, config: Mapping[str, Any], settings: Settings) -> TrackedRun:
+    """The run as trackers show it. A run in the folder of a sweep belongs to the sweep."""
+    sweep = folder.parent.name if (folder.parent / SWEEP).exists() else None
+    shown = shown_settings(config, settings.choices)
+    return TrackedRun(folder, shown, settings.typed, sweep, settings.trainer.monitor)
+
+
 class NoLog:
     """Logs nothing: for ranks other than rank 0, and for runs without a folder."""
+
+    histograms = False
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Ignore the values."""
@@ -62,45 +80,75 @@ class NoLog:
         """Do nothing: there are no files."""
 
 
-class Tracker(Observer):
-    """The logs of one run, as a context manager that closes the files. Call ``open`` before logging.
+class FolderLog(Observer):
+    """The log of one run, as a context manager that closes the files. Call ``open`` before logging numbers.
 
+    ``trackers`` by name receive what is logged; an optional one that raises an error is removed with a warning.
     A thread compresses and writes pictures while training continues; ``flush`` waits for it and raises its errors.
-    ``events=False``: write PNG files only, and add nothing to the logs.
     """
 
-    def __init__(self, folder: Path, *, events: bool = True) -> None:
+    def __init__(self, folder: Path, trackers: Mapping[str, Tracker] | None = None) -> None:
         self.folder = folder
-        self._purge_from: int | None = None
-        self._events = events
-        self._writer: SummaryWriter | None = None
-        self._tags: set[str] = set()
+        self._trackers = dict(trackers or {})
+        self._rows: RowFile | None = None
         self._stage: dict[str, int] = {}
         self._section = ""
-        self._charted = False
         self._picture_thread = ThreadPoolExecutor(1, "pictures")
         self._pending: list[Future[None]] = []
 
-    def open(self, progress: Progress | None) -> None:
-        """Start new logs, or continue existing ones and drop what was logged after the checkpoint of ``progress``."""
+    @property
+    def histograms(self) -> bool:
+        """Whether a tracker shows the distribution of codes."""
+        return any(tracker.histograms for tracker in self._trackers.values())
+
+    @property
+    def projector(self) -> bool:
+        """Whether a tracker takes the codes of test images."""
+        return any(tracker.projector for tracker in self._trackers.values())
+
+    def open(self, progress: Progress | None, run: TrackedRun | None = None) -> None:
+        """Start new logs, or continue existing ones and drop what was logged after the checkpoint of ``progress``.
+
+        ``run`` describes the run to the trackers.
+        """
         lines = read_metrics(self.folder) if (self.folder / METRICS).exists() else None
         epoch, step = (progress.epoch, progress.step) if progress is not None else (0, 0)
+        again_from = None
         if progress is not None or lines is not None:
             # The last values of a partial epoch have this step, and are logged again.
             is_repeated = progress is not None and progress.partial.get("last_step") == step
-            self._purge_from = (step if is_repeated else step + 1) if step else 0
+            again_from = (step if is_repeated else step + 1) if step else 0
         kept = [line for line in lines or [] if line["epoch"] <= epoch]
         write_text(self.folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+        if any(tracker.reads_rows for tracker in self._trackers.values()):
+            self._rows = RowFile(self.folder, again_from)
+        shown = dataclasses.replace(run or TrackedRun(self.folder, {}), again_from=again_from)
+        self._send("open", lambda tracker: tracker.open(shown))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._picture_thread.shutdown()
-        if self._writer is not None:
-            self._writer.close()
+        if self._rows is not None and error is None:
+            self._rows.write()
+        self._send("close", lambda tracker: tracker.close())
         if error is None:
             self._wait_for_pictures()
+
+    def _send(self, event: str, call: Callable[[Tracker], None]) -> None:
+        """Call each tracker; remove an optional one that raises an error."""
+        for name, tracker in list(self._trackers.items()):
+            try:
+                call(tracker)
+            except Exception as error:
+                if not tracker.optional or isinstance(error, AerunError):
+                    raise
+                text = f"tracker={name}: {type(error).__name__} in {event}: {' '.join(str(error).split())}"
+                log.warning("%s; it is removed, and the run continues without it", text)
+                self._trackers.pop(name, None)
+                with contextlib.suppress(Exception):
+                    tracker.close()
 
     def begin(self, run: RunView) -> None:
         """Log what follows under the name of the stage, if it has one, with its number in metrics.jsonl."""
@@ -129,49 +177,35 @@ class Tracker(Observer):
         with open_to_write(self.folder / METRICS, "a") as file:
             file.write(json.dumps(line) + "\n")
 
-    @property
-    def _board(self) -> SummaryWriter:
-        """TensorBoard's writer, opened on first use."""
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(self.folder), purge_step=self._purge_from)
-        return self._writer
-
     def flush(self) -> None:
         """Write everything logged so far to disk."""
         self._wait_for_pictures()
-        if self._writer is not None:
-            self._writer.flush()
-        for path in (self.folder / METRICS, *sorted(self.folder.glob("events.out.tfevents.*"))[-1:]):
-            if path.exists():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
+        if self._rows is not None:
+            self._rows.write()
+        self._send("flush", lambda tracker: tracker.flush())
+        path = self.folder / METRICS
+        if path.exists():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Log each value under its tag at that step."""
-        if self._events:
-            for tag, value in values.items():
-                self._board.add_scalar(self._section + tag, value, step)
-            if self._section:
-                return
-            self._tags |= values.keys()
-            if not self._charted:
-                self._add_charts([name for name in map(_validation_term, values) if f"train/{name}" in self._tags])
+        named = {self._section + tag: value for tag, value in values.items()}
+        if self._rows is not None:
+            self._rows.add(named, step)
+        self._send("scalars", lambda tracker: tracker.scalars(named, step))
 
     def logged(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl of the current stage, without the stage's prefix."""
         stage = self._stage.get("stage")
         return [
             {name.removeprefix(self._section): value for name, value in line.items()}
-            for line in (read_metrics(self.folder) if self._events else [])
+            for line in read_metrics(self.folder)
             if line.get("stage") == stage
         ]
 
     def picture(self, tag: str, pixels: np.ndarray, step: int) -> None:
-        """Log a picture [H,W] or [H,W,3], uint8, in TensorBoard and as a PNG file in figures/, which it overwrites."""
-        if self._events:
-            _ = self._board  # opened in this thread; the other one only adds to it
+        """Log a picture [H,W] or [H,W,3], uint8, in the trackers and as a PNG file in figures/, which it overwrites."""
         self._pending.append(self._picture_thread.submit(self._write_picture, self._section + tag, pixels, step))
 
     def _wait_for_pictures(self) -> None:
@@ -182,21 +216,13 @@ class Tracker(Observer):
 
     def _write_picture(self, tag: str, pixels: np.ndarray, step: int) -> None:
         from PIL import Image
-        from tensorboard.compat.proto.summary_pb2 import Summary
 
         path = make_subfolder(self.folder, FIGURES) / f"{tag.replace('/', '_')}.png"
         encoded = io.BytesIO()
         Image.fromarray(pixels).save(encoded, "PNG", compress_level=PNG_COMPRESSION)
-        write_bytes(path, encoded.getvalue())
-        if self._events:
-            # add_image would compress the picture a second time.
-            image = Summary.Image(
-                height=pixels.shape[0],
-                width=pixels.shape[1],
-                colorspace=1 if pixels.ndim == 2 else 3,
-                encoded_image_string=encoded.getvalue(),
-            )
-            self._board._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+        png = encoded.getvalue()
+        write_bytes(path, png)
+        self._send("picture", lambda tracker: tracker.picture(tag, png, step))
 
     def arrays(self, name: str, **arrays: np.ndarray) -> None:
         """Write a file of named arrays. Equal arrays give equal bytes."""
@@ -210,49 +236,20 @@ class Tracker(Observer):
 
     def histogram(self, tag: str, values: Tensor, step: int) -> None:
         """Log the distribution of the values."""
-        if self._events:
-            self._board.add_histogram(self._section + tag, values.float().cpu(), step)
+        named = self._section + tag
+        self._send("histogram", lambda tracker: tracker.histogram(named, values, step))
 
     def embedding(self, codes: Tensor, labels: list[str] | None, thumbnails: Tensor | None) -> None:
-        """Write codes [N,D] for the projector, each with a label and a thumbnail, uint8 [N,C,H,W]."""
-        if self._events:
-            images = None if thumbnails is None else thumbnails.cpu().numpy()
-            self._pending.append(
-                self._picture_thread.submit(write_embedding, self.folder, codes.cpu().numpy(), labels, images)
-            )
-
-    def hyperparameters(self, values: dict[str, bool | float | str]) -> None:
-        """Log settings for the HPARAMS tab. Without a description of the experiment TensorBoard shows the union of all
-        runs' keys; the usual helper would drop the keys that the last run lacks."""
-        from torch.utils.tensorboard.summary import hparams
-
-        # Truth values as text, because a key may have both: trainer.graph=auto,false. A column has one type.
-        shown = {
-            key: value if isinstance(value, float) else printable(_as_text(value)) for key, value in values.items()
-        }
-        self._board._get_file_writer().add_summary(hparams(shown, {})[1])
-
-    def _add_charts(self, names: Sequence[str | None]) -> None:
-        """Show training and validation of each term in one chart of the Custom Scalars tab."""
-        if names:
-            from torch.utils.tensorboard.summary import custom_scalars
-
-            lines = {str(name): ["Multiline", [f"^train/{name}$", f"^validation/{name}$"]] for name in names}
-            self._board._get_file_writer().add_summary(custom_scalars({"training and validation": lines}))
-            self._charted = True
+        """Hand codes [N,D] to the trackers, each with a label and a thumbnail, uint8 [N,C,H,W]."""
+        images = None if thumbnails is None else thumbnails.cpu().numpy()
+        numbers = codes.cpu().numpy()
+        wanting = [tracker for tracker in self._trackers.values() if tracker.projector]
+        for tracker in wanting:
+            self._pending.append(self._picture_thread.submit(tracker.embedding, numbers, labels, images))
 
     def mark_finished(self) -> None:
-        """Mark the session as successful in the HPARAMS tab."""
-        from torch.utils.tensorboard.summary import hparams
-
-        self._board._get_file_writer().add_summary(hparams({}, {})[2])
-
-
-def _as_text(value: bool | str) -> str:
-    return str(value).lower() if isinstance(value, bool) else value
-
-
-def _validation_term(tag: str) -> str | None:
-    """The name of a validation loss term; None for other tags."""
-    group, _, name = tag.partition("/")
-    return name if group == "validation" else None
+        """Tell the trackers that everything is logged."""
+        self._wait_for_pictures()
+        if self._rows is not None:
+            self._rows.write()
+        self._send("finish", lambda tracker: tracker.finish())

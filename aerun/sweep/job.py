@@ -15,8 +15,12 @@ from aerun.base.files import leftover_files, remove_empty
 
 SHARED_DATA = ".data"  # subfolder of the sweep's folder with data sets that are decoded once for all jobs
 STOP_FILE = ".stop"  # file in the sweep's folder: start no jobs, and stop running ones as Ctrl-C does
-SHOWN_LENGTH = 20  # characters of a run's name that TensorBoard shows
+SHOWN_LENGTH = 24  # characters of a run's name that TensorBoard shows
 MAX_LENGTH, HASH_DIGITS = 60, 8  # of a folder's name: without its hash, and of the hash
+# How long a seed and an option may be, from the most readable on: the first that makes names distinct is used.
+LENGTHS = (("seed", MAX_LENGTH), ("s", MAX_LENGTH), ("s", 6), ("s", 4), ("s", 2))
+NAMED_GROUPS = ("loss", "latent", "optimizer", "scheduler", "trainer", "dataset")  # options in a run's name if typed
+NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?|true|false", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -68,15 +72,16 @@ def format_value(value: Any) -> str:
 def name_jobs(values: Sequence[Mapping[str, Any]], identities: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
     """A folder name for each job: its varied settings, then the start of its identity. ``taken`` names are in use.
 
-    Names differ within their first 20 characters, because TensorBoard shows no more. Options are written by themselves
-    (``conv``), other settings as a short key and the value (``k8``, ``lr0.001``). If that is too long, options are
-    abbreviated to distinct beginnings; if it still is, the identity replaces the end of the name.
+    Names differ within their first 24 characters, because TensorBoard shows no more. Options are written by themselves
+    (``conv``), except ``none``, which is left out; other settings as a short key and the value (``k8``, ``lr0.001``).
+    If that is too long, options are abbreviated to distinct beginnings, as little as necessary; if it still is, the
+    identity replaces the end of the name.
     """
-    words = [{key: _word(key, value) for key, value in job.items()} for job in values]
-    short = _abbreviate_options(words, values)
     used = Counter(name[:SHOWN_LENGTH] for name in taken)
     ends = [digest[:HASH_DIGITS] for digest in identities]
-    for result in (_join_words(words, ends), _join_words(short, ends)):
+    for seed, length in LENGTHS:
+        words = [_words(job, seed) for job in values]
+        result = _join_words(_abbreviate_options(words, values, length), ends)
         starts = used + Counter(name[:SHOWN_LENGTH] for name in result)
         if all(starts[name[:SHOWN_LENGTH]] == 1 for name in result):
             return result
@@ -92,21 +97,46 @@ def _join_words(words: Sequence[Mapping[str, str]], ends: Sequence[str]) -> list
 
 
 def _abbreviate_options(
-    words: Sequence[Mapping[str, str]], values: Sequence[Mapping[str, Any]]
+    words: Sequence[Mapping[str, str]], values: Sequence[Mapping[str, Any]], least: int
 ) -> list[dict[str, str]]:
-    """Shorten options (settings that are text) to their first letters: as many as make them distinct, at least two."""
+    """Shorten options (settings that are text) to their first letters: as many as make them distinct, at least
+    ``least``."""
     length: dict[str, int] = {}
     for key in {key for job in words for key in job}:
         known = {job[key] for job in words if key in job}
         is_text = all(isinstance(job[key], str) for job in values if key in job)
-        enough = (n for n in range(2, MAX_LENGTH) if len({word[:n] for word in known}) == len(known))
+        enough = (n for n in range(least, MAX_LENGTH) if len({word[:n] for word in known}) == len(known))
         length[key] = next(enough, MAX_LENGTH) if is_text else MAX_LENGTH
     return [{key: word[: length[key]] for key, word in job.items()} for job in words]
 
 
-def _word(key: str, value: Any) -> str:
+def label_run(choices: Mapping[str, str], overrides: Iterable[str]) -> str:
+    """The name of a run's folder, without the time: its model, the options that constrain or corrupt, and what else was
+    typed, as far as it is an option or a number."""
+    words = {
+        group: choices[group] for group in ("model", "sparsity", "noise") if choices.get(group) not in (None, "none")
+    }
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if key in NAMED_GROUPS and choices.get(key) == value != "none":
+            words[key] = value
+        elif NUMBER.fullmatch(value) and not key.startswith(("~", "hydra", "sweep", "tracker")):
+            words[key] = _key_word(key, "seed") + value
+    return re.sub(r"[^\w.+-]+", "_", "-".join(words.values()))[:MAX_LENGTH].rstrip("-_.")
+
+
+def _words(job: Mapping[str, Any], seed: str) -> dict[str, str]:
+    """The settings of a job as parts of its name, without options that are ``none`` if others are left."""
+    some = {key: value for key, value in job.items() if value != "none"}
+    return {key: _word(key, value, seed) for key, value in (some or job).items()}
+
+
+def _key_word(key: str, seed: str) -> str:
+    return seed if key == "seed" else key.lstrip("+").rpartition(".")[2].partition("_")[0][:5]
+
+
+def _word(key: str, value: Any, seed: str) -> str:
     """A setting as part of a name."""
-    leaf = key.lstrip("+").rpartition(".")[2].partition("_")[0]
     text = f"{value:.4g}" if isinstance(value, float) else format_value(value)
-    word = text if isinstance(value, str) else ("s" if key == "seed" else leaf[:5]) + text
+    word = text if isinstance(value, str) else _key_word(key, seed) + text
     return re.sub(r"[^\w.+]+", "_", word).strip("_")

@@ -167,7 +167,7 @@ def resume(place: Path) -> None:
     from aerun.cli.train import resume_config
     from aerun.config.parse import parse
     from aerun.runs.run import check_folder_is_ours
-    from aerun.runs.tracking import NoLog, Tracker
+    from aerun.runs.tracking import FolderLog, NoLog
     from aerun.training.build import build_parts, prepare
     from aerun.training.checkpoint import Checkpointer, ReadOnlyCheckpoints
     from aerun.training.loop import Session
@@ -184,7 +184,7 @@ def resume(place: Path) -> None:
     regime = regime_of(settings, parts)
     progress = regime.restore(Checkpointer(folder / "checkpoints", parts.autoencoder, parts.optimizer, None))
     assert progress is not None, "there is no checkpoint"
-    with Tracker(folder, events=False) as tracker:
+    with FolderLog(folder) as tracker:
         tracker.open(progress)
     checkpoints = ReadOnlyCheckpoints(folder / "checkpoints", parts.autoencoder, parts.optimizer)
     if not progress.stage:

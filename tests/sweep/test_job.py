@@ -50,7 +50,7 @@ def test_names_are_safe_short_and_differ_in_their_first_characters(values: list[
     [
         ({"model": "conv"}, "conv_"),
         ({"sparsity.k": 8, "optimizer.lr": 0.001}, "k8-lr0.001_"),
-        ({"seed": 3, "model": "fc"}, "s3-fc_"),
+        ({"seed": 3, "model": "fc"}, "seed3-fc_"),
         ({"trainer.batch_size": 64}, "batch64_"),
         ({"model.hidden": [128, 64]}, "hidde_128_64_"),
         ({"scheduler": None}, "sched"),

@@ -1,0 +1,7 @@
+"""The trackers of aerun, which show runs elsewhere. Any ``aerun.contracts.Tracker`` can be used as one:
+``tracker=[tensorboard,mine]``."""
+
+from aerun.tracker.rows import CSV
+from aerun.tracker.tensorboard import TensorBoard
+
+__all__ = ["CSV", "TensorBoard"]
