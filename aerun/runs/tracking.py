@@ -147,8 +147,9 @@ class FolderLog(Observer):
                 text = f"tracker={name}: {type(error).__name__} in {event}: {' '.join(str(error).split())}"
                 log.warning("%s; it is removed, and the run continues without it", text)
                 self._trackers.pop(name, None)
-                with contextlib.suppress(Exception):
-                    tracker.close()
+                if event != "close":
+                    with contextlib.suppress(Exception):
+                        tracker.close()
 
     def begin(self, run: RunView) -> None:
         """Log what follows under the name of the stage, if it has one, with its number in metrics.jsonl."""
