@@ -132,8 +132,9 @@ def draw_curves(folder: Path, tracker: FolderLog, step: int, summary: Mapping[st
         f"{stage}{name}": series(f"{stage}{name}") for stage in (*stages, "") for name in ("train/loss", *DECISIVE)
     }
     shown = {name: points for name, points in shown.items() if points[0]}
-    if {*DECISIVE} <= shown.keys() and np.allclose(*(shown[name][1] for name in DECISIVE), rtol=1e-4):
-        del shown["validation/mse"]
+    loss, mse = (shown.get(name, ([], []))[1] for name in DECISIVE)
+    if len(loss) == len(mse) and np.allclose(loss, mse, rtol=1e-4):  # the loss is the error
+        shown.pop("validation/mse", None)
     dashed = {label: summary["baselines"][f"{name}/mse"] for name, label in baseline_labels(summary).items()}
     rates = {stage: series(f"{stage}train/learning_rate") for stage in (*stages, "")}
     rates = {name.rstrip("/"): points for name, points in rates.items() if points[0]}

@@ -62,7 +62,7 @@ def test_a_name_contains_the_varied_settings(values: dict[str, Any], start: str)
 
 
 def test_labels_with_the_same_first_characters_end_in_their_hash() -> None:
-    values = [{"dataset.root": f"/data/of/mine/number/{number}"} for number in range(30)]
+    values = [{"dataset.root": f"/data/of/mine/with/the/number/{number}"} for number in range(30)]
     made = name_jobs(values, digests(30))
     assert len({name[:SHOWN_LENGTH] for name in made}) == 30
     assert all(len(name) == SHOWN_LENGTH for name in made)
