@@ -88,8 +88,13 @@ def test_a_model_is_loaded_from_an_archive(tmp_path: Path, compose: Callable[...
     import numpy as np
 
     import aerun
+    from aerun.cli.doctor import find_runs
     from aerun.config.parse import parse
+    from aerun.runs.diagnose import diagnose
+    from aerun.runs.folder import read_config
+    from aerun.runs.reopen import reevaluate
     from aerun.runs.run import run
+    from aerun.use.opened_run import open_run
 
     words = ["dataset=random", "dataset.images=40", "dataset.shape=[1,8,8]", "model.code_size=3", "trainer.epochs=1"]
     config = compose([*words, "trainer.device=cpu"])
@@ -98,9 +103,16 @@ def test_a_model_is_loaded_from_an_archive(tmp_path: Path, compose: Callable[...
     codes = aerun.load(tmp_path / "sweep" / "run").encode(rows)
     archive_folder(tmp_path / "sweep" / "run", tmp_path / "one.zip")
     assert bool((aerun.load(tmp_path / "one.zip").encode(rows) == codes).all())
-    (tmp_path / "sweep").mkdir(exist_ok=True)
     with pytest.raises(DataError, match=r"one\.zip: has no weights=ema\..*Available: best, last"):
         aerun.load(tmp_path / "one.zip", weights="ema")
+    content = (tmp_path / "one.zip").read_bytes()
+    assert reevaluate(tmp_path / "one.zip")["differs_from_summary"] == []
+    assert not diagnose(tmp_path / "one.zip").examination.missing
+    assert find_runs([str(tmp_path / "one.zip")]) == [tmp_path / "one.zip"]
+    assert read_config(open_run(tmp_path / "one.zip").folder) == read_config(tmp_path / "one.zip")
+    assert (tmp_path / "one.zip").read_bytes() == content
+    reevaluate(tmp_path / "one.zip", output=tmp_path / "out")
+    assert (tmp_path / "out" / "figures" / "reconstructions_test.png").exists()
 
 
 def test_nothing_is_archived_while_a_run_is_in_progress(sweep: Path, tmp_path: Path) -> None:
@@ -275,7 +287,8 @@ def test_the_command(sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert code == 0 and "into grid.zip, in place of grid\n--apply does it" in out and contents(sweep) == before
     code, out, _ = call("grid", "--archive", "grid.zip", "--delete", "failed", "--apply")
     assert code == 0 and "archived    grid.zip: " in out and not sweep.exists()
-    assert {run.name for run in collect([Path("grid.zip")])} == {"done0", "done1", "waiting"}
+    assert {run.name for run in collect([Path("grid.zip")])} == {"done0", "done1", "failed", "waiting"}
+    assert names_in(Path("grid.zip/failed")) == ["status.json"]
     code, _, err = call("grid.zip")
     assert code == 1 and err == "aerun: grid.zip: is an archive; aerun-tidy takes folders\n"
     assert call("a", "b", "--archive", "c.zip")[2] == "aerun: --archive c.zip: takes one sweep or run, not 2\n"

@@ -138,6 +138,22 @@ def test_what_is_printed(sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert [entry["epoch"] for entry in content["running"]] == [10, 20]
 
 
+def test_a_sweep_that_nobody_runs_can_be_continued(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(sweep.parent)
+    for name in ("going0", "going1"):
+        set_status(sweep / name, state="stopped")
+    assert "continue    python train.py sweep.name=grid" in show(monkeypatch, capsys, "grid")[1].replace(
+        sys.executable, "python"
+    )
+    with FolderLock(sweep):
+        assert "continue" not in show(monkeypatch, capsys, "grid")[1]
+    for name in ("w0", "w1", "w2", "cut", "going0", "going1"):
+        write_run(sweep / name, 0.1)
+    assert "continue" not in show(monkeypatch, capsys, "grid")[1]
+
+
 def test_errors_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

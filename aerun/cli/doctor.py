@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aerun.base.archive import is_file
 from aerun.base.arguments import Parser
 from aerun.base.files import write_text
 from aerun.base.progress_bar import progress_bar
@@ -81,8 +82,8 @@ def execute(arguments: argparse.Namespace) -> int:
 def find_runs(names: list[str]) -> list[Path]:
     """The runs to examine. Exports of ``aerun-export`` are copies of runs: they count only if named themselves."""
     named = {os.path.realpath(Path(name).expanduser()) for name in names}
-    found = [run.folder for run in collect(names) if (run.folder / CONFIG).is_file()]
-    return [path for path in found if not (path / WEIGHTS).is_file() or os.path.realpath(path) in named]
+    found = [run.folder for run in collect(names) if is_file(run.folder / CONFIG)]
+    return [path for path in found if not is_file(path / WEIGHTS) or os.path.realpath(path) in named]
 
 
 @dataclass(frozen=True)

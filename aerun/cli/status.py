@@ -9,12 +9,14 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from aerun.base.arguments import Parser
+from aerun.base.lock import is_held
 from aerun.cli.command import run_command
 from aerun.compare.collect import find_places
-from aerun.compare.records import RUNNING, WAITING
+from aerun.compare.records import INTERRUPTED, RUNNING, WAITING
 from aerun.compare.run_states import (
     Best,
     RunState,
@@ -27,9 +29,12 @@ from aerun.compare.run_states import (
 )
 from aerun.compare.selection import DEFAULT_METRICS
 from aerun.compare.table_output import shorten
-from aerun.errors import ConfigError
+from aerun.errors import ConfigError, DataError
+from aerun.runs.folder import read_sweep
+from aerun.sweep.sweep_report import continue_command
 
 NO_FAILURE, HAS_FAILURE = 0, 2  # exit codes
+UNFINISHED = (WAITING, INTERRUPTED, "stopped")
 MIN_POLL_S, MAX_CPU_SHARE = 2.0, 0.05  # of --watch
 MAX_RUNNING, MAX_FAILURES = 20, 20  # lines
 EXAMPLES = """\
@@ -132,11 +137,25 @@ def format_status(arguments: argparse.Namespace, runs: Sequence[RunState], best:
     if failed:
         lines += ["", "failed:"]
         lines += [f"  {_failure_line(run)}" for run in failed[:MAX_FAILURES]] + _more(failed, MAX_FAILURES)
+    if not running and (command := _continue_command(arguments.paths, runs)) is not None:
+        lines += ["", f"continue    {command}"]
     if best is not None:
         lines += ["", f"best        {best.run.label}: {best.metric} {best.value:.6g}", f"            {best.run.folder}"]
     elif arguments.best:
         lines += ["", f"best        no run has finished with a finite {arguments.metric} yet"]
     return "\n".join(lines)
+
+
+def _continue_command(paths: Sequence[str], runs: Sequence[RunState]) -> str | None:
+    """The command that runs what has not ended of a sweep that nobody runs; None for anything else."""
+    folder = Path(paths[0])
+    if len(paths) > 1 or not any(run.state in UNFINISHED for run in runs) or is_held(folder):
+        return None
+    try:
+        sweep = read_sweep(folder)
+    except DataError:
+        return None
+    return None if sweep is None or not sweep["command"] else continue_command(folder, sweep["command"])
 
 
 def _more(runs: Sequence[RunState], shown: int) -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aerun.base.archive import is_file
 from aerun.doctor.examination import Examination
 from aerun.doctor.file_evidence import examine_files
 from aerun.doctor.judge import judge
@@ -137,7 +138,7 @@ def _read_declared(folder: Path) -> tuple[dict[str, Any] | None, dict[str, int]]
 def _has_weights(folder: Path) -> bool:
     from aerun.runs.reopen import weights_of
 
-    return weights_of(folder).exists()
+    return is_file(weights_of(folder))
 
 
 def _examine_with_data(

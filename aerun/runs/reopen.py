@@ -182,7 +182,8 @@ def _written_to(folder: Path, output: Path | None) -> Iterator[Path]:
             raise ConfigError(f"output={output}: is a run folder; name another folder")
         make_folder(output)
     place = output or folder
-    if all(os.access(path, os.W_OK | os.X_OK) for path in (place, place / FIGURES) if path.exists()):
+    places = [path for path in (place, place / FIGURES) if path.exists()]  # a run in an archive has none
+    if places and all(os.access(path, os.W_OK | os.X_OK) for path in places):
         yield place
         return
     if output is not None:
@@ -252,7 +253,7 @@ def _restored_observers(settings: Settings, last: Path, measured: Sequence[str])
 
     None if that does not exist, with a warning if the run ``measured`` numbers by them.
     """
-    if last.exists():
+    if is_file(last):
         observers = Observers(own_callbacks(settings))
         observers.restore(read_callback_state(last))
         return observers

@@ -7,7 +7,7 @@ first. A plan that is killed while it is carried out has lost nothing else, and 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -34,13 +34,14 @@ from aerun.runs.folder import (
     PROBES,
     STATUS,
     SUMMARY,
+    SWEEP,
     WEIGHTS,
     read_config,
     read_environment,
     read_status,
     read_summary,
+    read_sweep,
 )
-from aerun.sweep.job_index import read_job_index
 from aerun.sweep.launcher.slurm import check_not_queued
 from aerun.training.checkpoint_files import BEST, LAST, read_intact, removable
 
@@ -57,7 +58,7 @@ WRITTEN = (
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to remove: ``files`` of a run's checkpoints, or the whole ``folder`` if there are none.
+    """One thing to remove: ``files`` of a run, or the whole ``folder`` if there are none.
 
     ``version``: that of status.json, which must not have changed when the step is carried out.
     """
@@ -105,24 +106,43 @@ def make_plan(paths: Sequence[Path], keep: str | None, delete: Sequence[str] = (
     places = [place for group in find_places(paths) for place in group if place.folder.is_dir()]
     versions = {place.folder: file_version(place.folder / STATUS) for place in places}
     states = {place.folder: RUNNING if is_held(place.folder) else read_state(place).state for place in places}
-    superseded = find_superseded(states) if SUPERSEDED in delete else set()
+    jobs = {folder for parent in {folder.parent for folder in states} for folder in _list_jobs(parent)}
+    superseded = find_superseded(states, jobs) if SUPERSEDED in delete else set()
     plan = Plan(states | dict.fromkeys(superseded, SUPERSEDED))
     for folder, state in plan.states.items():
         count, size = measure_files([folder])
         plan.count, plan.size = plan.count + count, plan.size + size
+        files: tuple[Path, ...] = ()
         if state in delete:
             if (name := _foreign_file(folder)) is not None:
                 plan.kept.append((folder, f"contains {name}, which no run writes; delete it yourself"))
-            else:
+            elif folder not in jobs:
                 plan.delete.append(Step(folder, state, (), count, size, versions[folder]))
+            elif files := tuple(_all_but_status(folder)):
+                plan.delete.append(Step(folder, state, files, *measure_files(files), versions[folder]))
         elif state == FINISHED and keep is not None and not (folder / CHECKPOINTS).is_symlink():
             files = tuple(removable(folder / CHECKPOINTS, keep))
             if files:
                 plan.prune.append(Step(folder, state, files, *measure_files(files), versions[folder]))
-    for trash in sorted({folder.parent / TRASH for folder in plan.states}):
+    for trash in sorted({place / TRASH for place in (*paths, *(folder.parent for folder in plan.states))}):
         if trash.is_dir() and not trash.is_symlink():
             plan.delete.append(Step(trash, "left by a deletion that was killed", (), *measure_files([trash])))
     return plan
+
+
+def _list_jobs(folder: Path) -> set[Path]:
+    """The folders of a sweep's jobs; all folders if its sweep.json is damaged."""
+    try:
+        sweep = read_sweep(folder)
+    except DataError:
+        return set(folder.iterdir())
+    return set() if sweep is None else {folder / name for name in sweep["jobs"]}
+
+
+def _all_but_status(folder: Path) -> list[Path]:
+    """What is deleted of a sweep's job, in this order: config.yaml last, and never the record of how it ended."""
+    paths = [path for path in folder.iterdir() if path.name not in (STATUS, LOCK)]
+    return sorted(paths, key=lambda path: (path.name == CONFIG, path.name))
 
 
 def _foreign_file(folder: Path) -> str | None:
@@ -132,11 +152,14 @@ def _foreign_file(folder: Path) -> str | None:
     return next((name for name in names if not any(fnmatchcase(name, pattern) for pattern in WRITTEN)), None)
 
 
-def find_superseded(states: Mapping[Path, str]) -> set[Path]:
-    """The runs next to which there is a finished run of the same configuration on the same data that ended later."""
+def find_superseded(states: Mapping[Path, str], jobs: Collection[Path]) -> set[Path]:
+    """The runs next to which there is a finished run of the same configuration on the same data that ended later.
+
+    The ``jobs`` of sweeps are not among them: a sweep may vary keys that do not change results.
+    """
     groups: dict[tuple[Path, str, str], list[tuple[str, Path]]] = {}
     for folder, state in states.items():
-        if state in (RUNNING, WAITING) or (folder / WEIGHTS).exists():  # an export is not a run
+        if state in (RUNNING, WAITING) or folder in jobs or (folder / WEIGHTS).exists():  # an export is not a run
             continue
         with suppress(DataError):
             data = (read_environment(folder).get("dataset") or {}).get("checksum")
@@ -187,33 +210,23 @@ def _require_same(step: Step) -> None:
 
 
 def _delete(parent: Path, steps: Sequence[Step]) -> Iterator[tuple[Step, str | None]]:
-    """Delete runs in one folder; of a sweep, only while it does not run. Its sweep.json forgets them first."""
+    """Delete runs in one folder; of a sweep, only while it does not run."""
     with ExitStack() as stack:
-        index = None
         try:
-            index = read_job_index(parent)
-            if index is not None:
+            if (parent / SWEEP).exists():
                 stack.enter_context(FolderLock(parent))
                 check_not_queued(parent)
-                jobs, names = dict(index.jobs), {step.folder.name for step in steps}
-                index.jobs = {name: job for name, job in jobs.items() if name not in names}
-                index.write(parent)
         except (AerunError, OSError) as error:
             yield from ((step, " ".join(str(error).split())) for step in steps)
             return
-        kept = set()
         for step in steps:
-            reason = _attempt(partial(_delete_folder, step))
-            kept |= {step.folder.name} if reason is not None and step.folder.is_dir() else set()
-            yield step, reason
-        if index is not None and kept & jobs.keys():
-            index.jobs = {name: job for name, job in jobs.items() if name in index.jobs or name in kept}
-            index.write(parent)
+            yield step, _attempt(partial(_delete_run, step))
         remove_empty([parent / TRASH])
 
 
-def _delete_folder(step: Step) -> None:
-    """Delete the folder of a run that is as it was. It is renamed first, so that no half of a run is ever found."""
+def _delete_run(step: Step) -> None:
+    """Delete a run that is as it was. Of a sweep's job, how it ended stays recorded in status.json, and at every moment
+    it can be run again. Any other run is renamed first, so that no half of a run is ever found."""
     folder = step.folder
     if folder.name == TRASH:
         if held := [lock.parent for lock in folder.rglob(LOCK) if is_held(lock.parent)]:
@@ -222,8 +235,18 @@ def _delete_folder(step: Step) -> None:
         return
     with FolderLock(folder):
         _require_same(step)
-        place = make_subfolder(folder.parent, TRASH) / folder.name
-        if place.is_dir():
+        for path in step.files:
+            _remove(path)
+        if not step.files:
+            place = make_subfolder(folder.parent, TRASH) / folder.name
+            if place.is_dir():
+                shutil.rmtree(place)
+            folder.rename(place)
             shutil.rmtree(place)
-        folder.rename(place)
-        shutil.rmtree(place)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

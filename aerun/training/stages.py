@@ -13,6 +13,7 @@ from pathlib import Path
 
 from torch.optim import Optimizer
 
+from aerun.base.archive import is_file
 from aerun.config.settings import Settings
 from aerun.core.autoencoder import Autoencoder, untie
 from aerun.core.nested import freeze_only, layers, nested
@@ -86,7 +87,7 @@ class StagedTraining:
         pretrained = build_autoencoder(self.settings, self.parts.data).to(self.parts.device)
         for number in range(1, len(self.epochs) + 1):
             path = folder / STAGE_WEIGHTS.format(number)
-            if path.exists():
+            if is_file(path):
                 load_model(path, pretrained)
                 yield f"stage {number}", nested(pretrained, number)
 

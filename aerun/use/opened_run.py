@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from aerun.base.archive import is_file
 from aerun.core.autoencoder import Autoencoder
 from aerun.core.image_inputs import as_codes
 from aerun.dataset.decoder import Decoder
@@ -168,7 +169,7 @@ def open_run(folder: str | os.PathLike[str], device: str = "cpu", trusted_packag
     """Open the run in ``folder`` with its best weights. DataError if it is not a run folder, or has no weights."""
     path = Path(folder).expanduser()
     config = read_config(path)
-    if not (weights := weights_of(path)).exists():
+    if not is_file(weights := weights_of(path)):
         raise DataError(f"{path}: has no trained weights yet ({weights.relative_to(path)})")
     return OpenedRun(path, load(path, device, trusted_packages), config, tuple(trusted_packages))
 

@@ -57,10 +57,6 @@ def do(plan: Plan, keep: str | None = None) -> dict[str, str | None]:
     return {step.folder.name: reason for step, reason in carry_out(plan, keep)}
 
 
-def jobs(sweep: Path) -> list[str]:
-    return list(json.loads((sweep / "sweep.json").read_text())["jobs"])
-
-
 def test_a_plan_changes_nothing(sweep: Path) -> None:
     before = contents(sweep)
     plan = make_plan([sweep], "weights", DELETABLE)
@@ -83,17 +79,20 @@ def test_finished_runs_lose_checkpoints_and_nothing_else(sweep: Path, keep: str,
     assert not make_plan([sweep], keep).prune
 
 
-def test_runs_are_deleted_by_state_and_sweep_json_forgets_them(sweep: Path) -> None:
-    before = contents(sweep)
+def test_runs_are_deleted_by_state_and_how_they_ended_stays_recorded(sweep: Path) -> None:
+    before, states = contents(sweep), {run.name: run.state for run in collect([sweep])}
     assert do(make_plan([sweep], None, ("failed", "diverged"))) == {"failed": None, "diverged": None}
-    assert jobs(sweep) == ["done0", "done1", "stopped", "pruned", "killed", "cut", "waiting"]
-    gone = ("failed/", "diverged/", "sweep.json")
-    after = contents(sweep)
-    after.pop("sweep.json")
-    assert after == {name: content for name, content in before.items() if not name.startswith(gone)}
-    assert not (sweep / TRASH).exists()
-    states = {run.name: run.state for run in collect([sweep])}
-    assert states.keys() == set(jobs(sweep)) and states["waiting"] == "waiting"
+    gone = {name for name in before if name.startswith(("failed/", "diverged/")) and not name.endswith("status.json")}
+    assert len(gone) > 10 and contents(sweep) == {name: content for name, content in before.items() if name not in gone}
+    assert {run.name: run.state for run in collect([sweep])} == states
+    assert not make_plan([sweep], None, ("failed", "diverged")).delete and not (sweep / TRASH).exists()
+
+
+def test_runs_outside_sweeps_are_deleted_altogether(tmp_path: Path) -> None:
+    write_checkpoints(write_run(tmp_path / "failed", state="failed"))
+    write_run(tmp_path / "done", 0.1)
+    assert do(make_plan([tmp_path], None, ("failed",))) == {"failed": None}
+    assert {path.name for path in tmp_path.iterdir()} == {"done"}
 
 
 def test_a_run_that_is_locked_or_on_another_host_is_never_touched(sweep: Path) -> None:
@@ -108,7 +107,6 @@ def test_a_run_that_is_locked_or_on_another_host_is_never_touched(sweep: Path) -
     after = contents(sweep)
     for name in ("done0", "failed", "cut"):
         assert {key for key in before if key.startswith(f"{name}/")} <= after.keys()
-    assert {"done0", "failed", "cut"} <= set(jobs(sweep))
 
 
 def test_a_run_that_starts_after_the_plan_is_not_touched(sweep: Path) -> None:
@@ -119,15 +117,14 @@ def test_a_run_that_starts_after_the_plan_is_not_touched(sweep: Path) -> None:
     assert found.pop("done1") is None
     assert "has changed meanwhile" in (found.pop("failed") or "")
     assert all("is being written by process" in (reason or "") for reason in found.values()) and len(found) == 2
-    assert {"failed", "diverged"} <= set(jobs(sweep)) and (sweep / "failed" / "checkpoints").is_dir()
-    assert jobs(sweep)[:4] == ["done0", "done1", "stopped", "pruned"]
+    assert (sweep / "failed" / "checkpoints").is_dir() and (sweep / "diverged" / "checkpoints").is_dir()
 
 
 def test_nothing_is_deleted_from_a_sweep_that_runs(sweep: Path) -> None:
     plan = make_plan([sweep], None, ("failed",))
     with FolderLock(sweep):
         assert "is being written by process" in (do(plan)["failed"] or "")
-    assert "failed" in jobs(sweep) and (sweep / "failed" / "config.yaml").exists()
+    assert (sweep / "failed" / "config.yaml").exists()
 
 
 def test_checkpoints_stay_where_the_weights_are_damaged(sweep: Path) -> None:
@@ -185,7 +182,8 @@ def test_superseded_runs_are_those_that_a_later_one_repeats(tmp_path: Path) -> N
 @pytest.mark.parametrize("moment", range(1, 40))
 def test_a_kill_at_any_moment_loses_nothing_else(sweep: Path, moment: int) -> None:
     """Before the n-th removal or renaming, for every n. What is left is a plan that ends in the same folder."""
-    whole = contents(sweep)
+    write_checkpoints(write_run(sweep.parent / "single", state="failed"))
+    whole = contents(sweep.parent)
     child = os.fork()
     if child == 0:
         count = 0
@@ -198,28 +196,26 @@ def test_a_kill_at_any_moment_loses_nothing_else(sweep: Path, moment: int) -> No
 
         try:
             sys.addaudithook(watch)
-            do(make_plan([sweep], "weights", ("failed",)), "weights")
+            do(make_plan([sweep.parent], "weights", ("failed",)), "weights")
         finally:
             os._exit(0)
     os.waitpid(child, 0)
-    found = {run.name: run.state for run in collect([sweep])}
-    assert {name: found[name] for name in ("done0", "done1", "cut")} == {
-        **{"done0": "finished", "done1": "finished", "cut": "interrupted"}
+    found = {run.name: run.state for run in collect([sweep.parent])}
+    assert {name: state for name, state in found.items() if name != "single"} == {
+        **{"done0": "finished", "done1": "finished", "cut": "interrupted", "waiting": "waiting"},
+        **{state: state for state in FAILURES},
     }
-    assert found.get("failed", "failed") == "failed"
-    left = contents(sweep)
-    for name, content in whole.items():
-        if not name.startswith("failed/") and name != "sweep.json" and "last." not in name and "previous." not in name:
-            assert left[name] == content
-    if (sweep / "failed").exists():
-        assert all(left[name] == content for name, content in whole.items() if name.startswith("failed/"))
-    reasons = do(make_plan([sweep], "weights", ("failed",)), "weights")
-    assert set(reasons.values()) <= {None}
-    assert {path.name for path in sweep.iterdir()} - {".lock"} == {"sweep.json", "done0", "done1", "cut", *FAILURES} - {
-        "failed"
+    spare = {
+        f"grid/{run}/checkpoints/{name}.safetensors" for run in ("done0", "done1") for name in ("last", "previous")
     }
-    assert "failed" not in jobs(sweep)
-    assert {path.name for path in sweep.glob("done*/checkpoints/*")} == {"best.safetensors"}
+    spare |= {name for name in whole if name.startswith(("grid/failed/", "single/"))} - {"grid/failed/status.json"}
+    left = contents(sweep.parent)
+    assert all(left[name] == content for name, content in whole.items() if name not in spare)
+    if (sweep.parent / "single").exists():
+        assert all(left[name] == content for name, content in whole.items() if name.startswith("single/"))
+    assert set(do(make_plan([sweep.parent], "weights", ("failed",)), "weights").values()) <= {None}
+    assert contents(sweep.parent) == {name: content for name, content in whole.items() if name not in spare}
+    assert {path.name for path in sweep.parent.iterdir()} == {"grid"}
 
 
 def test_words_that_are_no_states() -> None:
@@ -244,7 +240,7 @@ def test_the_command(sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert call("grid") == (code, lines)
     code, lines = call("grid", "--delete", "failed", "--delete", "pruned,killed", "--apply")
     assert code == 0 and lines[1].endswith(" of 3 runs:") and lines[-1].startswith("freed ")
-    assert {path.name for path in sweep.iterdir()} == {"sweep.json", "done0", "done1", "stopped", "diverged", "cut"}
+    assert {path.name for path in (sweep / "pruned").iterdir()} == {"status.json"}
     with FolderLock(sweep):
         code, lines = call("grid", "--delete", "diverged", "--apply")
     assert code == 1 and lines[-2].startswith("kept        grid/diverged: grid: is being written by process")
@@ -258,3 +254,26 @@ def test_sizes_are_those_of_the_files(tmp_path: Path) -> None:
     assert measure_files([tmp_path]) == (3, 1530 + len("/"))
     shown = [format_size(size) for size in (0, 999, 1000, 99_949, 99_950, 999_499, 999_500, 8_600_000, 3 * 10**15)]
     assert shown == ["0 bytes", "999 bytes", "1.0 kB", "99.9 kB", "100 kB", "999 kB", "1.0 MB", "8.6 MB", "3000 TB"]
+
+
+def test_the_same_sweep_runs_deleted_jobs_again_and_no_others(tmp_path: Path) -> None:
+    import aerun
+    from aerun.errors import AerunError
+
+    words = ["optimizer=sgd", "optimizer.lr=1e-3,1e30", "trainer.epochs=2", "trainer.device=cpu", "model.code_size=3"]
+    words += ["dataset=random", "dataset.images=40", "dataset.shape=[1,8,8]"]
+    folder = tmp_path / "grid"
+
+    def start() -> dict[str, Path]:
+        with pytest.raises(AerunError, match="1 of 2 jobs failed"):
+            aerun.run_sweep(*words, out=folder, verbose=False)
+        return {run.state: run.folder for run in collect([folder])}
+
+    jobs = start()
+    assert jobs.keys() == {"finished", "diverged"}
+    do(make_plan([folder], "weights", ("diverged",)), "weights")
+    assert {path.name for path in jobs["diverged"].iterdir()} <= {"status.json", ".lock"}
+    before = contents(jobs["finished"])
+    assert "checkpoints/last.safetensors" not in before
+    assert start() == jobs
+    assert contents(jobs["finished"]) == before and (jobs["diverged"] / "config.yaml").exists()
