@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from aerun.cli.compare import compare_runs
 from aerun.compare import collect
@@ -59,14 +60,15 @@ def test_json_has_all_runs(grid: Path, capsys: pytest.CaptureFixture[str]) -> No
     compare_runs([str(grid), "--format", "json", "--metric", "test/mse,validation/loss", "--metric", "test/psnr"])
     content = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert content["metrics"] == ["test/mse", "validation/loss", "test/psnr"] and content["over"] == {"seed": 3}
-    group = next(group for group in content["groups"] if group["values"] == {"optimizer.lr": 0.1})
+    group, errors = next(each for each in content["groups"] if each["values"] == {"optimizer.lr": 0.1}), (1 / 3, 1 / 7)
     assert group["metrics"]["test/mse"] == {
         "mean": statistics.fmean([1 / 3, 1 / 7]),
         "std": statistics.stdev([1 / 3, 1 / 7]),
         "n": 2,
+        "interval": pytest.approx(list(stats.t.interval(0.95, 1, np.mean(errors), stats.sem(errors)))),
     }
     assert [run["metrics"]["test/mse"] for run in group["runs"]] == [1 / 3, 1 / 7]
-    assert content["groups"][-1]["metrics"]["test/mse"] == {"mean": None, "std": None, "n": 1}
+    assert content["groups"][-1]["metrics"]["test/mse"] == {"mean": None, "std": None, "n": 1, "interval": None}
     assert content["failures"] == [
         {
             "state": "diverged",

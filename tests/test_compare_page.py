@@ -15,11 +15,14 @@ import pytest
 from PIL import Image
 
 from aerun.compare import Question, collect, compare
+from aerun.compare.curve_pictures import MAX_LABEL_LENGTH, short_labels
 from aerun.compare.html_page import build_page
-from aerun.compare.report_pictures import MAX_LABEL_LENGTH, Picture, draw_pictures, short_labels
+from aerun.compare.report_pictures import Picture, draw_pictures
+from aerun.figures.canvas import render
 from aerun.figures.montage import montage
-from aerun.figures.run_charts import Curve, ErrorBySize, Scale, error_by_code_size, heat_map, learning_curves
-from aerun.figures.run_charts import parallel_coordinates as parallel
+from aerun.figures.parallel_chart import Scale
+from aerun.figures.parallel_chart import parallel_coordinates as parallel
+from aerun.figures.run_charts import Curve, ErrorBySize, error_by_code_size, heat_map, learning_curves
 from tests.runs import write_run
 
 CHROMIUM = next(
@@ -71,6 +74,8 @@ def test_which_pictures_are_drawn(grid: Path) -> None:
     assert "heat_map" in drawn(grid, group_by=("model", "sparsity"))
     one = drawn(grid, group_by=("optimizer.lr",), where=("model=fc",))
     assert list(one) == ["learning_curves", "montage"]
+    asked = drawn(grid, group_by=("model",), expected_best=(2,), pareto=("test/mse", "code_size"))
+    assert list(asked) == ["learning_curves", "code_size", "expected_best", "pareto_front", "montage"]
 
 
 def test_the_montage_has_the_pixels_of_the_runs(grid: Path) -> None:
@@ -103,13 +108,13 @@ def test_figures_accept_unusual_values() -> None:
     """Single points, missing and repeated values, negative and equal numbers, words."""
     point = Curve("one", [1.0], [0.5], [0.5], [0.5], complete=False)
     many = [Curve(str(i), [1, 2], [-1, 1], [-2, 0], [0, 2]) for i in range(14)]
-    assert learning_curves([point], "loss").ndim == learning_curves(many, "loss").ndim == 3
+    assert render(learning_curves([point], "loss")).ndim == render(learning_curves(many, "loss")).ndim == 3
     values = np.array([[0.1, np.nan], [100.0, 0.1]])
-    assert heat_map(values, ["a", "b"], ["1", "a long name"], ("x", "y"), "mse", False).shape[2] == 3
-    assert heat_map(np.zeros((2, 2)), ["a", "b"], ["1", "2"], ("x", "y"), "mse", True).shape[2] == 3
+    assert render(heat_map(values, ["a", "b"], ["1", "a long name"], ("x", "y"), "mse", False)).shape[2] == 3
+    assert render(heat_map(np.zeros((2, 2)), ["a", "b"], ["1", "2"], ("x", "y"), "mse", True)).shape[2] == 3
     scales = [Scale("x", [1.0, None, "a"]), Scale("y", [1.0, 1.0, 1.0]), Scale("z", [1e-5, 1.0, 0.1])]
-    assert parallel(scales, Scale("mse", [0.1, 0.2, 0.2]), False).shape[2] == 3
-    assert error_by_code_size([ErrorBySize("a", [4.0], [0.1], [0.0])], ([], []), None, "mse").shape[2] == 3
+    assert render(parallel(scales, Scale("mse", [0.1, 0.2, 0.2]), False)).shape[2] == 3
+    assert render(error_by_code_size([ErrorBySize("a", [4.0], [0.1], [0.0])], ([], []), None, "mse")).shape[2] == 3
     grey, colour = np.zeros((4, 1, 8, 8), np.uint8), np.full((4, 3, 8, 8), 255, np.uint8)
     assert montage([("grey", grey), ("colour", colour)]).shape[2] == 3
     assert montage([("large", np.zeros((2, 1, 300, 200), np.uint8))]).shape[0] < 300

@@ -8,13 +8,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from aerun.compare.groups import Baseline, Failure, Group, failure_cause
+from aerun.compare.fronts_and_draws import mark_front, with_expected_best
+from aerun.compare.groups import Baseline, Failure, Group, collect_baselines, failure_cause
+from aerun.compare.paired import pair_with_baseline
 from aerun.compare.records import Run
 from aerun.compare.selection import (
     DEFAULT_METRICS,
     check_direction,
     check_keys,
     declared_metrics,
+    default_metrics,
     format_setting,
     number_names,
     resolve_metrics,
@@ -26,15 +29,15 @@ from aerun.config.schema import nearest
 from aerun.errors import ConfigError
 from aerun.metrics.declared import Metrics, metric_of
 
-BASELINES = {"mean_image": "mean image", "pca": "PCA", "linear": "best linear map"}
-
 
 @dataclass(frozen=True)
 class Question:
     """What to show: metrics, the keys to group by and to average over, which runs, and their order.
 
     ``over``: keys to average over. ``group_by``: instead, the only keys not to average over. ``keys``: more keys to
-    show. ``best``: only so many groups. The other attributes are the options of the same names of ``aerun-compare``.
+    show. ``best``: only so many groups. ``against``: conditions that choose the baseline row. ``expected_best``:
+    numbers of draws. ``pareto``: two metrics. The other attributes are the options of the same names of
+    ``aerun-compare``.
     """
 
     metrics: tuple[str, ...] = ()
@@ -46,6 +49,9 @@ class Question:
     sort: str | None = None
     descending: bool = False
     best: int | None = None
+    against: tuple[str, ...] = ()
+    expected_best: tuple[int, ...] = ()
+    pareto: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class Comparison:
 
     ``keys`` identify a group; ``over`` are the keys that differ inside groups, with their number of values. ``total``
     is the number of groups, of which ``groups`` may be the best. ``declared``: metrics that the runs declare.
+    ``sorted_by``: the number by which the groups are sorted; None if they are sorted by a key, or chosen by ``best``.
     """
 
     runs: list[Run]
@@ -64,6 +71,8 @@ class Comparison:
     baselines: list[Baseline]
     total: int
     declared: Metrics = field(default_factory=dict)
+    sorted_by: str | None = None
+    pareto: tuple[str, ...] = ()
 
     def higher_is_better(self, metric: str) -> bool:
         """Whether the highest value of the metric is the best."""
@@ -75,15 +84,20 @@ class Comparison:
         return self.metrics[0]
 
     @property
+    def reported(self) -> str:
+        """The metric whose interval and differences are shown: the first one of the test set, or the first of all."""
+        return next((metric for metric in self.metrics if metric.startswith("test/")), self.metric)
+
+    @property
     def choice(self) -> str | None:
         """What to know if rows are chosen by their test results; None if they are not."""
-        part, _, name = self.metric.partition("/")
-        if part != "test" or self.total < 2:
+        chosen = next((name for name in (self.metric, self.sorted_by or "") if name.startswith("test/")), None)
+        if chosen is None or self.total < 2:
             return None
-        text = f"chosen by {self.metric}: the best of several rows on the test set is an optimistic estimate"
-        other = f"validation/{name}"
+        text = f"chosen by {chosen}: the best of several rows on the test set is an optimistic estimate"
+        other = f"validation/{chosen.removeprefix('test/')}"
         known = any(other in run.numbers for run in self.runs)
-        return f"{text}; --metric {other},{self.metric} chooses by validation" if known else text
+        return f"{text}; --metric {other},{chosen} chooses by validation" if known else text
 
     @property
     def differing_seeds(self) -> bool:
@@ -134,25 +148,44 @@ class Comparison:
 def compare(runs: Sequence[Run], question: Question | None = None) -> Comparison:
     """Group, average and sort the runs. ConfigError for a key or a number that no run has."""
     question = question or Question()
-    question = replace(question, metrics=resolve_metrics(question.metrics, runs))
+    pareto = resolve_metrics(question.pareto, runs, "--pareto")
+    if pareto and len(pareto) != 2:
+        raise ConfigError(f"--pareto {','.join(question.pareto)}: must be two numbers, NAME,NAME")
+    question = replace(question, metrics=(*resolve_metrics(question.metrics, runs), *pareto))
     check_keys(question.keys, runs, "--keys")
     check_keys(question.group_by or (), runs, "--group-by")
     check_keys(set(question.over) - {"seed"}, runs, "--over")
     chosen = select_runs(runs, question.where)
     differing = varied_keys(chosen)
     keys, over = _split_keys(differing, question)
-    metrics = list(dict.fromkeys(question.metrics)) or _default_metrics(chosen)
+    metrics = list(dict.fromkeys(question.metrics)) or default_metrics(chosen)
     declared = declared_metrics(chosen)
     groups = [replace(group, declared=declared) for group in _group_runs(chosen, keys, question.grouped)]
     counts = {key: len({run.settings.get(key) for run in chosen}) for key in over}
-    baselines = _collect_baselines(chosen, metrics)
-    comparison = Comparison(chosen, keys, counts, metrics, groups, baselines, len(groups), declared)
-    ordered = _sort_groups(comparison, question)
+    baselines = collect_baselines(chosen, metrics)
+    comparison = Comparison(chosen, keys, counts, metrics, groups, baselines, len(groups), declared, pareto=pareto)
+    comparison = _sort_groups(_annotate(comparison, question), question)
     if question.best is not None:
         ordered = comparison.ranked()[: question.best]
         if not ordered:
             raise ConfigError(f"--best: no run has finished with a finite {comparison.metric} yet")
-    return replace(comparison, groups=ordered)
+        return replace(comparison, groups=ordered, sorted_by=None)
+    return comparison
+
+
+def _annotate(comparison: Comparison, question: Question) -> Comparison:
+    """The groups with what the question asks of them in addition to their numbers."""
+    groups, higher = comparison.groups, comparison.higher_is_better
+    if question.against:
+        over, reported = comparison.over, comparison.reported
+        groups = pair_with_baseline(groups, question.against, comparison.keys, over, reported)
+    if question.expected_best:
+        groups = with_expected_best(groups, question.expected_best, comparison.metric, higher(comparison.metric))
+    if comparison.pareto:
+        for metric in comparison.pareto:
+            check_direction(metric, comparison.declared)
+        groups = mark_front(groups, comparison.pareto, [higher(metric) for metric in comparison.pareto])
+    return replace(comparison, groups=groups)
 
 
 def _split_keys(differing: list[str], question: Question) -> tuple[list[str], list[str]]:
@@ -167,11 +200,6 @@ def _split_keys(differing: list[str], question: Question) -> tuple[list[str], li
     return keys, [key for key in differing if key not in keys]
 
 
-def _default_metrics(runs: Sequence[Run]) -> list[str]:
-    known = number_names(runs)
-    return [name for name in DEFAULT_METRICS if name in known or name == DEFAULT_METRICS[0]]
-
-
 def _group_runs(runs: Sequence[Run], keys: Sequence[str], grouped: bool) -> list[Group]:
     members: dict[tuple[object, ...], list[Run]] = {}
     for number, run in enumerate(runs):
@@ -184,7 +212,7 @@ def _group_runs(runs: Sequence[Run], keys: Sequence[str], grouped: bool) -> list
     ]
 
 
-def _sort_groups(comparison: Comparison, question: Question) -> list[Group]:
+def _sort_groups(comparison: Comparison, question: Question) -> Comparison:
     """Sort by the first metric, best first, or as asked; groups without a number always come last."""
     name = question.sort or comparison.metric
     check_direction(comparison.metric, comparison.declared)
@@ -194,7 +222,7 @@ def _sort_groups(comparison: Comparison, question: Question) -> list[Group]:
             value = group.values.get(name, group.runs[0].settings.get(name))
             return isinstance(value, str), value if isinstance(value, float) else 0.0, format_setting(value)
 
-        return sorted(comparison.groups, key=by_key, reverse=question.descending)
+        return replace(comparison, groups=sorted(comparison.groups, key=by_key, reverse=question.descending))
     known = [*DEFAULT_METRICS, *number_names(comparison.runs)]
     name = name if name in known or f"test/{name}" not in known else f"test/{name}"
     if name not in known:
@@ -204,26 +232,14 @@ def _sort_groups(comparison: Comparison, question: Question) -> list[Group]:
         check_direction(name, comparison.declared)
     sign = -1 if comparison.higher_is_better(name) != question.descending else 1
 
-    def by_number(group: Group) -> tuple[bool, bool, float]:
+    def by_number(group: Group) -> tuple[bool, bool, bool, float]:
         number = group.statistic(name)
         is_finite = number is not None and math.isfinite(number.mean)
-        return not is_finite, not group.finished, sign * number.mean if is_finite and number else 0.0
+        return (
+            group.on_front is False,
+            not is_finite,
+            not group.finished,
+            sign * number.mean if is_finite and number else 0.0,
+        )
 
-    return sorted(comparison.groups, key=by_number)
-
-
-def _collect_baselines(runs: Sequence[Run], metrics: Sequence[str]) -> list[Baseline]:
-    """The baselines of the runs in these metrics; PCA separately for each number of components."""
-    found: dict[tuple[int, float, str], dict[str, list[float]]] = {}
-    for run in runs:
-        for order, (name, label) in enumerate(BASELINES.items()):
-            size = run.numbers.get("code_size", 0.0) if name == "pca" else 0.0
-            text = f"{label}, {size:.0f} components" if size else label
-            for metric in metrics:
-                value = run.numbers.get(f"baselines/{name}/{metric.removeprefix('test/')}")
-                if metric.startswith("test/") and value is not None:
-                    found.setdefault((order, size, text), {}).setdefault(metric, []).append(value)
-    return [
-        Baseline(key[2], {metric: (min(values), max(values)) for metric, values in found[key].items()})
-        for key in sorted(found)
-    ]
+    return replace(comparison, groups=sorted(comparison.groups, key=by_number), sorted_by=name)

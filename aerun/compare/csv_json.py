@@ -6,39 +6,40 @@ import json
 import math
 from typing import Any
 
-from aerun.base.files import format_csv
 from aerun.compare.comparison import Comparison
+from aerun.compare.export import rows_to_csv
 from aerun.compare.groups import Group
 from aerun.compare.records import Run, Value
-from aerun.compare.selection import format_setting
+from aerun.compare.seed_statistics import PairedDifference
 from aerun.compare.text_table import build_table
 
 
 def as_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """One row for each group: its keys, the mean and standard deviation of each metric, the number of finished runs
-    (``n``) and of all, the error relative to PCA, states, verdicts, and the folder of the best run. None: not known."""
+    """One row for each group, all with the same columns: its keys; the mean of each metric, its standard deviation, and
+    the ends of its 95 % interval; the number of finished runs (``n``) and of all; the difference from the baseline row
+    if there is one; the error relative to PCA, states, verdicts, and the folder of the best run. None: not known."""
     rows = []
+    paired = any(group.paired for group in comparison.groups)
+    draws = sorted({m for group in comparison.groups for m in group.expected_best})
     for group in comparison.groups:
         row: dict[str, Any] = {key: _whole(value) for key, value in group.values.items()}
         for metric in comparison.metrics:
             number = group.statistic(metric)
+            low, high = (number and number.interval) or (None, None)
             row |= {metric: number and number.mean, f"{metric} std": number and number.std}
+            row |= {f"{metric} low": low, f"{metric} high": high}
+        row |= {f"{comparison.metric} best of {m}": group.expected_best.get(m) for m in draws}
+        row |= {"front": group.on_front} if comparison.pareto else {}
         best = group.best_run(comparison.metric) or group.runs[0]
         row |= {"n": len(group.finished), "runs": len(group.runs), "mse / PCA": group.mse_over_pca}
+        row |= {f"{comparison.reported} difference{name}": v for name, v in difference(group).items()} if paired else {}
         rows.append(row | {"state": group.state, "verdict": group.verdict, "folder": str(best.folder)})
     return rows
 
 
 def as_csv(comparison: Comparison) -> str:
     """``as_rows``; settings as they are typed on the command line."""
-    heads = [*comparison.keys, *(part for metric in comparison.metrics for part in (metric, f"{metric} std"))]
-    heads += ["n", "runs", "mse / PCA", "state", "verdict", "folder"]
-    rows: list[list[Any]] = [heads]
-    for group, row in zip(comparison.groups, as_rows(comparison), strict=True):
-        settings = {key: format_setting(value) for key, value in group.values.items() if value is not None}
-        numbers = {name: repr(value) for name, value in row.items() if isinstance(value, float)}
-        rows.append([(row | numbers | settings)[name] for name in heads])
-    return format_csv(rows)
+    return rows_to_csv(as_rows(comparison), comparison.keys)
 
 
 def as_json(comparison: Comparison) -> str:
@@ -68,6 +69,26 @@ def as_json(comparison: Comparison) -> str:
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
+def difference(group: Group) -> dict[str, float | str | None]:
+    """A group's difference from its baseline: by column, the end of its name; None where there is none."""
+    pair = group.paired or PairedDifference("", "", (), (0, 0))
+    statistic = pair.statistic
+    low, high = (statistic.interval if statistic else None) or (None, None)
+    return {
+        "": statistic.mean if statistic else None,
+        " std": statistic.std if statistic else None,
+        " low": low,
+        " high": high,
+        " pairs": len(pair.differences),
+        " d_z": pair.effect_size,
+        " p t": pair.p_t,
+        " p t Holm": pair.p_t_holm,
+        " p Wilcoxon": pair.p_wilcoxon,
+        " p Wilcoxon Holm": pair.p_wilcoxon_holm,
+        " baseline": pair.baseline or None,
+    }
+
+
 def _whole(value: Value | None) -> Value | int | None:
     """A number without a fraction as an integer."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -77,11 +98,18 @@ def _group(group: Group, comparison: Comparison) -> dict[str, Any]:
     numbers = {}
     for metric in comparison.metrics:
         number = group.statistic(metric)
-        numbers[metric] = number and {"mean": _finite(number.mean), "std": number.std, "n": number.n}
+        numbers[metric] = number and {
+            **{"mean": _finite(number.mean), "std": number.std, "n": number.n},
+            "interval": number.interval and list(number.interval),
+        }
+    named = {name.strip().replace(" ", "_") or "mean": value for name, value in difference(group).items()}
     return {
         "values": dict(group.values),
         "n": len(group.finished),
         "metrics": numbers,
+        **({"expected_best": dict(group.expected_best)} if group.expected_best else {}),
+        **({"front": group.on_front} if comparison.pareto else {}),
+        **({"difference": {"metric": comparison.reported, **named}} if group.paired else {}),
         "mse / PCA": _finite(group.mse_over_pca),
         "state": group.state,
         "verdict": group.verdict,

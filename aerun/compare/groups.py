@@ -1,44 +1,35 @@
-"""Groups of runs: their mean, their standard deviation, and their failures."""
+"""Groups of runs: their numbers over seeds, and their failures."""
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aerun.compare.records import Run, Value
+from aerun.compare.seed_statistics import PairedDifference, Statistic
 from aerun.compare.selection import format_setting, printable
 from aerun.metrics.declared import Metrics, metric_of
 
-
-@dataclass(frozen=True)
-class Statistic:
-    """The mean of ``n`` runs, and their sample standard deviation if there are at least two."""
-
-    mean: float
-    std: float | None
-    n: int
-
-    @classmethod
-    def from_values(cls, values: Sequence[float]) -> Statistic | None:
-        """The statistic of these values; None if there are none."""
-        if not values:
-            return None
-        if not all(map(math.isfinite, values)):
-            return cls(sum(values), None, len(values))
-        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+BASELINES = {"mean_image": "mean image", "pca": "PCA", "linear": "best linear map"}
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ only in the keys that are averaged over. ``single``: one run that is not averaged."""
+    """Runs that differ only in the keys that are averaged over. ``single``: one run that is not averaged.
+
+    What was asked for: ``paired``, the difference from the baseline row; ``expected_best``, by number of draws;
+    ``on_front``, whether it is on the Pareto front.
+    """
 
     values: Mapping[str, Value | None]
     runs: tuple[Run, ...]
     single: bool = False
     declared: Metrics = field(default_factory=dict)  # metrics that the compared runs declare themselves
+    paired: PairedDifference | None = None
+    expected_best: Mapping[int, float] = field(default_factory=dict)
+    on_front: bool | None = None
 
     @property
     def measured(self) -> tuple[Run, ...]:
@@ -129,6 +120,23 @@ class Baseline:
 
     name: str
     numbers: Mapping[str, tuple[float, float]]
+
+
+def collect_baselines(runs: Sequence[Run], metrics: Sequence[str]) -> list[Baseline]:
+    """The baselines of the runs in these metrics; PCA separately for each number of components."""
+    found: dict[tuple[int, float, str], dict[str, list[float]]] = {}
+    for run in runs:
+        for order, (name, label) in enumerate(BASELINES.items()):
+            size = run.numbers.get("code_size", 0.0) if name == "pca" else 0.0
+            text = f"{label}, {size:.0f} components" if size else label
+            for metric in metrics:
+                value = run.numbers.get(f"baselines/{name}/{metric.removeprefix('test/')}")
+                if metric.startswith("test/") and value is not None:
+                    found.setdefault((order, size, text), {}).setdefault(metric, []).append(value)
+    return [
+        Baseline(key[2], {metric: (min(values), max(values)) for metric, values in found[key].items()})
+        for key in sorted(found)
+    ]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from aerun.compare.comparison import Comparison
 from aerun.compare.groups import Failure, Group
 from aerun.compare.records import Run
 from aerun.compare.report_pictures import Picture
-from aerun.compare.table_output import format_headline
+from aerun.compare.table_output import format_best, format_headline
 from aerun.compare.text_table import COUNT, OF_PCA, RUN, STATE, VERDICT, Cell, TextTable, build_table
 
 PAGE = """<!doctype html>
@@ -83,8 +83,8 @@ def _results(comparison: Comparison, folder: Path) -> str:
         return table + notes
     code = f"import aerun\n\nmodel = aerun.load({str(best.folder)!r})\ncodes = model.encode(images)"
     return (
-        f"{table}{notes}\n<p>Best: {escape(ranked[0].label)}; its best run is {_link(best, folder)}, "
-        f"{escape(comparison.metric)} {best.numbers[comparison.metric]:.6g}.</p>\n<pre>{escape(code)}</pre>"
+        f"{table}{notes}\n<p>Best by {escape(comparison.metric)}: {escape(ranked[0].label)}; its best run is "
+        f"{_link(best, folder)}, {escape(format_best(comparison, best))}.</p>\n<pre>{escape(code)}</pre>"
     )
 
 

@@ -6,56 +6,71 @@ import io
 import logging
 import math
 import statistics
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from aerun.compare.comparison import Comparison
-from aerun.compare.groups import Group, Statistic
+from aerun.compare.curve_pictures import draw_curves, draw_expected_best, short_labels
+from aerun.compare.groups import Group
 from aerun.compare.records import Value
+from aerun.compare.seed_statistics import Statistic
 from aerun.compare.selection import format_setting
 from aerun.compare.table_output import shorten
-from aerun.figures.canvas import Pixels
+from aerun.figures.canvas import COLUMN_WIDTHS, SCREEN, Draw, Pixels, Sheet, encode, render
+from aerun.figures.front_chart import Point, front_chart
 from aerun.figures.montage import montage
+from aerun.figures.parallel_chart import Scale, parallel_coordinates
 from aerun.figures.run_charts import (
-    Curve,
     ErrorBySize,
-    Scale,
     error_by_code_size,
     heat_map,
-    learning_curves,
-    parallel_coordinates,
 )
 
 log = logging.getLogger(__name__)
-MAX_MONTAGE_ROWS, MAX_LABEL_LENGTH = 12, 44
+MAX_MONTAGE_ROWS = 12
 OUTLIER_FACTOR = 100  # times the median, beyond which a number is left out of a chart
-TRAINING = " (training)"  # label of runs without validation images
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file: its name without the extension, title, caption and bytes."""
+    """A PNG file: its name without the extension, title, caption and bytes. ``draw``: draws it for a page as well."""
 
     name: str
     title: str
     caption: str
     png: bytes
+    draw: Draw | None = None
+
+    def as_file(self, form: str, columns: int = 1) -> bytes | None:
+        """The picture as a PNG file, or as a PDF or SVG file for that many columns of a page; None if it consists of
+        pixels, which only a PNG file holds."""
+        if form == "png":
+            return self.png
+        return self.draw and encode(self.draw, Sheet(COLUMN_WIDTHS[columns]), form)
 
 
-def draw_pictures(comparison: Comparison) -> list[Picture]:
-    """All pictures for which the runs have the numbers."""
-    functions: list[tuple[str, str, Callable[[Comparison], tuple[Pixels, str] | None]]] = [
-        ("learning_curves", "Learning curves", _draw_curves),
+def draw_pictures(comparison: Comparison, clock: str = "epoch") -> list[Picture]:
+    """All pictures for which the runs have the numbers. ``clock``: the x of learning curves, of ``CLOCKS``."""
+    functions: list[tuple[str, str, Callable[[Comparison], tuple[Draw | Pixels, str] | None]]] = [
+        ("learning_curves", "Learning curves", partial(draw_curves, clock=clock)),
         ("heat_map", "Heat map", _draw_heat_map),
         ("parallel_coordinates", "Parallel coordinates", _draw_parallel),
         ("code_size", "Error by code size", _draw_code_sizes),
+        ("expected_best", "Expected best of several runs", draw_expected_best),
+        ("pareto_front", "Pareto front", _draw_front),
         ("montage", "Reconstructions", _draw_montage),
     ]
     drawn = [(name, title, draw(comparison)) for name, title, draw in functions]
-    return [Picture(name, title, found[1], _encode_png(found[0])) for name, title, found in drawn if found is not None]
+    return [_picture(name, title, *found) for name, title, found in drawn if found is not None]
+
+
+def _picture(name: str, title: str, drawing: Draw | Pixels, caption: str) -> Picture:
+    if isinstance(drawing, np.ndarray):
+        return Picture(name, title, caption, _encode_png(drawing))
+    return Picture(name, title, caption, _encode_png(render(drawing(SCREEN))), drawing)
 
 
 def _encode_png(pixels: Pixels) -> bytes:
@@ -64,58 +79,6 @@ def _encode_png(pixels: Pixels) -> bytes:
     encoded = io.BytesIO()
     Image.fromarray(pixels).save(encoded, "PNG", optimize=True)
     return encoded.getvalue()
-
-
-def _best_first(comparison: Comparison) -> list[Group]:
-    ranked = comparison.ranked()
-    return [*ranked, *(group for group in comparison.groups if group not in ranked)]
-
-
-def _draw_curves(comparison: Comparison) -> tuple[Pixels, str] | None:
-    # Different losses cannot be compared; their squared errors can.
-    name = "mse" if "loss" in comparison.keys or "loss" in comparison.over else "loss"
-    groups = _best_first(comparison)
-    labels = short_labels([group.words for group in groups])
-    curves = (_mean_curve(group, name, label) for group, label in zip(groups, labels, strict=True))
-    drawn = [curve for curve in curves if curve is not None]
-    if not drawn:
-        return None
-    caption = "Mean over runs, with a band from the lowest to the highest run; dashed if no run has finished."
-    part = "training" if all(curve.label.endswith(TRAINING) for curve in drawn) else "validation"
-    return learning_curves(drawn, f"{part} {name}"), caption
-
-
-def short_labels(groups: Sequence[Sequence[str]]) -> list[str]:
-    """A label for each group of a chart from its words. Long ones lose their middle, or the words that they share with
-    the groups that would have the same label."""
-    labels = [shorten(", ".join(words), MAX_LABEL_LENGTH) for words in groups]
-    for label, count in Counter(labels).items():
-        same = [index for index, text in enumerate(labels) if text == label] if count > 1 else []
-        shared = set.intersection(*(set(groups[index]) for index in same)) if same else set()
-        for index in same:
-            differing = ", ".join(word for word in groups[index] if word not in shared)
-            labels[index] = shorten(f"…, {differing}", MAX_LABEL_LENGTH) if differing else label
-    return labels
-
-
-def _mean_curve(group: Group, name: str, label: str) -> Curve | None:
-    """The mean over the group's finished runs, or over all runs if none has finished; at each epoch over the runs that
-    reached it."""
-    runs = group.finished or group.runs
-    epochs: dict[float, list[float]] = {}
-    suffix = ""
-    for run in runs:
-        part = "validation" if any(f"validation/{name}" in line for line in run.lines) else "train"
-        suffix = TRAINING if part == "train" else suffix
-        for line in run.lines:
-            value = line.get(f"{part}/{name}")
-            if isinstance(value, int | float) and math.isfinite(value):
-                epochs.setdefault(float(line["epoch"]), []).append(float(value))
-    if not epochs:
-        return None
-    x = sorted(epochs)
-    means, lows, highs = ([reduce(epochs[epoch]) for epoch in x] for reduce in (lambda v: sum(v) / len(v), min, max))
-    return Curve(label + suffix, x, means, lows, highs, complete=bool(group.finished))
 
 
 def _without_outliers(comparison: Comparison) -> tuple[list[tuple[Group, float]], str]:
@@ -132,7 +95,7 @@ def _left_out(count: int, reason: str) -> str:
     return f" Left out: {count} row{'s' * (count != 1)} {reason}." if count else ""
 
 
-def _draw_heat_map(comparison: Comparison) -> tuple[Pixels, str] | None:
+def _draw_heat_map(comparison: Comparison) -> tuple[Draw, str] | None:
     measured, left_out = _without_outliers(comparison)
     if len(comparison.keys) != 2 or len(measured) < 2:
         return None
@@ -147,10 +110,9 @@ def _draw_heat_map(comparison: Comparison) -> tuple[Pixels, str] | None:
     for position, means in cells.items():
         values[position] = sum(means) / len(means)
     down, across = ([shorten(format_setting(value), 18) for value in axis] for axis in (rows, columns))
-    pixels = heat_map(
-        values, down, across, (first, second), comparison.metric, comparison.higher_is_better(comparison.metric)
-    )
-    return pixels, f"Mean {comparison.metric}; darker is better.{left_out}"
+    metric, higher = comparison.metric, comparison.higher_is_better(comparison.metric)
+    drawing: Draw = lambda sheet: heat_map(values, down, across, (first, second), metric, higher, sheet)  # noqa: E731
+    return drawing, f"Mean {comparison.metric}; darker is better.{left_out}"
 
 
 def _sort_values(values: list[Value | None]) -> list[Value | None]:
@@ -159,7 +121,7 @@ def _sort_values(values: list[Value | None]) -> list[Value | None]:
     return sorted(distinct, key=lambda v: (v is None, isinstance(v, str), v if isinstance(v, float) else 0.0))
 
 
-def _draw_parallel(comparison: Comparison) -> tuple[Pixels, str] | None:
+def _draw_parallel(comparison: Comparison) -> tuple[Draw, str] | None:
     measured, left_out = _without_outliers(comparison)
     if len(comparison.keys) < 3 or len(measured) < 2:
         return None
@@ -167,7 +129,8 @@ def _draw_parallel(comparison: Comparison) -> tuple[Pixels, str] | None:
     scales = [scale for scale in scales if len(set(scale.values)) > 1]
     metric = Scale(comparison.metric, [mean for _, mean in measured])
     caption = f"One line for each row of the table; thicker lines have a better {comparison.metric}.{left_out}"
-    return parallel_coordinates(scales, metric, comparison.higher_is_better(comparison.metric)), caption
+    higher = comparison.higher_is_better(comparison.metric)
+    return lambda sheet: parallel_coordinates(scales, metric, higher, sheet), caption
 
 
 def _scale(key: str, values: list[Value | None]) -> Scale:
@@ -175,7 +138,7 @@ def _scale(key: str, values: list[Value | None]) -> Scale:
     return Scale(key, [format_setting(value) if isinstance(value, bool) else value for value in values])
 
 
-def _draw_code_sizes(comparison: Comparison) -> tuple[Pixels, str] | None:
+def _draw_code_sizes(comparison: Comparison) -> tuple[Draw, str] | None:
     metric = comparison.metric if comparison.metric.startswith("test/") else "test/mse"
     kinds: dict[tuple[str, ...], dict[float, list[float]]] = {}
     pca: dict[float, list[float]] = {}
@@ -201,11 +164,28 @@ def _draw_code_sizes(comparison: Comparison) -> tuple[Pixels, str] | None:
         known = [(size, number.mean, number.std or 0.0) for size, number in numbers if number]
         lines.append(ErrorBySize(label, *zip(*known, strict=True)))
     reference = (sorted(pca), [sum(pca[size]) / len(pca[size]) for size in sorted(pca)])
-    pixels = error_by_code_size(lines, reference, constant.pop() if len(constant) == 1 else None, metric)
+    level = constant.pop() if len(constant) == 1 else None
     return (
-        pixels,
+        lambda sheet: error_by_code_size(lines, reference, level, metric, sheet),
         "Mean ± standard deviation over runs that did not collapse, PCA with as many components, and the mean image.",
     )
+
+
+def _draw_front(comparison: Comparison) -> tuple[Draw, str] | None:
+    if not comparison.pareto:
+        return None
+    numbers = [[group.statistic(metric) for metric in comparison.pareto] for group in comparison.groups]
+    labels = short_labels([group.words for group in comparison.groups])
+    points = [
+        Point(label, x.mean, y.mean, bool(group.on_front))
+        for group, label, (x, y) in zip(comparison.groups, labels, numbers, strict=True)
+        if x is not None and y is not None and math.isfinite(x.mean) and math.isfinite(y.mean)
+    ]
+    if not points:
+        return None
+    first, second = (f"{metric} {'↑' if comparison.higher_is_better(metric) else '↓'}" for metric in comparison.pareto)
+    caption = "Means of all rows; every row on the front that is better in one number is worse in the other."
+    return lambda sheet: front_chart(points, (first, second), sheet), caption
 
 
 def _draw_montage(comparison: Comparison) -> tuple[Pixels, str] | None:

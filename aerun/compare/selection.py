@@ -16,6 +16,7 @@ from aerun.metrics.declared import NONE, Metrics, find_metric
 
 log = logging.getLogger(__name__)
 DEFAULT_METRICS = ("test/mse", "test/psnr", "train_seconds")
+DEFAULT_RANKING = "validation/mse"  # stands before them if all runs have it
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -36,6 +37,14 @@ def declared_metrics(runs: Iterable[Run]) -> Metrics:
                 better = "higher" if first.higher_is_better else "lower"
                 log.warning("%s: declares %s in the opposite direction; here %s is better", run.folder, name, better)
     return found
+
+
+def default_metrics(runs: Sequence[Run]) -> list[str]:
+    """Validation ranks if all finished runs have it, or all that have begun if none has finished."""
+    known = number_names(runs)
+    measured = [run for run in runs if run.finished] or [run for run in runs if run.numbers]
+    ranking = [DEFAULT_RANKING] if measured and all(DEFAULT_RANKING in run.numbers for run in measured) else []
+    return ranking + [name for name in DEFAULT_METRICS if name in known or name == DEFAULT_METRICS[0]]
 
 
 def check_direction(metric: str, declared: Metrics) -> None:
@@ -139,35 +148,35 @@ def check_keys(names: Iterable[str], runs: Sequence[Run], option: str) -> None:
             raise ConfigError(f"{option} {name}: no run has this key.{nearest(name, known)}")
 
 
-def resolve_metrics(names: Iterable[str], runs: Sequence[Run]) -> tuple[str, ...]:
+def resolve_metrics(names: Iterable[str], runs: Sequence[Run], option: str = "--metric") -> tuple[str, ...]:
     """Full names of numbers: ``test/svm_error`` for ``svm_error``. ConfigError for one that no run has."""
     known = [*DEFAULT_METRICS, *number_names(runs)]
     full = []
     for name in names:
         found = next((candidate for candidate in (name, f"test/{name}") if candidate in known), None)
         if found is None:
-            raise ConfigError(f"--metric {name}: no run has this number.{nearest(name, known)}")
+            raise ConfigError(f"{option} {name}: no run has this number.{nearest(name, known)}")
         full.append(found)
     return tuple(full)
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One ``--where``: a key, a number, ``state`` or ``verdict``, compared with a value."""
+    """One ``--where`` or ``--against``: a key, a number, ``state`` or ``verdict``, compared with a value."""
 
     name: str
     comparison: str
     text: str
 
     @classmethod
-    def parse(cls, text: str) -> Condition:
+    def parse(cls, text: str, option: str = "--where") -> Condition:
         """Parse ``key=value`` or ``key=one,other``; the operator may also be ``!=``, ``<``, ``<=``, ``>`` or ``>=``."""
         match = re.fullmatch(r"\s*([^\s=!<>]+)\s*(!=|<=|>=|==|=|<|>)\s*(.*?)\s*", text)
         if match is None:
-            raise ConfigError(f"--where '{text}': must be key=value, or have !=, <, <=, > or >= in place of =")
+            raise ConfigError(f"{option} '{text}': must be key=value, or have !=, <, <=, > or >= in place of =")
         name, comparison, value = match.groups()
         if comparison in COMPARISONS and not isinstance(parse_setting(value), float):
-            raise ConfigError(f"--where '{text}': {comparison} compares numbers, and '{value}' is not a number")
+            raise ConfigError(f"{option} '{text}': {comparison} compares numbers, and '{value}' is not a number")
         return cls(name, comparison.replace("==", "="), value)
 
     def value(self, run: Run) -> Value | None:

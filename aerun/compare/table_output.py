@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from aerun.compare.comparison import Comparison
+from aerun.compare.records import Run
 from aerun.compare.selection import printable
 from aerun.compare.text_table import Column, build_table
 
@@ -38,6 +39,12 @@ def format_failures(comparison: Comparison) -> list[str]:
         if count > MAX_LISTED_RUNS:
             lines.append(f"    and {count - MAX_LISTED_RUNS} more")
     return lines
+
+
+def format_best(comparison: Comparison, run: Run) -> str:
+    """The numbers of the best run: the one that chose it, and the one to report."""
+    names = dict.fromkeys((comparison.metric, comparison.reported))
+    return ", ".join(f"{name} {run.numbers[name]:.6g}" for name in names if name in run.numbers)
 
 
 def format_terminal(comparison: Comparison, width: int | None = None) -> str:

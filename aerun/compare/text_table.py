@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aerun.compare.comparison import Comparison
-from aerun.compare.groups import Baseline, Group, Statistic
-from aerun.compare.records import Run, Value
+from aerun.compare.groups import Baseline, Group
+from aerun.compare.seed_statistics import PairedDifference, Statistic
 from aerun.compare.selection import MISSING, format_setting
+from aerun.compare.table_notes import table_notes
 
 OF_PCA, COUNT, STATE, RUN, VERDICT = "mse / PCA", "n", "state", "run", "verdict"
-MAX_COLLAPSED = 10  # runs that are listed
+INTERVAL, DIFFERENCE, FRONT = "95 % interval", "difference", "front"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class Column:
         return self.name if self.higher_is_better is None else f"{self.name} {'↑' if self.higher_is_better else '↓'}"
 
 
+Field = tuple[Column, Callable[[Group], Cell]]
+
+
 @dataclass(frozen=True)
 class TextTable:
     """One row for each group, the baselines' rows below them, and notes."""
@@ -53,83 +57,116 @@ class TextTable:
 
 def build_table(comparison: Comparison) -> TextTable:
     """The comparison as columns and cells."""
-    single = any(group.single for group in comparison.groups)
-    counted = not single and any(len(group.runs) > 1 for group in comparison.groups)
-    states = any(group.state for group in comparison.groups)
-    columns = [Column(key) for key in comparison.keys] or [Column(RUN)]
-    columns += [Column(metric, True, comparison.higher_is_better(metric)) for metric in comparison.metrics]
-    columns += [Column(OF_PCA, numeric=True)] * comparison.has_pca + [Column(COUNT, numeric=True)] * counted
-    columns += [Column(STATE)] * states + [Column(VERDICT)] * any(group.verdict for group in comparison.groups)
-    columns += [Column(RUN)] * (single and bool(comparison.keys))
+    fields = _fields(comparison)
+    columns = [column for column, _ in fields]
     decimals = {metric: _decimals(comparison, metric) for metric in comparison.metrics}
-    named = {column.name for column in columns}
-    rows = [_row(group, comparison, decimals, named) for group in comparison.groups]
-    baselines = [_baseline(row, comparison, decimals, len(columns)) for row in comparison.baselines]
-    return TextTable(columns, rows, baselines, _notes(comparison))
+    return TextTable(
+        columns,
+        [[fill(group) for _, fill in fields] for group in comparison.groups],
+        [_baseline(row, columns, decimals) for row in comparison.baselines],
+        table_notes(comparison),
+    )
 
 
-def _row(group: Group, comparison: Comparison, decimals: dict[str, int], named: set[str]) -> list[Cell]:
+def _fields(comparison: Comparison) -> list[Field]:
+    """The columns, each with the function that fills it."""
+    groups = comparison.groups
+    single = any(group.single for group in groups)
+    counted = not single and any(len(group.runs) > 1 for group in groups)
+    front = any(group.on_front is not None for group in groups)
+    fields = [_key(key) for key in comparison.keys] or [(Column(RUN), _run)]
+    for metric in comparison.metrics:
+        decimals = _decimals(comparison, metric)
+        fields.append(_metric(metric, comparison.higher_is_better(metric), decimals))
+        if metric == comparison.metric:
+            fields += [_best_of(draws, decimals) for draws in sorted({m for g in groups for m in g.expected_best})]
+        if metric == comparison.reported:
+            fields += [_interval(metric, decimals)] * counted
+            fields += _differences(decimals + 1) if any(group.paired for group in groups) else []
+    fields += [(Column(FRONT), lambda group: Cell("●" * bool(group.on_front), str(group.on_front)))] * front
+    fields += [(Column(OF_PCA, numeric=True), _ratio)] * comparison.has_pca
+    fields += [(Column(COUNT, numeric=True), lambda group: _number(len(group.finished)))] * counted
+    fields += [(Column(STATE), lambda group: Cell(group.state, group.state))] * any(group.state for group in groups)
+    fields += [(Column(VERDICT), lambda g: Cell(g.verdict, g.verdict))] * any(group.verdict for group in groups)
+    return fields + [(Column(RUN), _run)] * (single and bool(comparison.keys))
+
+
+def _key(key: str) -> Field:
+    return Column(key), lambda group: Cell(format_setting(group.values[key]), group.values[key])
+
+
+def _run(group: Group) -> Cell:
     name = group.runs[0].name if len(group.runs) == 1 else f"all {len(group.runs)}"
-    cells = [Cell(format_setting(value), value) for value in group.values.values()] or [Cell(name, name)]
-    for metric in comparison.metrics:
+    return Cell(name, name)
+
+
+def _metric(metric: str, higher_is_better: bool, decimals: int) -> Field:
+    def fill(group: Group) -> Cell:
         result = group.statistic(metric)
-        cells.append(Cell(format_statistic(result, decimals[metric]), None if result is None else result.mean))
-    if OF_PCA in named:
-        ratio = group.mse_over_pca
-        mark = "" if ratio is None or ratio >= 1 else "*"
-        cells.append(Cell(MISSING if ratio is None else f"{format_number(ratio, 2)}{mark or ' '}", ratio))
-    if COUNT in named:
-        cells.append(Cell(str(len(group.finished)), float(len(group.finished))))
-    if STATE in named:
-        cells.append(Cell(group.state, group.state))
-    if VERDICT in named:
-        cells.append(Cell(group.verdict, group.verdict))
-    if RUN in named and group.values:
-        cells.append(Cell(name, name))
-    return cells
+        return Cell(format_statistic(result, decimals), None if result is None else result.mean)
+
+    return Column(metric, True, higher_is_better), fill
 
 
-def _baseline(baseline: Baseline, comparison: Comparison, decimals: dict[str, int], width: int) -> list[Cell]:
+def _interval(metric: str, decimals: int) -> Field:
+    def fill(group: Group) -> Cell:
+        result = group.statistic(metric)
+        interval = None if result is None else result.interval
+        return Cell(format_interval(interval, decimals), None if interval is None else interval[0])
+
+    return Column(INTERVAL, numeric=True), fill
+
+
+def _best_of(draws: int, decimals: int) -> Field:
+    def fill(group: Group) -> Cell:
+        value = group.expected_best.get(draws)
+        return Cell(MISSING if value is None else format_number(value, decimals), value)
+
+    return Column(f"best of {draws}", numeric=True), fill
+
+
+def _differences(decimals: int) -> list[Field]:
+    """The columns of the difference from the baseline row; empty cells in rows without one."""
+
+    def column(name: str, fill: Callable[[PairedDifference], Cell]) -> Field:
+        return Column(name, numeric=True), lambda group: fill(group.paired) if group.paired else Cell("")
+
+    def difference(pair: PairedDifference) -> Cell:
+        statistic = pair.statistic
+        if statistic is None:
+            return Cell(MISSING)
+        text = f"{statistic.mean:+.{decimals}f}"
+        return Cell(f"{text} {format_interval(statistic.interval, decimals)}", statistic.mean)
+
+    return [
+        column(DIFFERENCE, difference),
+        column("p (t)", lambda pair: Cell(format_p(pair.p_t_holm), pair.p_t_holm)),
+        column("p (Wilcoxon)", lambda pair: Cell(format_p(pair.p_wilcoxon_holm), pair.p_wilcoxon_holm)),
+        column("d_z", lambda p: Cell(MISSING if p.effect_size is None else f"{p.effect_size:.2f}", p.effect_size)),
+        column("pairs", lambda pair: _number(len(pair.differences))),
+    ]
+
+
+def _ratio(group: Group) -> Cell:
+    ratio = group.mse_over_pca
+    mark = "*" if ratio is not None and ratio < 1 else " "
+    return Cell(MISSING if ratio is None else f"{format_number(ratio, 2)}{mark}", ratio)
+
+
+def _number(count: int) -> Cell:
+    return Cell(str(count), float(count))
+
+
+def _baseline(baseline: Baseline, columns: Sequence[Column], decimals: Mapping[str, int]) -> list[Cell]:
     """The baseline's name in the first column, its numbers in the columns of their metrics."""
-    keys = max(len(comparison.keys), 1)
-    cells = [Cell(baseline.name)] + [Cell("")] * (keys - 1)
-    for metric in comparison.metrics:
-        low, high = baseline.numbers.get(metric, (math.nan, math.nan))
-        places = decimals[metric]
+    cells = [Cell(baseline.name)]
+    for column in columns[1:]:
+        low, high = baseline.numbers.get(column.name, (math.nan, math.nan))
+        places = decimals.get(column.name, 0)
         low_text, high_text = format_number(low, places), format_number(high, places)
         text = low_text if low_text == high_text else f"{low_text} to {high_text}"
-        cells.append(Cell("" if math.isnan(low) else text, low))
-    return cells + [Cell("")] * (width - len(cells))
-
-
-def _notes(comparison: Comparison) -> list[str]:
-    notes = [comparison.choice] if comparison.choice else []
-    if comparison.differing_seeds:
-        notes.append("not all rows are means over the same seeds: runs are missing, or have not finished")
-    ratios = [group.mse_over_pca for group in comparison.groups if group.mse_over_pca is not None]
-    if comparison.has_pca and any(ratio < 1 for ratio in ratios):
-        notes.append("* lower error than PCA with the same code size")
-    copies = sum(sum(run.finished for run in group.runs) - len(group.finished) for group in comparison.groups)
-    if copies:
-        notes.append(f"not counted: copies of other runs in another folder ({copies})")
-    notes += _changed_data([run for group in comparison.groups for run in group.finished])
-    notes += [f"collapsed: {run.name}: {reason}" for run, reason in comparison.collapsed[:MAX_COLLAPSED]]
-    if len(comparison.collapsed) > MAX_COLLAPSED:
-        notes.append(f"collapsed: {len(comparison.collapsed) - MAX_COLLAPSED} more")
-    return notes
-
-
-def _changed_data(runs: Sequence[Run]) -> list[str]:
-    """A note for each data set whose data are not the same in all of its runs."""
-    first: dict[tuple[tuple[str, Value], ...], Run] = {}
-    notes: dict[tuple[tuple[str, Value], ...], str] = {}
-    for run in runs:
-        settings = run.settings.items()
-        key = tuple(sorted(item for item in settings if item[0].partition(".")[0] == "dataset"))
-        other = first.setdefault(key, run)
-        if None not in (run.data, other.data) and run.data != other.data:
-            notes.setdefault(key, f"not comparable: the data changed between {other.name} and {run.name}")
-    return list(notes.values())
+        cells.append(Cell("") if math.isnan(low) else Cell(text, low))
+    return cells
 
 
 def _decimals(comparison: Comparison, metric: str) -> int:
@@ -157,3 +194,15 @@ def format_statistic(statistic: Statistic | None, decimals: int) -> str:
         return mean
     is_fixed = abs(statistic.mean) < 1e7 and statistic.std < 1e7
     return f"{mean} ± {statistic.std:.{decimals}f}" if is_fixed else f"{mean} ± {statistic.std:.4g}"
+
+
+def format_interval(interval: tuple[float, float] | None, decimals: int) -> str:
+    """``[low, high]``."""
+    if interval is None:
+        return MISSING
+    return f"[{', '.join(f'{end:.{decimals}f}' if abs(end) < 1e7 else f'{end:.4g}' for end in interval)}]"
+
+
+def format_p(p: float | None) -> str:
+    """A p-value with four decimals."""
+    return MISSING if p is None else f"{p:.4f}" if p >= 1e-4 else "<0.0001"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +14,44 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Pixels = np.ndarray
+COLUMN_WIDTHS = {1: 3.25, 2: 6.75}  # inches, of a figure over one or two columns of a page
+# Fonts are embedded in PDF files as TrueType, and drawn as outlines in SVG files.
+PAPER_STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.linewidth": 0.6,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "",
+}
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What a chart is drawn for: a screen, or a page on which it is ``width`` inches wide."""
+
+    width: float | None = None
+
+    def size(self, width: float, height: float, legend: int = 0) -> tuple[float, float]:
+        """Inches of a chart that has this size on a screen, with so many lines of legend below it on a page."""
+        return (width, height) if self.width is None else (self.width, min(0.62 * self.width, 3.0) + 0.16 * legend)
+
+    def points(self, size: float) -> float:
+        """The size of a font that has this size on a screen."""
+        return size if self.width is None else 0.78 * size
+
+
+SCREEN = Sheet()
+Draw = Callable[[Sheet], "Figure"]
+
+
+def encode(draw: Draw, sheet: Sheet, form: str) -> bytes:
+    """The figure as a file of that format: pdf or svg, the same bytes whenever it is drawn."""
+    from matplotlib import rc_context
+
+    encoded = io.BytesIO()
+    with rc_context(PAPER_STYLE):
+        draw(sheet).savefig(encoded, format=form, metadata={{"pdf": "CreationDate", "svg": "Date"}[form]: None})
+    return encoded.getvalue()
 
 
 def create_axes(size: tuple[float, float], dpi: int = 100, measured: bool = True):  # type: ignore[no-untyped-def]

@@ -9,12 +9,14 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aerun.figures.canvas import Pixels, create_axes, render, set_logarithmic
+from aerun.figures.canvas import SCREEN, Sheet, create_axes, set_logarithmic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAX_COLORED = 10
 DPI = 130
@@ -23,22 +25,15 @@ GRAY = "#b8b8b8"
 
 @dataclass(frozen=True)
 class Curve:
-    """The mean of several runs by epoch, with the lowest and the highest of them. ``complete``: all have finished."""
+    """The mean of several runs at points of the training, with the lowest and the highest of them. ``complete``: all
+    have finished."""
 
     label: str
-    epochs: Sequence[float]
+    x: Sequence[float]
     mean: Sequence[float]
     low: Sequence[float]
     high: Sequence[float]
     complete: bool = True
-
-
-@dataclass(frozen=True)
-class Scale:
-    """One axis of parallel coordinates: a value for each line, numbers or words; None is missing."""
-
-    name: str
-    values: Sequence[float | str | None]
 
 
 @dataclass(frozen=True)
@@ -51,20 +46,19 @@ class ErrorBySize:
     deviations: Sequence[float]
 
 
-def learning_curves(curves: Sequence[Curve], ylabel: str) -> Pixels:
+def learning_curves(curves: Sequence[Curve], ylabel: str, xlabel: str = "epoch", sheet: Sheet = SCREEN) -> Figure:
     """One line for each group, with a band from its lowest to its highest run; dashed if runs have not finished."""
-    longest = max(len(curve.label) for curve in curves[:MAX_COLORED])
-    figure, axes = create_axes((7 + 0.075 * longest, 4.6), DPI)
+    figure, axes = _axes_with_legend([curve.label for curve in curves], sheet)
     palette = _palette()
     for number, curve in reversed(list(enumerate(curves))):
         is_named = number < MAX_COLORED
         color = palette[number] if is_named else GRAY
         style = "-" if curve.complete else "--"
-        marker = "." if len(curve.epochs) < 30 and is_named else None
+        marker = "." if len(curve.x) < 30 and is_named else None
         width = 1.6 if is_named else 0.8
-        axes.plot(curve.epochs, curve.mean, style, color=color, marker=marker, lw=width, zorder=3 if is_named else 1)
+        axes.plot(curve.x, curve.mean, style, color=color, marker=marker, lw=width, zorder=3 if is_named else 1)
         if is_named:
-            axes.fill_between(curve.epochs, curve.low, curve.high, color=color, alpha=0.18, lw=0)
+            axes.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.18, lw=0)
     if all(value > 0 for curve in curves for value in curve.low):
         # A single diverging run must not flatten all others.
         top = min(max(max(curve.high) for curve in curves), 10 * statistics.median(max(curve.high) for curve in curves))
@@ -72,7 +66,7 @@ def learning_curves(curves: Sequence[Curve], ylabel: str) -> Pixels:
         set_logarithmic(axes.yaxis, [bottom, top])
         axes.set_ylim(bottom / 1.1, top * 1.1)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set(xlabel="epoch", ylabel=ylabel)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(alpha=0.25, which="both")
     handles = [
         axes.plot([], [], "-" if curve.complete else "--", color=palette[number], label=curve.label)[0]
@@ -80,8 +74,27 @@ def learning_curves(curves: Sequence[Curve], ylabel: str) -> Pixels:
     ]
     if len(curves) > MAX_COLORED:
         handles += axes.plot([], [], color=GRAY, label=f"{len(curves) - MAX_COLORED} more")
-    figure.legend(handles=handles, loc="outside right upper", fontsize=9, frameon=False)
-    return render(figure)
+    _add_legend(figure, handles, sheet)
+    return figure
+
+
+def _axes_with_legend(labels: Sequence[str], sheet: Sheet) -> tuple[Figure, Any]:
+    """A figure with room for a legend of these labels: to the right on a screen, below on a page."""
+    longest = max(len(label) for label in labels[:MAX_COLORED])
+    lines = math.ceil((min(len(labels), MAX_COLORED) + 1) / _legend_columns(labels, sheet))
+    return create_axes(sheet.size(7 + 0.075 * longest, 4.6, legend=lines), DPI)
+
+
+def _legend_columns(labels: Sequence[str], sheet: Sheet) -> int:
+    """How many columns of a legend fit below a chart on a page."""
+    longest = max(len(label) for label in labels[:MAX_COLORED])
+    return 1 if sheet.width is None else max(1, int(sheet.width / (0.058 * longest + 0.42)))  # inches of each
+
+
+def _add_legend(figure: Any, handles: Sequence[Any], sheet: Sheet) -> None:
+    place = "outside right upper" if sheet.width is None else "outside lower left"
+    columns = _legend_columns([handle.get_label() for handle in handles], sheet)
+    figure.legend(handles=handles, loc=place, ncols=columns, fontsize=sheet.points(9), frameon=False)
 
 
 def heat_map(
@@ -91,12 +104,13 @@ def heat_map(
     names: tuple[str, str],
     metric: str,
     higher_is_better: bool,
-) -> Pixels:
+    sheet: Sheet = SCREEN,
+) -> Figure:
     """values[R,C] as colors and numbers, NaN as empty cells; darker is better."""
     from matplotlib.colors import LogNorm, Normalize
 
     height, width = 1.6 + 0.55 * len(rows), 2.8 + 0.085 * max(map(len, rows)) + 0.95 * len(columns)
-    figure, axes = create_axes((max(4.5, min(width, 16)), max(2.6, min(height, 14))), DPI)
+    figure, axes = create_axes(sheet.size(max(4.5, min(width, 16)), max(2.6, min(height, 14))), DPI)
     finite = values[np.isfinite(values)]
     low, high = float(finite.min()), float(finite.max())
     scale = LogNorm if low > 0 and high / low > 10 else Normalize
@@ -111,92 +125,25 @@ def heat_map(
             if np.isfinite(value):
                 red, green, blue, _ = picture.cmap(picture.norm(value))
                 dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
-                axes.text(column, row, f"{value:.4g}", ha="center", va="center", color="white" if dark else "black")
+                style = {"ha": "center", "va": "center", "fontsize": sheet.points(10)}
+                axes.text(column, row, f"{value:.4g}", color="white" if dark else "black", **style)
             else:
                 axes.text(column, row, "–", ha="center", va="center", color="#777777")  # noqa: RUF001
     bar = figure.colorbar(picture, ax=axes, label=metric)
     if scale is LogNorm:
         set_logarithmic(bar.ax.yaxis, [low, high], set_scale=False)
-    return render(figure)
-
-
-def parallel_coordinates(scales: Sequence[Scale], metric: Scale, higher_is_better: bool) -> Pixels:
-    """One line for each group, through its settings to its metric; better ones are thicker and drawn on top."""
-    from matplotlib import colormaps
-    from matplotlib.path import Path
-
-    figure, axes = create_axes((max(6.5, 2.0 * (len(scales) + 1)), 4.6), DPI)
-    heights = np.array([_draw_axis(axes, x, scale) for x, scale in enumerate([*scales, metric])])
-    numbers = heights[-1]
-    order = np.argsort(numbers if higher_is_better else -numbers)
-    ranks = np.empty(len(order))
-    ranks[order] = np.linspace(0, 1, len(order)) if len(order) > 1 else 1.0
-    # Lines through the same word would cover each other: shift them a little by rank.
-    shift = (ranks - 0.5) * 0.05
-    for number in order:
-        points = heights[:, number] + np.r_[np.full(len(scales), shift[number]), 0.0]
-        vertices, codes = [(0.0, points[0])], [Path.MOVETO]
-        for x, (before, after) in enumerate(pairwise(points)):
-            vertices += [(x + 0.4, before), (x + 0.6, after), (x + 1.0, after)]
-            codes += [Path.CURVE4] * 3
-        color = colormaps["viridis"](0.92 * (1 - ranks[number]))
-        _draw_curve(
-            axes, Path(vertices, codes), color, 1.2 + 1.4 * float(ranks[number]), 0.5 + 0.5 * float(ranks[number])
-        )
-    axes.set(xlim=(-0.3, len(scales) + 0.45), ylim=(-0.06, 1.16))
-    axes.axis("off")
-    return render(figure)
-
-
-def _draw_curve(axes: Any, path: Any, color: Any, width: float, alpha: float) -> None:
-    from matplotlib.patches import PathPatch
-
-    axes.add_patch(PathPatch(path, fill=False, edgecolor=color, lw=width, alpha=alpha))
-
-
-def _draw_axis(axes: Any, x: float, scale: Scale) -> list[float]:
-    """Draw an axis with its ticks at ``x``; return the height of each of its values, from 0 to 1."""
-    numbers = [value for value in scale.values if isinstance(value, float) and math.isfinite(value)]
-    if len(numbers) == len(scale.values):
-        low, high = min(numbers), max(numbers)
-        is_log = low > 0 and high / low >= 8
-        span = (lambda value: math.log(value)) if is_log else (lambda value: value)
-        width = span(high) - span(low) or 1.0
-        heights = [(span(value) - span(low)) / width if high > low else 0.5 for value in numbers]
-        ticks = dict(zip(numbers, heights, strict=True))
-        if len(ticks) > 6:
-            steps = np.linspace(span(low), span(high), 5)
-            ticks = {(math.exp(step) if is_log else step): (step - span(low)) / width for step in steps}
-        marks = [(f"{value:.4g}", height) for value, height in ticks.items()]
-    else:
-        words = [_format_value(value) for value in sorted(set(scale.values), key=_sort_key)]
-        places = dict(zip(words, np.linspace(0, 1, len(words)) if len(words) > 1 else [0.5], strict=True))
-        heights = [float(places[_format_value(value)]) for value in scale.values]
-        marks = [(word, float(place)) for word, place in places.items()]
-    axes.plot([x, x], [-0.03, 1.03], color="#555555", lw=1, zorder=5)
-    for text, height in marks:
-        box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1}
-        axes.text(x + 0.03, height, text[:18], va="center", fontsize=9, zorder=6, bbox=box)
-    axes.text(x, 1.09, scale.name, ha="center", va="bottom", fontsize=10, weight="bold")
-    return heights
-
-
-def _sort_key(value: float | str | None) -> tuple[int, float, str]:
-    """Missing values first, then numbers by size, then words."""
-    order = (value is not None) + isinstance(value, str)
-    return order, value if isinstance(value, float) else 0.0, str(value)
-
-
-def _format_value(value: float | str | None) -> str:
-    return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)  # noqa: RUF001
+    return figure
 
 
 def error_by_code_size(
-    kinds: Sequence[ErrorBySize], pca: tuple[Sequence[float], Sequence[float]], constant: float | None, ylabel: str
-) -> Pixels:
+    kinds: Sequence[ErrorBySize],
+    pca: tuple[Sequence[float], Sequence[float]],
+    constant: float | None,
+    ylabel: str,
+    sheet: Sheet = SCREEN,
+) -> Figure:
     """One line for each kind; PCA with the same code sizes dashed, the mean image dotted."""
-    longest = max(len(kind.label) for kind in kinds[:MAX_COLORED])
-    figure, axes = create_axes((7 + 0.075 * longest, 4.6), DPI)
+    figure, axes = _axes_with_legend([kind.label for kind in kinds], sheet)
     palette = _palette()
     handles: list[Any] = []
     for number, kind in enumerate(kinds):
@@ -219,8 +166,8 @@ def error_by_code_size(
     axes.minorticks_off()
     axes.set(xlabel="code size", ylabel=ylabel)
     axes.grid(alpha=0.25)
-    figure.legend(handles=handles, loc="outside right upper", fontsize=9, frameon=False)
-    return render(figure)
+    _add_legend(figure, handles, sheet)
+    return figure
 
 
 def _spaced_sizes(sizes: Sequence[float]) -> list[float]:

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 from aerun.cli.run_report import error_rows, format_summary
 from aerun.compare import Comparison, Question, collect, compare
 from aerun.compare.csv_json import as_rows
+from aerun.compare.epoch_rows import epoch_rows
+from aerun.compare.export import rows_to_frame
+from aerun.compare.latex_table import format_latex
 from aerun.compare.table_output import format_failures, format_headline, format_terminal
 from aerun.compare.text_table import build_table
 from aerun.errors import DataError
@@ -160,14 +163,30 @@ class RunComparison:
 
     @property
     def rows(self) -> Rows:
-        """One row for each group of runs: its keys, the mean of each metric and its standard deviation (``NAME std``),
-        ``n`` finished runs of ``runs``, ``mse / PCA``, ``state``, ``verdict``, and the ``folder`` of its best run.
-        None: not known. Where each row is one run, there are no columns of deviations and counts."""
+        """One row for each group of runs: its keys, the mean of each metric, its standard deviation (``NAME std``) and
+        95 % interval (``NAME low``, ``NAME high``), ``n`` finished runs of ``runs``, the difference from the baseline
+        row if there is one (``NAME difference``, …), ``mse / PCA``, ``state``, ``verdict``, and the ``folder`` of its
+        best run. None: not known. Where each row is one run, there are no columns of deviations and counts."""
         rows = as_rows(self.comparison)
         if not all(group.single for group in self.comparison.groups):
             return Rows(rows)
-        counts = {"n", "runs", *(f"{metric} std" for metric in self.comparison.metrics)}
+        spread = (f"{metric} {name}" for metric in self.comparison.metrics for name in ("std", "low", "high"))
+        counts = {"n", "runs", *spread}
         return Rows({name: value for name, value in row.items() if name not in counts} for row in rows)
+
+    def frame(self) -> Any:
+        """``rows`` as a pandas DataFrame. ConfigError without pandas."""
+        return rows_to_frame(self.rows)
+
+    def epochs(self) -> Any:
+        """A pandas DataFrame with one row for each epoch of each run: ``run``, ``folder``, ``state`` and keys;
+        ``epoch``, ``step``, ``images`` and ``seconds`` of training; ``kept``, whether the run keeps the weights of this
+        epoch; and all numbers of metrics.jsonl. ConfigError without pandas."""
+        return rows_to_frame(epoch_rows(self.comparison))
+
+    def latex(self) -> str:
+        """The table in LaTeX, with the rules of the package booktabs."""
+        return format_latex(self.comparison)
 
     @property
     def best(self) -> TrainedRun:

@@ -138,6 +138,9 @@ def compare_runs(
     sort: str | None = None,
     descending: bool = False,
     best: int | None = None,
+    against: Names = (),
+    expected_best: Sequence[int] = (),
+    pareto: Names = (),
     trusted_packages: Sequence[str] = (),
 ) -> RunComparison:
     """Compare runs as ``aerun-compare`` does, from the files of their folders.
@@ -155,6 +158,11 @@ def compare_runs(
         sort: Sort by this key or number instead of the first metric.
         descending: Reverse the order.
         best: Only so many of the best groups.
+        against: The row that meets these conditions is the baseline, from which all others' differences over common
+            seeds are shown: ``"sparsity=none"``. If several meet them, each other row is compared with the one that
+            agrees with it in all other keys.
+        expected_best: Show the expected best of so many runs of a row, by the first metric.
+        pareto: Two numbers; mark the rows on their Pareto front.
         trusted_packages: Packages whose classes the model of ``best`` may use.
 
     Returns:
@@ -169,13 +177,21 @@ def compare_runs(
         over=_names(over),
         group_by=None if group_by is None else _names(group_by),
         grouped=grouped,
-        where=(where,) if isinstance(where, str) else tuple(where),
+        where=_conditions(where),
         keys=_names(keys),
         sort=sort,
         descending=descending,
         best=best,
+        against=_conditions(against),
+        expected_best=tuple(expected_best),
+        pareto=_names(pareto),
     )
     return RunComparison(compare(collect(folders), question), tuple(trusted_packages))
+
+
+def _conditions(texts: Names) -> tuple[str, ...]:
+    """One condition, or several."""
+    return (texts,) if isinstance(texts, str) else tuple(texts)
 
 
 def _names(names: Names) -> tuple[str, ...]:
