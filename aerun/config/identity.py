@@ -13,12 +13,22 @@ from aerun.config.schema import locate
 from aerun.config.settings import RunKeys
 from aerun.errors import ConfigError
 
-# Keys, with those below them, that do not affect the weights or the test numbers of a run.
-IGNORED_KEYS = (
-    *("resume", "sweep", "trusted_packages", "checkpoint", "tracker"),
-    *("trainer.threads", "trainer.log_every_steps", "trainer.pictures", "trainer.figures", "trainer.tsne"),
-)
-DEVICE = ("trainer", "device")
+# Keys that change neither the weights of a run nor what it measures by itself, and what they do instead. Those below
+# them are included. A key or group that is declared here is not part of the identity of a run.
+IGNORED_KEYS: Mapping[str, str] = {
+    "resume": "names the folder of the run",
+    "sweep": "says how many runs are run together",
+    "trusted_packages": "allows classes",
+    "checkpoint": "says how often the run is saved",
+    "tracker": "says where curves and pictures are shown",
+    "protocol": "evaluates the trained model; a finished run is evaluated by added protocols",
+    "trainer.threads": "divides the work",
+    "trainer.log_every_steps": "says how often curves are logged",
+    "trainer.pictures": "says how often pictures are logged",
+    "trainer.figures": "says which pictures are kept",
+    "trainer.tsne": "adds a picture",
+}
+DEVICE = ("trainer", "device")  # counts by its kind, without its number
 # Keys that were added later, with the values that have no effect. They are ignored, so that older sweeps can be
 # continued. A key of one of aerun's classes needs no entry if the default of its field has no effect.
 LATER_KEYS: Mapping[str, Mapping[str, Any]] = {"dataset": {"flip": False, "zoom": 0.0}, "trainer": {"monitor": "loss"}}
@@ -49,6 +59,12 @@ def differing_keys(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[
     """The dotted keys by which two configurations describe different runs."""
     one, other = _content(first), _content(second)
     return [".".join(path) for path in dict.fromkeys((*one, *other)) if one.get(path) != other.get(path)]
+
+
+def is_same_part(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two nodes of a group describe the same part; a key that one of them lacks has its default there."""
+    one, other = (dict(_leaves({"part": node}, (), {})) for node in (first, second))
+    return one == other
 
 
 def _content(config: Mapping[str, Any], counted: Collection[str] = ()) -> dict[KeyPath, str]:

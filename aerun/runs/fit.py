@@ -33,14 +33,13 @@ from aerun.runs.epoch_bar import ProgressBar
 from aerun.runs.folder import CHECKPOINTS, recorded_status, write_description
 from aerun.runs.init_from import copy_matching_layers
 from aerun.runs.pictures import Pictures
-from aerun.runs.run import own_callbacks
 from aerun.runs.run_errors import translate_errors
 from aerun.runs.tracking import FolderLog, NoLog, describe_run, own_trackers
 from aerun.training.build import build_parts, prepare
 from aerun.training.checkpoint import Checkpointer, load_model
 from aerun.training.checkpoint_files import BEST
 from aerun.training.loop import Session
-from aerun.training.observers import Observers
+from aerun.training.observers import Observers, own_callbacks
 from aerun.training.progress import Progress
 from aerun.training.regime import Regime, regime_of
 

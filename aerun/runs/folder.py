@@ -55,7 +55,7 @@ def write_description(
     """Write the configuration, what the user typed, and the environment. ``declared``: what the parts declare."""
     from aerun.base.environment import environment
 
-    write_text(folder / CONFIG, yaml.safe_dump({**config, "resume": None}, sort_keys=False))
+    write_config(folder, config)
     if not (folder / OVERRIDES).exists():
         typed = {"overrides": list(overrides), "choices": dict(choices)}
         write_text(folder / OVERRIDES, yaml.safe_dump(typed, sort_keys=False))
@@ -66,6 +66,11 @@ def write_description(
         folder / ENVIRONMENT,
         json.dumps({**environment(device), "dataset": dataset, "declared": dict(declared)}, indent=2) + "\n",
     )
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write a run's resolved configuration."""
+    write_text(folder / CONFIG, yaml.safe_dump({**config, "resume": None}, sort_keys=False))
 
 
 def read_config(folder: Path) -> dict[str, Any]:

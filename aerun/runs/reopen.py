@@ -29,13 +29,12 @@ from aerun.errors import ConfigError, DataError, StorageError
 from aerun.protocol.runner import check_protocols, run_protocols
 from aerun.runs.folder import CHECKPOINTS, CONFIG, FIGURES, WEIGHTS, read_config, read_data_facts, read_summary
 from aerun.runs.pictures import draw_final
-from aerun.runs.run import own_callbacks
 from aerun.runs.summary import draw_curves, draw_stages, subject_of, summarize
 from aerun.runs.tracking import FolderLog
 from aerun.training.build import build_autoencoder, build_parts, prepare
 from aerun.training.checkpoint import load_model, read_callback_state
 from aerun.training.checkpoint_files import LAST, REMOVED
-from aerun.training.observers import Observers
+from aerun.training.observers import Observers, own_callbacks
 from aerun.training.parts import Parts
 from aerun.training.progress import Progress
 from aerun.training.regime import regime_of
@@ -81,11 +80,11 @@ def load(
     path = existing_weights(folder, weights)
     settings = parse(read_config(folder) | {"trusted_packages": list(trusted_packages)})
     autoencoder = build_for_shapes(settings, read_data_facts(folder))
-    _load_weights(path, autoencoder)
+    load_weights(path, autoencoder)
     return autoencoder.to(choose_device(device, "device")).eval()
 
 
-def _load_weights(path: Path, autoencoder: Autoencoder) -> Progress:
+def load_weights(path: Path, autoencoder: Autoencoder) -> Progress:
     """Load trained weights. DataError if they are damaged, of another model, or not finite."""
     progress = load_model(path, autoencoder)
     for name, parameter in autoencoder.named_parameters():
@@ -135,7 +134,7 @@ def _shape_only(settings: Settings, shapes: Mapping[str, Any]) -> Data:
     return Data(split, None, split, None, "", *both)
 
 
-def _for_evaluation(settings: Settings, device: str | None = None) -> Settings:
+def for_evaluation(settings: Settings, device: str | None = None) -> Settings:
     """The settings without what only training needs, which this machine may lack; on ``device``, if given.
 
     By default on the run's own device, or the fastest one if this machine lacks that.
@@ -160,14 +159,14 @@ def reopen(folder: Path, config: Mapping[str, Any], summary: Mapping[str, Any] |
 
     ConfigError for a device that does not exist, DataError if the data have changed since ``summary``.
     """
-    settings = _for_evaluation(parse(config), device)
+    settings = for_evaluation(parse(config), device)
     place = prepare(settings)
     if summary is None:
         data = settings.dataset.load(place)
     else:
         data = _load_unchanged(settings, folder, place, _checksum(folder, summary))
     parts = build_parts(settings, data, place)
-    _load_weights(existing_weights(folder), parts.autoencoder)
+    load_weights(existing_weights(folder), parts.autoencoder)
     return parts
 
 
@@ -210,7 +209,7 @@ def reevaluate(
     """
     config = read_config(folder) | {"trusted_packages": list(trusted_packages)}
     settings = parse(config if protocols is None else config | {"protocol": dict(protocols)})
-    settings = _for_evaluation(settings, device)
+    settings = for_evaluation(settings, device)
     further, settings = settings.protocol, dataclasses.replace(settings, protocol={}) if protocols else settings
     before = read_summary(folder)
     if before is None:
@@ -220,7 +219,7 @@ def reevaluate(
     parts = build_parts(settings, data, computing)
     check_protocols(further or settings.protocol, data, parts.autoencoder)
     regime = regime_of(settings, parts)
-    progress = _load_weights(existing_weights(folder), parts.autoencoder)
+    progress = load_weights(existing_weights(folder), parts.autoencoder)
     observers = _restored_observers(settings, folder / CHECKPOINTS / LAST, before.get("measured", ()))
     final = before["steps"] + 1
     with _written_to(folder, output) as place:

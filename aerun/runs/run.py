@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import math
@@ -18,7 +17,6 @@ from aerun.base.files import leftover_files, make_subfolder, write_text
 from aerun.base.lock import NAME as LOCK
 from aerun.base.lock import FolderLock
 from aerun.base.signals import StopSignals
-from aerun.config.deferred import built
 from aerun.config.settings import Settings
 from aerun.contracts import Observer
 from aerun.dataset.data import Data
@@ -28,6 +26,7 @@ from aerun.errors import AerunError, ConfigError, DataError
 from aerun.metrics.declared import declared_by, metrics_to_json
 from aerun.protocol.runner import check_protocols
 from aerun.runs import launch
+from aerun.runs.added_protocols import run_missing_protocols
 from aerun.runs.epoch_bar import ProgressBar
 from aerun.runs.folder import (
     CHECKPOINTS,
@@ -56,7 +55,7 @@ from aerun.training.checkpoint import Checkpointer, ReadOnlyCheckpoints, load_mo
 from aerun.training.checkpoint_files import BEST, can_be_continued
 from aerun.training.divergence import divergence
 from aerun.training.loop import Session
-from aerun.training.observers import Observers
+from aerun.training.observers import Observers, own_callbacks
 from aerun.training.parts import Parts
 from aerun.training.progress import Progress
 from aerun.training.regime import Regime, regime_of
@@ -79,11 +78,12 @@ def run(
     """Train, evaluate, and write everything to ``folder``; returns the summary.
 
     ``config`` is what ``settings`` were parsed from, ``overrides`` what the user typed. If the folder contains an
-    unfinished run with the same configuration, it is continued; a finished one is left as it is; any other run, and
-    one whose data have changed, is rejected. ``load`` replaces the data set's own loading. ``signals`` can request a
-    stop from another thread. ``pruning`` observes every epoch and may end the run with PrunedError. ``callbacks`` are
-    further observers by name, in addition to those of the configuration, and are not copied. StorageError if the folder
-    cannot be written, Stopped after a signal; in both cases the last checkpoint is intact.
+    unfinished run with the same configuration, it is continued; a finished one is evaluated by protocols that are new
+    in ``config``, and otherwise left as it is; any other run, and one whose data have changed, is rejected. ``load``
+    replaces the data set's own loading. ``signals`` can request a stop from another thread. ``pruning`` observes every
+    epoch and may end the run with PrunedError. ``callbacks`` are further observers by name, in addition to those of the
+    configuration, and are not copied. StorageError if the folder cannot be written, Stopped after a signal; in both
+    cases the last checkpoint is intact.
     """
     config = {**config, "resume": None}
     if callbacks and settings.trainer.processes > 1:
@@ -108,8 +108,8 @@ def run(
                 path.unlink(missing_ok=True)  # left by a killed run; the lock excludes other writers
             finished = check_folder_is_ours(folder, settings, config)
             if finished is not None:
-                _confirm_finished(folder, settings, load or settings.dataset.load)
-                return finished
+                with stop.interruptible():
+                    return _return_finished(folder, settings, config, finished, load or settings.dataset.load)
             with stop.interruptible():
                 device, processes = prepare(settings), settings.trainer.processes
                 choose_rank_device(settings.trainer.device, processes, os.environ)
@@ -134,18 +134,28 @@ def run(
             return summary
 
 
-def _confirm_finished(folder: Path, settings: Settings, load: Callable[[torch.device], Data]) -> None:
-    """Check that the data of a finished run have not changed, if they can be read, and log that it has finished."""
-    try:
-        checksum = load(torch.device("cpu")).checksum
-    except (AerunError, OSError) as error:
-        log.warning("%s: its data cannot be read again (%s)", folder, " ".join(str(error).split()))
-    else:
-        require_same_data(folder, checksum)
-    log.info("%s is already finished", folder)
+def _return_finished(
+    folder: Path,
+    settings: Settings,
+    config: Mapping[str, Any],
+    summary: dict[str, Any],
+    load: Callable[[torch.device], Data],
+) -> dict[str, Any]:
+    """The summary of a finished run, evaluated by protocols that were added. Otherwise check that its data have not
+    changed, if they can be read."""
+    evaluated = run_missing_protocols(folder, settings, config, summary, load)
+    if evaluated is None:
+        try:
+            checksum = load(torch.device("cpu")).checksum
+        except (AerunError, OSError) as error:
+            log.warning("%s: its data cannot be read again (%s)", folder, " ".join(str(error).split()))
+        else:
+            require_same_data(folder, checksum)
+        log.info("%s is already finished", folder)
     status = read_status(folder)
-    if status is not None and status["state"] != "finished":  # it was killed after its last file
-        record_status(folder, "finished", began=status.get("began"))
+    if status is not None and (status["state"] != "finished" or status.get("error")):
+        record_status(folder, "finished", began=status.get("began"))  # it was killed after its last file
+    return evaluated or summary
 
 
 def check_folder_is_ours(folder: Path, settings: Settings, config: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -251,11 +261,6 @@ def _conclude(
         draw_curves(folder, tracker, final, summary)
         draw_stages(regime, folder, tracker, final)
     return summary
-
-
-def own_callbacks(settings: Settings) -> dict[str, Observer]:
-    """Copies of the configured callbacks: callbacks have state, and settings must not change."""
-    return {name: copy.deepcopy(built(callback)) for name, callback in settings.callback.items()}
 
 
 def run_other_rank(settings: Settings, folder: Path, regime: Regime, stop: StopSignals) -> None:

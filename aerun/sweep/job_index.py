@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,29 @@ from typing import Any
 from aerun.base.files import write_text
 from aerun.config.identity import differing_keys
 from aerun.errors import DataError
-from aerun.runs.folder import CONFIG, SUMMARY, SWEEP, read_config, read_status, read_sweep
-from aerun.runs.same_run import list_keys, recorded_identities
+from aerun.runs.folder import CONFIG, SUMMARY, SWEEP, read_config, read_status, read_summary, read_sweep
+from aerun.runs.same_run import (
+    chosen_protocols,
+    describe_differences,
+    list_keys,
+    missing_protocols,
+    recorded_identities,
+)
 from aerun.sweep.job import Job
 
 INDEX_FILE = SWEEP
 ENDED = ("finished", "pruned")
 FAILED = ("failed", "diverged", "killed")
+UNEVALUATED = "unevaluated"  # a finished run without the numbers of a protocol that was added
 # The default options of sweeps whose sweep.json does not record them.
 UNRECORDED_DEFAULTS = {"model": "fc"}
 
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """The configuration in a run folder, and the digests by which the run is found."""
+    """A run folder, its configuration, and the digests by which the run is found."""
 
+    folder: Path
     config: dict[str, Any]
     identities: list[str]
 
@@ -55,7 +63,7 @@ class JobIndex:
             with contextlib.suppress(DataError):
                 config = read_config(path.parent)
                 digests = recorded_identities(path.parent, config, counted)
-                self.recorded[path.parent.name] = RecordedRun(config, digests)
+                self.recorded[path.parent.name] = RecordedRun(path.parent, config, digests)
 
     def folder_names(self) -> dict[str, str]:
         """The folder name of each identity."""
@@ -73,12 +81,21 @@ class JobIndex:
         job = next((job for job in jobs if job.name not in self.recorded), None)
         if job is None or not self.recorded:
             return None
-        differing = {name: differing_keys(run.config, job.config) for name, run in self.recorded.items()}
-        nearest = min(differing, key=lambda name: len(differing[name]))
-        keys = differing[nearest]
+        nearest, _ = self.nearest(job, list(self.recorded))
+        keys = differing_keys(self.recorded[nearest].config, job.config)
         if all(f"{key}.".startswith(tuple(f"{name}." for name in swept)) for key in keys):
             return None
         return f"{job.label}: is a new run, because it differs from {nearest} in {list_keys(keys)}\n"
+
+    def finished(self) -> list[str]:
+        """The names of the recorded runs that have finished."""
+        return [name for name in self.recorded if job_state(self.recorded[name].folder) == "finished"]
+
+    def nearest(self, job: Job, names: Sequence[str]) -> tuple[str, list[str]]:
+        """The one of these recorded runs that is most similar to the job, and in what it differs."""
+        found = {name: describe_differences(self.recorded[name].config, job.config) for name in names}
+        name = min(found, key=lambda name: len(found[name]))
+        return name, found[name]
 
     def as_jobs(self, folder: Path) -> list[Job]:
         """All jobs, without their configurations, which are in the run folders."""
@@ -108,6 +125,16 @@ def read_job_index(folder: Path) -> JobIndex | None:
     jobs = {name: {key: job[key] for key in ("overrides", "values", "hash")} for name, job in content["jobs"].items()}
     defaults = dict(content.get("defaults", UNRECORDED_DEFAULTS))
     return JobIndex(content["name"], content["command"], jobs, defaults)
+
+
+def state_of(job: Job) -> str:
+    """The state of the job's folder; ``unevaluated`` if its run has finished without all of the job's protocols."""
+    state = job_state(job.folder)
+    if state == "finished" and chosen_protocols(job.config):
+        with contextlib.suppress(DataError):
+            if missing_protocols(read_config(job.folder), read_summary(job.folder) or {}, job.config):
+                return UNEVALUATED
+    return state
 
 
 def job_state(folder: Path) -> str:

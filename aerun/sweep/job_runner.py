@@ -18,7 +18,7 @@ from aerun.base.signals import Stopped
 from aerun.errors import AerunError, StorageError
 from aerun.runs.folder import STATUS, record_status
 from aerun.sweep.job import STOP_FILE, Job
-from aerun.sweep.job_index import ENDED, FAILED, job_state
+from aerun.sweep.job_index import ENDED, FAILED, job_state, state_of
 from aerun.sweep.launcher.contract import Launcher
 from aerun.sweep.sweep_report import (
     continue_command,
@@ -49,6 +49,7 @@ class JobRunner:
     stopped: int | None = None  # the signal that requested the stop
     _total: int = 0
     _ended: int = 0
+    _trained: set[str] = field(default_factory=set)  # jobs that had finished before, and are only evaluated
     _unwritten: dict[str, str] = field(default_factory=dict)  # errors by job whose folder cannot be written
 
     def run(self, jobs: Sequence[Job], ended: int) -> None:
@@ -74,7 +75,7 @@ class JobRunner:
 
     def _run(self, jobs: Iterator[Job], at_once: int | None) -> Iterator[tuple[Job, str]]:
         for job, error in self.launcher.run(self._to_start(jobs), self.folder, at_once):
-            if error is not None and job_state(job.folder) not in ENDED:
+            if error is not None and state_of(job) not in ENDED:
                 self._record_killed(job, error)
             state = self._state(job)
             self._print_line(job, state)
@@ -87,21 +88,25 @@ class JobRunner:
         """Record the error of a job that could not do so itself; in memory, if its folder cannot be written."""
         try:
             job.folder.mkdir(exist_ok=True)
-            record_status(job.folder, "killed", error)
+            trained = job_state(job.folder) == "finished"
+            record_status(job.folder, "finished" if trained else "killed", error)
         except (OSError, StorageError):
             self._unwritten[job.name] = error
 
     def _state(self, job: Job) -> str:
-        return "failed" if job.name in self._unwritten else job_state(job.folder)
+        return "failed" if job.name in self._unwritten else state_of(job)
 
     def _to_start(self, jobs: Iterator[Job]) -> Iterator[Job]:
         """The jobs, until the sweep is stopped or too many have failed."""
         for job in jobs:
             if (self.folder / STOP_FILE).exists() or self._too_many_failures():
                 return
-            if job_state(job.folder) in FAILED:
+            state = job_state(job.folder)
+            if state in FAILED:
                 with contextlib.suppress(OSError):
                     (job.folder / STATUS).unlink()  # only the new attempt counts
+            elif state == "finished":
+                self._trained.add(job.name)
             yield job
 
     def _too_many_failures(self) -> bool:
@@ -114,7 +119,8 @@ class JobRunner:
         self._ended += 1
         width = len(str(self._total)) if self._total else 1
         count = f"[{self._ended:{width}}/{self._total}]" if self._total else f"[{self._ended}]"
-        print(job_line(job, state, count, self._unwritten.get(job.name)), flush=True)
+        shown = "evaluated" if state == "finished" and job.name in self._trained else state
+        print(job_line(job, shown, count, self._unwritten.get(job.name)), flush=True)
 
     @contextlib.contextmanager
     def _stop_on_signals(self) -> Iterator[None]:

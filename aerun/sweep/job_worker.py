@@ -23,6 +23,7 @@ from aerun.errors import AerunError, BusyError
 from aerun.runs.folder import LOG, LOG_FORMAT, read_status, record_status, state_after
 from aerun.runs.run import run
 from aerun.sweep.job import STOP_FILE, Job, shared_data_path
+from aerun.sweep.job_index import job_state
 
 POLL_S = 0.3  # between checks for the stop file and for the launcher
 LOCK_TIMEOUT_S = 60  # for a process of a dead launcher to save its run and unlock the folder
@@ -87,7 +88,9 @@ def _run(job: Job, sweep: Path, signals: StopSignals) -> None:
         if not isinstance(error, AerunError):
             log.exception("the run failed")
         known = read_status(job.folder) or {}
-        if known.get("error") != f"{type(error).__name__}: {error}":  # raised before the run recorded its own status
+        if job_state(job.folder) == "finished":  # it was to be evaluated by more protocols
+            record_status(job.folder, "finished", error, known.get("began"))
+        elif known.get("error") != f"{type(error).__name__}: {error}":  # raised before the run recorded its own status
             record_status(job.folder, state_after(error), error)
 
 

@@ -20,7 +20,7 @@ from aerun.metrics.declared import NONE, Metrics, declared_by, find_metric
 from aerun.runs.folder import read_status
 from aerun.sweep.composer import ComposedPoint, Composer
 from aerun.sweep.job import Job
-from aerun.sweep.job_index import ENDED, FAILED, JobIndex, job_state
+from aerun.sweep.job_index import ENDED, FAILED, UNEVALUATED, JobIndex, job_state, state_of
 from aerun.sweep.job_plan import plan_jobs
 from aerun.sweep.optuna_check import check_study
 from aerun.sweep.optuna_study import JOURNAL, METRIC_KEY, distribution_of, open_study, optuna, run_metric
@@ -126,6 +126,8 @@ class OptunaSearch:
                 continue  # of another search space, or of a launch that died while drawing
             if trial.state == optuna.trial.TrialState.RUNNING:
                 yield from self._start(trial.number, self.points(trial))
+            elif trial.state == optuna.trial.TrialState.COMPLETE:
+                yield from (job for job in self._known_jobs(trial) if state_of(job) == UNEVALUATED)
             elif trial.state == optuna.trial.TrialState.FAIL:
                 failed[repr(sorted(trial.params.items()))] = trial
         for trial in failed.values():
@@ -156,9 +158,7 @@ class OptunaSearch:
         self.index.write(self.folder)
         self._pending[number] = list(jobs)
         # A job may have ended before, in another trial or in a launch that died before it reported to the study.
-        left = [
-            job for job in jobs if job_state(job.folder) not in ENDED and job.name not in self._tried | self._running
-        ]
+        left = [job for job in jobs if state_of(job) not in ENDED and job.name not in self._tried | self._running]
         if not self._running & {job.name for job in jobs} and not left:
             self._finish_trial(number)
         self._running |= {job.name for job in left}

@@ -33,14 +33,14 @@ from aerun.sweep.changed_data import changed_runs
 from aerun.sweep.composer import ComposedPoint, Composer
 from aerun.sweep.hydra_keys import check_hydra_keys, job_environment
 from aerun.sweep.job import Job, format_value, remove_shared_data
-from aerun.sweep.job_index import ENDED, FAILED, JobIndex, job_state, read_job_index
+from aerun.sweep.job_index import ENDED, FAILED, JobIndex, job_state, read_job_index, state_of
 from aerun.sweep.job_plan import plan_jobs
 from aerun.sweep.job_runner import JobRunner
 from aerun.sweep.launcher import build_launcher
 from aerun.sweep.launcher.contract import Launcher
 from aerun.sweep.launcher.slurm import check_not_queued
 from aerun.sweep.remote import CHECK_POINTS
-from aerun.sweep.sweep_report import print_headline, print_table
+from aerun.sweep.sweep_report import failed_protocols, print_headline, print_table
 from aerun.sweep.sweep_settings import SweepSettings, parse_sweep_settings, sweep_folder
 
 NAMESPACE = "hydra_plugins.aerun"
@@ -106,14 +106,14 @@ class PointSweeper(Sweeper):
         valid = [point for point in composed if point.error is None]
         invalid = [(self._label(point, swept), point.error) for point in composed if point.error is not None]
         jobs = plan_jobs(valid, self.composer, swept, index, self.folder)
-        if (reason := index.explain_new(jobs, swept)) is not None:
-            print(reason)
         if self.sweep_settings.dry_run:
             from aerun.sweep.dry_run import print_preview
 
-            print_preview(jobs, self._remaining(jobs), invalid, self.launcher)
+            print_preview(jobs, self._remaining(jobs), invalid, self.launcher, index)
             self._refuse_invalid(len(invalid), len(composed))  # as the sweep itself would
             return
+        if (reason := index.explain_new(jobs, swept)) is not None:
+            print(reason)
         jobs, changed = self._without_changed_runs(jobs, index, composed)
         invalid += changed
         self._check_valid(invalid, len(composed))
@@ -121,7 +121,8 @@ class PointSweeper(Sweeper):
         index.write(self.folder)
         remaining = self._remaining(jobs)
         duplicates = len(composed) - len(invalid) - len(jobs)
-        print_headline(self.folder, len(jobs), len(remaining), duplicates, self.launcher.slots)
+        states = [state_of(job) for job in remaining]
+        print_headline(self.folder, len(jobs), states, duplicates, self.launcher.slots)
         runner = JobRunner(self.folder, self.sweep_settings, self.launcher, self.command)
         runner.run(remaining, len(jobs) - len(remaining))
         runner.report(jobs, invalid)
@@ -191,9 +192,11 @@ class PointSweeper(Sweeper):
             raise ConfigError("all points are invalid; nothing was started")
 
     def _remaining(self, jobs: list[Job]) -> list[Job]:
-        """The jobs that have not ended, with failed ones if sweep.retry_failed=true."""
-        done = ENDED if self.sweep_settings.retry_failed else ENDED + FAILED
-        return [job for job in jobs if job_state(job.folder) not in done]
+        """The jobs that have not ended, with failed ones, and finished ones with failed protocols, if
+        sweep.retry_failed=true."""
+        if not self.sweep_settings.retry_failed:
+            return [job for job in jobs if state_of(job) not in ENDED + FAILED]
+        return [job for job in jobs if state_of(job) not in ENDED or failed_protocols(job.folder, job.config)]
 
 
 def plain(node: Any) -> Any:

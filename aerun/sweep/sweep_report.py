@@ -13,23 +13,31 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from aerun.base.files import format_size, measure_files
 from aerun.base.program import sibling_words, start_words
 from aerun.errors import DataError
 from aerun.runs.folder import CHECKPOINTS, read_status, read_summary
+from aerun.runs.same_run import chosen_protocols
 from aerun.sweep.job import SHARED_DATA, Job
+from aerun.sweep.job_index import UNEVALUATED
 from aerun.training.checkpoint_files import removable
 
 PYTHON = "aerun.run_sweep"  # in place of a script
 MAX_RESULTS = 10  # rows, baselines and notes at the end of a sweep
 
 
-def print_headline(folder: Path, jobs: int, remaining: int, duplicates: int, slots: int) -> None:
-    """Print how many jobs there are and how many will run, before they do."""
-    done = f"{jobs - remaining} done before, " if remaining < jobs else ""
+def print_headline(folder: Path, jobs: int, states: Sequence[str], duplicates: int, slots: int) -> None:
+    """Print how many jobs there are and how many will run, before they do. ``states``: of those that will run."""
+    evaluated = sum(state in ("finished", UNEVALUATED) for state in states)
+    done = f"{jobs - len(states)} done before, " if len(states) < jobs else ""
+    asked = f"{evaluated} to evaluate by protocols, " if evaluated else ""
     same = f", {duplicates} duplicate point{'s' * (duplicates != 1)}" if duplicates else ""
-    print(f"{os.path.relpath(folder)}: {count_jobs(jobs)}{same}; {done}{remaining} to run, {slots} at a time\n")
+    print(
+        f"{os.path.relpath(folder)}: {count_jobs(jobs)}{same}; {done}{asked}{len(states) - evaluated} to run, "
+        f"{slots} at a time\n"
+    )
 
 
 def print_states(folder: Path, states: Mapping[str, str], skipped: int) -> None:
@@ -95,7 +103,9 @@ def count_jobs(number: int) -> str:
 
 def job_line(job: Job, state: str, count: str, error: str | None = None) -> str:
     """One line for a job that has ended. ``error`` replaces the one in its folder."""
-    parts = [count, f"{state:<9}", job.label, error or job_result(job.folder), job_duration(job.folder)]
+    error = error or (job_error(job.folder) if state == UNEVALUATED else None)
+    duration = "" if state in ("evaluated", UNEVALUATED) else job_duration(job.folder)  # of the training
+    parts = [count, f"{state:<9}", job.label, error or job_result(job.folder), duration]
     return "  ".join(part for part in parts if part)
 
 
@@ -109,11 +119,12 @@ def job_result(folder: Path) -> str:
     return job_error(folder)
 
 
-def failed_protocols(folder: Path) -> list[str]:
-    """The protocols of a finished run that failed, each with its error message."""
+def failed_protocols(folder: Path, config: Mapping[str, Any] | None = None) -> list[str]:
+    """The protocols of a finished run that failed, each with its error message; those of ``config``, if given."""
     with contextlib.suppress(DataError):
-        summary = read_summary(folder) or {}
-        return [f"protocol.{name}: {error}" for name, error in summary.get("unanswered", {}).items()]
+        failed = (read_summary(folder) or {}).get("unanswered", {})
+        asked = failed if config is None else chosen_protocols(config)
+        return [f"protocol.{name}: {error}" for name, error in failed.items() if name in asked]
     return []
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
 
+from aerun.config.deferred import built
+from aerun.config.settings import Settings
 from aerun.contracts import EpochEnd, Evaluate, Observer, RunView
 from aerun.errors import AerunError, CallbackError
 
@@ -127,3 +130,8 @@ class Observers:
             del self._callbacks[callback]
             self._arrange()
             return None
+
+
+def own_callbacks(settings: Settings) -> dict[str, Observer]:
+    """Copies of the configured callbacks: callbacks have state, and settings must not change."""
+    return {name: copy.deepcopy(built(callback)) for name, callback in settings.callback.items()}

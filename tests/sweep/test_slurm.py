@@ -56,7 +56,7 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
     monkeypatch.setitem(sys.modules, "submitit", ModuleType("submitit"))
     monkeypatch.setattr(slurm, "MAX_ARRAY_SIZE", 4)
     monkeypatch.setattr(slurm, "_queued", queue.ids)
-    monkeypatch.setattr(slurm, "job_state", lambda folder: "finished")
+    monkeypatch.setattr(slurm, "state_of", lambda job: "finished")
     monkeypatch.setattr(slurm.Slurm, "_submit", lambda self, *arguments: queue.submit(self, *arguments))
     return queue
 

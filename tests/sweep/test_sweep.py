@@ -202,12 +202,17 @@ def test_a_dry_run_lists_the_jobs_and_changes_nothing(copied: Path) -> None:
     words = [*GRID, "noise=none,masking", "seed=0,1", "sweep.name=grid", "sweep.dry_run=true"]
     done = launch(copied, *words, *BASIC)
     assert done.returncode == 0, done.stderr
-    rows = [re.split(r"\s{2,}", line.strip()) for line in done.stdout.splitlines()[1:] if "model=" in line]
+    table, nearest, _ = done.stdout.split("\n\n")
+    rows = [re.split(r"\s{2,}", line.strip()) for line in table.splitlines()[1:]]
     kinds = [row[0] for row in rows]
     assert (kinds.count("skip: finished"), kinds.count("retry"), kinds.count("new")) == (7, 1, 8)
     parameters = {(json.loads(path.read_text()))["parameters"] for path in sweep.glob("*/summary.json")}
     assert {int(row[2].replace(",", "")) for row in rows} == parameters
     assert re.search(r"9 of 16 runs to do, 1 at a time: about \d+ s by steps timed", done.stdout)
+    [like] = sweep.glob("fc-s0-none_*")
+    masking = "noise._target_: aerun.noise.NoNoise, here aerun.noise.Masking"
+    wanted = f"model=fc seed=0 sparsity=none noise=masking: runs; nearest finished run {like.name} differs in {masking}"
+    assert len(nearest.splitlines()) == 8 and wanted in nearest.splitlines()
     assert {path: path.stat().st_mtime_ns for path in copied.rglob("*")} == files
 
 

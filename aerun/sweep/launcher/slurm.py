@@ -25,7 +25,7 @@ from aerun.base.files import make_subfolder, write_text
 from aerun.config.schema import Count, NonNegativeInt, Positive
 from aerun.errors import ConfigError
 from aerun.sweep.job import Job
-from aerun.sweep.job_index import ENDED, FAILED, job_state
+from aerun.sweep.job_index import ENDED, FAILED, state_of
 from aerun.sweep.launcher.contract import Ended
 from aerun.sweep.remote import RUN_JOB, call_by_name
 
@@ -124,13 +124,13 @@ class Slurm:
             if not pending and not waiting:
                 return
             for job, missing in list(pending.values()):
-                ended, is_gone = job_state(job.folder) in ENDED + FAILED, self._ids[job.name] not in queued
+                ended, is_gone = state_of(job) in ENDED + FAILED, self._ids[job.name] not in queued
                 pending[job.name] = job, missing + 1 if is_gone else 0
                 # Checked twice, because a network file system may show the last status late.
                 if (ended and is_gone) or missing >= 1:
                     del pending[job.name]
                     expected = ("stopped", "waiting") if self._cancelled else ("stopped",)
-                    is_known = ended or job_state(job.folder) in expected
+                    is_known = ended or state_of(job) in expected
                     yield job, None if is_known else _describe_end(self._ids[job.name])
             if pending or waiting:
                 time.sleep(self.poll_s)
