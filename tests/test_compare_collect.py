@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from aerun.base.lock import FolderLock
-from aerun.compare import Run, collect
+from aerun.compare import Question, Run, collect, compare
+from aerun.compare.selection import select_runs
 from aerun.errors import ConfigError, DataError
 from tests.runs import write_run, write_sweep
 
@@ -53,6 +54,29 @@ def test_an_unfinished_sweep_lists_its_waiting_jobs(tmp_path: Path) -> None:
     assert runs[3].settings["model"] == "conv" and runs[3].settings["seed"] == 0.0
     assert runs[3].settings["optimizer.lr"] == 0.001  # as in all jobs that have started
     assert runs[3].overrides == ("model=conv", "seed=0")
+
+
+def test_a_key_has_values_of_one_type_in_all_runs(tmp_path: Path) -> None:
+    """Of aerun's classes by their annotations; of the user's, and of waiting jobs, by the runs that are compared."""
+
+    def trainer(**keys: object) -> dict[str, object]:
+        return {"trainer": {"_target_": "aerun.trainer.Joint", "epochs": 3, **keys}}
+
+    write_run(tmp_path / "a", 0.1, config={**trainer(graph="auto", tsne=True), "noise": {"_target_": "own.N", "x": 10}})
+    write_run(tmp_path / "b", 0.2, config={**trainer(graph=False), "noise": {"_target_": "own.N", "x": "many"}})
+    write_run(tmp_path / "c", 0.3, config={**trainer(graph=False), "noise": {"_target_": "own.N", "x": 9}})
+    write_sweep(
+        tmp_path,
+        {name: {"trainer.graph": graph} for name, graph in zip("abcd", ("auto", False, False, True), strict=True)},
+    )
+    runs = collect([tmp_path])
+    assert [run.settings["trainer.graph"] for run in runs] == ["auto", "false", "false", "true"]
+    assert [run.settings.get("noise.x") for run in runs] == ["10", "many", "9", None]
+    assert runs[0].settings["trainer.tsne"] is True
+    for text, count in (("trainer.graph=false", 2), ("trainer.graph=False", 2), ("noise.x=9", 1), ("noise.x<10", 1)):
+        assert len(select_runs(runs, [text])) == count, text
+    rows = compare(runs, Question(grouped=False, sort="noise.x")).groups
+    assert [row.runs[0].name for row in rows] == ["c", "a", "b", "d"]
 
 
 def test_a_job_that_failed_before_it_wrote_its_configuration_has_its_error(tmp_path: Path) -> None:

@@ -196,10 +196,19 @@ def test_hyperparameters_have_one_type_a_key_whatever_the_run(compose: Compose) 
     from aerun.runs.folder import flatten_settings
 
     runs = ["model=fc", "model=conv", "sparsity=kl", "optimizer.lr=1", "dataset.validation=100", "trainer.clip_norm=1"]
-    tables = [flatten_settings(compose([override]), {"model": "fc"}) for override in runs]
+    runs += ["trainer.graph=false", "trainer.tsne=true", "dataset.memory_limit=4000", "dataset.memory_limit=4kB"]
+    runs += ["trainer=greedy", "trainer=greedy trainer.stage_epochs=[1,2]", "model.tied=true"]
+    tables = [flatten_settings(compose(words.split()), {"model": "fc"}) for words in runs]
     for key in {key for table in tables for key in table}:
         assert len({type(table[key]) for table in tables if key in table}) == 1, key
     assert tables[0]["model"] == "fc" and tables[0]["sparsity"] == "NoSparsity"
+    shown = [
+        *((tables[0], "trainer.graph", "auto"), (tables[6], "trainer.graph", "false")),
+        *((tables[0], "trainer.tsne", False), (tables[7], "trainer.tsne", True)),
+        *((tables[8], "dataset.memory_limit", "4000"), (tables[9], "dataset.memory_limit", "4kB")),
+        *((tables[10], "trainer.stage_epochs", "10"), (tables[11], "trainer.stage_epochs", "[1, 2]")),
+    ]
+    assert [table[key] for table, key, _ in shown] == [value for *_, value in shown]
 
 
 @pytest.mark.parametrize("overrides", [[], ["model=vae", "noise=masking"], ["sparsity=lifetime", "noise=gaussian"]])

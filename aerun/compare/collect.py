@@ -13,6 +13,7 @@ from typing import Any
 from aerun.base.archive import is_file, is_folder, names_in
 from aerun.base.arguments import whole_number
 from aerun.compare.records import DAMAGED, Run, Value, read_run, read_unstarted_job
+from aerun.compare.selection import format_setting
 from aerun.errors import ConfigError, DataError
 from aerun.runs.folder import CONFIG, flatten_settings, read_sweep
 
@@ -27,7 +28,7 @@ def collect(paths: Iterable[str | os.PathLike[str]]) -> list[Run]:
     DataError if there are no runs.
     """
     runs = {os.path.realpath(run.folder): run for places in find_places(paths) for run in _read_runs(places)}
-    return [runs[path] for path in sorted(runs, key=_natural_order)]
+    return _with_one_type_a_key([runs[path] for path in sorted(runs, key=_natural_order)])
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,21 @@ def find_places(paths: Iterable[str | os.PathLike[str]]) -> list[list[Place]]:
     if not found:
         raise DataError(f"{', '.join(map(str, folders))}: contains no run (a folder with {CONFIG})")
     return found
+
+
+def _with_one_type_a_key(runs: list[Run]) -> list[Run]:
+    """The runs, with the settings of a key as text if they have different types, as in parts of one's own."""
+    types: dict[str, set[type]] = {}
+    for run in runs:
+        for key, value in run.settings.items():
+            types.setdefault(key, set()).add(type(value))
+    mixed = {key for key, found in types.items() if len(found) > 1}
+    if not mixed:
+        return runs
+    return [
+        replace(run, settings={key: format_setting(v) if key in mixed else v for key, v in run.settings.items()})
+        for run in runs
+    ]
 
 
 def _natural_order(text: str) -> list[tuple[int, str]]:

@@ -20,6 +20,7 @@ from aerun.compare.selection import (
     default_metrics,
     format_setting,
     number_names,
+    parse_setting,
     resolve_metrics,
     select_runs,
     setting_names,
@@ -220,7 +221,8 @@ def _sort_groups(comparison: Comparison, question: Question) -> Comparison:
 
         def by_key(group: Group) -> tuple[bool, float, str]:
             value = group.values.get(name, group.runs[0].settings.get(name))
-            return isinstance(value, str), value if isinstance(value, float) else 0.0, format_setting(value)
+            number = parse_setting(value) if isinstance(value, str) else value
+            return not isinstance(number, float), number if isinstance(number, float) else 0.0, format_setting(value)
 
         return replace(comparison, groups=sorted(comparison.groups, key=by_key, reverse=question.descending))
     known = [*DEFAULT_METRICS, *number_names(comparison.runs)]

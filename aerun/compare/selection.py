@@ -190,8 +190,9 @@ class Condition:
         value = self.value(run)
         if self.comparison in COMPARISONS:
             wanted = parse_setting(self.text)
-            is_number = isinstance(value, float) and isinstance(wanted, float)
-            return is_number and COMPARISONS[self.comparison](value, wanted)  # type: ignore[arg-type]
+            number = parse_setting(value) if isinstance(value, str) else value
+            is_number = isinstance(number, float) and isinstance(wanted, float)
+            return is_number and COMPARISONS[self.comparison](number, wanted)  # type: ignore[arg-type]
         one_of = [self.text, *re.split(r",(?![^\[]*\])", self.text)]  # commas inside brackets are those of a list
         return any(_is_typed(value, text.strip()) for text in one_of) == (self.comparison == "=")
 
@@ -206,7 +207,8 @@ def _is_typed(value: Value | None, text: str) -> bool:
     """Whether a value is the typed one. The items of a list are compared as settings: [1e-3] is [0.001]."""
     if isinstance(value, str) and value.startswith("[") and text.startswith("["):
         return _list_items(value) == _list_items(text)
-    return value == parse_setting(text) or (value is not None and format_setting(value) == text)
+    wanted = parse_setting(text)
+    return value == wanted or (value is not None and format_setting(value) in (text, format_setting(wanted)))
 
 
 def select_runs(runs: Sequence[Run], conditions: Iterable[str]) -> list[Run]:

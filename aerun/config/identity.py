@@ -9,9 +9,8 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from aerun.config.schema import locate
+from aerun.config.schema import known_class
 from aerun.config.settings import RunKeys
-from aerun.errors import ConfigError
 
 # Keys that change neither the weights of a run nor what it measures by itself, and what they do instead. Those below
 # them are included. A key or group that is declared here is not part of the identity of a run.
@@ -91,12 +90,7 @@ def _leaves(node: Mapping[str, Any], path: KeyPath, defaults: Mapping[str, str])
 @functools.cache
 def _class_defaults(target: str) -> dict[str, str]:
     """The defaults of one of aerun's classes. An older configuration, which lacks the key, has them too."""
-    if not target.startswith("aerun."):
-        return {}
-    try:
-        return _field_defaults(locate(target))
-    except ConfigError:  # of another version
-        return {}
+    return _field_defaults(known_class(target))
 
 
 def _field_defaults(cls: Any) -> dict[str, str]:

@@ -193,6 +193,30 @@ def _name(annotation: Any) -> str:
     return words.get(annotation, str(annotation))
 
 
+def column_type(annotation: Any) -> type:
+    """The type of a table's column with values of that annotation: bool or float if it has no others, else str."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return column_type(arguments[0])
+    if origin in (Union, types.UnionType):
+        found = {column_type(member) for member in arguments if member is not type(None)}
+        return found.pop() if len(found) == 1 else str
+    if annotation in (int, float):
+        return float
+    return bool if annotation is bool else str
+
+
+def known_class(target: str) -> type | None:
+    """One of aerun's dataclasses, by its dotted name; None for any other class, and for one of another version."""
+    if not target.startswith("aerun."):
+        return None
+    try:
+        found = locate(target)
+    except ConfigError:
+        return None
+    return found if isinstance(found, type) and dataclasses.is_dataclass(found) else None
+
+
 def locate(target: str) -> Any:
     """The class or function that a dotted ``_target_`` names. ConfigError if it cannot be imported."""
     module, _, name = target.rpartition(".")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -11,13 +12,14 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import yaml
 
 from aerun.base.bounded import read_arrays, read_json, read_yaml
 from aerun.base.files import write_text
 from aerun.base.typed import Check
+from aerun.config.schema import column_type, known_class
 from aerun.errors import DataError, DivergedError, PrunedError, StorageError
 from aerun.runs.folder_schema import (
     CONFIG_SCHEMA,
@@ -228,11 +230,13 @@ def shown_settings(config: Mapping[str, Any], choices: Mapping[str, str]) -> dic
 def flatten_settings(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, bool | float | str]:
     """Settings by dotted key, for a table: numbers are floats, lists are text, nulls are omitted.
 
-    The key of a group contains its option, or the name of its class if the option is unknown.
+    The key of a group contains its option, or the name of its class if the option is unknown. A key of one of aerun's
+    classes that may have values of several types (``trainer.graph``: auto, true, false) is text in every run.
     """
     result: dict[str, bool | float | str] = {}
 
     def add(node: Mapping[str, Any], path: str) -> None:
+        types = _column_types(str(node.get("_target_")))
         for key, value in node.items():
             dotted = f"{path}.{key}" if path else str(key)
             if isinstance(value, Mapping):
@@ -240,8 +244,23 @@ def flatten_settings(config: Mapping[str, Any], choices: Mapping[str, str]) -> d
             elif key == "_target_":
                 result[path] = choices.get(path) or str(value).rpartition(".")[2]
             elif value is not None:
-                is_number = isinstance(value, int | float) and not isinstance(value, bool)
-                result[dotted] = float(value) if is_number else value if isinstance(value, bool) else str(value)
+                result[dotted] = _cell(value, types.get(str(key)))
 
     add(config, "")
     return result
+
+
+@functools.cache
+def _column_types(target: str) -> dict[str, type]:
+    """The type of each key of one of aerun's classes in a table."""
+    cls = known_class(target)
+    return {} if cls is None else {name: column_type(hint) for name, hint in get_type_hints(cls).items()}
+
+
+def _cell(value: Any, wanted: type | None) -> bool | float | str:
+    """A setting in a table; as it is typed, if its column has text."""
+    if not isinstance(value, bool | int | float):
+        return str(value)
+    if wanted is not str:
+        return value if isinstance(value, bool) else float(value)
+    return str(value).lower() if isinstance(value, bool) else repr(int(value) if float(value).is_integer() else value)
