@@ -11,7 +11,9 @@ from hydra.types import HydraContext, RunMode
 
 from aerun.config.compose import initialized_hydra
 from aerun.errors import ConfigError
-from aerun.sweep.plugin import PointSweeper, register
+from aerun.sweep.launcher import build_launcher
+from aerun.sweep.launcher.contract import Launcher
+from aerun.sweep.plugin import PointSweeper, plain, register
 
 
 def prepare_sweep(words: Sequence[str], command: Sequence[str]) -> tuple[PointSweeper, list[str]]:
@@ -28,6 +30,13 @@ def prepare_sweep(words: Sequence[str], command: Sequence[str]) -> tuple[PointSw
         raise ConfigError(f"hydra/sweeper: {type(sweeper).__name__} is Hydra's own, for the command line only")
     sweeper.command = list(command)
     return sweeper, list(sweeper.composer.typed)
+
+
+def compose_launcher(words: Sequence[str]) -> Launcher:
+    """The launcher that these words choose. ConfigError for one that is not aerun's."""
+    with initialized_hydra() as hydra:
+        config = hydra.compose_config("train", list(words), RunMode.RUN)
+        return build_launcher(plain(config.hydra.launcher), plain(config.sweep)["gpus"])
 
 
 def _unused(config: Any) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aerun.base.files import leftover_files, remove_empty
+from aerun.sweep.remote import RUN_JOB
 
 SHARED_DATA = ".data"  # subfolder of the sweep's folder with data sets that are decoded once for all jobs
 STOP_FILE = ".stop"  # file in the sweep's folder: start no jobs, and stop running ones as Ctrl-C does
@@ -25,7 +26,10 @@ NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?|true|false", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Job:
-    """A resolved configuration and its run folder. ``values`` are the settings that vary over the sweep."""
+    """A resolved configuration and its run folder. ``values`` are the settings that vary over the sweep.
+
+    ``worker``: the dotted name of the function that a launcher calls with the job in a worker process.
+    """
 
     name: str
     folder: Path
@@ -35,6 +39,7 @@ class Job:
     values: dict[str, Any]
     identity: str
     trial: dict[str, Any] | None = field(default=None)  # for pruning: see aerun.sweep.optuna_search
+    worker: str = RUN_JOB
 
     @property
     def label(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from aerun.config.schema import locate
 
 RUN_JOB = "aerun.sweep.job_worker.run_job"
+EVALUATE_RUN = "aerun.sweep.evaluation_worker.evaluate_run"
 CHECK_POINTS = "aerun.sweep.point_check.check_points"
 ESTIMATE_RUNS = "aerun.sweep.estimate.estimate_runs"
 

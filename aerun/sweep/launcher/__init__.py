@@ -1,8 +1,8 @@
 """Launchers: where the jobs of a sweep run, one module for each.
 
-A launcher takes jobs, has ``aerun.sweep.job_worker.run_job`` called for each of them, and yields the jobs that have
-ended. A job's result is in its folder; a launcher only adds the error of a job that was killed before it could write
-it.
+A launcher takes jobs, has the ``worker`` of each called (``aerun.sweep.job_worker.run_job``), and yields the jobs that
+have ended. A job's result is in its folder; a launcher only adds the error of a job that was killed before it could
+write it.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any, Self
 from aerun.base.files import write_text
 from aerun.sweep.job import STOP_FILE, Job
 from aerun.sweep.launcher.contract import Ended, format_error, visible_device
-from aerun.sweep.remote import RUN_JOB, call_by_name
+from aerun.sweep.remote import call_by_name
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Basic:
         for job in jobs:
             error = None
             try:
-                number = call_by_name(RUN_JOB, job, sweep)
+                number = call_by_name(job.worker, job, sweep)
                 if number:
                     write_text(sweep / STOP_FILE, str(int(number)))  # so that the whole sweep stops
             except Exception as raised:

@@ -24,7 +24,7 @@ from aerun.config.schema import Count
 from aerun.errors import AerunError
 from aerun.sweep.job import Job
 from aerun.sweep.launcher.contract import Ended, format_error, visible_device
-from aerun.sweep.remote import RUN_JOB, call_by_name, import_all, import_job_worker
+from aerun.sweep.remote import call_by_name, import_all, import_job_worker
 
 POLL_S = 0.2  # Python handles signals between two waits
 PARENT_POLL_S = 0.5  # between a worker's checks that its launcher is alive
@@ -78,7 +78,7 @@ class Joblib:
                     exhausted = True
                     break
                 slot = free.pop()
-                running[self._submit(slot, call_by_name, RUN_JOB, job, sweep, os.getpid())] = slot, job
+                running[self._submit(slot, call_by_name, job.worker, job, sweep, os.getpid())] = slot, job
             for future in wait(running, POLL_S, FIRST_COMPLETED).done:
                 slot, job = running.pop(future)
                 free.append(slot)

@@ -13,7 +13,7 @@ from aerun.config.schema import NonNegative, Positive
 from aerun.errors import ConfigError
 from aerun.sweep.job import Job
 from aerun.sweep.launcher.contract import Ended, format_error
-from aerun.sweep.remote import RUN_JOB, call_by_name
+from aerun.sweep.remote import call_by_name
 
 POLL_S = 0.5
 
@@ -70,7 +70,7 @@ class Ray:
                 if job is None:
                     exhausted = True
                 else:
-                    running[task.remote(RUN_JOB, job, sweep)] = job
+                    running[task.remote(job.worker, job, sweep)] = job
             done, _ = ray.wait(list(running), timeout=POLL_S) if running else ([], [])
             for reference in done:
                 yield running.pop(reference), _task_error(reference)

@@ -27,7 +27,7 @@ from aerun.errors import ConfigError
 from aerun.sweep.job import Job
 from aerun.sweep.job_index import ENDED, FAILED, state_of
 from aerun.sweep.launcher.contract import Ended
-from aerun.sweep.remote import RUN_JOB, call_by_name
+from aerun.sweep.remote import call_by_name
 
 MAX_ARRAY_SIZE = 1000  # less than the limit of a default Slurm configuration, 1001
 LOG_FOLDER, IDS_FILE = ".slurm", ".slurm/jobs.json"
@@ -38,7 +38,7 @@ class Task:
 
     def __call__(self, job: Job, sweep: Path) -> None:
         """Run the job. When its time is over, save it first and then pass the signal on to submitit."""
-        number = call_by_name(RUN_JOB, job, sweep, None, ("SIGUSR2",))
+        number = call_by_name(job.worker, job, sweep, None, ("SIGUSR2",))
         if number == signal.SIGUSR2:
             os.kill(os.getpid(), number)
 
