@@ -31,6 +31,7 @@ CHANGED = {
     "checkpoint": "checkpoint.every_minutes=0.0001",
     "trainer.log_every_steps": "trainer.log_every_steps=1",
     "trainer.pictures": "trainer.pictures=3",
+    "trainer.figures": "trainer.figures=none",
     "trainer.tsne": "trainer.tsne=true",
     "protocol": "protocol=knn",
     "trainer.threads": "trainer.threads=null",  # $OMP_NUM_THREADS: one in tests
