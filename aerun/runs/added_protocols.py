@@ -20,7 +20,7 @@ from aerun.runs.reopen import existing_weights, for_evaluation, load_weights
 from aerun.runs.same_data import require_same_data
 from aerun.runs.same_run import chosen_protocols, missing_protocols
 from aerun.runs.summary import subject_of
-from aerun.runs.tracking import Tracker
+from aerun.runs.tracking import FolderLog, describe_run, own_trackers
 from aerun.training.build import build_parts, prepare
 
 log = logging.getLogger(__name__)
@@ -55,15 +55,18 @@ def run_missing_protocols(
     answers = run_protocols(protocols, subject_of(settings, parts))
     result = _with_answers(summary, names, answers)
     result["metrics"] = summary.get("metrics", {}) | metrics_to_json(declared_by(protocols.values()).values())
-    with Tracker(folder) as tracker:
+    recorded = {**(stored.get(PROTOCOL) or {}), **{name: dict(wanted[name]) for name in names}}
+    stored |= {PROTOCOL: recorded, "trusted_packages": config["trusted_packages"]}
+    with FolderLog(folder, own_trackers(settings)) as tracker:
         final = summary["steps"] + 1  # as at the end of the run
+        tracker.append(describe_run(folder, stored, settings), final)
         for tag, pixels in answers.pictures.items() if settings.trainer.figures != "none" else ():
             tracker.picture(tag, pixels, final)
         tracker.scalars({f"test/{name}": value for name, value in answers.flat.items()}, final)
+        tracker.mark_finished()
     # The configuration is last: until it is written, a repeated command runs the protocols again.
     write_text(folder / SUMMARY, json.dumps(result, indent=2) + "\n")
-    recorded = {**(stored.get(PROTOCOL) or {}), **{name: dict(wanted[name]) for name in names}}
-    write_config(folder, {**stored, PROTOCOL: recorded, "trusted_packages": config["trusted_packages"]})
+    write_config(folder, stored)
     return result
 
 

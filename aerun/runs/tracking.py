@@ -120,10 +120,16 @@ class FolderLog(Observer):
             again_from = (step if is_repeated else step + 1) if step else 0
         kept = [line for line in lines or [] if line["epoch"] <= epoch]
         write_text(self.folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+        self._open_trackers(dataclasses.replace(run or TrackedRun(self.folder, {}), again_from=again_from))
+
+    def append(self, run: TrackedRun, step: int) -> None:
+        """Continue the logs of a finished run, to which nothing was logged after that step."""
+        self._open_trackers(dataclasses.replace(run, again_from=step + 1))
+
+    def _open_trackers(self, run: TrackedRun) -> None:
         if any(tracker.reads_rows for tracker in self._trackers.values()):
-            self._rows = RowFile(self.folder, again_from)
-        shown = dataclasses.replace(run or TrackedRun(self.folder, {}), again_from=again_from)
-        self._send("open", lambda tracker: tracker.open(shown))
+            self._rows = RowFile(self.folder, run.again_from)
+        self._send("open", lambda tracker: tracker.open(run))
 
     def __enter__(self) -> Self:
         return self

@@ -34,6 +34,7 @@ CHANGED = {
     "trainer.figures": "trainer.figures=none",
     "trainer.tsne": "trainer.tsne=true",
     "protocol": "protocol=knn",
+    "tracker": "tracker=[csv]",
     "trainer.threads": "trainer.threads=null",  # $OMP_NUM_THREADS: one in tests
     "trusted_packages": "trusted_packages=[somewhere]",
 }
