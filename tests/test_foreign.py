@@ -131,3 +131,21 @@ def test_a_file_reads_no_variable_of_the_environment_that_is_not_typed(
     assert config["dataset"]["labels_key"] == "s3cr3t"
     config, _ = compose_words(["trainer.epochs='${oc.decode:${oc.env:EPOCHS,3}}'"])
     assert config["trainer"]["epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("aerun.base.files.LogFile", r"must be a class in one of aerun\.dataset, "),
+        ("aerun.cli.command.End", r"must be a class in one of aerun\.dataset, "),
+        ("aerun.dataset.base.Path", "is only imported there; it is defined in pathlib"),
+        ("torch.optim.lr_scheduler.partial", "is only imported there; it is defined in functools"),
+    ],
+)
+def test_a_file_names_only_classes_that_are_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, says: str
+) -> None:
+    """Other classes of trusted packages may write files as they are made; as LogFile does."""
+    inner = {"_target_": target, "filename": "ran"}
+    words = words_of(tmp_path, **{"loss/evil": {"_target_": "torch.nn.MSELoss", "reduction": inner}})
+    refused([*words, "loss=evil"], rf"loss\.reduction\._target_={target}: {says}", tmp_path, monkeypatch)

@@ -13,7 +13,9 @@ from aerun.config.settings import GROUPS, SEVERAL, Checkpointing, RunKeys, Setti
 from aerun.contracts import CONTRACTS, complete, missing_names
 from aerun.errors import ConfigError
 
-TRUSTED = ("aerun", "torch.nn", "torch.optim", "torchvision.transforms")
+PARTS = tuple(f"aerun.{group}" for group in (*GROUPS, *SEVERAL))  # the modules of aerun whose classes are options
+LIBRARIES = ("torch.nn", "torch.optim", "torchvision.transforms")
+DEFINED = (*PARTS, *LIBRARIES, "torch.ao.nn")  # torch.nn names a few classes that are defined in the last of these
 
 
 def parse(
@@ -151,7 +153,14 @@ def _class(target: str, path: str) -> Any:
         raise ConfigError(f"{path}.{error}") from error
     if not isinstance(cls, type):
         raise ConfigError(f"{path}._target_={target}: is not a class")
+    if _is_in(target, (*PARTS, *LIBRARIES)) and not _is_in(f"{cls.__module__}.", DEFINED):
+        raise ConfigError(f"{path}._target_={target}: is only imported there; it is defined in {cls.__module__}")
     return cls
+
+
+def _is_in(name: str, packages: Sequence[str]) -> bool:
+    """Whether a dotted name is that of something in one of the packages."""
+    return name.startswith(tuple(f"{package}." for package in packages))
 
 
 def _build_nested(group: str, value: Any, path: str) -> Any:
@@ -197,14 +206,12 @@ def _check_targets(node: Any, trusted: Sequence[str], path: str = "") -> None:
     """Reject every ``_target_`` outside the trusted packages: otherwise a shared YAML file could run any code."""
     if isinstance(node, Mapping):
         target = node.get("_target_")
-        if (
-            isinstance(target, str)
-            and target != "???"
-            and not target.startswith(tuple(f"{name}." for name in (*TRUSTED, *trusted)))
-        ):
+        if isinstance(target, str) and target != "???" and not _is_in(target, (*PARTS, *LIBRARIES, *trusted)):
             package = target.partition(".")[0]
+            if package == "aerun":
+                raise ConfigError(f"{path}._target_={target}: must be a class in one of {', '.join(PARTS)}")
             raise ConfigError(
-                f"{path}._target_={target}: only classes in {', '.join(TRUSTED)} are trusted; "
+                f"{path}._target_={target}: only classes in {', '.join(('aerun', *LIBRARIES))} are trusted; "
                 f"add trusted_packages=[{package}] to trust {package}"
             )
         for key, value in node.items():
