@@ -1,8 +1,26 @@
 """Errors for the user: shown as one line, without a traceback."""
 
+from __future__ import annotations
+
+import re
+
+# Control characters, line breaks, and marks that change the direction of writing.
+INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+def visible(text: str) -> str:
+    """The text with every control character as JSON escapes it, so that it stays in its line and commands no
+    terminal."""
+    return INVISIBLE.sub(lambda found: SHORT.get(found[0]) or f"\\u{ord(found[0]):04x}", text)
+
 
 class AerunError(Exception):
-    """An error that the user can fix; its text is complete, in one or two lines."""
+    """An error that the user can fix; its text is complete, in one line."""
+
+    def __str__(self) -> str:
+        """The text. Names of files and values of somebody else's may contain control characters, which are escaped."""
+        return visible(super().__str__())
 
 
 class ConfigError(AerunError):

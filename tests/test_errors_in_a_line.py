@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import io
+import json
+import logging
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,12 @@ import pytest
 import torch
 
 from aerun.base.library_errors import out_of_memory
+from aerun.base.progress_bar import bar_stream
+from aerun.cli.command import guard
 from aerun.config.compose import compose_words
 from aerun.config.explain import explain
 from aerun.config.parse import parse
-from aerun.errors import AerunError, ConfigError, StorageError
+from aerun.errors import AerunError, ConfigError, DataError, StorageError
 from aerun.runs.run_errors import translate_errors
 
 MODEL = b"_target_: aerun.model.FullyConnected\n"
@@ -184,3 +189,33 @@ def test_files_that_cannot_be_made(compose: Any, tmp_path: Path, place: str) -> 
     assert text is not None and str(path) in text and "[Errno" not in text
     with pytest.raises(StorageError, match=place), translate_errors(settings, tmp_path):
         raise caught.value
+
+
+COMMANDS = "x\r\n\x07\x1b]0;title\x07\x1b[2J\x7f\x9b31m\u202e\u2028y \xa0\u00e9"
+ESCAPED = r"x\r\n\u0007\u001b]0;title\u0007\u001b[2J\u007f\u009b31m\u202e\u2028y " + "\xa0\u00e9"
+
+
+def test_the_text_of_an_error_stays_in_its_line() -> None:
+    assert str(DataError(COMMANDS)) == str(DataError(str(DataError(COMMANDS)))) == ESCAPED
+    assert json.loads(f'"{ESCAPED}"') == COMMANDS
+
+
+def test_no_text_that_a_command_prints_or_logs_commands_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Line breaks, tabs and colors are as they are; progress bars get the stream itself."""
+
+    def command() -> int:
+        logger = logging.getLogger("somebody")
+        handler = logging.StreamHandler(sys.stdout)
+        logger.addHandler(handler)
+        logger.warning("warned of %s", "\x1b[2J")
+        logger.removeHandler(handler)
+        print("a\tb\n\x1b[31mred\x1b[0m", "\x1b]0;title\x07", json.dumps("\x85", ensure_ascii=False))
+        bar_stream().write("\r10%\x1b[A")
+        raise DataError(f"{COMMANDS}: is damaged")
+
+    assert guard(lambda: guard(command)) == 1
+    out, err = capsys.readouterr()
+    assert out == 'warned of \\u001b[2J\na\tb\n\x1b[31mred\x1b[0m \\u001b]0;title\\u0007 "\\u0085"\n'
+    assert err == f"\r10%\x1b[Aaerun: {ESCAPED}: is damaged\n"

@@ -31,7 +31,12 @@ def bars_are_shown() -> bool:
 
 def progress_bar(what: str, total: int) -> tqdm[NoReturn]:
     """Return a bar over ``total`` items, shown on a terminal only; ``update(n)`` advances it by n."""
-    return tqdm(total=total, desc=what, leave=False, disable=not sys.stderr.isatty())
+    return tqdm(total=total, desc=what, leave=False, disable=not sys.stderr.isatty(), file=bar_stream())
+
+
+def bar_stream() -> Any:
+    """Standard error as bars need it: commands escape control characters in what anything else prints."""
+    return getattr(sys.stderr, "unescaped", sys.stderr)
 
 
 def in_notebook() -> bool:

@@ -9,7 +9,7 @@ from typing import NoReturn, Self
 
 from tqdm import tqdm
 
-from aerun.base.progress_bar import bar_class, bars_are_shown, in_notebook
+from aerun.base.progress_bar import bar_class, bar_stream, bars_are_shown, in_notebook
 from aerun.contracts import EpochEnd, Observer, RunView
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ class ProgressBar(Observer):
             leave=False,
             dynamic_ncols=True,
             disable=not self._shown,
+            file=bar_stream(),
         )
 
     def step(self, step: int, values: Mapping[str, float] | None) -> None:
