@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aerun.base.files import atomic_write, format_csv, write_text
+from aerun.base.files import atomic_write, format_csv, leftover_files, temporary_path, write_text
 from aerun.errors import StorageError
 
 
@@ -51,6 +51,16 @@ def test_write_text_writes_utf_8(tmp_path: Path) -> None:
     write_text(tmp_path / "größe", "ein\n猫\n")
     assert (tmp_path / "größe").read_bytes() == "ein\n猫\n".encode()
     assert names(tmp_path) == ["größe"]
+
+
+def test_a_file_may_have_the_longest_name(tmp_path: Path) -> None:
+    for name in ("n" * 251 + ".png", os.fsdecode(b"\xc3\xa9" * 125 + b"x.png"), os.fsdecode(b"\xe9" * 251 + b".png")):
+        write_text(tmp_path / name, "whole")
+        assert (tmp_path / name).read_text() == "whole"
+        temporary = temporary_path(tmp_path / name)
+        temporary.touch()
+        assert leftover_files(tmp_path) == [temporary]
+        temporary.unlink()
 
 
 def test_a_full_disk_is_reported_with_the_file_and_leaves_the_old_one(

@@ -21,6 +21,7 @@ from aerun.errors import StorageError
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
+MAX_NAME_BYTES = 255  # of a file, by most file systems
 NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # fail, if the name is a pipe's that nobody reads
 
 
@@ -101,13 +102,26 @@ class LogFile(logging.FileHandler):
         return open_to_write(Path(self.baseFilename), self.mode)
 
 
+def end_of_name(name: str, most: int = MAX_NAME_BYTES) -> str:
+    """The end of a file's name that has at most so many bytes."""
+    while len(os.fsencode(name)) > most:
+        name = name[1:]
+    return name
+
+
+def temporary_path(path: Path) -> Path:
+    """Where this thread makes what will be renamed to ``path``; ``leftover_files`` knows such names."""
+    ending = f".{os.getpid()}.{threading.get_ident()}"
+    return path.with_name(f".{end_of_name(path.name, MAX_NAME_BYTES - len(ending) - 1)}{ending}")
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; at the end of the block it is flushed to disk and renamed to ``path``.
 
     After an exception ``path`` is unchanged.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    temporary = temporary_path(path)
     try:
         temporary.unlink(missing_ok=True)
         open_to_write(temporary, "xb").close()  # so that it is no link when the block opens it

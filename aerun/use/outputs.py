@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aerun.base.files import make_folder, storage_error
+from aerun.base.files import make_folder, storage_error, temporary_path
 from aerun.errors import ConfigError
 
 
@@ -63,7 +62,7 @@ def replacing_folder(folder: Path, kind: OutputFolder, overwrite: bool = False) 
     """
     check_output_folder(folder, kind, overwrite)
     place = folder.resolve()
-    building = place.with_name(f".{place.name}.{os.getpid()}.{threading.get_ident()}")
+    building = temporary_path(place)
     try:
         make_folder(building)
         yield building

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aerun.base.files import format_csv, make_folder, storage_error, write_text
+from aerun.base.files import MAX_NAME_BYTES, end_of_name, format_csv, make_folder, storage_error, write_text
 from aerun.errors import DataError
 from aerun.use.clusters.clustering import Clusters, cluster_rows
 from aerun.use.collection.fingerprints import Fingerprints
@@ -154,9 +154,10 @@ def write_links(folder: Path, fingerprints: Fingerprints, clusters: Clusters) ->
             name = fingerprints.names[row]
             if not (root / name).exists():
                 continue
-            link = place / name.replace("/", "__")
-            if link.is_symlink():  # both a/b.png and a__b.png exist
-                link = place / f"{row}__{link.name}"
+            flat = name.replace("/", "__")
+            link = place / end_of_name(flat)
+            if link.name != flat or link.is_symlink():  # it is too long, or both a/b.png and a__b.png exist
+                link = place / f"{row}__{end_of_name(flat, MAX_NAME_BYTES - len(f'{row}__'))}"
             try:
                 link.symlink_to(os.path.relpath(root / name, place.resolve()))
             except OSError as error:
