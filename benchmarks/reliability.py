@@ -25,7 +25,18 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.machine import processor  # noqa: E402
 from benchmarks.page import write_section  # noqa: E402
-from tests.faults import corruption, kills, leaves, memory, readers, suites, typed_files  # noqa: E402
+from tests.faults import (  # noqa: E402
+    corruption,
+    kills,
+    leaves,
+    memory,
+    names,
+    readers,
+    sockets,
+    suites,
+    threads,
+    typed_files,
+)
 from tests.sweep import campaign as sweeps  # noqa: E402
 
 
@@ -103,6 +114,29 @@ def typed_rows(folder: Path) -> list[tuple[str, str]]:
     return [(f"every value of every file of a run folder replaced by {kinds}, and every file by no file", text)]
 
 
+def socket_rows(folder: Path) -> list[tuple[str, str]]:
+    found = sockets.campaign(folder)
+    every = [(kind, socket) for kind, of_kind in found.items() for socket in of_kind]
+    text = (
+        f"{len(every)} sockets, in {len({kind for kind, _ in every})} kinds; "
+        f"{len(sockets.reachable(socket for _, socket in every))} can be reached from another machine"
+    )
+    return [(f"listening sockets of all processes of {len(found)} kinds of runs and commands", text)]
+
+
+def name_rows(folder: Path) -> list[tuple[str, str]]:
+    given = names.all_names()
+    found = names.campaign(folder, given)
+    text = ", ".join(f"{command} {count:,}" for command, count in found.items())
+    return [(f"{len(given):,} names of pictures and folders, found again byte for byte", text)]
+
+
+def thread_rows(folder: Path, seeds: int) -> list[tuple[str, str]]:
+    found = threads.campaign(folder, seeds)
+    text = "bit-identical to alone: " + ", ".join(f"{kind} {same} of {of}" for kind, (same, of) in found.items())
+    return [(f"work in {', '.join(map(str, threads.THREADS))} threads that switch every 10 µs, {seeds} seeds", text)]
+
+
 def memory_rows(folder: Path, count: int) -> list[tuple[str, str]]:
     found = memory.campaign(compose, folder, count)
     text = (
@@ -142,8 +176,7 @@ def picture_rows(place: Path, folders: list[Path]) -> list[tuple[str, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memory", type=int, help="only so many runs in one process, printed as JSON")
-    names = ("kills", "checkpoints", "disks", "leaves", "readers", "typed", "memory", "sweeps", "pictures")
-    parser.add_argument("--only", nargs="+", choices=names, help="run these again, and keep the other rows")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="run these again, and keep the other rows")
     parser.add_argument("--folder", type=Path, help="where runs go; a temporary folder by default")
     parser.add_argument("--suites", nargs="+", type=Path, default=[], help="folders of real pictures, for pictures")
     arguments = parser.parse_args()
@@ -164,8 +197,14 @@ def main() -> None:
             ("typed", typed_rows),
             ("memory", lambda place: memory_rows(place, 200)),
             ("sweeps", lambda place: sweep_rows(place, 10)),
+            ("sockets", socket_rows),
+            ("names", name_rows),
+            ("threads", lambda place: thread_rows(place, 20)),
             ("pictures", lambda place: picture_rows(place, arguments.suites)),
         ]
+        known = [name for name, _ in campaigns]
+        if unknown := set(arguments.only or ()) - set(known):
+            parser.error(f"--only {' '.join(sorted(unknown))}: must be of {', '.join(known)}")
         page = ROOT / "docs" / "reliability.md"
         rows = read_rows(page) if arguments.only else {}
         for name, campaign in campaigns:

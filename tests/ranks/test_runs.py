@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -19,6 +18,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.faults.kills import contents, differences, finish, start, wait_for
+from tests.faults.sockets import Socket, listening_sockets, reachable
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TINY = [
@@ -96,42 +96,19 @@ def test_a_killed_run_leaves_no_process_and_ends_as_an_undisturbed_one(compose: 
     assert differences(contents(tmp_path / "whole"), contents(run)) == []
 
 
-def listening_addresses(parent: int) -> set[str]:
-    """The addresses at which the children of a process, and theirs, can be reached, as Linux lists them."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-    family = {parent}
-    while more := {child for child, above in parents.items() if above in family} - family:
-        family |= more
-    sockets = set()
-    for process in family:
-        with contextlib.suppress(OSError):
-            sockets |= {str(path.readlink()) for path in Path(f"/proc/{process}/fd").iterdir()}
-    found = set()
-    for name in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
-                found.add(fields[1].partition(":")[0])
-    return found
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc lists sockets")
 def test_no_process_of_a_run_on_one_machine_can_be_reached_from_another(compose: Any, tmp_path: Path) -> None:
-    loopback = {"0100007F", "00000000000000000000000001000000"}  # 127.0.0.1 and ::1
-    found = set()
+    found = set[Socket]()
     child = start(compose([*TINY, TWO, "trainer.epochs=100000"]), tmp_path / "run")
     while not (tmp_path / "run" / "checkpoints" / "last.safetensors").exists():
         assert os.waitpid(child, os.WNOHANG) == (0, 0)
-        found |= listening_addresses(child)
+        found |= listening_sockets(child)
         time.sleep(0.05)
-    found |= listening_addresses(child)
+    found |= listening_sockets(child)
     os.kill(child, signal.SIGTERM)
     finish(child)
     assert status(tmp_path / "run")["state"] == "stopped" and processes_of(tmp_path) == []
-    assert found and found <= loopback
+    assert found and not reachable(found)
 
 
 SRUN = """#!{python}
