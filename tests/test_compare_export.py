@@ -37,7 +37,7 @@ def grid(tmp_path: Path) -> Path:
         for seed in range(3):
             config = {"graph": True if sparsity == "none" else "auto"}
             folder = tmp_path / "grid" / f"{sparsity}-{seed}"
-            write_run(folder, 0.01 + shift + seed / 1000, sparsity=sparsity, seed=seed, config=config)
+            write_run(folder, 0.01 + shift * (1 + seed) + seed / 1000, sparsity=sparsity, seed=seed, config=config)
     return tmp_path / "grid"
 
 
@@ -58,6 +58,7 @@ def test_latex_has_the_rules_of_booktabs_and_rows_of_equal_length(grid: Path) ->
     assert all(text.count(one) == text.count(other) for one, other in ("{}", ("\\begin", "\\end")))
     mean, std = np.mean([0.01, 0.011, 0.012]), np.std([0.01, 0.011, 0.012], ddof=1)
     assert rf"${mean:.5f} \pm {std:.5f}$" in text and r"test/mse $\downarrow$" in text and r"d\_z" in text
+    assert re.search(r"\$\+0\.\d+\\ \[-?0\.\d+, 0\.\d+\]\$", text)  # the difference and its interval
     assert all(line.startswith("%") for line in text.splitlines() if "chosen by" in line or "Holm" in line)
 
 
@@ -112,6 +113,7 @@ def test_a_frame_is_the_table_in_pandas(grid: Path) -> None:
     assert list(frame.columns) == list(compared.rows[0]) and frame["test/mse"].dtype == float
     assert frame["test/mse difference p t"].isna().tolist() == [True, False]
     epochs = compared.epochs()
+    assert epochs["seed"].dtype == int and epochs["seed"].tolist()[:4] == [0, 0, 0, 1]
     assert len(epochs) == 6 * 3 and epochs.groupby("sparsity")["validation/loss"].min().tolist() == [0.1, 0.1]
     read = pandas.read_csv(io.StringIO(subprocess_csv(grid)))
     assert read["kept"].dtype == bool and len(read) == len(epochs) and list(read.columns) == list(epochs.columns)

@@ -7,9 +7,9 @@ import math
 from typing import Any
 
 from aerun.compare.comparison import Comparison
-from aerun.compare.export import rows_to_csv
+from aerun.compare.export import rows_to_csv, whole
 from aerun.compare.groups import Group
-from aerun.compare.records import Run, Value
+from aerun.compare.records import Run
 from aerun.compare.seed_statistics import PairedDifference
 from aerun.compare.text_table import build_table
 
@@ -22,7 +22,7 @@ def as_rows(comparison: Comparison) -> list[dict[str, Any]]:
     paired = any(group.paired for group in comparison.groups)
     draws = sorted({m for group in comparison.groups for m in group.expected_best})
     for group in comparison.groups:
-        row: dict[str, Any] = {key: _whole(value) for key, value in group.values.items()}
+        row: dict[str, Any] = {key: whole(value) for key, value in group.values.items()}
         for metric in comparison.metrics:
             number = group.statistic(metric)
             low, high = (number and number.interval) or (None, None)
@@ -87,11 +87,6 @@ def difference(group: Group) -> dict[str, float | str | None]:
         " p Wilcoxon Holm": pair.p_wilcoxon_holm,
         " baseline": pair.baseline or None,
     }
-
-
-def _whole(value: Value | None) -> Value | int | None:
-    """A number without a fraction as an integer."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _group(group: Group, comparison: Comparison) -> dict[str, Any]:

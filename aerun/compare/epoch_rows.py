@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from aerun.compare.comparison import Comparison
-from aerun.compare.export import rows_to_csv
+from aerun.compare.export import rows_to_csv, whole
 from aerun.compare.records import Run
 from aerun.errors import DataError
 from aerun.runs.folder import read_environment
@@ -29,7 +29,7 @@ def clocked_lines(run: Run) -> list[dict[str, Any]]:
     lines, images, seconds = [], 0.0, 0.0
     for line in run.lines:
         epochs, steps = divmod(line["step"], steps_per_epoch)
-        before, images = images, epochs * size + min(steps * batch, size)
+        before, images = images, epochs * size + steps * batch
         speed = line.get(SPEED)
         seconds = seconds + (images - before) / speed if speed else math.nan
         lines.append({**line, "images": int(images), **({} if math.isnan(seconds) else {"seconds": seconds})})
@@ -55,7 +55,7 @@ def epoch_rows(comparison: Comparison) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for run in comparison.runs:
         about: dict[str, Any] = {"run": run.name, "folder": str(run.folder), "state": run.state}
-        about |= {key: run.settings.get(key) for key in keys}
+        about |= {key: whole(run.settings.get(key)) for key in keys}
         best = run.numbers.get("best_epoch") if run.finished else None
         for line in clocked_lines(run):
             clock = {name: line.get(name) for name in ("epoch", "step", "images", "seconds")}

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from aerun.base.files import format_csv
+from aerun.compare.records import Value
 from aerun.compare.selection import format_setting
 from aerun.errors import ConfigError
 
@@ -60,6 +61,11 @@ def require(package: str, text: str, extra: str) -> None:
     """ConfigError if an optional package is not installed: the ``text``, its name, and how to install it."""
     if find_spec(package) is None:
         raise ConfigError(f"{text} {package}: pip install '{extra}'")
+
+
+def whole(value: Value | None) -> Value | int | None:
+    """A number without a fraction as an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def one_type_per_column(rows: Rows) -> list[dict[str, Any]]:

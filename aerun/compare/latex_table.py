@@ -49,7 +49,13 @@ def _cell(cell: Cell, column: Column) -> str:
     if not column.numeric or text in ("", MISSING):
         return escape(text)
     number = re.sub(r"e([+-])0*(\d+)", lambda power: rf" \times 10^{{{power[1].strip('+')}{power[2]}}}", text)
-    for word, command in ((MISSING, r"\mbox{--}"), (" to ", r"\mbox{--}"), ("±", r"\pm"), ("*", "^{*}")):
+    for word, command in (
+        (MISSING, r"\mbox{--}"),
+        (" to ", r"\mbox{--}"),
+        ("±", r"\pm"),
+        ("*", "^{*}"),
+        (" [", r"\ ["),
+    ):
         number = number.replace(word, command)
     return f"${number}$"
 

@@ -17,6 +17,9 @@ def table_notes(comparison: Comparison) -> list[str]:
     notes = [comparison.choice] if comparison.choice else []
     if comparison.differing_seeds:
         notes.append("not all rows are means over the same seeds: runs are missing, or have not finished")
+    factors = [key for key in comparison.over if key != "seed"]
+    if factors and any(len(group.finished) > 1 for group in comparison.groups):
+        notes.append(f"intervals treat runs that differ in {', '.join(factors)} as independent draws, like seeds")
     flattered = [f"{group.label} ({count})" for group in comparison.groups if (count := _left_out(group))]
     if flattered:
         notes.append(f"runs that failed are not in the means, which flatters these rows: {name_some(flattered)}")
