@@ -51,7 +51,7 @@ TRASH = ".aerun-deleted"  # next to runs: what is being deleted
 # What aerun writes into a run folder. A folder with anything else is not deleted.
 WRITTEN = (
     *(CONFIG, OVERRIDES, ENVIRONMENT, STATUS, METRICS, SUMMARY, PROBES, LOG, LOCK, CHECKPOINTS, FIGURES),
-    *("doctor.json", "evaluation.json", "events.out.tfevents.*", "00000", "projector_config.pbtxt"),
+    *("doctor.json", "evaluation.json", "scalars.csv", "events.out.tfevents.*", "00000", "projector_config.pbtxt"),
     *(".hydra", ".ranks"),
 )
 

@@ -150,7 +150,7 @@ def test_every_file_of_a_run_is_known(tmp_path: Path, compose: Callable[..., dic
     from aerun.runs.run import run
 
     words = ["dataset=random", "dataset.images=40", "dataset.shape=[1,8,8]", "model.code_size=3", "trainer.epochs=1"]
-    config = compose([*words, "trainer.device=cpu", "callback=ema", "protocol=knn"])
+    config = compose([*words, "trainer.device=cpu", "callback=ema", "protocol=knn", "tracker=[tensorboard,csv]"])
     run(parse(config), config, tmp_path / "run")
     reevaluate(tmp_path / "run")
     path = tmp_path / "run" / "status.json"
