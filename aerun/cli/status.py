@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import time
@@ -129,7 +128,7 @@ def _count_line(runs: Sequence[RunState]) -> str:
 
 def format_status(arguments: argparse.Namespace, runs: Sequence[RunState], best: Best | None) -> str:
     """The counts, the running runs, the failed ones, and the best one."""
-    lines = [f"{', '.join(map(os.path.relpath, arguments.paths))}: {format_line(runs, None)}"]
+    lines = [f"{', '.join(arguments.paths)}: {format_line(runs, None)}"]
     running = [run for run in runs if run.state == RUNNING]
     if running:
         lines += ["", "running:", *map(_running_line, running[:MAX_RUNNING]), *_more(running, MAX_RUNNING)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,7 +84,7 @@ def _free(plan: Plan, keep: str | None) -> list[tuple[Step, str]]:
         else:
             failed.append((step, reason))
     for step, reason in failed:
-        print(f"kept        {_name(step.folder)}: {reason.removeprefix(f'{step.folder}: ')}")
+        print(f"kept        {step.folder}: {reason.removeprefix(f'{step.folder}: ')}")
     if plan.prune or plan.delete:
         print(f"freed       {format_size(freed)}")
     return failed
@@ -101,9 +100,9 @@ def format_plan(plan: Plan, keep: str | None, arguments: argparse.Namespace) -> 
         lines.append(f"checkpoints {_amount(plan.prune)} of {_count(plan.prune)}, which then {after}")
     if plan.delete:
         lines.append(f"delete      {_amount(plan.delete)} of {_count(plan.delete)}:")
-        lines += [f"  {step.state:<11} {_name(step.folder)}" for step in plan.delete[:MAX_LISTED]]
+        lines += [f"  {step.state:<11} {step.folder}" for step in plan.delete[:MAX_LISTED]]
         lines += [f"  and {len(plan.delete) - MAX_LISTED:,} more"] if len(plan.delete) > MAX_LISTED else []
-    lines += [f"kept        {_name(folder)}: {reason}" for folder, reason in plan.kept]
+    lines += [f"kept        {folder}: {reason}" for folder, reason in plan.kept]
     freed = sum(step.size for step in (*plan.prune, *plan.delete))
     if arguments.archive is not None:
         rest = format_size(plan.size - freed)
@@ -121,7 +120,3 @@ def _amount(steps: Sequence[Step]) -> str:
 
 def _count(steps: Sequence[Step]) -> str:
     return f"{len(steps):,} run{'s' * (len(steps) != 1)}"
-
-
-def _name(folder: Path) -> str:
-    return os.path.relpath(folder)

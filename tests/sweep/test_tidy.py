@@ -18,6 +18,8 @@ from aerun.base.lock import FolderLock
 from aerun.cli import tidy
 from aerun.compare import collect
 from aerun.errors import ConfigError
+from aerun.sweep.job import SHARED_DATA
+from aerun.sweep.sweep_report import print_disk
 from aerun.sweep.tidy import DELETABLE, TRASH, Plan, carry_out, check_states, make_plan
 from aerun.training.checkpoint import save
 from aerun.training.progress import Progress
@@ -254,6 +256,29 @@ def test_sizes_are_those_of_the_files(tmp_path: Path) -> None:
     assert measure_files([tmp_path]) == (3, 1530 + len("/"))
     shown = [format_size(size) for size in (0, 999, 1000, 99_949, 99_950, 999_499, 999_500, 8_600_000, 3 * 10**15)]
     assert shown == ["0 bytes", "999 bytes", "1.0 kB", "99.9 kB", "100 kB", "999 kB", "1.0 MB", "8.6 MB", "3000 TB"]
+
+
+def test_a_sweep_says_what_it_takes_and_what_frees_it(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(sweep.parent)
+    (sweep / SHARED_DATA).mkdir()
+    (sweep / SHARED_DATA / "copy").write_bytes(b"x" * 10**6)  # removed when the sweep ends
+    states = {run.name: run.state for run in collect([Path("grid")])}
+
+    def said() -> str:
+        print_disk(Path("grid"), states, ["aerun-train", "-m"])
+        return capsys.readouterr().out
+
+    files = [path for path in sweep.rglob("*") if path.is_file() and path.name != "copy"]
+    size = sum(path.stat().st_size for path in files)
+    spare = sum(step.size for step in make_plan([sweep], "weights").prune)
+    assert said() == (
+        f"on disk     {format_size(size)} in {len(files)} files; {format_size(spare)} only serve to continue finished "
+        "runs: aerun-tidy grid --apply\n"
+    )
+    do(make_plan([sweep], "weights"), "weights")
+    assert said().endswith(" files\n") and said().startswith(f"on disk     {format_size(size - spare)} in ")
 
 
 def test_the_same_sweep_runs_deleted_jobs_again_and_no_others(tmp_path: Path) -> None:
