@@ -6,12 +6,15 @@ out of it or occur twice, or with anything encrypted; and for a file that would 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from aerun.errors import DataError
 
@@ -29,8 +32,9 @@ class Archive:
     files: dict[str, zipfile.ZipInfo] = field(default_factory=dict)
     folders: dict[str, set[str]] = field(default_factory=dict)
 
-    def read(self, name: str, most: int) -> bytes:
-        """The content of a file of at most ``most`` bytes. FileNotFoundError if there is none."""
+    @contextlib.contextmanager
+    def open(self, name: str, most: int) -> Iterator[IO[bytes]]:
+        """A stream of the content of a file of at most ``most`` bytes. FileNotFoundError if there is none."""
         path = self.path / name
         entry = self.files.get(name)
         if entry is None:
@@ -38,7 +42,8 @@ class Archive:
         if entry.file_size > min(most, max(FREE_BYTES, MAX_EXPANSION * entry.compress_size)):
             raise DataError(f"{path}: cannot be read (it would unpack to {entry.file_size:,} bytes)")
         try:
-            return self.zip.read(entry)
+            with self.zip.open(entry) as stream:
+                yield stream
         except DAMAGES as error:
             raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
 
@@ -89,7 +94,8 @@ def read_member(path: Path, most: int) -> bytes:
     found = locate(path)
     if found is None:
         raise FileNotFoundError(2, "No such file or directory", str(path))
-    return found[0].read(found[1], most)
+    with found[0].open(found[1], most) as stream:
+        return stream.read()
 
 
 def is_file(path: Path) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from aerun.base.arguments import Parser
 from aerun.base.files import format_size
@@ -15,6 +17,7 @@ from aerun.sweep.archive_folder import archive_folder, check_archive
 from aerun.sweep.tidy import DELETABLE, Plan, Step, carry_out, check_states, make_plan
 
 DONE, NOT_ALL = 0, 1  # exit codes
+Outcome = tuple[Step, str | None]  # what was removed; or the reason why it was not
 MAX_LISTED = 20  # runs
 EXAMPLES = """\
   %(prog)s outputs/grid                            what it would free: checkpoints that only serve to resume
@@ -47,6 +50,7 @@ def build_parser() -> Parser:
         help=f"delete runs in these states: {', '.join(DELETABLE)} (by a later run of the same configuration)",
     )
     add("--archive", type=Path, metavar="FILE", help="move one sweep or run into a ZIP file, and remove its folder")
+    add("--json", action="store_true", help="print everything as JSON")
     return parser
 
 
@@ -64,30 +68,52 @@ def execute(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"--archive {arguments.archive}: takes one sweep or run, not {len(arguments.paths)}")
         check_archive(arguments.paths[0], arguments.archive)
     plan = make_plan(arguments.paths, keep, delete)
-    print("\n".join(format_plan(plan, keep, arguments)))
-    if not arguments.apply:
-        return DONE
-    failed = _free(plan, keep)
-    if arguments.archive is not None:
+    if not arguments.json:
+        print("\n".join(format_plan(plan, keep, arguments)))
+    done = list(carry_out(plan, keep)) if arguments.apply else []
+    if not arguments.json:
+        print_done(done)
+    size = None
+    if arguments.apply and arguments.archive is not None:
         size = archive_folder(arguments.paths[0], arguments.archive)
+    if arguments.json:
+        print(json.dumps(as_json(plan, done, arguments, size), indent=2))
+    elif size is not None:
         print(f"archived    {arguments.archive}: {format_size(size)}; aerun-compare {arguments.archive} reads it")
-    return NOT_ALL if failed else DONE
+    return NOT_ALL if any(reason is not None for _, reason in done) else DONE
 
 
-def _free(plan: Plan, keep: str | None) -> list[tuple[Step, str]]:
-    """Carry out the plan and print how that went; return what could not be done, with the reasons."""
-    failed: list[tuple[Step, str]] = []
-    freed = 0
-    for step, reason in carry_out(plan, keep):
-        if reason is None:
-            freed += step.size
-        else:
-            failed.append((step, reason))
-    for step, reason in failed:
-        print(f"kept        {step.folder}: {reason.removeprefix(f'{step.folder}: ')}")
-    if plan.prune or plan.delete:
-        print(f"freed       {format_size(freed)}")
-    return failed
+def print_done(done: Sequence[Outcome]) -> None:
+    """Print what could not be removed, and what was freed."""
+    for step, reason in done:
+        if reason is not None:
+            print(f"kept        {step.folder}: {reason.removeprefix(f'{step.folder}: ')}")
+    if done:
+        print(f"freed       {format_size(sum(step.size for step, reason in done if reason is None))}")
+
+
+def as_json(plan: Plan, done: Sequence[Outcome], arguments: argparse.Namespace, size: int | None) -> dict[str, Any]:
+    """Plain values. ``kept`` are runs that are not touched, before or after trying, each with the reason."""
+
+    def steps(chosen: Sequence[Step]) -> list[dict[str, Any]]:
+        return [
+            {"folder": str(step.folder), "state": step.state, "files": step.count, "bytes": step.size}
+            for step in chosen
+        ]
+
+    kept = [*plan.kept, *((step.folder, reason) for step, reason in done if reason is not None)]
+    return {
+        "runs": len(plan.states),
+        "states": dict(Counter(plan.states.values())),
+        "files": plan.count,
+        "bytes": plan.size,
+        "checkpoints": steps(plan.prune),
+        "delete": steps(plan.delete),
+        "kept": [{"folder": str(folder), "reason": reason} for folder, reason in kept],
+        "applied": arguments.apply,
+        "freed_bytes": sum(step.size for step, reason in done if reason is None),
+        "archive": None if arguments.archive is None else {"file": str(arguments.archive), "bytes": size},
+    }
 
 
 def format_plan(plan: Plan, keep: str | None, arguments: argparse.Namespace) -> list[str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from aerun.base.archive import MAX_EXPANSION, open_archive
+from aerun.base.archive import FREE_BYTES, MAX_EXPANSION, Archive, open_archive
 from aerun.base.files import atomic_write, leftover_files, make_subfolder, remove_empty, storage_error
 from aerun.base.lock import NAME as LOCK
 from aerun.base.lock import FolderLock, is_held
@@ -106,10 +106,12 @@ def _packs_well(path: Path) -> bool:
     """Whether a file is packed: text is, unless it would be taken for a bomb when it is read."""
     if path.suffix not in PACKED and not path.name.startswith("events.out.tfevents."):
         return False
-    packed, size = zlib.compressobj(6, zlib.DEFLATED, -15), 0
-    for chunk in _chunks(path):
-        size += len(packed.compress(chunk))
-    return (size + len(packed.flush())) * MAX_EXPANSION > 2 * path.stat().st_size
+    size = path.stat().st_size
+    if size <= FREE_BYTES:
+        return True
+    packer = zlib.compressobj(6, zlib.DEFLATED, -15)
+    packed = sum(len(packer.compress(chunk)) for chunk in _chunks(path)) + len(packer.flush())
+    return packed * MAX_EXPANSION > 2 * size
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
@@ -124,9 +126,17 @@ def _compare(folder: Path, target: Path, files: Mapping[Path, object]) -> None:
     for path in files:
         name = _name(folder, path)
         entry = archive.files.get(name)
-        size = path.stat().st_size
-        if entry is None or entry.file_size != size or archive.read(name, size) != path.read_bytes():
+        if entry is None or not _is_same(archive, entry, path):
             raise DataError(f"{target}: does not have {path} as it is on disk; name another file")
+
+
+def _is_same(archive: Archive, entry: zipfile.ZipInfo, path: Path) -> bool:
+    size = path.stat().st_size
+    if entry.file_size != size:
+        return False
+    with archive.open(entry.filename, size) as stored:
+        # Reading to the end also compares the checksum.
+        return all(stored.read(len(chunk)) == chunk for chunk in _chunks(path)) and not stored.read(1)
 
 
 def _remove(folder: Path, files: Mapping[Path, tuple[int, ...]]) -> None:

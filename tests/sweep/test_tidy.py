@@ -244,6 +244,11 @@ def test_the_command(sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert code == 0 and lines[1].endswith(" of 3 runs:") and lines[-1].startswith("freed ")
     assert {path.name for path in (sweep / "pruned").iterdir()} == {"status.json"}
     with FolderLock(sweep):
+        code, lines = call("grid", "--delete", "diverged", "--json", "--apply")
+        content = json.loads("".join(lines))
+        assert code == 1 and [step["state"] for step in content["delete"]] == ["diverged"]
+        assert content["freed_bytes"] == 0 and content["kept"][0]["folder"] == "grid/diverged"
+        assert content["states"]["finished"] == 2 and content["archive"] is None and content["applied"]
         code, lines = call("grid", "--delete", "diverged", "--apply")
     assert code == 1 and lines[-2].startswith("kept        grid/diverged: grid: is being written by process")
 
