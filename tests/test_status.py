@@ -104,10 +104,17 @@ def test_the_best_run_is_that_of_a_comparison(sweep: Path) -> None:
     from aerun.compare import Question, collect, compare
 
     runs = read(sweep)
-    for metric in ("test/mse", "validation/loss", "test/psnr"):
+    for metric in ("test/mse", "validation/loss", "test/psnr", None):
         best = best_run(runs, metric)
-        ranked = compare(collect([sweep]), Question(metrics=(metric,), grouped=False)).ranked()
-        assert best is not None and best.value == ranked[0].runs[0].numbers[metric]
+        comparison = compare(collect([sweep]), Question(metrics=(metric,) if metric else (), grouped=False))
+        assert best is not None and best.metric == comparison.metric == (metric or "test/mse")
+        assert best.value == comparison.ranked()[0].runs[0].numbers[best.metric]
+    for number in range(5):
+        losses = [{"epoch": 1, "step": 1, "validation/mse": float((number - 2) ** 2)}]
+        (sweep / f"done{number}" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in losses))
+    best = best_run(runs)
+    assert best is not None and (best.metric, best.run.folder.name) == ("validation/mse", "done2")
+    assert compare(collect([sweep]), Question()).metric == "validation/mse"
     assert (best_run(runs, "test/mse") or pytest.fail()).run.folder.name == "done4"
     assert best_run(runs, "test/nothing") is None
 

@@ -26,7 +26,6 @@ from aerun.compare.run_states import (
     seconds_left,
     total_speed,
 )
-from aerun.compare.selection import DEFAULT_METRICS
 from aerun.compare.table_output import shorten
 from aerun.errors import ConfigError, DataError
 from aerun.runs.folder import read_sweep
@@ -55,7 +54,7 @@ def build_parser() -> Parser:
     add("paths", nargs="+", metavar="SWEEP_OR_RUN", help="folders of sweeps or runs, or folders that contain them")
     add("--watch", action="store_true", help="keep watching until all runs have ended")
     add("--best", action="store_true", help="also show the best finished run")
-    add("--metric", default=DEFAULT_METRICS[0], metavar="NAME", help="the number that ranks for --best (test/mse)")
+    add("--metric", metavar="NAME", help="the number that ranks for --best (as in aerun-compare)")
     add("--json", action="store_true", help="print everything as JSON")
     return parser
 
@@ -141,7 +140,7 @@ def format_status(arguments: argparse.Namespace, runs: Sequence[RunState], best:
     if best is not None:
         lines += ["", f"best        {best.run.label}: {best.metric} {best.value:.6g}", f"            {best.run.folder}"]
     elif arguments.best:
-        lines += ["", f"best        no run has finished with a finite {arguments.metric} yet"]
+        lines += ["", f"best        no run has finished with a finite {arguments.metric or 'test/mse'} yet"]
     return "\n".join(lines)
 
 

@@ -25,9 +25,9 @@ from aerun.compare.records import (
     flat_numbers,
     read_numbers_line,
 )
-from aerun.compare.selection import format_setting, printable
+from aerun.compare.selection import DEFAULT_METRICS, DEFAULT_RANKING, format_setting, printable
 from aerun.errors import DataError
-from aerun.metrics.declared import metric_of, metrics_from_json
+from aerun.metrics.declared import Metrics, metric_of, metrics_from_json
 from aerun.runs.folder import STATUS, SUMMARY, load_status, read_config, read_environment, read_summary
 from aerun.runs.folder_metrics import read_metrics_line
 
@@ -193,20 +193,28 @@ class Best:
     value: float
 
 
-def best_run(runs: Iterable[RunState], metric: str) -> Best | None:
-    """The finished run with the best finite value of a metric, such as test/mse or validation/loss; None without
-    one."""
-    found: list[tuple[float, RunState, float]] = []
+def best_run(runs: Iterable[RunState], metric: str | None = None) -> Best | None:
+    """The finished run with the best finite value of a metric; None without one.
+
+    By default of validation/mse if all finished runs have it, otherwise of test/mse, as comparisons rank.
+    """
+    found: list[tuple[RunState, dict[str, float], Metrics]] = []
     for run in runs:
         if run.state == FINISHED:
             with contextlib.suppress(DataError):
                 summary = read_summary(run.folder) or {}
                 numbers = flat_numbers(summary)
                 if metric not in numbers:
-                    numbers |= flat_numbers(read_numbers_line(run.folder, summary.get("best_epoch")) or {})
-                value = numbers.get(metric, math.nan)
-                sign = -1 if metric_of(metric, metrics_from_json(summary.get("metrics"))).higher_is_better else 1
-                if math.isfinite(value):
-                    found.append((sign * value, run, value))
-    best = min(found, key=lambda entry: entry[0], default=None)
+                    line = read_numbers_line(run.folder, summary.get("best_epoch")) or {}
+                    numbers = flat_numbers(line) | numbers
+                found.append((run, numbers, metrics_from_json(summary.get("metrics"))))
+    if metric is None:
+        has_ranking = all(DEFAULT_RANKING in numbers for _, numbers, _ in found)
+        metric = DEFAULT_RANKING if has_ranking else DEFAULT_METRICS[0]
+    ranked = []
+    for run, numbers, declared in found:
+        value = numbers.get(metric, math.nan)
+        if math.isfinite(value):
+            ranked.append((-value if metric_of(metric, declared).higher_is_better else value, run, value))
+    best = min(ranked, key=lambda entry: entry[0], default=None)
     return None if best is None else Best(best[1], metric, best[2])
