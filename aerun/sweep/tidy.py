@@ -194,19 +194,13 @@ def _attempt(action: Callable[[], None]) -> str | None:
 
 
 def _prune(step: Step, keep: str) -> None:
-    """Remove checkpoints of a run that is as it was, and whose remaining weights are intact."""
+    """Remove checkpoints of a run that is still finished, and whose remaining weights are intact."""
     with FolderLock(step.folder):
-        _require_same(step)
         if read_summary(step.folder) is None:
             raise DataError(f"{step.folder}: has no summary any more")
         read_intact(step.folder / CHECKPOINTS / (BEST if keep == "weights" else LAST))
         for path in step.files:
             path.unlink(missing_ok=True)
-
-
-def _require_same(step: Step) -> None:
-    if file_version(step.folder / STATUS) != step.version:
-        raise BusyError(f"{step.folder}: has changed meanwhile")
 
 
 def _delete(parent: Path, steps: Sequence[Step]) -> Iterator[tuple[Step, str | None]]:
@@ -234,7 +228,8 @@ def _delete_run(step: Step) -> None:
         shutil.rmtree(folder)
         return
     with FolderLock(folder):
-        _require_same(step)
+        if file_version(folder / STATUS) != step.version:
+            raise BusyError(f"{folder}: has changed meanwhile")
         for path in step.files:
             _remove(path)
         if not step.files:

@@ -114,9 +114,11 @@ def test_a_run_that_is_locked_or_on_another_host_is_never_touched(sweep: Path) -
 def test_a_run_that_starts_after_the_plan_is_not_touched(sweep: Path) -> None:
     plan = make_plan([sweep], "weights", ("failed", "diverged"))
     write_run(sweep / "failed", state="stopped")  # it was continued meanwhile
+    (sweep / "done1" / "summary.json").unlink()  # this one is being made longer
     with FolderLock(sweep / "diverged"), FolderLock(sweep / "done0"):
         found = do(plan, "weights")
-    assert found.pop("done1") is None
+    assert "has no summary any more" in (found.pop("done1") or "")
+    assert (sweep / "done1" / "checkpoints" / "previous.safetensors").exists()
     assert "has changed meanwhile" in (found.pop("failed") or "")
     assert all("is being written by process" in (reason or "") for reason in found.values()) and len(found) == 2
     assert (sweep / "failed" / "checkpoints").is_dir() and (sweep / "diverged" / "checkpoints").is_dir()
