@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -128,26 +129,36 @@ def test_nothing_is_archived_while_a_run_is_in_progress(sweep: Path, tmp_path: P
     assert kept(sweep) == {name: before[name] for name in kept(sweep)} and not (tmp_path / "grid.zip").exists()
 
 
+@pytest.mark.parametrize("begins", ["a new file", "another status", "a lock"])
 def test_a_folder_stays_if_a_run_begins_while_it_is_archived(
-    sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begins: str
 ) -> None:
     from aerun.sweep import archive_folder as module
 
     before, compare_files = kept(sweep), module._compare
+    with contextlib.ExitStack() as stack:
 
-    def begin_run(*arguments: Any) -> None:
-        compare_files(*arguments)
-        (sweep / "failed" / "status.json").write_text('{"state": "stopped"}')
+        def begin_run(*arguments: Any) -> None:
+            compare_files(*arguments)
+            if begins == "a lock":
+                stack.enter_context(FolderLock(sweep / "failed"))
+            else:
+                name = "status.json" if begins == "another status" else "metrics2.jsonl"
+                (sweep / "failed" / name).write_text('{"state": "stopped"}')
 
-    monkeypatch.setattr(module, "_compare", begin_run)
-    with pytest.raises(BusyError, match="a process has begun to write in it; nothing was removed"):
-        archive_folder(sweep, tmp_path / "grid.zip")
-    assert kept(sweep).keys() == before.keys()
+        monkeypatch.setattr(module, "_compare", begin_run)
+        with pytest.raises(BusyError, match="a process has begun to write in it; nothing was removed"):
+            archive_folder(sweep, tmp_path / "grid.zip")
+    assert before.keys() <= kept(sweep).keys()
     assert {path.name for path in tmp_path.iterdir()} == {"grid", "grid.zip"}
     monkeypatch.undo()
-    with pytest.raises(DataError, match=r"does not have .*failed/status\.json as it is on disk; name another file"):
+    if begins != "a lock":
+        with pytest.raises(DataError, match=r"does not have .*failed/.* as it is on disk; name another file"):
+            archive_folder(sweep, tmp_path / "grid.zip")
+        archive_folder(sweep, tmp_path / "other.zip")
+    else:
         archive_folder(sweep, tmp_path / "grid.zip")
-    archive_folder(sweep, tmp_path / "other.zip")
+    assert not sweep.exists()
 
 
 @pytest.mark.parametrize("moment", range(1, 25))

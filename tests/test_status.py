@@ -71,9 +71,10 @@ def test_states_are_those_of_a_comparison(sweep: Path) -> None:
 
 def test_a_locked_run_is_running(tmp_path: Path) -> None:
     write_run(tmp_path / "run", state="running")
+    reader = StateReader()
     with FolderLock(tmp_path / "run"):
-        assert [run.state for run in read(tmp_path)] == ["running"]
-    assert [run.state for run in read(tmp_path)] == ["interrupted"]
+        assert [run.state for run in read(tmp_path, reader=reader)] == ["running"]
+    assert [run.state for run in read(tmp_path, reader=reader)] == ["interrupted"]
 
 
 def test_speed_and_time_left_are_those_of_the_logs(sweep: Path) -> None:
