@@ -6,6 +6,7 @@ first. A plan that is killed while it is carried out has lost nothing else, and 
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -22,6 +23,7 @@ from aerun.compare.records import FINISHED, RUNNING, STATES, WAITING
 from aerun.compare.run_states import file_version, read_state
 from aerun.config.identity import identity
 from aerun.config.schema import nearest
+from aerun.config.settings import PROTOCOL
 from aerun.errors import AerunError, BusyError, ConfigError, DataError
 from aerun.runs.folder import (
     CHECKPOINTS,
@@ -153,19 +155,21 @@ def _foreign_file(folder: Path) -> str | None:
 
 
 def find_superseded(states: Mapping[Path, str], jobs: Collection[Path]) -> set[Path]:
-    """The runs next to which there is a finished run of the same configuration on the same data that ended later.
+    """The runs next to which there is a finished run of the same configuration, with the same protocols, on the same
+    data, that ended later.
 
     The ``jobs`` of sweeps are not among them: a sweep may vary keys that do not change results.
     """
-    groups: dict[tuple[Path, str, str], list[tuple[str, Path]]] = {}
+    groups: dict[tuple[Path, str, str, str], list[tuple[str, Path]]] = {}
     for folder, state in states.items():
         if state in (RUNNING, WAITING) or folder in jobs or (folder / WEIGHTS).exists():  # an export is not a run
             continue
         with suppress(DataError):
             data = (read_environment(folder).get("dataset") or {}).get("checksum")
             if data is not None:
-                ended = (read_status(folder) or {}).get("time") or ""
-                groups.setdefault((folder.parent, identity(read_config(folder)), data), []).append((ended, folder))
+                config, ended = read_config(folder), (read_status(folder) or {}).get("time") or ""
+                protocols = json.dumps(config.get(PROTOCOL) or {}, sort_keys=True)
+                groups.setdefault((folder.parent, identity(config), protocols, data), []).append((ended, folder))
     found: set[Path] = set()
     for runs in groups.values():
         finished = [run for run in runs if states[run[1]] == FINISHED]

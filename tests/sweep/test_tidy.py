@@ -167,8 +167,9 @@ def test_superseded_runs_are_those_that_a_later_one_repeats(tmp_path: Path) -> N
     """In one folder, with the same configuration and the same data."""
     facts = {"input_shape": [4], "output_shape": [4]}
 
-    def write(name: str, hour: int, checksum: str = "0", state: str = "finished", seed: int = 0) -> None:
-        folder = write_run(tmp_path / name, 0.1 if state == "finished" else None, seed=seed, state=state)
+    def write(name: str, hour: int, checksum: str = "0", state: str = "finished", seed: int = 0, k: int = 0) -> None:
+        mse, config = 0.1 if state == "finished" else None, {"protocol": {"knn": {"k": k}}}
+        folder = write_run(tmp_path / name, mse, seed=seed, state=state, config=config)
         (folder / "environment.json").write_text(json.dumps({"dataset": {**facts, "checksum": checksum}}))
         path = folder / "status.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"time": f"2026-01-01T{hour}:00:00"}))
@@ -178,6 +179,7 @@ def test_superseded_runs_are_those_that_a_later_one_repeats(tmp_path: Path) -> N
     write("failed", 12, state="failed")
     write("seed", 10, seed=1)
     write("data", 10, checksum="1")
+    write("protocol", 10, k=3)
     write("elsewhere/other", 9)
     plan = make_plan([tmp_path], None, ("superseded",))
     assert {step.folder.name for step in plan.delete} == {"first", "failed"}
