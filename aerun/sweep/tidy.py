@@ -116,14 +116,15 @@ def make_plan(paths: Sequence[Path], keep: str | None, delete: Sequence[str] = (
         plan.count, plan.size = plan.count + count, plan.size + size
         files: tuple[Path, ...] = ()
         if state in delete:
-            if (name := _foreign_file(folder)) is not None:
-                plan.kept.append((folder, f"contains {name}, which no run writes; delete it yourself"))
+            if (reason := _reason_to_keep(folder)) is not None:
+                plan.kept.append((folder, reason))
             elif folder not in jobs:
                 plan.delete.append(Step(folder, state, (), count, size, versions[folder]))
             elif files := tuple(_all_but_status(folder)):
                 plan.delete.append(Step(folder, state, files, *measure_files(files), versions[folder]))
-        elif state == FINISHED and keep is not None and not (folder / CHECKPOINTS).is_symlink():
-            files = tuple(removable(folder / CHECKPOINTS, keep))
+        elif state == FINISHED and keep is not None:
+            is_link = folder.is_symlink() or (folder / CHECKPOINTS).is_symlink()
+            files = () if is_link else tuple(removable(folder / CHECKPOINTS, keep))
             if files:
                 plan.prune.append(Step(folder, state, files, *measure_files(files), versions[folder]))
     for trash in sorted({place / TRASH for place in (*paths, *(folder.parent for folder in plan.states))}):
@@ -147,11 +148,16 @@ def _all_but_status(folder: Path) -> list[Path]:
     return sorted(paths, key=lambda path: (path.name == CONFIG, path.name))
 
 
-def _foreign_file(folder: Path) -> str | None:
-    """Something in a run folder that no run writes; None if there is nothing."""
+def _reason_to_keep(folder: Path) -> str | None:
+    """Why a run folder is not deleted: it is a link, or contains something that no run writes. None if it may be."""
+    if folder.is_symlink():
+        return "is a link; delete it yourself"
     ours = {path.name for path in leftover_files(folder)}
     names = (path.name for path in sorted(folder.iterdir()) if path.name not in ours)
-    return next((name for name in names if not any(fnmatchcase(name, pattern) for pattern in WRITTEN)), None)
+    for name in names:
+        if not any(fnmatchcase(name, pattern) for pattern in WRITTEN):
+            return f"contains {name}, which no run writes; delete it yourself"
+    return None
 
 
 def find_superseded(states: Mapping[Path, str], jobs: Collection[Path]) -> set[Path]:

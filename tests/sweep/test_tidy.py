@@ -147,6 +147,20 @@ def test_a_folder_with_something_of_somebody_is_not_deleted(sweep: Path) -> None
     assert not plan.delete and "contains notes.txt, which no run writes" in plan.kept[0][1]
 
 
+def test_nothing_is_removed_through_a_link(sweep: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("failed", "done0"):
+        (sweep / name).rename(tmp_path / "elsewhere" / name)
+        (sweep / name).symlink_to(tmp_path / "elsewhere" / name)
+    (sweep / "done1" / "checkpoints").rename(tmp_path / "elsewhere" / "checkpoints")
+    (sweep / "done1" / "checkpoints").symlink_to(tmp_path / "elsewhere" / "checkpoints")
+    before = contents(tmp_path / "elsewhere")
+    plan = make_plan([sweep], "weights", ("failed",))
+    assert not plan.prune and not plan.delete and plan.kept == [(sweep / "failed", "is a link; delete it yourself")]
+    do(plan, "weights")
+    assert contents(tmp_path / "elsewhere") == before
+
+
 def test_every_file_of_a_run_is_known(tmp_path: Path, compose: Callable[..., dict[str, Any]]) -> None:
     """A run with all that it may write can be deleted."""
     from aerun.config.parse import parse
