@@ -42,6 +42,7 @@ OPTIONS = {
     "effective_rank": "callback",
     "worst_reconstructions": "callback",
     "stop_at_target": "callback",
+    "shared_table": "tracker",
 }
 TRUST = f"trusted_packages=[{','.join(OPTIONS)}]"
 DIGITS = [
@@ -134,7 +135,15 @@ def test_all_run_together_in_a_sweep(command: Train, tmp_path: Path, launcher: s
     """The two that constrain the code in jobs of their own."""
     codes = ["sparsity=none,batch_topk", "latent=deterministic,vector_quantizer", "sweep.invalid=skip"]
     callbacks = "callback=[effective_rank,worst_reconstructions,stop_at_target]"
-    others = ["noise=poisson", "loss=charbonnier", callbacks, "callback.stop_at_target.value=5"]
+    table = tmp_path / "runs.jsonl"
+    others = [
+        "tracker=shared_table",
+        f"tracker.shared_table.file={table}",
+        "noise=poisson",
+        "loss=charbonnier",
+        callbacks,
+        "callback.stop_at_target.value=5",
+    ]
     done = command("-m", *DIGITS, *codes, *others, f"hydra/launcher={launcher}", "sweep.name=all")
     assert done.returncode == 0, done.stderr
     folders = sorted(path.parent for path in (tmp_path / "outputs" / "all").glob("*/summary.json"))
@@ -143,6 +152,11 @@ def test_all_run_together_in_a_sweep(command: Train, tmp_path: Path, launcher: s
         check_folder(folder)
         assert (folder / "figures" / "worst_reconstructions.png").exists()
         assert len(numbers(folder)) == 1  # the target is low
+    lines = [json.loads(line) for line in table.read_text().splitlines()]
+    assert sorted(line["run"] for line in lines) == [folder.name for folder in folders]
+    for line in lines:
+        summary = read_summary(folders[0].parent / line["run"])
+        assert summary is not None and line["test/mse"] == summary["test"]["mse"] and line["sweep"] == "all"
     seeds = [weights(folder) for folder in folders]
     assert {"latent.codebook", "sparsity.threshold"} <= {name for tensors in seeds for name in tensors}
 

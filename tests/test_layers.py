@@ -90,6 +90,9 @@ ROOMS = (
             | {"sweep/optuna_study.py"},
         ),
         ("torch.utils.tensorboard", {"tracker/tensorboard.py"}),
+        ("mlflow", {"tracker/servers.py"}),
+        ("wandb", {"tracker/servers.py"}),
+        ("trackio", {"tracker/servers.py"}),
         ("safetensors", {"training/checkpoint.py", "sweep/point_check.py", "dataset/shared.py"}),
         ("optuna", {"sweep/optuna_study.py"}),
         ("joblib", {"sweep/launcher/joblib.py"}),
@@ -198,7 +201,7 @@ def test_the_house_keeps_to_its_budget() -> None:
     from scripts.house import BATCH, GOALS, measure
 
     figures = measure(ROOT, batch=False).figures
-    most = {**GOALS, "rooms (aerun/, scripts/, benchmarks/)": 32, "arrows between rooms": 170}
+    most = {**GOALS, "rooms (aerun/, scripts/, benchmarks/)": 32, "arrows between rooms": 172}
     most["frequent offenders, in words"] = 0
     del most[BATCH]
     assert {name: figures[name] for name in most if figures[name] > most[name]} == {}

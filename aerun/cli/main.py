@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "recompute the test metrics and figures of a finished run; run more protocols",
     "compare": "compare runs and sweeps: tables, figures, a page",
     "status": "show what runs are doing: states, speed, time left, failures",
+    "track": "send runs to trackers on a server: what they have not got",
     "tidy": "free the disk of what runs leave",
     "doctor": "diagnose runs: what is wrong, and what to try",
     "denoise": "clean image files with a run",

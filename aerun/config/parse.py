@@ -9,8 +9,8 @@ from typing import Any
 from aerun.config.deferred import Deferred, DeferredPart, FromTorch, check_arguments, is_module
 from aerun.config.pairs import check_pairs, check_unread
 from aerun.config.schema import check, construct, locate
-from aerun.config.settings import GROUPS, SEVERAL, Checkpointing, RunKeys, Settings
-from aerun.contracts import CONTRACTS, complete, missing_names
+from aerun.config.settings import GROUPS, SEVERAL, TRACKER, Checkpointing, RunKeys, Settings
+from aerun.contracts import CONTRACTS, Tracker, complete, missing_names
 from aerun.errors import ConfigError
 
 PARTS = tuple(f"aerun.{group}" for group in (*GROUPS, *SEVERAL))  # the modules of aerun whose classes are options
@@ -75,6 +75,12 @@ def _build_several(group: str, nodes: Any) -> dict[str, Any]:
     # An experiment may set keys of an option that is not chosen, as in ``experiment=NAME protocol=none``.
     chosen = {str(name): node for name, node in nodes.items() if "_target_" in node}
     return {name: build_part(group, node, f"{group}.{name}") for name, node in chosen.items()}
+
+
+def build_trackers(nodes: Mapping[str, Any]) -> dict[str, Tracker]:
+    """Trackers by name from their configuration, as ``parse`` builds them, but only aerun's own."""
+    ours = {name: node for name, node in nodes.items() if str(node.get("_target_")).startswith("aerun.")}
+    return _build_several(TRACKER, ours)
 
 
 def _stage_optimizers(changes: Any, base: Mapping[str, Any]) -> list[Any]:

@@ -19,8 +19,9 @@ from aerun.runs.folder import SUMMARY, read_config, write_config
 from aerun.runs.reopen import existing_weights, for_evaluation, load_weights
 from aerun.runs.same_data import require_same_data
 from aerun.runs.same_run import chosen_protocols, missing_protocols
+from aerun.runs.send import describe_run
 from aerun.runs.summary import subject_of
-from aerun.runs.tracking import FolderLog, describe_run, own_trackers
+from aerun.runs.tracking import FolderLog, own_trackers
 from aerun.training.build import build_parts, prepare
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def run_missing_protocols(
     stored |= {PROTOCOL: recorded, "trusted_packages": config["trusted_packages"]}
     with FolderLog(folder, own_trackers(settings)) as tracker:
         final = summary["steps"] + 1  # as at the end of the run
-        tracker.append(describe_run(folder, stored, settings), final)
+        tracker.append(describe_run(folder, stored, settings.choices, settings.typed), final)
         for tag, pixels in answers.pictures.items() if settings.trainer.figures != "none" else ():
             tracker.picture(tag, pixels, final)
         tracker.scalars({f"test/{name}": value for name, value in answers.flat.items()}, final)

@@ -34,7 +34,8 @@ from aerun.runs.folder import CHECKPOINTS, recorded_status, write_description
 from aerun.runs.init_from import copy_matching_layers
 from aerun.runs.pictures import Pictures
 from aerun.runs.run_errors import translate_errors
-from aerun.runs.tracking import FolderLog, NoLog, describe_run, own_trackers
+from aerun.runs.send import describe_run
+from aerun.runs.tracking import FolderLog, NoLog, own_trackers
 from aerun.training.build import build_parts, prepare
 from aerun.training.checkpoint import Checkpointer, load_model
 from aerun.training.checkpoint_files import BEST
@@ -128,7 +129,7 @@ def _train_in_folder(
             observers = Observers(own_callbacks(settings), **ours, progress=bar, record=record)
             every = settings.checkpoint.every_minutes
             files = Checkpointer(folder / CHECKPOINTS, parts.autoencoder, parts.optimizer, every, observers)
-            tracker.open(None, describe_run(folder, config, settings))
+            tracker.open(None, describe_run(folder, config, settings.choices, settings.typed))
             progress = regime.train(Progress(), Session(observers, tracker, files, StopSignals(), folder))
         load_model(folder / CHECKPOINTS / BEST, parts.autoencoder)
         files.finish(settings.checkpoint.keep)

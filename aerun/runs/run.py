@@ -48,8 +48,9 @@ from aerun.runs.run_errors import translate_errors
 from aerun.runs.same_data import require_same_data
 from aerun.runs.same_run import find_difference
 from aerun.runs.schedule_notes import has_no_effect, warn_of_jump
+from aerun.runs.send import describe_run, logged_results
 from aerun.runs.summary import draw_curves, draw_stages, summarize
-from aerun.runs.tracking import FolderLog, NoLog, check_folder_name, describe_run, own_trackers
+from aerun.runs.tracking import FolderLog, NoLog, check_folder_name, own_trackers
 from aerun.training.build import build_parts, prepare
 from aerun.training.checkpoint import Checkpointer, ReadOnlyCheckpoints, load_model
 from aerun.training.checkpoint_files import BEST, can_be_continued
@@ -61,7 +62,6 @@ from aerun.training.progress import Progress
 from aerun.training.regime import Regime, regime_of
 
 log = logging.getLogger(__name__)
-BASELINE_METRICS = ("/mse", "/psnr")  # of the baselines in the logs; summary.json has all
 
 
 def run(
@@ -218,7 +218,7 @@ def run_rank_zero(
         else:
             log.info("continuing %s after step %d", folder, progress.step)
         (folder / SUMMARY).unlink(missing_ok=True)
-        tracker.open(progress, describe_run(folder, config, settings))
+        tracker.open(progress, describe_run(folder, config, settings.choices, settings.typed))
         session = Session(observers, tracker, checkpoints, stop, folder)
         progress = regime.train(progress or Progress(), session)
         with stop.interruptible():
@@ -252,9 +252,7 @@ def _conclude(
     declaring = declared_by([*settings.parts().values(), *callbacks])
     summary["metrics"] = metrics_to_json(declaring.values())
     summary["verdicts"] = log_final_verdicts(parts, tracker.logged(), summary, config, settings.typed)
-    tracker.scalars({f"test/{name}": value for name, value in summary["test"].items()}, final)
-    shown = {name: value for name, value in summary["baselines"].items() if name.endswith(BASELINE_METRICS)}
-    tracker.scalars({f"test_baseline/{name}": value for name, value in shown.items()}, final)
+    tracker.scalars(logged_results(summary), final)
     observers.end(final)
     if draws:
         draw_final(parts, tracker, final, settings.trainer.tsne)

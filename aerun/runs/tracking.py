@@ -23,7 +23,7 @@ from aerun.config.deferred import built
 from aerun.config.settings import Settings
 from aerun.contracts import EpochEnd, Observer, RunView, TrackedRun, Tracker
 from aerun.errors import AerunError, ConfigError
-from aerun.runs.folder import CHECKPOINTS, FIGURES, METRICS, SWEEP, shown_settings
+from aerun.runs.folder import CHECKPOINTS, FIGURES, METRICS
 from aerun.runs.folder_metrics import read_metrics
 from aerun.tracker.rows import RowFile
 from aerun.training.checkpoint import save
@@ -46,13 +46,6 @@ def check_folder_name(folder: Path) -> None:
 def own_trackers(settings: Settings) -> dict[str, Tracker]:
     """Copies of the configured trackers: trackers have state, and settings must not change."""
     return {name: copy.deepcopy(built(tracker)) for name, tracker in settings.tracker.items()}
-
-
-def describe_run(folder: Path, config: Mapping[str, Any], settings: Settings) -> TrackedRun:
-    """The run as trackers show it. A run in the folder of a sweep belongs to the sweep."""
-    sweep = folder.parent.name if (folder.parent / SWEEP).exists() else None
-    shown = shown_settings(config, settings.choices)
-    return TrackedRun(folder, shown, settings.typed, sweep, settings.trainer.monitor)
 
 
 class NoLog:

@@ -2,6 +2,7 @@
 ``tracker=[tensorboard,mine]``."""
 
 from aerun.tracker.rows import CSV
+from aerun.tracker.servers import MLflow, Trackio, WandB
 from aerun.tracker.tensorboard import TensorBoard
 
-__all__ = ["CSV", "TensorBoard"]
+__all__ = ["CSV", "MLflow", "TensorBoard", "Trackio", "WandB"]

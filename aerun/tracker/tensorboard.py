@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from aerun.base.files import printable
 from aerun.contracts import TrackedRun, Tracker
-from aerun.tracker.projector import write_embedding
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,6 +70,8 @@ class TensorBoard(Tracker):
         self._writer.add_histogram(tag, values.float().cpu(), step)
 
     def embedding(self, codes: np.ndarray, labels: list[str] | None, thumbnails: np.ndarray | None) -> None:
+        from aerun.tracker.projector import write_embedding
+
         write_embedding(self._folder, codes, labels, thumbnails)
 
     def flush(self) -> None:
