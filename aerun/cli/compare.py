@@ -86,14 +86,16 @@ def build_parser() -> Parser:
         metavar="NAME,NAME",
         help="mark the rows on the Pareto front of two numbers",
     )
+    _add_outputs(result)
+    return result
+
+
+def _add_outputs(parser: Parser) -> None:
+    """The options of what is printed and written."""
+    add = parser.add_argument
     add("--per-epoch", action="store_true", help="a row for each epoch of each run; as csv, json or parquet")
-    add("--format", choices=FORMATS, default="table", help=f"output format: {', '.join(FORMATS)} (table)")
-    add(
-        "--output",
-        type=Path,
-        metavar="FOLDER",
-        help="write tables in all text formats, figures and index.html to FOLDER",
-    )
+    add("--format", choices=FORMATS, default="table", help="output format (table)")
+    add("--output", type=Path, metavar="FOLDER", help="write tables, figures and index.html to FOLDER")
     add(
         "--figures", type=_figure_formats, default=("png",), metavar="FORMAT,…", help="of --output: png, pdf, svg (png)"
     )
@@ -104,9 +106,8 @@ def build_parser() -> Parser:
         default=1,
         help="width of PDF and SVG figures: 1 or 2 columns of a page (1)",
     )
-    add("--curves", choices=CLOCKS, default="epoch", help=f"x of learning curves: {', '.join(CLOCKS)} (epoch)")
+    add("--curves", choices=CLOCKS, default="epoch", help="x of learning curves (epoch)")
     add("--html", type=Path, metavar="FILE", help="write only the page, with its figures inside")
-    return result
 
 
 def _draws(text: str) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from itertools import accumulate, pairwise
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-9  # of a mean difference, below which its standard deviation is that of floating-point numbers
 MIN_PAIRS = 3  # seeds below which an interval or a test says next to nothing
 
 
@@ -91,9 +92,11 @@ class PairedDifference:
     @property
     def effect_size(self) -> float | None:
         """Cohen's d_z, the mean difference over its standard deviation (Lakens 2013, equation 6,
-        https://doi.org/10.3389/fpsyg.2013.00863); None if the differences do not vary."""
+        https://doi.org/10.3389/fpsyg.2013.00863); None if the differences vary by no more than rounding."""
         statistic = self.statistic
-        return statistic.mean / statistic.std if statistic and statistic.std else None
+        if statistic is None or statistic.std is None or statistic.std <= ROUNDING * abs(statistic.mean):
+            return None
+        return statistic.mean / statistic.std
 
 
 def with_tests(pairs: Sequence[PairedDifference]) -> list[PairedDifference]:
