@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from aerun.compare import Question, collect, compare
@@ -102,6 +103,30 @@ def test_unfinished_runs_have_learning_curves_only(tmp_path: Path) -> None:
     write_run(tmp_path / "a", state="running", losses=(0.3, 0.2))
     write_run(tmp_path / "b", lr=0.1, state="running", losses=())
     assert list(drawn(tmp_path)) == ["learning_curves"]
+
+
+def test_long_texts_are_cut_where_they_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A megabyte of letters would take minutes."""
+    seen: list[str] = []
+
+    def note(*arguments: object) -> Figure:
+        for argument in arguments:
+            parts = vars(argument).values() if isinstance(argument, Scale) else [argument]
+            for part in parts:
+                seen.extend(text for text in (part if isinstance(part, list | tuple) else [part]) if type(text) is str)
+                note(*(scale for scale in part if isinstance(scale, Scale))) if isinstance(part, list) else None
+        return Figure()
+
+    monkeypatch.setattr("aerun.compare.report_pictures.parallel_coordinates", note)
+    monkeypatch.setattr("aerun.compare.report_pictures.heat_map", note)
+    for number in range(4):
+        config = {"k" * 99: f"{number % 2}{'v' * 99}{number % 2}", "long" * 30: f"{number // 2}" + "w" * 99, "seed": 0}
+        summary = {"test": {"mse": 0.1, "m" * 99: 0.1 * number}}
+        write_run(tmp_path / str(number), 0.1, lr=0.1 * number, config=config, summary=summary)
+    metric = f"test/{'m' * 99}"
+    assert "parallel_coordinates" in drawn(tmp_path, metrics=(metric,))
+    assert "heat_map" in drawn(tmp_path, metrics=(metric,), group_by=("k" * 99, "long" * 30))
+    assert {len(text) for text in seen} <= set(range(45)) and any(set(text) == set("k…") for text in seen)
 
 
 def test_figures_accept_unusual_values() -> None:

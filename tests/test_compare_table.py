@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aerun.cli.doctor import Row, format_table
 from aerun.compare import Comparison, Question, collect, compare
 from aerun.compare.csv_json import as_json
 from aerun.compare.html_page import build_page
@@ -306,6 +307,19 @@ def test_no_value_breaks_a_row_or_controls_the_terminal(tmp_path: Path) -> None:
         write_run(tmp_path / name, 0.1, config={"note": f"{name}\n\x1b[31mred"}, state="failed", error="E: \x1b[2J")
     text = format_terminal(asked(tmp_path))
     assert "\x1b" not in text and "x  [31mred" in text and len(text.splitlines()[2:6]) == 4
+
+
+def test_no_name_breaks_a_row_or_controls_the_terminal(tmp_path: Path) -> None:
+    """Of a run, of a key, of a state, in the table, its notes, the failures and the doctor's rows."""
+    for name, state in (("x\n\x1b[2Jy", "finished"), ("y", "failed\n\x1b[2J")):
+        summary = {"test": {"mse": 0.1, "output_spread": 0.0}}
+        config = {"note\n\x1b[2J": name}
+        write_run(tmp_path / name, 0.1, config=config, state=state, error="E", summary=summary)
+    text = format_terminal(asked(tmp_path, grouped=False))
+    assert "\x1b" not in text and text.count(r"x\n\u001b[2Jy") == 2 and r"note\n\u001b[2J" in text
+    assert len(text.splitlines()[2:6]) == 4 and r"1 failed\n\u001b[2J" in text
+    rows = [Row(tmp_path / "x\ny", None, "is damaged"), Row(tmp_path / "z", None, "is damaged")]
+    assert format_table(rows).splitlines()[2].startswith(r"x\ny  not examined: is damaged")
 
 
 def test_best_needs_a_finished_run(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from aerun.compare.export import require, rows_to_json, rows_to_parquet
 from aerun.compare.latex_table import format_latex
 from aerun.compare.table_output import format_best, format_markdown, format_terminal
 from aerun.config.schema import nearest
-from aerun.errors import ConfigError
+from aerun.errors import ConfigError, visible
 
 EXAMPLES = """\
   %(prog)s outputs/grid                                    keys that vary, mean and deviation over seeds, best first
@@ -220,8 +220,8 @@ def _how_to_load(comparison: Comparison) -> str:
     run = group.best_run(comparison.metric)
     assert run is not None  # ranked() returns only groups with a best run
     return (
-        f"\nbest by {comparison.metric}: {group.label}; its best run has {format_best(comparison, run)}\n"
-        f"{run.folder}\n\n"
+        f"\nbest by {visible(comparison.metric)}: {visible(group.label)}; its best run has "
+        f"{visible(format_best(comparison, run))}\n{visible(str(run.folder))}\n\n"
         f"import aerun\n\nmodel = aerun.load({str(run.folder)!r})\ncodes = model.encode(images)"
     )
 

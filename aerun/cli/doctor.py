@@ -16,7 +16,7 @@ from aerun.base.progress_bar import progress_bar
 from aerun.cli.command import add_device_options, add_overwrite_option, run_command
 from aerun.compare.collect import collect
 from aerun.doctor.measurements import describe_measurements
-from aerun.errors import AerunError, DataError
+from aerun.errors import AerunError, DataError, visible
 from aerun.runs.folder import CONFIG, WEIGHTS
 from aerun.use.outputs import require_absent
 
@@ -121,7 +121,7 @@ def format_run(row: Row) -> str:
     """All about one run: a few lines for each verdict, then what was seen and what was not examined."""
     diagnosis = row.diagnosis
     assert diagnosis is not None
-    lines = [f"{row.folder}: {state(diagnosis)}"]
+    lines = [f"{visible(str(row.folder))}: {state(diagnosis)}"]
     for verdict in diagnosis.verdicts:
         after = f"; hence {', '.join(verdict.consequences)}" if verdict.consequences else ""
         lines += [f"  {verdict.name}: {verdict.evidence}{after}", f"    try {verdict.advice}"]
@@ -142,13 +142,14 @@ def format_table(rows: list[Row]) -> str:
     """One line per run: name, verdicts, and the remedy of the first verdict."""
     cells = [("run", "verdict", "try")]
     for row in rows:
+        name = visible(row.folder.name)
         if row.diagnosis is None:
-            cells.append((row.folder.name, f"not examined: {row.error}", ""))
+            cells.append((name, f"not examined: {row.error}", ""))
         elif row.diagnosis.healthy:
-            cells.append((row.folder.name, state(row.diagnosis), ""))
+            cells.append((name, state(row.diagnosis), ""))
         else:
             first, *_ = verdicts = row.diagnosis.verdicts
-            cells.append((row.folder.name, ", ".join(verdict.name for verdict in verdicts), first.remedy))
+            cells.append((name, ", ".join(verdict.name for verdict in verdicts), first.remedy))
     widths = [max(len(line[column]) for line in cells) for column in range(3)]
     cells.insert(1, ("-" * widths[0], "-" * widths[1], "-" * widths[2]))
     padded = ("  ".join(f"{text:<{size}}" for text, size in zip(line, widths, strict=True)).rstrip() for line in cells)

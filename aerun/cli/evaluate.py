@@ -14,7 +14,7 @@ from aerun.cli.run_report import print_protocols, print_summary
 from aerun.config.compose import initialized_hydra, resolve
 from aerun.config.schema import nearest
 from aerun.config.settings import PROTOCOL
-from aerun.errors import ConfigError
+from aerun.errors import ConfigError, visible
 from aerun.runs.folder import CONFIG
 
 KEYS = ("run", "device", "output", "trusted_packages")
@@ -60,7 +60,7 @@ def evaluate(words: list[str]) -> int:
     print_protocols(flat, {name: list(numbers) for name, numbers in further.items()}, {})
     differing = summary["differs_from_summary"]
     if differing:
-        print(f"differs from summary.json in {', '.join(differing)}")
+        print(f"differs from summary.json in {visible(', '.join(differing))}")
         return 1
     print("agrees with summary.json to the last digit")
     return 1 if summary["unanswered"] else 0

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aerun.errors import visible
 from aerun.metrics.declared import baseline_labels
 
 
@@ -22,7 +23,7 @@ def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
 def format_summary(summary: Mapping[str, Any], folder: Path) -> str:
     """The test error with its baselines, the numbers of protocols, and the command that opens TensorBoard."""
     relative = os.path.relpath(folder)
-    shown = str(folder) if relative.startswith("..") else relative
+    shown = visible(str(folder) if relative.startswith("..") else relative)
     lines = [f"{'test error':<36}{'MSE per pixel':>16}{'PSNR (dB)':>12}"]
     for text, mse, psnr in error_rows(summary):
         number = f"{mse:.6f}" if mse < 1e4 else f"{mse:.6g}"

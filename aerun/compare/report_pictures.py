@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from aerun.compare.comparison import Comparison
-from aerun.compare.curve_pictures import draw_curves, draw_expected_best, short_labels
+from aerun.compare.curve_pictures import MAX_LABEL_LENGTH, draw_curves, draw_expected_best, short_labels
 from aerun.compare.groups import Group
 from aerun.compare.records import Value
 from aerun.compare.seed_statistics import Statistic
@@ -110,8 +110,9 @@ def _draw_heat_map(comparison: Comparison) -> tuple[Draw, str] | None:
     for position, means in cells.items():
         values[position] = sum(means) / len(means)
     down, across = ([shorten(format_setting(value), 18) for value in axis] for axis in (rows, columns))
-    metric, higher = comparison.metric, comparison.higher_is_better(comparison.metric)
-    drawing: Draw = lambda sheet: heat_map(values, down, across, (first, second), metric, higher, sheet)  # noqa: E731
+    metric, higher = _short(comparison.metric), comparison.higher_is_better(comparison.metric)
+    names = _short(first), _short(second)
+    drawing: Draw = lambda sheet: heat_map(values, down, across, names, metric, higher, sheet)  # noqa: E731
     return drawing, f"Mean {comparison.metric}; darker is better.{left_out}"
 
 
@@ -127,15 +128,20 @@ def _draw_parallel(comparison: Comparison) -> tuple[Draw, str] | None:
         return None
     scales = [_scale(key, [group.values[key] for group, _ in measured]) for key in comparison.keys]
     scales = [scale for scale in scales if len(set(scale.values)) > 1]
-    metric = Scale(comparison.metric, [mean for _, mean in measured])
+    metric = Scale(_short(comparison.metric), [mean for _, mean in measured])
     caption = f"One line for each row of the table; thicker lines have a better {comparison.metric}.{left_out}"
     higher = comparison.higher_is_better(comparison.metric)
     return lambda sheet: parallel_coordinates(scales, metric, higher, sheet), caption
 
 
 def _scale(key: str, values: list[Value | None]) -> Scale:
-    """The values, with booleans as words."""
-    return Scale(key, [format_setting(value) if isinstance(value, bool) else value for value in values])
+    """The values, with booleans as words. Long texts lose their middle."""
+    texts = [value if isinstance(value, float | None) else format_setting(value) for value in values]
+    return Scale(_short(key), [_short(text) if isinstance(text, str) else text for text in texts])
+
+
+def _short(text: str) -> str:
+    return shorten(text, MAX_LABEL_LENGTH)
 
 
 def _draw_code_sizes(comparison: Comparison) -> tuple[Draw, str] | None:

@@ -9,6 +9,7 @@ from aerun.compare.comparison import Comparison
 from aerun.compare.records import Run
 from aerun.compare.selection import printable
 from aerun.compare.text_table import Column, build_table
+from aerun.errors import visible
 
 MIN_COLUMN_WIDTH = 7  # to which texts are shortened
 MAX_LISTED_RUNS = 5  # of each cause of failure
@@ -25,7 +26,7 @@ def format_headline(comparison: Comparison) -> str:
         over = ", ".join(f"{key} ({count})" for key, count in comparison.over.items()) or "repetitions"
         text += f"; {groups} row{'s' * (groups != 1)}, mean ± standard deviation over {over}"
     shown = len(comparison.groups)
-    return text if shown == groups else f"{text}; the best {shown} by {comparison.metric}"
+    return visible(text if shown == groups else f"{text}; the best {shown} by {comparison.metric}")
 
 
 def format_failures(comparison: Comparison) -> list[str]:
@@ -33,9 +34,9 @@ def format_failures(comparison: Comparison) -> list[str]:
     lines = []
     for failure in comparison.failures:
         count = len(failure.runs)
-        lines.append(f"{count} {failure.runs[0].state}: {failure.text}")
+        lines.append(visible(f"{count} {failure.runs[0].state}: {failure.text}"))
         for run in failure.runs[:MAX_LISTED_RUNS]:
-            lines.append(f"    {run.name}: {printable(' '.join(run.overrides)) or 'no overrides'}")
+            lines.append(f"    {visible(run.name)}: {printable(' '.join(run.overrides)) or 'no overrides'}")
         if count > MAX_LISTED_RUNS:
             lines.append(f"    and {count - MAX_LISTED_RUNS} more")
     return lines
@@ -64,13 +65,13 @@ class TableLines(NamedTuple):
 def format_lines(comparison: Comparison, width: int | None = None) -> TableLines:
     """The table in columns. Texts are shortened in their middle until no line is wider than ``width``."""
     table = build_table(comparison)
-    body = [[cell.text for cell in row] for row in table.rows]
-    below = [[cell.text for cell in row] for row in table.baselines]
+    body = [[visible(cell.text) for cell in row] for row in table.rows]
+    below = [[visible(cell.text) for cell in row] for row in table.baselines]
     keys = max(len(comparison.keys), 1)
-    heads = [column.heading for column in table.columns]
+    heads = [visible(column.heading) for column in table.columns]
     widths = _widths(heads, body, below, keys)
     if width is not None and _total(widths) > width:
-        heads = [column.name for column in table.columns]
+        heads = [visible(column.name) for column in table.columns]
         widths = _widths(heads, body, below, keys)
         _narrow(widths, [not column.numeric for column in table.columns], width)
     rows = [_join_cells(heads, table.columns, widths), "  ".join("-" * size for size in widths)]
@@ -80,7 +81,7 @@ def format_lines(comparison: Comparison, width: int | None = None) -> TableLines
         f"{shorten(row[0], room):<{room}}  {_join_cells(row[keys:], table.columns[keys:], widths[keys:])}".rstrip()
         for row in below
     ]
-    return TableLines(rows, baselines, table.notes)
+    return TableLines(rows, baselines, [visible(note) for note in table.notes])
 
 
 def _join_cells(texts: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
