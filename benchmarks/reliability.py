@@ -27,6 +27,9 @@ from benchmarks.machine import processor  # noqa: E402
 from benchmarks.page import write_section  # noqa: E402
 from tests.faults import (  # noqa: E402
     corruption,
+    forked,
+    hostile_configs,
+    hostile_runs,
     kills,
     leaves,
     memory,
@@ -114,6 +117,28 @@ def typed_rows(folder: Path) -> list[tuple[str, str]]:
     return [(f"every value of every file of a run folder replaced by {kinds}, and every file by no file", text)]
 
 
+def hostile_text(found: forked.Findings, more: str = "") -> str:
+    for problem in found.wrong:
+        print(problem, file=sys.stderr)
+    return (
+        f"{found.attacks:,} attacks, drawn at random, on a command each: all ended without a traceback, ran nothing, "
+        f"changed nothing outside, controlled no terminal{more}, but for {len(found.wrong)}; the slowest "
+        f"took {found.slowest:.1f} s"
+    )
+
+
+def hostile_run_rows(folder: Path, share: float) -> list[tuple[str, str]]:
+    text = hostile_text(hostile_runs.campaign(folder, commands=1, share=share))
+    what = "run folders made by an attacker, read by all commands: bombs, classes that run code, pickles, links, paths"
+    return [(f"{what}, texts that control a terminal, a page or a spreadsheet", text)]
+
+
+def hostile_config_rows(folder: Path, share: float) -> list[tuple[str, str]]:
+    text = hostile_text(hostile_configs.campaign(folder, share), ", wrote the secret to no file")
+    what = "a folder of configurations made by an attacker: options of every group that run code or read a secret"
+    return [(f"{what}, chosen singly, by an experiment and in a sweep", text)]
+
+
 def socket_rows(folder: Path) -> list[tuple[str, str]]:
     found = sockets.campaign(folder)
     every = [(kind, socket) for kind, of_kind in found.items() for socket in of_kind]
@@ -197,9 +222,11 @@ def main() -> None:
             ("typed", typed_rows),
             ("memory", lambda place: memory_rows(place, 200)),
             ("sweeps", lambda place: sweep_rows(place, 10)),
+            ("hostile-runs", lambda place: hostile_run_rows(place, 0.5)),
+            ("hostile-configs", lambda place: hostile_config_rows(place, 0.15)),
             ("sockets", socket_rows),
             ("names", name_rows),
-            ("threads", lambda place: thread_rows(place, 20)),
+            ("threads", lambda place: thread_rows(place, 6)),
             ("pictures", lambda place: picture_rows(place, arguments.suites)),
         ]
         known = [name for name, _ in campaigns]

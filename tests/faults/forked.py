@@ -212,6 +212,7 @@ def wrong_cells(text: str) -> list[str]:
             return float(cell) is not None
         return False
 
+    csv.field_size_limit(1 << 30)
     cells = (cell for row in csv.reader(io.StringIO(text, newline="")) for cell in row)
     return [
         f"a formula in a cell: {cell[:80]!r}" for cell in cells if cell.startswith(FORMULAS) and not is_number(cell)
@@ -226,10 +227,12 @@ class Findings:
     commands: int = 0
     refused: int = 0
     slowest: float = 0.0
+    slowest_case: str = ""
     wrong: list[str] = field(default_factory=list)
 
     def add(self, ended: Ended, case: str, problems: Iterable[str]) -> None:
         self.commands += 1
         self.refused += ended.code not in (0, None)
-        self.slowest = max(self.slowest, ended.seconds)
+        if ended.seconds > self.slowest:
+            self.slowest, self.slowest_case = ended.seconds, case
         self.wrong += [f"{case}: {problem}" for problem in problems]
