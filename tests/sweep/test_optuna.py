@@ -78,6 +78,20 @@ def test_a_study_is_continued_and_its_values_are_means_over_seeds(tmp_path: Path
 
 
 @pytest.mark.slow
+def test_the_runs_of_a_finished_search_are_evaluated_by_added_protocols(tmp_path: Path) -> None:
+    sweep = tmp_path / "outputs" / "x"
+    words = [*TINY, *SEARCH, *RANDOM, *BASIC, "optimizer.lr=interval(1e-7,1e-2)", "hydra.sweeper.trials=2"]
+    assert launch(tmp_path, *words).returncode == 0
+    before = marks(sweep)
+    done = launch(tmp_path, *words, "protocol=[knn]")
+    assert done.returncode == 0 and done.stdout.count("evaluated") == 2, done.stdout + done.stderr
+    assert len(trials(sweep)) == 2 and len(states(sweep)) == 2
+    after = marks(sweep)
+    assert all(after[name] == mark for name, mark in before.items() if "checkpoints" in name)
+    assert all("knn_error" in json.loads(path.read_text())["test"] for path in sweep.glob("*/summary.json"))
+
+
+@pytest.mark.slow
 def test_equal_simultaneous_draws_are_one_run_and_the_better_one_is_found(tmp_path: Path) -> None:
     words = [*TINY, *SEARCH, *RANDOM, *JOBLIB, "trainer.epochs=1", "optimizer.lr=1e-9,1e-2"]
     done = launch(tmp_path, *words, "hydra.sweeper.trials=6")
