@@ -209,10 +209,12 @@ def test_a_dry_run_lists_the_jobs_and_changes_nothing(copied: Path) -> None:
     parameters = {(json.loads(path.read_text()))["parameters"] for path in sweep.glob("*/summary.json")}
     assert {int(row[2].replace(",", "")) for row in rows} == parameters
     assert re.search(r"9 of 16 runs to do, 1 at a time: about \d+ s by steps timed", done.stdout)
-    [like] = sweep.glob("fc-s0-none_*")
-    masking = "noise._target_: aerun.noise.NoNoise, here aerun.noise.Masking"
-    wanted = f"model=fc seed=0 sparsity=none noise=masking: runs; nearest finished run {like.name} differs in {masking}"
-    assert len(nearest.splitlines()) == 8 and wanted in nearest.splitlines()
+    masking = {"model=fc", "seed=0", "sparsity=none", "noise=masking"}
+    [line] = [line for line in nearest.splitlines() if masking <= set(line.partition(":")[0].split())]
+    jobs = json.loads((sweep / "sweep.json").read_text())["jobs"]
+    [like] = [name for name, job in jobs.items() if job["values"] == {"model": "fc", "seed": 0, "sparsity": "none"}]
+    differs = f"{like} differs in noise._target_: aerun.noise.NoNoise, here aerun.noise.Masking"
+    assert line.endswith(f": runs; nearest finished run {differs}") and len(nearest.splitlines()) == 8
     assert {path: path.stat().st_mtime_ns for path in copied.rglob("*")} == files
 
 
