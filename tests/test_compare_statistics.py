@@ -243,7 +243,7 @@ def test_a_baseline_of_other_hyperparameters_has_none_of_them(tmp_path: Path) ->
     [
         (
             {"against": ("sparsty=none",)},
-            "--against 'sparsty=none': sparsty does not choose a row; rows differ in model, ",
+            "--against 'sparsty=none': no run has sparsty. Did you mean 'sparsity'?",
         ),
         ({"against": ("sparsity=l1",)}, "--against 'sparsity=l1': no row meets this; sparsity is none, topk"),
         ({"against": ("seed=0",)}, "seed does not choose a row"),

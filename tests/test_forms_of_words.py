@@ -33,6 +33,7 @@ from aerun.tracker import TensorBoard
 TEXTS = ["3", "-2", "1e-3", "0.5", "true", "null", "auto", "1_000", "007", "nan", "a b", "{x", ""]
 Compose = Callable[[list[str]], dict[str, Any]]
 SWEEP = {
+    "where": None,
     "invalid": "fail",
     "dry_run": False,
     "retry_failed": True,

@@ -76,12 +76,21 @@ ROOMS = (
             "hydra",
             {
                 *("cli/evaluate.py", "cli/train.py", "config/compose.py", "config/explain.py"),
-                *("sweep/composer.py", "sweep/in_process.py", "sweep/plugin.py", "sweep/points.py"),
+                *(
+                    "sweep/composer.py",
+                    "sweep/composition.py",
+                    "sweep/in_process.py",
+                    "sweep/plugin.py",
+                    "sweep/points.py",
+                ),
             },
         ),
         (
             "omegaconf",
-            {"cli/train.py", "config/compose.py", "config/explain.py", "sweep/composer.py", "sweep/plugin.py"},
+            {
+                *("cli/train.py", "config/compose.py", "config/explain.py"),
+                *("sweep/composer.py", "sweep/composition.py", "sweep/plugin.py"),
+            },
         ),
         (
             "matplotlib",

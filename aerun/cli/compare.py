@@ -56,7 +56,7 @@ def build_parser() -> Parser:
         action="append",
         default=[],
         metavar="'KEY=VALUE'",
-        help="only these runs; also KEY=A,B and != < <= > >=",
+        help="only these runs; also KEY=A,B, != < <= > >= in, + - * /, and, or, not",
     )
     add("--over", action="append", default=[], metavar="KEY,…", help="average over these keys (default: seed)")
     add("--group-by", action="append", default=[], metavar="KEY,…", help="average over all keys but these")

@@ -10,7 +10,8 @@ from dataclasses import replace
 from aerun.compare.groups import Group
 from aerun.compare.records import Value
 from aerun.compare.seed_statistics import MIN_PAIRS, PairedDifference, with_tests
-from aerun.compare.selection import Condition, format_setting
+from aerun.compare.selection import language_of, values_of
+from aerun.compare.setting_text import format_setting
 from aerun.config.schema import nearest
 from aerun.errors import ConfigError
 
@@ -27,22 +28,21 @@ def pair_with_baseline(
     has. Pairs agree in the keys ``over``. ConfigError for a condition that chooses no row, or a row with more than one
     baseline.
     """
-    conditions = [Condition.parse(text, "--against") for text in against]
+    language = language_of([run for group in groups for run in group.runs], "--against ")
+    conditions = [language.parse(text) for text in against]
+    free = frozenset[str]().union(*(condition.keys for condition in conditions))
     text = " ".join(f"--against '{each}'" for each in against)
-    for condition in conditions:
-        if condition.name not in keys:
-            known = f"rows differ in {', '.join(keys)}" if keys else "there is only one row"
-            raise ConfigError(
-                f"{text}: {condition.name} does not choose a row; {known}.{nearest(condition.name, keys)}"
-            )
+    for name in sorted(free.difference(keys)):
+        known = f"rows differ in {', '.join(keys)}" if keys else "there is only one row"
+        raise ConfigError(f"{text}: {name} does not choose a row; {known}.{nearest(name, keys)}")
     if any(group.single for group in groups):
         raise ConfigError(f"{text}: compares rows over their seeds; leave out --no-group")
-    baselines = [group for group in groups if all(each.holds(run) for each in conditions for run in group.runs)]
+    baselines = [
+        group for group in groups if all(each.holds(values_of(run)) for each in conditions for run in group.runs)
+    ]
     if not baselines:
-        names = dict.fromkeys(condition.name for condition in conditions)
-        known = "; ".join(f"{name} is {', '.join(_values(name, groups))}" for name in names)
+        known = "; ".join(f"{name} is {', '.join(_values(name, groups))}" for name in sorted(free))
         raise ConfigError(f"{text}: no row meets this; {known}")
-    free = {condition.name for condition in conditions}
     pairs: dict[int, PairedDifference] = {}
     for index, group in enumerate(groups):
         if group not in baselines and (baseline := _partner(group, baselines, free, text)) is not None:

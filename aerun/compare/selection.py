@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-import operator
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
+from aerun.compare.conditions import Condition, Language
 from aerun.compare.records import STATES, Run, Value
+from aerun.compare.setting_text import MISSING as MISSING
+from aerun.compare.setting_text import format_setting as format_setting
+from aerun.compare.setting_text import parse_setting as parse_setting
+from aerun.compare.setting_text import printable as printable
 from aerun.config.schema import nearest
 from aerun.config.settings import GROUPS
 from aerun.errors import ConfigError
@@ -17,13 +19,6 @@ from aerun.metrics.declared import NONE, Metrics, find_metric
 log = logging.getLogger(__name__)
 DEFAULT_METRICS = ("test/mse", "test/psnr", "train_seconds")
 DEFAULT_RANKING = "validation/mse"  # stands before them if all runs have it
-COMPARISONS: dict[str, Callable[[float, float], bool]] = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "<": operator.lt,
-    ">": operator.gt,
-}
-MISSING = "–"  # noqa: RUF001
 MAX_LISTED_VALUES = 12  # in an error message
 
 
@@ -51,34 +46,6 @@ def check_direction(metric: str, declared: Metrics) -> None:
     """Warn if nothing declares which direction of a metric that ranks is better."""
     if find_metric(metric, declared) is None:
         log.warning("%s: nothing declares its direction, so lower is better here; see docs/extend.md, Metrics", metric)
-
-
-def format_setting(value: Value | None) -> str:
-    """A setting as it is typed on the command line."""
-    if value is None:
-        return MISSING
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
-    return printable(value)
-
-
-def printable(text: str) -> str:
-    """Replace line breaks and control characters, which would break a table or control the terminal, by spaces."""
-    return text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
-
-
-def parse_setting(text: str) -> Value | None:
-    """A typed setting in the form of ``flat``; None if it stands for a missing one."""
-    if text in (MISSING, "null", ""):
-        return None
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def setting_names(runs: Iterable[Run]) -> list[str]:
@@ -160,69 +127,35 @@ def resolve_metrics(names: Iterable[str], runs: Sequence[Run], option: str = "--
     return tuple(full)
 
 
-@dataclass(frozen=True)
-class Condition:
-    """One ``--where`` or ``--against``: a key, a number, ``state`` or ``verdict``, compared with a value."""
-
-    name: str
-    comparison: str
-    text: str
-
-    @classmethod
-    def parse(cls, text: str, option: str = "--where") -> Condition:
-        """Parse ``key=value`` or ``key=one,other``; the operator may also be ``!=``, ``<``, ``<=``, ``>`` or ``>=``."""
-        match = re.fullmatch(r"\s*([^\s=!<>]+)\s*(!=|<=|>=|==|=|<|>)\s*(.*?)\s*", text)
-        if match is None:
-            raise ConfigError(f"{option} '{text}': must be key=value, or have !=, <, <=, > or >= in place of =")
-        name, comparison, value = match.groups()
-        if comparison in COMPARISONS and not isinstance(parse_setting(value), float):
-            raise ConfigError(f"{option} '{text}': {comparison} compares numbers, and '{value}' is not a number")
-        return cls(name, comparison.replace("==", "="), value)
-
-    def value(self, run: Run) -> Value | None:
-        """The run's value under the condition's name; None if it has none."""
-        if self.name == "verdict":
-            return ", ".join(run.verdicts) or ("healthy" if run.finished else None)
-        return run.state if self.name == "state" else run.settings.get(self.name, run.numbers.get(self.name))
-
-    def holds(self, run: Run) -> bool:
-        """Whether the run meets the condition; a missing number is neither above nor below any value."""
-        value = self.value(run)
-        if self.comparison in COMPARISONS:
-            wanted = parse_setting(self.text)
-            number = parse_setting(value) if isinstance(value, str) else value
-            is_number = isinstance(number, float) and isinstance(wanted, float)
-            return is_number and COMPARISONS[self.comparison](number, wanted)  # type: ignore[arg-type]
-        one_of = [self.text, *re.split(r",(?![^\[]*\])", self.text)]  # commas inside brackets are those of a list
-        return any(_is_typed(value, text.strip()) for text in one_of) == (self.comparison == "=")
-
-
-def _list_items(text: str) -> list[Value | None]:
-    """The brackets, commas and settings of a typed list, of which lists may be items."""
-    parts = (part.strip(" '\"") for part in re.split(r"([\[\],])", text))
-    return [parse_setting(part) for part in parts if part]
-
-
-def _is_typed(value: Value | None, text: str) -> bool:
-    """Whether a value is the typed one. The items of a list are compared as settings: [1e-3] is [0.001]."""
-    if isinstance(value, str) and value.startswith("[") and text.startswith("["):
-        return _list_items(value) == _list_items(text)
-    wanted = parse_setting(text)
-    return value == wanted or (value is not None and format_setting(value) in (text, format_setting(wanted)))
-
-
 def select_runs(runs: Sequence[Run], conditions: Iterable[str]) -> list[Run]:
     """The runs that meet all conditions. ConfigError for an unknown key, or if no run is left."""
     chosen = list(runs)
+    language = language_of(runs)
     for text in conditions:
-        condition = Condition.parse(text)
-        known = ["state", "verdict", *setting_names(runs), *number_names(runs)]
-        if condition.name not in known:
-            raise ConfigError(f"--where '{text}': no run has {condition.name}.{nearest(condition.name, known)}")
-        previous, chosen = chosen, [run for run in chosen if condition.holds(run)]
+        condition = language.parse(text)
+        previous, chosen = chosen, [run for run in chosen if condition.holds(values_of(run))]
         if not chosen:
-            values = sorted({format_setting(condition.value(run)) for run in previous})
-            words = STATES if condition.name == "state" and condition.text not in STATES else values
-            known_values = f"; {condition.name} is {', '.join(words)}" if len(words) <= MAX_LISTED_VALUES else ""
-            raise ConfigError(f"--where '{text}': matches no run{known_values}")
+            raise ConfigError(f"--where '{text}': matches no run{_known_values(condition, previous)}")
     return chosen
+
+
+def language_of(runs: Sequence[Run], option: str = "--where ") -> Language:
+    """Conditions on these runs."""
+    return Language(["state", "verdict", *setting_names(runs), *number_names(runs)], option)
+
+
+def values_of(run: Run) -> dict[str, Value | None]:
+    """What conditions on a run may name."""
+    verdict = ", ".join(run.verdicts) or ("healthy" if run.finished else None)
+    return {**run.numbers, **run.settings, "state": run.state, "verdict": verdict}
+
+
+def _known_values(condition: Condition, runs: Iterable[Run]) -> str:
+    """For a message: the values of the one key that a condition reads."""
+    if len(condition.keys) > 1:
+        return ""
+    [key] = condition.keys
+    values = sorted({format_setting(values_of(run).get(key)) for run in runs})
+    if key == "state" and not any(state in condition.text for state in STATES):
+        values = list(STATES)
+    return f"; {key} is {', '.join(values)}" if len(values) <= MAX_LISTED_VALUES else ""

@@ -189,7 +189,12 @@ def run_config(config: DictConfig, words: Sequence[str], cwd: str | None = None)
     ``words``: what the user typed. Packages are trusted, and environment variables read, only if they name them.
     ``cwd``: what relative paths start from, if Hydra has changed the working directory since (hydra.job.chdir).
     """
-    plain = absolute_root(resolve(config, words), cwd)
+    return finish_config(resolve(config, words), words, cwd)
+
+
+def finish_config(plain: dict[str, Any], words: Sequence[str], cwd: str | None = None) -> dict[str, Any]:
+    """``run_config`` for a configuration that is resolved already."""
+    plain = absolute_root(plain, cwd)
     if isinstance(plain.get(TRUST), list):
         plain[TRUST] = [package for package in plain[TRUST] if package in trusted_by(words)]
     plain.pop("sweep", None)

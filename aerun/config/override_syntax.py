@@ -12,6 +12,7 @@ from aerun.config.schema import nearest
 
 # Keys that take the path of a file or folder, or the name of a folder.
 PATHS = ("dataset.root", "init_from", "resume", "sweep.name", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweeper.file")
+TEXTS = ("sweep.where",)  # keys whose value is always text, whatever is in it
 MADE = ("sweep.name", "hydra.run.dir", "hydra.sweep.dir")  # which need not exist
 PLAIN = r"[\w./+@%:|?*$-]([\w./+@%:|?*$ -]*[\w./+@%:|?*$-])?"  # letters that Hydra accepts without quotes
 NO_TEXT = r"null|\?\?\?|'.*'|\".*\"|(choice|glob|shuffle|sort|tag|str)\(.*\)"
@@ -49,14 +50,18 @@ def quoted(path: str | os.PathLike[str]) -> str:
 
 
 def quote_path(word: str, several: bool) -> str:
-    """The word, with quotes around a path that Hydra would not read as the text that it is.
+    """The word, with quotes around a path or text that Hydra would not read as the text that it is.
 
     ``several``: commas separate the values of a sweep, unless the whole path exists.
     """
     match = re.fullmatch(r"([+~]{0,2}([\w.]+)=)(.+)", word, re.DOTALL)
-    if match is None or match[2] not in PATHS:
+    if match is None or match[2] not in (*PATHS, *TEXTS):
         return word
     start, key, path = match.groups()
+    if key in TEXTS:
+        return (
+            word if re.fullmatch(r"null|'([^'\\]|\\.)*'|\"([^\"\\]|\\.)*\"", path, re.DOTALL) else start + quoted(path)
+        )
     is_there = os.path.lexists(path)
     if not is_there:
         if re.fullmatch(NO_TEXT, path, re.DOTALL):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import importlib
 import math
 import re
@@ -71,17 +72,11 @@ def construct(cls: type, values: Mapping[str, Any], path: str) -> Any:
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path}={values}: must be a mapping of keys to values")
-    hints = typing.get_type_hints(cls, include_extras=True)
-    fields = {
-        field.name: hints[field.name]
-        for field in dataclasses.fields(cls)
-        if field.init and not field.metadata.get("internal")
-    }
+    fields, required = _schema(cls)
     prefix = f"{path}." if path else ""
     for name in values:
         if name not in fields:
             raise no_such_key(path, name, fields)
-    required = (f.name for f in dataclasses.fields(cls) if f.init and _has_no_default(f))
     for name in required:
         if name not in values:
             raise ConfigError(f"{prefix}{name}: a value is missing")
@@ -90,6 +85,14 @@ def construct(cls: type, values: Mapping[str, Any], path: str) -> Any:
         return cls(**checked)
     except ValueError as error:
         raise ConfigError(f"{prefix}{error}") from error
+
+
+@functools.cache
+def _schema(cls: type) -> tuple[dict[str, Any], list[str]]:
+    """The annotations of a dataclass by field, and the fields without a default."""
+    hints, fields = typing.get_type_hints(cls, include_extras=True), dataclasses.fields(cls)
+    annotations = {f.name: hints[f.name] for f in fields if f.init and not f.metadata.get("internal")}
+    return annotations, [field.name for field in fields if field.init and _has_no_default(field)]
 
 
 def no_such_key(path: str, name: str, allowed: Iterable[str]) -> ConfigError:

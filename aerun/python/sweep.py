@@ -153,7 +153,8 @@ def compare_runs(
         over: Keys to average over.
         group_by: Instead, the only keys not to average over.
         grouped: Whether runs are averaged at all; otherwise each run is a row.
-        where: Only runs that meet these conditions: ``"sparsity=topk"``, ``"optimizer.lr<0.01"``.
+        where: Only runs that meet these conditions: ``"sparsity=topk"``, ``"optimizer.lr<0.01"``,
+            ``"model=fc or seed=0"``.
         keys: More keys to show.
         sort: Sort by this key or number instead of the first metric.
         descending: Reverse the order.

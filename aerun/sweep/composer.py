@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,40 +14,39 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from aerun.config.compose import group_choices, run_config
-from aerun.config.explain import explain, known_keys
+from aerun.compare.conditions import Condition, Language
+from aerun.config.compose import finish_config, group_choices, resolve
+from aerun.config.explain import explain
 from aerun.config.override_syntax import expand_lists
 from aerun.config.parse import parse
 from aerun.config.settings import GROUPS, Settings
 from aerun.errors import AerunError, ConfigError
+from aerun.runs.folder import flatten_settings
+from aerun.sweep.composition import Composition, describe, lines
 from aerun.sweep.points import Point
 
 
 @dataclass
 class ComposedPoint:
-    """A point with its resolved configuration, or with the error that makes it invalid."""
+    """A point with its resolved configuration, or with the error that makes it invalid.
+
+    ``excluded``: it does not meet ``sweep.where``, and is not checked. ``lacking``: keys of that condition without a
+    value.
+    """
 
     overrides: Point
     config: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
     error: str | None = None
+    excluded: bool = False
+    lacking: list[str] = field(default_factory=list)
     checksum: str | None = None  # of its data, once they have been read
-
-
-@dataclass(frozen=True)
-class _Base:
-    """A composition that points share: the options of its groups, its configuration, and all its dotted keys."""
-
-    choices: dict[str, str]
-    config: DictConfig
-    keys: frozenset[str]
 
 
 class Composer:
     """Composes points as Hydra's own launchers do: from the same files, search path and flags.
 
-    Hydra takes 60 ms for one composition. Points with the same options share one, to which their values are applied as
-    Hydra applies them.
+    Hydra takes 60 ms for one composition. Points with the same options share one; see ``Composition``.
 
     ``sweep_defaults`` are the default options (group -> option) that the sweep began with. They stay its defaults, so
     that a repeated command finds its jobs after conf/train.yaml has changed.
@@ -59,12 +57,15 @@ class Composer:
         self.parser = OverridesParser.create(config_loader=loader)
         typed: Any = OmegaConf.to_container(master.hydra.overrides.task, resolve=False)
         self.typed: list[str] = typed  # points may be lines of a file
-        self._bases: dict[tuple[str, ...], _Base] = {}
+        self._words: dict[str, Override] = {}
+        self._bases: dict[tuple[str, ...], Composition] = {}
+        self._own_bases: dict[tuple[str, ...], Composition] = {}  # without foreign keys
         self._groups: dict[str, bool] = {}
         self._checked: dict[str, str | None] = {}
         self._sweep_keys: set[str] = set()
         self._sweep_options: dict[str, set[str]] = {}
         self.sweep_defaults: dict[str, str] = {}
+        self._where: Condition | None = None
 
     def learn_keys(self, points: Iterable[Point]) -> None:
         """Note the keys and options of a sweep's points, before they are composed.
@@ -72,13 +73,22 @@ class Composer:
         A key that a point's options do not have is then left out, if other points of the sweep chose options that have
         it: with sparsity=none,topk sparsity.k=4,8 the first option is one run. A key that no point has is an error.
         """
+        seen = set[tuple[str, ...]]()
         for point in points:
-            shared = tuple(override.input_line or "" for override in self._split(point)[0])
             with contextlib.suppress(Exception):  # reported for the point itself
-                base = self._base(shared)
-                self._sweep_keys |= base.keys
-                for group, option in base.choices.items():
-                    self._sweep_options.setdefault(group, set()).add(option)
+                shared = lines(self._split(point)[0])
+                if shared not in seen:
+                    seen.add(shared)
+                    base = self._base(shared)
+                    self._sweep_keys |= base.keys
+                    for group, option in base.choices.items():
+                        self._sweep_options.setdefault(group, set()).add(option)
+        self._own_bases.clear()
+
+    def set_condition(self, where: str | None) -> None:
+        """Exclude the points that do not meet a condition on the sweep's keys, which must be known by now."""
+        if where is not None:
+            self._where = Language(self._sweep_keys | {"experiment"}, "sweep.where=", "point").parse(where)
 
     @functools.cached_property
     def defaults(self) -> dict[str, str]:
@@ -90,7 +100,13 @@ class Composer:
         result = ComposedPoint(point)
         try:
             result.overrides, result.choices, composed = self._compose(point)
-            result.config = run_config(composed, self.typed)
+            result.config = finish_config(composed, self.typed)
+            if self._where is not None:
+                values = {**result.choices, **flatten_settings(result.config, result.choices)}
+                result.excluded = not self._where.holds(values)
+                result.lacking = sorted(self._where.keys - values.keys())
+            if result.excluded:
+                return result
             if result.config.get("resume") is not None:
                 raise ConfigError(
                     "resume: continues one run, without -m; repeat a sweep's command to continue the sweep"
@@ -103,49 +119,57 @@ class Composer:
             result.error = text
         return result
 
-    def _compose(self, point: Point) -> tuple[Point, dict[str, str], DictConfig]:
-        """The overrides of a point that count, the options of its groups and its configuration."""
+    def _compose(self, point: Point) -> tuple[Point, dict[str, str], dict[str, Any]]:
+        """The overrides of a point that count, the options of its groups and its resolved configuration."""
         shared, of_keys = self._split(point)
-        lines = [override.input_line or "" for override in shared]
-        base = self._without_foreign_keys(self._base(tuple(lines)))
+        chosen = lines(shared)
+        base = self._own_base(chosen)
         absent = [override for override in of_keys if self._is_of_other_option(override.key_or_group, base)]
         if absent:
             left_out = {override.input_line for override in absent}
             point = [word for word in point if word not in left_out]
             of_keys = [override for override in of_keys if override not in absent]
-        deleted = [override.input_line or "" for override in of_keys if override.is_delete()]
+        deleted = [override for override in of_keys if override.is_delete()]
         if deleted:
-            base = self._without_foreign_keys(self._base((*lines, *deleted)))
-        config = copy.deepcopy(base.config)
+            base = self._own_base((*chosen, *lines(deleted)))
+        values = [override for override in of_keys if not override.is_delete()]
         try:
-            for override in of_keys:
-                if not override.is_delete():
-                    OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+            return point, base.choices, base.with_values(values, self.typed)
         except OmegaConfBaseException:
-            choices, config = self._compose_by_hydra(point)  # its error messages are better
-            return point, choices, config
-        return point, base.choices, config
+            choices, composed = self._compose_by_hydra(point)  # its error messages are better
+            return point, choices, resolve(composed, self.typed)
+
+    def _parse(self, words: Iterable[str]) -> list[Override]:
+        """The overrides of words, each of which is parsed once."""
+        found = []
+        for word in words:
+            if word not in self._words:
+                [self._words[word]] = self.parser.parse_overrides([word])
+            found.append(self._words[word])
+        return found
 
     def _split(self, point: Point) -> tuple[list[Override], list[Override]]:
         """A point's overrides: those that choose options or add keys, and those that set or delete existing keys."""
-        parsed = self.parser.parse_overrides(expand_lists(point))
-        of_keys = [override for override in parsed if self._is_plain(override)]
-        return [override for override in parsed if override not in of_keys], of_keys
+        shared, of_keys = list[Override](), list[Override]()
+        for override in self._parse(expand_lists(point)):
+            (of_keys if self._is_plain(override) else shared).append(override)
+        return shared, of_keys
 
-    def _base(self, shared: tuple[str, ...]) -> _Base:
+    def _base(self, shared: tuple[str, ...]) -> Composition:
         if shared not in self._bases:
-            choices, config = self._compose_by_hydra(list(shared))
-            plain = OmegaConf.to_container(config, resolve=False)
-            assert isinstance(plain, dict)
-            keys = frozenset(known_keys({str(key): value for key, value in plain.items()}))
-            self._bases[shared] = _Base(choices, config, keys)
+            self._bases[shared] = describe(*self._compose_by_hydra(list(shared)))
         return self._bases[shared]
 
-    def _is_of_other_option(self, key: str, base: _Base) -> bool:
+    def _own_base(self, shared: tuple[str, ...]) -> Composition:
+        if shared not in self._own_bases:
+            self._own_bases[shared] = self._without_foreign_keys(self._base(shared))
+        return self._own_bases[shared]
+
+    def _is_of_other_option(self, key: str, base: Composition) -> bool:
         """Whether the options of a point lack a key that those of another point of the sweep have."""
         return "." in key and key not in base.keys and key in self._sweep_keys
 
-    def _without_foreign_keys(self, base: _Base) -> _Base:
+    def _without_foreign_keys(self, base: Composition) -> Composition:
         """The base without what an experiment sets for one option of a group, if another of the sweep's is chosen."""
         if base.choices.get("experiment", "None") == "None":
             return base
@@ -157,12 +181,7 @@ class Composer:
                 foreign |= {key for key in others & base.keys if key.startswith(f"{group}.")}
         if not foreign:
             return base
-        config = copy.deepcopy(base.config)
-        with open_dict(config):
-            for key in foreign:
-                parent, _, name = key.rpartition(".")
-                OmegaConf.select(config, parent).pop(name, None)
-        return _Base(base.choices, config, base.keys - foreign)
+        return base.without(foreign)
 
     def _compose_by_hydra(self, point: Point) -> tuple[dict[str, str], DictConfig]:
         choices, composed = self._load(point)
@@ -205,10 +224,9 @@ class Composer:
 
     def values(self, point: Point) -> dict[str, Any]:
         """The typed settings of a point by key."""
-        parsed = self.parser.parse_overrides(list(point))
         return {
             override.get_key_element().lstrip("+"): None if override.is_delete() else _to_plain(override.value())
-            for override in parsed
+            for override in self._parse(point)
         }
 
 

@@ -40,12 +40,13 @@ def print_preview(
     runs differ from finished ones."""
     estimates = launcher.call(ESTIMATE_RUNS, [(job.config, job.choices) for job in jobs]) if jobs else []
     rows = [("", "run", "parameters", "time", "folder")]
+    to_do = {job.name for job in remaining}
     trained, seconds = [], 0.0
     for job, estimate in zip(jobs, estimates, strict=True):
         state = state_of(job)
-        action = ACTIONS.get(state, state) if job in remaining else f"skip: {state}"
+        action = ACTIONS.get(state, state) if job.name in to_do else f"skip: {state}"
         trains = action != "evaluate"
-        if job in remaining and trains:
+        if job.name in to_do and trains:
             trained.append(job)
             seconds += estimate.seconds
         time = format_duration(estimate.seconds) if trains else ""

@@ -27,9 +27,9 @@ def plan_jobs(
     for point in points.values():
         given = composer.values(point.overrides)
         values.append({key: given[key] for key in varied if key in given})
-    new = [i for i, digest in enumerate(points) if digest not in known]
-    new_names = name_jobs([values[i] for i in new], [list(points)[i] for i in new], known.values())
-    named = known | {list(points)[i]: name for i, name in zip(new, new_names, strict=True)}
+    new = {digest: given for digest, given in zip(points, values, strict=True) if digest not in known}
+    new_names = name_jobs(list(new.values()), list(new), known.values())
+    named = known | dict(zip(new, new_names, strict=True))
     return [
         Job(
             named[digest],

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import os
 import sys
+from collections import Counter
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -97,8 +98,7 @@ class PointSweeper(Sweeper):
         listed = self.points.points(typed, self.composer.parser)
         self.launcher.warm(len(listed))
         index = self._index()
-        self.composer.learn_keys(listed)
-        composed = [self.composer(point) for point in listed]
+        composed = self._compose(typed, listed)
         swept = self._swept_keys(typed, composed)
         index.find_recorded(self.folder, swept)
         self._check_shapes(composed)
@@ -126,6 +126,26 @@ class PointSweeper(Sweeper):
         runner = JobRunner(self.folder, self.sweep_settings, self.launcher, self.command)
         runner.run(remaining, len(jobs) - len(remaining))
         runner.report(jobs, invalid)
+
+    def _compose(self, typed: list[points.Axis], listed: list[points.Point]) -> list[ComposedPoint]:
+        """The points that meet ``sweep.where``. ConfigError if none does."""
+        self.composer.learn_keys(self._possible(typed, listed))
+        where = self.sweep_settings.where
+        self.composer.set_condition(where)
+        composed = [self.composer(point) for point in listed]
+        excluded = [point for point in composed if point.excluded]
+        if excluded:
+            lacking = Counter(key for point in excluded for key in point.lacking)
+            notes = "".join(f"; {count} of them have no {key}" for key, count in lacking.items())
+            text = f"leaves out {len(excluded)} of {len(composed)} points{notes}"
+            if len(excluded) == len(composed):
+                raise ConfigError(f"sweep.where='{where}': {text}; nothing would run")
+            print(f"sweep.where='{where}': {text}\n")
+        return [point for point in composed if not point.excluded]
+
+    def _possible(self, typed: list[points.Axis], listed: list[points.Point]) -> list[points.Point]:
+        """Points with all options among which the sweep may choose."""
+        return listed
 
     def _index(self) -> JobIndex:
         """The sweep's index, new where there is none. Its points keep the defaults that the sweep began with."""
@@ -220,6 +240,9 @@ class Random(PointSweeper):
     """Random draws."""
 
     kind = points.Random
+
+    def _possible(self, typed: list[points.Axis], listed: list[points.Point]) -> list[points.Point]:
+        return points.each_value(typed)  # few draws may miss an option
 
 
 class File(PointSweeper):

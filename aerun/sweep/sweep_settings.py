@@ -16,12 +16,14 @@ from aerun.errors import ConfigError
 class SweepSettings:
     """Settings of a sweep. ``name``: its folder under outputs/; the same name again continues the sweep.
 
-    ``invalid``: fail if any point is invalid, or skip such points. ``retry_failed``: a repeated command retries failed
-    jobs. ``max_failures``: start no job after so many have failed; ``fail_fast``: after the first. ``gpus``: devices
-    over which local jobs are spread.
+    ``where``: only the points that meet this condition; see ``aerun.compare.conditions``. ``invalid``: fail if any
+    point is invalid, or skip such points. ``retry_failed``: a repeated command retries failed jobs. ``max_failures``:
+    start no job after so many have failed; ``fail_fast``: after the first. ``gpus``: devices over which local jobs are
+    spread.
     """
 
     name: str | None
+    where: str | None
     invalid: Literal["fail", "skip"]
     dry_run: bool
     retry_failed: bool

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
+import aerun.sweep.composition as module
+from aerun.config.compose import resolve
 from aerun.config.identity import identity
+from aerun.config.interpolations import is_linked, linked_keys
 from aerun.sweep.composer import Composer
 from aerun.sweep.job import Job
 from aerun.sweep.job_index import JobIndex, read_job_index
@@ -226,17 +234,84 @@ def test_a_sweep_keeps_the_default_model_that_it_began_with(make_composer: MakeC
         assert before(words) == now(words)
 
 
-def test_points_with_the_same_options_share_a_composition(make_composer: MakeComposer) -> None:
+def test_points_share_what_they_have_in_common(make_composer: MakeComposer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every word is parsed once, every combination of options composed once (60 ms), and one of values resolved once
+    (10 ms) only if interpolations read them."""
     composer = make_composer(())
-    models, noises, rates = ("fc", "conv", "vae", "fc_deep", "fc_vae"), ("none", "masking"), ("1e-3", "3e-3")
-    points = [
-        [f"model={model}", f"noise={noise}", f"optimizer.lr={rate}", f"seed={seed}", "trainer.epochs=2"]
-        for model in models
-        for noise in noises
-        for rate in rates
-        for seed in range(25)
-    ]
+    counts = Counter[str]()
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            counts[name] += 1
+            return function(*arguments, **keywords)
+
+        return call
+
+    monkeypatch.setattr(composer.parser, "parse_overrides", counted("parses", composer.parser.parse_overrides))
+    monkeypatch.setattr(
+        composer.loader, "load_sweep_config", counted("compositions", composer.loader.load_sweep_config)
+    )
+    monkeypatch.setattr(module, "resolve", counted("resolutions", module.resolve))
+    lists = {
+        "model": ["fc", "conv", "vae", "fc_deep", "fc_vae"],
+        "noise": ["none", "masking"],
+        "model.activation": ["relu", "gelu"],  # which interpolations read
+        "optimizer.lr": ["1e-3", "3e-3"],
+        "seed": [str(seed) for seed in range(25)],
+        "trainer.epochs": ["2"],
+    }
+    points = [list(point) for point in product(*([f"{key}={value}" for value in lists[key]] for key in lists))]
+    composer.learn_keys(points)
     composed = [composer(point) for point in points]
-    assert len(composer._bases) == len(models) * len(noises)  # compositions by Hydra, of 60 ms each
-    assert len(points) == 500 and not [point.error for point in composed if point.error]
-    assert len({identity(point.config) for point in composed}) == 500
+    given = [composer.values(point.overrides) for point in composed]
+    assert len(points) == 1000 and not [point.error for point in composed if point.error]
+    assert len({identity(point.config) for point in composed}) == 1000 and given[-1]["seed"] == 24
+    assert counts["compositions"] <= 5 * 2 + 1  # one for the defaults
+    assert counts["resolutions"] == 2 * 2 * 2 + 3 * 2  # the code_activation of fc and conv is ${.activation}
+    assert counts["parses"] == sum(map(len, lists.values()))
+
+
+def test_values_that_are_set_afterwards_are_those_that_nothing_else_depends_on(make_composer: MakeComposer) -> None:
+    """Every key of many compositions, set before and after the interpolations are resolved."""
+    composer = make_composer(())
+    tried = 0
+    for options in (
+        "",
+        "model=conv sparsity=l1",
+        "model=fc_deep noise=masking",
+        "sparsity=topk protocol=knn",
+        "model=vae",
+    ):
+        base = composer._base(tuple(options.split()))
+        for key in sorted(base.value_keys):
+            if is_linked(key, base.linked):
+                continue
+            config = copy.deepcopy(base.config)
+            OmegaConf.update(config, key, "changed")
+            expected = resolve(config, [])
+            found = resolve(base.config, [])
+            *parents, name = key.split(".")
+            functools.reduce(lambda node, parent: node[parent], parents, found)[name] = "changed"
+            assert found == expected, key
+            tried += 1
+    assert tried > 200
+
+
+@pytest.mark.parametrize(
+    ("config", "linked"),
+    [
+        ({"a": {"b": "${.c}", "c": 1}}, {"a.b", "a.c"}),
+        ({"a": {"b": {"c": "${..d}"}, "d": 1}}, {"a.b.c", "a.d"}),
+        ({"a": "${oc.select:b.c,d}"}, {"a", "oc.select", "b.c", "d"}),
+        ({"a": "x ${b} y ${c.d}"}, {"a", "b", "c.d"}),
+        ({"a": "${b[c]}"}, {"a", "b", "c"}),
+        ({"a": "${b.${c}}"}, {"a", ""}),
+        ({"a": ["${b}"]}, {""}),
+        ({"a": 1, "b": "{}"}, set()),
+    ],
+)
+def test_the_keys_of_interpolations(config: dict[str, Any], linked: set[str]) -> None:
+    assert linked_keys(config) == linked
+    for key in ("b", "b.c", "b.c.d", "e"):
+        assert is_linked(key, {"b.c"}) == (key != "e")
+        assert is_linked(key, {""})
