@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aerun.config.schema import Count, Decay
-from aerun.contracts import EpochEnd, Evaluate, Metric, Observer, RunView
+from aerun.contracts import Count, Decay, EpochEnd, Evaluate, Metric, Observer, RunView
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 
 # Control characters, line breaks, and marks that change the direction of writing.
 INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -53,3 +55,10 @@ class CallbackError(AerunError):
 
 class KilledError(AerunError):
     """A process of the run ended without an error report."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """``" Did you mean 'x'?"`` with the allowed name closest to ``name``, or "" if none is close."""
+    lower = {candidate.lower(): candidate for candidate in allowed}
+    match = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
+    return f" Did you mean '{lower[match[0]]}'?" if match else ""

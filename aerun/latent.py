@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from aerun.base.activation import at_least_float32
-from aerun.config.schema import NonNegative, Range
-from aerun.contracts import Latent, Penalty, Shape, Terms
+from aerun.contracts import Latent, NonNegative, Penalty, Range, Shape, Terms
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from aerun.base.activation import at_least_float32
-from aerun.config.schema import OpenProbability, Positive
-from aerun.contracts import Loss
+from aerun.contracts import Loss, OpenProbability, Positive
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from aerun.config.schema import Decay, NonNegative, Positive
-from aerun.contracts import Optimizer
+from aerun.contracts import Decay, NonNegative, Optimizer, Positive
 from aerun.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Any
 
-from aerun.config.schema import Count, Decay, NonNegative, NonNegativeInt, OpenProbability
-from aerun.contracts import Scheduler
+from aerun.contracts import Count, Decay, NonNegative, NonNegativeInt, OpenProbability, Scheduler
 
 
 @dataclass

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from aerun.base.activation import activation, at_least_float32
-from aerun.config.schema import Activation, Count, Fraction, NonNegative, OpenProbability
-from aerun.contracts import Penalty, Shape, Sparsity, Terms
+from aerun.contracts import Activation, Count, Fraction, NonNegative, OpenProbability, Penalty, Shape, Sparsity, Terms
 
 if TYPE_CHECKING:
     from torch import Tensor

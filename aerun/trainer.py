@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from aerun.config.schema import Count, NonNegative, NonNegativeInt, Positive, Range
-from aerun.contracts import Trainer
+from aerun.contracts import Count, NonNegative, NonNegativeInt, Positive, Range, Trainer
 
 
 @dataclass(frozen=True, kw_only=True)

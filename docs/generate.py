@@ -20,8 +20,9 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from aerun.config.schema import Activation, Range, locate  # noqa: E402
+from aerun.config.schema import locate  # noqa: E402
 from aerun.config.settings import Checkpointing, Settings  # noqa: E402
+from aerun.contracts import Activation, Range  # noqa: E402
 from aerun.sweep.sweep_settings import SweepSettings  # noqa: E402
 
 CONF, DOCS = ROOT / "conf", ROOT / "docs"

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aerun.base.activation import activation
-from aerun.config.schema import Activation, Count, Decay
-from aerun.contracts import Shape, Sparsity, Terms
+from aerun.contracts import Activation, Count, Decay, Shape, Sparsity, Terms
 
 
 class BatchTopK(nn.Module, Sparsity):

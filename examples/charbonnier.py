@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from aerun.config.schema import Positive
-from aerun.contracts import Loss
+from aerun.contracts import Loss, Positive
 
 
 @dataclass(frozen=True)

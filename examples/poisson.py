@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from aerun.config.schema import Positive
-from aerun.contracts import Noise
+from aerun.contracts import Noise, Positive
 from aerun.noise import Moments
 
 

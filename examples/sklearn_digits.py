@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.datasets import load_digits
 
-from aerun.config.schema import Count
+from aerun.contracts import Count
 from aerun.dataset import Arrays, Dataset
 
 

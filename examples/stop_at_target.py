@@ -6,8 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aerun.config.schema import Finite
-from aerun.contracts import EpochEnd, Observer, RunView
+from aerun.contracts import EpochEnd, Finite, Observer, RunView
 from aerun.metrics.declared import metric_of
 
 log = logging.getLogger(__name__)

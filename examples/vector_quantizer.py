@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, one_hot
 
-from aerun.config.schema import Count, Decay, NonNegative
-from aerun.contracts import Diagnostic, Latent, Metric, Penalty, Shape, Terms
+from aerun.contracts import Count, Decay, Diagnostic, Latent, Metric, NonNegative, Penalty, Shape, Terms
 
 
 class VectorQuantizer(nn.Module, Latent):

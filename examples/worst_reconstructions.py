@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from aerun.config.schema import Count
-from aerun.contracts import EpochEnd, Observer, RunView
+from aerun.contracts import Count, EpochEnd, Observer, RunView
 from aerun.figures import as_bytes
 from aerun.figures.montage import montage
 from aerun.metrics.evaluation import corrupted_batches, squared_errors

@@ -15,7 +15,7 @@ from aerun.contracts import REQUIRED
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "aerun").rglob("*.py"))}
 PARTS = ("noise", "sparsity", "latent", "loss", "optimizer", "scheduler", "model")
-SHARED = ("aerun.base.", "aerun.config.deferred", "aerun.config.schema", "aerun.contracts", "aerun.errors")
+SHARED = ("aerun.base.", "aerun.config.deferred", "aerun.contracts", "aerun.errors")
 
 
 def imports(path: Path) -> set[str]:

@@ -101,7 +101,7 @@ def test_the_same_seed_gives_the_same_weights_alone_resumed_in_sweeps_and_from_p
     assert same(weights(tmp_path / "python"), expected)
     assert same(weights(tmp_path / "resumed"), expected)
     for launcher in ("basic", "joblib"):
-        [one], [other] = ((tmp_path / "outputs" / launcher).glob(f"s{seed}_*") for seed in (0, 1))
+        [one], [other] = ((tmp_path / "outputs" / launcher).glob(f"s*{seed}_*") for seed in (0, 1))
         assert same(weights(one), expected) and not same(weights(other), expected)
 
 

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import pytest
 
-from aerun.config.schema import Count, Finite, NonNegativeInt, OpenProbability, Positive, Probability, check, construct
+from aerun.config.schema import check, construct
+from aerun.contracts import Count, Finite, NonNegativeInt, OpenProbability, Positive, Probability
 from aerun.errors import ConfigError
 
 

@@ -21,8 +21,7 @@ from aerun.compare.epoch_rows import epoch_rows, epochs_to_csv
 from aerun.compare.export import require, rows_to_json, rows_to_parquet
 from aerun.compare.latex_table import format_latex
 from aerun.compare.table_output import format_best, format_markdown, format_terminal
-from aerun.config.schema import nearest
-from aerun.errors import ConfigError, visible
+from aerun.errors import ConfigError, nearest, visible
 
 EXAMPLES = """\
   %(prog)s outputs/grid                                    keys that vary, mean and deviation over seeds, best first

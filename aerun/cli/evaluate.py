@@ -12,9 +12,8 @@ from aerun.base.program import version_line
 from aerun.cli.command import guard
 from aerun.cli.run_report import print_protocols, print_summary
 from aerun.config.compose import initialized_hydra, resolve
-from aerun.config.schema import nearest
 from aerun.config.settings import PROTOCOL
-from aerun.errors import ConfigError, visible
+from aerun.errors import ConfigError, nearest, visible
 from aerun.runs.folder import CONFIG
 
 KEYS = ("run", "device", "output", "trusted_packages")

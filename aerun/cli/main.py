@@ -6,7 +6,7 @@ import sys
 from importlib import import_module
 
 from aerun.base.program import MODULE, version_line
-from aerun.config.schema import nearest
+from aerun.errors import nearest
 
 # Each is a module of aerun/cli, imported only when its name is given.
 COMMANDS = {

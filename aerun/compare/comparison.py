@@ -26,8 +26,7 @@ from aerun.compare.selection import (
     setting_names,
     varied_keys,
 )
-from aerun.config.schema import nearest
-from aerun.errors import ConfigError
+from aerun.errors import ConfigError, nearest
 from aerun.metrics.declared import Metrics, metric_of
 
 

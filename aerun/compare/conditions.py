@@ -20,8 +20,7 @@ from dataclasses import dataclass
 
 from aerun.compare.records import Value
 from aerun.compare.setting_text import format_setting, parse_setting
-from aerun.config.schema import nearest
-from aerun.errors import ConfigError
+from aerun.errors import ConfigError, nearest
 
 Values = Mapping[str, Value | None]  # by key; a missing key is None
 Number = Callable[[Values], Value | None]

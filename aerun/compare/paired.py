@@ -12,8 +12,7 @@ from aerun.compare.records import Value
 from aerun.compare.seed_statistics import MIN_PAIRS, PairedDifference, with_tests
 from aerun.compare.selection import language_of, values_of
 from aerun.compare.setting_text import format_setting
-from aerun.config.schema import nearest
-from aerun.errors import ConfigError
+from aerun.errors import ConfigError, nearest
 
 MAX_NAMED_ROWS = 4  # in a note
 ALPHA = 0.05

@@ -11,9 +11,8 @@ from aerun.compare.setting_text import MISSING as MISSING
 from aerun.compare.setting_text import format_setting as format_setting
 from aerun.compare.setting_text import parse_setting as parse_setting
 from aerun.compare.setting_text import printable as printable
-from aerun.config.schema import nearest
 from aerun.config.settings import GROUPS
-from aerun.errors import ConfigError
+from aerun.errors import ConfigError, nearest
 from aerun.metrics.declared import NONE, Metrics, find_metric
 
 log = logging.getLogger(__name__)

@@ -19,9 +19,8 @@ from aerun.base.conf import conf_dir
 from aerun.base.library_errors import file_error, out_of_memory
 from aerun.config.compose import compose_words, initialized_hydra
 from aerun.config.override_syntax import quoted, syntax_error
-from aerun.config.schema import nearest
 from aerun.config.settings import GROUPS, SEVERAL
-from aerun.errors import AerunError, ConfigError
+from aerun.errors import AerunError, ConfigError, nearest
 
 
 def known_keys(config: Mapping[str, Any], path: str = "") -> list[str]:

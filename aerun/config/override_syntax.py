@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from aerun.config.schema import nearest
+from aerun.errors import nearest
 
 # Keys that take the path of a file or folder, or the name of a folder.
 PATHS = ("dataset.root", "init_from", "resume", "sweep.name", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweeper.file")

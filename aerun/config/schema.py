@@ -1,4 +1,4 @@
-"""Types and ranges of configuration values, and the check of a value against them.
+"""The check of configuration values against the types and ranges of a dataclass.
 
 Every option of the configuration is a dataclass whose annotations are its schema. Checking them here rejects
 ``sparsity.k=0`` with a clear message before torch is imported.
@@ -7,10 +7,8 @@ Every option of the configuration is a dataclass whose annotations are its schem
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import importlib
-import math
 import re
 import types
 import typing
@@ -18,50 +16,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from aerun.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class Range:
-    """An interval of numbers; a bound of None means no bound. NaN and infinities are never inside."""
-
-    low: float | None = None
-    high: float | None = None
-    low_open: bool = False
-    high_open: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        if isinstance(value, float) and not math.isfinite(value):
-            return False
-        above = self.low is None or (value > self.low if self.low_open else value >= self.low)
-        below = self.high is None or (value < self.high if self.high_open else value <= self.high)
-        return above and below
-
-    def __str__(self) -> str:
-        low = None if self.low is None else f"{'above' if self.low_open else 'at least'} {self.low}"
-        high = None if self.high is None else f"{'below' if self.high_open else 'at most'} {self.high}"
-        return " and ".join(part for part in (low, high) if part) or "finite"
-
-
-Finite = Annotated[float, Range()]
-Positive = Annotated[float, Range(0, low_open=True)]
-NonNegative = Annotated[float, Range(0)]
-Probability = Annotated[float, Range(0, 1)]
-OpenProbability = Annotated[float, Range(0, 1, low_open=True, high_open=True)]
-Fraction = Annotated[float, Range(0, 1, low_open=True)]
-Decay = Annotated[float, Range(0, 1, high_open=True)]
-Count = Annotated[int, Range(1)]
-Size = Annotated[int, Range(1, 1_000_000)]
-Seed = Annotated[int, Range(0, 2**63 - 1)]
-NonNegativeInt = Annotated[int, Range(0)]
-Activation = Literal["identity", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "tanh", "sigmoid"]
-
-
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """``" Did you mean 'x'?"`` with the allowed name closest to ``name``, or "" if none is close."""
-    lower = {candidate.lower(): candidate for candidate in allowed}
-    match = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
-    return f" Did you mean '{lower[match[0]]}'?" if match else ""
+# Parts of your own may import these from here, as they did before.
+from aerun.contracts.values import (  # noqa: F401
+    Activation,
+    Count,
+    Decay,
+    Finite,
+    Fraction,
+    NonNegative,
+    NonNegativeInt,
+    OpenProbability,
+    Positive,
+    Probability,
+    Range,
+    Seed,
+    Size,
+)
+from aerun.errors import ConfigError, nearest
 
 
 def construct(cls: type, values: Mapping[str, Any], path: str) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from aerun import contracts
-from aerun.config.schema import Positive, Seed
+from aerun.contracts import Positive, Seed
 
 GROUPS = ("dataset", "noise", "model", "latent", "sparsity", "loss", "optimizer", "scheduler", "trainer")
 # Groups that allow any number of options: protocol=[one,other].

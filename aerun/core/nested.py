@@ -8,9 +8,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from aerun.config.schema import nearest
 from aerun.core.autoencoder import Autoencoder
-from aerun.errors import ConfigError
+from aerun.errors import ConfigError, nearest
 from aerun.latent import Deterministic
 from aerun.model.modules import ACTIVATIONS, Tied
 from aerun.sparsity import NoSparsity

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from aerun.base.files import require_regular
-from aerun.config.schema import Range
+from aerun.contracts import Range
 from aerun.dataset.base import StoredDataset
 from aerun.dataset.data import Arrays
 from aerun.dataset.paths import existing_path

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from aerun import contracts
-from aerun.config.schema import Count, NonNegativeInt, Range, Seed
+from aerun.contracts import Count, NonNegativeInt, Range, Seed
 from aerun.dataset.augment import Augment
 from aerun.dataset.binarize import binarize_all, check_binarizable
 from aerun.dataset.cache import files_key

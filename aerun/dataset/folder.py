@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from aerun.config.schema import Count, Range, Size
+from aerun.contracts import Count, Range, Size
 from aerun.dataset.base import StoredDataset
 from aerun.dataset.cache import cached_rows, files_key
 from aerun.dataset.data import Arrays

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from aerun.config.schema import Count, Range
+from aerun.contracts import Count, Range
 from aerun.dataset.base import StoredDataset
 from aerun.dataset.data import Arrays
 from aerun.dataset.decoder import brightest_value, flatten, scale_gray

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
-from aerun.config.schema import Range, Seed, Size
+from aerun.contracts import Range, Seed, Size
 from aerun.dataset.base import Dataset
 from aerun.dataset.data import Arrays
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from aerun.base.seeding import restored_generator
-from aerun.config.schema import nearest
-from aerun.errors import ConfigError
+from aerun.errors import ConfigError, nearest
 
 
 def apply_transforms(images: Tensor, names: list[Any], key: str) -> Tensor:

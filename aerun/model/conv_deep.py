@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from aerun.config.schema import Range, Size
+from aerun.contracts import Range, Size
 from aerun.model.spec import Codec, ModelSpec, Shape, check_image_shape
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aerun.config.schema import Size
+from aerun.contracts import Size
 from aerun.model.spec import Codec, ModelSpec, Shape, check_image_shape
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from aerun.config.schema import Size
+from aerun.contracts import Size
 from aerun.model.spec import Codec, ModelSpec, Shape, check_image_shape
 
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from aerun.config.schema import Activation, Positive
-from aerun.contracts import Codec, Model, Shape
+from aerun.contracts import Activation, Codec, Model, Positive, Shape
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aerun.config.schema import OpenProbability
-from aerun.contracts import Noise
+from aerun.contracts import Noise, OpenProbability
 from aerun.noise.pixels import NoNoise
 
 if TYPE_CHECKING:

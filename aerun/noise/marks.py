@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from aerun.config.schema import Positive, Probability, Range
-from aerun.contracts import Noise
+from aerun.contracts import Noise, Positive, Probability, Range
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

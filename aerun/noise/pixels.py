@@ -11,8 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aerun.config.schema import Finite, NonNegative, Probability
-from aerun.contracts import Noise
+from aerun.contracts import Finite, Noise, NonNegative, Probability
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

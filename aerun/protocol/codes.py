@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from aerun.config.schema import Count, NonNegativeInt, Positive
-from aerun.contracts import Evaluation
+from aerun.contracts import Count, Evaluation, NonNegativeInt, Positive
 from aerun.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

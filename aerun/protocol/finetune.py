@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aerun.config.schema import Count, NonNegative, NonNegativeInt, Positive, Seed
+from aerun.contracts import Count, NonNegative, NonNegativeInt, Positive, Seed
 from aerun.errors import DataError
 from aerun.protocol.codes import CodeProtocol, LabeledImages
 from aerun.protocol.label_efficiency import balanced_draws, mean_and_deviation

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from aerun.config.schema import Count, Positive, Seed
+from aerun.contracts import Count, Positive, Seed
 from aerun.errors import DataError
 from aerun.protocol.codes import CodeProtocol, LabeledImages
 from aerun.protocol.linear import Logistic, error, root_mean_square

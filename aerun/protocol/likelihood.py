@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from aerun.config.schema import Count
-from aerun.contracts import Evaluation
+from aerun.contracts import Count, Evaluation
 from aerun.errors import ConfigError
 from aerun.latent import Gaussian, ImportanceWeighted, kl_divergences
 

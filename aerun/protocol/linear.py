@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from aerun.config.schema import OpenProbability, Positive
+from aerun.contracts import OpenProbability, Positive
 from aerun.errors import DataError
 from aerun.protocol.codes import CodeProtocol
 from aerun.protocol.subject import Subject

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from aerun.config.schema import Count
+from aerun.contracts import Count
 from aerun.errors import DataError
 from aerun.protocol.codes import CodeProtocol
 from aerun.protocol.subject import Subject

@@ -21,11 +21,10 @@ from aerun.base.device import choose_device
 from aerun.base.files import make_folder, write_text
 from aerun.base.seeding import restored_generator
 from aerun.config.parse import parse
-from aerun.config.schema import nearest
 from aerun.config.settings import Settings
 from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import Data, Split, statistics
-from aerun.errors import ConfigError, DataError, StorageError
+from aerun.errors import ConfigError, DataError, StorageError, nearest
 from aerun.protocol.runner import check_protocols, run_protocols
 from aerun.runs.folder import CHECKPOINTS, CONFIG, FIGURES, WEIGHTS, read_config, read_data_facts, read_summary
 from aerun.runs.pictures import draw_final

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from aerun.config.parse import parse
-from aerun.config.schema import Count, NonNegativeInt, Seed
+from aerun.contracts import Count, NonNegativeInt, Seed
 from aerun.errors import ConfigError
 from aerun.metrics.declared import NONE, Metrics, declared_by, find_metric
 from aerun.runs.folder import read_status

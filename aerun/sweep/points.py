@@ -16,7 +16,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 
 from aerun.base.files import require_regular
 from aerun.config.override_syntax import expand_words
-from aerun.config.schema import Count, Seed
+from aerun.contracts import Count, Seed
 from aerun.errors import ConfigError
 
 Point = list[str]  # the overrides of one run

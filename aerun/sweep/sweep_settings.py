@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from aerun.config.schema import Count, NonNegativeInt, construct
+from aerun.config.schema import construct
+from aerun.contracts import Count, NonNegativeInt
 from aerun.errors import ConfigError
 
 

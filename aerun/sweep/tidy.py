@@ -22,9 +22,8 @@ from aerun.compare.collect import find_places
 from aerun.compare.records import FINISHED, RUNNING, STATES, WAITING
 from aerun.compare.run_states import file_version, read_state
 from aerun.config.identity import identity
-from aerun.config.schema import nearest
 from aerun.config.settings import PROTOCOL
-from aerun.errors import AerunError, BusyError, ConfigError, DataError
+from aerun.errors import AerunError, BusyError, ConfigError, DataError, nearest
 from aerun.runs.folder import (
     CHECKPOINTS,
     CONFIG,

@@ -9,8 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from aerun.config.schema import NonNegative
-from aerun.contracts import TrackedRun
+from aerun.contracts import NonNegative, TrackedRun
 from aerun.tracker.remote import Remote
 from aerun.tracker.rows import Row
 

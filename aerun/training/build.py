@@ -14,14 +14,13 @@ from aerun.base.precision import choose_precision
 from aerun.base.seeding import seeded
 from aerun.base.speed import keep_freed_memory, spare_compiler
 from aerun.config.deferred import built
-from aerun.config.schema import nearest
 from aerun.config.settings import Settings
 from aerun.contracts import Metric, Optimizer, Shape, complete, missing_names
 from aerun.core.autoencoder import Autoencoder, Standardize
 from aerun.core.nested import freeze
 from aerun.core.output_bias import start_at_mean
 from aerun.dataset.data import CHUNK, Data, in_unit_range
-from aerun.errors import ConfigError
+from aerun.errors import ConfigError, nearest
 from aerun.metrics.declared import BY_NAME, declared_by, find_metric
 from aerun.training.cuda_graph import resolve_recording
 from aerun.training.part_check import has_own_modules, name_of, try_noise_and_loss, try_pass

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from aerun.base.device import synchronize
 from aerun.base.signals import Stopped, StopSignals
-from aerun.config.schema import nearest
 from aerun.config.settings import Settings
 from aerun.contracts import EpochEnd, RunLog, RunView, Trainer
 from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import Batch, head
-from aerun.errors import ConfigError, DataError, DivergedError, PrunedError
+from aerun.errors import ConfigError, DataError, DivergedError, PrunedError, nearest
 from aerun.metrics.evaluation import Evaluation
 from aerun.training.batches import batches
 from aerun.training.checkpoint import Checkpointer

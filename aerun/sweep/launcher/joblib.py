@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
-from aerun.config.schema import Count
+from aerun.contracts import Count
 from aerun.errors import AerunError
 from aerun.sweep.job import Job
 from aerun.sweep.launcher.contract import Ended, format_error, visible_device

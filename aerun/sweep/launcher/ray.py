@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from aerun.config.schema import NonNegative, Positive
+from aerun.contracts import NonNegative, Positive
 from aerun.errors import ConfigError
 from aerun.sweep.job import Job
 from aerun.sweep.launcher.contract import Ended, format_error

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from aerun.base.files import make_subfolder, write_text
-from aerun.config.schema import Count, NonNegativeInt, Positive
+from aerun.contracts import Count, NonNegativeInt, Positive
 from aerun.errors import ConfigError
 from aerun.sweep.job import Job
 from aerun.sweep.job_index import ENDED, FAILED, state_of

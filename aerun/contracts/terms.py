@@ -1,0 +1,85 @@
+"""What parts return, and what a penalty receives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Shape = tuple[int, ...]
+
+
+class Penalty(NamedTuple):
+    """One named term that is added to the reconstruction error.
+
+    ``value`` is the unweighted scalar, which is logged, so that runs with different weights can be compared.
+    ``per_image``: the value is in nats per image, and is divided by the number of values of an image if the
+    reconstruction error is. ``samples`` [B,k]: if k codes are drawn for each image, the values whose mean it is.
+    """
+
+    name: str
+    value: Tensor
+    weight: float
+    per_image: bool = False
+    samples: Tensor | None = None
+
+
+class Diagnostic(NamedTuple):
+    """One named scalar that is logged with the loss terms but is not part of the loss."""
+
+    name: str
+    value: Tensor
+
+
+Terms = list[Penalty | Diagnostic]
+
+
+class Pass(NamedTuple):
+    """One pass through an autoencoder, with everything that a penalty may need.
+
+    inputs[B,*input_shape] as the encoder sees them, features (the encoder's linear output), code, logits (the decoder's
+    linear output), prediction (after the output activation, to be compared with ``targets``), residual (targets -
+    prediction), and the two networks.
+    """
+
+    inputs: Tensor
+    features: Tensor
+    code: Tensor
+    logits: Tensor
+    prediction: Tensor
+    targets: Tensor
+    encoder: nn.Module
+    decoder: nn.Module
+
+    @property
+    def residual(self) -> Tensor:
+        """targets - prediction, in the shape of the targets."""
+        return self.targets - self.prediction
+
+
+class Codec(NamedTuple):
+    """An encoder and a decoder, both without a final activation.
+
+    - encoder(images[B,*input_shape]) -> features, with ``parameters_per_code`` times the units of the code along
+      dimension 1.
+    - decoder(code[B,*code_shape]) -> [B,*output_shape]; the autoencoder applies the output activation, so that a loss
+      can use the logits.
+    - ``cuts``: for sequential encoders and decoders, the boundaries between layer pairs, outermost first. For each
+      (end, start), encoder[:end] and decoder[start:] form an autoencoder. None if there are no pairs.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    code_shape: Shape
+    cuts: tuple[tuple[int, int], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that runs report: its name, its unit ("" if it has none), and which direction is better."""
+
+    name: str
+    unit: str = ""
+    higher_is_better: bool = False
