@@ -183,6 +183,17 @@ def test_a_run_in_the_folder_of_a_sweep_is_grouped(compose: Compose, tmp_path: P
     assert own[-1].run.sweep == "grid" and own[-1].run.name == "fc_1"
 
 
+@pytest.mark.parametrize("word", ["tracker=[]", "tracker=none"])
+def test_a_run_without_trackers_stays_without_them(train: Callable[..., Any], tmp_path: Path, word: str) -> None:
+    done = train(*SMALL, word, "trainer.epochs=1", "hydra.run.dir=run")
+    assert done.returncode == 0 and "tensorboard" not in done.stdout, done.stderr
+    done = train("resume=run", "trainer.epochs=2")
+    assert done.returncode == 0 and not list((tmp_path / "run").glob("events*")), done.stderr
+    done = train("resume=run", "trainer.epochs=3", "tracker=[tensorboard,csv]")
+    assert "look at it   " in done.stdout and list((tmp_path / "run").glob("events*"))
+    assert {step for step, _, _ in table(tmp_path / "run")} >= {21, 22}
+
+
 def test_hyperparameters_are_what_was_chosen_and_typed(compose: Compose, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin_data

@@ -21,7 +21,8 @@ def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
 
 
 def format_summary(summary: Mapping[str, Any], folder: Path) -> str:
-    """The test error with its baselines, the numbers of protocols, and the command that opens TensorBoard."""
+    """The test error with its baselines, the numbers of protocols, and, if the run has event files, the command that
+    opens TensorBoard."""
     relative = os.path.relpath(folder)
     shown = visible(str(folder) if relative.startswith("..") else relative)
     lines = [f"{'test error':<36}{'MSE per pixel':>16}{'PSNR (dB)':>12}"]
@@ -36,7 +37,10 @@ def format_summary(summary: Mapping[str, Any], folder: Path) -> str:
     installed = Path(sys.executable).with_name("tensorboard")
     board = "tensorboard" if shutil.which("tensorboard") or not installed.exists() else os.path.relpath(installed)
     lines += ["", f"best epoch {summary.get('best_epoch')} of {summary['epochs']}{speed}"]
-    return "\n".join([*lines, f"run folder   {shown}", f"look at it   {board} --logdir {shlex.quote(shown)}"])
+    lines.append(f"run folder   {shown}")
+    if any(folder.glob("events.out.tfevents.*")):
+        lines.append(f"look at it   {board} --logdir {shlex.quote(shown)}")
+    return "\n".join(lines)
 
 
 def error_rows(summary: Mapping[str, Any]) -> list[tuple[str, float, float | None]]:

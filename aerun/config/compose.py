@@ -19,6 +19,7 @@ from yaml import YAMLError
 
 from aerun.base.conf import conf_dir
 from aerun.config.foreign import TRUST, reject_foreign_code, trusted_by
+from aerun.config.settings import SEVERAL
 from aerun.errors import AerunError, ConfigError
 
 RUN_MODE = "hydra.mode=RUN"
@@ -198,6 +199,8 @@ def finish_config(plain: dict[str, Any], words: Sequence[str], cwd: str | None =
     if isinstance(plain.get(TRUST), list):
         plain[TRUST] = [package for package in plain[TRUST] if package in trusted_by(words)]
     plain.pop("sweep", None)
+    for group in SEVERAL:
+        plain.setdefault(group, {})  # tracker=[]: a file without the group is one of an older version
     for key in ("init_from",) if cwd is None else ("init_from", "resume"):
         if isinstance(plain.get(key), str):
             plain[key] = _absolute(plain[key], cwd)

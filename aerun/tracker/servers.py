@@ -56,7 +56,7 @@ class MLflow(Remote):
             self._id = self._client.create_run(experiment, run_name=run.name, tags=tags).info.run_id
         if known and COMPLETE in known[0].data.tags:
             return
-        params = [Param(name, str(value)[:MAX_TEXT]) for name, value in run.settings.items()]
+        params = [Param(name, _text(value)[:MAX_TEXT]) for name, value in run.settings.items()]
         for first in range(0, len(params), PARAMETERS_AT_ONCE):
             self._client.log_batch(self._id, params=params[first : first + PARAMETERS_AT_ONCE])
         self._client.log_batch(self._id, tags=[RunTag(COMPLETE, "true")])
@@ -166,6 +166,11 @@ class Trackio(Remote):
 
     def disconnect(self, finished: bool) -> None:
         self._run.finish()
+
+
+def _text(value: bool | float | str) -> str:
+    """A setting as it is typed: whole numbers without a point."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _allowed(name: str) -> str:
