@@ -194,6 +194,22 @@ def test_a_run_without_trackers_stays_without_them(train: Callable[..., Any], tm
     assert {step for step, _, _ in table(tmp_path / "run")} >= {21, 22}
 
 
+def test_what_decides_is_in_the_first_groups(compose: Compose, tmp_path: Path) -> None:
+    """TensorBoard opens the first two groups, and its HPARAMS tab shows the first five metrics by name."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = go(compose, tmp_path / "run", "trainer.monitor=psnr")
+    tags = EventAccumulator(str(folder)).Reload().Tags()
+    names = ("loss", "mse", "psnr")
+    expected = [f"1_curves/validation_{name}" for name in names] + [f"3_test/{name}" for name in names]
+    assert sorted(tags["scalars"])[:6] == expected
+    groups = sorted({tag.partition("/")[0] for kind in ("scalars", "images") for tag in tags[kind]})
+    assert groups[:3] == ["1_curves", "2_reconstructions", "3_test"]
+    assert [tag for tag in sorted(tags["images"]) if tag[0].isdigit()] == [
+        *("1_curves/with_baselines", "2_reconstructions/probes", "2_reconstructions/test")
+    ]
+
+
 def test_hyperparameters_are_what_was_chosen_and_typed(compose: Compose, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin_data

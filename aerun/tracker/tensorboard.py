@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 FIRST, SECOND = "1_curves", "2_reconstructions"  # the groups that are open when the page opens
-DECISIVE = ("loss", "mse")  # validation metrics in the first group, in addition to the one that is monitored
+THIRD = "3_test"  # folded, but the HPARAMS tab has its metrics in the order of tags, and shows the first five
+DECISIVE = ("loss", "mse")  # metrics in these groups, in addition to the one that is monitored
 GRIDS = "reconstructions"  # the group that becomes SECOND
 PICTURES = {"curves/loss": f"{FIRST}/with_baselines"}  # after the numbers of the group: there is one for each run
 BASELINES = "^test_baseline/.*/mse$"
@@ -43,7 +44,9 @@ class TensorBoard(Tracker):
 
         self._folder = run.folder
         self._writer: SummaryWriter = SummaryWriter(str(run.folder), purge_step=run.again_from)
-        self._decisive = {f"validation/{name}": f"{FIRST}/validation_{name}" for name in (*DECISIVE, run.monitor)}
+        names = (*DECISIVE, run.monitor)
+        self._decisive = {f"validation/{name}": f"{FIRST}/validation_{name}" for name in names}
+        self._decisive |= {f"test/{name}": f"{THIRD}/{name}" for name in names}
         self._tags: set[str] = set()
         self._charted = False
         self._add_settings(run)
