@@ -10,10 +10,12 @@ import io
 import math
 import shutil
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from aerun.base.files import make_subfolder, write_bytes, write_text
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CONFIG, FOLDER = "projector_config.pbtxt", "00000"
 PNG_COMPRESSION = 1  # of 9
@@ -44,6 +46,7 @@ def write_embedding(folder: Path, codes: np.ndarray, labels: list[str] | None, t
 
 def _sprite(images: np.ndarray) -> bytes:
     """Images [N,C,H,W], row by row, in a grid with as many columns as rows, as a PNG."""
+    import numpy as np
     from PIL import Image
 
     count, channels, height, width = images.shape
