@@ -34,6 +34,13 @@ def progress_bar(what: str, total: int) -> tqdm[NoReturn]:
     return tqdm(total=total, desc=what, leave=False, disable=not sys.stderr.isatty(), file=bar_stream())
 
 
+def status_line() -> tqdm[NoReturn]:
+    """Return a line at the bottom of a terminal, which ``set_description_str`` replaces; ``write`` prints above it."""
+    return tqdm(
+        bar_format="{desc}", leave=False, disable=not sys.stderr.isatty(), file=bar_stream(), dynamic_ncols=True
+    )
+
+
 def bar_stream() -> Any:
     """Standard error as bars need it: commands escape control characters in what anything else prints."""
     return getattr(sys.stderr, "unescaped", sys.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from aerun.base.arguments import Parser
 from aerun.base.lock import is_held
+from aerun.base.progress_bar import status_line
 from aerun.cli.command import run_command
 from aerun.compare.collect import find_places
 from aerun.compare.records import INTERRUPTED, RUNNING, WAITING
@@ -26,8 +26,7 @@ from aerun.compare.run_states import (
     seconds_left,
     total_speed,
 )
-from aerun.compare.table_output import shorten
-from aerun.errors import ConfigError, DataError
+from aerun.errors import ConfigError, DataError, visible
 from aerun.runs.folder import read_sweep
 from aerun.sweep.sweep_report import continue_command
 
@@ -83,29 +82,27 @@ def _read(arguments: argparse.Namespace, reader: StateReader) -> list[RunState]:
 
 
 def watch(arguments: argparse.Namespace, reader: StateReader) -> list[RunState]:
-    """Print changes until no run is running or waiting; return the final states."""
-    shown, failed = "", set()
-    on_terminal = sys.stdout.isatty()
-    while True:
-        begun = time.process_time()
-        runs = _read(arguments, reader)
-        if not any(run.state in (RUNNING, WAITING) for run in runs):
-            if shown and on_terminal:
-                print("\r\033[K", end="")
-            return runs
-        for run in runs:
-            if run.failed and (run.folder, run.error) not in failed:
-                failed.add((run.folder, run.error))
-                print(("\r\033[K" if on_terminal else "") + _failure_line(run), flush=True)
-        best = best_run(runs, arguments.metric) if arguments.best else None
-        line = format_line(runs, best)
-        if on_terminal:
-            print(f"\r\033[K{shorten(line, shutil.get_terminal_size().columns - 1)}", end="", flush=True)
-        elif (counts := _count_line(runs)) != shown:
-            print(line, flush=True)
-            shown = counts
-        shown = shown or line
-        time.sleep(max(MIN_POLL_S, (time.process_time() - begun) / MAX_CPU_SHARE))
+    """Print failures as they come and, not on a terminal, a line whenever a state changes, until no run is running or
+    waiting; return the final states."""
+    failed: set[tuple[Path, str | None]] = set()
+    counts = ""
+    with status_line() as bar:
+        while True:
+            begun = time.process_time()
+            runs = _read(arguments, reader)
+            if not any(run.state in (RUNNING, WAITING) for run in runs):
+                return runs
+            for run in runs:
+                if run.failed and (run.folder, run.error) not in failed:
+                    failed.add((run.folder, run.error))
+                    bar.write(_failure_line(run), file=sys.stdout)
+            line = format_line(runs, best_run(runs, arguments.metric) if arguments.best else None)
+            bar.set_description_str(visible(line))
+            if bar.disable and _count_line(runs) != counts:
+                print(line)
+                counts = _count_line(runs)
+            sys.stdout.flush()
+            time.sleep(max(MIN_POLL_S, (time.process_time() - begun) / MAX_CPU_SHARE))
 
 
 def format_line(runs: Sequence[RunState], best: Best | None) -> str:
