@@ -18,6 +18,7 @@ import pytest
 
 from aerun.base.archive import FREE_BYTES, is_file, is_folder, names_in
 from aerun.base.bounded import read_bytes
+from aerun.base.lock import FILES as LOCK_FILES
 from aerun.base.lock import FolderLock
 from aerun.cli import tidy
 from aerun.compare import Question, collect, compare
@@ -51,7 +52,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def kept(folder: Path) -> dict[str, bytes]:
     """Without locks and what serves a running sweep only."""
-    skipped = (".lock", ".config.yaml.12.34", "copy")
+    skipped = (*LOCK_FILES, ".config.yaml.12.34", "copy")
     return {name: content for name, content in contents(folder).items() if Path(name).name not in skipped}
 
 

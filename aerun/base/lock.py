@@ -8,9 +8,10 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from aerun.base.files import NO_WAIT, open_to_write
+from aerun.base.lease import LEASE, SUCCESSOR, Lease
 from aerun.errors import BusyError
 
 try:
@@ -19,50 +20,73 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 NAME = ".lock"
+FILES = (NAME, LEASE, SUCCESSOR)  # what may be in a locked folder
+ATTEMPTS = 5
 
 
 class FolderLock:
-    """Locks a run folder for this process. BusyError, immediately, if another process has locked it.
+    """Locks a run folder for this process. BusyError if another process has locked it.
 
-    The kernel releases the lock when its owner ends, for whatever reason. It always works between processes of one
-    machine. Between machines it works on file systems that pass on locks (NFS 4, Lustre with flock, GPFS), but not on
-    NFS mounted with ``nolock`` or ``local_lock``. On systems without such locks nothing is locked.
+    Between processes of one machine the kernel's lock decides, immediately; it is released when its owner ends, for
+    whatever reason. Between machines the lease decides (see ``aerun.base.lease``), because not all network file systems
+    pass on locks. ``patient``: if the folder has the lease of another machine, wait until it is known whether its owner
+    is alive.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, patient: bool = True) -> None:
+        self.folder, self.patient = folder, patient
 
     def __enter__(self) -> Self:
         self._before = {path.name for path in self.folder.iterdir()}
-        self._file = open_to_write(self.folder / NAME, "a+")
-        if fcntl is not None:
-            try:
-                self._take()
-            except OSError as error:
-                self._file.seek(0)
-                owner = self._file.read().strip() or "another process"
-                self._file.close()
-                raise BusyError(f"{self.folder}: is being written by {owner}; only one process may write it") from error
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {platform.node()}\n")
-        self._file.flush()
+        self._file, is_locked = _open_locked(self.folder)
+        try:
+            self._lease = Lease(self.folder, self._now, is_locked)
+            self._lease.take(self.patient)
+            self._file.truncate(0)
+            self._file.write(f"process {os.getpid()} on {platform.node()}\n")
+            self._file.flush()
+        except BaseException:
+            self._close()
+            raise
         return self
 
-    def _take(self) -> None:
-        """Lock the file; retry a few times, because ``is_held`` in another process takes the lock for an instant."""
-        for attempt in range(5):
-            try:
-                return fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if attempt == 4:
-                    raise
-                time.sleep(0.05)
+    def _now(self) -> float:
+        """The time by the clock of the file system, which need not be that of this machine."""
+        os.utime(self.folder / NAME)
+        return (self.folder / NAME).stat().st_mtime
 
     def __exit__(self, *_: object) -> None:
+        self._lease.release()
+        self._close()
+
+    def _close(self) -> None:
         with contextlib.suppress(OSError):
             if {path.name for path in self.folder.iterdir()} - self._before == {NAME}:
                 (self.folder / NAME).unlink()  # a run that never started leaves nothing
         self._file.close()
+
+
+def _open_locked(folder: Path) -> tuple[Any, bool]:
+    """The folder's lock file, open and locked, and whether its file system has locks. BusyError if it is locked."""
+    owner = "another process"
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(0.05)
+        file = open_to_write(folder / NAME, "a+")
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file.fileno()), (folder / NAME).stat()):
+                return file, fcntl is not None
+        except BlockingIOError:  # perhaps by ``is_held`` in another process, for an instant
+            file.seek(0)
+            owner = file.read().strip() or owner
+        except FileNotFoundError:  # the process that had the lock has removed it
+            pass
+        except OSError:  # a file system without locks
+            return file, False
+        file.close()
+    raise BusyError(f"{folder}: is being written by {owner}; only one process may write it")
 
 
 @contextlib.contextmanager

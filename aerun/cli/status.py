@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from aerun.base.arguments import Parser
-from aerun.base.lock import is_held
 from aerun.base.progress_bar import status_line
 from aerun.cli.command import run_command
 from aerun.compare.collect import find_places
@@ -28,6 +27,7 @@ from aerun.compare.run_states import (
 )
 from aerun.errors import ConfigError, DataError, visible
 from aerun.runs.folder import read_sweep
+from aerun.sweep.launcher_place import is_idle
 from aerun.sweep.sweep_report import continue_command
 
 NO_FAILURE, HAS_FAILURE = 0, 2  # exit codes
@@ -144,7 +144,7 @@ def format_status(arguments: argparse.Namespace, runs: Sequence[RunState], best:
 def _continue_command(paths: Sequence[str], runs: Sequence[RunState]) -> str | None:
     """The command that runs what has not ended of a sweep that nobody runs; None for anything else."""
     folder = Path(paths[0])
-    if len(paths) > 1 or not any(run.state in UNFINISHED for run in runs) or is_held(folder):
+    if len(paths) > 1 or not any(run.state in UNFINISHED for run in runs) or not is_idle(folder):
         return None
     try:
         sweep = read_sweep(folder)

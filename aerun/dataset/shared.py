@@ -97,9 +97,10 @@ class SharedLoader:
         key = f"{path} {path.stat().st_mtime_ns if path.exists() else None} {device}"
         if _cached is None or _cached[0] != key:
             _cached = None  # frees the previous data first
-            if not path.exists():
+            try:
+                _cached = key, map_shared(path, device)
+            except FileNotFoundError:
                 return self.load(device)
-            _cached = key, map_shared(path, device)
         return _cached[1]
 
 

@@ -14,7 +14,7 @@ import torch
 
 from aerun.base.device import choose_rank_device
 from aerun.base.files import leftover_files, make_subfolder, write_text
-from aerun.base.lock import NAME as LOCK
+from aerun.base.lock import FILES as LOCK_FILES
 from aerun.base.lock import FolderLock
 from aerun.base.signals import StopSignals
 from aerun.config.settings import Settings
@@ -97,7 +97,7 @@ def run(
         leftovers = leftover_files(folder, CHECKPOINTS, FIGURES)
         if not (folder / CONFIG).exists():  # what looks similar may be the user's
             leftovers = [path for path in leftovers if path.name.startswith((f".{CONFIG}.", f".{STATUS}."))]
-        known = {LOCK, STATUS, ".hydra", LOG, *(path.name for path in leftovers)}
+        known = {*LOCK_FILES, STATUS, ".hydra", LOG, *(path.name for path in leftovers)}
         unknown = sorted({path.name for path in folder.iterdir()} - known)
         if unknown and not (folder / CONFIG).exists():
             raise ConfigError(

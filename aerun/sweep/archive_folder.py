@@ -16,18 +16,18 @@ from pathlib import Path
 
 from aerun.base.archive import FREE_BYTES, MAX_EXPANSION, Archive, open_archive
 from aerun.base.files import atomic_write, leftover_files, make_subfolder, remove_empty, storage_error
-from aerun.base.lock import NAME as LOCK
-from aerun.base.lock import FolderLock, is_held
+from aerun.base.lock import FILES as LOCK_FILES
+from aerun.base.lock import is_held
 from aerun.compare.collect import find_places
 from aerun.compare.records import RUNNING
 from aerun.compare.run_states import file_version, read_state
 from aerun.errors import BusyError, ConfigError, DataError
 from aerun.runs.folder import SWEEP
-from aerun.sweep.job import SHARED_DATA, STOP_FILE
 from aerun.sweep.launcher.slurm import check_not_queued
+from aerun.sweep.launcher_place import PLACES, idle_sweep
 from aerun.sweep.tidy import TRASH
 
-SKIPPED = (LOCK, STOP_FILE, SHARED_DATA, TRASH)  # names of files and folders that serve a running sweep only
+SKIPPED = (*LOCK_FILES, PLACES, ".data", TRASH)  # names of files and folders that serve a running sweep only
 PACKED = (".yaml", ".json", ".jsonl", ".log", ".tsv", ".pbtxt", ".md", ".csv", ".txt", ".html", "")
 CHUNK_BYTES = 1 << 20
 
@@ -40,7 +40,7 @@ def archive_folder(folder: Path, target: Path) -> int:
     check_archive(folder, target)
     with ExitStack() as stack:
         if (folder / SWEEP).exists():
-            stack.enter_context(FolderLock(folder))
+            stack.enter_context(idle_sweep(folder))
             check_not_queued(folder)
         files = {path: file_version(path) for path in list_files(folder)}
         if not target.exists():

@@ -37,7 +37,7 @@ def evaluate_runs(folders: Sequence[Path], launcher: Launcher, output: Path | No
         scratch = _scratch_folder(None if launcher.local else output or common)
         launcher.warm(len(jobs))
         try:
-            for job, error in launcher.run(iter(jobs), scratch):
+            for job, error in launcher.run(iter(jobs), scratch, scratch):
                 state, text = _read_outcome(outcome_path(scratch, job), error)
                 states[state] += 1
                 width = len(str(len(jobs)))

@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aerun.base.files import leftover_files, remove_empty
 from aerun.sweep.remote import RUN_JOB
 
-SHARED_DATA = ".data"  # subfolder of the sweep's folder with data sets that are decoded once for all jobs
-STOP_FILE = ".stop"  # file in the sweep's folder: start no jobs, and stop running ones as Ctrl-C does
+STOP_FILE = "stop"  # file in a launcher's place: start no jobs, and stop running ones as Ctrl-C does
 SHOWN_LENGTH = 24  # characters of a run's name that TensorBoard shows
 MAX_LENGTH, HASH_DIGITS = 60, 8  # of a folder's name: without its hash, and of the hash
 # How long a seed and an option may be, from the most readable on: the first that makes names distinct is used.
@@ -48,21 +46,10 @@ class Job:
         return varied or " ".join(self.overrides) or "the default run"
 
 
-def shared_data_path(sweep: Path, dataset: Mapping[str, Any]) -> Path:
-    """The file of the sweep's decoded copy of a data set, by the hash of its settings."""
+def shared_data_path(place: Path, dataset: Mapping[str, Any]) -> Path:
+    """The file of a launcher's decoded copy of a data set, by the hash of its settings."""
     digest = hashlib.sha256(json.dumps(dataset, sort_keys=True).encode()).hexdigest()[:16]
-    return sweep / SHARED_DATA / f"{digest}.safetensors"
-
-
-def remove_shared_data(sweep: Path) -> None:
-    """Remove those copies, and their folder if it contains nothing else."""
-    folder = sweep / SHARED_DATA
-    if folder.is_symlink() or not folder.is_dir():
-        return
-    copies = (path for path in folder.iterdir() if re.fullmatch(r"[0-9a-f]{16}\.safetensors", path.name))
-    for path in (*copies, *leftover_files(folder)):
-        path.unlink(missing_ok=True)
-    remove_empty([folder])
+    return place / f"{digest}.safetensors"
 
 
 def format_value(value: Any) -> str:

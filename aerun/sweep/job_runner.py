@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -16,9 +16,10 @@ from aerun.base.arguments import whole_number
 from aerun.base.files import write_text
 from aerun.base.signals import Stopped
 from aerun.errors import AerunError, StorageError
-from aerun.runs.folder import STATUS, record_status
+from aerun.runs.folder import record_status
 from aerun.sweep.job import STOP_FILE, Job
 from aerun.sweep.job_index import ENDED, FAILED, job_state, state_of
+from aerun.sweep.job_queue import JobQueue
 from aerun.sweep.launcher.contract import Launcher
 from aerun.sweep.sweep_report import (
     continue_command,
@@ -27,6 +28,7 @@ from aerun.sweep.sweep_report import (
     job_line,
     print_best_runs,
     print_disk,
+    print_shares,
     print_states,
     print_table,
 )
@@ -45,44 +47,68 @@ class JobRunner:
     settings: SweepSettings
     launcher: Launcher
     words: list[str]
+    place: Path  # of this launcher
+    on_end: Callable[[Job, str], None] | None = None  # called for each job that ends, here or elsewhere, with its state
     failures: int = 0
     stopped: int | None = None  # the signal that requested the stop
     _total: int = 0
     _ended: int = 0
     _trained: set[str] = field(default_factory=set)  # jobs that had finished before, and are only evaluated
     _unwritten: dict[str, str] = field(default_factory=dict)  # errors by job whose folder cannot be written
+    _ended_here: int = 0
+    _ended_elsewhere: list[Job] = field(default_factory=list)
 
     def run(self, jobs: Sequence[Job], ended: int) -> None:
         """Run the jobs, after ``ended`` others of the sweep."""
         self.set_count(ended, ended + len(jobs))
-        for _ in self.run_as_they_come(iter(jobs)):
+        for _ in self.run_as_they_come(iter(jobs), first=jobs):
             pass
 
     def set_count(self, ended: int, total: int) -> None:
         """Set how many jobs have ended before and how many there are, for the counts in the printed lines."""
         self._total, self._ended = max(ended, total), ended
 
-    def run_as_they_come(self, jobs: Iterator[Job], at_once: int | None = None) -> Iterator[tuple[Job, str]]:
-        """Run jobs, taking the next one when there is room for it; yield each with its state when it ends."""
-        (self.folder / STOP_FILE).unlink(missing_ok=True)
+    def run_as_they_come(
+        self, jobs: Iterator[Job | None], at_once: int | None = None, first: Iterable[Job] = ()
+    ) -> Iterator[tuple[Job, str]]:
+        """Run jobs, taking the next one when there is room for it; yield each with its state when it ends.
+
+        ``first``: jobs whose end in another launcher counts from now on.
+        """
+        (self.place / STOP_FILE).unlink(missing_ok=True)
+        queue = JobQueue(self._note_trained(jobs), self._is_stopping, self._note_end_elsewhere)
+        for job in first:
+            queue.note_status(job)
         with self._stop_on_signals():
             try:
-                yield from self._run(jobs, at_once)
+                yield from self._run(queue, at_once)
             except Stopped as stopped:
                 if not self.launcher.detached:
                     raise
                 self.stopped = stopped.number
 
-    def _run(self, jobs: Iterator[Job], at_once: int | None) -> Iterator[tuple[Job, str]]:
-        for job, error in self.launcher.run(self._to_start(jobs), self.folder, at_once):
+    def _run(self, queue: JobQueue, at_once: int | None) -> Iterator[tuple[Job, str]]:
+        for job, error in self.launcher.run(queue, self.folder, self.place, at_once):
+            if queue.put_back(job, error):
+                continue
             if error is not None and state_of(job) not in ENDED:
                 self._record_killed(job, error)
             state = self._state(job)
-            self._print_line(job, state)
-            self.failures += state in FAILED
-            if state in FAILED and self._too_many_failures():
-                self.launcher.cancel_waiting()
+            self._ended_here += state in (*ENDED, *FAILED)
+            self._note_end(job, state)
             yield job, state
+
+    def _note_end(self, job: Job, state: str) -> None:
+        self._print_line(job, state)
+        self.failures += state in FAILED
+        if self.on_end is not None:
+            self.on_end(job, state)
+        if state in FAILED and self._too_many_failures():
+            self.launcher.cancel_waiting()
+
+    def _note_end_elsewhere(self, job: Job) -> None:
+        self._ended_elsewhere.append(job)
+        self._note_end(job, self._state(job))
 
     def _record_killed(self, job: Job, error: str) -> None:
         """Record the error of a job that could not do so itself; in memory, if its folder cannot be written."""
@@ -96,25 +122,22 @@ class JobRunner:
     def _state(self, job: Job) -> str:
         return "failed" if job.name in self._unwritten else state_of(job)
 
-    def _to_start(self, jobs: Iterator[Job]) -> Iterator[Job]:
-        """The jobs, until the sweep is stopped or too many have failed."""
+    def _note_trained(self, jobs: Iterator[Job | None]) -> Iterator[Job | None]:
+        """The same jobs; those that have finished are only evaluated."""
         for job in jobs:
-            if (self.folder / STOP_FILE).exists() or self._too_many_failures():
-                return
-            state = job_state(job.folder)
-            if state in FAILED:
-                with contextlib.suppress(OSError):
-                    (job.folder / STATUS).unlink()  # only the new attempt counts
-            elif state == "finished":
+            if job is not None and job_state(job.folder) == "finished":
                 self._trained.add(job.name)
             yield job
+
+    def _is_stopping(self) -> bool:
+        return (self.place / STOP_FILE).exists() or self._too_many_failures()
 
     def _too_many_failures(self) -> bool:
         allowed = self.settings.allowed_failures
         return allowed is not None and self.failures >= allowed
 
     def _print_line(self, job: Job, state: str) -> None:
-        if state == "waiting":  # it was handed out, but not started because the sweep is stopping
+        if state in ("waiting", "running"):  # it was handed out, but not started because the sweep is stopping
             return
         self._ended += 1
         width = len(str(self._total)) if self._total else 1
@@ -130,7 +153,7 @@ class JobRunner:
             if self.stopped is not None or self.launcher.detached:
                 raise Stopped(number)
             self.stopped = number
-            write_text(self.folder / STOP_FILE, "")
+            write_text(self.place / STOP_FILE, "")
             print("\naerun: stopping; running jobs are saved first (again: stop at once)", file=sys.stderr, flush=True)
 
         # Only the main thread gets signals, and only there may handlers be set.
@@ -142,7 +165,7 @@ class JobRunner:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-            stop = self.folder / STOP_FILE
+            stop = self.place / STOP_FILE
             if self.stopped is None and stop.exists():
                 self.stopped = whole_number(stop.read_text()) or signal.SIGINT  # a launcher may have written the signal
 
@@ -155,6 +178,8 @@ class JobRunner:
         states = {job.name: self._state(job) for job in jobs}
         failed = [(job, states[job.name]) for job in jobs if states[job.name] in FAILED]
         print_states(self.folder, states, len(skipped))
+        if self._ended_elsewhere:
+            print_shares(self._ended_here, self._ended_elsewhere)
         print_disk(self.folder, states, self.words)
         if Counter(states.values())["finished"] > 1:
             print_best_runs(self.folder, self.words)

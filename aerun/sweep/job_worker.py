@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,24 +25,24 @@ from aerun.sweep.job import STOP_FILE, Job, shared_data_path
 from aerun.sweep.job_index import job_state
 
 POLL_S = 0.3  # between checks for the stop file and for the launcher
-LOCK_TIMEOUT_S = 60  # for a process of a dead launcher to save its run and unlock the folder
 
 log = logging.getLogger(__name__)
 
 
-def run_job(job: Job, sweep: Path, parent: int | None = None, more_signals: Sequence[str] = ()) -> int | None:
+def run_job(job: Job, place: Path, parent: int | None = None, more_signals: Sequence[str] = ()) -> int | None:
     """Run or continue a job in its folder. Returns the signal that asked it to stop, if there was one.
 
-    The job stops when the process ``parent`` is gone. After a signal it saves everything and stops. Its final state is
-    in status.json.
+    ``place``: the folder of its launcher, with the stop file and decoded data. The job stops when the process
+    ``parent`` is gone. After a signal it saves everything and stops. Its final state is in status.json; a job that
+    another process has begun is left to that one.
     """
-    if (sweep / STOP_FILE).exists():
+    if (place / STOP_FILE).exists():
         return int(signal.SIGINT)
     signals = StopSignals(*more_signals)
     job.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with logging_to(job.folder / LOG), _stop_requests(sweep / STOP_FILE, parent, signals):
-            _run(job, sweep, signals)
+        with logging_to(job.folder / LOG), _stop_requests(place / STOP_FILE, parent, signals):
+            _run(job, place, signals)
     except KeyboardInterrupt:
         pass
     finally:
@@ -56,34 +55,18 @@ def run_job(job: Job, sweep: Path, parent: int | None = None, more_signals: Sequ
     return signals.requested
 
 
-def _run(job: Job, sweep: Path, signals: StopSignals) -> None:
+def _run(job: Job, place: Path, signals: StopSignals) -> None:
     try:
         settings = parse(job.config, job.choices, job.overrides)
-        load = SharedLoader(shared_data_path(sweep, job.config["dataset"]), settings.dataset.load)
+        load = SharedLoader(shared_data_path(place, job.config["dataset"]), settings.dataset.load)
         pruning = None
         if job.trial is not None:
             from aerun.sweep.optuna_study import Pruning
 
             pruning = Pruning(job.trial)
-        end = time.monotonic() + LOCK_TIMEOUT_S
-        while True:
-            try:
-                run(
-                    settings,
-                    job.config,
-                    job.folder,
-                    overrides=job.overrides,
-                    load=load,
-                    signals=signals,
-                    pruning=pruning,
-                )
-                return
-            except BusyError:
-                if signals.requested is not None or time.monotonic() > end:
-                    raise
-                time.sleep(POLL_S)
-    except BusyError:
-        log.warning("%s is being written by another process", job.folder)  # which records the final state
+        run(settings, job.config, job.folder, overrides=job.overrides, load=load, signals=signals, pruning=pruning)
+    except BusyError as error:
+        log.warning("%s", error)
     except Exception as error:
         if not isinstance(error, AerunError):
             log.exception("the run failed")

@@ -6,8 +6,10 @@ database drivers, and it numbers the folders of a continued study from 0 again.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import statistics
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +22,18 @@ from aerun.metrics.declared import NONE, Metrics, declared_by, find_metric
 from aerun.runs.folder import read_status
 from aerun.sweep.composer import ComposedPoint, Composer
 from aerun.sweep.job import Job
-from aerun.sweep.job_index import ENDED, FAILED, UNEVALUATED, JobIndex, job_state, state_of
+from aerun.sweep.job_index import ENDED, FAILED, UNEVALUATED, JobIndex, job_state, read_job_index, state_of
 from aerun.sweep.job_plan import plan_jobs
+from aerun.sweep.launcher_place import waiting_lock
 from aerun.sweep.optuna_check import check_study
 from aerun.sweep.optuna_study import JOURNAL, METRIC_KEY, distribution_of, open_study, optuna, run_metric
 from aerun.sweep.points import Axis, all_combinations, each_value
 
 MAX_DRAWS = 100  # in search of a valid point
+SEEDS_APART = 100_003  # of launchers that search together
+ABANDONED_S = 10.0  # a running trial of another launcher is looked at when it has been known for so long
+INVALID = "invalid"  # attribute of a trial: why its point is invalid
+State = optuna.trial.TrialState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +74,9 @@ class OptunaSearch:
         index: JobIndex,
         folder: Path,
         retry: bool,
+        launchers: int = 0,
     ) -> None:
+        """``launchers``: how many others take part in the search at present."""
         self.settings, self.composer, self.index, self.folder, self.retry = settings, composer, index, folder, retry
         self.searched = [axis for axis in axes if axis.is_swept and axis.key not in settings.crossed]
         if not self.searched:
@@ -80,12 +89,16 @@ class OptunaSearch:
         composer.learn_keys(each_value(axes))
         self.distributions = {axis.key: distribution_of(axis) for axis in self.searched}
         pruner = (settings.pruner, settings.startup_trials, settings.warmup_epochs)
-        self.study = open_study(folder, settings.sampler, settings.seed, settings.direction, pruner)
+        seed = settings.seed + launchers * SEEDS_APART  # so that no two draw the same points
+        self.study = open_study(folder, settings.sampler, seed, settings.direction, pruner)
         self.invalid: list[tuple[str, str]] = []
         self._pending: dict[int, list[Job]] = {}  # by trial
         self._running: set[str] = set()  # jobs that were handed out and have not ended
         self._tried: set[str] = set()  # jobs that this launch has run
-        self._failed = 0  # trials of this launch
+        self._failed = 0  # trials of earlier launches whose failed runs are not retried
+        self._first_new = len(self.study.get_trials(deepcopy=False))
+        self._finished: set[int] = set()  # trials that ended here
+        self._seen: dict[int, float] = {}  # running trials of others, since when they are known
         index.find_recorded(folder, self.swept)
         check_study(
             self.study, settings.metric, settings.direction, self.distributions, self._known_jobs, index, folder
@@ -118,44 +131,81 @@ class OptunaSearch:
         settings = parse(point.config, point.choices)
         return declared_by([*settings.parts().values(), *settings.callback.values()])
 
-    def __iter__(self) -> Iterator[Job]:
-        """The jobs: first those that an earlier launch left unfinished, then those of new trials."""
-        failed = {}
-        for trial in self.study.get_trials(deepcopy=False):
-            if trial.params.keys() != self.distributions.keys():
-                continue  # of another search space, or of a launch that died while drawing
-            if trial.state == optuna.trial.TrialState.RUNNING:
-                yield from self._start(trial.number, self.points(trial))
-            elif trial.state == optuna.trial.TrialState.COMPLETE:
-                yield from (job for job in self._known_jobs(trial) if state_of(job) == UNEVALUATED)
-            elif trial.state == optuna.trial.TrialState.FAIL:
-                failed[repr(sorted(trial.params.items()))] = trial
+    def __iter__(self) -> Iterator[Job | None]:
+        """The jobs: first those that an earlier launch left unfinished, then those of new trials.
+
+        None while there are none, but other launchers have trials that they may leave unfinished.
+        """
+        for trial in self._trials(State.RUNNING):
+            yield from self._start(trial.number, self.points(trial))
+        for trial in self._trials(State.COMPLETE):
+            yield from (job for job in self._known_jobs(trial) if state_of(job) == UNEVALUATED)
+        failed = {repr(sorted(trial.params.items())): trial for trial in self._trials(State.FAIL)}
         for trial in failed.values():
-            if any(job_state(job.folder) in FAILED for job in self._jobs(self.points(trial), trial.number)):
+            if trial.number < self._first_new and any(
+                job_state(job.folder) in FAILED for job in self._jobs(self.points(trial), trial.number)
+            ):
                 if self.retry:  # in the same folder, where it continues
-                    self.study.enqueue_trial(trial.params, skip_if_exists=False)
+                    self._retry(trial)
                 else:
                     self._failed += 1
-        while self._count_results() + self._failed + len(self._pending) < self.settings.trials:
-            new = self.study.ask(self.distributions)
-            yield from self._start(new.number, self.points(new))
+        while True:
+            for trial in self._abandoned():
+                yield from self._start(trial.number, self.points(trial))
+            new, running = self._draw()
+            if new is not None:
+                yield from self._start(new.number, self.points(new))
+            elif running:
+                yield None
+            else:
+                return
 
-    def _count_results(self) -> int:
-        """The number of trials with a result."""
-        states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-        return len(self.study.get_trials(deepcopy=False, states=states))
+    def _trials(self, *states: optuna.trial.TrialState) -> list[optuna.trial.FrozenTrial]:
+        """The trials of this search space; not those of a launch that died while drawing."""
+        trials = self.study.get_trials(deepcopy=False, states=states)
+        return [trial for trial in trials if trial.params.keys() == self.distributions.keys()]
+
+    def _retry(self, trial: optuna.trial.FrozenTrial) -> None:
+        """Draw the point of a failed trial again, unless another launcher does."""
+        with waiting_lock(self.folder):
+            again = {"fixed_params": trial.params}
+            waiting = self.study.get_trials(deepcopy=False, states=[State.WAITING])
+            taken = any(other.params == trial.params and other.number > trial.number for other in self._trials(*State))
+            if not taken and all(other.system_attrs != again for other in waiting):
+                self.study.enqueue_trial(trial.params, skip_if_exists=False)
+
+    def _draw(self) -> tuple[optuna.Trial | None, int]:
+        """A new trial, or None if there are enough, and the number of trials that run here or elsewhere."""
+        with waiting_lock(self.folder):
+            running = len(self._trials(State.RUNNING))
+            results = len(self.study.get_trials(deepcopy=False, states=(State.COMPLETE, State.PRUNED)))
+            new_failures = sum(
+                trial.number >= self._first_new and INVALID not in trial.user_attrs
+                for trial in self._trials(State.FAIL)
+            )
+            if results + self._failed + new_failures + running >= self.settings.trials:
+                return None, running
+            return self.study.ask(self.distributions), running
+
+    def _abandoned(self) -> list[optuna.trial.FrozenTrial]:
+        """Running trials of other launchers that have been known for a while, to run what their launchers do not."""
+        others = [trial for trial in self._trials(State.RUNNING) if trial.number not in self._pending]
+        now = time.monotonic()
+        self._seen = {trial.number: self._seen.get(trial.number, now) for trial in others}
+        return [trial for trial in others if now - self._seen[trial.number] >= ABANDONED_S]
 
     def _start(self, number: int, points: list[ComposedPoint]) -> Iterator[Job]:
         errors = [point for point in points if point.error is not None]
         if errors:
             self.invalid.append((" ".join(errors[0].overrides), errors[0].error or ""))
-            self.study.tell(number, state=optuna.trial.TrialState.FAIL)
+            self._handle(number).set_user_attr(INVALID, errors[0].error or "")
+            self.study.tell(number, state=State.FAIL, skip_if_finished=True)
             if len(self.invalid) > 10 * self.settings.trials:
                 raise ConfigError(f"hydra/sweeper=optuna: most of the search space is invalid: {errors[0].error}")
             return
-        jobs = self._jobs(points, number)
-        self.index.add(jobs)
-        self.index.write(self.folder)
+        with self._shared_index():
+            jobs = self._jobs(points, number)
+            self.index.add(jobs)
         self._pending[number] = list(jobs)
         # A job may have ended before, in another trial or in a launch that died before it reported to the study.
         left = [job for job in jobs if state_of(job) not in ENDED and job.name not in self._tried | self._running]
@@ -168,13 +218,26 @@ class OptunaSearch:
             else:
                 yield job
 
+    @contextlib.contextmanager
+    def _shared_index(self) -> Iterator[None]:
+        """A block that changes the index, which other launchers change too."""
+        with waiting_lock(self.folder):
+            if (stored := read_job_index(self.folder)) is not None:
+                self.index.jobs = stored.jobs
+            yield
+            self.index.write(self.folder)
+
+    def _handle(self, number: int) -> optuna.Trial:
+        known = next(trial for trial in self.study.get_trials(deepcopy=False) if trial.number == number)
+        return optuna.Trial(self.study, known._trial_id)
+
     def _drop_job(self, number: int, job: Job) -> None:
         """Leave out a further run of a trial that was pruned."""
         self._running.discard(job.name)
         self._pending[number].remove(job)
         if job_state(job.folder) == "waiting":
-            del self.index.jobs[job.name]
-            self.index.write(self.folder)
+            with self._shared_index():
+                self.index.jobs.pop(job.name, None)
         if not self._running & {other.name for other in self._pending[number]}:
             self._finish_trial(number)
 
@@ -195,6 +258,11 @@ class OptunaSearch:
         watched = settings.pruner != "none"
         return [replace(job, trial=trial) if watched and i == 0 else job for i, job in enumerate(jobs)]
 
+    def all_jobs(self) -> list[Job]:
+        """The jobs of all launchers."""
+        with self._shared_index():
+            return self.index.as_jobs(self.folder)
+
     def record_end(self, job: Job, state: str) -> None:
         """Note that a job has ended. A trial has its result when all its jobs have ended."""
         if state not in (*ENDED, *FAILED):
@@ -208,22 +276,30 @@ class OptunaSearch:
     def _finish_trial(self, number: int) -> None:
         """Pass the result of a trial to the study. ConfigError if its runs do not have the metric."""
         jobs = self._pending.pop(number)
+        self._finished.add(number)
         states = [job_state(job.folder) for job in jobs]
         if any(state in FAILED for state in states):
-            self._failed += 1
-            self.study.tell(number, state=optuna.trial.TrialState.FAIL)
+            self.study.tell(number, state=State.FAIL, skip_if_finished=True)
             for job in jobs:
                 error = (read_status(job.folder) or {}).get("error") or ""
                 if error.startswith(f"ConfigError: {METRIC_KEY}="):
                     raise ConfigError(error.removeprefix("ConfigError: "))
         elif "pruned" in states:
-            self.study.tell(number, state=optuna.trial.TrialState.PRUNED)
+            self.study.tell(number, state=State.PRUNED, skip_if_finished=True)
         else:
-            self.study.tell(number, statistics.fmean(run_metric(job.folder, self.settings.metric) for job in jobs))
+            value = statistics.fmean(run_metric(job.folder, self.settings.metric) for job in jobs)
+            self.study.tell(number, value, skip_if_finished=True)
+
+    def shares(self) -> str | None:
+        """How many trials of this launch ended here and in other launchers, in one line; None if all ended here."""
+        ended = self._trials(State.COMPLETE, State.PRUNED, State.FAIL)
+        others = [t for t in ended if t.number >= self._first_new and t.number not in self._finished]
+        others = [trial for trial in others if INVALID not in trial.user_attrs]
+        return f"this launcher ran {len(self._finished)} trials; others ran {len(others)}" if others else None
 
     def best(self) -> str:
         """The best trial so far whose runs exist, in one line."""
-        trials = self.study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
+        trials = self.study.get_trials(deepcopy=False, states=[State.COMPLETE])
         sign = 1 if self.settings.direction == "minimize" else -1
         for trial in sorted(trials, key=lambda trial: sign * (trial.value or 0.0)):
             jobs = self._known_jobs(trial)

@@ -11,8 +11,10 @@ import importlib
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import env_override
@@ -21,7 +23,6 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from aerun.base.files import missing_folders, remove_empty
-from aerun.base.lock import FolderLock
 from aerun.base.program import typed_command
 from aerun.config.compose import environment_of
 from aerun.config.identity import differing_keys
@@ -33,16 +34,19 @@ from aerun.sweep import points
 from aerun.sweep.changed_data import changed_runs
 from aerun.sweep.composer import ComposedPoint, Composer
 from aerun.sweep.hydra_keys import check_hydra_keys, job_environment
-from aerun.sweep.job import Job, format_value, remove_shared_data
+from aerun.sweep.job import Job, format_value
 from aerun.sweep.job_index import ENDED, FAILED, JobIndex, job_state, read_job_index, state_of
 from aerun.sweep.job_plan import plan_jobs
 from aerun.sweep.job_runner import JobRunner
 from aerun.sweep.launcher import build_launcher
 from aerun.sweep.launcher.contract import Launcher
-from aerun.sweep.launcher.slurm import check_not_queued
+from aerun.sweep.launcher_place import launcher_place, other_launchers, waiting_lock
 from aerun.sweep.remote import CHECK_POINTS
-from aerun.sweep.sweep_report import failed_protocols, print_headline, print_table
+from aerun.sweep.sweep_report import failed_protocols, print_headline, print_others, print_table
 from aerun.sweep.sweep_settings import SweepSettings, parse_sweep_settings, sweep_folder
+
+if TYPE_CHECKING:
+    from aerun.sweep.optuna_search import OptunaSearch
 
 NAMESPACE = "hydra_plugins.aerun"
 
@@ -55,6 +59,7 @@ class PointSweeper(Sweeper):
     def __init__(self, params: Any = None, **node: Any) -> None:
         self.params = dict(params or {})
         self._node = node
+        self.place: Path | None = None  # of this launcher; None for a dry run
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Store what Hydra has composed for the whole sweep."""
@@ -87,16 +92,22 @@ class PointSweeper(Sweeper):
             if not self.sweep_settings.dry_run:
                 stack.callback(remove_empty, missing_folders(self.folder))  # if nothing is started
                 self.folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(FolderLock(self.folder))
-                stack.callback(remove_shared_data, self.folder)
-                if not self.launcher.detached:
-                    check_not_queued(self.folder)
+                self.place = stack.enter_context(launcher_place(self.folder, self.launcher.detached))
             stack.enter_context(self.launcher)
             self._run(typed)
 
     def _run(self, typed: list[points.Axis]) -> None:
         listed = self.points.points(typed, self.composer.parser)
         self.launcher.warm(len(listed))
+        with contextlib.nullcontext() if self.place is None else waiting_lock(self.folder):
+            planned = self._plan(typed, listed)
+        if planned is not None:
+            self._run_jobs(*planned)
+
+    def _plan(
+        self, typed: list[points.Axis], listed: Sequence[points.Point]
+    ) -> tuple[list[Job], list[Job], list[tuple[str, str]], int] | None:
+        """All jobs of the points, those to run, the invalid ones, and the number of points; None after a dry run."""
         index = self._index()
         composed = self._compose(typed, listed)
         swept = self._swept_keys(typed, composed)
@@ -111,7 +122,7 @@ class PointSweeper(Sweeper):
 
             print_preview(jobs, self._remaining(jobs), invalid, self.launcher, index)
             self._refuse_invalid(len(invalid), len(composed))  # as the sweep itself would
-            return
+            return None
         if (reason := index.explain_new(jobs, swept)) is not None:
             print(reason)
         jobs, changed = self._without_changed_runs(jobs, index, composed)
@@ -119,11 +130,14 @@ class PointSweeper(Sweeper):
         self._check_valid(invalid, len(composed))
         index.add(jobs)
         index.write(self.folder)
-        remaining = self._remaining(jobs)
-        duplicates = len(composed) - len(invalid) - len(jobs)
+        return jobs, self._remaining(jobs), invalid, len(composed)
+
+    def _run_jobs(self, jobs: list[Job], remaining: list[Job], invalid: list[tuple[str, str]], total: int) -> None:
+        assert self.place is not None
+        duplicates = total - len(invalid) - len(jobs)
         states = [state_of(job) for job in remaining]
-        print_headline(self.folder, len(jobs), states, duplicates, self.launcher.slots)
-        runner = JobRunner(self.folder, self.sweep_settings, self.launcher, self.command)
+        print_headline(self.folder, len(jobs), states, duplicates, self.launcher.slots, self.place)
+        runner = JobRunner(self.folder, self.sweep_settings, self.launcher, self.command, self.place)
         runner.run(remaining, len(jobs) - len(remaining))
         runner.report(jobs, invalid)
 
@@ -165,8 +179,7 @@ class PointSweeper(Sweeper):
         """Set the error of points whose layers do not fit each other or their data."""
         valid = [point for point in composed if point.error is None]
         configurations = [(point.config, point.choices) for point in valid]
-        folder = self.folder if not self.sweep_settings.dry_run else None
-        results = self.launcher.call(CHECK_POINTS, configurations, folder, self.launcher.local)
+        results = self.launcher.call(CHECK_POINTS, configurations, self.place, self.launcher.local)
         for point, result in zip(valid, results, strict=True):
             point.error, point.checksum = result.error, result.checksum
 
@@ -268,13 +281,39 @@ class Search(PointSweeper):
         return OptunaSettings
 
     def _run(self, typed: list[points.Axis]) -> None:
-        from aerun.sweep.optuna_search import OptunaSearch, direction_warning
+        if self.place is None:
+            raise ConfigError("sweep.dry_run=true: does not work with a search, which chooses its runs one by one")
         from aerun.sweep.optuna_study import save_plots
 
-        if self.sweep_settings.dry_run:
-            raise ConfigError("sweep.dry_run=true: does not work with a search, which chooses its runs one by one")
+        with waiting_lock(self.folder):
+            search, index = self._open_search(typed, self.place)
+        print(f"{os.path.relpath(self.folder)}: {self.points.trials} trials, {self.launcher.slots} at a time")
+        print_others(self.place)
+        runner = JobRunner(self.folder, self.sweep_settings, self.launcher, self.command, self.place, search.record_end)
+        ended = sum(job_state(job.folder) in ENDED for job in index.as_jobs(self.folder))
+        runner.set_count(ended, search.runs)
+        for _ in runner.run_as_they_come(iter(search), self.launcher.slots):
+            pass
+        save_plots(search.study, self.folder / "study")
+        print(f"\n{search.best()}")
+        if (shares := search.shares()) is not None:
+            print(shares)
+        runner.report(search.all_jobs(), search.invalid)
+
+    def _open_search(self, typed: list[points.Axis], place: Path) -> tuple[OptunaSearch, JobIndex]:
+        """The search, after its check; its study and its index are those in the folder, if there are any."""
+        from aerun.sweep.optuna_search import OptunaSearch, direction_warning
+
         index = self._index()
-        search = OptunaSearch(self.points, typed, self.composer, index, self.folder, self.sweep_settings.retry_failed)
+        search = OptunaSearch(
+            self.points,
+            typed,
+            self.composer,
+            index,
+            self.folder,
+            self.sweep_settings.retry_failed,
+            len(other_launchers(place)),
+        )
         first = [search.first_point()]
         self._check_shapes(first)
         self._check_valid(
@@ -284,15 +323,7 @@ class Search(PointSweeper):
             raise ConfigError(text)
         if (warning := direction_warning(self.points, search.declared_metrics(first[0]))) is not None:
             print(f"aerun: {warning}", file=sys.stderr)
-        print(f"{os.path.relpath(self.folder)}: {self.points.trials} trials, {self.launcher.slots} at a time\n")
-        runner = JobRunner(self.folder, self.sweep_settings, self.launcher, self.command)
-        ended = sum(job_state(job.folder) in ENDED for job in index.as_jobs(self.folder))
-        runner.set_count(ended, search.runs)
-        for job, state in runner.run_as_they_come(iter(search), self.launcher.slots):
-            search.record_end(job, state)
-        save_plots(search.study, self.folder / "study")
-        print(f"\n{search.best()}")
-        runner.report(index.as_jobs(self.folder), search.invalid)
+        return search, index
 
 
 def register() -> None:

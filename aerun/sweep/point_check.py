@@ -34,12 +34,13 @@ CHECKED_TRAINER_KEYS = ("_target_", "epochs", "monitor", "stage_epochs", "stage_
 
 
 def check_points(
-    points: Sequence[tuple[dict[str, Any], dict[str, str]]], sweep: Path | None, local: bool = True
+    points: Sequence[tuple[dict[str, Any], dict[str, str]]], place: Path | None, local: bool = True
 ) -> list[CheckResult]:
     """Build every distinct model for the shape of its data, without memory for its weights.
 
-    ``points`` are configurations with the options of their groups. Every data set is read once and, if a ``sweep``
-    folder is given, written there for all jobs. ``local``: jobs will have the same devices as this process.
+    ``points`` are configurations with the options of their groups. Every data set is read once and, if
+    the ``place`` of a launcher is given, written there for its jobs. ``local``: jobs will have the same devices as this
+    process.
     """
     data: dict[str, Data | str] = {}
     checked: dict[str, CheckResult] = {}
@@ -47,7 +48,7 @@ def check_points(
     for config, choices in points:
         key = _key(config)
         if key not in checked:
-            checked[key] = _check_point(config, choices, data, sweep)
+            checked[key] = _check_point(config, choices, data, place)
         results.append(_check_device(checked[key], config) if local else checked[key])
     return results
 
@@ -86,14 +87,14 @@ def _key(config: Mapping[str, Any]) -> str:
 
 
 def _check_point(
-    config: Mapping[str, Any], choices: Mapping[str, str], data: dict[str, Data | str], sweep: Path | None
+    config: Mapping[str, Any], choices: Mapping[str, str], data: dict[str, Data | str], place: Path | None
 ) -> CheckResult:
     settings = parse(config, choices)
     key = json.dumps(config["dataset"], sort_keys=True)
     if key not in data:
         try:
             loaded = settings.dataset.load(torch.device("cpu"))
-            data[key] = loaded if sweep is None else _share(loaded, shared_data_path(sweep, config["dataset"]))
+            data[key] = loaded if place is None else _share(loaded, shared_data_path(place, config["dataset"]))
         except Exception as error:
             data[key] = _format_error(error)
     loaded_data = data[key]

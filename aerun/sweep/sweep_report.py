@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -20,15 +21,16 @@ from aerun.base.program import sibling_words, start_words
 from aerun.errors import DataError
 from aerun.runs.folder import CHECKPOINTS, read_status, read_summary
 from aerun.runs.same_run import chosen_protocols
-from aerun.sweep.job import SHARED_DATA, Job
+from aerun.sweep.job import Job
 from aerun.sweep.job_index import UNEVALUATED
+from aerun.sweep.launcher_place import PLACES, other_launchers
 from aerun.training.checkpoint_files import removable
 
 PYTHON = "aerun.run_sweep"  # in place of a script
 MAX_RESULTS = 10  # rows, baselines and notes at the end of a sweep
 
 
-def print_headline(folder: Path, jobs: int, states: Sequence[str], duplicates: int, slots: int) -> None:
+def print_headline(folder: Path, jobs: int, states: Sequence[str], duplicates: int, slots: int, place: Path) -> None:
     """Print how many jobs there are and how many will run, before they do. ``states``: of those that will run."""
     evaluated = sum(state in ("finished", UNEVALUATED) for state in states)
     done = f"{jobs - len(states)} done before, " if len(states) < jobs else ""
@@ -36,8 +38,15 @@ def print_headline(folder: Path, jobs: int, states: Sequence[str], duplicates: i
     same = f", {duplicates} duplicate point{'s' * (duplicates != 1)}" if duplicates else ""
     print(
         f"{os.path.relpath(folder)}: {count_jobs(jobs)}{same}; {done}{asked}{len(states) - evaluated} to run, "
-        f"{slots} at a time\n"
+        f"{slots} at a time"
     )
+    print_others(place)
+
+
+def print_others(place: Path) -> None:
+    """Print which other launchers share the sweep, and an empty line."""
+    others = other_launchers(place)
+    print(f"shared with {', '.join(others)}\n" if others else "")
 
 
 def print_states(folder: Path, states: Mapping[str, str], skipped: int) -> None:
@@ -50,12 +59,19 @@ def print_states(folder: Path, states: Mapping[str, str], skipped: int) -> None:
 
 def print_disk(folder: Path, states: Mapping[str, str], words: Sequence[str]) -> None:
     """Print what the sweep takes on disk, and the command that frees what finished runs keep only to be continued."""
-    count, size = measure_files(path for path in folder.iterdir() if path.name != SHARED_DATA)
+    count, size = measure_files(path for path in folder.iterdir() if path.name != PLACES)
     finished = [folder / name / CHECKPOINTS for name, state in states.items() if state == "finished"]
     spare = measure_files(path for place in finished for path in removable(place, "weights"))[1]
     command = shlex.join([*sibling_words(words[0], "tidy"), os.path.relpath(folder), "--apply"])
     text = f"; {format_size(spare)} only serve to continue finished runs: {command}" if spare else ""
     print(f"on disk     {format_size(size)} in {count:,} files{text}")
+
+
+def print_shares(here: int, elsewhere: Sequence[Job]) -> None:
+    """Print how many jobs this launcher has run, and how many ended under others meanwhile, by their machines."""
+    hosts = Counter(_host(job.folder) for job in elsewhere)
+    text = ", ".join(f"{count} on {host}" for host, count in sorted(hosts.items()))
+    print(f"this launcher ran {count_jobs(here)}; others ran {text}")
 
 
 def print_best_runs(folder: Path, words: Sequence[str]) -> None:
@@ -106,6 +122,8 @@ def job_line(job: Job, state: str, count: str, error: str | None = None) -> str:
     error = error or (job_error(job.folder) if state == UNEVALUATED else None)
     duration = "" if state in ("evaluated", UNEVALUATED) else job_duration(job.folder)  # of the training
     parts = [count, f"{state:<9}", job.label, error or job_result(job.folder), duration]
+    if duration and (host := _host(job.folder)) != platform.node():
+        parts.append(f"on {host}")
     return "  ".join(part for part in parts if part)
 
 
@@ -142,6 +160,10 @@ def job_duration(folder: Path) -> str:
         seconds = datetime.fromisoformat(status["time"]) - datetime.fromisoformat(status["began"])
         return f"{seconds.total_seconds():.0f} s"
     return ""
+
+
+def _host(folder: Path) -> str:
+    return str((read_status(folder) or {}).get("host", platform.node()))
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:

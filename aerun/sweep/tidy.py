@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from aerun.base.files import leftover_files, make_subfolder, measure_files, remove_empty
+from aerun.base.lock import FILES as LOCK_FILES
 from aerun.base.lock import NAME as LOCK
 from aerun.base.lock import FolderLock, is_held
 from aerun.compare.collect import find_places
@@ -44,6 +45,7 @@ from aerun.runs.folder import (
     read_sweep,
 )
 from aerun.sweep.launcher.slurm import check_not_queued
+from aerun.sweep.launcher_place import idle_sweep
 from aerun.training.checkpoint_files import BEST, LAST, read_intact, removable
 
 SUPERSEDED = "superseded"  # by a finished run of the same configuration on the same data
@@ -51,7 +53,7 @@ DELETABLE = (*(state for state in STATES if state not in (FINISHED, RUNNING, WAI
 TRASH = ".aerun-deleted"  # next to runs: what is being deleted
 # What aerun writes into a run folder. A folder with anything else is not deleted.
 WRITTEN = (
-    *(CONFIG, OVERRIDES, ENVIRONMENT, STATUS, METRICS, SUMMARY, PROBES, LOG, LOCK, CHECKPOINTS, FIGURES),
+    *(CONFIG, OVERRIDES, ENVIRONMENT, STATUS, METRICS, SUMMARY, PROBES, LOG, *LOCK_FILES, CHECKPOINTS, FIGURES),
     *("doctor.json", "evaluation.json", "scalars.csv", "events.out.tfevents.*", "00000", "projector_config.pbtxt"),
     *(".hydra", ".ranks"),
 )
@@ -143,7 +145,7 @@ def _list_jobs(folder: Path) -> set[Path]:
 
 def _all_but_status(folder: Path) -> list[Path]:
     """What is deleted of a sweep's job, in this order: config.yaml last, and never the record of how it ended."""
-    paths = [path for path in folder.iterdir() if path.name not in (STATUS, LOCK)]
+    paths = [path for path in folder.iterdir() if path.name not in (STATUS, *LOCK_FILES)]
     return sorted(paths, key=lambda path: (path.name == CONFIG, path.name))
 
 
@@ -217,7 +219,7 @@ def _delete(parent: Path, steps: Sequence[Step]) -> Iterator[tuple[Step, str | N
     with ExitStack() as stack:
         try:
             if (parent / SWEEP).exists():
-                stack.enter_context(FolderLock(parent))
+                stack.enter_context(idle_sweep(parent))
                 check_not_queued(parent)
         except (AerunError, OSError) as error:
             yield from ((step, " ".join(str(error).split())) for step in steps)

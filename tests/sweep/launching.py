@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,18 @@ JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 BASIC = ["hydra/launcher=basic"]
 
 
-def begin(folder: Path, *words: str, output: int = subprocess.PIPE, **extra: str) -> subprocess.Popen[str]:
+def as_host(host: str) -> list[str]:
+    """Words before a command that give it another host name, as on another machine (Linux, as root)."""
+    return ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host]
+
+
+def begin(
+    folder: Path, *words: str, output: int = subprocess.PIPE, before: Sequence[str] = (), **extra: str
+) -> subprocess.Popen[str]:
     """Start a sweep in ``folder``, in a process group of its own, as a terminal would."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": SEARCHED, **extra}
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts" / "train.py"), "-m", *words],
+        [*before, sys.executable, str(ROOT / "scripts" / "train.py"), "-m", *words],
         cwd=folder,
         env=environment,
         stdout=output,

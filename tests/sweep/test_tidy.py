@@ -14,6 +14,7 @@ import pytest
 from torch import nn
 
 from aerun.base.files import format_size, measure_files
+from aerun.base.lock import FILES as LOCK_FILES
 from aerun.base.lock import FolderLock
 from aerun.cli import tidy
 from aerun.compare import collect
@@ -51,7 +52,7 @@ def sweep(tmp_path: Path) -> Path:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file but locks."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in LOCK_FILES)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -322,7 +323,7 @@ def test_the_same_sweep_runs_deleted_jobs_again_and_no_others(tmp_path: Path) ->
     jobs = start()
     assert jobs.keys() == {"finished", "diverged"}
     do(make_plan([folder], "weights", ("diverged",)), "weights")
-    assert {path.name for path in jobs["diverged"].iterdir()} <= {"status.json", ".lock"}
+    assert {path.name for path in jobs["diverged"].iterdir()} <= {"status.json", *LOCK_FILES}
     before = contents(jobs["finished"])
     assert "checkpoints/last.safetensors" not in before
     assert start() == jobs

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from aerun.errors import ConfigError
 from aerun.sweep.job import Job
 
+Queue = Iterator[Job | None]  # None: no job can start at present
 Ended = tuple[Job, str | None]  # a job, and the error of a job that could not record it itself
 
 
@@ -37,8 +38,12 @@ class Launcher(Protocol):
         """Call a function by its dotted name (see ``remote``), and return its result."""
         ...
 
-    def run(self, jobs: Iterator[Job], sweep: Path, at_once: int | None = None) -> Iterator[Ended]:
-        """Run jobs (at most ``at_once`` at a time), taking the next one when there is room; yield each when it ends."""
+    def run(self, jobs: Queue, sweep: Path, place: Path, at_once: int | None = None) -> Iterator[Ended]:
+        """Run jobs (at most ``at_once`` at a time), taking the next one when there is room; yield each when it ends.
+
+        ``sweep``: a folder for the records of a scheduler. ``place``: what jobs are given, for ``run_job`` the
+        launcher's folder in that of the sweep.
+        """
         ...
 
     def cancel_waiting(self) -> None:
@@ -52,6 +57,20 @@ class Launcher(Protocol):
     def __enter__(self) -> Launcher: ...
 
     def __exit__(self, *_: object) -> None: ...
+
+
+def take(jobs: Queue, most: int) -> tuple[list[Job], bool]:
+    """Up to so many jobs that can start now, and whether there will be no more."""
+    taken: list[Job] = []
+    while len(taken) < most:
+        try:
+            job = next(jobs)
+        except StopIteration:
+            return taken, True
+        if job is None:
+            break
+        taken.append(job)
+    return taken, False
 
 
 def format_error(error: BaseException) -> str:

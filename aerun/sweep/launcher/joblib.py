@@ -23,7 +23,7 @@ from joblib.externals.loky.process_executor import ProcessPoolExecutor, Terminat
 from aerun.contracts import Count
 from aerun.errors import AerunError
 from aerun.sweep.job import Job
-from aerun.sweep.launcher.contract import Ended, format_error, visible_device
+from aerun.sweep.launcher.contract import Ended, Queue, format_error, take, visible_device
 from aerun.sweep.remote import call_by_name, import_all, import_job_worker
 
 POLL_S = 0.2  # Python handles signals between two waits
@@ -66,19 +66,18 @@ class Joblib:
         except TerminatedWorkerError as error:
             raise AerunError(f"the process that checks the points was killed: {_exit_codes(error)}") from error
 
-    def run(self, jobs: Iterator[Job], sweep: Path, at_once: int | None = None) -> Iterator[Ended]:
+    def run(self, jobs: Queue, sweep: Path, place: Path, at_once: int | None = None) -> Iterator[Ended]:
         """Run each job in the next free slot."""
         free = list(range(min(self.slots, at_once or self.slots)))[::-1]
         running = self._running
         exhausted = False
         while running or not exhausted:
-            while free and not exhausted:
-                job = next(jobs, None)
-                if job is None:
-                    exhausted = True
-                    break
+            started, exhausted = ([], True) if exhausted else take(jobs, len(free))
+            for job in started:
                 slot = free.pop()
-                running[self._submit(slot, call_by_name, job.worker, job, sweep, os.getpid())] = slot, job
+                running[self._submit(slot, call_by_name, job.worker, job, place, os.getpid())] = slot, job
+            if not running and not exhausted:
+                time.sleep(POLL_S)
             for future in wait(running, POLL_S, FIRST_COMPLETED).done:
                 slot, job = running.pop(future)
                 free.append(slot)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, ClassVar, Self
 from aerun.contracts import NonNegative, Positive
 from aerun.errors import ConfigError
 from aerun.sweep.job import Job
-from aerun.sweep.launcher.contract import Ended, format_error
+from aerun.sweep.launcher.contract import Ended, Queue, format_error, take
 from aerun.sweep.remote import call_by_name
 
 POLL_S = 0.5
@@ -56,7 +57,7 @@ class Ray:
         """Call the function in this process."""
         return call_by_name(target, *arguments)
 
-    def run(self, jobs: Iterator[Job], sweep: Path, at_once: int | None = None) -> Iterator[Ended]:
+    def run(self, jobs: Queue, sweep: Path, place: Path, at_once: int | None = None) -> Iterator[Ended]:
         """Submit jobs when there is room for them."""
         import ray
 
@@ -65,12 +66,10 @@ class Ray:
         running: dict[Any, Job] = {}
         exhausted = False
         while running or not exhausted:
-            while not exhausted and len(running) < (at_once or self.slots):
-                job = next(jobs, None)
-                if job is None:
-                    exhausted = True
-                else:
-                    running[task.remote(job.worker, job, sweep)] = job
+            started, exhausted = ([], True) if exhausted else take(jobs, (at_once or self.slots) - len(running))
+            running |= {task.remote(job.worker, job, place): job for job in started}
+            if not running and not exhausted:
+                time.sleep(POLL_S)
             done, _ = ray.wait(list(running), timeout=POLL_S) if running else ([], [])
             for reference in done:
                 yield running.pop(reference), _task_error(reference)

@@ -14,10 +14,11 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -26,27 +27,31 @@ from aerun.contracts import Count, NonNegativeInt, Positive
 from aerun.errors import ConfigError
 from aerun.sweep.job import Job
 from aerun.sweep.job_index import ENDED, FAILED, state_of
-from aerun.sweep.launcher.contract import Ended
+from aerun.sweep.launcher.contract import Ended, Queue, take
+from aerun.sweep.launcher_place import waiting_lock
 from aerun.sweep.remote import call_by_name
 
-MAX_ARRAY_SIZE = 1000  # less than the limit of a default Slurm configuration, 1001
+MAX_ARRAY_SIZE = 1000  # if the cluster does not say; less than the limit of a default Slurm configuration, 1001
+# What sbatch says if the user has as many jobs as allowed, or the cluster has.
+FULL = r"Max\w*Submit|job submit limit|temporarily unable to accept job|MaxJobCount"
+EARLY_S = 60  # Slurm sends a signal up to so many seconds before it is due
 LOG_FOLDER, IDS_FILE = ".slurm", ".slurm/jobs.json"
 
 
 class Task:
     """Runs on the node. submitit calls ``checkpoint`` when it requeues a job."""
 
-    def __call__(self, job: Job, sweep: Path) -> None:
+    def __call__(self, job: Job, place: Path) -> None:
         """Run the job. When its time is over, save it first and then pass the signal on to submitit."""
-        number = call_by_name(job.worker, job, sweep, None, ("SIGUSR2",))
+        number = call_by_name(job.worker, job, place, None, ("SIGUSR2",))
         if number == signal.SIGUSR2:
             os.kill(os.getpid(), number)
 
-    def checkpoint(self, job: Job, sweep: Path) -> Any:
+    def checkpoint(self, job: Job, place: Path) -> Any:
         """The same task again; the job continues in its folder."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(self, job, sweep)
+        return DelayedSubmission(self, job, place)
 
 
 @dataclass
@@ -68,16 +73,18 @@ class Slurm:
     poll_s: Positive
     _cancelled: bool = field(default=False, metadata={"internal": True})
     _ids: dict[str, str] = field(default_factory=dict, metadata={"internal": True})
+    _throttle: dict[int, int] = field(default_factory=dict, metadata={"internal": True})  # by array
 
     gpus: ClassVar[list[int] | None] = None
     detached = True
     local = False
 
     def __post_init__(self) -> None:
-        if self.signal_delay_s >= 60 * self.timeout_min:
+        if self.signal_delay_s + EARLY_S >= 60 * self.timeout_min:
             raise ValueError(
-                f"signal_delay_s={self.signal_delay_s}: must be less than timeout_min={self.timeout_min} "
-                f"({60 * self.timeout_min} s), or each job is requeued as soon as it starts"
+                f"signal_delay_s={self.signal_delay_s}: must be below {60 * self.timeout_min - EARLY_S}, "
+                f"{EARLY_S} s less than timeout_min={self.timeout_min}: Slurm signals up to {EARLY_S} s early, and "
+                "a job would be requeued as soon as it starts"
             )
         if shutil.which("sbatch") is None:
             raise ConfigError("hydra/launcher=slurm: sbatch not found; start this on a node of the cluster")
@@ -98,30 +105,38 @@ class Slurm:
         """Call the function in this process."""
         return call_by_name(target, *arguments)
 
-    def run(self, jobs: Iterator[Job], sweep: Path, at_once: int | None = None) -> Iterator[Ended]:
+    def run(self, jobs: Queue, sweep: Path, place: Path, at_once: int | None = None) -> Iterator[Ended]:
         """Submit the jobs that are not in the queue yet, and wait for all of them.
 
-        An array is submitted when no other of the sweep is in the queue, so that ``array_parallelism`` and the limits
-        of the cluster hold for the whole sweep.
+        A sweep is several arrays if it is larger than the cluster allows. ``array_parallelism`` holds for all of them
+        together: an array is submitted when no job of the earlier ones waits, and it may use what those leave.
         """
-        name = _array_name(sweep)
+        name, most = _array_name(sweep), at_once or _max_array_size()
+        if "%" in str(sweep):
+            raise ConfigError(
+                f"hydra/launcher=slurm: {sweep}: Slurm replaces what follows % in a path; name it otherwise"
+            )
         make_subfolder(sweep, LOG_FOLDER)
-        self._ids = _read_ids(sweep)
         waiting: list[Job] = []
         pending: dict[str, tuple[Job, int]] = {}  # with the number of times it was missing in the queue
+        exhausted = False
         while True:
-            if at_once is not None:
-                waiting += islice(jobs, max(0, at_once - len(pending) - len(waiting)))
-            elif not waiting and not pending:
-                waiting = list(islice(jobs, MAX_ARRAY_SIZE))
-            queued = _queued(name)
-            pending |= {job.name: (job, 0) for job in waiting if self._ids.get(job.name) in queued}
-            waiting = [job for job in waiting if job.name not in pending]
-            if waiting and (at_once is not None or not queued):
-                self._submit(waiting, sweep, name)
-                pending |= {job.name: (job, 0) for job in waiting}
-                waiting, queued = [], _queued(name)
-            if not pending and not waiting:
+            if not exhausted:
+                room = most - len(waiting) - (len(pending) if at_once else 0)
+                taken, exhausted = take(jobs, room)
+                waiting += taken
+            with waiting_lock(sweep / LOG_FOLDER):  # or another launcher may submit the same jobs
+                self._ids = _read_ids(sweep)
+                queued = _queued(name)
+                pending |= {job.name: (job, 0) for job in waiting if self._ids.get(job.name) in queued}
+                waiting = [job for job in waiting if job.name not in pending]
+                room = self.array_parallelism - len(queued)
+                if waiting and room > 0 and (at_once or "PENDING" not in queued.values()):
+                    submitted = self._submit_most(waiting, sweep, place, name, room)
+                    pending |= {job.name: (job, 0) for job in submitted}
+                    waiting, queued = waiting[len(submitted) :], _queued(name)
+            self._raise_throttle(queued)
+            if exhausted and not pending and not waiting:
                 return
             for job, missing in list(pending.values()):
                 ended, is_gone = state_of(job) in ENDED + FAILED, self._ids[job.name] not in queued
@@ -132,8 +147,34 @@ class Slurm:
                     expected = ("stopped", "waiting") if self._cancelled else ("stopped",)
                     is_known = ended or state_of(job) in expected
                     yield job, None if is_known else _describe_end(self._ids[job.name])
-            if pending or waiting:
+            if pending or waiting or not exhausted:
                 time.sleep(self.poll_s)
+
+    def _submit_most(self, jobs: Sequence[Job], sweep: Path, place: Path, name: str, at_once: int) -> Sequence[Job]:
+        """Submit as many of the jobs as the limits of the cluster allow, and return those."""
+        count = len(jobs)
+        while count:
+            try:
+                self._submit(jobs[:count], sweep, place, name, at_once)
+                return jobs[:count]
+            except ConfigError as error:
+                if re.search(FULL, str(error)) is None:
+                    raise
+                if count == 1 and not self._ids:
+                    print(f"waiting: {error}", file=sys.stderr, flush=True)
+                count //= 2
+        return []
+
+    def _raise_throttle(self, queued: Mapping[str, str]) -> None:
+        """Let the newest array use what the others have left since it was submitted."""
+        arrays = Counter(int(number.partition("_")[0]) for number in queued)
+        if len(arrays) == 0:
+            return
+        newest = max(arrays)
+        room = max(1, self.array_parallelism - (len(queued) - arrays[newest]))
+        if self._throttle.get(newest, room) != room:
+            subprocess.run(["scontrol", "update", f"JobId={newest}", f"ArrayTaskThrottle={room}"], capture_output=True)
+            self._throttle[newest] = room
 
     def cancel_waiting(self) -> None:
         """Cancel the jobs that wait in the queue."""
@@ -145,7 +186,7 @@ class Slurm:
         arrays = sorted({number.partition("_")[0] for number in self._ids.values()}, key=int)
         return f"the jobs continue in Slurm: {', '.join(arrays)}\ncancel      scancel {' '.join(arrays)}"
 
-    def _submit(self, jobs: Sequence[Job], sweep: Path, name: str) -> None:
+    def _submit(self, jobs: Sequence[Job], sweep: Path, place: Path, name: str, at_once: int) -> None:
         import submitit
 
         executor = submitit.AutoExecutor(
@@ -160,16 +201,17 @@ class Slurm:
             cpus_per_task=self.cpus_per_task,
             mem_gb=self.mem_gb,
             slurm_signal_delay_s=self.signal_delay_s,
-            slurm_array_parallelism=self.array_parallelism,
+            slurm_array_parallelism=at_once,
             slurm_setup=[*setup, *self.setup],
             slurm_additional_parameters={**given, **(self.additional_parameters or {})},
             **({"gpus_per_node": self.gpus_per_node} if self.gpus_per_node else {}),
         )
         try:
-            submitted = executor.map_array(Task(), list(jobs), [sweep] * len(jobs))
+            submitted = executor.map_array(Task(), list(jobs), [place] * len(jobs))
         except Exception as error:
             raise ConfigError(f"hydra.launcher: Slurm rejected the jobs: {' '.join(str(error).split())}") from error
         self._ids |= {job.name: entry.job_id for job, entry in zip(jobs, submitted, strict=True)}
+        self._throttle[int(submitted[0].job_id.partition("_")[0])] = at_once
         write_text(sweep / IDS_FILE, json.dumps(self._ids, indent=1) + "\n")
 
     def __enter__(self) -> Self:
@@ -180,13 +222,10 @@ class Slurm:
 
 
 def check_not_queued(sweep: Path) -> None:
-    """ConfigError if jobs of the sweep are in Slurm's queue, so that another launcher would run them a second time."""
+    """ConfigError if jobs of the sweep are in Slurm's queue."""
     if (sweep / IDS_FILE).exists() and shutil.which("squeue") is not None and (queued := _queued(_array_name(sweep))):
         arrays = " ".join(sorted({number.partition("_")[0] for number in queued}))
-        raise ConfigError(
-            f"{sweep}: Slurm still has jobs of this sweep; use hydra/launcher=slurm, or cancel them first: "
-            f"scancel {arrays}"
-        )
+        raise ConfigError(f"{sweep}: Slurm still has jobs of this sweep; cancel them first: scancel {arrays}")
 
 
 def _import_from(root: Path) -> list[str]:
@@ -200,13 +239,21 @@ def _array_name(sweep: Path) -> str:
     return re.sub(r"[^\w.+-]+", "_", f"aerun-{sweep.name}")  # squeue splits names at commas
 
 
-def _queued(name: str) -> set[str]:
-    """The ids of a sweep's jobs in the queue. squeue is repeated a few times if it fails."""
-    command = ["squeue", "--me", "--noheader", "--array", "--format=%i", f"--name={name}"]
+def _max_array_size() -> int:
+    """The largest number of jobs in an array that the cluster allows."""
+    done = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True)
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", done.stdout, re.MULTILINE)
+    return max(1, min(MAX_ARRAY_SIZE, int(found[1]))) if found else MAX_ARRAY_SIZE
+
+
+def _queued(name: str) -> dict[str, str]:
+    """The jobs of a sweep in the queue: id -> state. squeue is repeated a few times if it fails."""
+    command = ["squeue", "--me", "--noheader", "--array", "--format=%i %T", f"--name={name}"]
     for wait in (1, 5, 15, 60, None):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode == 0:
-            return {word for word in done.stdout.split() if word[0].isdecimal()}
+            words = (line.split() for line in done.stdout.splitlines() if line[:1].isdecimal())
+            return dict(words)
         if wait is not None:
             time.sleep(wait)
     raise ConfigError(f"hydra/launcher=slurm: squeue failed: {done.stderr.strip()}; the jobs continue")
