@@ -41,6 +41,7 @@ from tests.faults import (  # noqa: E402
     typed_files,
 )
 from tests.sweep import campaign as sweeps  # noqa: E402
+from tests.sweep import moving  # noqa: E402
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
@@ -184,6 +185,19 @@ def sweep_rows(folder: Path, count: int) -> list[tuple[str, str]]:
     return [(what, text)]
 
 
+def moving_rows(folder: Path, count: int) -> list[tuple[str, str]]:
+    found = moving.campaign(folder, count)
+    for problem in found["failed"].items():
+        print(problem, file=sys.stderr)
+    kinds = ", ".join(f"{kind} {number}" for kind, number in found["kills"].items())
+    text = (
+        f"{found['identical']} of {found['jobs']} jobs ended bit-identical to the undisturbed sweep's; "
+        f"{len(found['run again'])} ran again after they had finished; run on {len(found['hosts'])} host names"
+    )
+    legs = " -> ".join(leg.name for leg in moving.legs())
+    return [(f"a sweep moved {legs}, SIGKILL in each at {count} random moments ({kinds})", text)]
+
+
 def picture_rows(place: Path, folders: list[Path]) -> list[tuple[str, str]]:
     rows = []
     for folder in folders:
@@ -222,6 +236,7 @@ def main() -> None:
             ("typed", typed_rows),
             ("memory", lambda place: memory_rows(place, 200)),
             ("sweeps", lambda place: sweep_rows(place, 10)),
+            ("moving", lambda place: moving_rows(place, 10)),
             ("hostile-runs", lambda place: hostile_run_rows(place, 0.5)),
             ("hostile-configs", lambda place: hostile_config_rows(place, 0.15)),
             ("sockets", socket_rows),

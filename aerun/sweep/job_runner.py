@@ -55,8 +55,8 @@ class JobRunner:
     _ended: int = 0
     _trained: set[str] = field(default_factory=set)  # jobs that had finished before, and are only evaluated
     _unwritten: dict[str, str] = field(default_factory=dict)  # errors by job whose folder cannot be written
-    _ended_here: int = 0
-    _ended_elsewhere: list[Job] = field(default_factory=list)
+    ended_here: set[str] = field(default_factory=set)  # jobs of this launcher
+    ended_elsewhere: list[Job] = field(default_factory=list)  # jobs of other launchers, meanwhile
 
     def run(self, jobs: Sequence[Job], ended: int) -> None:
         """Run the jobs, after ``ended`` others of the sweep."""
@@ -94,7 +94,8 @@ class JobRunner:
             if error is not None and state_of(job) not in ENDED:
                 self._record_killed(job, error)
             state = self._state(job)
-            self._ended_here += state in (*ENDED, *FAILED)
+            if state in (*ENDED, *FAILED):
+                self.ended_here.add(job.name)
             self._note_end(job, state)
             yield job, state
 
@@ -107,7 +108,7 @@ class JobRunner:
             self.launcher.cancel_waiting()
 
     def _note_end_elsewhere(self, job: Job) -> None:
-        self._ended_elsewhere.append(job)
+        self.ended_elsewhere.append(job)
         self._note_end(job, self._state(job))
 
     def _record_killed(self, job: Job, error: str) -> None:
@@ -178,8 +179,8 @@ class JobRunner:
         states = {job.name: self._state(job) for job in jobs}
         failed = [(job, states[job.name]) for job in jobs if states[job.name] in FAILED]
         print_states(self.folder, states, len(skipped))
-        if self._ended_elsewhere:
-            print_shares(self._ended_here, self._ended_elsewhere)
+        if self.ended_elsewhere:
+            print_shares(len(self.ended_here), self.ended_elsewhere)
         print_disk(self.folder, states, self.words)
         if Counter(states.values())["finished"] > 1:
             print_best_runs(self.folder, self.words)

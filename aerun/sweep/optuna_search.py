@@ -97,7 +97,6 @@ class OptunaSearch:
         self._tried: set[str] = set()  # jobs that this launch has run
         self._failed = 0  # trials of earlier launches whose failed runs are not retried
         self._first_new = len(self.study.get_trials(deepcopy=False))
-        self._finished: set[int] = set()  # trials that ended here
         self._seen: dict[int, float] = {}  # running trials of others, since when they are known
         index.find_recorded(folder, self.swept)
         check_study(
@@ -276,7 +275,6 @@ class OptunaSearch:
     def _finish_trial(self, number: int) -> None:
         """Pass the result of a trial to the study. ConfigError if its runs do not have the metric."""
         jobs = self._pending.pop(number)
-        self._finished.add(number)
         states = [job_state(job.folder) for job in jobs]
         if any(state in FAILED for state in states):
             self.study.tell(number, state=State.FAIL, skip_if_finished=True)
@@ -289,13 +287,6 @@ class OptunaSearch:
         else:
             value = statistics.fmean(run_metric(job.folder, self.settings.metric) for job in jobs)
             self.study.tell(number, value, skip_if_finished=True)
-
-    def shares(self) -> str | None:
-        """How many trials of this launch ended here and in other launchers, in one line; None if all ended here."""
-        ended = self._trials(State.COMPLETE, State.PRUNED, State.FAIL)
-        others = [t for t in ended if t.number >= self._first_new and t.number not in self._finished]
-        others = [trial for trial in others if INVALID not in trial.user_attrs]
-        return f"this launcher ran {len(self._finished)} trials; others ran {len(others)}" if others else None
 
     def best(self) -> str:
         """The best trial so far whose runs exist, in one line."""

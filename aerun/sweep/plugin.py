@@ -11,7 +11,6 @@ import importlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -105,7 +104,7 @@ class PointSweeper(Sweeper):
             self._run_jobs(*planned)
 
     def _plan(
-        self, typed: list[points.Axis], listed: Sequence[points.Point]
+        self, typed: list[points.Axis], listed: list[points.Point]
     ) -> tuple[list[Job], list[Job], list[tuple[str, str]], int] | None:
         """All jobs of the points, those to run, the invalid ones, and the number of points; None after a dry run."""
         index = self._index()
@@ -290,15 +289,16 @@ class Search(PointSweeper):
         print(f"{os.path.relpath(self.folder)}: {self.points.trials} trials, {self.launcher.slots} at a time")
         print_others(self.place)
         runner = JobRunner(self.folder, self.sweep_settings, self.launcher, self.command, self.place, search.record_end)
-        ended = sum(job_state(job.folder) in ENDED for job in index.as_jobs(self.folder))
-        runner.set_count(ended, search.runs)
+        before = {job.name for job in index.as_jobs(self.folder) if job_state(job.folder) in ENDED}
+        runner.set_count(len(before), search.runs)
         for _ in runner.run_as_they_come(iter(search), self.launcher.slots):
             pass
         save_plots(search.study, self.folder / "study")
         print(f"\n{search.best()}")
-        if (shares := search.shares()) is not None:
-            print(shares)
-        runner.report(search.all_jobs(), search.invalid)
+        jobs = search.all_jobs()
+        new = [job for job in jobs if job.name not in before | runner.ended_here]
+        runner.ended_elsewhere = [job for job in new if job_state(job.folder) in ENDED + FAILED]
+        runner.report(jobs, search.invalid)
 
     def _open_search(self, typed: list[points.Axis], place: Path) -> tuple[OptunaSearch, JobIndex]:
         """The search, after its check; its study and its index are those in the folder, if there are any."""

@@ -103,6 +103,27 @@ def workers(launcher: int) -> list[int]:
     return sorted(found)
 
 
+def descendants(process: int) -> list[int]:
+    """The processes that a process has started, and those that these have started (Linux)."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found, new = [], [process]
+    while new:
+        new = [number for number, parent in parents.items() if parent in new]
+        found += new
+    return found
+
+
+def name_of(process: int) -> str:
+    """The name of a process's program (Linux); empty where it is gone."""
+    try:
+        return Path(f"/proc/{process}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def alive(processes: list[int]) -> list[int]:
     """Those that have not ended."""
     return [number for number in processes if Path(f"/proc/{number}").exists() and state_of(number) != "Z"]

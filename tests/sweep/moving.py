@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -15,9 +16,11 @@ from typing import Any
 
 from tests.faults.kills import contents, differences
 from tests.sweep.campaign import SWEEP
-from tests.sweep.launching import alive, as_host, begin, kill_group, launch, marks, states, statuses, workers
+from tests.sweep.launching import JOBLIB, alive, as_host, begin, kill_group, launch, marks, states, statuses, workers
 
 LEASE = {"AERUN_LEASE_S": "6"}
+# The sweep of the other campaign with longer jobs, so that it does not end before the last kill.
+LONGER = [*(word for word in SWEEP if "hydra" not in word and "epochs" not in word), "trainer.epochs=20"]
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.mem_gb=2", "hydra.launcher.poll_s=1"]
 
 
@@ -37,15 +40,10 @@ def slurm_is_up() -> bool:
 
 def legs() -> list[Leg]:
     """joblib, Slurm if there is one, another machine, joblib."""
-    local = [word for word in SWEEP if "hydra" not in word]
-    joblib = [word for word in SWEEP if "hydra" in word]
-    slurm = [Leg("Slurm", [*local, *SLURM])] if slurm_is_up() else []
-    return [
-        Leg("joblib", SWEEP),
-        *slurm,
-        Leg("another machine", [*local, *joblib], as_host("elsewhere")),
-        Leg("joblib", SWEEP),
-    ]
+    slurm = [Leg("Slurm", [*LONGER, *SLURM])] if slurm_is_up() else []
+    joblib = [*LONGER, *JOBLIB]
+    there = Leg("another machine", joblib, as_host("elsewhere"))
+    return [Leg("joblib", joblib), *slurm, there, Leg("joblib", joblib)]
 
 
 def campaign(folder: Path, count: int, seed: int = 0) -> dict[str, Any]:
@@ -58,39 +56,37 @@ def campaign(folder: Path, count: int, seed: int = 0) -> dict[str, Any]:
     alone.mkdir(parents=True)
     moved.mkdir()
     clock = time.monotonic()
-    done = launch(alone, *SWEEP)
+    done = launch(alone, *LONGER, *JOBLIB)
     assert done.returncode == 0, done.stdout + done.stderr
-    pause = 2.5 * (time.monotonic() - clock) / count
+    pause = (time.monotonic() - clock) / count  # two of them for each kill, half as long on average
     sweep = moved / "outputs" / "x"
-    kills, again, launchings = dict.fromkeys((leg.name for leg in route), 0), [], 0
+    kills, launchings = dict.fromkeys((leg.name for leg in route), 0), 0
+    again: list[str] = []
     finished: dict[str, tuple[int, int]] = {}
     process: subprocess.Popen[str] | None = None
-    everyone: list[subprocess.Popen[str]] = []
     try:
         for number in range(count):
             leg = route[number * len(route) // count]
             joined = begin(moved, *leg.words, output=subprocess.DEVNULL, before=leg.before, **LEASE)
-            everyone.append(joined)
             launchings += 1
             if process is not None and process.poll() is None:
                 time.sleep(draw.uniform(0.2, pause))
                 _kill_all(process)  # the launcher of the leg before, with its workers
             process = joined
             time.sleep(draw.uniform(0.2, pause))
-            kills[leg.name] += _kill_some(process, sweep, leg, draw)
+            kills[leg.name] += _kill_some(process, moved, draw)
             now = marks(sweep)
             again += sorted(name for name, mark in finished.items() if now.get(name) != mark)
             finished = now
         code = 1
         while code != 0:
             last = begin(moved, *route[-1].words, output=subprocess.DEVNULL, **LEASE)
-            everyone.append(last)
             launchings += 1
             assert launchings < count + 8, f"it does not come to an end: {states(sweep)}"
             code = last.wait(timeout=600)
     finally:
-        for one in everyone:
-            kill_group(one)
+        for number in _inside(moved):
+            os.kill(number, signal.SIGKILL)
         if slurm_is_up():
             subprocess.run(["scancel", "--me", "--name=aerun-x"], capture_output=True)
     now = marks(sweep)
@@ -110,25 +106,36 @@ def campaign(folder: Path, count: int, seed: int = 0) -> dict[str, Any]:
 
 
 def _kill_all(process: subprocess.Popen[str]) -> None:
-    """Kill a launcher and its workers at once, as if its machine lost its power."""
+    """Kill a launcher that has not ended and its workers at once, as if its machine lost its power."""
     those = workers(process.pid)
     kill_group(process)
     for number in alive(those):
         os.kill(number, signal.SIGKILL)
 
 
-def _kill_some(process: subprocess.Popen[str], sweep: Path, leg: Leg, draw: random.Random) -> int:
-    """Kill a launcher, one of the processes that run its jobs, or all; returns 1 if there was something to kill."""
-    status = statuses(sweep) if sweep.exists() else {}
-    tasks = [entry["process"] for entry in status.values() if entry["state"] == "running"]
+def _inside(folder: Path) -> list[int]:
+    """The processes whose working directory is the folder: launchers, workers and tasks of its sweep (Linux)."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if link.readlink() == folder:
+                found.append(int(link.parent.name))
+    return found
+
+
+def _kill_some(process: subprocess.Popen[str], folder: Path, draw: random.Random) -> int:
+    """Kill a launcher, one of the processes that run jobs, or a launcher with its workers; returns 1 if it lived."""
+    found = statuses(folder / "outputs" / "x").values()
+    running = {entry["process"] for entry in found if entry["state"] == "running"} & set(_inside(folder))
     victim = draw.choice(("launcher", "task", "all"))
-    if process.poll() is not None and not tasks:
+    if victim == "task" and running:
+        os.kill(draw.choice(sorted(running)), signal.SIGKILL)
+        return 1
+    if process.poll() is not None:
         return 0
-    if victim == "task" and alive(tasks):
-        os.kill(draw.choice(alive(tasks)), signal.SIGKILL)
-    elif victim == "launcher" and process.poll() is None:
+    if victim == "all":
+        _kill_all(process)
+    else:
         process.kill()
         process.wait()
-    else:
-        _kill_all(process)
     return 1

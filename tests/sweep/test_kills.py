@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.sweep import moving
 from tests.sweep.campaign import JOBS, campaign
+from tests.sweep.test_machines import hosts_can_be_named
 
 
 @pytest.mark.slow
@@ -16,3 +18,12 @@ def test_a_killed_and_repeated_sweep_gives_bit_identical_results(tmp_path: Path)
     assert found["failed"] == {} and found["run again"] == [] and found["stayed behind"] == 0
     assert found["jobs"] == found["identical"] == JOBS
     assert sum(found["kills"].values()) >= 8 and all(found["kills"].values())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hosts_can_be_named(), reason="needs unshare --uts, as root")
+def test_a_sweep_that_moves_between_launchers_and_machines_gives_bit_identical_results(tmp_path: Path) -> None:
+    found = moving.campaign(tmp_path, count=10)
+    assert found["failed"] == {} and found["run again"] == []
+    assert found["jobs"] == found["identical"] == JOBS
+    assert sum(found["kills"].values()) >= 8 and len(found["hosts"]) >= 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,20 @@ from pathlib import Path
 import pytest
 
 from tests.faults.kills import contents, differences
-from tests.sweep.launching import BASIC, JOBLIB, ODD, TINY, begin, launch, states, statuses
+from tests.sweep.launching import (
+    BASIC,
+    JOBLIB,
+    ODD,
+    TINY,
+    await_that,
+    begin,
+    descendants,
+    kill_group,
+    launch,
+    name_of,
+    states,
+    statuses,
+)
 
 GRID = ["model=fc,conv", "sparsity=none,l1,odd", "noise=none,gaussian", "seed=0,1", "sweep.name=grid"]
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.mem_gb=2", "hydra.launcher.poll_s=1"]
@@ -92,13 +106,29 @@ def test_a_running_ray_cluster(undisturbed: Path, tmp_path: Path, ray_cluster: N
     assert not Path("/outputs").exists()  # of the cluster's own directory
 
 
+@needs_ray
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in Linux's /proc")
+def test_a_sweep_stops_with_its_ray_cluster_and_fails_no_job(tmp_path: Path) -> None:
+    words = [*TINY, "model=fc", "seed=range(8)", "trainer.epochs=40", "sweep.name=x"]
+    sweep = tmp_path / "outputs" / "x"
+    process = begin(tmp_path, *words, *RAY, "hydra.launcher.init={num_cpus: 2}")
+    try:
+        await_that(lambda: "running" in states(sweep).values(), process)
+        [raylet] = [number for number in descendants(process.pid) if name_of(number) == "raylet"]
+        os.kill(raylet, signal.SIGKILL)
+        _, errors = process.communicate(timeout=300)
+    finally:
+        kill_group(process)
+    line = "aerun: hydra/launcher=ray: the Ray cluster has died, and the sweep stops; the same command continues it"
+    assert process.returncode == 1 and line in errors.splitlines(), errors
+    assert not {"failed", "killed"} & set(states(sweep).values())
+    done = launch(tmp_path, *words, *JOBLIB)
+    assert done.returncode == 0 and "8 jobs: 8 finished" in done.stdout
+
+
 @needs_slurm
 @needs_submitit
 def test_slurm_jobs_that_are_killed_requeued_and_watched_by_a_second_launch(tmp_path: Path) -> None:
-    import signal
-
-    from tests.sweep.launching import await_that
-
     longer = [*TINY, "trainer.epochs=150", "dataset.train_limit=2000", "seed=0,1,2", "sweep.name=s", *SLURM]
     sweep = tmp_path / "outputs" / "s"
 

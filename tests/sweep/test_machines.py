@@ -142,7 +142,8 @@ def test_two_machines_share_a_search(tmp_path: Path) -> None:
     shares = Counter(status["host"] for status in statuses(sweep).values())
     assert set(shares) == {"a", "b"}
     for (out, _), host, other in zip(ends, "ab", "ba", strict=True):
-        assert f"this launcher ran {shares[host]} trials; others ran {shares[other]}\n" in out
+        count = f"{shares[host]} job{'s' * (shares[host] != 1)}"
+        assert f"this launcher ran {count}; others ran {shares[other]} on {other}\n" in out
         assert "10 jobs: " in out
 
 

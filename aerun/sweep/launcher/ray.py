@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from aerun.contracts import NonNegative, Positive
-from aerun.errors import ConfigError
+from aerun.errors import AerunError, ConfigError
 from aerun.sweep.job import Job
 from aerun.sweep.launcher.contract import Ended, Queue, format_error, take
 from aerun.sweep.remote import call_by_name
@@ -106,7 +106,7 @@ class Ray:
 
 
 def _task_error(reference: Any) -> str | None:
-    """The error of a task; None if there is none."""
+    """The error of a task; None if there is none. AerunError if the cluster is gone, with all tasks that wait."""
     import ray
 
     try:
@@ -114,5 +114,10 @@ def _task_error(reference: Any) -> str | None:
     except ray.exceptions.RayTaskError as error:
         return format_error(error.cause)
     except ray.exceptions.RayError as error:
+        is_gone = isinstance(error, ray.exceptions.LocalRayletDiedError)
+        if is_gone or not any(node["Alive"] for node in ray.nodes()):
+            raise AerunError(
+                "hydra/launcher=ray: the Ray cluster has died, and the sweep stops; the same command continues it"
+            ) from error
         return f"the Ray worker was killed ({' '.join(str(error).split())[:200]})"
     return None
