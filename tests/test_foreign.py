@@ -149,3 +149,15 @@ def test_a_file_names_only_classes_that_are_options(
     inner = {"_target_": target, "filename": "ran"}
     words = words_of(tmp_path, **{"loss/evil": {"_target_": "torch.nn.MSELoss", "reduction": inner}})
     refused([*words, "loss=evil"], rf"loss\.reduction\._target_={target}: {says}", tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("key", ["run.dir", "sweep.dir", "sweep.subdir", "job.name", "help.template"])
+def test_a_file_names_no_folder_by_a_variable_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("SECRET", "s3cr3t")
+    outer, inner = key.split(".")
+    words = words_of(tmp_path, **{"experiment/nice": experiment(hydra={outer: {inner: "out/${oc.env:SECRET,x}"}})})
+    says = rf"hydra\.{key}: a file reads the environment variable SECRET; type hydra\.{key}="
+    refused([*words, "experiment=nice"], says, tmp_path, monkeypatch)
+    compose_words([f"hydra.{key}='out/${{oc.env:SECRET}}'"])

@@ -18,7 +18,7 @@ from omegaconf.resolvers import oc
 from yaml import YAMLError
 
 from aerun.base.conf import conf_dir
-from aerun.config.foreign import TRUST, reject_foreign_code, trusted_by
+from aerun.config.foreign import TRUST, names_variable, reject_foreign_code, trusted_by
 from aerun.config.settings import SEVERAL
 from aerun.errors import AerunError, ConfigError
 
@@ -64,7 +64,7 @@ def environment_of(words: Sequence[str]) -> Iterator[None]:
     """
 
     def read(name: str, *default: Any) -> Any:
-        if not any(re.search(rf"oc\.env:\s*{re.escape(name)}\b", word) for word in words):
+        if not names_variable(name, words):
             raise ConfigError(
                 f"a file reads the environment variable {name}, whose value would be written to config.yaml; "
                 f"type KEY='${{oc.env:{name}}}' to allow it"

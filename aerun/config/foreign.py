@@ -52,10 +52,31 @@ def reject_foreign_code(hydra: Mapping[str, Any]) -> None:
         ours = _without_typed(hydra[key], key, typed)
         if "logging" not in trusted and all(ours != _without_typed(known, key, typed) for known in known_logging(key)):
             raise _untrusted(f"hydra.{key}", "is neither aerun's nor Hydra's, and can call anything", "logging")
+    for path, text in _texts({key: node for key, node in hydra.items() if key not in ("overrides", "runtime")}):
+        for name in re.findall(r"oc\.env:\s*([^,}\s]*)", text):
+            if not names_variable(name, [*overrides["hydra"], *overrides["task"]]):
+                raise ConfigError(f"hydra.{path}: a file reads the environment variable {name}; type hydra.{path}=…")
     for word in _value(hydra, "sweeper.params") or ():
         name = str(word).lstrip("+~")
         if name.startswith(("hydra", TRUST)) and not _is_typed(f"sweeper.params.{word}", typed):
             raise ConfigError(f"hydra.sweeper.params.{word}: a file cannot set it; type {name}=…")
+
+
+def names_variable(name: str, words: Sequence[str]) -> bool:
+    """Whether one of the typed words reads this variable of the environment."""
+    return any(re.search(rf"oc\.env:\s*{re.escape(name)}\b", word) for word in words)
+
+
+def _texts(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """All texts of a node, with their dotted keys."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _texts(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, list):
+        for value in node:
+            yield from _texts(value, path)
+    elif isinstance(node, str):
+        yield path, node
 
 
 def _untrusted(key: str, reason: str, target: str) -> ConfigError:
