@@ -88,7 +88,7 @@ def test_the_weights_are_those_of_the_command_line(here: Path, train: Train) -> 
     assert done.returncode == 0, done.stderr
     torch.manual_seed(123)
     run = aerun.train(*words, verbose=False)
-    assert run.folder.parent == here / "outputs" and run.folder.name.startswith("conv-topk-several_")
+    assert run.folder.parent == here / "outputs" and run.folder.name.startswith("conv-topk-several-k3_")
     for name in ("best", "last", "ema"):
         assert weights(run.folder, name) == weights(here / "typed", name)
     # How many checkpoints there were is a matter of time.

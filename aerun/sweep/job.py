@@ -18,7 +18,9 @@ SHOWN_LENGTH = 24  # characters of a run's name that TensorBoard shows
 MAX_LENGTH, HASH_DIGITS = 60, 8  # of a folder's name: without its hash, and of the hash
 # How long a seed and an option may be, from the most readable on: the first that makes names distinct is used.
 LENGTHS = (("seed", MAX_LENGTH), ("s", MAX_LENGTH), ("s", 6), ("s", 4), ("s", 2))
-NAMED_GROUPS = ("loss", "latent", "optimizer", "scheduler", "trainer", "dataset")  # options in a run's name if typed
+NAMED_ALWAYS = ("model", "sparsity", "noise")  # groups whose options are in the name of a run
+NAMED_IF_TYPED = ("loss", "latent", "optimizer", "scheduler", "trainer", "dataset")
+NAMED_KEYS = ("model", "sparsity", "noise", "loss", "latent", "optimizer", "scheduler", "seed")  # if typed, and numbers
 NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?|true|false", re.IGNORECASE)
 
 
@@ -103,16 +105,14 @@ def _abbreviate_options(
 
 
 def label_run(choices: Mapping[str, str], overrides: Iterable[str]) -> str:
-    """The name of a run's folder, without the time: its model, the options that constrain or corrupt, and what else was
-    typed, as far as it is an option or a number."""
-    words = {
-        group: choices[group] for group in ("model", "sparsity", "noise") if choices.get(group) not in (None, "none")
-    }
+    """The name of a run's folder, without the time: its model, sparsity and noise, other options that were typed, and
+    typed numbers of these groups."""
+    words = {group: choices[group] for group in NAMED_ALWAYS if choices.get(group) not in (None, "none")}
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
-        if key in NAMED_GROUPS and choices.get(key) == value != "none":
+        if key in NAMED_IF_TYPED and choices.get(key) == value != "none":
             words[key] = value
-        elif NUMBER.fullmatch(value) and not key.startswith(("~", "hydra", "sweep", "tracker")):
+        elif key.partition(".")[0] in NAMED_KEYS and NUMBER.fullmatch(value):
             words[key] = _key_word(key, "seed") + value
     return re.sub(r"[^\w.+-]+", "_", "-".join(words.values()))[:MAX_LENGTH].rstrip("-_.")
 

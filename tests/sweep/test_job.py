@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aerun.config.identity import identity
-from aerun.sweep.job import MAX_LENGTH, SHOWN_LENGTH, Job, name_jobs
+from aerun.sweep.job import MAX_LENGTH, SHOWN_LENGTH, Job, label_run, name_jobs
 
 KEYS = ["model", "seed", "optimizer.lr", "sparsity.k", "+trainer.new", "dataset.root", "model.hidden", "trainer.tsne"]
 VALUES = st.one_of(
@@ -78,3 +78,37 @@ def test_a_job_can_be_pickled(tmp_path: Path) -> None:
     again = pickle.loads(pickle.dumps(job))
     assert again == job and isinstance(again.folder, Path)
     assert job.label == "seed=0 lr=0.001"
+
+
+@pytest.mark.parametrize(
+    ("words", "label"),
+    [
+        ([], "mlp"),
+        (["model=conv", "sparsity=topk", "sparsity.k=8", "seed=1", "trainer.epochs=3"], "conv-topk-k8-seed1"),
+        (["noise=masking", "+noise.rate=0.5", "loss=bce", "latent=gaussian"], "mlp-masking-rate0.5-bce-gaussian"),
+        (["optimizer.lr=3e-3", "dataset.root=/a/b", "~freeze", "tracker=none", "hydra.run.dir=x"], "mlp-lr3e-3"),
+        (["scheduler=none", "resume=null", "model.hidden=[9,8]"], "mlp"),
+        (["seed=1"] * 3 + [f"model.{'x' * 9}{number}={10**9}" for number in range(9)], "mlp-seed1-xxxxx1000000000"),
+    ],
+)
+def test_a_run_is_named_by_what_was_chosen_and_typed(words: list[str], label: str) -> None:
+    typed = dict(word.split("=") for word in words if "." not in word and "=" in word)
+    found = label_run({"model": "mlp", "sparsity": "none", "noise": "none", **typed}, words)
+    assert found.startswith(label) and len(found) <= MAX_LENGTH
+    assert found == label or "xxxxx" in label
+
+
+def test_names_of_a_grid_are_words_without_none() -> None:
+    grid = [
+        {"model": model, "sparsity": sparsity, "noise": noise, "optimizer.lr": rate, "seed": seed}
+        for model in ("fc", "mlp")
+        for sparsity in ("none", "topk")
+        for noise in ("none", "gaussian")
+        for rate in (1e-3, 3e-3)
+        for seed in range(3)
+    ]
+    names = [name.rpartition("_")[0] for name in name_jobs(grid, digests(len(grid)))]
+    assert names[0] == "fc-lr0.001-s0" and names[-1] == "mlp-topk-gaus-lr0.003-s2"
+    pairs = [{"model": model, "sparsity": name, "seed": 7} for model in ("fc", "conv") for name in ("none", "topk")]
+    names = [name.rpartition("_")[0] for name in name_jobs(pairs, digests(4))]
+    assert names == ["fc-seed7", "fc-topk-seed7", "conv-seed7", "conv-topk-seed7"]
