@@ -19,7 +19,7 @@ from aerun.base.lock import FolderLock
 from aerun.cli import tidy
 from aerun.compare import collect
 from aerun.errors import ConfigError
-from aerun.sweep.job import SHARED_DATA
+from aerun.sweep.launcher_place import PLACES
 from aerun.sweep.sweep_report import print_disk
 from aerun.sweep.tidy import DELETABLE, TRASH, Plan, carry_out, check_states, make_plan
 from aerun.training.checkpoint import save
@@ -288,8 +288,8 @@ def test_a_sweep_says_what_it_takes_and_what_frees_it(
     sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(sweep.parent)
-    (sweep / SHARED_DATA).mkdir()
-    (sweep / SHARED_DATA / "copy").write_bytes(b"x" * 10**6)  # removed when the sweep ends
+    (sweep / PLACES).mkdir()
+    (sweep / PLACES / "copy").write_bytes(b"x" * 10**6)  # removed when the sweep ends
     states = {run.name: run.state for run in collect([Path("grid")])}
 
     def said() -> str:
