@@ -83,6 +83,7 @@ class FolderLog(Observer):
     def __init__(self, folder: Path, trackers: Mapping[str, Tracker] | None = None) -> None:
         self.folder = folder
         self._trackers = dict(trackers or {})
+        self._is_open = False
         self._rows: RowFile | None = None
         self._stage: dict[str, int] = {}
         self._section = ""
@@ -122,6 +123,7 @@ class FolderLog(Observer):
     def _open_trackers(self, run: TrackedRun) -> None:
         if any(tracker.reads_rows for tracker in self._trackers.values()):
             self._rows = RowFile(self.folder, run.again_from)
+        self._is_open = True
         self._send("open", lambda tracker: tracker.open(run))
 
     def __enter__(self) -> Self:
@@ -131,7 +133,8 @@ class FolderLog(Observer):
         self._picture_thread.shutdown()
         if self._rows is not None and error is None:
             self._rows.write()
-        self._send("close", lambda tracker: tracker.close())
+        if self._is_open:  # otherwise an error came first
+            self._send("close", lambda tracker: tracker.close())
         if error is None:
             self._wait_for_pictures()
 
