@@ -20,7 +20,7 @@ from tests.sweep.launching import JOBLIB, alive, as_host, begin, kill_group, lau
 
 LEASE = {"AERUN_LEASE_S": "6"}
 # The sweep of the other campaign with longer jobs, so that it does not end before the last kill.
-LONGER = [*(word for word in SWEEP if "hydra" not in word and "epochs" not in word), "trainer.epochs=20"]
+LONGER = [*(word for word in SWEEP if "hydra" not in word and "epochs" not in word), "trainer.epochs=8"]
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.mem_gb=2", "hydra.launcher.poll_s=1"]
 
 
@@ -83,7 +83,7 @@ def campaign(folder: Path, count: int, seed: int = 0) -> dict[str, Any]:
             last = begin(moved, *route[-1].words, output=subprocess.DEVNULL, **LEASE)
             launchings += 1
             assert launchings < count + 8, f"it does not come to an end: {states(sweep)}"
-            code = last.wait(timeout=600)
+            code = last.wait(timeout=1800)
     finally:
         for number in _inside(moved):
             os.kill(number, signal.SIGKILL)
