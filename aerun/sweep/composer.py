@@ -21,6 +21,7 @@ from aerun.config.override_syntax import expand_lists
 from aerun.config.parse import parse
 from aerun.config.settings import GROUPS, Settings
 from aerun.errors import AerunError, ConfigError
+from aerun.metrics.declared import Metrics, declared_by
 from aerun.runs.folder import flatten_settings
 from aerun.sweep.composition import Composition, describe, lines
 from aerun.sweep.points import Point
@@ -40,6 +41,7 @@ class ComposedPoint:
     error: str | None = None
     excluded: bool = False
     lacking: list[str] = field(default_factory=list)
+    metrics: Metrics = field(default_factory=dict)  # that its parts and callbacks declare
     checksum: str | None = None  # of its data, once they have been read
 
 
@@ -111,7 +113,9 @@ class Composer:
                 raise ConfigError(
                     "resume: continues one run, without -m; repeat a sweep's command to continue the sweep"
                 )
-            self._check_dataset(parse(result.config, result.choices, expand_lists(result.overrides)), result.config)
+            settings = parse(result.config, result.choices, expand_lists(result.overrides))
+            result.metrics = declared_by([*settings.parts().values(), *settings.callback.values()])
+            self._check_dataset(settings, result.config)
         except Exception as error:
             text = explain(error)
             if text is None:
@@ -168,6 +172,13 @@ class Composer:
     def _is_of_other_option(self, key: str, base: Composition) -> bool:
         """Whether the options of a point lack a key that those of another point of the sweep have."""
         return "." in key and key not in base.keys and key in self._sweep_keys
+
+    def has_key(self, point: Point, key: str) -> bool:
+        """Whether the options of a point have a key, or no point of the sweep has it, which is an error of its own."""
+        try:
+            return not self._is_of_other_option(key, self._own_base(lines(self._split(point)[0])))
+        except Exception:  # reported for the point itself
+            return True
 
     def _without_foreign_keys(self, base: Composition) -> Composition:
         """The base without what an experiment sets for one option of a group, if another of the sweep's is chosen."""

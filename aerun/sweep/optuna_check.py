@@ -13,7 +13,8 @@ from aerun.errors import ConfigError
 from aerun.runs.same_run import list_keys
 from aerun.sweep.job import Job
 from aerun.sweep.job_index import JobIndex, job_state
-from aerun.sweep.optuna_study import METRIC_KEY, optuna, run_metric
+from aerun.sweep.optuna_objective import DIRECTION_KEY, METRIC_KEY, Objective
+from aerun.sweep.optuna_study import optuna, run_metric
 
 METRIC_ATTRIBUTE = "metric"  # of the study
 State = optuna.trial.TrialState
@@ -21,49 +22,54 @@ State = optuna.trial.TrialState
 
 def check_study(
     study: optuna.Study,
-    metric: str,
-    direction: str,
+    objectives: Sequence[Objective],
     distributions: Mapping[str, Any],
+    differing: Callable[[optuna.trial.FrozenTrial], list[str]],
     jobs_of: Callable[[optuna.trial.FrozenTrial], Sequence[Job]],
     index: JobIndex,
     folder: Path,
 ) -> None:
-    """ConfigError unless all trials have the values that this search would give them; records its metric.
+    """ConfigError unless all trials have the values that this search would give them; records its metrics.
 
-    ``jobs_of``: the jobs of a trial as this search composes them; none if they are invalid. ``index``: with the
-    recorded runs of the folder.
+    ``differing``: the searched keys that a trial lacks, or has beyond those of this search. ``jobs_of``: the jobs of a
+    trial as this search composes them; none if they are invalid. ``index``: with the recorded runs of the folder.
     """
     trials = study.get_trials(deepcopy=False)
     measured = [trial for trial in trials if trial.state == State.COMPLETE or trial.intermediate_values]
-    known = study.user_attrs.get(METRIC_ATTRIBUTE, metric)
+    metrics = [objective.metric for objective in objectives]
+    attribute = metrics[0] if len(metrics) == 1 else metrics
+    known = study.user_attrs.get(METRIC_ATTRIBUTE, attribute)
     change: str | None = None
-    if trials and study.direction.name.lower() != direction:
-        change = "hydra.sweeper.direction"
-    elif measured and known != metric:
+    if trials and len(study.directions) != len(objectives):
+        change = METRIC_KEY
+    elif trials and [found.name.lower() for found in study.directions] != [each.direction for each in objectives]:
+        change = DIRECTION_KEY if not measured or known == attribute else METRIC_KEY
+    elif measured and known != attribute:
         change = METRIC_KEY
     else:
         started = [trial for trial in trials if trial in measured or trial.state == State.RUNNING]
-        changes = (_find_change(trial, metric, distributions, jobs_of, index) for trial in started)
+        changes = (_find_change(trial, metrics, distributions, differing, jobs_of, index) for trial in started)
         change = next((text for text in changes if text is not None), None)
     if change is not None:
         raise ConfigError(
             f"sweep.name={folder.name}: {os.path.relpath(folder)} contains another search, which differs in {change}; "
             "choose another sweep.name"
         )
-    if METRIC_ATTRIBUTE not in study.user_attrs or known != metric:
-        study.set_user_attr(METRIC_ATTRIBUTE, metric)
+    if METRIC_ATTRIBUTE not in study.user_attrs or known != attribute:
+        study.set_user_attr(METRIC_ATTRIBUTE, attribute)
 
 
 def _find_change(
     trial: optuna.trial.FrozenTrial,
-    metric: str,
+    metrics: Sequence[str],
     distributions: Mapping[str, Any],
+    differing: Callable[[optuna.trial.FrozenTrial], list[str]],
     jobs_of: Callable[[optuna.trial.FrozenTrial], Sequence[Job]],
     index: JobIndex,
 ) -> str | None:
     """In which keys the runs of a trial are others than those of this search; None if they are the same."""
     is_measured = trial.state == State.COMPLETE or bool(trial.intermediate_values)
-    changed = sorted(trial.params.keys() ^ distributions.keys()) or _changed_distributions(trial, distributions)
+    changed = differing(trial) or _changed_distributions(trial, distributions)
     if changed:  # without a result it may be of a launch that was killed while drawing
         return list_keys(changed) if is_measured else None
     jobs = jobs_of(trial)
@@ -77,9 +83,10 @@ def _find_change(
         if name is None and is_measured:
             return f"its configuration: {job.label} is not one of its runs"
     if trial.state == State.COMPLETE and all(job_state(job.folder) == "finished" for job in jobs):
-        value = statistics.fmean(run_metric(job.folder, metric) for job in jobs)
-        if value != trial.value:
-            return f"its results: trial {trial.number} had {metric} {trial.value:g}, and its runs now have {value:g}"
+        for metric, recorded in zip(metrics, trial.values, strict=True):
+            value = statistics.fmean(run_metric(job.folder, metric) for job in jobs)
+            if value != recorded:
+                return f"its results: trial {trial.number} had {metric} {recorded:g}, and its runs now have {value:g}"
     return None
 
 

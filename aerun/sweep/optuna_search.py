@@ -11,14 +11,10 @@ import random
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-from aerun.config.parse import parse
-from aerun.contracts import Count, NonNegativeInt, Seed
 from aerun.errors import ConfigError
-from aerun.metrics.declared import NONE, Metrics, declared_by, find_metric
 from aerun.runs.folder import read_status
 from aerun.sweep.composer import ComposedPoint, Composer
 from aerun.sweep.job import Job
@@ -26,41 +22,19 @@ from aerun.sweep.job_index import ENDED, FAILED, UNEVALUATED, JobIndex, job_stat
 from aerun.sweep.job_plan import plan_jobs
 from aerun.sweep.launcher_place import waiting_lock
 from aerun.sweep.optuna_check import check_study
-from aerun.sweep.optuna_study import JOURNAL, METRIC_KEY, distribution_of, open_study, optuna, run_metric
-from aerun.sweep.points import Axis, all_combinations, each_value
+from aerun.sweep.optuna_front import EXCLUDED, Result, format_best, write_trials
+from aerun.sweep.optuna_objective import METRIC_KEY, objectives
+from aerun.sweep.optuna_settings import OptunaSettings
+from aerun.sweep.optuna_study import JOURNAL, distribution_of, open_study, optuna, run_metric, save_plots, suggest
+from aerun.sweep.points import Axis, Point, all_combinations, each_value
 
-MAX_DRAWS = 100  # in search of a valid point
+STUDY_FOLDER = "study"  # in the sweep's folder
+MAX_DRAWS = 1000  # in search of a point that meets sweep.where
+MAX_INVALID_DRAWS = 100  # in search of a valid point
 SEEDS_APART = 100_003  # of launchers that search together
 ABANDONED_S = 10.0  # a running trial of another launcher is looked at when it has been known for so long
 INVALID = "invalid"  # attribute of a trial: why its point is invalid
 State = optuna.trial.TrialState
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptunaSettings:
-    """A study of ``trials`` trials, stored in the sweep's folder as study.log.
-
-    ``metric``: of the best epoch in metrics.jsonl (``validation/mse``, which does not include penalties), or in the
-    summary (``best_loss``). ``pruner``: stops a trial that is worse than earlier ones at the same epoch, but never
-    within its first ``warmup_epochs``, nor before ``startup_trials`` trials have ended. Keys in ``crossed`` are not
-    searched: a trial has one run for each of their values, its result is their mean, and only the first can be pruned.
-    """
-
-    trials: Count
-    metric: str
-    direction: Literal["minimize", "maximize"]
-    sampler: Literal["tpe", "random", "gp"]
-    pruner: Literal["median", "hyperband", "none"]
-    startup_trials: NonNegativeInt
-    warmup_epochs: NonNegativeInt
-    seed: Seed
-    crossed: list[str]
-
-    def __post_init__(self) -> None:
-        if self.pruner != "none" and not self.metric.startswith(("validation/", "train/")):
-            raise ValueError(
-                f"metric={self.metric}: is not known during training; use hydra.sweeper.pruner=none or validation/…"
-            )
 
 
 class OptunaSearch:
@@ -74,9 +48,11 @@ class OptunaSearch:
         index: JobIndex,
         folder: Path,
         retry: bool,
+        where: str | None = None,
         launchers: int = 0,
     ) -> None:
-        """``launchers``: how many others take part in the search at present."""
+        """``where``: a condition that all points of the search meet; see ``sweep.where``. ``launchers``: how many
+        others take part in the search at present."""
         self.settings, self.composer, self.index, self.folder, self.retry = settings, composer, index, folder, retry
         self.searched = [axis for axis in axes if axis.is_swept and axis.key not in settings.crossed]
         if not self.searched:
@@ -87,10 +63,15 @@ class OptunaSearch:
         self.others = all_combinations(others)
         self.swept = [axis.key for axis in (*self.searched, *others) if axis.is_swept]
         composer.learn_keys(each_value(axes))
+        composer.set_condition(where)
+        self.where = where
         self.distributions = {axis.key: distribution_of(axis) for axis in self.searched}
-        pruner = (settings.pruner, settings.startup_trials, settings.warmup_epochs)
+        self.first = self._first_point()
+        self.objectives = objectives(settings.metrics, settings.directions, self.first.metrics)
+        directions = [objective.direction for objective in self.objectives]
+        pruner = (settings.pruner if settings.is_pruned else "none", settings.startup_trials, settings.warmup_epochs)
         seed = settings.seed + launchers * SEEDS_APART  # so that no two draw the same points
-        self.study = open_study(folder, settings.sampler, seed, settings.direction, pruner)
+        self.study = open_study(folder, settings.sampler, seed, directions, pruner)
         self.invalid: list[tuple[str, str]] = []
         self._pending: dict[int, list[Job]] = {}  # by trial
         self._running: set[str] = set()  # jobs that were handed out and have not ended
@@ -100,7 +81,13 @@ class OptunaSearch:
         self._seen: dict[int, float] = {}  # running trials of others, since when they are known
         index.find_recorded(folder, self.swept)
         check_study(
-            self.study, settings.metric, settings.direction, self.distributions, self._known_jobs, index, folder
+            self.study,
+            self.objectives,
+            self.distributions,
+            self._differing_keys,
+            self._known_jobs,
+            index,
+            folder,
         )
 
     @property
@@ -108,27 +95,67 @@ class OptunaSearch:
         """The number of runs of all trials."""
         return self.settings.trials * len(self.others)
 
+    def notes(self) -> list[str]:
+        """What the user should know about the metrics before work begins, in a line each."""
+        notes = [objective.note for objective in self.objectives if objective.note is not None]
+        if self.settings.pruner != "none" and not self.settings.is_pruned:
+            notes.append("hydra.sweeper.pruner: no run is stopped early in a search with several metrics")
+        return notes
+
     def points(self, trial: optuna.trial.FrozenTrial | optuna.Trial) -> list[ComposedPoint]:
         """The composed points of a trial."""
-        drawn = [
+        return [self.composer([*other, *self._drawn(trial)]) for other in self.others]
+
+    def _drawn(self, trial: optuna.trial.FrozenTrial | optuna.Trial) -> Point:
+        """The drawn values of a trial. Keys that its options do not have are not drawn."""
+        return [
             axis.at(trial.params[axis.key]) if axis.interval else f"{axis.key}={trial.params[axis.key]}"
             for axis in self.searched
+            if axis.key in trial.params
         ]
-        return [self.composer([*other, *drawn]) for other in self.others]
 
-    def first_point(self) -> ComposedPoint:
-        """A point of the search space, to check what all runs have in common; a valid one if draws find any."""
+    def _has_key(self, axis: Axis, drawn: Point) -> bool:
+        return self.composer.has_key([*self.others[0], *drawn], axis.key)
+
+    def _differing_keys(self, trial: optuna.trial.FrozenTrial) -> list[str]:
+        """The searched keys that a trial lacks, although its options have them, or has beyond those of this search."""
+        lacking = [axis for axis in self.searched if axis.key not in trial.params]
+        lacked = [axis.key for axis in lacking if self._has_key(axis, self._drawn(trial))]
+        return sorted([*lacked, *(trial.params.keys() - self.distributions.keys())])
+
+    def ask(self) -> optuna.Trial:
+        """A new trial that meets ``sweep.where``. Options are drawn first, then the keys that they have.
+
+        Trials that do not meet it are reported to the study as pruned, to be avoided, and do not count.
+        """
+        for _ in range(MAX_DRAWS):
+            trial = self.study.ask()
+            for axis in sorted(self.searched, key=lambda axis: "." in axis.key):
+                if self._has_key(axis, self._drawn(trial)):
+                    suggest(trial, axis)
+            if not any(point.excluded for point in self.points(trial)):
+                return trial
+            trial.set_user_attr(EXCLUDED, self.where)
+            self.study.tell(trial, state=State.PRUNED)
+        raise ConfigError(f"sweep.where='{self.where}': {MAX_DRAWS} draws in a row do not meet it")
+
+    def _first_point(self) -> ComposedPoint:
+        """A point of the search space, to check what all runs have in common; a valid one if draws find any.
+
+        ConfigError if no draw meets ``sweep.where``.
+        """
         generator = random.Random(self.settings.seed)
-        draws = ([axis.draw(generator) for axis in self.searched] for _ in range(MAX_DRAWS))
-        points = [self.composer([*self.others[0], *next(draws)])]
-        while points[-1].error is not None and (drawn := next(draws, None)) is not None:
-            points.append(self.composer([*self.others[0], *drawn]))
-        return points[-1] if points[-1].error is None else points[0]
-
-    def declared_metrics(self, point: ComposedPoint) -> Metrics:
-        """The metrics that the parts and callbacks of a valid point declare."""
-        settings = parse(point.config, point.choices)
-        return declared_by([*settings.parts().values(), *settings.callback.values()])
+        found: list[ComposedPoint] = []
+        for _ in range(MAX_DRAWS):
+            drawn = [axis.draw(generator) for axis in self.searched]
+            point = self.composer([*self.others[0], *drawn])
+            if not point.excluded:
+                found.append(point)
+            if not point.excluded and (point.error is None or len(found) == MAX_INVALID_DRAWS):
+                break
+        if not found:
+            raise ConfigError(f"sweep.where='{self.where}': none of {MAX_DRAWS} draws from the search space meets it")
+        return found[-1] if found[-1].error is None else found[0]
 
     def __iter__(self) -> Iterator[Job | None]:
         """The jobs: first those that an earlier launch left unfinished, then those of new trials.
@@ -162,7 +189,7 @@ class OptunaSearch:
     def _trials(self, *states: optuna.trial.TrialState) -> list[optuna.trial.FrozenTrial]:
         """The trials of this search space; not those of a launch that died while drawing."""
         trials = self.study.get_trials(deepcopy=False, states=states)
-        return [trial for trial in trials if trial.params.keys() == self.distributions.keys()]
+        return [trial for trial in trials if not self._differing_keys(trial)]
 
     def _retry(self, trial: optuna.trial.FrozenTrial) -> None:
         """Draw the point of a failed trial again, unless another launcher does."""
@@ -177,14 +204,17 @@ class OptunaSearch:
         """A new trial, or None if there are enough, and the number of trials that run here or elsewhere."""
         with waiting_lock(self.folder):
             running = len(self._trials(State.RUNNING))
-            results = len(self.study.get_trials(deepcopy=False, states=(State.COMPLETE, State.PRUNED)))
+            results = sum(
+                EXCLUDED not in trial.user_attrs
+                for trial in self.study.get_trials(deepcopy=False, states=(State.COMPLETE, State.PRUNED))
+            )
             new_failures = sum(
                 trial.number >= self._first_new and INVALID not in trial.user_attrs
                 for trial in self._trials(State.FAIL)
             )
             if results + self._failed + new_failures + running >= self.settings.trials:
                 return None, running
-            return self.study.ask(self.distributions), running
+            return self.ask(), running
 
     def _abandoned(self) -> list[optuna.trial.FrozenTrial]:
         """Running trials of other launchers that have been known for a while, to run what their launchers do not."""
@@ -250,12 +280,11 @@ class OptunaSearch:
         trial = {
             "journal": str(self.folder / JOURNAL),
             "number": number,
-            "metric": settings.metric,
+            "metric": settings.metrics[0],
             "pruner": [settings.pruner, settings.startup_trials, settings.warmup_epochs],
         }
         jobs = plan_jobs(points, self.composer, self.swept, self.index, self.folder)
-        watched = settings.pruner != "none"
-        return [replace(job, trial=trial) if watched and i == 0 else job for i, job in enumerate(jobs)]
+        return [replace(job, trial=trial) if settings.is_pruned and i == 0 else job for i, job in enumerate(jobs)]
 
     def all_jobs(self) -> list[Job]:
         """The jobs of all launchers."""
@@ -285,29 +314,28 @@ class OptunaSearch:
         elif "pruned" in states:
             self.study.tell(number, state=State.PRUNED, skip_if_finished=True)
         else:
-            value = statistics.fmean(run_metric(job.folder, self.settings.metric) for job in jobs)
-            self.study.tell(number, value, skip_if_finished=True)
+            metrics = self.settings.metrics
+            values = [statistics.fmean(run_metric(job.folder, metric) for job in jobs) for metric in metrics]
+            self.study.tell(number, values, skip_if_finished=True)
 
     def best(self) -> str:
-        """The best trial so far whose runs exist, in one line."""
+        """The best trial so far whose runs exist, in one line, or the Pareto front of several metrics as a table."""
         trials = self.study.get_trials(deepcopy=False, states=[State.COMPLETE])
-        sign = 1 if self.settings.direction == "minimize" else -1
-        for trial in sorted(trials, key=lambda trial: sign * (trial.value or 0.0)):
-            jobs = self._known_jobs(trial)
-            if jobs and all(job_state(job.folder) == "finished" for job in jobs):
-                return f"best        {jobs[0].label}: {self.settings.metric} {trial.value:.6g}, {jobs[0].name}"
+        results = self._results(trials)
+        if results:
+            return format_best(self.objectives, results)
         return "no trial has finished" if not trials else "best        unknown: the folders of all trials are missing"
 
+    def save(self) -> None:
+        """Write a table of all trials, and Optuna's plots."""
+        trials = self.study.get_trials(deepcopy=False)
+        complete = [trial for trial in trials if trial.state == State.COMPLETE]
+        write_trials(
+            self.folder / STUDY_FOLDER, self.objectives, trials, self._results(complete), list(self.distributions)
+        )
+        save_plots(self.study, self.folder / STUDY_FOLDER, self.settings.metrics)
 
-def direction_warning(settings: OptunaSettings, declared: Metrics = NONE) -> str | None:
-    """A line if the metric's declared direction is the opposite of the search's; None otherwise."""
-    metric = find_metric(settings.metric, declared)
-    if metric is None:
-        return None
-    better, direction = ("higher", "maximize") if metric.higher_is_better else ("lower", "minimize")
-    if settings.direction == direction:
-        return None
-    return (
-        f"hydra.sweeper.direction={settings.direction}: {better} is better for {settings.metric}; "
-        f"use hydra.sweeper.direction={direction}"
-    )
+    def _results(self, trials: Sequence[optuna.trial.FrozenTrial]) -> list[Result]:
+        """The trials whose runs exist and have finished, with their runs."""
+        results = [(trial, self._known_jobs(trial)) for trial in trials]
+        return [(t, jobs) for t, jobs in results if jobs and all(job_state(job.folder) == "finished" for job in jobs)]

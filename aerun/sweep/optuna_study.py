@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from aerun.base.files import atomic_write, make_subfolder, open_to_write
 from aerun.compare.records import read_run
 from aerun.contracts import EpochEnd, Observer, RunView
 from aerun.errors import ConfigError, PrunedError
+from aerun.sweep.optuna_objective import METRIC_KEY, Direction
 from aerun.sweep.points import Axis
 
 try:
@@ -18,29 +19,28 @@ try:
 except ImportError as error:
     raise ConfigError("hydra/sweeper=optuna: needs Optuna; pip install 'aerun[optuna]'") from error
 
-STUDY, JOURNAL, METRIC_KEY = "sweep", "study.log", "hydra.sweeper.metric"
+STUDY, JOURNAL = "sweep", "study.log"
 log = logging.getLogger(__name__)
-Direction = Literal["minimize", "maximize"]
 Pruner = tuple[str, int, int]  # its name, the number of first trials that are not pruned, and of first epochs
 
 
-def open_study(folder: Path, sampler: str, seed: int, direction: Direction, pruner: Pruner) -> optuna.Study:
-    """Open the study in the folder, or create it."""
+def open_study(folder: Path, sampler: str, seed: int, directions: Sequence[Direction], pruner: Pruner) -> optuna.Study:
+    """Open the study in the folder, or create it. ``directions``: one for each objective."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = _storage(folder / JOURNAL)
-    trials = len(storage.get_all_trials(storage.get_study_id_from_name(STUDY))) if _exists(storage) else 0
-    seed += trials  # so that a continued study does not draw the same points again
+    seed += _count_trials(storage, directions)  # so that a continued study does not draw the same points again
     samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
         "tpe": lambda: optuna.samplers.TPESampler(seed=seed, constant_liar=True),
         "random": lambda: optuna.samplers.RandomSampler(seed=seed),
         "gp": lambda: optuna.samplers.GPSampler(seed=seed),
+        "nsgaii": lambda: optuna.samplers.NSGAIISampler(seed=seed),
     }
     return optuna.create_study(
         study_name=STUDY,
         storage=storage,
         sampler=samplers[sampler](),
         pruner=_pruner(*pruner),
-        direction=direction,
+        directions=list(directions),
         load_if_exists=True,
     )
 
@@ -52,8 +52,15 @@ def _storage(journal: Path) -> optuna.storages.JournalStorage:
     return optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
 
 
-def _exists(storage: optuna.storages.BaseStorage) -> bool:
-    return any(study.study_name == STUDY for study in storage.get_all_studies())
+def _count_trials(storage: optuna.storages.BaseStorage, directions: Sequence[Direction]) -> int:
+    """The number of trials of the study; one without any is deleted if its directions are others."""
+    if all(study.study_name != STUDY for study in storage.get_all_studies()):
+        return 0
+    number = storage.get_study_id_from_name(STUDY)
+    trials = len(storage.get_all_trials(number))
+    if not trials and [found.name.lower() for found in storage.get_study_directions(number)] != list(directions):
+        storage.delete_study(number)
+    return trials
 
 
 def _pruner(name: str, startup: int, warmup: int) -> optuna.pruners.BasePruner:
@@ -70,6 +77,16 @@ def distribution_of(axis: Axis) -> optuna.distributions.BaseDistribution:
     if axis.whole:
         return optuna.distributions.IntDistribution(int(low), int(high), log=axis.logarithmic)
     return optuna.distributions.FloatDistribution(low, high, log=axis.logarithmic)
+
+
+def suggest(trial: optuna.Trial, axis: Axis) -> None:
+    """Draw the value of an axis for a trial."""
+    if axis.interval is None:
+        trial.suggest_categorical(axis.key, [word.partition("=")[2] for word in axis.overrides])
+    elif axis.whole:
+        trial.suggest_int(axis.key, int(axis.interval[0]), int(axis.interval[1]), log=axis.logarithmic)
+    else:
+        trial.suggest_float(axis.key, *axis.interval, log=axis.logarithmic)
 
 
 def run_metric(folder: Path, metric: str) -> float:
@@ -113,8 +130,11 @@ class Pruning(Observer):
             )
 
 
-def save_plots(study: optuna.Study, folder: Path) -> list[Path]:
-    """Save Optuna's own plots of the study as PNG files, except those that need more trials."""
+def save_plots(study: optuna.Study, folder: Path, metrics: Sequence[str]) -> list[Path]:
+    """Save Optuna's own plots of the study as PNG files, except those that need more trials.
+
+    ``metrics``: those of its objectives. For two there is a plot of the Pareto front, for more none.
+    """
     import warnings
 
     import matplotlib
@@ -132,6 +152,10 @@ def save_plots(study: optuna.Study, folder: Path) -> list[Path]:
         "slice": drawing.plot_slice,
         "intermediate_values": drawing.plot_intermediate_values,
     }
+    if len(metrics) > 1:
+        plots = {"pareto_front": lambda study: drawing.plot_pareto_front(study, target_names=list(metrics))}
+    if len(metrics) > 2:
+        plots = {}
     make_subfolder(folder.parent, folder.name)
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings about small studies are not useful
     logging.getLogger("matplotlib").setLevel(logging.WARNING)

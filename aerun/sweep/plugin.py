@@ -275,15 +275,14 @@ class Search(PointSweeper):
     @property
     def kind(self) -> type:  # type: ignore[override]
         """The class of its settings. ConfigError without Optuna."""
-        from aerun.sweep.optuna_search import OptunaSettings
+        import aerun.sweep.optuna_study  # noqa: F401
+        from aerun.sweep.optuna_settings import OptunaSettings
 
         return OptunaSettings
 
     def _run(self, typed: list[points.Axis]) -> None:
         if self.place is None:
             raise ConfigError("sweep.dry_run=true: does not work with a search, which chooses its runs one by one")
-        from aerun.sweep.optuna_study import save_plots
-
         with waiting_lock(self.folder):
             search, index = self._open_search(typed, self.place)
         print(f"{os.path.relpath(self.folder)}: {self.points.trials} trials, {self.launcher.slots} at a time")
@@ -293,7 +292,7 @@ class Search(PointSweeper):
         runner.set_count(len(before), search.runs)
         for _ in runner.run_as_they_come(iter(search), self.launcher.slots):
             pass
-        save_plots(search.study, self.folder / "study")
+        search.save()
         print(f"\n{search.best()}")
         jobs = search.all_jobs()
         new = [job for job in jobs if job.name not in before | runner.ended_here]
@@ -302,7 +301,7 @@ class Search(PointSweeper):
 
     def _open_search(self, typed: list[points.Axis], place: Path) -> tuple[OptunaSearch, JobIndex]:
         """The search, after its check; its study and its index are those in the folder, if there are any."""
-        from aerun.sweep.optuna_search import OptunaSearch, direction_warning
+        from aerun.sweep.optuna_search import OptunaSearch
 
         index = self._index()
         search = OptunaSearch(
@@ -312,17 +311,18 @@ class Search(PointSweeper):
             index,
             self.folder,
             self.sweep_settings.retry_failed,
+            self.sweep_settings.where,
             len(other_launchers(place)),
         )
-        first = [search.first_point()]
+        first = [search.first]
         self._check_shapes(first)
         self._check_valid(
             [(self._label(point, search.swept), point.error) for point in first if point.error], len(first)
         )
         for _, text in changed_runs(index.as_jobs(self.folder), first):
             raise ConfigError(text)
-        if (warning := direction_warning(self.points, search.declared_metrics(first[0]))) is not None:
-            print(f"aerun: {warning}", file=sys.stderr)
+        for note in search.notes():
+            print(f"aerun: {note}", file=sys.stderr)
         return search, index
 
 

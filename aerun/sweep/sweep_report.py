@@ -166,8 +166,15 @@ def _host(folder: Path) -> str:
     return str((read_status(folder) or {}).get("host", platform.node()))
 
 
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table in aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Print rows in aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  " + "  ".join([*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))]).rstrip())
+    for line in aligned(rows):
+        print(line)

@@ -46,6 +46,9 @@ def test_every_key_of_every_option_counts_only_where_it_exists(make_composer: Ma
         assert first.overrides == [f"{group}={other}"]
         assert [word.partition("=")[0] for word in second.overrides] == [group, *(f"{group}.{key}" for key in keys)]
         assert second.config == alone([f"{group}={option}"]).config
+        for key in keys:  # as a search asks before it draws a value
+            assert composer.has_key([f"{group}={option}"], f"{group}.{key}")
+            assert not composer.has_key([f"{group}={other}"], f"{group}.{key}")
 
 
 def names(composed: list[ComposedPoint], composer: Composer) -> list[dict[str, Any]]:
@@ -80,6 +83,8 @@ def test_points_without_the_key_are_one(make_composer: MakeComposer) -> None:
         (["experiment=ksparse", "sparsity=none,topk"], 2),
         (["experiment=ksparse", "sparsity=none,topk", "sparsity.k=3,4"], 3),
         (["model=fc,conv", "model.hidden=[8],[9]", "~model.hidden"], None),
+        (["noise=none,[gaussian,masking]", "noise.parts.gaussian.variance=0.1,0.2"], 3),
+        (["noise=[dust],[gaussian]", "noise.parts.gaussian.variance=0.1,0.2", "noise.parts.dust.most=3,4"], 4),
     ],
 )
 def test_arms_of_a_grid(make_composer: MakeComposer, words: list[str], count: int | None) -> None:

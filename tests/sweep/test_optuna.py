@@ -124,8 +124,9 @@ def test_a_study_whose_runs_all_fail_ends_and_can_be_retried(tmp_path: Path) -> 
 def test_an_unknown_metric_ends_the_search_with_one_line(tmp_path: Path, pruner: str) -> None:
     words = [*TINY, *SEARCH, *BASIC, "optimizer.lr=1e-3,1e-2", "hydra.sweeper.trials=3"]
     done = launch(tmp_path, *words, "hydra.sweeper.metric=validation/nope", f"hydra.sweeper.pruner={pruner}")
-    [line] = done.stderr.strip().splitlines()
+    before, line = done.stderr.strip().splitlines()
     assert done.returncode == 1
+    assert before.startswith("aerun: hydra.sweeper.metric=validation/nope: nothing declares this metric.")
     assert line.startswith("aerun: hydra.sweeper.metric=validation/nope: runs do not have this number. Known: ")
     assert "validation/mse" in line and len(states(tmp_path / "outputs" / "x")) == 1
     done = launch(tmp_path, *words)
@@ -133,32 +134,33 @@ def test_an_unknown_metric_ends_the_search_with_one_line(tmp_path: Path, pruner:
 
 
 @pytest.mark.parametrize(
-    ("metric", "direction", "better"),
+    ("metric", "given", "used", "says"),
     [
-        ("validation/psnr", "minimize", "maximize"),
-        ("test/mse", "maximize", "minimize"),
-        ("validation/psnr", "maximize", None),
-        ("best_loss", "minimize", None),
-        ("test/unheard_of", "maximize", None),
-        ("validation/mine", "minimize", "maximize"),
+        ("validation/psnr", None, "maximize", None),
+        ("validation/psnr", "maximize", "maximize", None),
+        ("validation/psnr", "minimize", "minimize", "use hydra.sweeper.direction=maximize"),
+        ("test/mse", "maximize", "maximize", "use hydra.sweeper.direction=minimize"),
+        ("best_loss", None, "minimize", None),
+        ("train_seconds", None, "minimize", None),
+        ("validation/mine", None, "maximize", None),  # by a callback of one's own
+        ("validation/mes", None, "minimize", "nothing declares this metric. Did you mean 'mse'?"),
+        ("test/unheard_of", "maximize", "maximize", "nothing declares this metric"),
     ],
 )
-def test_a_direction_opposite_to_the_declared_one_is_reported(metric: str, direction: Any, better: str | None) -> None:
-    from aerun.sweep.optuna_search import OptunaSettings, direction_warning
+def test_the_direction_is_the_declared_one_unless_given(metric: str, given: Any, used: str, says: str | None) -> None:
+    from aerun.sweep.optuna_objective import objectives
 
-    settings = OptunaSettings(
-        trials=1, metric=metric, direction=direction, sampler="tpe", pruner="none", startup_trials=0, warmup_epochs=0,
-        seed=0, crossed=[],
-    )  # fmt: skip
-    line = direction_warning(settings, {"mine": Metric("mine", higher_is_better=True)})
-    assert (line is None) == (better is None)
-    if line is not None:
-        assert line.startswith(f"hydra.sweeper.direction={direction}: ") and line.endswith(f"direction={better}")
+    [objective] = objectives([metric], [given], {"mine": Metric("mine", higher_is_better=True)})
+    assert objective.direction == used
+    assert (objective.note is None) == (says is None)
+    if says is not None and objective.note is not None:
+        assert says in objective.note and "\n" not in objective.note
 
 
 @pytest.mark.slow
 def test_a_search_in_the_worse_direction_warns_once_and_runs(tmp_path: Path) -> None:
     words = [*TINY, *SEARCH, *RANDOM, *BASIC, "trainer.epochs=1", "optimizer.lr=1e-3,1e-2", "hydra.sweeper.trials=1"]
+    words.append("hydra.sweeper.direction=minimize")
     done = launch(tmp_path, *words, "hydra.sweeper.metric=validation/psnr")
     assert done.returncode == 0
     assert done.stderr.count("higher is better for validation/psnr; use hydra.sweeper.direction=maximize") == 1

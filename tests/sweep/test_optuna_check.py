@@ -19,7 +19,8 @@ from aerun.errors import ConfigError
 from aerun.sweep.composer import ComposedPoint, Composer
 from aerun.sweep.job import Job
 from aerun.sweep.job_index import JobIndex, read_job_index
-from aerun.sweep.optuna_search import OptunaSearch, OptunaSettings
+from aerun.sweep.optuna_search import OptunaSearch
+from aerun.sweep.optuna_settings import OptunaSettings
 from aerun.sweep.points import axes
 from tests.sweep.test_identity import paths
 
@@ -37,6 +38,7 @@ class Changed:
     def __init__(self, composer: Composer, change: Callable[[dict[str, Any]], None]) -> None:
         self.composer, self.change = composer, change
         self.parser, self.values, self.learn_keys = composer.parser, composer.values, composer.learn_keys
+        self.set_condition, self.has_key = composer.set_condition, composer.has_key
 
     def __call__(self, point: list[str]) -> ComposedPoint:
         composed = self.composer(point)
@@ -67,7 +69,7 @@ def begin(folder: Path, composer: Composer, **keys: Any) -> OptunaSearch:
     """A search with two trials, as if it had run."""
     begun = search(folder, composer, **keys)
     for value in (VALUE, 2 * VALUE):
-        trial = begun.study.ask(begun.distributions)
+        trial = begun.ask()
         jobs = begun._jobs(begun.points(trial), trial.number)
         begun.index.add(jobs)
         for job in jobs:
@@ -174,7 +176,7 @@ def test_the_best_run_exists(begun: Path, composer: Composer, tmp_path: Path) ->
 def test_a_search_stopped_in_its_first_trial_is_checked_by_its_run(composer: Composer, tmp_path: Path) -> None:
     """A run was begun, but has no result yet."""
     stopped = search(tmp_path, composer)
-    trial = stopped.study.ask(stopped.distributions)
+    trial = stopped.ask()
     jobs = stopped._jobs(stopped.points(trial), trial.number)
     stopped.index.add(jobs)
     stopped.index.write(tmp_path)
