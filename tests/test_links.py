@@ -29,6 +29,7 @@ FOLDERS = {
     "Path(os.devnull).open('w')",
     "temporary.write_bytes(content)",  # inside atomic_write, which has made the file
     "temporary.open('wb')",
+    "archive.open(entry, 'w')",  # a file inside an archive
     "figure.savefig(temporary, format='png', dpi=100, bbox_inches='tight')",
 }
 METHODS = ("mkdir", "makedirs", "touch", "write_text", "write_bytes", "FileHandler", "savefig", "symlink_to")

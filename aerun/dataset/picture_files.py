@@ -109,7 +109,7 @@ def find_pictures(root: Path) -> FoundPictures:
                 paths.append(Path(folder, name))
             else:
                 others[suffix or WITHOUT_SUFFIX] += 1
-    return FoundPictures(sorted(paths), +others)
+    return FoundPictures(sorted(paths, key=lambda path: path.parts), +others)
 
 
 def _is_hidden(name: str) -> bool:
