@@ -230,6 +230,7 @@ def test_the_command_sends_all_runs_and_says_which_cannot_be_sent(
         experiment: str | None
         wait_seconds: float
 
+    Here.__module__ = servers.__name__  # files name only classes that are defined in aerun
     monkeypatch.setattr(servers, "MLflow", Here)
     monkeypatch.setattr("aerun.tracker.MLflow", Here)
     first = go(compose, tmp_path / "first", "tracker=csv")
@@ -251,7 +252,7 @@ def test_the_command_sends_all_runs_and_says_which_cannot_be_sent(
     )
     code, out, error = call(str(tmp_path), "tracker=mlflow")
     count = len(RowReader(first).read())
-    assert code == 1 and out == f"{first}: {count} numbers to mlflow\n"
+    assert code == 1 and out == f"{first}: {count} numbers to mlflow\n", error
     assert error.startswith(
         f"{tmp_path / 'second'}: is not sent ({tmp_path / 'second' / 'metrics.jsonl'}: cannot be read"
     )
