@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aerun.base.archive import is_file, is_folder
 from aerun.base.program import version_line
 from aerun.cli.command import guard
 from aerun.cli.run_report import print_protocols, print_summary
@@ -45,10 +46,9 @@ def evaluate(words: list[str]) -> int:
         return 0
     asked = parse_words(words)
     protocols = compose_protocols(asked.overrides) if asked.overrides else None
-    is_run = len(asked.folders) == 1 and ((asked.folders[0] / CONFIG).exists() or not asked.folders[0].is_dir())
-    if asked.launcher or not is_run:
+    folder, *others = asked.folders
+    if asked.launcher or others or (is_folder(folder) and not is_file(folder / CONFIG)):
         return evaluate_many(asked, protocols)
-    [folder] = asked.folders
 
     from aerun.runs.reopen import reevaluate
 

@@ -27,6 +27,7 @@ from aerun.sweep.launcher_place import PLACES, other_launchers
 from aerun.training.checkpoint_files import removable
 
 PYTHON = "aerun.run_sweep"  # in place of a script
+MAX_NUMBERS = 4  # of protocols, in the line of a job
 MAX_RESULTS = 10  # rows, baselines and notes at the end of a sweep
 
 
@@ -121,7 +122,11 @@ def job_line(job: Job, state: str, count: str, error: str | None = None) -> str:
     """One line for a job that has ended. ``error`` replaces the one in its folder."""
     error = error or (job_error(job.folder) if state == UNEVALUATED else None)
     duration = "" if state in ("evaluated", UNEVALUATED) else job_duration(job.folder)  # of the training
-    parts = [count, f"{state:<9}", job.label, error or job_result(job.folder), duration]
+    result = error or job_result(job.folder)
+    if state == "evaluated":
+        with contextlib.suppress(DataError, KeyError, TypeError, ValueError):
+            result = "; ".join(filter(None, (result, protocol_numbers(job))))
+    parts = [count, f"{state:<9}", job.label, result, duration]
     if duration and (host := _host(job.folder)) != platform.node():
         parts.append(f"on {host}")
     return "  ".join(part for part in parts if part)
@@ -135,6 +140,14 @@ def job_result(folder: Path) -> str:
             failed = ", ".join(summary.get("unanswered", {}))
             return f"test MSE {summary['test']['mse']:.6f}" + (f"; protocol failed: {failed}" if failed else "")
     return job_error(folder)
+
+
+def protocol_numbers(job: Job) -> str:
+    """The numbers of the job's protocols, the first few, in one line."""
+    summary = read_summary(job.folder) or {}
+    names = [name for protocol in chosen_protocols(job.config) for name in summary["protocols"].get(protocol, ())]
+    more = f" and {len(names) - MAX_NUMBERS} more" if len(names) > MAX_NUMBERS else ""
+    return "; ".join(f"{name} {summary['test'][name]:.6g}" for name in names[:MAX_NUMBERS]) + more
 
 
 def failed_protocols(folder: Path, config: Mapping[str, Any] | None = None) -> list[str]:

@@ -74,6 +74,8 @@ def test_added_protocols_are_as_if_they_had_been_there_from_the_start(
     trained, status = weights(copied), statuses(copied)
     said = sweep(copied, "protocol=[knn,linear_svm,ssim]", *KEYS)
     assert "2 jobs; 2 to evaluate by protocols, 0 to run" in said and said.count("]  evaluated  seed=") == 2, said
+    for summary in summaries(copied).values():
+        assert f"; knn_error {summary['test']['knn_error']:.6g}; svm_error " in said
     assert weights(copied) == trained and statuses(copied) == status
     sweep(tmp_path / "whole", "protocol=[knn,linear_svm,ssim]", *KEYS)
     assert_same(copied, tmp_path / "whole")
