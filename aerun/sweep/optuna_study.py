@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,13 @@ def open_study(folder: Path, sampler: str, seed: int, directions: Sequence[Direc
         "gp": lambda: optuna.samplers.GPSampler(seed=seed),
         "nsgaii": lambda: optuna.samplers.NSGAIISampler(seed=seed),
     }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of constant_liar, in Optuna 4
+        chosen = samplers[sampler]()
     return optuna.create_study(
         study_name=STUDY,
         storage=storage,
-        sampler=samplers[sampler](),
+        sampler=chosen,
         pruner=_pruner(*pruner),
         directions=list(directions),
         load_if_exists=True,
@@ -135,8 +139,6 @@ def save_plots(study: optuna.Study, folder: Path, metrics: Sequence[str]) -> lis
 
     ``metrics``: those of its objectives. For two there is a plot of the Pareto front, for more none.
     """
-    import warnings
-
     import matplotlib
     import numpy as np
 

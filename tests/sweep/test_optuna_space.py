@@ -183,6 +183,14 @@ def test_a_study_without_trials_takes_another_direction(composer: Composer, tmp_
     assert [found.name for found in open_search(tmp_path, composer).study.directions] == ["MINIMIZE"]
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsgaii"])
+def test_a_search_opens_without_warnings(
+    composer: Composer, tmp_path: Path, sampler: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    open_search(tmp_path, composer, sampler=sampler)
+    assert not [warning for warning in recwarn if "optuna" in str(warning.category)]
+
+
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
