@@ -98,6 +98,9 @@ class JobQueue:
         recorded when the lease expires.
         """
         self._here.discard(job.name)
+        if error is not None and error.startswith(f"{BusyError.__name__}: "):
+            self._elsewhere[job.name] = job
+            return True
         state = state_of(job)
         if self._is_stopping() or state in ENDED or (error is None and state in FAILED) or not job.folder.exists():
             return False

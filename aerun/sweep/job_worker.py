@@ -33,8 +33,8 @@ def run_job(job: Job, place: Path, parent: int | None = None, more_signals: Sequ
     """Run or continue a job in its folder. Returns the signal that asked it to stop, if there was one.
 
     ``place``: the folder of its launcher, with the stop file and decoded data. The job stops when the process
-    ``parent`` is gone. After a signal it saves everything and stops. Its final state is in status.json; a job that
-    another process has begun is left to that one.
+    ``parent`` is gone. After a signal it saves everything and stops. Its final state is in status.json. BusyError
+    if another process has begun it.
     """
     if (place / STOP_FILE).exists():
         return int(signal.SIGINT)
@@ -67,6 +67,7 @@ def _run(job: Job, place: Path, signals: StopSignals) -> None:
         run(settings, job.config, job.folder, overrides=job.overrides, load=load, signals=signals, pruning=pruning)
     except BusyError as error:
         log.warning("%s", error)
+        raise
     except Exception as error:
         if not isinstance(error, AerunError):
             log.exception("the run failed")

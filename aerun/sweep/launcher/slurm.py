@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Self
 
 from aerun.base.files import make_subfolder, write_text
 from aerun.contracts import Count, NonNegativeInt, Positive
-from aerun.errors import ConfigError
+from aerun.errors import BusyError, ConfigError
 from aerun.sweep.job import Job
 from aerun.sweep.job_index import ENDED, FAILED, state_of
 from aerun.sweep.launcher.contract import Ended, Queue, take
@@ -43,7 +43,9 @@ class Task:
 
     def __call__(self, job: Job, place: Path) -> None:
         """Run the job. When its time is over, save it first and then pass the signal on to submitit."""
-        number = call_by_name(job.worker, job, place, None, ("SIGUSR2",))
+        number = None
+        with contextlib.suppress(BusyError):  # another launcher runs it
+            number = call_by_name(job.worker, job, place, None, ("SIGUSR2",))
         if number == signal.SIGUSR2:
             os.kill(os.getpid(), number)
 
