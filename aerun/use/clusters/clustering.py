@@ -198,7 +198,10 @@ def _fit_hdbscan(points: np.ndarray, smallest: int | None, seed: int) -> Cluster
         raise ConfigError(f"smallest={size}: must be between 2 and {total}, the number of images")
     least = size
     dimensions = min(HDBSCAN_DIMENSIONS, *points.shape)
-    reduced = PCA(dimensions, svd_solver="full").fit_transform(points) if dimensions < points.shape[1] else points
+    reduced = points
+    if dimensions < points.shape[1]:  # equal codes are transformed once, so that rounding separates no copies
+        distinct, places = np.unique(points, axis=0, return_inverse=True)
+        reduced = PCA(dimensions, svd_solver="full").fit(points).transform(distinct)[places.reshape(-1)]
     if total <= MAX_FITTED_CODES:
         assigned = HDBSCAN(min_cluster_size=size, copy=True).fit_predict(reduced)
     else:
