@@ -18,7 +18,7 @@ from aerun.base.signals import Stopped
 from aerun.errors import AerunError, StorageError
 from aerun.runs.folder import record_status
 from aerun.sweep.job import STOP_FILE, Job
-from aerun.sweep.job_index import ENDED, FAILED, job_state, state_of
+from aerun.sweep.job_index import ENDED, FAILED, UNEVALUATED, job_state, state_of
 from aerun.sweep.job_queue import JobQueue
 from aerun.sweep.launcher.contract import Launcher
 from aerun.sweep.sweep_report import (
@@ -126,7 +126,7 @@ class JobRunner:
     def _note_trained(self, jobs: Iterator[Job | None]) -> Iterator[Job | None]:
         """The same jobs; those that have finished are only evaluated."""
         for job in jobs:
-            if job is not None and job_state(job.folder) == "finished":
+            if job is not None and state_of(job) == UNEVALUATED:  # and not finished elsewhere meanwhile
                 self._trained.add(job.name)
             yield job
 

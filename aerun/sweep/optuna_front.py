@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from aerun.base.files import make_subfolder, write_text
+from aerun.base.files import format_csv, make_subfolder, write_text
 from aerun.sweep.job import Job
 from aerun.sweep.optuna_objective import Objective
 from aerun.sweep.optuna_study import optuna
@@ -53,15 +51,14 @@ def write_trials(
     """
     runs = {trial.number: jobs for trial, jobs in results}
     front = {trial.number for trial, _ in pareto_front(objectives, results)} if results else set[int]()
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["trial", "state", *(objective.metric for objective in objectives), "on_front", *keys, "runs"])
+    metrics = [objective.metric for objective in objectives]
+    rows: list[list[object]] = [["trial", "state", *metrics, "on_front", *keys, "runs"]]
     for trial in trials:
         is_complete = trial.state == optuna.trial.TrialState.COMPLETE
         values = [repr(value) for value in trial.values] if is_complete else [""] * len(objectives)
         state = EXCLUDED if EXCLUDED in trial.user_attrs else trial.state.name.lower()
         drawn = [trial.params.get(key, "") for key in keys]
         names = " ".join(job.name for job in runs.get(trial.number, ()))
-        table.writerow([trial.number, state, *values, str(trial.number in front).lower(), *drawn, names])
+        rows.append([trial.number, state, *values, str(trial.number in front).lower(), *drawn, names])
     make_subfolder(folder.parent, folder.name)
-    write_text(folder / TRIALS_FILE, text.getvalue())
+    write_text(folder / TRIALS_FILE, format_csv(rows))

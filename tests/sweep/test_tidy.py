@@ -230,7 +230,7 @@ def test_a_kill_at_any_moment_loses_nothing_else(sweep: Path, moment: int) -> No
         f"grid/{run}/checkpoints/{name}.safetensors" for run in ("done0", "done1") for name in ("last", "previous")
     }
     spare |= {name for name in whole if name.startswith(("grid/failed/", "single/"))} - {"grid/failed/status.json"}
-    rest = {path.name for path in (sweep / "failed").iterdir()} - {"status.json", ".lock"}
+    rest = {path.name for path in (sweep / "failed").iterdir()} - {"status.json", *LOCK_FILES}
     assert not rest or "config.yaml" in rest  # otherwise the sweep would refuse to run it again there
     left = contents(sweep.parent)
     assert all(left[name] == content for name, content in whole.items() if name not in spare)

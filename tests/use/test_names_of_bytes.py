@@ -103,6 +103,7 @@ def test_files_and_tables_of_a_run(place: Path, run: Path, call: Call) -> None:
     assert "copi\\udce9" in call("status", copy, run, "--best")
     assert json.loads(call("status", copy, "--json", "--best"))["runs"] == 1
     assert "checkpoints" in call("tidy", copy)
+    assert "copi\\udce9: has no tracker on a server" in call("track", copy)
     call("doctor", copy, code=2)
 
 
