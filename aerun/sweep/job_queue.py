@@ -11,7 +11,7 @@ from aerun.base.lock import FolderLock
 from aerun.errors import BusyError, StorageError
 from aerun.runs.folder import STATUS, read_status, record_status
 from aerun.sweep.job import Job
-from aerun.sweep.job_index import ENDED, FAILED, UNEVALUATED, state_of
+from aerun.sweep.job_index import ENDED, FAILED, UNEVALUATED, job_state, state_of
 
 POLL_S = 1.0  # between two looks at the jobs that others run
 END: Any = object()
@@ -87,7 +87,8 @@ class JobQueue:
         """Whether the job, whose folder is locked, was ended by another process since this launch began."""
         state, killed = state_of(job), self._killed.pop(job.name, None)
         if killed is not None and state not in ENDED:
-            record_status(job.folder, "killed", killed[0])
+            trained = job_state(job.folder) == "finished"  # and was to be evaluated
+            record_status(job.folder, "finished" if trained else "killed", killed[0])
             return True
         return state in ENDED or (state in (*FAILED, UNEVALUATED) and read_status(job.folder) != self._first[job.name])
 
