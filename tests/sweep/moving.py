@@ -62,6 +62,7 @@ def campaign(folder: Path, count: int, seed: int = 0) -> dict[str, Any]:
     sweep = moved / "outputs" / "x"
     kills, launchings = dict.fromkeys((leg.name for leg in route), 0), 0
     again: list[str] = []
+    hosts: set[str] = set()
     finished: dict[str, tuple[int, int]] = {}
     process: subprocess.Popen[str] | None = None
     try:
@@ -75,6 +76,7 @@ def campaign(folder: Path, count: int, seed: int = 0) -> dict[str, Any]:
             process = joined
             time.sleep(draw.uniform(0.2, pause))
             kills[leg.name] += _kill_some(process, moved, draw)
+            hosts |= {status["host"] for status in statuses(sweep).values()}
             now = marks(sweep)
             again += sorted(name for name, mark in finished.items() if now.get(name) != mark)
             finished = now
@@ -93,7 +95,6 @@ def campaign(folder: Path, count: int, seed: int = 0) -> dict[str, Any]:
     again += sorted(name for name, mark in finished.items() if now.get(name) != mark)
     names = sorted(path.parent.name for path in (alone / "outputs" / "x").glob("*/summary.json"))
     wrong = {name: differences(contents(alone / "outputs" / "x" / name), contents(sweep / name)) for name in names}
-    hosts = sorted({status["host"] for status in statuses(sweep).values()})
     return {
         "jobs": len(names),
         "kills": kills,
@@ -101,7 +102,7 @@ def campaign(folder: Path, count: int, seed: int = 0) -> dict[str, Any]:
         "identical": sum(not parts for parts in wrong.values()),
         "failed": {name: parts[:5] for name, parts in wrong.items() if parts},
         "run again": again,
-        "hosts": hosts,
+        "hosts": sorted(hosts),
     }
 
 
