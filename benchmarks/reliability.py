@@ -192,7 +192,7 @@ def moving_rows(folder: Path, count: int) -> list[tuple[str, str]]:
     kinds = ", ".join(f"{kind} {number}" for kind, number in found["kills"].items())
     text = (
         f"{found['identical']} of {found['jobs']} jobs ended bit-identical to the undisturbed sweep's; "
-        f"{len(found['run again'])} ran again after they had finished"
+        f"{len(found['run again'])} ran again after they had finished; run on {len(found['hosts'])} host names"
     )
     legs = " -> ".join(leg.name for leg in moving.legs())
     return [(f"a sweep moved {legs}, SIGKILL in each at {count} random moments ({kinds})", text)]
