@@ -15,7 +15,7 @@ from aerun.contracts import Positive, Seed
 
 GROUPS = ("dataset", "noise", "model", "latent", "sparsity", "loss", "optimizer", "scheduler", "trainer")
 # Groups that allow any number of options: protocol=[one,other].
-PROTOCOL, CALLBACK, TRACKER = SEVERAL = ("protocol", "callback", "tracker")
+REGULARIZER, PROTOCOL, CALLBACK, TRACKER = SEVERAL = ("regularizer", "protocol", "callback", "tracker")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Settings(RunKeys):
     optimizer: contracts.Optimizer
     scheduler: contracts.Scheduler
     trainer: contracts.Trainer
+    regularizer: Mapping[str, contracts.Regularizer] = field(default_factory=dict)
     protocol: Mapping[str, contracts.Evaluation] = field(default_factory=dict)
     callback: Mapping[str, contracts.Observer] = field(default_factory=dict)
     tracker: Mapping[str, contracts.Tracker] = field(default_factory=dict)
@@ -69,10 +70,11 @@ class Settings(RunKeys):
     def parts(self) -> dict[str, contracts.Part]:
         """All parts but callbacks, by the path of their keys: ``model``, ``protocol.knn``, ..."""
         single = {group: vars(self)[group] for group in GROUPS}
-        return single | {
-            f"{group}.{name}": part for group in (PROTOCOL, TRACKER) for name, part in vars(self)[group].items()
-        }
+        groups = (REGULARIZER, PROTOCOL, TRACKER)
+        return single | {f"{group}.{name}": part for group in groups for name, part in vars(self)[group].items()}
 
     def name(self, group: str) -> str:
-        """The group and its option for messages: ``model=conv``, or the name of its class if the option is unknown."""
-        return f"{group}={self.choices.get(group) or type(vars(self)[group]).__name__}"
+        """The group and its option for messages: ``model=conv``, or the name of its class if the option is unknown. An
+        option of several is given by its path, ``protocol.knn``."""
+        group, _, option = group.partition(".")
+        return f"{group}={option or self.choices.get(group) or type(vars(self)[group]).__name__}"

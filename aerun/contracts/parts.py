@@ -211,6 +211,28 @@ class Latent(Part, Protocol):
         return None
 
 
+class Regularizer(Part, Protocol):
+    """A penalty on the whole pass, in addition to the sparsity and the latent.
+
+    ``rowwise``: penalties are means over rows of the minibatch; if not, the run needs one process.
+    """
+
+    rowwise: ClassVar[bool] = True
+
+    if TYPE_CHECKING:
+
+        def penalties(self, run: Pass) -> Terms:
+            """Terms that depend on the pass, each with its weight."""
+
+    def build(self, code_shape: Shape) -> Any:
+        """An ``nn.Module`` with this interface, for a part that has weights or buffers; otherwise the part itself."""
+        return self
+
+    def check_code(self, code_shape: Shape) -> None:
+        """ValueError for a code shape, without the batch, that it does not support."""
+        return None
+
+
 class Loss(Part, Protocol):
     """A reconstruction error, averaged over the batch.
 

@@ -93,6 +93,7 @@ class Autoencoder(nn.Module):
         standardise_input: Standardize | None = None,
         standardise_target: Standardize | None = None,
         cuts: tuple[tuple[int, int], ...] | None = None,
+        regularizers: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
@@ -102,6 +103,10 @@ class Autoencoder(nn.Module):
         self.standardise_input = standardise_input or Standardize()
         self.standardise_target = standardise_target or Standardize()
         self.cuts = cuts
+        self.regularizers = dict(regularizers or {})
+        modules = {name: part for name, part in self.regularizers.items() if isinstance(part, nn.Module)}
+        if modules:
+            self.regularizer = nn.ModuleDict(modules)
         self.fixed: frozenset[str] = frozenset()
         self.whole_batch: Constrain | None = None
 
@@ -264,9 +269,10 @@ def objective(result: Result, targets: Tensor, autoencoder: Autoencoder, loss: L
 
 
 def _further_terms(result: Result, targets: Tensor, autoencoder: Autoencoder) -> Terms:
-    """The terms that depend on the whole pass, of the sparsity and the latent that define ``penalties``."""
+    """The terms that depend on the whole pass: of regularizers, and of sparsity and latent with ``penalties``."""
     parts: tuple[tuple[Any, Any], ...] = ((autoencoder.sparsity, Sparsity), (autoencoder.latent, Latent))
     penalizing = [part for part, contract in parts if type(part).penalties is not contract.penalties]
+    penalizing += autoencoder.regularizers.values()
     if not penalizing:
         return []
     run = Pass(*result[:5], targets, autoencoder.encoder, autoencoder.decoder)

@@ -14,6 +14,8 @@ from aerun.latent import Deterministic
 from aerun.model.modules import ACTIVATIONS, Tied
 from aerun.sparsity import NoSparsity
 
+PARTS = ("sparsity", "latent", "regularizer")
+
 
 def nested(whole: Autoencoder, pairs: int) -> Autoencoder:
     """The autoencoder of the outermost ``pairs`` layer pairs, which shares its layers with ``whole``.
@@ -27,10 +29,11 @@ def nested(whole: Autoencoder, pairs: int) -> Autoencoder:
     end, start = whole.cuts[pairs - 1]
     assert isinstance(whole.encoder, nn.Sequential) and isinstance(whole.decoder, nn.Sequential)
     inner = copy.copy(whole)
-    # Sparsity and latent may be modules, which the nested autoencoder must not share.
-    inner._modules = {name: child for name, child in whole._modules.items() if name not in ("sparsity", "latent")}
+    # These may be modules, which the nested autoencoder must not share.
+    inner._modules = {name: child for name, child in whole._modules.items() if name not in PARTS}
     inner.encoder, inner.decoder = whole.encoder[:end], whole.decoder[start:]  # names of layers stay the same
     inner.sparsity, inner.latent, inner.cuts = NoSparsity("identity"), Deterministic(), whole.cuts[: pairs - 1]
+    inner.regularizers = {}
     with torch.no_grad():
         code = inner.encoder(torch.zeros(1, *whole.input_shape, device=whole.device))
     inner.code_shape = tuple(code.shape[1:])

@@ -20,7 +20,7 @@ from aerun.training.checkpoint_state import MODEL
 
 log = logging.getLogger(__name__)
 SIDES = ("encoder", "decoder")
-WHOLE_PARTS = ("sparsity", "latent")  # modules in some runs, copied completely or not at all
+WHOLE_PARTS = ("sparsity", "latent", "regularizer")  # modules in some runs, copied completely or not at all
 
 
 def copy_matching_layers(folder: Path, autoencoder: Autoencoder) -> None:

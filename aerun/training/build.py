@@ -14,7 +14,7 @@ from aerun.base.precision import choose_precision
 from aerun.base.seeding import seeded
 from aerun.base.speed import keep_freed_memory, spare_compiler
 from aerun.config.deferred import built
-from aerun.config.settings import Settings
+from aerun.config.settings import REGULARIZER, Settings
 from aerun.contracts import Metric, Optimizer, Shape, complete, missing_names
 from aerun.core.autoencoder import Autoencoder, Standardize
 from aerun.core.nested import freeze
@@ -130,22 +130,27 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
     _check_batch_statistics(settings, codec.encoder, codec.decoder)
     if latent.constrains_code:
         sparsity = sparsity.linear()  # such as means and log-variances, which are linear features
-    constrainers = [
-        _build_for_code(settings, group, part, codec.code_shape)
-        for group, part in (("sparsity", sparsity), ("latent", latent))
-    ]
+    for_code = {
+        path: _build_for_code(settings, path, part, codec.code_shape)
+        for path, part in {
+            "sparsity": sparsity,
+            "latent": latent,
+            **{f"{REGULARIZER}.{name}": part for name, part in settings.regularizer.items()},
+        }.items()
+    }
     autoencoder = Autoencoder(
         codec.encoder,
         codec.decoder,
         input_shape=data.input_shape,
         output_shape=data.output_shape,
         code_shape=codec.code_shape,
-        sparsity=constrainers[0],
-        latent=constrainers[1],
+        sparsity=for_code.pop("sparsity"),
+        latent=for_code.pop("latent"),
         output_activation=_output_activation(settings),
         standardise_input=Standardize(*(data.input_statistics or ())),
         standardise_target=Standardize(*(data.target_statistics or ())),
         cuts=codec.cuts,
+        regularizers={path.partition(".")[2]: part for path, part in for_code.items()},
     )
     if has_own_modules(settings):
         try_pass(settings, autoencoder)
@@ -155,16 +160,22 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
     return autoencoder
 
 
-def _build_for_code(settings: Settings, group: str, part: Any, code_shape: Shape) -> Any:
-    """The sparsity or the latent for codes of that shape: the part itself, or the module that it builds."""
+def _build_for_code(settings: Settings, path: str, part: Any, code_shape: Shape) -> Any:
+    """The sparsity, latent or regularizer for codes of that shape: the part itself, or the module that it builds."""
+    group = path.partition(".")[0]
+    if group == REGULARIZER and not part.rowwise and settings.trainer.processes > 1:
+        raise ConfigError(
+            f"{name_of(settings, path)} and trainer.processes={settings.trainer.processes}: this penalty depends on "
+            "all rows of a minibatch, of which each process has only a part; use one process"
+        )
     try:
         part.check_code(code_shape)
         built = part.build(code_shape)
     except ValueError as error:
-        raise ConfigError(f"{settings.name('model')} and {settings.name(group)}: {error}") from error
+        raise ConfigError(f"{settings.name('model')} and {settings.name(path)}: {error}") from error
     missing = missing_names(type(built), group)
     if missing:
-        raise ConfigError(f"{name_of(settings, group)}: build returns {type(built).__name__}, without {missing[0]}")
+        raise ConfigError(f"{name_of(settings, path)}: build returns {type(built).__name__}, without {missing[0]}")
     complete(type(built), group)
     return built
 

@@ -36,7 +36,7 @@ def _arguments(part: Any) -> Mapping[str, Any]:
 def name_of(settings: Settings, group: str, module: str = "") -> str:
     """The name of a part in messages: the class if it is a user's, or that of one of its modules; otherwise the
     option."""
-    part = vars(settings)[group]
+    part = settings.parts()[group]
     given = {key: value.key for key, value in _arguments(part).items() if isinstance(value, Deferred)}
     if module in given:
         return given[module]

@@ -1,4 +1,4 @@
-"""Maps the constrained features to the code: unchanged, or to a sample from the distribution that they describe."""
+"""Latents with a Gaussian posterior: a sample of it is the code."""
 
 from __future__ import annotations
 
@@ -10,17 +10,6 @@ from aerun.contracts import Latent, NonNegative, Penalty, Range, Shape, Terms
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
-
-
-@dataclass(frozen=True)
-class Deterministic(Latent):
-    """The code is the output of the sparsity, unchanged."""
-
-    rowwise: ClassVar[bool] = True
-
-    def __call__(self, features: Tensor, draw: Tensor | None) -> tuple[Tensor, Terms]:
-        """features -> the same tensor, no penalty. ``Autoencoder`` knows this and does not call it."""
-        return features, []
 
 
 class _GaussianPosterior(Latent):
