@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import hydra
 import pytest
+import yaml
 from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
@@ -17,10 +19,10 @@ from omegaconf import OmegaConf
 from aerun.base.conf import conf_dir
 from aerun.cli.hydra_flags import FLAGS_WITH_VALUE
 from aerun.config.compose import initialized_hydra, run_config
-from aerun.config.explain import compose_choices, compose_explained, explain
+from aerun.config.explain import compose_choices, compose_explained, explain, not_chosen
 from aerun.config.override_syntax import expand_words
 from aerun.config.parse import parse
-from aerun.config.settings import GROUPS
+from aerun.config.settings import GROUPS, SEVERAL
 from aerun.contracts import TrackedRun
 from aerun.errors import ConfigError
 from aerun.python.sweep import _place
@@ -70,6 +72,35 @@ def test_a_group_with_a_plus_is_refused_with_the_word_to_type(group: str) -> Non
     option = min(path.stem for path in (conf_dir() / group).glob("*.yaml"))
     with pytest.raises(ConfigError, match=rf"^\+{group}={option}: .*write {group}={option}$"):
         compose_explained([f"+{group}={option}"])
+
+
+@pytest.mark.parametrize("group", SEVERAL)
+def test_a_key_of_an_option_that_is_not_chosen_names_the_words_that_choose_it(group: str) -> None:
+    for path in (conf_dir() / group).glob("*.yaml"):
+        keys = [key for key in yaml.safe_load(path.read_text()) or {} if key not in ("_target_", "defaults")]
+        for key in keys[:1]:
+            word = f"{group}.{path.stem}.{key}"
+            found = not_chosen(word, {group: {"other": {}}}, [])
+            assert found == f"{word}: {group}={path.stem} is not chosen; {group}=[other,{path.stem}] adds it"
+            assert not_chosen(word, {group: {path.stem: {key: 1}}}, []) is None
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        (
+            "tracker.mlflow.uri=x",
+            "tracker.mlflow.uri: tracker=mlflow is not chosen; tracker=[tensorboard,mlflow] adds it",
+        ),
+        ("protocol.knn.k=3", "protocol.knn.k: protocol=knn is not chosen; protocol=knn adds it"),
+        ("tracker.mlflow.url=x", "Did you mean 'uri'? Allowed in tracker.mlflow: uri, experiment, wait_seconds"),
+        ("tracker.mlfow.uri=x", "tracker=mlfow: there is no such option. Did you mean 'mlflow'?"),
+        ("sparsity.topk.k=3", "sparsity.topk.k: there is no such key. Did you mean 'sparsity.activation'?"),
+    ],
+)
+def test_a_key_below_a_name_that_is_not_there(word: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        compose_explained([word])
 
 
 def test_a_sweep_shows_no_single_configuration() -> None:

@@ -53,10 +53,32 @@ def unknown_key(key: str, config: Mapping[str, Any], options: Mapping[str, Mappi
         return ConfigError(f"{key}: the chosen option of {group} does not have this key; {', '.join(having)} have it")
     keys = [known for known in known_keys(config) if not known.endswith("_target_")]
     same_leaf = [known for known in keys if known.rpartition(".")[2] == key]
+    while parent and not any(known.startswith(f"{parent}.") for known in keys):  # sparsity.topk.k
+        parent = parent.rpartition(".")[0]
     siblings = [known for known in keys if known.rpartition(".")[0] == parent]
     hint = f" Did you mean '{same_leaf[0]}'?" if same_leaf else nearest(key, siblings) or nearest(key, keys)
     allowed = ", ".join(known.removeprefix(f"{parent}.") for known in siblings)
     return ConfigError(f"{key}: there is no such key.{hint} Allowed{f' in {parent}' if parent else ''}: {allowed}")
+
+
+def not_chosen(key: str, config: Mapping[str, Any], words: Sequence[str] | None) -> str | None:
+    """The message for a key of an option that is not among the chosen ones of its group, which takes any number; None
+    for any other key."""
+    group, option, *inner = key.split(".", 2)
+    if group not in SEVERAL or not inner or option in config[group]:
+        return None
+    others = [word for word in (sys.argv[1:] if words is None else words) if not word.startswith(f"{group}=")]
+    node = compose_choices([*others, f"{group}={option}"])[group].get(option)
+    if node is None:
+        options = sorted({path.stem for path in (conf_dir() / group).glob("*.yaml")} - {"none"})
+        return _no_option(group, option, options)
+    keys = [known for known in known_keys(node) if known != "_target_"]
+    allowed = ", ".join(keys) or "nothing"
+    if inner[0] not in keys:
+        return f"{key}: there is no such key.{nearest(inner[0], keys)} Allowed in {group}.{option}: {allowed}"
+    chosen = [*config[group], option]
+    names = option if len(chosen) == 1 else f"[{','.join(chosen)}]"
+    return f"{key}: {group}={option} is not chosen; {group}={names} adds it"
 
 
 def _value_of(config: Mapping[str, Any], key: str) -> Any:
@@ -89,7 +111,8 @@ def explain(error: Exception, words: list[str] | None = None) -> str | None:
             options = sorted(option_keys()[match.group(1)])
             return f"{match.group(1)}: takes the name of one option. Allowed: {', '.join(options)}"
         if match:
-            return str(unknown_key(match.group(1), compose_choices(words), option_keys()))
+            config = compose_choices(words)
+            return not_chosen(match.group(1), config, words) or str(unknown_key(match.group(1), config, option_keys()))
         merging = re.match(r"Error merging override \+{0,2}([\w.]+)=(.*)", str(error), re.DOTALL)
         if merging:
             return _no_such_form(merging[1], merging[2].partition("\n")[0], words)
