@@ -146,7 +146,7 @@ def test_tensorboard_shows_the_run_once_with_all_it_should(go: Callable[..., Pat
         "test/mse",
         "test_baseline/pca/mse",
         "test_baseline/mean_image/psnr",
-        "1_curves/validation_loss",
+        "1_curves/validation_total_loss",
         "1_curves/validation_mse",
         "3_test/mse",
     } <= set(tags["scalars"])

@@ -6,6 +6,7 @@ import torch, because ``aerun.compare`` draws with ``run_charts`` and works with
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 GAP, MIN_TILE_PIXELS = 2, 56  # pixels between images, and the size to which smaller ones are enlarged
 MAX_TILES = 256
+LEGEND_COLUMNS = 2  # of curves with baselines
 
 
 def as_bytes(images: Tensor) -> Tensor:
@@ -105,7 +107,7 @@ def code_heatmap(codes: Tensor) -> Pixels:
     )
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="image", ylabel="code unit", title=f"Codes of {values.shape[1]} test images")
-    figure.colorbar(picture, ax=axes, extend="both" if signed else "max")
+    figure.colorbar(picture, ax=axes, extend="both" if signed else "max", label="code")
     return render(figure)
 
 
@@ -134,16 +136,19 @@ def curves(series: Series, ylabel: str, logarithmic: bool = True) -> Pixels:
     return render(figure)
 
 
-def curves_with_baselines(series: Series, ends: dict[str, float], baselines: dict[str, float]) -> Pixels:
-    """Lines by epoch, ``ends`` as marks at the end, and ``baselines`` as dashed lines. Readable as a small picture."""
-    figure, axes = create_axes((5, 4), measured=False)
-    _plot_curves(axes, series, "")
+def curves_with_baselines(series: Series, ends: dict[str, float], baselines: dict[str, float], ylabel: str) -> Pixels:
+    """Lines by epoch, ``ends`` as marks at the end, and ``baselines`` as dashed lines, named above the axes, where the
+    legend hides none of them. Readable as a small picture."""
+    lines = math.ceil((len(series) + len(ends) + len(baselines)) / LEGEND_COLUMNS)
+    legend = 0.2 * lines - 0.2  # inches more than the margin
+    figure, axes = create_axes((5.6, 3.0 + legend), measured=False, above=legend)
+    _plot_curves(axes, series, ylabel)
     last = max((x[-1] for x, _ in series.values()), default=0)
     for name, value in ends.items():
         axes.plot([last], [value], "*", color="black", markersize=9, label=f"{name} {value:.4g}", zorder=3)
     for number, (name, value) in enumerate(baselines.items()):
         axes.axhline(value, linestyle="--", color=f"C{number + 4}", label=f"{name} {value:.4g}")
-    axes.legend()
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=LEGEND_COLUMNS, fontsize=9, frameon=False)
     _set_logarithmic(axes, [*ends.values(), *baselines.values(), *(value for _, y in series.values() for value in y)])
     return render(figure)
 
@@ -151,6 +156,7 @@ def curves_with_baselines(series: Series, ends: dict[str, float], baselines: dic
 def _plot_curves(axes: Any, series: Series, ylabel: str) -> None:
     for name, (x, y) in series.items():
         axes.plot(x, y, label=name, marker="." if len(x) < 40 else None)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="epoch", ylabel=ylabel)
     axes.grid(alpha=0.3)
     if len(series) > 1:

@@ -54,11 +54,11 @@ def encode(draw: Draw, sheet: Sheet, form: str) -> bytes:
     return encoded.getvalue()
 
 
-def create_axes(size: tuple[float, float], dpi: int = 100, measured: bool = True):  # type: ignore[no-untyped-def]
+def create_axes(size: tuple[float, float], dpi: int = 100, measured: bool = True, above: float = 0.0):  # type: ignore[no-untyped-def]
     """A figure of that size in inches, not registered with pyplot, and its axes.
 
     ``measured``: measure the labels to make room for them, which takes as long as drawing; otherwise fixed margins
-    leave room for numbers at the ticks.
+    leave room for numbers at the ticks, and ``above`` inches more for what stands above the axes.
     """
     from matplotlib.figure import Figure
 
@@ -66,7 +66,7 @@ def create_axes(size: tuple[float, float], dpi: int = 100, measured: bool = True
         figure = Figure(figsize=size, dpi=dpi, layout="constrained")
         return figure, figure.subplots()
     figure, (width, height) = Figure(figsize=size, dpi=dpi), size
-    box = {"left": 1.0 / width, "right": 1 - 0.3 / width, "bottom": 0.55 / height, "top": 1 - 0.4 / height}
+    box = {"left": 1.0 / width, "right": 1 - 0.3 / width, "bottom": 0.55 / height, "top": 1 - (0.4 + above) / height}
     return figure, figure.subplots(gridspec_kw=box)
 
 

@@ -133,12 +133,14 @@ def draw_curves(folder: Path, tracker: FolderLog, step: int, summary: Mapping[st
     }
     shown = {name: points for name, points in shown.items() if points[0]}
     loss, mse = (shown.get(name, ([], []))[1] for name in DECISIVE)
-    if len(loss) == len(mse) and np.allclose(loss, mse, rtol=1e-4):  # the loss is the error
-        shown.pop("validation/mse", None)
+    is_error = bool(loss) and len(loss) == len(mse) and np.allclose(loss, mse, rtol=1e-4)
+    if is_error:
+        shown.pop("validation/mse")
+    ylabel = "MSE per pixel" if is_error and not stages else "loss, MSE per pixel"
     dashed = {label: summary["baselines"][f"{name}/mse"] for name, label in baseline_labels(summary).items()}
     rates = {stage: series(f"{stage}train/learning_rate") for stage in (*stages, "")}
     rates = {name.rstrip("/"): points for name, points in rates.items() if points[0]}
-    pixels = figures.curves_with_baselines(shown, {"test/mse": summary["test"]["mse"]}, dashed)
+    pixels = figures.curves_with_baselines(shown, {"test/mse": summary["test"]["mse"]}, dashed, ylabel)
     tracker.picture("curves/loss", pixels, step)
     if any(len(set(values)) > 1 for _, values in rates.values()):
         pixels = figures.curves(rates, "learning rate", logarithmic=False)

@@ -6,6 +6,7 @@ decide between runs are in groups whose names start with a digit; everything els
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Mapping
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
 
 FIRST, SECOND = "1_curves", "2_reconstructions"  # the groups that are open when the page opens
 THIRD = "3_test"  # folded, but the HPARAMS tab has its metrics in the order of tags, and shows the first five
-DECISIVE = ("loss", "mse")  # metrics in these groups, in addition to the one that is monitored
+DECISIVE = ("mse", "loss")  # metrics in these groups, in addition to the one that is monitored
+SHOWN_AS = {"loss": "total_loss"}  # after mse, by which runs with different losses and penalties compare
+SAME = 1e-6  # relative difference up to which the loss is the MSE: shown once
 GRIDS = "reconstructions"  # the group that becomes SECOND
-PICTURES = {"curves/loss": f"{FIRST}/with_baselines"}  # after the numbers of the group: there is one for each run
+CURVES = "curves/loss"  # a picture for each run: in FIRST, but in its own folded group for a run of a sweep
 BASELINES = "^test_baseline/.*/mse$"
 
 
@@ -44,9 +47,10 @@ class TensorBoard(Tracker):
 
         self._folder = run.folder
         self._writer: SummaryWriter = SummaryWriter(str(run.folder), purge_step=run.again_from)
-        names = (*DECISIVE, run.monitor)
-        self._decisive = {f"validation/{name}": f"{FIRST}/validation_{name}" for name in names}
-        self._decisive |= {f"test/{name}": f"{THIRD}/{name}" for name in names}
+        names = {name: SHOWN_AS.get(name, name) for name in (*DECISIVE, run.monitor)}
+        self._decisive = {f"validation/{name}": f"{FIRST}/validation_{shown}" for name, shown in names.items()}
+        self._decisive |= {f"test/{name}": f"{THIRD}/{shown}" for name, shown in names.items()}
+        self._pictures = {} if run.sweep else {CURVES: f"{FIRST}/with_baselines"}
         self._tags: set[str] = set()
         self._charted = False
         self._add_settings(run)
@@ -54,7 +58,7 @@ class TensorBoard(Tracker):
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         for tag, value in values.items():
             self._writer.add_scalar(tag, value, step)
-            if tag in self._decisive:
+            if tag in self._decisive and not _is_mse_again(tag, values):
                 self._writer.add_scalar(self._decisive[tag], value, step)
         self._tags |= values.keys()
         if not self._charted and any(tag.startswith("validation/") for tag in values):
@@ -64,7 +68,7 @@ class TensorBoard(Tracker):
         """Add a picture without compressing it again, as the writer's own method would."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        shown = PICTURES.get(tag) or (SECOND + tag[len(GRIDS) :] if tag.startswith(f"{GRIDS}/") else tag)
+        shown = self._pictures.get(tag) or (SECOND + tag[len(GRIDS) :] if tag.startswith(f"{GRIDS}/") else tag)
         width, height = struct.unpack(">II", png[16:24])  # of the header, as is the kind of color
         image = Summary.Image(height=height, width=width, colorspace=3 if png[25] & 2 else 1, encoded_image_string=png)
         self._add(Summary(value=[Summary.Value(tag=shown, image=image)]), step)
@@ -116,6 +120,13 @@ class TensorBoard(Tracker):
         error = {"mse": ["Multiline", ["^validation/mse$", "^test/mse$", BASELINES]]} if "mse" in measured else {}
         self._add(custom_scalars({"training and validation": charts, "validation, test and baselines": error}))
         self._charted = True
+
+
+def _is_mse_again(tag: str, values: Mapping[str, float]) -> bool:
+    """Whether the tag is a loss that equals the squared error, without penalties."""
+    part, _, name = tag.rpartition("/")
+    mse = values.get(f"{part}/mse")
+    return name == "loss" and mse is not None and math.isclose(values[tag], mse, rel_tol=SAME)
 
 
 def _text(value: bool | str) -> str:
