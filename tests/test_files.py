@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from aerun.base.files import atomic_write, format_csv, leftover_files, temporary_path, write_text
+from aerun.base.files import LogFile, atomic_write, format_csv, leftover_files, temporary_path, write_text
 from aerun.errors import StorageError
 
 
@@ -118,3 +119,11 @@ def test_every_table_is_written_by_this_function() -> None:
     assert {"use/clusters/cluster_files.py", "compare/export.py"} <= {
         name for name, text in texts.items() if "format_csv(" in text
     }
+
+
+def test_a_log_controls_no_terminal(tmp_path: Path) -> None:
+    file = LogFile(tmp_path / "aerun.log")
+    message = "a\x1b[2Jb\rc\x9b1m\x7f\ttab\nline\u00e9\u00a0"
+    file.emit(logging.LogRecord("aerun", logging.INFO, "", 0, "%s", (message,), None))
+    file.close()
+    assert (tmp_path / "aerun.log").read_text() == "a\\x1b[2Jb\\x0dc\\x9b1m\\x7f\ttab\nline\u00e9\u00a0\n"

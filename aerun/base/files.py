@@ -22,6 +22,7 @@ from aerun.errors import StorageError
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
 MAX_NAME_BYTES = 255  # of a file, by most file systems
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and line breaks
 NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # fail, if the name is a pipe's that nobody reads
 
 
@@ -97,6 +98,10 @@ def _link_error(path: Path) -> StorageError:
 
 class LogFile(logging.FileHandler):
     """Appends to the log file of a run. StorageError if the file is a link, at the first message with ``delay``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message with control characters, by which a name would control a terminal, as ``\\x1b``."""
+        return CONTROL_CHARACTERS.sub(lambda found: f"\\x{ord(found[0]):02x}", super().format(record))
 
     def _open(self) -> Any:
         return open_to_write(Path(self.baseFilename), self.mode)
