@@ -13,7 +13,7 @@ from typing import Any
 from aerun.base.archive import is_file, is_folder, names_in
 from aerun.base.arguments import whole_number
 from aerun.compare.records import DAMAGED, Run, Value, read_run, read_unstarted_job
-from aerun.compare.selection import format_setting
+from aerun.compare.setting_text import format_setting
 from aerun.errors import ConfigError, DataError
 from aerun.runs.folder import CONFIG, flatten_settings, read_sweep
 

@@ -18,14 +18,13 @@ from aerun.compare.selection import (
     check_keys,
     declared_metrics,
     default_metrics,
-    format_setting,
     number_names,
-    parse_setting,
     resolve_metrics,
     select_runs,
     setting_names,
     varied_keys,
 )
+from aerun.compare.setting_text import format_setting, parse_setting
 from aerun.errors import ConfigError, nearest
 from aerun.metrics.declared import Metrics, metric_of
 

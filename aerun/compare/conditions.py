@@ -1,41 +1,30 @@
 """The language of conditions: ``aerun-compare --where`` selects runs by it, and ``sweep.where`` the points of a sweep.
 
-    condition   key=value   key!=value   a<b  a<=b  a>b  a>=b   key in one,other   key not in one,other
-                condition and condition   condition or condition   not condition   (condition)
-    a, b        keys and numbers with + - * / and parentheses: model.code_size*2
-    value       as typed on a command line; one of several, one,other; a key with a dot, or arithmetic with such keys
-
-Nothing is evaluated by Python: arithmetic is read by its parser and computed from four operations.
+condition   key=value   key!=value   a<b  a<=b  a>b  a>=b   key in one,other   key not in one,other
+            condition and condition   condition or condition   not condition   (condition)
+a, b        keys and numbers with + - * / and parentheses: model.code_size*2
+value       as typed on a command line; one of several, one,other; a key with a dot, or arithmetic with such keys
 """
 
 from __future__ import annotations
 
-import ast
 import itertools
 import math
 import operator
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
+from aerun.compare.condition_arithmetic import Number, Values, as_number, read_arithmetic
 from aerun.compare.records import Value
 from aerun.compare.setting_text import format_setting, parse_setting
 from aerun.errors import ConfigError, nearest
-
-Values = Mapping[str, Value | None]  # by key; a missing key is None
-Number = Callable[[Values], Value | None]
 
 ORDERS: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
     "<": operator.lt,
     ">": operator.gt,
-}
-ARITHMETIC: dict[type, Callable[[float, float], float]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
 }
 OPERATORS = re.compile(r"!=|<=|>=|==|=|<|>|\s+not\s+in\s+|\s+in\s+(?=\S)")
 MAX_LENGTH = 1000  # characters of a condition
@@ -111,15 +100,15 @@ class Language:
         )
 
     def _left(self, text: str) -> tuple[frozenset[str], Number]:
-        found = _arithmetic(text, self.known)
+        found = read_arithmetic(text, self.known)
         if found is None or not found[0]:
             names = [name for name in re.findall(r"[^\s=!<>()*+]+", text) if name not in self.known]
-            name = next((name for name in names if _number(name) is None), text)
+            name = next((name for name in names if as_number(name) is None), text)
             raise ConfigError(f"no {self.owner} has {name}.{nearest(name, self.known)}")
         return found
 
     def _number(self, text: str, sign: str) -> tuple[frozenset[str], Number]:
-        found = _arithmetic(text, self.known)
+        found = read_arithmetic(text, self.known)
         if found is None:
             raise ConfigError(f"{sign} compares numbers, and '{text}' is not a number{_or_key(text, self.known)}")
         return found
@@ -127,7 +116,7 @@ class Language:
     def _wanted(self, text: str) -> tuple[frozenset[str], Callable[[Value | None, Values], bool]]:
         """A test of whether a value is the typed one, or that of the typed keys."""
         dotted = [name for name in self.known if "." in name and "/" not in name]
-        found = _arithmetic(text, dotted)
+        found = read_arithmetic(text, dotted)
         if found is not None and found[0]:
             other = found[1]
             return found[0], lambda value, values: _is_equal(value, other(values))
@@ -182,73 +171,17 @@ def _is_enclosed(text: str) -> bool:
     return text[:1] in ("(", "[") and next((end for end, depth in _depths(text) if depth == 0), -1) == len(text) - 1
 
 
-def _arithmetic(text: str, known: Collection[str]) -> tuple[frozenset[str], Number] | None:
-    """A number computed from keys, with the keys; a key alone has any value. None if the text is neither."""
-    text = text.strip()
-    if text in known:
-        return frozenset({text}), lambda values: values.get(text)
-    if (number := _number(text)) is not None:
-        return frozenset(), lambda _: number
-    names: dict[str, str] = {}
-
-    def place(match: re.Match[str]) -> str:
-        return names.setdefault(match[0], f"K{len(names)}_")
-
-    present = sorted((re.escape(name) for name in known if name in text), key=len, reverse=True)
-    formula = re.sub(rf"(?<![\w.])(?:{'|'.join(present)})(?![\w.])", place, text) if present else text
-    if not re.fullmatch(r"(?:K\d+_|\d[\d.]*(?:e[+-]?\d+)?|[\s+\-*/()])+", formula, re.IGNORECASE):
-        return None
-    try:
-        tree = ast.parse(formula, mode="eval").body
-        compute = _compute(tree, {short: name for name, short in names.items()})
-    except (SyntaxError, ValueError, KeyError, OverflowError, MemoryError):
-        return None
-    return frozenset(names), compute
-
-
-def _compute(node: ast.expr, names: Mapping[str, str]) -> Callable[[Values], float | None]:
-    """What a formula computes. KeyError or ValueError for anything but the four operations on numbers and names."""
-    if isinstance(node, ast.Name):
-        key = names[node.id]
-        return lambda values: _number(values.get(key))
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-        number = float(node.value)
-        return lambda _: number
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-        sign, inner = (-1.0 if isinstance(node.op, ast.USub) else 1.0), _compute(node.operand, names)
-        return lambda values: None if (value := inner(values)) is None else sign * value
-    if isinstance(node, ast.BinOp):
-        operation = ARITHMETIC[type(node.op)]
-        left, right = _compute(node.left, names), _compute(node.right, names)
-        return lambda values: _operate(operation, left(values), right(values))
-    raise ValueError("not arithmetic")
-
-
-def _operate(operation: Callable[[float, float], float], left: float | None, right: float | None) -> float | None:
-    if left is None or right is None or (operation is operator.truediv and right == 0):
-        return None
-    return operation(left, right)
-
-
 def _in_order(compare: Callable[[float, float], bool], left: Value | None, right: Value | None) -> bool:
-    first, second = _number(left), _number(right)
+    first, second = as_number(left), as_number(right)
     return first is not None and second is not None and compare(first, second)
 
 
 def _is_equal(value: Value | None, other: Value | None) -> bool:
     """Whether two keys have the same value; computed numbers are rounded."""
-    first, second = _number(value), _number(other)
+    first, second = as_number(value), as_number(other)
     if first is not None and second is not None:
         return math.isclose(first, second, rel_tol=1e-12)
     return value is not None and value == other
-
-
-def _number(value: Value | None) -> float | None:
-    """The value as a number; None if it is none."""
-    if isinstance(value, str):
-        parsed = parse_setting(value)
-        return parsed if isinstance(parsed, float) else None
-    return None if value is None or isinstance(value, bool) else value
 
 
 def _or_key(text: str, known: Collection[str]) -> str:

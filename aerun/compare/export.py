@@ -10,7 +10,7 @@ from typing import Any
 
 from aerun.base.files import format_csv
 from aerun.compare.records import Value
-from aerun.compare.selection import format_setting
+from aerun.compare.setting_text import format_setting
 from aerun.errors import ConfigError
 
 Rows = Sequence[Mapping[str, Any]]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from aerun.compare.records import Run, Value
 from aerun.compare.seed_statistics import PairedDifference, Statistic
-from aerun.compare.selection import format_setting, printable
+from aerun.compare.setting_text import format_setting, printable
 from aerun.metrics.declared import Metrics, metric_of
 
 BASELINES = {"mean_image": "mean image", "pca": "PCA", "linear": "best linear map"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from aerun.compare.comparison import Comparison
-from aerun.compare.selection import MISSING
+from aerun.compare.setting_text import MISSING
 from aerun.compare.table_output import format_headline
 from aerun.compare.text_table import Cell, Column, build_table
 

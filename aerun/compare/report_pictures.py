@@ -17,7 +17,7 @@ from aerun.compare.curve_pictures import MAX_LABEL_LENGTH, draw_curves, draw_exp
 from aerun.compare.groups import Group
 from aerun.compare.records import Value
 from aerun.compare.seed_statistics import Statistic
-from aerun.compare.selection import format_setting
+from aerun.compare.setting_text import format_setting
 from aerun.compare.table_output import shorten
 from aerun.figures.canvas import COLUMN_WIDTHS, SCREEN, Draw, Pixels, Sheet, encode, render
 from aerun.figures.front_chart import Point, front_chart

@@ -25,7 +25,8 @@ from aerun.compare.records import (
     flat_numbers,
     read_numbers_line,
 )
-from aerun.compare.selection import DEFAULT_METRICS, DEFAULT_RANKING, format_setting, printable
+from aerun.compare.selection import DEFAULT_METRICS, DEFAULT_RANKING
+from aerun.compare.setting_text import format_setting, printable
 from aerun.errors import DataError
 from aerun.metrics.declared import Metrics, metric_of, metrics_from_json
 from aerun.runs.folder import STATUS, SUMMARY, load_status, read_config, read_environment, read_summary

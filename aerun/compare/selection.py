@@ -7,10 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from aerun.compare.conditions import Condition, Language
 from aerun.compare.records import STATES, Run, Value
-from aerun.compare.setting_text import MISSING as MISSING
-from aerun.compare.setting_text import format_setting as format_setting
-from aerun.compare.setting_text import parse_setting as parse_setting
-from aerun.compare.setting_text import printable as printable
+from aerun.compare.setting_text import format_setting
 from aerun.config.settings import GROUPS
 from aerun.errors import ConfigError, nearest
 from aerun.metrics.declared import NONE, Metrics, find_metric

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from aerun.compare.comparison import Comparison
 from aerun.compare.records import Run
-from aerun.compare.selection import printable
+from aerun.compare.setting_text import printable
 from aerun.compare.text_table import Column, build_table
 from aerun.errors import visible
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from aerun.compare.comparison import Comparison
 from aerun.compare.groups import Baseline, Group
 from aerun.compare.seed_statistics import PairedDifference, Statistic
-from aerun.compare.selection import MISSING, format_setting
+from aerun.compare.setting_text import MISSING, format_setting
 from aerun.compare.table_notes import table_notes
 
 OF_PCA, COUNT, STATE, RUN, VERDICT = "mse / PCA", "n", "state", "run", "verdict"

@@ -17,21 +17,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 # Parts of your own may import these from here, as they did before.
-from aerun.contracts.values import (  # noqa: F401
-    Activation,
-    Count,
-    Decay,
-    Finite,
-    Fraction,
-    NonNegative,
-    NonNegativeInt,
-    OpenProbability,
-    Positive,
-    Probability,
-    Range,
-    Seed,
-    Size,
-)
+from aerun.contracts.values import *  # noqa: F403
+from aerun.contracts.values import Range
 from aerun.errors import ConfigError, nearest
 
 
