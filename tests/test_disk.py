@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ WEIGHTS, RESUME = {"best.safetensors"}, {"best.safetensors", "last.safetensors"}
 @pytest.fixture
 def go(compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Go:
     """Run overrides in this process, with a checkpoint after every epoch; returns the run folder."""
-    monkeypatch.setattr("aerun.training.checkpoint.MIN_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr("aerun.training.checkpoint.MAX_SHARE_OF_TIME", math.inf)
 
     def start(*overrides: str, folder: str = "run", **changes: Any) -> Path:
         config = compose([*SMALL, *overrides]) | changes

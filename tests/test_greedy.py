@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -306,7 +307,7 @@ def test_a_run_killed_as_it_renames_a_file_ends_as_the_undisturbed_one(
     compose: Compose, tmp_path: Path, kind: str, points: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every renaming commits something: checkpoints amid stages, at their ends and beginnings, and what stages keep."""
-    monkeypatch.setattr("aerun.training.checkpoint.MIN_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr("aerun.training.checkpoint.MAX_SHARE_OF_TIME", math.inf)
     config = compose([*SMALL, *KILLED[kind], "checkpoint.every_minutes=0.000001"])
     assert finish(start(config, tmp_path / "reference")) == 0
     expected, failed = contents(tmp_path / "reference"), []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -21,6 +22,7 @@ import aerun
 from aerun.config.parse import parse
 from aerun.runs.reopen import reevaluate
 from aerun.runs.run import run
+from aerun.training.checkpoint import read
 
 Compose = Callable[..., dict[str, Any]]
 Train = Callable[..., subprocess.CompletedProcess[str]]
@@ -256,7 +258,7 @@ def test_a_run_cut_off_and_continued_is_the_undisturbed_run(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(
-        "aerun.training.checkpoint.MIN_SECONDS_BETWEEN_CHECKPOINTS", 0.0
+        "aerun.training.checkpoint.MAX_SHARE_OF_TIME", math.inf
     )  # a checkpoint after every epoch, short as they are
     monkeypatch.setattr(Checkpointer, "save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
@@ -309,7 +311,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
         return original(self, prediction, target) * (float("inf") if calls["count"] == 8 else 1.0)
 
     monkeypatch.setattr(MSE, "__call__", poisoned)
-    monkeypatch.setattr("aerun.training.checkpoint.MIN_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr("aerun.training.checkpoint.MAX_SHARE_OF_TIME", math.inf)
     # 600 images in batches of 128 are 5 steps an epoch: step 8 is the third of epoch 2.
     with pytest.raises(aerun.DivergedError, match=r"epoch 2, step 8: reconstruction is inf \(gradient norm"):
         go()
@@ -332,9 +334,10 @@ def test_the_best_weights_of_a_short_run_outlive_its_divergence(
 
     undisturbed = go("trainer.epochs=2", folder="two")
     monkeypatch.setattr(MSE, "__call__", poisoned)
-    with pytest.raises(aerun.DivergedError):  # in epoch 3, before any checkpoint is due
+    monkeypatch.setattr("aerun.training.checkpoint.MAX_SHARE_OF_TIME", 1e-9)
+    with pytest.raises(aerun.DivergedError):  # in epoch 3; the only checkpoint is that of epoch 1
         go()
-    assert not (tmp_path / "run" / "checkpoints" / "last.safetensors").exists()
+    assert read(tmp_path / "run" / "checkpoints" / "last.safetensors")[1]["progress"]["epoch"] == 1
     assert equal(weights(tmp_path / "run", "best"), weights(undisturbed, "best"))
 
 

@@ -20,7 +20,8 @@ REGULARIZER, PROTOCOL, CALLBACK, TRACKER = SEVERAL = ("regularizer", "protocol",
 
 @dataclass(frozen=True)
 class Checkpointing:
-    """Checkpoints are saved after epochs (at most one a second), and within epochs after every ``every_minutes``.
+    """Checkpoints are saved after epochs, as long as that takes about 1 % of the time, and within epochs after every
+    ``every_minutes``.
 
     ``keep``: those that a finished run keeps: its trained weights only, also the last checkpoint, which can make it
     longer, or also the one before. Configurations of older versions lack the key; their runs keep all.

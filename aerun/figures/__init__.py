@@ -165,7 +165,7 @@ def _plot_curves(axes: Any, series: Series, ylabel: str) -> None:
 
 def _set_logarithmic(axes: Any, values: list[float]) -> None:
     """A logarithmic axis, if all values are positive."""
-    from matplotlib.ticker import LogLocator
+    from matplotlib.ticker import LogLocator, NullLocator
 
     if not all(value > 0 for value in values):
         return
@@ -174,7 +174,7 @@ def _set_logarithmic(axes: Any, values: list[float]) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if high < 100 * low else (1,)))
     # Plain numbers: typesetting them as formulas takes a third of the drawing time.
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("")
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def label_curves(curves: dict[str, list[tuple[int, float, float]]]) -> Pixels:

@@ -46,7 +46,7 @@ class TensorBoard(Tracker):
         from torch.utils.tensorboard import SummaryWriter
 
         self._folder = run.folder
-        self._writer: SummaryWriter = SummaryWriter(str(run.folder), purge_step=run.again_from)
+        self._writer: SummaryWriter = SummaryWriter(str(run.folder), max_queue=1000, purge_step=run.again_from)
         names = {name: SHOWN_AS.get(name, name) for name in (*DECISIVE, run.monitor)}
         self._decisive = {f"validation/{name}": f"{FIRST}/validation_{shown}" for name, shown in names.items()}
         self._decisive |= {f"test/{name}": f"{THIRD}/{shown}" for name, shown in names.items()}

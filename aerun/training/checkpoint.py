@@ -39,7 +39,7 @@ from aerun.training.observers import Observers
 from aerun.training.progress import Progress
 
 log = logging.getLogger(__name__)
-MIN_SECONDS_BETWEEN_CHECKPOINTS = 1.0  # epochs that end sooner have no checkpoint of their own
+MAX_SHARE_OF_TIME = 0.01  # that checkpoints after epochs take: epochs that end too soon have none of their own
 
 
 class Checkpointer:
@@ -60,6 +60,7 @@ class Checkpointer:
         self._observers = observers or Observers()
         self._interval = None if every_minutes is None else every_minutes * 60
         self._saved = self._started = time.monotonic()
+        self._pause = 0.0  # seconds from the last checkpoint to the next after an epoch
         self._best: tuple[dict[str, Tensor], Progress] | None = None  # of an epoch without its own checkpoint
 
     def wall_seconds(self, progress: Progress) -> float:
@@ -72,7 +73,7 @@ class Checkpointer:
 
     def epoch(self, progress: Progress, *, last: bool) -> bool:
         """Return whether to save after this epoch. If not, keep the weights in memory if they are the best so far."""
-        if last or self.due() or time.monotonic() - self._saved >= MIN_SECONDS_BETWEEN_CHECKPOINTS:
+        if last or self.due() or time.monotonic() - self._saved >= self._pause:
             return True
         if progress.best_epoch == progress.epoch:
             weights = {name: value.detach().clone() for name, value in self._model.state_dict().items()}
@@ -102,6 +103,7 @@ class Checkpointer:
         if last.exists():
             last.replace(self.folder / PREVIOUS)
         new.replace(last)
+        self._pause = (time.monotonic() - self._saved) / MAX_SHARE_OF_TIME
 
     def save_best(self) -> None:
         """Save the best weights if they are from an epoch without its own checkpoint."""

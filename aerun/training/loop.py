@@ -76,7 +76,7 @@ class Loop:
         self.evaluation = Evaluation(self.part, self.parts.noise, self.parts.loss)
 
     def run(self) -> Progress:
-        """Train from ``progress`` to the end. Checkpoints are saved after epochs, at most one a second, and when due.
+        """Train from ``progress`` to the end. Checkpoints are saved after epochs and when due.
 
         DivergedError for a loss that is not finite, raised before anything is saved. Stopped after a signal, once
         everything computed is saved.
