@@ -32,6 +32,7 @@ GROUPS = {
     "model": "Encoder and decoder.",
     "latent": "What the decoder reads: the code itself, or a sample around it.",
     "sparsity": "The constraint on the code.",
+    "regularizer": "Penalties on the whole pass, any number; [Train](train.md#regularizers).",
     "noise": "Corruption of the input. The target stays clean.",
     "loss": "The reconstruction error.",
     "optimizer": "PyTorch's optimizers, with all their keys.",

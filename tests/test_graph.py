@@ -136,7 +136,7 @@ def update_of(value: torch.Tensor) -> Update:
 def test_the_first_calls_run_as_they_are_then_the_recording_takes_over() -> None:
     calls, replays = [], []
 
-    def compute(inputs: torch.Tensor, targets: torch.Tensor, draw: torch.Tensor | None) -> Update:
+    def compute(inputs: torch.Tensor, targets: torch.Tensor, extras: Any) -> Update:
         calls.append(inputs.clone())
         return update_of(inputs * 2)
 
@@ -146,7 +146,7 @@ def test_the_first_calls_run_as_they_are_then_the_recording_takes_over() -> None
     step = Recorded(compute, record, [], required=False)
     for value in range(10):
         images = torch.full((2, 3), float(value))
-        step(images, images, None)
+        step(images, images, {})
     assert len(calls) == WARMUP_CALLS + 1 and len(replays) == 10 - WARMUP_CALLS
 
 
@@ -157,17 +157,17 @@ def test_a_step_that_cannot_be_recorded_runs_as_it_is_or_is_refused(
     def record(function: Callable[[], Update]) -> tuple[Update, Callable[[], Any]]:
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
-    step = Recorded(lambda inputs, targets, draw: update_of(inputs), record, [], required=required)
+    step = Recorded(lambda inputs, targets, extras: update_of(inputs), record, [], required=required)
     images = torch.ones(2, 3)
     caplog.set_level("INFO")
     for _ in range(WARMUP_CALLS):
-        step(images, images, None)
+        step(images, images, {})
     if required:
         with pytest.raises(ConfigError, match=r"trainer\.graph=true: the step cannot be recorded \(operation"):
-            step(images, images, None)
+            step(images, images, {})
         return
     for _ in range(3):
-        assert float(step(images, images, None).terms["loss"]) == 6.0
+        assert float(step(images, images, {}).terms["loss"]) == 6.0
     assert caplog.text.count("cannot be recorded") == 1
 
 
@@ -177,10 +177,10 @@ def test_a_run_that_goes_on_with_a_smaller_batch_still_records_the_full_ones() -
     def record(function: Callable[[], Update]) -> tuple[Update, Callable[[], Any]]:
         return function(), lambda: replays.append(1)
 
-    step = Recorded(lambda inputs, targets, draw: update_of(inputs), record, [], required=False)
+    step = Recorded(lambda inputs, targets, extras: update_of(inputs), record, [], required=False)
     for size in (7, *[32, 32, 32, 7] * 4):
         images = torch.zeros(size, 3)
-        step(images, images, None)
+        step(images, images, {})
     assert len(replays) == 12 - WARMUP_CALLS
 
 

@@ -28,7 +28,7 @@ from aerun.contracts.parts import (
     Trainer,
     default,
 )
-from aerun.contracts.terms import Codec, Diagnostic, Metric, Pass, Penalty, Shape, Terms
+from aerun.contracts.terms import Codec, Diagnostic, Metric, Pass, Penalty, Shape, Shapes, Terms
 from aerun.contracts.values import (
     Activation,
     Count,
@@ -81,6 +81,7 @@ __all__ = [
     "Scheduler",
     "Seed",
     "Shape",
+    "Shapes",
     "Size",
     "Sparsity",
     "Terms",

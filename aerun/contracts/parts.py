@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
 
-from aerun.contracts.terms import Codec, Metric, Pass, Shape, Terms
+from aerun.contracts.terms import Codec, Metric, Pass, Shape, Shapes, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -214,15 +214,26 @@ class Latent(Part, Protocol):
 class Regularizer(Part, Protocol):
     """A penalty on the whole pass, in addition to the sparsity and the latent.
 
-    ``rowwise``: penalties are means over rows of the minibatch; if not, the run needs one process.
+    ``rowwise``: penalties are means over rows of the minibatch; if not, the run needs one process. ``two_views``: it
+    compares two corruptions of each image, and gets the other one as ``Pass.second_view``.
     """
 
     rowwise: ClassVar[bool] = True
+    two_views: ClassVar[bool] = False
+
+    def draw(self, shapes: Shapes, generator: Generator) -> Tensor | None:
+        """The random numbers of one pass, rows first [B,...]; the penalties get them as ``Pass.draw``."""
+        return None
 
     if TYPE_CHECKING:
 
         def penalties(self, run: Pass) -> Terms:
-            """Terms that depend on the pass, each with its weight."""
+            """Terms that depend on the pass, each with its weight. In evaluation gradients are off: a penalty that
+            takes derivatives uses ``torch.enable_grad``."""
+
+    def change_networks(self, encoder: nn.Module, decoder: nn.Module) -> None:
+        """Change layers of the new model, in place. ValueError for a model that it cannot change."""
+        return None
 
     def build(self, code_shape: Shape) -> Any:
         """An ``nn.Module`` with this interface, for a part that has weights or buffers; otherwise the part itself."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,12 +37,21 @@ class Diagnostic(NamedTuple):
 Terms = list[Penalty | Diagnostic]
 
 
+class Shapes(NamedTuple):
+    """The shapes of one pass, each with the batch: inputs[B,...], code[B,...], outputs[B,...]."""
+
+    inputs: Shape
+    code: Shape
+    outputs: Shape
+
+
 class Pass(NamedTuple):
     """One pass through an autoencoder, with everything that a penalty may need.
 
     inputs[B,*input_shape] as the encoder sees them, features (the encoder's linear output), code, logits (the decoder's
     linear output), prediction (after the output activation, to be compared with ``targets``), residual (targets -
-    prediction), and the two networks.
+    prediction), and the two networks. ``encode``: inputs -> code, as in evaluation, with gradients. Of a regularizer
+    also what its ``draw`` returned, and the ``second_view`` of the inputs that it asked for.
     """
 
     inputs: Tensor
@@ -52,6 +62,9 @@ class Pass(NamedTuple):
     targets: Tensor
     encoder: nn.Module
     decoder: nn.Module
+    encode: Callable[[Tensor], Tensor]
+    draw: Tensor | None = None
+    second_view: Tensor | None = None
 
     @property
     def residual(self) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from aerun.base.activation import activation
-from aerun.contracts import Latent, Loss, Pass, Penalty, Shape, Sparsity, Terms
+from aerun.contracts import Latent, Loss, Pass, Penalty, Regularizer, Shape, Shapes, Sparsity, Terms
 from aerun.core.image_inputs import as_batch, as_codes, name_range
 from aerun.latent import Deterministic
 from aerun.model.modules import Tied
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 BATCH = 1000  # images, outside of training
 log = logging.getLogger(__name__)
 Constrain = Callable[[Any, Tensor, Any], tuple[Tensor, Terms]]
+# What a pass gets in addition to images, by name, each with the rows of the batch: the random numbers of the latent and
+# of ``regularizer.NAME``, and the ``second_view``, another corruption of the images.
+Extras = Mapping[str, Tensor]
+LATENT, SECOND_VIEW = "latent", "second_view"
 
 
 class Result(NamedTuple):
@@ -119,11 +123,29 @@ class Autoencoder(nn.Module):
         return self
 
     def draw(self, batch_size: int, generator: Generator) -> Tensor | None:
-        """The random numbers for one stochastic pass over a batch; None if it needs none."""
+        """The latent's random numbers for one stochastic pass over a batch; None if it needs none."""
         return self.latent.draw((batch_size, *self.code_shape), generator)
 
-    def forward(self, images: Tensor, draw: Tensor | None = None) -> Result:
-        """images[B,*input_shape] in the units of the data. Without ``draw`` the pass is deterministic."""
+    def draw_extras(self, batch_size: int, at: Callable[[str], Generator]) -> dict[str, Tensor]:
+        """All random numbers for one pass over a batch, by name; each comes from the generator of its name."""
+        shapes = Shapes(*((batch_size, *shape) for shape in (self.input_shape, self.code_shape, self.output_shape)))
+        found: dict[str, Tensor | None] = {}
+        if type(self.latent).draw is not Latent.draw:
+            found[LATENT] = self.latent.draw(shapes.code, at(LATENT))
+        for name, part in self.regularizers.items():
+            if type(part).draw is not Regularizer.draw:
+                found[f"regularizer.{name}"] = part.draw(shapes, at(f"regularizer.{name}"))
+        return {name: draw for name, draw in found.items() if draw is not None}
+
+    @property
+    def two_views(self) -> bool:
+        """Whether a pass needs a second corruption of each image, ``SECOND_VIEW``."""
+        return any(part.two_views for part in self.regularizers.values())
+
+    def forward(self, images: Tensor, extras: Extras | Tensor | None = None) -> Result:
+        """images[B,*input_shape] in the units of the data. Without extras the pass is deterministic; a tensor is the
+        latent's ``draw``."""
+        draw = extras if extras is None or isinstance(extras, Tensor) else extras.get(LATENT)
         inputs = self.standardise_input(images)
         features = self.encoder(inputs)
         constrained, terms = self._constrain(self.sparsity, features, self._is_training(self.sparsity))
@@ -208,6 +230,17 @@ class Autoencoder(nn.Module):
         """Images, as for ``encode`` -> reconstructions[N,*output_shape]."""
         return self._in_batches(lambda batch: self.decode_batch(self.encode_batch(batch)), self.as_inputs(images))
 
+    def encode_inputs(self, inputs: Tensor) -> Tensor:
+        """Inputs as the encoder sees them -> code, as in evaluation, whatever the mode, and with gradients."""
+        modules = {part: part.training for part in (self.sparsity, self.latent) if isinstance(part, nn.Module)}
+        try:
+            for module in modules:
+                module.eval()
+            return self.latent(self.sparsity(self.encoder(inputs), False)[0], None)[0]
+        finally:
+            for module, was_training in modules.items():
+                module.train(was_training)
+
     def encode_batch(self, images: Tensor) -> Tensor:
         """Like ``encode``, for one floating-point batch on the model's device."""
         return self.latent(self._features(images), None)[0].to(self.dtype)
@@ -245,7 +278,9 @@ def untie(autoencoder: Autoencoder, among: Collection[str] | None = None) -> Non
                 setattr(parent, name, layer.untied())
 
 
-def objective(result: Result, targets: Tensor, autoencoder: Autoencoder, loss: Loss) -> dict[str, Tensor]:
+def objective(
+    result: Result, targets: Tensor, autoencoder: Autoencoder, loss: Loss, extras: Extras | None = None
+) -> dict[str, Tensor]:
     """The scalar ``loss`` and its unweighted terms, by name, for targets[B,...] in the units of the data.
 
     ``reconstruction`` is reduced by ``loss.reduction``. A penalty in nats per image is scaled accordingly in the loss,
@@ -253,30 +288,36 @@ def objective(result: Result, targets: Tensor, autoencoder: Autoencoder, loss: L
     """
     prediction = result.logits if loss.takes_logits else result.prediction
     wanted = autoencoder.standardise_target(targets)
-    for penalty in result.terms:
-        if isinstance(penalty, Penalty) and penalty.samples is not None:
-            return _importance_weighted(prediction, wanted, penalty, penalty.samples, loss)
-    reconstruction = loss(prediction, wanted)
-    total, terms = reconstruction, {"reconstruction": reconstruction}
-    scale = loss.scale(targets[0].numel())
-    for term in (*result.terms, *_further_terms(result, wanted, autoencoder)):
+    scale, own = loss.scale(targets[0].numel()), result.terms
+    sampled = next((term for term in own if isinstance(term, Penalty) and term.samples is not None), None)
+    if sampled is not None and sampled.samples is not None:
+        terms = _importance_weighted(prediction, wanted, sampled, sampled.samples, loss)
+        own = []
+    else:
+        reconstruction = loss(prediction, wanted)
+        terms = {"loss": reconstruction, "reconstruction": reconstruction}
+    for term in (*own, *_further_terms(result, wanted, autoencoder, extras or {})):
         terms[term.name] = term.value
         if isinstance(term, Penalty):
-            total = total + term.weight * (scale if term.per_image else 1.0) * term.value
+            terms["loss"] = terms["loss"] + term.weight * (scale if term.per_image else 1.0) * term.value
             if term.per_image:
-                terms["reconstruction_nats"] = reconstruction / scale
-    return {"loss": total, **terms}
+                terms["reconstruction_nats"] = terms["reconstruction"] / scale
+    return terms
 
 
-def _further_terms(result: Result, targets: Tensor, autoencoder: Autoencoder) -> Terms:
+def _further_terms(result: Result, targets: Tensor, autoencoder: Autoencoder, extras: Extras) -> Terms:
     """The terms that depend on the whole pass: of regularizers, and of sparsity and latent with ``penalties``."""
     parts: tuple[tuple[Any, Any], ...] = ((autoencoder.sparsity, Sparsity), (autoencoder.latent, Latent))
     penalizing = [part for part, contract in parts if type(part).penalties is not contract.penalties]
-    penalizing += autoencoder.regularizers.values()
-    if not penalizing:
+    if not penalizing and not autoencoder.regularizers:
         return []
-    run = Pass(*result[:5], targets, autoencoder.encoder, autoencoder.decoder)
-    return [term for part in penalizing for term in part.penalties(run)]
+    run = Pass(*result[:5], targets, autoencoder.encoder, autoencoder.decoder, autoencoder.encode_inputs)
+    terms = [term for part in penalizing for term in part.penalties(run)]
+    view = extras.get(SECOND_VIEW)
+    run = run._replace(second_view=None if view is None else autoencoder.standardise_input(view))
+    for name, part in autoencoder.regularizers.items():
+        terms += part.penalties(run._replace(draw=extras.get(f"regularizer.{name}")))
+    return terms
 
 
 def _importance_weighted(

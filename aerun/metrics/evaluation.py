@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from aerun.base.seeding import Randomness
-from aerun.core.autoencoder import Autoencoder, objective
+from aerun.core.autoencoder import LATENT, SECOND_VIEW, Autoencoder, objective
 from aerun.dataset.binarize import sample_binary
 from aerun.dataset.data import Split, as_float, in_unit_range
 from aerun.noise import NoNoise
@@ -72,10 +73,13 @@ class Evaluation:
         collect = _Collector(*self._target_facts)
         try:
             for index, (clean, noisy, targets) in enumerate(corrupted_batches(self._split, self._noise)):
-                draw = autoencoder.draw(len(noisy), self._random.at("evaluation-latent", index))
-                result = autoencoder(noisy, draw)
-                collect.terms(objective(result, targets, autoencoder, self._loss), len(noisy))
-                if draw is not None:
+                extras = autoencoder.draw_extras(len(noisy), partial(self._generator, index))
+                if autoencoder.two_views:
+                    noise = self._noise.for_evaluation()
+                    extras[SECOND_VIEW] = noise(clean, self._generator(index, SECOND_VIEW))
+                result = autoencoder(noisy, extras)
+                collect.terms(objective(result, targets, autoencoder, self._loss, extras), len(noisy))
+                if LATENT in extras:
                     result = autoencoder(noisy)
                 collect.images(result.reconstruction, targets)
                 collect.codes(result.code)
@@ -84,6 +88,10 @@ class Evaluation:
         finally:
             autoencoder.train(was_training)
         return collect.metrics()
+
+    def _generator(self, index: int, name: str) -> torch.Generator:
+        """The generator for the random numbers of that name on batch ``index``."""
+        return self._random.at(f"evaluation-{name}", index)
 
     def _examine_targets(self) -> tuple[bool, float]:
         spread, inside = _Spread(), True

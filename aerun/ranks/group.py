@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from aerun.base.seeding import Randomness
 from aerun.contracts import Terms
-from aerun.core.autoencoder import Autoencoder
+from aerun.core.autoencoder import Autoencoder, Extras
 from aerun.training.parts import SingleProcess, T, Update
 
 # Ranks wait while rank 0 evaluates and draws pictures. Ranks that wait for a dead one are killed by the job.
@@ -56,12 +56,12 @@ class Group(SingleProcess):
         # An empty shard gets a padding row with weight zero, because a mean over nothing would be NaN.
         return batch[self.start : self.stop] if self.stop > self.start else batch[:1]
 
-    def local_rows(self, inputs: Tensor, targets: Tensor, draw: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    def local_rows(self, inputs: Tensor, targets: Tensor, extras: Extras) -> tuple[Tensor, Tensor, Extras]:
         """See ``Shares``. If the targets are the inputs, so are their local rows."""
         self.begin(len(inputs))
         local = self.rows_of(inputs)
         wanted = local if targets is inputs else self.rows_of(targets)
-        return local, wanted, None if draw is None else self.rows_of(draw)
+        return local, wanted, {name: self.rows_of(rows) for name, rows in extras.items()}
 
     def scale_loss(self, loss: Tensor) -> Tensor:
         """See ``Shares``."""

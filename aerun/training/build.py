@@ -127,6 +127,13 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
         ) from error
     except ValueError as error:
         raise ConfigError(f"{settings.name('model')} and {settings.name('dataset')}: {error}") from error
+    for name, part in settings.regularizer.items():
+        try:
+            part.change_networks(codec.encoder, codec.decoder)
+        except ValueError as error:
+            raise ConfigError(
+                f"{settings.name(f'{REGULARIZER}.{name}')} and {settings.name('model')}: {error}"
+            ) from error
     _check_batch_statistics(settings, codec.encoder, codec.decoder)
     if latent.constrains_code:
         sparsity = sparsity.linear()  # such as means and log-variances, which are linear features

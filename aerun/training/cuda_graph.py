@@ -16,17 +16,18 @@ from torch import Tensor, nn
 from aerun.errors import ConfigError
 
 if TYPE_CHECKING:
+    from aerun.core.autoencoder import Extras
     from aerun.training.parts import Update
 
 WARMUP_CALLS = 3  # not recorded: libraries choose their algorithms, and optimizers create their state
 log = logging.getLogger(__name__)
-Compute = Callable[[Tensor, Tensor, "Tensor | None"], "Update"]
+Compute = Callable[[Tensor, Tensor, "Extras"], "Update"]
 # function -> its result, and a function that computes it again in the same memory
 Recorder = Callable[[Callable[[], "Update"]], "tuple[Update, Callable[[], Any]]"]
 
 
 class Recorded:
-    """``compute(inputs, targets, draw)``, recorded for the shapes of its first call.
+    """``compute(inputs, targets, extras)``, recorded for the shapes of its first call.
 
     Calls with other shapes (the smaller last batch of an epoch) are computed without the recording. If recording fails,
     this is logged once, ``on_failure`` is called, and no call uses a recording; with ``required`` it is a ConfigError.
@@ -46,26 +47,26 @@ class Recorded:
         self._shapes: list[Any] | None = None
         self._replay: Callable[[], Any] | None = None
         self._failed = False
-        self._places: list[Tensor | None] = []
+        self._places: list[Tensor] = []  # of inputs, targets unless they are the inputs, and extras
         self._result: Update
         self._gradients: list[Tensor | None] = []
 
-    def __call__(self, inputs: Tensor, targets: Tensor, draw: Tensor | None) -> Update:
+    def __call__(self, inputs: Tensor, targets: Tensor, extras: Extras) -> Update:
         """The result of ``compute``; its codes are valid until the next call."""
-        shapes = [None if tensor is None else (tensor.shape, tensor.dtype) for tensor in (inputs, targets, draw)]
+        given = [inputs, *(() if targets is inputs else (targets,)), *extras.values()]
+        shapes = [(tensor.shape, tensor.dtype) for tensor in given]
         if self._replay is None and (self._shapes is None or len(inputs) > self._shapes[0][0][0]):
             # The first batch of a resumed run may be the smaller last batch of an epoch.
             self._shapes, self._calls = shapes, 0
         if self._failed or shapes != self._shapes:
-            return self._compute(inputs, targets, draw)
+            return self._compute(inputs, targets, extras)
         self._calls += 1
         if self._calls <= WARMUP_CALLS:
-            return self._warm_up(inputs, targets, draw)
-        if self._replay is None and not self._try_recording(inputs, targets, draw):
-            return self._compute(inputs, targets, draw)
-        for place, tensor in zip(self._places, (inputs, targets, draw), strict=True):
-            if place is not None and tensor is not None:
-                place.copy_(tensor)
+            return self._warm_up(inputs, targets, extras)
+        if self._replay is None and not self._try_recording(inputs, targets, extras):
+            return self._compute(inputs, targets, extras)
+        for place, tensor in zip(self._places, given, strict=True):
+            place.copy_(tensor)
         assert self._replay is not None
         self._replay()
         # A call without the recording in between has replaced the gradients.
@@ -74,26 +75,26 @@ class Recorded:
         values = torch.stack(list(self._result.terms.values())).unbind()
         return self._result._replace(terms=dict(zip(self._result.terms, values, strict=True)))
 
-    def _warm_up(self, inputs: Tensor, targets: Tensor, draw: Tensor | None) -> Update:
+    def _warm_up(self, inputs: Tensor, targets: Tensor, extras: Extras) -> Update:
         """Compute without a recording, but on a separate stream, as the recording will."""
         if inputs.device.type != "cuda":
-            return self._compute(inputs, targets, draw)
+            return self._compute(inputs, targets, extras)
         stream, current = torch.cuda.Stream(inputs.device), torch.cuda.current_stream(inputs.device)
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
-            result = self._compute(inputs, targets, draw)
+            result = self._compute(inputs, targets, extras)
         current.wait_stream(stream)
         return result
 
-    def _try_recording(self, inputs: Tensor, targets: Tensor, draw: Tensor | None) -> bool:
+    def _try_recording(self, inputs: Tensor, targets: Tensor, extras: Extras) -> bool:
         """Record, and return whether that succeeded."""
         input_place = inputs.clone()
         target_place = input_place if targets is inputs else targets.clone()
-        draw_place = None if draw is None else draw.clone()
+        extra_places = {name: tensor.clone() for name, tensor in extras.items()}
         for parameter in self._parameters:
             parameter.grad = None
         try:
-            self._result, self._replay = self._record(lambda: self._compute(input_place, target_place, draw_place))
+            self._result, self._replay = self._record(lambda: self._compute(input_place, target_place, extra_places))
         except Exception as error:  # a user's model may raise anything
             cause = error.__context__ or error  # ending a failed recording raises another error
             reason = (str(cause).splitlines() or [type(cause).__name__])[0]
@@ -103,7 +104,7 @@ class Recorded:
             self._failed = True
             self._on_failure()
             return False
-        self._places = [input_place, None if targets is inputs else target_place, draw_place]
+        self._places = [input_place, *(() if targets is inputs else (target_place,)), *extra_places.values()]
         self._gradients = [parameter.grad for parameter in self._parameters]
         return True
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from aerun.contracts import Loss, Metric, Noise, Scheduler
-from aerun.core.autoencoder import Autoencoder
+from aerun.core.autoencoder import Autoencoder, Extras
 from aerun.dataset.data import Data
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class SingleProcess:
 class Shares(Protocol):
     """How several processes share each minibatch."""
 
-    def local_rows(self, inputs: Tensor, targets: Tensor, draw: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    def local_rows(self, inputs: Tensor, targets: Tensor, extras: Extras) -> tuple[Tensor, Tensor, Extras]:
         """This process's rows of a minibatch. A process without rows gets one padding row, because a mean needs one."""
 
     def scale_loss(self, loss: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from aerun.base.precision import Precision, allow_tf32
+from aerun.core.autoencoder import SECOND_VIEW
+from aerun.dataset.data import as_float
 from aerun.training.parts import SingleProcess
 from aerun.training.step import make_gradients
 
@@ -28,12 +30,16 @@ def measure_precision_error(parts: Parts, batch: Batch, precision: Precision) ->
     was_training = parts.autoencoder.training
     parts.autoencoder.eval()
     results = []
-    draw = parts.autoencoder.draw(len(batch), torch.Generator(parts.device).manual_seed(parts.seed))
+    extras = parts.autoencoder.draw_extras(
+        len(batch), lambda name: torch.Generator(parts.device).manual_seed(parts.seed)
+    )
+    if parts.autoencoder.two_views:
+        extras[SECOND_VIEW] = as_float(batch.inputs)
     kept = [parameter.grad for parameter in parts.autoencoder.parameters()]
     try:
         for each in ("float32", precision):
             allow_tf32(each == "tf32")
-            update = make_gradients(parts, each, False, None, None, cached=True)(batch.inputs, batch.targets, draw)
+            update = make_gradients(parts, each, False, None, None, cached=True)(batch.inputs, batch.targets, extras)
             parameters = parts.autoencoder.parameters()
             gradient = torch.cat([p.grad.detach().flatten().double().cpu() for p in parameters if p.grad is not None])
             results.append((float(update.terms["loss"]), gradient))

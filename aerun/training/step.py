@@ -19,13 +19,13 @@ from aerun.base.precision import Precision, autocast
 from aerun.base.seeding import Randomness
 from aerun.base.speed import eager_step
 from aerun.contracts import Loss
-from aerun.core.autoencoder import objective
+from aerun.core.autoencoder import LATENT, SECOND_VIEW, Extras, objective
 from aerun.dataset.binarize import sample_binary
 from aerun.dataset.data import Batch, Split, as_float
 from aerun.training.cuda_graph import Recorded, record_on_cuda
 from aerun.training.parts import Parts, Update
 
-Gradients = Callable[[Tensor, Tensor, "Tensor | None"], Update]
+Gradients = Callable[[Tensor, Tensor, Extras], Update]
 
 
 def make_step(
@@ -67,7 +67,6 @@ class TrainingStep:
         self.gradients, self.update = gradients, eager_step(parts.optimizer)  # optimizer.step, without torch's wrappers
         self._parts, self._learning_rate, self._scheduled = parts, learning_rate, scheduled
         self._random = Randomness(parts.seed, parts.device)
-        self._draws = parts.autoencoder.draw(1, self._random.at("latent", 0)) is not None  # None: deterministic
         # A recorded update reads its learning rate from a tensor, which not every optimizer supports.
         is_recordable = all("capturable" in group for group in parts.optimizer.param_groups)
         self._rates = LearningRates(parts.optimizer, recorded=bool(graph) and is_recordable)
@@ -76,18 +75,17 @@ class TrainingStep:
 
     def __call__(self, batch: Batch, number: int) -> Update:
         """Make update ``number``, from 0, on ``batch``."""
-        inputs, targets, draw = self.prepare(batch, number)
+        inputs, targets, extras = self.prepare(batch, number)
         self._rates.set(self._learning_rate(number))
         self._scheduled.set(number)
-        result = self.gradients(inputs, targets, draw)
+        result = self.gradients(inputs, targets, extras)
         self.update()
         return result
 
-    def prepare(self, batch: Batch, number: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Inputs, targets and random numbers; with several processes, those of the local rows.
+    def prepare(self, batch: Batch, number: int) -> tuple[Tensor, Tensor, Extras]:
+        """Inputs, targets and extras, such as random numbers; with several processes, those of the local rows.
 
-        Random numbers of noise, augmentation and latent are drawn here, by the step's number, and in every process for
-        the whole minibatch.
+        All random numbers are drawn here, by the step's number, and in every process for the whole minibatch.
         """
         parts, random = self._parts, self._random
         batch = augment_batch(batch, parts.data.train, random, number)
@@ -96,15 +94,17 @@ class TrainingStep:
             clean = as_float(batch.inputs)
             targets = clean if targets is batch.inputs else targets
             noisy = parts.noise(clean, random.at("noise", number))
-        draw = parts.autoencoder.draw(len(batch), random.at("latent", number)) if self._draws else None
-        return (noisy, targets, draw) if parts.shares is None else parts.shares.local_rows(noisy, targets, draw)
+        extras = parts.autoencoder.draw_extras(len(batch), lambda name: random.at(name, number))
+        if parts.autoencoder.two_views:
+            extras[SECOND_VIEW] = parts.noise(as_float(batch.inputs), random.at(SECOND_VIEW, number))
+        return (noisy, targets, extras) if parts.shares is None else parts.shares.local_rows(noisy, targets, extras)
 
     def _record(self, parts: Parts, with_update: bool, must_succeed: bool) -> None:
         """Record the gradients on their first call, and the update with them if possible."""
         gradients, update = self.gradients, self.update
 
-        def both(inputs: Tensor, targets: Tensor, draw: Tensor | None) -> Update:
-            result = gradients(inputs, targets, draw)
+        def both(inputs: Tensor, targets: Tensor, extras: Extras) -> Update:
+            result = gradients(inputs, targets, extras)
             update()
             return result
 
@@ -144,12 +144,12 @@ def make_gradients(
     forward = parts.ranks.parallel(autoencoder, torch.compile(autoencoder) if compiled else autoencoder)
     casting = autocast(precision, parts.device, cached)
 
-    def gradients(inputs: Tensor, targets: Tensor, draw: Tensor | None) -> Update:
+    def gradients(inputs: Tensor, targets: Tensor, extras: Extras) -> Update:
         images = as_float(inputs)
         clean = images if targets is inputs else as_float(targets)
         with casting:
-            result = forward(images, draw)
-        terms = objective(result, clean, autoencoder, loss)
+            result = forward(images, extras.get(LATENT))
+        terms = objective(result, clean, autoencoder, loss, extras)
         for parameter in parameters:
             parameter.grad = None
         (terms["loss"] if shares is None else shares.scale_loss(terms["loss"])).backward()
