@@ -172,30 +172,39 @@ def memory_rows(folder: Path, count: int) -> list[tuple[str, str]]:
     return [(f"{count} short runs in one process", text)]
 
 
-def sweep_rows(folder: Path, count: int) -> list[tuple[str, str]]:
-    found = sweeps.campaign(folder, count)
+def jobs_text(found: dict[str, Any]) -> str:
     for problem in found["failed"].items():
         print(problem, file=sys.stderr)
-    kinds = ", ".join(f"{kind} {number}" for kind, number in found["kills"].items())
-    text = (
-        f"{found['identical']} of {found['jobs']} jobs ended bit-identical to the undisturbed sweep's; "
-        f"{len(found['run again'])} ran again after they had finished; {found['stayed behind']} workers stayed behind"
+    return (
+        f"{found['identical']} of {found['jobs']} jobs ended bit-identical to undisturbed ones; "
+        f"{len(found['run again'])} ran again after they had finished"
     )
-    what = f"a sweep of {found['jobs']} jobs on two processes, SIGKILL at {count} random moments ({kinds}), repeated"
-    return [(what, text)]
+
+
+def counted(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in numbers.items())
+
+
+def sweep_rows(folder: Path, count: int) -> list[tuple[str, str]]:
+    found = sweeps.campaign(folder, count)
+    what = f"a sweep of {found['jobs']} jobs on two processes, SIGKILL at {count} random moments, repeated"
+    return [(what, f"{counted(found['kills'])}; {jobs_text(found)}; {found['stayed behind']} workers stayed behind")]
 
 
 def moving_rows(folder: Path, count: int) -> list[tuple[str, str]]:
-    found = moving.campaign(folder, count)
-    for problem in found["failed"].items():
-        print(problem, file=sys.stderr)
-    kinds = ", ".join(f"{kind} {number}" for kind, number in found["kills"].items())
-    text = (
-        f"{found['identical']} of {found['jobs']} jobs ended bit-identical to the undisturbed sweep's; "
-        f"{len(found['run again'])} ran again after they had finished; run on {len(found['hosts'])} host names"
+    route = f"moved {' -> '.join(leg.name for leg in moving.legs())}, SIGKILL at {count} random moments"
+    grid, search = moving.grid_campaign(folder / "grid", count), moving.search_campaign(folder / "search", count)
+    trials = (
+        f"; {search['complete']} of {moving.TRIALS} trials are complete, of {search['points']} points in "
+        f"{search['folders']} folders, {len(search['open'])} are open"
     )
-    legs = " -> ".join(leg.name for leg in moving.legs())
-    return [(f"a sweep moved {legs}, SIGKILL in each at {count} random moments ({kinds})", text)]
+    return [
+        (
+            f"a {what} {route}",
+            f"{counted(found['kills'])}; {jobs_text(found)}; by host: {counted(found['ended on'])}{more}",
+        )
+        for what, found, more in (("sweep", grid, ""), ("search", search, trials))
+    ]
 
 
 def picture_rows(place: Path, folders: list[Path]) -> list[tuple[str, str]]:
@@ -248,7 +257,7 @@ def main() -> None:
         if unknown := set(arguments.only or ()) - set(known):
             parser.error(f"--only {' '.join(sorted(unknown))}: must be of {', '.join(known)}")
         page = ROOT / "docs" / "reliability.md"
-        rows = read_rows(page) if arguments.only else {}
+        rows: dict[str, str] = {}
         for name, campaign in campaigns:
             if arguments.only and name not in arguments.only:
                 continue
@@ -265,6 +274,7 @@ def main() -> None:
         "Bit-identical means: weights, optimizer state, metrics.jsonl, summary, figures and TensorBoard's scalars and "
         "images, with no step missing or doubled; only times and speeds may differ.\n"
     )
+    rows = {**(read_rows(page) if arguments.only else {}), **rows}  # read now: another campaign may have written some
     text = "\n".join([head, "| fault | outcome | minutes | day |", "|---|---|---|---|", *rows.values()])
     write_section("faults", text, page)
 

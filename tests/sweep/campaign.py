@@ -2,32 +2,69 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import subprocess
 import time
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.faults.kills import contents, differences
-from tests.sweep.launching import JOBLIB, TINY, alive, begin, kill_group, launch, marks, states, workers
+from tests.sweep.launching import JOBLIB, TINY, alive, begin, kill_group, launch, marks, states, statuses, workers
 
-# 24 jobs of a second or two, with checkpoints inside epochs.
-SWEEP = [
-    *TINY,
-    *JOBLIB,
-    "trainer.epochs=4",
-    "trainer.batch_size=32",
-    "checkpoint.every_minutes=0.002",
-    "model=fc,conv",
-    "seed=0,1,2",
-    "noise=none,masking",
-    "sparsity=none,l1",
-    "sweep.name=x",
-]
+GRID = [*TINY, "model=fc,conv", "seed=0,1,2", "noise=none,masking", "sparsity=none,l1"]
+# With checkpoints inside epochs.
+OFTEN = ["trainer.batch_size=32", "checkpoint.every_minutes=0.002", "sweep.name=x"]
+SWEEP = [*GRID, *JOBLIB, *OFTEN, "trainer.epochs=4"]  # jobs of a second or two
 JOBS = 24
 VICTIMS = ("launcher", "worker", "group")
+
+
+@dataclass
+class Record:
+    """What is seen of a disturbed sweep: results that were written again after their job had finished, and hosts."""
+
+    sweep: Path
+    again: list[str] = field(default_factory=list)
+    hosts: set[str] = field(default_factory=set)
+    _finished: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def look(self) -> None:
+        """Compare the present results with those of the last look."""
+        now = marks(self.sweep)
+        self.again += sorted(name for name, mark in self._finished.items() if now.get(name) != mark)
+        self._finished = now
+        self.hosts |= {status["host"] for status in statuses(self.sweep).values()}
+
+    def compare(self, alone: Path) -> dict[str, Any]:
+        """What a campaign returns of the sweep: how many jobs ended as in the undisturbed one, bit for bit, and more.
+
+        Jobs are the same if their configurations are, whatever their folders are called.
+        """
+        self.look()
+        expected, found = job_folders(alone), job_folders(self.sweep)
+        wrong = {
+            folder.name: differences(contents(folder), contents(found[digest])) if digest in found else ["missing"]
+            for digest, folder in expected.items()
+        }
+        return {
+            "jobs": len(expected),
+            "identical": sum(not parts for parts in wrong.values()),
+            "failed": {name: parts[:5] for name, parts in wrong.items() if parts},
+            "run again": self.again,
+            "ended on": dict(Counter(status["host"] for status in statuses(self.sweep).values())),
+            "hosts": sorted(self.hosts),
+        }
+
+
+def job_folders(sweep: Path) -> dict[str, Path]:
+    """The folders of a sweep's finished jobs by the hash of their configuration."""
+    jobs = json.loads((sweep / "sweep.json").read_text())["jobs"]
+    return {job["hash"]: sweep / name for name, job in jobs.items() if (sweep / name / "summary.json").exists()}
 
 
 def campaign(folder: Path, count: int, seed: int = 0) -> dict[str, Any]:
@@ -44,13 +81,12 @@ def campaign(folder: Path, count: int, seed: int = 0) -> dict[str, Any]:
     done = launch(alone, *SWEEP)
     assert done.returncode == 0, done.stdout + done.stderr
     pause = 2.5 * (time.monotonic() - clock) / count  # half of it on average, including the start
-    sweep = disturbed / "outputs" / "x"
+    record = Record(disturbed / "outputs" / "x")
     kills = dict.fromkeys(VICTIMS, 0)
-    finished: dict[str, tuple[int, int]] = {}
-    launchings, again, stayed, code = 0, [], 0, 1
+    launchings, stayed, code = 0, 0, 1
     while code != 0:
         launchings += 1
-        assert launchings < 2 * count + 5, f"it does not come to an end: {states(sweep)}"
+        assert launchings < 2 * count + 5, f"it does not come to an end: {states(record.sweep)}"
         process = begin(disturbed, *SWEEP, output=subprocess.DEVNULL)
         those: list[int] = []
         try:
@@ -62,20 +98,9 @@ def campaign(folder: Path, count: int, seed: int = 0) -> dict[str, Any]:
             stayed += not _gone(those)
         finally:
             kill_group(process)
-        now = marks(sweep)
-        again += sorted(name for name, mark in finished.items() if now.get(name) != mark)
-        finished = now
-    names = sorted(path.parent.name for path in (alone / "outputs" / "x").glob("*/summary.json"))
-    wrong = {name: differences(contents(alone / "outputs" / "x" / name), contents(sweep / name)) for name in names}
-    return {
-        "jobs": len(names),
-        "kills": kills,
-        "launchings": launchings,
-        "identical": sum(not parts for parts in wrong.values()),
-        "failed": {name: parts[:5] for name, parts in wrong.items() if parts},
-        "run again": again,
-        "stayed behind": stayed,
-    }
+        record.look()
+    found = record.compare(alone / "outputs" / "x")
+    return {**found, "kills": kills, "launchings": launchings, "stayed behind": stayed}
 
 
 def _kill(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,26 @@ TINY = [
 ODD = ["--config-dir", str(PARTS / "conf"), "trusted_packages=[fragile]"]
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 BASIC = ["hydra/launcher=basic"]
+SLURM = ["hydra/launcher=slurm", "hydra.launcher.mem_gb=2", "hydra.launcher.poll_s=1"]
+SHORT_LEASE = {"AERUN_LEASE_S": "6"}
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def slurm_is_up() -> bool:
+    """Whether a Slurm cluster answers (scripts/slurm_here.sh starts one on Debian)."""
+    return shutil.which("sinfo") is not None and subprocess.run(["sinfo"], capture_output=True).returncode == 0
 
 
 def as_host(host: str) -> list[str]:
     """Words before a command that give it another host name, as on another machine (Linux, as root)."""
     return ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host]
+
+
+def hosts_can_be_named() -> bool:
+    """Whether this user may give processes another host name."""
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run([*as_host("a"), "true"], capture_output=True).returncode == 0
 
 
 def begin(
@@ -49,6 +65,22 @@ def begin(
         text=True,
         start_new_session=True,
     )
+
+
+@contextlib.contextmanager
+def starting(folder: Path) -> Iterator[Start]:
+    """A function that starts a sweep in ``folder``, as ``begin`` does, on a named host; at the end all are killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(host: str, *words: str, **extra: str) -> subprocess.Popen[str]:
+        started.append(begin(folder, *words, before=as_host(host), **extra))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            kill_group(process)
 
 
 def launch(folder: Path, *words: str, **extra: str) -> subprocess.CompletedProcess[str]:
@@ -76,8 +108,16 @@ def continue_sweep(folder: Path, out: str, **extra: str) -> subprocess.Completed
     return subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
 
 
-def await_that(condition: Callable[[], Any], process: subprocess.Popen[str] | None = None, seconds: float = 300) -> Any:
-    """Wait until the condition holds and return its value. AssertionError if it does not hold in time."""
+def await_that(
+    condition: Callable[[], Any],
+    process: subprocess.Popen[str] | None = None,
+    seconds: float = 300,
+    every: float = 0.02,
+) -> Any:
+    """Wait until the condition holds, asked ``every`` so many seconds, and return its value.
+
+    AssertionError if it does not hold in time, or the process has ended.
+    """
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = condition()
@@ -85,7 +125,7 @@ def await_that(condition: Callable[[], Any], process: subprocess.Popen[str] | No
             return found
         if process is not None and process.poll() is not None:
             raise AssertionError(f"ended with {process.returncode}: {process.communicate()}")
-        time.sleep(0.02)
+        time.sleep(every)
     raise AssertionError("waited in vain")
 
 
@@ -162,3 +202,13 @@ def marks(sweep: Path) -> dict[str, tuple[int, int]]:
     finished = {path.parent for path in sweep.glob("*/summary.json")}
     of_finished = [path for path in paths if finished & set(path.parents)]
     return {str(path.relative_to(sweep)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in of_finished}
+
+
+def study_trials(sweep: Path) -> list[Any]:
+    """The trials of a search, read from the study's file by Optuna itself."""
+    import optuna
+
+    backend = optuna.storages.journal.JournalFileBackend(str(sweep / "study.log"))
+    storage = optuna.storages.JournalStorage(backend)
+    [study] = optuna.get_all_study_summaries(storage)
+    return list(optuna.load_study(study_name=study.study_name, storage=storage).trials)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +18,8 @@ from tests.sweep.launching import (
     BASIC,
     JOBLIB,
     ODD,
+    SEARCHED,
+    SLURM,
     TINY,
     await_that,
     begin,
@@ -25,19 +27,14 @@ from tests.sweep.launching import (
     kill_group,
     launch,
     name_of,
+    slurm_is_up,
     states,
     statuses,
 )
 
 GRID = ["model=fc,conv", "sparsity=none,l1,odd", "noise=none,gaussian", "seed=0,1", "sweep.name=grid"]
-SLURM = ["hydra/launcher=slurm", "hydra.launcher.mem_gb=2", "hydra.launcher.poll_s=1"]
 RAY = ["hydra/launcher=ray"]
 pytestmark = pytest.mark.slow
-
-
-def slurm_is_up() -> bool:
-    """Whether a Slurm cluster is running (scripts/slurm_here.sh starts one on Debian)."""
-    return shutil.which("sinfo") is not None and subprocess.run(["sinfo"], capture_output=True).returncode == 0
 
 
 needs_slurm = pytest.mark.skipif(not slurm_is_up(), reason="no Slurm answers; sudo scripts/slurm_here.sh start")
@@ -156,3 +153,27 @@ def test_slurm_jobs_that_are_killed_requeued_and_watched_by_a_second_launch(tmp_
     assert "continuing" in (sweep / name / "aerun.log").read_text()
     queue = ["squeue", "-h"]
     await_that(lambda: subprocess.run(queue, capture_output=True, text=True, check=True).stdout == "")
+
+
+@needs_slurm
+@needs_submitit
+def test_slurm_evaluates_a_finished_sweep_and_adds_protocols_to_it_as_joblib_does(tmp_path: Path) -> None:
+    words = [*TINY, "model=fc", "seed=0,1,2", "sweep.name=x"]
+    added: dict[str, Path] = {}
+    for name, launcher in (("joblib", JOBLIB), ("slurm", SLURM)):
+        (tmp_path / name).mkdir()
+        added[name] = tmp_path / name / "outputs" / "x"
+        assert launch(tmp_path / name, *words, *JOBLIB).returncode == 0
+        asked = [sys.executable, "-m", "aerun", "evaluate", "outputs/x", "protocol=[knn]", *launcher]
+        environment = {**os.environ, "PYTHONPATH": SEARCHED}
+        done = subprocess.run(asked, cwd=tmp_path / name, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0 and done.stdout.endswith("\n3 runs: 3 agree\n"), done.stdout + done.stderr
+        done = launch(tmp_path / name, *words, "protocol=[knn]", *launcher)
+        assert done.returncode == 0 and done.stdout.count("  evaluated ") == 3, done.stdout + done.stderr
+        done = launch(tmp_path / name, *words, "protocol=[knn]", "protocol.knn.k=100000", *launcher)
+        assert done.returncode == 1 and done.stdout.count("k=100000: is more than the ") == 3, done.stdout + done.stderr
+    assert not list(added["slurm"].glob(".evaluation-*"))
+    for name in states(added["joblib"]):
+        numbers = [json.loads((sweep / name / "evaluation.json").read_text()) for sweep in added.values()]
+        assert numbers[0] == numbers[1] and "knn_error" in numbers[0]["further"]["knn"]
+        assert differences(*(contents(sweep / name) for sweep in added.values())) == []

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.faults.kills import contents, differences
 from tests.sweep.launching import (
     JOBLIB,
+    SHORT_LEASE,
     TINY,
-    as_host,
     await_that,
-    begin,
+    hosts_can_be_named,
     kill_group,
     launch,
     running,
+    starting,
     states,
     statuses,
+    study_trials,
     workers,
 )
 
@@ -32,13 +33,6 @@ GRID = [*TINY, "model=fc,conv", "seed=0,1,2", "noise=none,masking", "sweep.name=
 ONE = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=1"]
 # Long enough to be caught, with checkpoints amid the epochs.
 LONG = [*TINY, "model=conv", "trainer.epochs=12", "checkpoint.every_minutes=0.005", "trainer.batch_size=32"]
-
-
-def hosts_can_be_named() -> bool:
-    """Whether this user may give processes another host name."""
-    if shutil.which("unshare") is None:
-        return False
-    return subprocess.run([*as_host("a"), "true"], capture_output=True).returncode == 0
 
 
 pytestmark = pytest.mark.skipif(not hosts_can_be_named(), reason="needs unshare --uts, as root")
@@ -69,25 +63,56 @@ def assert_same(sweep: Path, alone: Path) -> None:
     assert [name for name in names if differences(contents(alone / name), contents(sweep / name))] == []
 
 
+def run_on_both(folder: Path, *words: str) -> list[str]:
+    """What the same command prints on the hosts a and b, which run it at the same time."""
+    with starting(folder) as start:
+        both = [start(host, *words, *ONE) for host in "ab"]
+        ends = [process.communicate(timeout=400) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    return [out for out, _ in ends]
+
+
+def assert_shared(sweep: Path, printed: list[str], ended_before: Callable[[str], int]) -> None:
+    """Both hosts ran jobs, none twice, and each counts those of the other that ended after it had joined."""
+    assert set(starts(sweep).values()) == {1}
+    shares = Counter(status["host"] for status in statuses(sweep).values())
+    assert set(shares) == {"a", "b"}
+    for out, host, other in zip(printed, "ab", "ba", strict=True):
+        others = shares[other] - ended_before(out)
+        count = f"{shares[host]} job{'s' * (shares[host] != 1)}"
+        assert (f"this launcher ran {count}; others ran {others} on {other}\n" in out) == (others > 0)
+        assert f"{sum(shares.values())} jobs: " in out
+
+
+def take_over(folder: Path, *words: str) -> list[str]:
+    """Stop host a amid two of three jobs, let b join, kill a; the names of the two, which b has ended."""
+    sweep = folder / "outputs" / "x"
+    with starting(folder) as start:
+        first = start("a", *words, *JOBLIB, **SHORT_LEASE)
+        await_that(lambda: len(running(sweep)) == 2, first)
+        lost = freeze(first, sweep)
+        second = start("b", *words, *ONE, **SHORT_LEASE)
+        await_that(lambda: "b" in {status["host"] for status in statuses(sweep).values()}, second)
+        kill_frozen(first)
+        out, errors = second.communicate(timeout=400)
+    assert second.returncode == 0 and "3 jobs: 3 finished" in out, out + errors
+    assert lost and all(statuses(sweep)[name]["host"] == "b" for name in lost)
+    return lost
+
+
 def test_two_machines_share_a_sweep_and_run_nothing_twice(tmp_path: Path) -> None:
     (tmp_path / "alone").mkdir()
     sweep = tmp_path / "outputs" / "x"
-    both = [begin(tmp_path, *GRID, *ONE, before=as_host(host)) for host in ("a", "b")]
-    try:
-        ends = [process.communicate(timeout=400) for process in both]
-    finally:
-        for process in both:
-            kill_group(process)
-    assert [process.returncode for process in both] == [0, 0], ends
-    assert set(states(sweep).values()) == {"finished"} and set(starts(sweep).values()) == {1}
-    shares = Counter(status["host"] for status in statuses(sweep).values())
-    assert set(shares) == {"a", "b"} and sum(shares.values()) == 12
-    for (out, _), host, other in zip(ends, "ab", "ba", strict=True):
+    printed = run_on_both(tmp_path, *GRID)
+
+    def ended_before(out: str) -> int:
         before = re.search(r"(\d+) done before", out)  # this launcher joined
-        others = shares[other] - (int(before[1]) if before else 0)
-        count = f"{shares[host]} job{'s' * (shares[host] != 1)}"
-        assert (f"this launcher ran {count}; others ran {others} on {other}\n" in out) == (others > 0)
-        assert "12 jobs: 12 finished" in out and out.count(f"  on {other}\n") == others
+        return int(before[1]) if before else 0
+
+    assert_shared(sweep, printed, ended_before)
+    shares = Counter(status["host"] for status in statuses(sweep).values())
+    for out, other in zip(printed, "ba", strict=True):
+        assert "12 jobs: 12 finished" in out and out.count(f"  on {other}\n") == shares[other] - ended_before(out)
     assert {path.name for path in sweep.glob(".*")} == {".lock"}
     assert launch(tmp_path / "alone", *GRID, *JOBLIB).returncode == 0
     assert_same(sweep, tmp_path / "alone" / "outputs" / "x")
@@ -96,22 +121,8 @@ def test_two_machines_share_a_sweep_and_run_nothing_twice(tmp_path: Path) -> Non
 def test_the_jobs_of_a_killed_machine_are_taken_over_and_end_as_undisturbed(tmp_path: Path) -> None:
     (tmp_path / "alone").mkdir()
     sweep, words = tmp_path / "outputs" / "x", [*LONG, "seed=0,1,2", "sweep.name=x"]
-    first = begin(tmp_path, *words, *JOBLIB, before=as_host("a"), AERUN_LEASE_S="6")
-    second = None
-    try:
-        await_that(lambda: len(running(sweep)) == 2, first)
-        lost = freeze(first, sweep)
-        second = begin(tmp_path, *words, *ONE, before=as_host("b"), AERUN_LEASE_S="6")
-        await_that(lambda: "b" in {status["host"] for status in statuses(sweep).values()}, second)
-        kill_frozen(first)
-        out, errors = second.communicate(timeout=400)
-    finally:
-        for process in filter(None, (first, second)):
-            kill_group(process)
-    assert second.returncode == 0 and "3 jobs: 3 finished" in out, out + errors
-    for name in lost:
-        assert statuses(sweep)[name]["host"] == "b" and "continuing" in (sweep / name / "aerun.log").read_text()
-    assert lost
+    for name in take_over(tmp_path, *words):
+        assert "continuing" in (sweep / name / "aerun.log").read_text()
     assert launch(tmp_path / "alone", *words, *JOBLIB).returncode == 0
     assert_same(sweep, tmp_path / "alone" / "outputs" / "x")
 
@@ -128,52 +139,23 @@ SEARCH = [
 def test_two_machines_share_a_search(tmp_path: Path) -> None:
     """They draw different points, of which as many are run as the search has trials."""
     optuna = pytest.importorskip("optuna", reason="needs aerun[optuna]")
-    words = [*SEARCH, "hydra.sweeper.trials=10", "hydra.sweeper.sampler=random", *ONE]
     sweep = tmp_path / "outputs" / "x"
-    both = [begin(tmp_path, *words, before=as_host(host)) for host in ("a", "b")]
-    try:
-        ends = [process.communicate(timeout=400) for process in both]
-    finally:
-        for process in both:
-            kill_group(process)
-    assert [process.returncode for process in both] == [0, 0], ends
-    trials = study_of(sweep, optuna).trials
+    printed = run_on_both(tmp_path, *SEARCH, "hydra.sweeper.trials=10", "hydra.sweeper.sampler=random")
+    trials = study_trials(sweep)
     ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    assert len(trials) == len({trial.params["optimizer.lr"] for trial in trials}) == 10
+    assert len(trials) == len({trial.params["optimizer.lr"] for trial in trials}) == len(starts(sweep)) == 10
     assert all(trial.state in ended for trial in trials)
-    assert len(starts(sweep)) == 10 and set(starts(sweep).values()) == {1}
-    shares = Counter(status["host"] for status in statuses(sweep).values())
-    assert set(shares) == {"a", "b"}
-    for (out, _), host, other in zip(ends, "ab", "ba", strict=True):
-        number = re.search(r"^\[ *(\d+)/10\]", out, re.MULTILINE)  # after those that had ended before it joined
-        others = shares[other] - (int(number[1]) - 1 if number else 0)
-        count = f"{shares[host]} job{'s' * (shares[host] != 1)}"
-        assert (f"this launcher ran {count}; others ran {others} on {other}\n" in out) == (others > 0)
-        assert "10 jobs: " in out
+
+    def ended_before(out: str) -> int:
+        number = re.search(r"^\[ *(\d+)/10\]", out, re.MULTILINE)  # the first that ended after it had joined
+        return int(number[1]) - 1 if number else 0
+
+    assert_shared(sweep, printed, ended_before)
 
 
 def test_the_trials_of_a_killed_launcher_are_taken_over(tmp_path: Path) -> None:
     optuna = pytest.importorskip("optuna", reason="needs aerun[optuna]")
     longer = [*LONG, *SEARCH[len(TINY) :], "hydra.sweeper.pruner=none", "hydra.sweeper.trials=3"]
-    sweep = tmp_path / "outputs" / "x"
-    first = begin(tmp_path, *longer, *JOBLIB, before=as_host("a"), AERUN_LEASE_S="6")
-    second = None
-    try:
-        await_that(lambda: len(running(sweep)) == 2, first)
-        lost = freeze(first, sweep)
-        second = begin(tmp_path, *longer, *ONE, before=as_host("b"), AERUN_LEASE_S="6")
-        await_that(lambda: len(states(sweep)) == 3, second)
-        kill_frozen(first)
-        out, errors = second.communicate(timeout=400)
-    finally:
-        for process in filter(None, (first, second)):
-            kill_group(process)
-    assert second.returncode == 0 and "3 jobs: 3 finished" in out, out + errors
-    assert lost and all(statuses(sweep)[name]["host"] == "b" for name in lost)
-    trials = study_of(sweep, optuna).trials
+    take_over(tmp_path, *longer)
+    trials = study_trials(tmp_path / "outputs" / "x")
     assert [trial.state for trial in trials] == [optuna.trial.TrialState.COMPLETE] * 3
-
-
-def study_of(sweep: Path, optuna: Any) -> Any:
-    backend = optuna.storages.journal.JournalFileBackend(str(sweep / "study.log"))
-    return optuna.load_study(study_name="sweep", storage=optuna.storages.JournalStorage(backend))

@@ -23,18 +23,12 @@ from tests.sweep.launching import (
     marks,
     states,
     statuses,
+    study_trials,
 )
 
 optuna: Any = pytest.importorskip("optuna", reason="needs aerun[optuna]")
 SEARCH = ["hydra/sweeper=optuna", "hydra.sweeper.params=null", "sweep.name=x"]
 RANDOM = ["hydra.sweeper.sampler=random", "hydra.sweeper.pruner=none"]
-
-
-def trials(sweep: Path) -> list[Any]:
-    """The study's trials, read from the file by Optuna itself."""
-    backend = optuna.storages.journal.JournalFileBackend(str(sweep / "study.log"))
-    [study] = optuna.get_all_study_summaries(optuna.storages.JournalStorage(backend))
-    return list(optuna.load_study(study_name=study.study_name, storage=optuna.storages.JournalStorage(backend)).trials)
 
 
 def results(sweep: Path) -> dict[str, float]:
@@ -54,13 +48,13 @@ def test_a_study_is_continued_and_its_values_are_means_over_seeds(tmp_path: Path
     words = [*TINY, *SEARCH, *RANDOM, *BASIC, "trainer.epochs=1", "seed=0,1", "optimizer.lr=interval(1e-7,1e-2)"]
     done = launch(tmp_path, *words, "hydra.sweeper.trials=2")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(trials(sweep)) == 2 and len(states(sweep)) == 4
+    assert len(study_trials(sweep)) == 2 and len(states(sweep)) == 4
     before = marks(sweep)
     done = launch(tmp_path, *words, "hydra.sweeper.trials=4")
     assert done.returncode == 0, done.stdout + done.stderr
     assert before.items() <= marks(sweep).items() and len(states(sweep)) == 8
     found, index = results(sweep), json.loads((sweep / "sweep.json").read_text())["jobs"]
-    known = trials(sweep)
+    known = study_trials(sweep)
     assert len({trial.params["optimizer.lr"] for trial in known}) == 4
     for trial in known:
         of_trial = [
@@ -85,7 +79,7 @@ def test_the_runs_of_a_finished_search_are_evaluated_by_added_protocols(tmp_path
     before = marks(sweep)
     done = launch(tmp_path, *words, "protocol=[knn]")
     assert done.returncode == 0 and done.stdout.count("evaluated") == 2, done.stdout + done.stderr
-    assert len(trials(sweep)) == 2 and len(states(sweep)) == 2
+    assert len(study_trials(sweep)) == 2 and len(states(sweep)) == 2
     after = marks(sweep)
     assert all(after[name] == mark for name, mark in before.items() if "checkpoints" in name)
     assert all("knn_error" in json.loads(path.read_text())["test"] for path in sweep.glob("*/summary.json"))
@@ -97,9 +91,9 @@ def test_equal_simultaneous_draws_are_one_run_and_the_better_one_is_found(tmp_pa
     done = launch(tmp_path, *words, "hydra.sweeper.trials=6")
     sweep = tmp_path / "outputs" / "x"
     assert done.returncode == 0, done.stderr
-    assert [trial.state.name for trial in trials(sweep)] == ["COMPLETE"] * 6
+    assert [trial.state.name for trial in study_trials(sweep)] == ["COMPLETE"] * 6
     assert len(states(sweep)) == 2 and done.stdout.count("  finished ") == 2
-    assert len({trial.value for trial in trials(sweep)}) == 2
+    assert len({trial.value for trial in study_trials(sweep)}) == 2
     found = results(sweep)
     assert re.search(rf"best +optimizer\.lr=\S+: .*, {min(found, key=lambda name: found[name])}\n", done.stdout)
 
@@ -111,12 +105,12 @@ def test_a_study_whose_runs_all_fail_ends_and_can_be_retried(tmp_path: Path) -> 
     done = launch(tmp_path, *words)
     sweep = tmp_path / "outputs" / "x"
     assert done.returncode == 1 and "jobs failed" in done.stderr
-    assert {trial.state.name for trial in trials(sweep)} == {"FAIL"} and len(trials(sweep)) == 4
+    assert {trial.state.name for trial in study_trials(sweep)} == {"FAIL"} and len(study_trials(sweep)) == 4
     assert done.stdout.count("cannot bear the odd seed 1") == 2 * len(states(sweep))  # at its end, and in the table
     done = launch(tmp_path, *words, SOUND="1")
     assert done.returncode == 0, done.stderr
     assert set(states(sweep).values()) == {"finished"}
-    assert sum(trial.state.name == "COMPLETE" for trial in trials(sweep)) == 4
+    assert sum(trial.state.name == "COMPLETE" for trial in study_trials(sweep)) == 4
 
 
 @pytest.mark.slow
@@ -188,7 +182,7 @@ def test_unpromising_runs_are_pruned_and_marked(tmp_path: Path) -> None:
     found, index = statuses(sweep), json.loads((sweep / "sweep.json").read_text())["jobs"]
     pruned = {name for name, status in found.items() if status["state"] == "pruned"}
     assert pruned and len(found) == 8
-    for trial in trials(sweep):
+    for trial in study_trials(sweep):
         [name] = [
             name
             for name, job in index.items()
@@ -198,7 +192,7 @@ def test_unpromising_runs_are_pruned_and_marked(tmp_path: Path) -> None:
         if name in pruned:
             assert re.match(r"PrunedError: pruned after epoch \d: validation/mse", found[name]["error"])
             assert not (sweep / name / "summary.json").exists() and max(trial.intermediate_values) < 4
-    assert max(results(sweep).values()) < max(trial.intermediate_values[1] for trial in trials(sweep))
+    assert max(results(sweep).values()) < max(trial.intermediate_values[1] for trial in study_trials(sweep))
     again = launch(tmp_path, *words, "hydra.sweeper.warmup_epochs=1")
     assert again.returncode == 0 and "finished   " not in again.stdout  # pruned runs have ended
 
@@ -219,7 +213,7 @@ def test_a_killed_search_is_continued_without_running_anything_twice(tmp_path: P
     assert done.returncode == 0, done.stdout + done.stderr
     assert finished.items() <= marks(sweep).items()
     assert sorted(states(sweep).values()) == ["finished"] * len(states(sweep))
-    assert sum(trial.state.name == "COMPLETE" for trial in trials(sweep)) == 6
+    assert sum(trial.state.name == "COMPLETE" for trial in study_trials(sweep)) == 6
 
 
 @pytest.mark.slow
