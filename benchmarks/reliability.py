@@ -191,20 +191,23 @@ def sweep_rows(folder: Path, count: int) -> list[tuple[str, str]]:
     return [(what, f"{counted(found['kills'])}; {jobs_text(found)}; {found['stayed behind']} workers stayed behind")]
 
 
+def moved_row(what: str, found: dict[str, Any], more: str = "") -> list[tuple[str, str]]:
+    route = " -> ".join(leg.name for leg in moving.legs())
+    text = f"{counted(found['kills'])}; {jobs_text(found)}; by host: {counted(found['ended on'])}{more}"
+    return [(f"{what} moved {route}, SIGKILL at {sum(found['kills'].values())} random moments", text)]
+
+
 def moving_rows(folder: Path, count: int) -> list[tuple[str, str]]:
-    route = f"moved {' -> '.join(leg.name for leg in moving.legs())}, SIGKILL at {count} random moments"
-    grid, search = moving.grid_campaign(folder / "grid", count), moving.search_campaign(folder / "search", count)
-    trials = (
-        f"; {search['complete']} of {moving.TRIALS} trials are complete, of {search['points']} points in "
-        f"{search['folders']} folders, {len(search['open'])} are open"
+    return moved_row("a sweep", moving.grid_campaign(folder, count))
+
+
+def moving_search_rows(folder: Path, count: int) -> list[tuple[str, str]]:
+    found = moving.search_campaign(folder, count)
+    more = (
+        f"; {found['complete']} of {moving.TRIALS} trials complete, with {found['points']} points in "
+        f"{found['folders']} folders; {len(found['open'])} open"
     )
-    return [
-        (
-            f"a {what} {route}",
-            f"{counted(found['kills'])}; {jobs_text(found)}; by host: {counted(found['ended on'])}{more}",
-        )
-        for what, found, more in (("sweep", grid, ""), ("search", search, trials))
-    ]
+    return moved_row("a search", found, more)
 
 
 def picture_rows(place: Path, folders: list[Path]) -> list[tuple[str, str]]:
@@ -246,6 +249,7 @@ def main() -> None:
             ("memory", lambda place: memory_rows(place, 200)),
             ("sweeps", lambda place: sweep_rows(place, 10)),
             ("moving", lambda place: moving_rows(place, 10)),
+            ("moving-search", lambda place: moving_search_rows(place, 10)),
             ("hostile-runs", lambda place: hostile_run_rows(place, 0.5)),
             ("hostile-configs", lambda place: hostile_config_rows(place, 0.15)),
             ("sockets", socket_rows),

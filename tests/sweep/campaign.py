@@ -14,7 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.kills import contents, differences
-from tests.sweep.launching import JOBLIB, TINY, alive, begin, kill_group, launch, marks, states, statuses, workers
+from tests.sweep.launching import (
+    JOBLIB,
+    LIMIT_S,
+    TINY,
+    alive,
+    begin,
+    kill_group,
+    launch,
+    marks,
+    states,
+    statuses,
+    workers,
+)
 
 GRID = [*TINY, "model=fc,conv", "seed=0,1,2", "noise=none,masking", "sparsity=none,l1"]
 # With checkpoints inside epochs.
@@ -94,7 +106,7 @@ def campaign(folder: Path, count: int, seed: int = 0) -> dict[str, Any]:
                 time.sleep(draw.uniform(0.2, pause))
                 those = workers(process.pid) or those
                 _kill(process, draw.choice(VICTIMS), those, draw, kills)
-            code = process.wait(timeout=600)
+            code = process.wait(timeout=LIMIT_S)
             stayed += not _gone(those)
         finally:
             kill_group(process)

@@ -30,6 +30,7 @@ ODD = ["--config-dir", str(PARTS / "conf"), "trusted_packages=[fragile]"]
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 BASIC = ["hydra/launcher=basic"]
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.mem_gb=2", "hydra.launcher.poll_s=1"]
+LIMIT_S = 1800  # after which a sweep hangs, on a busy machine too
 SHORT_LEASE = {"AERUN_LEASE_S": "6"}
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -87,7 +88,7 @@ def launch(folder: Path, *words: str, **extra: str) -> subprocess.CompletedProce
     """Run a sweep to its end."""
     process = begin(folder, *words, **extra)
     try:
-        out, errors = process.communicate(timeout=400)
+        out, errors = process.communicate(timeout=LIMIT_S)
     finally:
         kill_group(process)
     return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
@@ -105,7 +106,9 @@ def continue_sweep(folder: Path, out: str, **extra: str) -> subprocess.Completed
     [line] = [line for line in out.splitlines() if line.startswith("continue ")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": SEARCHED, **extra}
     command = line.removeprefix("continue ").strip()
-    return subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
+    return subprocess.run(
+        command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT_S
+    )
 
 
 def await_that(

@@ -18,6 +18,7 @@ from aerun.sweep.launcher_place import PLACES
 from tests.sweep.campaign import GRID, OFTEN, Record
 from tests.sweep.launching import (
     JOBLIB,
+    LIMIT_S,
     SHORT_LEASE,
     SLURM,
     TINY,
@@ -37,7 +38,7 @@ from tests.sweep.launching import (
 
 LONGER = [*OFTEN, "trainer.epochs=16"]  # so that the sweep does not end before the last kill
 LONGER_GRID = [*GRID, *LONGER]
-TRIALS = 16
+TRIALS = 12
 SEARCH = [
     *TINY,
     *LONGER,
@@ -71,7 +72,7 @@ def legs() -> list[Leg]:
 def grid_campaign(folder: Path, count: int, seed: int = 0) -> dict[str, Any]:
     """Move a grid ``count`` kills long and compare it with an undisturbed one; returns what ``Record.compare`` does,
     kills by leg, and launchings."""
-    moved = Moved(folder / "moved", LONGER_GRID, random.Random(seed))
+    moved = Moved(folder / "moved", "grid", LONGER_GRID, random.Random(seed))
     moved.kill_and_end(count)
     return {**moved.record.compare(_undisturbed(folder / "alone", *LONGER_GRID)), **moved.counts()}
 
@@ -81,7 +82,7 @@ def search_campaign(folder: Path, count: int, seed: int = 0) -> dict[str, Any]:
 
     ``trials``: how many trials ended in each state. ``lost``: those of a complete point that have not ended.
     """
-    moved = Moved(folder / "moved", SEARCH, random.Random(seed))
+    moved = Moved(folder / "moved", "search", SEARCH, random.Random(seed))
     moved.kill_and_end(count)
     jobs = json.loads((moved.record.sweep / "sweep.json").read_text())["jobs"]
     alone = folder / "alone"
@@ -110,9 +111,10 @@ def _undisturbed(folder: Path, *words: str) -> Path:
 
 @dataclass
 class Moved:
-    """A sweep of ``words`` in ``folder`` that is moved and killed."""
+    """A sweep of ``words`` in ``folder`` that is moved and killed. ``name``: Slurm tells sweeps apart by it."""
 
     folder: Path
+    name: str
     words: Sequence[str]
     draw: random.Random
     kills: dict[str, int] = field(default_factory=dict)
@@ -120,7 +122,7 @@ class Moved:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True)
-        self.record = Record(self.folder / "outputs" / "x")
+        self.record = Record(self.folder / "outputs" / self.name)
 
     def counts(self) -> dict[str, Any]:
         """The kills by leg, and the number of launchings."""
@@ -134,18 +136,18 @@ class Moved:
         try:
             for number in range(count):
                 before = self._join_and_kill(route[number * len(route) // count], before)
-            while self._begin(route[-1]).wait(timeout=1800) != 0:
+            while self._begin(route[-1]).wait(timeout=LIMIT_S) != 0:
                 self.record.look()
                 assert self.launchings < count + 8, f"it does not come to an end: {states(self.record.sweep)}"
         finally:
             for process in _inside(self.folder):
                 os.kill(process, signal.SIGKILL)
             if slurm_is_up():
-                subprocess.run(["scancel", "--me", "--name=aerun-x"], capture_output=True)
+                subprocess.run(["scancel", "--me", f"--name=aerun-{self.name}"], capture_output=True)
 
     def _begin(self, leg: Leg) -> subprocess.Popen[str]:
         self.launchings += 1
-        words = [*self.words, *leg.words]
+        words = [*self.words, *leg.words, f"sweep.name={self.name}"]
         return begin(self.folder, *words, output=subprocess.DEVNULL, before=leg.before, **SHORT_LEASE)
 
     def _join_and_kill(self, leg: Leg, before: subprocess.Popen[str] | None) -> subprocess.Popen[str]:
@@ -161,7 +163,7 @@ class Moved:
         places = self.record.sweep / PLACES
         await_that(
             lambda: joined.poll() is not None or (any(places.glob(f"*-{joined.pid}")) and self._running(leg, joined)),
-            seconds=900,
+            seconds=LIMIT_S,
             every=0.2,
         )
         pause = (time.monotonic() - clock) / 4

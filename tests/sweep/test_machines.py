@@ -15,6 +15,7 @@ import pytest
 from tests.faults.kills import contents, differences
 from tests.sweep.launching import (
     JOBLIB,
+    LIMIT_S,
     SHORT_LEASE,
     TINY,
     await_that,
@@ -67,7 +68,7 @@ def run_on_both(folder: Path, *words: str) -> list[str]:
     """What the same command prints on the hosts a and b, which run it at the same time."""
     with starting(folder) as start:
         both = [start(host, *words, *ONE) for host in "ab"]
-        ends = [process.communicate(timeout=400) for process in both]
+        ends = [process.communicate(timeout=LIMIT_S) for process in both]
     assert [process.returncode for process in both] == [0, 0], ends
     return [out for out, _ in ends]
 
@@ -94,7 +95,7 @@ def take_over(folder: Path, *words: str) -> list[str]:
         second = start("b", *words, *ONE, **SHORT_LEASE)
         await_that(lambda: "b" in {status["host"] for status in statuses(sweep).values()}, second)
         kill_frozen(first)
-        out, errors = second.communicate(timeout=400)
+        out, errors = second.communicate(timeout=LIMIT_S)
     assert second.returncode == 0 and "3 jobs: 3 finished" in out, out + errors
     assert lost and all(statuses(sweep)[name]["host"] == "b" for name in lost)
     return lost
