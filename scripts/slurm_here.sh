@@ -54,7 +54,7 @@ install_packages() {
 }
 
 write_configuration() { # NODE...
-    local node name memory each port=6818 # node: NodeName=vm CPUs=2 ... RealMemory=24105
+    local node name memory each port=16818 # node: NodeName=vm CPUs=2 ... RealMemory=24105
     node=$(slurmd -C | grep -o '^NodeName=.*RealMemory=[0-9]*') || die "slurmd -C does not describe this machine"
     name=${node#NodeName=} name=${name%% *} memory=${node##*RealMemory=}
     node=${node#NodeName=* } node=${node%RealMemory=*}
@@ -90,8 +90,9 @@ MinJobAge=${SLURM_HERE_MIN_JOB_AGE:-60}
 END
 }
 
-start() { # NODES
-    local each names=() && for each in $(seq "$1"); do names+=("$(hostname -s)$([ "$1" = 1 ] || echo "-$each")"); done
+start() { # [NODES]
+    local each count=${1:-1} names=() # vm, or vm-1 vm-2 ...
+    for each in $(seq "$count"); do names+=("$(hostname -s)$([ "$count" = 1 ] || echo "-$each")"); done
     [ ! -e "$SLURM_CONF" ] || grep -qxF "$marker" "$SLURM_CONF" || die "$SLURM_CONF is not by this script: move it away"
     mkdir -p "$run" "$log" "$state/slurmctld"
     install_packages
@@ -102,22 +103,28 @@ start() { # NODES
         wait_for 10 munge_works || die "munged runs, but munge -n | unmunge fails"
     fi
     if all_run; then
-        [ "$(nodes | wc -l)" = "$1" ] || die "$(nodes | wc -l) nodes run; stop them first"
+        [ "$(nodes | wc -l)" = "${1:-$(nodes | wc -l)}" ] || die "$(nodes | wc -l) nodes run; stop them first"
     else
         stop_daemons
-        write_configuration "${names[@]}"
+        start_daemons "${names[@]}"
     fi
-    running slurmctld || slurmctld || die "slurmctld does not start, see $log/slurmctld.log"
-    wait_for 20 scontrol ping || die "slurmctld does not answer, see $log/slurmctld.log"
-    for each in "${names[@]}"; do
-        mkdir -p "$state/slurmd.$each"
-        running "slurmd.$each" || unshare --uts sh -c 'hostname "$0" && exec slurmd -N "$0"' "$each" ||
-            die "slurmd does not start, see $log"
-    done
     wait_for 30 nodes_are_up || die "a node is not up: $(sinfo -h -o '%T %E'), see $log"
     # One more job behind jobs that fill the node would only wait.
     if no_jobs; then timeout 30 srun -Q -n1 -t1 hostname >/dev/null || die "srun -n1 hostname fails, see $log"; fi
     status
+}
+
+start_daemons() { # NODE...
+    local each
+    write_configuration "$@"
+    slurmctld || die "slurmctld does not start, see $log/slurmctld.log"
+    wait_for 20 scontrol ping || die "slurmctld does not answer, see $log/slurmctld.log"
+    { cat /etc/hosts && echo "127.0.0.1 $*"; } >"$run/hosts" # a slurmd listens at the address of its host's name
+    for each in "$@"; do
+        mkdir -p "$state/slurmd.$each"
+        unshare --uts --mount sh -c 'hostname "$0" && mount --bind "$1" /etc/hosts && exec slurmd -N "$0"' \
+            "$each" "$run/hosts" || die "slurmd does not start, see $log"
+    done
 }
 
 stop() {
@@ -146,4 +153,4 @@ status() {
 
 [ "$(id -u)" = 0 ] || die "needs root"
 [[ "$*" =~ ^(start( [1-9])?|stop|status)$ ]] || die "usage: $0 start [NODES] | stop | status"
-"$1" "${2:-1}"
+"$@"
