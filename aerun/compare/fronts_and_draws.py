@@ -35,13 +35,16 @@ def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 def with_expected_best(
     groups: Sequence[Group], draws: Sequence[int], metric: str, higher_is_better: bool
 ) -> list[Group]:
-    """The groups with the expected best of so many of their runs, as far as they have so many. ConfigError if none
-    has."""
+    """The groups with the expected best of so many of their runs, as far as they have so many. ConfigError for a number
+    that none has."""
     if any(group.single for group in groups):
         raise ConfigError("--expected-best: draws runs of a row; leave out --no-group, and use --group-by")
     drawn = [drawn_values(group, metric, higher_is_better) for group in groups]
-    if min(draws) > (most := max(map(len, drawn))):
-        raise ConfigError(f"--expected-best {min(draws)}: must be at most {most}, the runs of the largest row")
+    if max(draws) > (most := max(map(len, drawn))):
+        raise ConfigError(
+            f"--expected-best {max(draws)}: must be at most {most}, the runs of the largest row; "
+            "--group-by KEY joins the runs that differ only in other keys, such as those that a search has drawn"
+        )
     return [
         replace(
             group,
