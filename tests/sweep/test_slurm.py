@@ -109,6 +109,32 @@ def test_a_sweep_larger_than_the_jobs_that_a_user_may_submit_is_submitted_in_por
     assert max(queue.arrays) <= 3 and queue.refused > 0
 
 
+SBATCH = """#!{python}
+import re, sys
+most = int(re.search(r"--array=0-(\\d+)", open(sys.argv[-1]).read())[1]) + 1
+if most > 4:
+    sys.exit("sbatch: error: AssocMaxSubmitJobLimit")
+print("Submitted batch job 7")
+"""
+
+
+def test_a_refusal_by_sbatch_is_an_error_and_not_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("submitit", reason="needs aerun[slurm]")
+    for name in ("sbatch", "srun"):
+        (tmp_path / name).write_text(SBATCH.format(python=sys.executable))
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    launcher, place = slurm.Slurm(**KEYS), tmp_path / "place"
+    (tmp_path / ".slurm").mkdir()
+    submitted = launcher._submit_most(jobs(tmp_path, 10), tmp_path, place, "aerun-x", 2)
+    assert len(submitted) == 2 and capsys.readouterr().err.count("AssocMaxSubmitJobLimit") == 0
+    assert launcher._ids == {"job0": "7_0", "job1": "7_1"}
+    with pytest.raises(ConfigError, match="Slurm rejected the jobs: sbatch: error: AssocMaxSubmitJobLimit"):
+        launcher._submit(jobs(tmp_path, 5), tmp_path, place, "aerun-x", 2)
+
+
 def test_a_search_submits_a_job_when_there_is_room(queue: Queue, tmp_path: Path) -> None:
     ended = [job for job, _ in slurm.Slurm(**KEYS).run(iter(jobs(tmp_path, 5)), tmp_path, tmp_path, at_once=2)]
     assert len(ended) == 5 and max(queue.arrays) <= 2

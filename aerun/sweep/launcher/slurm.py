@@ -7,6 +7,7 @@ accounting and detects killed jobs. (Slurm's own state is COMPLETED even if the 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -209,7 +210,8 @@ class Slurm:
             **({"gpus_per_node": self.gpus_per_node} if self.gpus_per_node else {}),
         )
         try:
-            submitted = executor.map_array(Task(), list(jobs), [place] * len(jobs))
+            with contextlib.redirect_stderr(io.StringIO()):  # submitit prints what sbatch says, which is in its error
+                submitted = executor.map_array(Task(), list(jobs), [place] * len(jobs))
         except Exception as error:
             raise ConfigError(f"hydra.launcher: Slurm rejected the jobs: {' '.join(str(error).split())}") from error
         self._ids |= {job.name: entry.job_id for job, entry in zip(jobs, submitted, strict=True)}
