@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from aerun.compare import Question, collect, compare
 from aerun.compare.curve_pictures import MAX_LABEL_LENGTH, short_labels
 from aerun.compare.html_page import build_page
 from aerun.compare.report_pictures import Picture, draw_pictures
-from aerun.figures.canvas import render
+from aerun.figures import curves_with_baselines
+from aerun.figures.canvas import Sheet, render
 from aerun.figures.montage import montage
 from aerun.figures.parallel_chart import Scale
 from aerun.figures.parallel_chart import parallel_coordinates as parallel
@@ -143,6 +145,29 @@ def test_figures_accept_unusual_values() -> None:
     grey, colour = np.zeros((4, 1, 8, 8), np.uint8), np.full((4, 3, 8, 8), 255, np.uint8)
     assert montage([("grey", grey), ("colour", colour)]).shape[2] == 3
     assert montage([("large", np.zeros((2, 1, 300, 200), np.uint8))]).shape[0] < 300
+
+
+def test_names_of_parallel_axes_do_not_overlap_in_a_column() -> None:
+    scales = [Scale(name, ["a", "b"]) for name in ("noise", "model", "sparsity", "optimizer.lr")]
+    figure = parallel(scales, Scale("validation/mse", [0.1, 0.2]), False, Sheet(3.25))
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_weight() == "bold"]
+    assert len(boxes) == 5 and not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
+def test_a_chart_names_how_many_kinds_are_gray() -> None:
+    kinds = [ErrorBySize(str(number), [4.0, 8.0], [0.2, 0.1], [0.0, 0.0]) for number in range(13)]
+    [legend] = error_by_code_size(kinds, ([], []), None, "mse").legends
+    assert [text.get_text() for text in legend.get_texts()] == [*map(str, range(10)), "3 more"]
+
+
+def test_baselines_are_not_covered_by_the_legend() -> None:
+    series = {"train/loss": ([1.0, 2.0], [0.2, 0.1]), "validation/loss": ([1.0, 2.0], [0.15, 0.11])}
+    pixels = curves_with_baselines(series, {"test/mse": 0.11}, {"mean image": 0.3, "PCA": 0.01}, "MSE")
+    purple, brown = ((148, 103, 189), (140, 86, 75))  # matplotlib's C4 and C5
+    for color in (purple, brown):
+        rows = (np.abs(pixels.astype(int) - color).sum(2) < 30).sum(1)
+        assert rows.max() > 0.4 * pixels.shape[1]  # a dashed line all across the axes
 
 
 class Page(HTMLParser):

@@ -50,7 +50,7 @@ def parallel_coordinates(
         _draw_curve(
             axes, Path(vertices, codes), color, 1.2 + 1.4 * float(ranks[number]), 0.5 + 0.5 * float(ranks[number])
         )
-    axes.set(xlim=(-0.3, len(scales) + 0.45), ylim=(-0.06, 1.16))
+    axes.set(xlim=(-0.3, len(scales) + 0.45), ylim=(-0.06, 1.16 if sheet.width is None else 1.26))
     axes.axis("off")
     return figure
 
@@ -84,7 +84,8 @@ def _draw_axis(axes: Any, x: float, scale: Scale, sheet: Sheet) -> list[float]:
     for text, height in marks:
         box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1}
         axes.text(x + 0.03, height, text[:18], va="center", fontsize=sheet.points(9), zorder=6, bbox=box)
-    axes.text(x, 1.09, scale.name, ha="center", va="bottom", fontsize=sheet.points(10), weight="bold")
+    raised = 0.1 if sheet.width is not None and x % 2 else 0.0  # on a page two names side by side would overlap
+    axes.text(x, 1.09 + raised, scale.name, ha="center", va="bottom", fontsize=sheet.points(10), weight="bold")
     return heights
 
 

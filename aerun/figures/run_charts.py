@@ -152,6 +152,8 @@ def error_by_code_size(
         style["zorder"] = 3 if label else 2
         drawn = axes.errorbar(kind.sizes, kind.means, kind.deviations, **style)
         handles += [drawn] if label else []
+    if len(kinds) > MAX_COLORED:
+        handles += axes.plot([], [], color=GRAY, marker="o", ms=4, label=f"{len(kinds) - MAX_COLORED} more")
     if pca[0]:
         handles += axes.plot(*pca, "k--", marker="s", ms=3, lw=1.2, label="PCA")
     if constant is not None:
