@@ -9,12 +9,12 @@ a bound: MSE of N(reconstruction, 1/2), MAE of a Laplace distribution with scale
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from aerun.base.activation import at_least_float32
-from aerun.contracts import Loss, OpenProbability, Positive
+from aerun.contracts import Loss, Moment, OpenProbability, Positive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,6 +129,7 @@ class MSEWithSSIM(_Loss):
     measure: Literal["ssim", "ms_ssim"]
 
     needs_unit_range = True
+    schedulable = ("weight",)
 
     def check_shape(self, shape: Sequence[int]) -> None:
         from aerun.base.ssim import check_size
@@ -149,9 +150,10 @@ class BCEThenMSE(_Loss):
     """Binary cross-entropy for the first share ``switch`` of a run's steps, squared error for the rest.
 
     Cross-entropy still has gradients when outputs saturate; squared error is the actual objective. Evaluation uses the
-    squared error of sigmoid(prediction) throughout, so that epochs can be compared; ``while_training`` returns the loss
-    that is minimized. Without a validation part, the monitored training loss falls at the switch, because cross-entropy
-    is at least twice the squared error (Pinsker's inequality); so the best epoch is in the second part.
+    squared error of sigmoid(prediction) throughout, so that epochs can be compared: there ``entropy_share`` is 0. In
+    training it is a tensor, 1 or 0, that weights both errors. Without a validation part, the monitored training loss
+    falls at the switch, because cross-entropy is at least twice the squared error (Pinsker's inequality); so the best
+    epoch is in the second part.
 
     The optimizer's state is kept at the switch. Adam's averages forget the old gradients within about 1/(1 - beta2)
     steps. The gradients of squared error are smaller (for each logit that of cross-entropy, p - t, times 2 p (1-p),
@@ -159,45 +161,25 @@ class BCEThenMSE(_Loss):
     """
 
     switch: OpenProbability
+    entropy_share: Any = field(default=0.0, init=False)
 
     takes_logits = True
-    changes = True
     constant = MSE.constant
 
-    def share(self, progress: float) -> float:
-        """The share of cross-entropy in the training loss, 1 or 0, when ``progress`` of the steps are done."""
-        return float(progress < self.switch)
-
-    def while_training(self, share: Tensor) -> _Loss:
-        """The loss that is minimized: cross-entropy if the scalar ``share`` is 1, squared error if it is 0.
-
-        Both are computed and weighted by the tensor, which can change between replays of a recorded step.
-        """
-        return _Mixed(self.reduction, share)
-
-    def _mean(self, prediction: Tensor, target: Tensor) -> Tensor:
-        from torch.nn.functional import mse_loss
-
-        return mse_loss(prediction.sigmoid(), target)
-
-    def _sums(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return (prediction.sigmoid() - target).square().sum(-1)
-
-
-@dataclass(frozen=True)
-class _Mixed(_Loss):
-    """share * cross-entropy + (1 - share) * squared error of the sigmoid; the share is 0 or 1, on the device."""
-
-    entropy_share: Tensor
-
-    takes_logits = True
+    def schedules(self) -> Mapping[str, Callable[[Moment], float]]:
+        return {"entropy_share": lambda at: float(at.progress < self.switch)}
 
     def _mean(self, prediction: Tensor, target: Tensor) -> Tensor:
         from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
+        squares = mse_loss(prediction.sigmoid(), target)
+        if isinstance(self.entropy_share, float):
+            return squares
         entropy = binary_cross_entropy_with_logits(prediction, target)
-        return self.entropy_share * entropy + (1 - self.entropy_share) * mse_loss(prediction.sigmoid(), target)
+        return self.entropy_share * entropy + (1 - self.entropy_share) * squares
 
     def _sums(self, prediction: Tensor, target: Tensor) -> Tensor:
-        errors = (prediction.sigmoid() - target).square().sum(-1)
-        return self.entropy_share * BCE("sum")._sums(prediction, target) + (1 - self.entropy_share) * errors
+        squares = (prediction.sigmoid() - target).square().sum(-1)
+        if isinstance(self.entropy_share, float):
+            return squares
+        return self.entropy_share * BCE("sum")._sums(prediction, target) + (1 - self.entropy_share) * squares

@@ -37,6 +37,7 @@ GROUPS = {
     "loss": "The reconstruction error.",
     "optimizer": "PyTorch's optimizers, with all their keys.",
     "scheduler": "The learning rate over the run.",
+    "schedule": "Numbers that change during training: `schedule=[linear,steps]`; [Train](train.md#schedules).",
     "trainer": "How a run trains: length, batches, device, precision, logging.",
     "protocol": "Extra evaluations of the trained model, any number: `protocol=[knn,ssim]`; [Protocols](protocols.md).",
     "callback": "Your own code in the training loop; any number; [Extend](extend.md).",

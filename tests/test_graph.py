@@ -19,6 +19,7 @@ from aerun.training.step import LearningRates, make_step
 
 Compose = Callable[..., dict[str, Any]]
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+TOPK = ["model=fc", "sparsity=topk", "sparsity.k=2", "schedule=steps"]
 CASES = [
     ["model=fc"],
     ["model=fc", "noise=gaussian", "scheduler=multistep", "scheduler.milestones=[1]", "scheduler.gamma=0.5"],
@@ -28,6 +29,13 @@ CASES = [
     ["model=fc", "loss=bce_then_mse"],
     ["model=fc_vae", "loss=bce", "latent=importance_weighted", "latent.samples=3", "dataset.binarise=dynamic"],
     ["model=conv"],
+    ["model=fc_vae", "schedule=linear", "schedule.linear.key=latent.beta", "schedule.linear.epochs=2"],
+    [*TOPK, "schedule.steps.key=sparsity.k", "schedule.steps.values=[9]", "schedule.steps.until=[1]"],
+    ["model=fc_vae", "latent.free_bits=0.05"],
+    ["model=fc_vae", "latent=tc"],
+    ["model=fc_vae", "latent=info_mmd"],
+    ["model=fc", "latent=wae_mmd"],
+    ["model=fc_vae", "latent=vamp", "latent.components=5"],
 ]
 # Of these the arithmetic on the host differs, or is not there: they are for a GPU alone.
 MORE = [
@@ -60,6 +68,7 @@ def train(settings: Any, parts: Parts, epochs: int = 3, **keywords: Any) -> tupl
         parts,
         learning_rate=lambda number: settings.scheduler.multiplier(number, total_steps=21, steps_per_epoch=7),
         total_steps=21,
+        steps_per_epoch=7,
         clip_norm=settings.trainer.clip_norm,
         **keywords,
     )

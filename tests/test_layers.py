@@ -14,7 +14,7 @@ from aerun.contracts import REQUIRED
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "aerun").rglob("*.py"))}
-PARTS = ("noise", "sparsity", "latent", "regularizer", "loss", "optimizer", "scheduler", "model")
+PARTS = ("noise", "sparsity", "latent", "regularizer", "schedule", "loss", "optimizer", "scheduler", "model")
 SHARED = ("aerun.base.", "aerun.config.deferred", "aerun.contracts", "aerun.errors")
 
 
@@ -57,6 +57,7 @@ ROOMS = (
         "sparsity",
         "latent",
         "regularizer",
+        "schedule",
         "loss",
         "optimizer",
         "scheduler",
@@ -211,7 +212,7 @@ def test_the_house_keeps_to_its_budget() -> None:
     from scripts.house import BATCH, GOALS, measure
 
     figures = measure(ROOT, batch=False).figures
-    most = {**GOALS, "rooms (aerun/, scripts/, benchmarks/)": 33, "arrows between rooms": 172}
+    most = {**GOALS, "rooms (aerun/, scripts/, benchmarks/)": 34, "arrows between rooms": 172}
     most["frequent offenders, in words"] = 0
     del most[BATCH]
     assert {name: figures[name] for name in most if figures[name] > most[name]} == {}

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from aerun.contracts import Moment
 from aerun.loss import BCE, MAE, MSE, BCEThenMSE
 from aerun.model import FullyConnected
+from aerun.training.scheduled import with_values
 
 losses = pytest.mark.parametrize("loss", [MSE, MAE, BCE])
 
@@ -105,7 +107,7 @@ class TestCrossEntropyThenSquaredError:
     def test_each_part_is_that_loss_with_its_gradient(self, reduction: Any) -> None:
         loss = BCEThenMSE(reduction, switch=0.6)
         share = torch.ones(())
-        minimised = loss.while_training(share)
+        minimised = with_values(loss, {"entropy_share": share})
         prediction, target = batch(5, 20)
         prediction.requires_grad_()
         for value, expected in (
@@ -124,8 +126,9 @@ class TestCrossEntropyThenSquaredError:
         p, t = 1 / (1 + np.exp(-prediction.double().numpy())), target.double().numpy()
         entropy = -(t * np.log(p) + (1 - t) * np.log(1 - p)).sum((2, 3, 4))
         squares = ((p - t) ** 2).sum((2, 3, 4))
-        np.testing.assert_allclose(loss.while_training(share).nats(prediction, target), entropy, rtol=1e-5)
-        np.testing.assert_allclose(loss.while_training(share * 0).nats(prediction, target), squares, rtol=1e-5)
+        first, second = (with_values(loss, {"entropy_share": value}) for value in (share, share * 0))
+        np.testing.assert_allclose(first.nats(prediction, target), entropy, rtol=1e-5)
+        np.testing.assert_allclose(second.nats(prediction, target), squares, rtol=1e-5)
         np.testing.assert_allclose(loss.nats(prediction, target), squares, rtol=1e-5)
 
     def test_evaluation_is_the_squared_error_throughout(self) -> None:
@@ -141,16 +144,8 @@ class TestCrossEntropyThenSquaredError:
             assert BCE("mean")(row, wanted) >= 2 * loss(row, wanted)
 
     def test_the_switch_is_a_share_of_the_steps(self) -> None:
-        from aerun.training.step import ScheduledLoss
-
-        criterion = ScheduledLoss(BCEThenMSE("mean", switch=0.6), torch.device("cpu"), total_steps=20)
-        shares = []
-        for number in range(20):
-            criterion.set(number)
-            shares.append(criterion.current.entropy_share.item())
-        assert shares == [1.0] * 12 + [0.0] * 8
-        criterion.set(3)  # a run that is continued begins where it was
-        assert criterion.current.entropy_share.item() == 1
+        share = BCEThenMSE("mean", switch=0.6).schedules()["entropy_share"]
+        assert [share(Moment(number, 20, 5)) for number in range(20)] == [1.0] * 12 + [0.0] * 8
 
 
 class TestBatchAverage:

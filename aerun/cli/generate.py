@@ -134,7 +134,7 @@ def _samples(run: OpenedRun, arguments: argparse.Namespace) -> None:
     from aerun.use.generation.new_images import samples
     from aerun.use.generation.sampling import COMPONENT_COUNTS
 
-    source = arguments.source or ("prior" if run.is_gaussian else "mixture")
+    source = arguments.source or ("prior" if run.has_prior else "mixture")
     if arguments.components is not None and source == "prior":
         raise ConfigError("--components: applies only to the mixture; add --from mixture")
     components = arguments.components or COMPONENT_COUNTS

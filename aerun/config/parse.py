@@ -8,6 +8,7 @@ from typing import Any
 
 from aerun.config.deferred import Deferred, DeferredPart, FromTorch, check_arguments, is_module
 from aerun.config.pairs import check_pairs, check_unread
+from aerun.config.schedules import check_schedules
 from aerun.config.schema import check, construct, locate
 from aerun.config.settings import GROUPS, SEVERAL, TRACKER, Checkpointing, RunKeys, Settings
 from aerun.contracts import CONTRACTS, Tracker, complete, missing_names
@@ -49,6 +50,7 @@ def parse(
         typed=frozenset(override.lstrip("+~").partition("=")[0] for override in overrides),
     )
     check_pairs(settings)
+    check_schedules(settings)
     check_unread(settings)
     return settings
 

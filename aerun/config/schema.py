@@ -53,6 +53,11 @@ def _schema(cls: type) -> tuple[dict[str, Any], list[str]]:
     return annotations, [field.name for field in fields if field.init and _has_no_default(field)]
 
 
+def annotation_of(cls: type, name: str) -> Any:
+    """The annotation of a dataclass's field; ``Any`` for another class."""
+    return _schema(cls)[0][name] if dataclasses.is_dataclass(cls) else Any
+
+
 def no_such_key(path: str, name: str, allowed: Iterable[str]) -> ConfigError:
     """The error for the unknown key ``name`` at ``path``, with the nearest allowed key."""
     prefix = f"{path}." if path else ""

@@ -15,7 +15,13 @@ from aerun.contracts import Positive, Seed
 
 GROUPS = ("dataset", "noise", "model", "latent", "sparsity", "loss", "optimizer", "scheduler", "trainer")
 # Groups that allow any number of options: protocol=[one,other].
-REGULARIZER, PROTOCOL, CALLBACK, TRACKER = SEVERAL = ("regularizer", "protocol", "callback", "tracker")
+REGULARIZER, SCHEDULE, PROTOCOL, CALLBACK, TRACKER = SEVERAL = (
+    "regularizer",
+    "schedule",
+    "protocol",
+    "callback",
+    "tracker",
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class Settings(RunKeys):
     scheduler: contracts.Scheduler
     trainer: contracts.Trainer
     regularizer: Mapping[str, contracts.Regularizer] = field(default_factory=dict)
+    schedule: Mapping[str, contracts.Schedule] = field(default_factory=dict)
     protocol: Mapping[str, contracts.Evaluation] = field(default_factory=dict)
     callback: Mapping[str, contracts.Observer] = field(default_factory=dict)
     tracker: Mapping[str, contracts.Tracker] = field(default_factory=dict)
@@ -71,7 +78,7 @@ class Settings(RunKeys):
     def parts(self) -> dict[str, contracts.Part]:
         """All parts but callbacks, by the path of their keys: ``model``, ``protocol.knn``, ..."""
         single = {group: vars(self)[group] for group in GROUPS}
-        groups = (REGULARIZER, PROTOCOL, TRACKER)
+        groups = (REGULARIZER, SCHEDULE, PROTOCOL, TRACKER)
         return single | {f"{group}.{name}": part for group in groups for name, part in vars(self)[group].items()}
 
     def name(self, group: str) -> str:

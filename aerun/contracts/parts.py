@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
 
-from aerun.contracts.terms import Codec, Metric, Pass, Shape, Shapes, Terms
+from aerun.contracts.terms import Codec, Factors, Metric, Moment, Pass, Shape, Shapes, Terms, TrainingData
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,9 +36,19 @@ def default(value: T) -> T:
 
 
 class Part(Protocol):
-    """The optional methods of parts of every group. ``metrics`` declares the numbers that the part reports."""
+    """The optional methods of parts of every group. ``metrics`` declares the numbers that the part reports.
+
+    ``schedulable``: its keys that the group ``schedule`` may change during training. Training then uses a copy of the
+    part that has a tensor without dimensions in the place of the key's number (a noise: the number of the step), which
+    it must not read on the host. Evaluation uses the part itself.
+    """
 
     metrics: Sequence[Metric] = ()
+    schedulable: ClassVar[Sequence[str]] = ()
+
+    def schedules(self) -> Mapping[str, Callable[[Moment], float]]:
+        """Attributes that the part itself changes during training, each with its value in a step."""
+        return {}
 
     def check_settings(self, settings: Any) -> None:
         """ValueError, before anything is loaded, if this part is incompatible with another option of the run
@@ -58,6 +68,10 @@ class Dataset(Part, Protocol):
 
     def check(self) -> None:
         """DataError for problems that are found without loading, such as a folder that does not exist."""
+        return None
+
+    def true_factors(self) -> Factors | None:
+        """The true factors of variation of the test images, in their order; None if they are not known."""
         return None
 
     if TYPE_CHECKING:
@@ -202,8 +216,17 @@ class Latent(Part, Protocol):
         """Further terms that depend on the whole pass; means over the rows of the minibatch."""
         return []
 
+    def for_data(self, data: TrainingData) -> Latent:
+        """A copy that knows its training data; called before ``build``."""
+        return self
+
     def posterior(self, features: Tensor) -> tuple[Tensor, Tensor] | None:
         """Means and log-variances of a Gaussian posterior, each of the code's shape; None if there is none."""
+        return None
+
+    def log_prior(self, codes: Tensor) -> Tensor | None:
+        """The log density [N] of the prior, in nats, for codes[N,...] of a Gaussian posterior; None if the prior is the
+        standard normal."""
         return None
 
     def sample_prior(self, shape: Shape, generator: Generator) -> Tensor | None:
@@ -249,13 +272,12 @@ class Loss(Part, Protocol):
 
     ``takes_logits``: predictions are the decoder's linear outputs, and targets must be in [0,1]. ``needs_unit_range``:
     targets must be in [0,1]. ``is_likelihood``: it has ``nats``, which become a negative log-likelihood if ``constant``
-    is added for each value. ``changes``: it changes during training, see ``share``.
+    is added for each value.
     """
 
     takes_logits: ClassVar[bool] = False
     needs_unit_range: ClassVar[bool] = False
     is_likelihood: ClassVar[bool] = False
-    changes: ClassVar[bool] = False
     constant: float = default(0.0)
 
     if TYPE_CHECKING:
@@ -274,13 +296,21 @@ class Loss(Part, Protocol):
         """ValueError for a target shape, without the batch, that it does not support."""
         return None
 
-    def share(self, progress: float) -> float:
-        """For a loss that changes: the share of its first part, when ``progress`` (0 to 1) of the steps are done."""
-        return 1.0
 
-    def while_training(self, share: Tensor) -> Loss:
-        """The loss with that share, a scalar tensor that changes between steps."""
-        return self
+class Schedule(Part, Protocol):
+    """The course of the number of ``key``, such as ``latent.beta``, during training."""
+
+    key: str
+
+    if TYPE_CHECKING:
+
+        def value(self, at: Moment, final: float) -> float:
+            """The number in that step; ``final`` is that of the key, which evaluation always uses."""
+
+    def check_final(self, final: float) -> Sequence[float]:
+        """The numbers that the key will have, to be checked as if they were typed. ValueError for a ``final`` number
+        that it cannot lead to."""
+        return ()
 
 
 class Optimizer(Part, Protocol):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, nn
 
 Shape = tuple[int, ...]
@@ -70,6 +71,47 @@ class Pass(NamedTuple):
     def residual(self) -> Tensor:
         """targets - prediction, in the shape of the targets."""
         return self.targets - self.prediction
+
+
+class TrainingData(NamedTuple):
+    """What a latent may know of the training data: the shape of one input of the encoder, and the number of images."""
+
+    input_shape: Shape
+    images: int
+
+
+class Factors(NamedTuple):
+    """The true factors of variation of images: values [N,F], whole numbers from 0, the name of each factor, and whether
+    its values have an order."""
+
+    values: np.ndarray
+    names: tuple[str, ...]
+    ordered: tuple[bool, ...]
+
+
+class Moment(NamedTuple):
+    """A step of a training, or of one of its stages: its number from 0, the planned number of steps (None: no planned
+    end), and the steps of an epoch."""
+
+    step: int
+    total_steps: int | None
+    steps_per_epoch: int
+
+    @property
+    def progress(self) -> float:
+        """The share of the planned steps that are done, from 0 to below 1; 0 without a planned end."""
+        return self.step / self.total_steps if self.total_steps else 0.0
+
+    def share_of(self, epochs: float | None) -> float:
+        """The share of the first ``epochs`` that is done, from 0 to 1; None: of all steps, 1 in the last one."""
+        if epochs is None:
+            return min(1.0, self.step / max(1, (self.total_steps or 1) - 1))
+        return min(1.0, self.step / (epochs * self.steps_per_epoch))
+
+    def share_of_cycle(self, cycles: int, ramp: float) -> float:
+        """With equal ``cycles`` over all steps: the share of the current one's first part ``ramp``, from 0 to 1."""
+        position: float = self.progress * cycles % 1
+        return min(1.0, position / ramp)
 
 
 class Codec(NamedTuple):

@@ -77,7 +77,8 @@ class Autoencoder(nn.Module):
     ``cuts``: see ``Codec``. ``fixed``: names of the parameters that the model itself never trains. ``frozen``: names of
     the modules that stay in evaluation mode. ``whole_batch``: with several processes, applies a sparsity or latent that
     is not ``rowwise`` to the rows of all processes. ``expects_unit_range``: warn, once, of floating-point inputs
-    outside [0,1], because the model was trained on images within.
+    outside [0,1], because the model was trained on images within. ``while_training``: by ``sparsity``, ``latent`` and
+    names of regularizers, the copies that training uses, whose numbers follow a schedule.
     """
 
     frozen: tuple[str, ...] = ()
@@ -113,6 +114,7 @@ class Autoencoder(nn.Module):
             self.regularizer = nn.ModuleDict(modules)
         self.fixed: frozenset[str] = frozenset()
         self.whole_batch: Constrain | None = None
+        self.while_training: Mapping[str, Any] = {}
 
     def train(self, mode: bool = True) -> Self:
         """Set the training mode of all modules except frozen ones."""
@@ -148,8 +150,8 @@ class Autoencoder(nn.Module):
         draw = extras if extras is None or isinstance(extras, Tensor) else extras.get(LATENT)
         inputs = self.standardise_input(images)
         features = self.encoder(inputs)
-        constrained, terms = self._constrain(self.sparsity, features, self._is_training(self.sparsity))
-        code, latent_terms = self._constrain(self.latent, constrained, draw)
+        constrained, terms = self._constrain(self.active("sparsity"), features, self._is_training(self.sparsity))
+        code, latent_terms = self._constrain(self.active("latent"), constrained, draw)
         if code.dtype is not features.dtype and not torch.is_autocast_enabled(code.device.type):
             code = code.to(features.dtype)  # a latent computes in at least float32
         logits = self._decode_samples(code)
@@ -157,6 +159,16 @@ class Autoencoder(nn.Module):
         reconstruction = self.standardise_target.inverse(prediction)
         first = code if code.dim() == 1 + len(self.code_shape) else code[:, 0]
         return Result(inputs, features, first, logits, prediction, reconstruction, [*terms, *latent_terms])
+
+    def active(self, name: str) -> Any:
+        """The sparsity, the latent, or the regularizer of that name, as the present pass uses it."""
+        part = {"sparsity": self.sparsity, "latent": self.latent, **self.regularizers}[name]
+        if not self.training or name not in self.while_training:
+            return part
+        scheduled = self.while_training[name]
+        if isinstance(part, nn.Module):
+            scheduled.training = part.training
+        return scheduled
 
     def _is_training(self, part: Any) -> bool:
         """The training mode of a part: its own if it is a module, which may be frozen, otherwise the model's."""
@@ -296,7 +308,7 @@ def objective(
     else:
         reconstruction = loss(prediction, wanted)
         terms = {"loss": reconstruction, "reconstruction": reconstruction}
-    for term in (*own, *_further_terms(result, wanted, autoencoder, extras or {})):
+    for term in (*own, *further_terms(result, wanted, autoencoder, extras or {})):
         terms[term.name] = term.value
         if isinstance(term, Penalty):
             terms["loss"] = terms["loss"] + term.weight * (scale if term.per_image else 1.0) * term.value
@@ -305,9 +317,9 @@ def objective(
     return terms
 
 
-def _further_terms(result: Result, targets: Tensor, autoencoder: Autoencoder, extras: Extras) -> Terms:
+def further_terms(result: Result, targets: Tensor, autoencoder: Autoencoder, extras: Extras) -> Terms:
     """The terms that depend on the whole pass: of regularizers, and of sparsity and latent with ``penalties``."""
-    parts: tuple[tuple[Any, Any], ...] = ((autoencoder.sparsity, Sparsity), (autoencoder.latent, Latent))
+    parts = ((autoencoder.active("sparsity"), Sparsity), (autoencoder.active("latent"), Latent))
     penalizing = [part for part, contract in parts if type(part).penalties is not contract.penalties]
     if not penalizing and not autoencoder.regularizers:
         return []
@@ -315,8 +327,8 @@ def _further_terms(result: Result, targets: Tensor, autoencoder: Autoencoder, ex
     terms = [term for part in penalizing for term in part.penalties(run)]
     view = extras.get(SECOND_VIEW)
     run = run._replace(second_view=None if view is None else autoencoder.standardise_input(view))
-    for name, part in autoencoder.regularizers.items():
-        terms += part.penalties(run._replace(draw=extras.get(f"regularizer.{name}")))
+    for name in autoencoder.regularizers:
+        terms += autoencoder.active(name).penalties(run._replace(draw=extras.get(f"regularizer.{name}")))
     return terms
 
 

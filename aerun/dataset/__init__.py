@@ -8,6 +8,7 @@ from aerun.dataset.idx import KMNIST, MNIST, FashionMNIST, FashionMNISTMini
 from aerun.dataset.in_memory import InMemory
 from aerun.dataset.patches import Patches
 from aerun.dataset.random import Random
+from aerun.dataset.sprites import Sprites
 from aerun.dataset.vision import CIFAR10, SVHN
 
 Given = InMemory  # its name in configurations of older runs and pickled estimators
@@ -29,5 +30,6 @@ __all__ = [
     "Patches",
     "Random",
     "Split",
+    "Sprites",
     "as_float",
 ]

@@ -2,9 +2,25 @@
 
 - ``deterministic``: the features themselves.
 - ``gaussian``: samples of a Gaussian posterior.
+- ``aggregate``: codes whose distribution over the minibatch is compared with the prior.
+- ``total_correlation``: a KL term in three parts.
+- ``vamp``, ``vamp_prior``: a learned prior.
 """
 
+from aerun.latent.aggregate import InfoMMD, WassersteinMMD
 from aerun.latent.deterministic import Deterministic
 from aerun.latent.gaussian import Gaussian, ImportanceWeighted, kl_divergences, standard_normal
+from aerun.latent.total_correlation import TotalCorrelation
+from aerun.latent.vamp import VampPrior
 
-__all__ = ["Deterministic", "Gaussian", "ImportanceWeighted", "kl_divergences", "standard_normal"]
+__all__ = [
+    "Deterministic",
+    "Gaussian",
+    "ImportanceWeighted",
+    "InfoMMD",
+    "TotalCorrelation",
+    "VampPrior",
+    "WassersteinMMD",
+    "kl_divergences",
+    "standard_normal",
+]

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from aerun.base.activation import at_least_float32
-from aerun.contracts import Latent, NonNegative, Penalty, Range, Shape, Terms
+from aerun.contracts import (
+    Diagnostic,
+    Latent,
+    Metric,
+    Moment,
+    NonNegative,
+    NonNegativeInt,
+    Penalty,
+    Range,
+    Shape,
+    Terms,
+)
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -35,23 +47,72 @@ class Gaussian(_GaussianPosterior):
     If ``loss.reduction`` divides the reconstruction error by the values of an image, it divides the KL too. So
     ``beta = 1`` is the evidence lower bound for either reduction (the loss is the observation model, see
     ``aerun.loss``); other values give the beta-VAE of Higgins et al. 2017.
+
+    Against a posterior that collapses to the prior, each changes the penalty, while ``kl`` remains the divergence:
+
+    - ``warmup_epochs``: beta rises linearly from 0 (Bowman et al. 2016, arXiv:1511.06349; Sønderby et al. 2016).
+    - ``cyclical``: in this number of equal cycles beta rises linearly from 0 over half a cycle, and stays there (Fu et
+      al. 2019, arXiv:1903.10145). Evaluation uses beta itself. Other courses: the group ``schedule``.
+    - ``free_bits``: sum_j max(free_bits, KL_j), KL_j in nats per dimension, mean over the batch (Kingma et al. 2016,
+      "Improved Variational Inference with Inverse Autoregressive Flow", arXiv:1606.04934, equation 15).
+    - ``capacity``: |KL - capacity|, in nats per image (Burgess et al. 2018, arXiv:1804.03599, equation 8, where it
+      rises during training: ``schedule=linear schedule.linear.key=latent.capacity``).
     """
 
     beta: NonNegative
+    warmup_epochs: NonNegative = 0.0
+    cyclical: NonNegativeInt = 0
+    free_bits: NonNegative = 0.0
+    capacity: NonNegative | None = None
+
+    schedulable = ("beta", "capacity")
+    metrics = (Metric("kl_penalty", "nats per image"),)
+
+    def __post_init__(self) -> None:
+        if self.warmup_epochs and self.cyclical:
+            raise ValueError(f"warmup_epochs={self.warmup_epochs:g} and cyclical={self.cyclical}: use one of the two")
+        if self.free_bits and self.capacity is not None:
+            raise ValueError(f"free_bits={self.free_bits:g} and capacity={self.capacity:g}: use one of the two")
+
+    @property
+    def rowwise(self) -> bool:  # type: ignore[override]
+        """Floors and targets are compared with the mean over the whole batch."""
+        return not self.free_bits and self.capacity is None
+
+    def check_settings(self, settings: Any) -> None:
+        super().check_settings(settings)
+        trainer = settings.trainer
+        if trainer.epochs and trainer.steps is None and self.warmup_epochs > trainer.epochs:
+            raise ValueError(
+                f"latent.warmup_epochs={self.warmup_epochs:g} is longer than the run, trainer.epochs={trainer.epochs}"
+            )
+
+    def schedules(self) -> Mapping[str, Callable[[Moment], float]]:
+        if self.cyclical:
+            return {"beta": lambda at: self.beta * at.share_of_cycle(self.cyclical, 0.5)}
+        return {"beta": lambda at: self.beta * at.share_of(self.warmup_epochs)} if self.warmup_epochs else {}
 
     def draw(self, shape: Shape, generator: Generator) -> Tensor:
         """Standard normal numbers for codes of that shape [B,...]."""
         return standard_normal(shape, generator)
 
     def __call__(self, features: Tensor, draw: Tensor | None) -> tuple[Tensor, Terms]:
-        """features[B,2D] or [B,2C,H,W], means first -> code[B,D] or [B,C,H,W], penalty ``kl``.
+        """features[B,2D] or [B,2C,H,W], means first -> code[B,D] or [B,C,H,W], and the divergence ``kl``, which is the
+        penalty; with ``free_bits`` or ``capacity`` the penalty is ``kl_penalty``.
 
         Without a draw the code is the posterior mean.
         """
         mean, log_variance = self.posterior(features)
-        divergence = kl_divergences(mean, log_variance).flatten(1).sum(1).mean()
+        divergences = kl_divergences(mean, log_variance).flatten(1)
+        kl = divergences.sum(1).mean()
         code = mean if draw is None else mean + (0.5 * log_variance).exp() * draw
-        return code, [Penalty("kl", divergence, self.beta, per_image=True)]
+        if self.free_bits:
+            changed = divergences.mean(0).clamp_min(self.free_bits).sum()
+        elif self.capacity is not None:
+            changed = (kl - self.capacity).abs()
+        else:
+            return code, [Penalty("kl", kl, self.beta, per_image=True)]
+        return code, [Diagnostic("kl", kl), Penalty("kl_penalty", changed, self.beta, per_image=True)]
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@ class Gaussian(Noise):
     variance: NonNegative
     clip: bool
 
+    schedulable = ("mean", "variance")
+
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """images[B,...] float -> corrupted images of the same shape; clipped to [0,1] if ``clip``."""
         noise = images.new_empty(images.shape).normal_(self.mean, math.sqrt(self.variance), generator=generator)
@@ -99,6 +101,8 @@ class Masking(Noise):
     rate: Probability
     value: Finite
 
+    schedulable = ("rate",)
+
     def masked_count(self, positions: int) -> int:
         """Return how many of ``positions`` pixels are masked."""
         return round(self.rate * positions)
@@ -133,6 +137,8 @@ class SaltPepper(Noise):
     """Replace each pixel, with probability ``rate``, by black (0) or white (1), with equal probability."""
 
     rate: Probability
+
+    schedulable = ("rate",)
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """images[B,...] float -> a corrupted copy."""

@@ -6,6 +6,7 @@ and ``check_data(data, autoencoder)`` may reject a run before training. ``protoc
 with its own keys under ``protocol.one``.
 """
 
+from aerun.protocol.disentanglement import Disentanglement
 from aerun.protocol.finetune import SemiSupervised
 from aerun.protocol.label_efficiency import LabelEfficiency
 from aerun.protocol.likelihood import Likelihood
@@ -16,6 +17,7 @@ from aerun.protocol.subject import Answer, Subject
 
 __all__ = [
     "Answer",
+    "Disentanglement",
     "LabelEfficiency",
     "Likelihood",
     "LinearSVM",

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from aerun.contracts import Count, Evaluation
+from aerun.contracts import Count, Evaluation, Latent
 from aerun.errors import ConfigError
-from aerun.latent import Gaussian, ImportanceWeighted, kl_divergences
+from aerun.latent import kl_divergences
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +57,7 @@ class Likelihood(Evaluation):
     def check_settings(self, settings: Settings) -> None:
         """Raise ConfigError if latent, loss and data do not define a likelihood."""
         name, loss = settings.name, settings.loss
-        if not isinstance(settings.latent, Gaussian | ImportanceWeighted):
+        if type(settings.latent).posterior is Latent.posterior:
             raise ConfigError(f"protocol=likelihood and {name('latent')}: a likelihood needs a Gaussian latent")
         if not loss.is_likelihood:
             raise ConfigError(
@@ -109,26 +109,33 @@ class Likelihood(Evaluation):
             fewer = float(-estimates[:, 1].mean())
             gain, error = _mean(estimates[whole, 1] - estimates[whole, 0])
             result |= {f"nll_{self.samples_of_rest}": fewer, "nll_all": fewer + gain, "nll_all_error": error}
-        result["elbo"] = float((estimates[every, 2] - divergences[every].sum(1)).mean())
+        own_prior = type(subject.autoencoder.latent).log_prior is not Latent.log_prior
+        # Without a closed form, the KL divergence is part of the estimate.
+        closed = 0.0 if own_prior else divergences[every].sum(1)
+        result["elbo"] = float((estimates[every, 2] - closed).mean())
         result["active_latents"] = float((means.var(0, correction=0) > ACTIVE_VARIANCE).sum())
         each = divergences[every].mean(0).tolist()
+        if own_prior:
+            return result  # a divergence from another prior is not a sum over dimensions
         return result | (
             {f"kl_dimension_{i:02}": kl for i, kl in enumerate(each)} if len(each) <= MAX_LISTED_DIMENSIONS else {}
         )
 
     def _estimates(self, subject: Subject, batch: _Posterior, counts: Tensor) -> Tensor:
         """Return [B,3] on the host: log p(x) from all samples of an image, log p(x) from the first ``samples_of_rest``
-        of them, and the mean of log p(x|z). Zeros for images without samples."""
+        of them, and the mean of log p(x|z), with log p(z) / q(z|x) if the latent has a prior of its own. Zeros for
+        images without samples."""
         import torch
 
         found = torch.zeros(len(counts), 3, dtype=torch.float64)
         few = self.samples_of_rest or self.samples
+        own_prior = type(subject.autoencoder.latent).log_prior is not Latent.log_prior
         for count in {count for count in counts.tolist() if count}:
             for rows in (counts == count).nonzero()[:, 0].split(max(1, self.batch_size // count)):
                 log_likelihoods, log_weights = self._weights(subject, batch, rows, count)
                 found[rows, 0] = log_weights.logsumexp(1) - math.log(count)
                 found[rows, 1] = log_weights[:, :few].logsumexp(1) - math.log(min(few, count))
-                found[rows, 2] = log_likelihoods.mean(1)
+                found[rows, 2] = (log_weights if own_prior else log_likelihoods).mean(1)
         return found
 
     def _weights(self, subject: Subject, batch: _Posterior, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -154,6 +161,10 @@ class Likelihood(Evaluation):
         log_likelihoods = -_double(torch.cat(errors, 1)) - loss.constant * targets[0].numel()
         squares = (draws.square() - codes.square()).flatten(2).sum(2)
         log_ratios = 0.5 * (_double(squares) + _double(batch.log_variances[here].sum(1, keepdim=True)))
+        own_prior = autoencoder.latent.log_prior(codes.flatten(0, 1))
+        if own_prior is not None:
+            normal = -0.5 * (codes.square() + math.log(2 * math.pi)).flatten(2).sum(2)
+            log_ratios += _double(own_prior.unflatten(0, codes.shape[:2])) - _double(normal)
         return log_likelihoods.cpu(), (log_likelihoods + log_ratios).cpu()
 
 
@@ -180,7 +191,9 @@ def _posteriors(subject: Subject) -> Iterator[_Posterior]:
     random = Randomness(EVALUATION_SEED, subject.device)
     for _, inputs, targets in corrupted_batches(subject.data.test, subject.noise):
         features, _ = autoencoder.sparsity(autoencoder.encoder(autoencoder.standardise_input(inputs)), False)
-        means, log_variances = (part.flatten(1) for part in features.float().chunk(2, dim=1))
+        posterior = autoencoder.latent.posterior(features)
+        assert posterior is not None  # see check_settings
+        means, log_variances = (part.flatten(1).float() for part in posterior)
         rows = torch.arange(start, start + len(inputs))
         start += len(inputs)
         yield _Posterior(means, log_variances, kl_divergences(means, log_variances), targets, rows, random)

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from aerun.base.seeding import Randomness
 from aerun.contracts import Terms
-from aerun.core.autoencoder import Autoencoder, Extras
+from aerun.core.autoencoder import LATENT, SECOND_VIEW, Autoencoder, Extras, further_terms
 from aerun.training.parts import SingleProcess, T, Update
 
 # Ranks wait while rank 0 evaluates and draws pictures. Ranks that wait for a dead one are killed by the job.
@@ -97,11 +97,16 @@ class Group(SingleProcess):
         """Run a forward and backward pass on zeros; buffers, such as a codebook's averages, are restored."""
         kept = {name: buffer.clone() for name, buffer in autoencoder.named_buffers()}
         rows = len(self.rows_of(torch.empty(self.rows)))
-        draw = autoencoder.draw(rows, Randomness(0, self.device).at("latent", 0))
+        extras = autoencoder.draw_extras(rows, lambda name: Randomness(0, self.device).at(name, 0))
         autoencoder.zero_grad(set_to_none=True)
         dtype = next(autoencoder.parameters()).dtype
-        result = forward(torch.zeros(rows, *autoencoder.input_shape, device=self.device, dtype=dtype), draw)
-        torch.stack([result.prediction.sum(), *(term.value for term in result.terms)]).sum().backward()
+        images = torch.zeros(rows, *autoencoder.input_shape, device=self.device, dtype=dtype)
+        if autoencoder.two_views:
+            extras[SECOND_VIEW] = images
+        result = forward(images, extras.get(LATENT))
+        wanted = torch.zeros_like(result.prediction)
+        terms = [*result.terms, *further_terms(result, wanted, autoencoder, extras)]
+        torch.stack([result.prediction.sum(), *(term.value for term in terms)]).sum().backward()
         if forward is not autoencoder:
             autoencoder.zero_grad(set_to_none=True)
         for name, buffer in autoencoder.named_buffers():

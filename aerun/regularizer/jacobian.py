@@ -30,6 +30,8 @@ class Contractive(Regularizer):
     weight: NonNegative
     projections: Count | None
 
+    schedulable = ("weight",)
+
     def draw(self, shapes: Shapes, generator: Generator) -> Tensor | None:
         """Standard normal numbers [B,projections,*code]."""
         return _projections(self.projections, shapes.code, generator)
@@ -53,6 +55,8 @@ class RaeGradient(Regularizer):
     code_weight: NonNegative
     gradient_weight: NonNegative
     projections: Count | None
+
+    schedulable = ("code_weight", "gradient_weight")
 
     def draw(self, shapes: Shapes, generator: Generator) -> Tensor | None:
         """Standard normal numbers [B,projections,*output]."""

@@ -24,6 +24,8 @@ class RaeL2(Regularizer):
     code_weight: NonNegative
     decoder_weight: NonNegative
 
+    schedulable = ("code_weight", "decoder_weight")
+
     def penalties(self, run: Pass) -> Terms:
         """Penalties ``code_norm`` and ``decoder_norm``."""
         import torch

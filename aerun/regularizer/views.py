@@ -28,6 +28,7 @@ class Decorrelation(Regularizer):
     off_diagonal: NonNegative
     rowwise: ClassVar[bool] = False
     two_views: ClassVar[bool] = True
+    schedulable = ("weight",)
 
     def check_settings(self, settings: Any) -> None:
         if settings.noise.is_identity:

@@ -38,6 +38,7 @@ class L1(Sparsity):
     activation: Activation
     rowwise: ClassVar[bool] = True
     penalty: ClassVar[str] = "l1"
+    schedulable = ("weight",)
 
     def __call__(self, features: Tensor, training: bool) -> Constrained:
         """features[B,D] or [B,C,H,W] -> code of the same shape, penalty ``l1``."""
@@ -60,6 +61,7 @@ class KL(Sparsity):
     activation: Literal["sigmoid"]
     fixes_activation: ClassVar[bool] = True
     penalty: ClassVar[str] = "kl_sparsity"
+    schedulable = ("weight",)
 
     def __call__(self, features: Tensor, training: bool) -> Constrained:
         """features[B,D] or [B,C,H,W] -> code of the same shape, in (0,1), penalty ``kl_sparsity``."""

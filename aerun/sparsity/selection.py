@@ -54,6 +54,7 @@ class TopK(_KeepsLargest):
 
     activation: Activation
     rowwise: ClassVar[bool] = True
+    schedulable = ("k",)
 
     def __call__(self, features: Tensor, training: bool) -> Constrained:
         """features[B,D] or [B,C,H,W] -> code of the same shape with at most k nonzeros per row, no penalty."""
@@ -101,10 +102,19 @@ class TopKLifetime(_KeepsLargest):
         return keep_winners(code, self.fraction * share, among=kept), []
 
 
-def keep_largest(code: Tensor, k: int) -> Tensor:
-    """code[B,D] or [B,C,H,W] with only the k largest entries of each row (each channel); the others are zero."""
+def keep_largest(code: Tensor, k: int | Tensor) -> Tensor:
+    """code[B,D] or [B,C,H,W] with only the k largest entries of each row (each channel); the others are zero.
+
+    A scheduled ``k``, a tensor without dimensions, is not read on the host: all entries are sorted.
+    """
     rows = code.flatten(2) if code.dim() > 2 else code
-    values, places = rows.topk(k, dim=-1)
+    if isinstance(k, int):
+        values, places = rows.topk(k, dim=-1)
+    else:
+        import torch
+
+        values, places = rows.sort(dim=-1, descending=True)
+        values = values.where(torch.arange(rows.shape[-1], device=rows.device) < k, 0)
     return rows.new_zeros(rows.shape).scatter(-1, places, values).view(code.shape)
 
 

@@ -15,7 +15,7 @@ from aerun.base.seeding import seeded
 from aerun.base.speed import keep_freed_memory, spare_compiler
 from aerun.config.deferred import built
 from aerun.config.settings import REGULARIZER, Settings
-from aerun.contracts import Metric, Optimizer, Shape, complete, missing_names
+from aerun.contracts import Metric, Optimizer, Shape, TrainingData, complete, missing_names
 from aerun.core.autoencoder import Autoencoder, Standardize
 from aerun.core.nested import freeze
 from aerun.core.output_bias import start_at_mean
@@ -42,7 +42,10 @@ def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
     optimizer = build_optimizer(settings, autoencoder)
     scheduler = copy.deepcopy(settings.scheduler)  # it has state, and settings must not change
     monitor = monitored_metric(settings, data)
-    return Parts(autoencoder, data, noise, loss, optimizer, scheduler, settings.seed, monitor=monitor)
+    schedules = list(settings.schedule.values())
+    return Parts(
+        autoencoder, data, noise, loss, optimizer, scheduler, settings.seed, monitor=monitor, schedules=schedules
+    )
 
 
 def _on_device(part: Any, device: torch.device) -> Any:
@@ -118,7 +121,8 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
 
     Users' classes are checked by one pass in evaluation mode. ConfigError for parts that do not fit together.
     """
-    latent, sparsity = settings.latent, settings.sparsity
+    latent = settings.latent.for_data(TrainingData(data.input_shape, len(data.train)))
+    sparsity = settings.sparsity
     try:
         codec = settings.model.build(data.input_shape, data.output_shape, latent.parameters_per_code)
     except (RuntimeError, MemoryError) as error:

@@ -139,6 +139,7 @@ class Loop:
                 number - begun, total_steps=self.phase_steps, steps_per_epoch=self.steps_per_epoch
             ),
             total_steps=self.phase_steps,
+            steps_per_epoch=self.steps_per_epoch,
             begun=begun,
             precision=trainer.precision,
             compiled=trainer.compile,

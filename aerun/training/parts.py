@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from aerun.contracts import Loss, Metric, Noise, Scheduler
+from aerun.contracts import Loss, Metric, Noise, Schedule, Scheduler
 from aerun.core.autoencoder import Autoencoder, Extras
 from aerun.dataset.data import Data
 
@@ -77,6 +77,7 @@ class Parts:
     """The objects that a run trains, and those that it trains them with; ``shares`` only with several processes.
 
     ``monitor``: the number that chooses the best weights, and that early stopping and the scheduler read.
+    ``schedules``: the courses of numbers of these parts.
     """
 
     autoencoder: Autoencoder
@@ -89,6 +90,7 @@ class Parts:
     ranks: SingleProcess = field(default_factory=SingleProcess)
     shares: Shares | None = None
     monitor: Metric = LOSS
+    schedules: Sequence[Schedule] = ()
 
     @property
     def device(self) -> torch.device:

@@ -18,12 +18,12 @@ from torch.optim import Optimizer
 from aerun.base.precision import Precision, autocast
 from aerun.base.seeding import Randomness
 from aerun.base.speed import eager_step
-from aerun.contracts import Loss
 from aerun.core.autoencoder import LATENT, SECOND_VIEW, Extras, objective
 from aerun.dataset.binarize import sample_binary
 from aerun.dataset.data import Batch, Split, as_float
 from aerun.training.cuda_graph import Recorded, record_on_cuda
 from aerun.training.parts import Parts, Update
+from aerun.training.scheduled import Scheduled
 
 Gradients = Callable[[Tensor, Tensor, Extras], Update]
 
@@ -33,6 +33,7 @@ def make_step(
     *,
     learning_rate: Callable[[int], float],
     total_steps: int | None = None,
+    steps_per_epoch: int = 1,
     begun: int = 0,
     precision: Precision = "float32",
     compiled: bool = False,
@@ -46,10 +47,8 @@ def make_step(
     the first has the number ``begun``. With ``graph``, everything after ``prepare`` is recorded once and replayed, on a
     CUDA device.
     """
-    scheduled = ScheduledLoss(parts.loss, parts.device, total_steps, begun)
-    gradients = make_gradients(
-        parts, precision, compiled, clip_norm, clip_value, cached=not graph, loss=scheduled.current
-    )
+    scheduled = Scheduled(parts, total_steps, steps_per_epoch, begun)
+    gradients = make_gradients(parts, precision, compiled, clip_norm, clip_value, cached=not graph, scheduled=scheduled)
     return TrainingStep(parts, gradients, learning_rate, scheduled, graph)
 
 
@@ -61,7 +60,7 @@ class TrainingStep:
         parts: Parts,
         gradients: Gradients,
         learning_rate: Callable[[int], float],
-        scheduled: ScheduledLoss,
+        scheduled: Scheduled,
         graph: Literal["auto"] | bool,
     ) -> None:
         self.gradients, self.update = gradients, eager_step(parts.optimizer)  # optimizer.step, without torch's wrappers
@@ -77,7 +76,8 @@ class TrainingStep:
         """Make update ``number``, from 0, on ``batch``."""
         inputs, targets, extras = self.prepare(batch, number)
         self._rates.set(self._learning_rate(number))
-        self._scheduled.set(number)
+        if self._scheduled.changes:
+            self._scheduled.set(number)
         result = self.gradients(inputs, targets, extras)
         self.update()
         return result
@@ -90,13 +90,14 @@ class TrainingStep:
         parts, random = self._parts, self._random
         batch = augment_batch(batch, parts.data.train, random, number)
         noisy, targets = batch.inputs, batch.targets
-        if not parts.noise.is_identity:
+        noise = self._scheduled.noise_at(number) if self._scheduled.changes else parts.noise
+        if not noise.is_identity:
             clean = as_float(batch.inputs)
             targets = clean if targets is batch.inputs else targets
-            noisy = parts.noise(clean, random.at("noise", number))
+            noisy = noise(clean, random.at("noise", number))
         extras = parts.autoencoder.draw_extras(len(batch), lambda name: random.at(name, number))
         if parts.autoencoder.two_views:
-            extras[SECOND_VIEW] = parts.noise(as_float(batch.inputs), random.at(SECOND_VIEW, number))
+            extras[SECOND_VIEW] = noise(as_float(batch.inputs), random.at(SECOND_VIEW, number))
         return (noisy, targets, extras) if parts.shares is None else parts.shares.local_rows(noisy, targets, extras)
 
     def _record(self, parts: Parts, with_update: bool, must_succeed: bool) -> None:
@@ -131,15 +132,15 @@ def make_gradients(
     clip_norm: float | None,
     clip_value: float | None,
     cached: bool,
-    loss: Loss | None = None,
+    scheduled: Scheduled | None = None,
 ) -> Gradients:
     """Return the function that computes gradients into ``.grad``: forward pass, loss terms, backward pass, clipping.
 
-    Its inputs and targets are uint8 or float, as stored, and the same tensor if they are equal. ``loss`` replaces that
-    of ``parts``.
+    Its inputs and targets are uint8 or float, as stored, and the same tensor if they are equal. Terms include the
+    scheduled values of keys.
     """
     autoencoder, shares = parts.autoencoder, parts.shares
-    loss = parts.loss if loss is None else loss
+    loss, logged = (parts.loss, {}) if scheduled is None else (scheduled.loss, scheduled.logged)
     parameters = list(autoencoder.parameters())
     forward = parts.ranks.parallel(autoencoder, torch.compile(autoencoder) if compiled else autoencoder)
     casting = autocast(precision, parts.device, cached)
@@ -158,7 +159,10 @@ def make_gradients(
             norm = clip_grad_norm_(parameters, clip_norm)
         if clip_value is not None:
             clip_grad_value_(parameters, clip_value)
-        update = Update({name: term.detach() for name, term in terms.items()}, result.code.detach(), norm)
+        # Copies: a value changes in place before the next step.
+        values = {key: value.to(terms["loss"].dtype, copy=True) for key, value in logged.items()}
+        terms = {name: term.detach() for name, term in terms.items()}
+        update = Update(terms | values, result.code.detach(), norm)
         return update if shares is None else shares.local_update(update)
 
     return gradients
@@ -199,28 +203,6 @@ class LearningRates:
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
-
-
-class ScheduledLoss:
-    """The loss that is minimized, ``current``.
-
-    For a loss that changes during training, a tensor contains its share. It depends on the step's number alone, so
-    that a resumed run has the same share; a recorded step reads it at every replay.
-    """
-
-    def __init__(self, loss: Loss, device: torch.device, total_steps: int | None, begun: int = 0) -> None:
-        self._loss, self._total, self._begun, self._value = loss, total_steps, begun, 1.0
-        self._share = torch.ones((), device=device) if loss.changes else None
-        self.current = loss if self._share is None else loss.while_training(self._share)
-
-    def set(self, number: int) -> None:
-        """Set the share for step ``number``."""
-        if self._share is None:
-            return
-        value = self._loss.share((number - self._begun) / self._total if self._total else 0.0)
-        if value != self._value:
-            self._value = value
-            self._share.fill_(value)
 
 
 def gradient_norm(parts: Parts) -> float:

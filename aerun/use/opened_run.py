@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from aerun.base.archive import is_file
+from aerun.contracts import Latent
 from aerun.core.autoencoder import Autoencoder
 from aerun.core.image_inputs import as_codes
 from aerun.dataset.decoder import Decoder
@@ -60,8 +61,13 @@ class OpenedRun:
 
     @property
     def is_gaussian(self) -> bool:
-        """Whether the code is drawn from a Gaussian posterior, as in a VAE; the prior is standard normal."""
-        return bool(self.autoencoder.latent.parameters_per_code > 1)
+        """Whether the code is drawn from a Gaussian posterior, as in a VAE."""
+        return type(self.autoencoder.latent).posterior is not Latent.posterior
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether codes can be drawn from the latent's prior."""
+        return type(self.autoencoder.latent).sample_prior is not Latent.sample_prior
 
     @property
     def code_size(self) -> int:

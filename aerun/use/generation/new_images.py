@@ -39,13 +39,13 @@ def samples(
 ) -> Tensor:
     """``count`` new images [N,*output_shape].
 
-    ``source``: ``prior``, the standard normal of a Gaussian latent and its default, or ``mixture``, Gaussians fitted to
+    ``source``: ``prior``, that of the latent and its default, or ``mixture``, Gaussians fitted to
     the codes of ``images`` (default: 5,000 training images), for any model. ConfigError for the prior of a model
     without one, DataError if training images are needed and missing.
     """
     run = as_opened(run)
     inputs = None if images is None else run.as_inputs(images)
-    if inputs is None and (source or ("prior" if run.is_gaussian else "mixture")) == "mixture":
+    if inputs is None and (source or ("prior" if run.has_prior else "mixture")) == "mixture":
         inputs = sample_training_images(run, DEFAULT_TRAINING_IMAGES).images
     return run.decode(sample_codes(run, count, source=source, images=inputs, components=components, seed=seed))
 

@@ -115,19 +115,21 @@ def sample_codes(
 ) -> Tensor:
     """New codes [N,*code_shape] from the prior or from a mixture fitted to the codes of ``images``.
 
-    The default is the prior for a Gaussian latent, otherwise the mixture. Codes of the mixture are made valid
+    The default is the prior if the latent has one, otherwise the mixture. Codes of the mixture are made valid
     (``nearest_valid_codes``). ConfigError for the prior of a model that has none.
     """
-    source = source or ("prior" if run.is_gaussian else "mixture")
+    source = source or ("prior" if run.has_prior else "mixture")
     shape = run.autoencoder.code_shape
     if source == "prior":
-        if not run.is_gaussian:
-            raise ConfigError(f"{run.folder}: its latent is deterministic and has no prior; use the mixture")
+        if not run.has_prior:
+            raise ConfigError(f"{run.folder}: its latent has no prior; use the mixture")
         generator = Randomness(seed, torch.device("cpu")).at("samples", 0)  # seed 0: as in the run's own figure
         # A multiple of 16 rows: torch fills small and ragged tensors in another way, and more samples would not begin
         # with the same ones.
         rows = -(-count // RANDN_ROW_MULTIPLE) * RANDN_ROW_MULTIPLE
-        return torch.randn((rows, *shape), generator=generator)[:count]
+        samples = run.autoencoder.latent.sample_prior((rows, *shape), generator)
+        assert samples is not None  # it has a prior
+        return samples[:count]
     if images is None:
         raise ConfigError("images: needed to fit a mixture to their codes")
     mixture = fit_mixture(run.encode(images), components, seed)
