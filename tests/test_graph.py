@@ -36,6 +36,8 @@ CASES = [
     ["model=fc_vae", "latent=info_mmd"],
     ["model=fc", "latent=wae_mmd"],
     ["model=fc_vae", "latent=vamp", "latent.components=5"],
+    ["model=fc", "noise=gaussian", "regularizer=[contractive,decorrelation]"],
+    ["model=fc_vae", "regularizer=rae_gp"],
 ]
 # Of these the arithmetic on the host differs, or is not there: they are for a GPU alone.
 MORE = [
@@ -45,6 +47,7 @@ MORE = [
     ["optimizer=adam", "optimizer.fused=null"],
     ["model=conv", "trainer.channels_last=true"],
     ["model=unet", "noise=several"],
+    ["model=conv", "regularizer=[rae_l2,spectral]"],
 ]
 
 

@@ -130,9 +130,9 @@ def parse_terms(words: list[str]) -> list[tuple[int, str]]:
 
 
 def _samples(run: OpenedRun, arguments: argparse.Namespace) -> None:
+    from aerun.core.mixture import COMPONENT_COUNTS
     from aerun.use.generation.drawings import draw_each, draw_grid
     from aerun.use.generation.new_images import samples
-    from aerun.use.generation.sampling import COMPONENT_COUNTS
 
     source = arguments.source or ("prior" if run.has_prior else "mixture")
     if arguments.components is not None and source == "prior":

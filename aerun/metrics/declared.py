@@ -58,6 +58,12 @@ REPORTED = (
     Metric("likelihood_images", "images", higher_is_better=True),
     Metric("active_latents", "units", higher_is_better=True),
     Metric("kl_dimension_N", NATS),
+    # Samples of the model and test images.
+    Metric("frechet_distance"),
+    Metric("frechet_deviation"),
+    Metric("kernel_distance"),
+    *(Metric(f"sample_{name}", higher_is_better=True) for name in ("precision", "recall", "density", "coverage")),
+    Metric("classifier_error", PERCENT),
     # Classifiers on codes.
     Metric("knn_error", PERCENT),
     *(Metric(f"{name}_{kind}error", PERCENT) for name in ("svm", "logistic") for kind in ("", "validation_")),

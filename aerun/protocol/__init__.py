@@ -12,6 +12,7 @@ from aerun.protocol.label_efficiency import LabelEfficiency
 from aerun.protocol.likelihood import Likelihood
 from aerun.protocol.linear import LinearSVM, Logistic
 from aerun.protocol.nearest_neighbors import NearestNeighbours
+from aerun.protocol.samples import Samples
 from aerun.protocol.similarity import StructuralSimilarity
 from aerun.protocol.subject import Answer, Subject
 
@@ -23,6 +24,7 @@ __all__ = [
     "LinearSVM",
     "Logistic",
     "NearestNeighbours",
+    "Samples",
     "SemiSupervised",
     "StructuralSimilarity",
     "Subject",

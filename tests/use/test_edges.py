@@ -13,11 +13,12 @@ from PIL import Image
 
 import aerun
 from aerun.cli import embed, organise, search
+from aerun.core.mixture import fit_mixture
 from aerun.errors import AerunError, ConfigError, DataError
 from aerun.use.collection import compression as comparing
 from aerun.use.collection.fingerprint_files import save_fingerprints
 from aerun.use.collection.fingerprints import Fingerprints
-from aerun.use.generation.sampling import fit_mixture, sample_codes
+from aerun.use.generation.sampling import sample_codes
 from aerun.use.inputs import sample_test_images as images_of_test
 from aerun.use.opened_run import open_run
 

@@ -16,11 +16,12 @@ from torch import Tensor
 from aerun.base.arguments import Parser
 from aerun.cli.generate import build_parser, main, parse_terms
 from aerun.core.interpolation import linear, spherical
+from aerun.core.mixture import fit_mixture, nearest_valid_codes
 from aerun.errors import ConfigError, DataError
 from aerun.use.generation.empty_points import emptiest_points, find_empty_points, nearest_errors
 from aerun.use.generation.frames import there_and_back, write_frames, write_gif
 from aerun.use.generation.new_images import arithmetic, interpolate, samples, traverse
-from aerun.use.generation.sampling import fit_mixture, nearest_valid_codes, sample_codes
+from aerun.use.generation.sampling import sample_codes
 from aerun.use.inputs import read_image
 from aerun.use.inputs import sample_test_images as images_of_test
 from aerun.use.maps.code_units import measure_units
@@ -98,7 +99,7 @@ def test_new_codes_are_valid_codes(trained: Trained) -> None:
     codes = sample_codes(run, 20, images=images_of_test(run, 200).images)
     assert codes.shape == (20, 64) and int((codes != 0).sum(1).max()) <= 8
     dense = normals(6, 64)
-    kept = nearest_valid_codes(run, dense)
+    kept = nearest_valid_codes(run.autoencoder, dense)
     threshold = dense.sort(dim=1, descending=True).values[:, 7:8]
     assert torch.equal(kept, torch.where(dense >= threshold, dense, 0))
     sigmoid = open_run(trained("sparsity=kl"))

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from aerun.core.interpolation import linear, spherical
+from aerun.core.mixture import COMPONENT_COUNTS, clamp_to_range, nearest_valid_codes
 from aerun.errors import ConfigError, DataError
-from aerun.use.generation.sampling import COMPONENT_COUNTS, Source, clamp_to_range, nearest_valid_codes, sample_codes
+from aerun.use.generation.sampling import Source, sample_codes
 from aerun.use.inputs import images_or_test_sample, sample_training_images
 from aerun.use.maps.code_units import Units, measure_units
 from aerun.use.opened_run import OpenedRun, Run, as_opened
@@ -63,7 +64,7 @@ def interpolate(run: Run, first: Images, last: Images, steps: int = 12, *, is_sp
     path = (spherical if is_spherical else linear)(ends[0].flatten(1), ends[1].flatten(1), steps)
     codes = path.reshape(-1, *run.autoencoder.code_shape)
     count = len(ends[0])
-    codes = torch.cat([ends[0], nearest_valid_codes(run, codes[count:-count]), ends[1]])
+    codes = torch.cat([ends[0], nearest_valid_codes(run.autoencoder, codes[count:-count]), ends[1]])
     return run.decode(codes).unflatten(0, (steps, count))
 
 
@@ -97,7 +98,9 @@ def traverse(
     numbers = units.order[:rows]
     center = units.mean.float() if start is None else run.encode(_single(run, start, "start")).flatten()
     offsets = torch.linspace(-deviations, deviations, steps, dtype=torch.float64)
-    values = clamp_to_range(run, (units.mean[numbers, None] + offsets * units.deviation[numbers, None]).float())
+    values = clamp_to_range(
+        run.autoencoder, (units.mean[numbers, None] + offsets * units.deviation[numbers, None]).float()
+    )
     codes = center.expand(len(numbers), steps, -1).clone()
     for row, number in enumerate(numbers):
         codes[row, :, number] = values[row]
@@ -117,7 +120,7 @@ def arithmetic(run: Run, terms: Sequence[tuple[int, Images]], steps: int = 1) ->
     signs = torch.tensor([float(sign) for sign, _ in terms]).view(-1, *[1] * (codes.dim() - 1))
     total = (signs * codes).sum(0, keepdim=True)
     path = linear(codes[:1].flatten(1), total.flatten(1), steps) if steps > 1 else total.flatten(1).unsqueeze(0)
-    return run.decode(nearest_valid_codes(run, path.reshape(-1, *run.autoencoder.code_shape)))
+    return run.decode(nearest_valid_codes(run.autoencoder, path.reshape(-1, *run.autoencoder.code_shape)))
 
 
 def _single(run: OpenedRun, image: Images, name: str) -> Tensor:
