@@ -40,3 +40,12 @@ def needed(option: str, shape: Sequence[int] = (1, 28, 28)) -> list[str]:
         return []
     written = {key: json.dumps(node).replace('"', "") for key, node in own_modules(shape).items()}
     return [f"++model.{key}={node}" for key, node in written.items()]
+
+
+# Overrides for codes of two channels, which are the smallest of the models'.
+FITTING = {
+    "vq": ["latent.dimension=2", "latent.entries=8"],
+    "residual_vq": ["latent.dimension=2", "latent.entries=8"],
+    "fsq": ["latent.levels=[3,4]"],
+    "lfq": ["latent.dimension=2"],
+}

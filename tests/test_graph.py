@@ -38,6 +38,8 @@ CASES = [
     ["model=fc_vae", "latent=vamp", "latent.components=5"],
     ["model=fc", "noise=gaussian", "regularizer=[contractive,decorrelation]"],
     ["model=fc_vae", "regularizer=rae_gp"],
+    ["model=fc", "latent=vq", "latent.entries=16", "latent.decay=0.5", "latent.restart=0.5", "latent.restart_every=2"],
+    ["model=fc", "latent=residual_vq", "latent.entries=16", "latent.update=gradient"],
 ]
 # Of these the arithmetic on the host differs, or is not there: they are for a GPU alone.
 MORE = [
@@ -90,14 +92,15 @@ def train(settings: Any, parts: Parts, epochs: int = 3, **keywords: Any) -> tupl
 def run_again(function: Callable[[], Update]) -> tuple[Update, Callable[[], Any]]:
     """As a CUDA graph does: nothing happens at the recording, a replay writes into the memory of its results."""
     parameters = run_again.parameters  # type: ignore[attr-defined]
-    before = [parameter.detach().clone() for parameter in parameters]
+    tensors = [*parameters, *run_again.buffers]  # type: ignore[attr-defined]
+    before = [tensor.detach().clone() for tensor in tensors]
     optimizer = run_again.optimizer  # type: ignore[attr-defined]
     state = copy.deepcopy(optimizer.state_dict()["state"])
     result = function()
     gradients = [parameter.grad for parameter in parameters]
     with torch.no_grad():
-        for parameter, old in zip(parameters, before, strict=True):
-            parameter.copy_(old)
+        for tensor, old in zip(tensors, before, strict=True):
+            tensor.copy_(old)
         now = optimizer.state_dict()["state"]
         for index, values in state.items():
             for name, value in values.items():
@@ -130,6 +133,7 @@ def test_copies_into_and_out_of_recorded_memory_change_nothing(
     assert odd == 2  # the last batch of an epoch runs as it stands, between replays
     settings, recorded = make_parts(compose, words, "cpu")
     run_again.parameters = list(recorded.autoencoder.parameters())  # type: ignore[attr-defined]
+    run_again.buffers = list(recorded.autoencoder.buffers())  # type: ignore[attr-defined]
     run_again.optimizer = recorded.optimizer  # type: ignore[attr-defined]
     monkeypatch.setattr("aerun.training.step.record_on_cuda", run_again)
     told, _ = train(settings, recorded, graph="auto")

@@ -21,7 +21,7 @@ from aerun.errors import AerunError
 from aerun.metrics.evaluation import evaluate
 from aerun.training import build
 from aerun.training.step import make_step
-from tests.keys import needed, own_modules
+from tests.keys import FITTING, needed, own_modules
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 
@@ -126,7 +126,7 @@ def test_every_combination_on_every_shape_works_or_is_refused_naming_both(compos
     for sparsity, latent in itertools.product(sparsities, latents):
         k = ["sparsity.k=2"] if "topk" in sparsity else []
         choices = {"model": model, "sparsity": sparsity, "latent": latent, "dataset": "random"}
-        words = [f"model={model}", f"sparsity={sparsity}", f"latent={latent}", *k]
+        words = [f"model={model}", f"sparsity={sparsity}", f"latent={latent}", *k, *FITTING.get(latent, [])]
         config = compose([*RANDOM, *words, *needed(model)])
         for shape in shapes if latent == "deterministic" or sparsity == "none" else shapes[:1]:
             config["dataset"]["shape"] = yaml.safe_load(shape)
@@ -138,10 +138,10 @@ def test_every_combination_on_every_shape_works_or_is_refused_naming_both(compos
                 refused.append((latent, sparsity))
                 assert f"latent={latent}" in str(error) and f"sparsity={sparsity}" in str(error)
                 assert "\n" not in str(error)
-    # Refused: each Gaussian latent with each of the five constraints, and nothing else.
-    gaussian = [latent for latent in latents if latent != "deterministic"]
-    assert set(refused) == set(itertools.product(gaussian, [name for name in sparsities if name != "none"]))
-    assert worked == (len(sparsities) + len(gaussian)) * len(shapes)
+    # Refused: each latent that constrains the code with each of the five constraints, and nothing else.
+    constraining = [latent for latent in latents if latent != "deterministic"]
+    assert set(refused) == set(itertools.product(constraining, [name for name in sparsities if name != "none"]))
+    assert worked == (len(sparsities) + len(constraining)) * len(shapes)
 
 
 @pytest.mark.parametrize(

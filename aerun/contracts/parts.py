@@ -220,6 +220,23 @@ class Latent(Part, Protocol):
         """A copy that knows its training data; called before ``build``."""
         return self
 
+    @property
+    def codebooks(self) -> Tensor | None:
+        """For a quantized code, the entries [S,G,K,d] of G codebooks with S stages each; None for other codes.
+
+        The code consists of vectors of d channels, each the sum of one entry of each stage. The C / d vectors at each
+        of P positions are numbered position by position, and shared out among the G codebooks in that order.
+        """
+        return None
+
+    def indices(self, features: Tensor) -> Tensor:
+        """For a quantized code, features[B,...] -> the numbers of its entries, [B,S,G,L] with L = C P / (d G)."""
+        raise ValueError("this model's latent is not quantized: its code has no indices")
+
+    def from_indices(self, indices: Tensor) -> Tensor:
+        """The code[B,...] that has these ``indices``, to the last bit."""
+        raise ValueError("this model's latent is not quantized: its code has no indices")
+
     def posterior(self, features: Tensor) -> tuple[Tensor, Tensor] | None:
         """Means and log-variances of a Gaussian posterior, each of the code's shape; None if there is none."""
         return None

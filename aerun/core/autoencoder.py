@@ -234,6 +234,16 @@ class Autoencoder(nn.Module):
             raise ValueError("this model's latent has no Gaussian posterior")
         return found
 
+    def indices(self, images: Images) -> Tensor:
+        """Images, as for ``encode`` -> the indices [N,S,G,L] of a quantized code, see ``Latent.codebooks``. ValueError
+        for another latent."""
+        return self._in_batches(lambda batch: self.latent.indices(self._features(batch)), self.as_inputs(images))
+
+    def decode_indices(self, indices: Tensor) -> Tensor:
+        """indices[N,S,G,L] -> images[N,*output_shape], those of ``decode`` to the last bit. ValueError as above."""
+        with torch.no_grad():
+            return self.decode(self.latent.from_indices(indices.to(self.device)).to(self.dtype))
+
     def decode(self, codes: Tensor | np.ndarray) -> Tensor:
         """codes[N,*code_shape] -> images[N,*output_shape]."""
         return self._in_batches(self.decode_batch, as_codes(codes, self.code_shape))

@@ -5,19 +5,25 @@
 - ``aggregate``: codes whose distribution over the minibatch is compared with the prior.
 - ``total_correlation``: a KL term in three parts.
 - ``vamp``, ``vamp_prior``: a learned prior.
+- ``quantized``: entries of codebooks; their modules are in ``quantizer``.
 """
 
 from aerun.latent.aggregate import InfoMMD, WassersteinMMD
 from aerun.latent.deterministic import Deterministic
 from aerun.latent.gaussian import Gaussian, ImportanceWeighted, kl_divergences, standard_normal
+from aerun.latent.quantized import FSQ, LFQ, VQ, ResidualVQ
 from aerun.latent.total_correlation import TotalCorrelation
 from aerun.latent.vamp import VampPrior
 
 __all__ = [
+    "FSQ",
+    "LFQ",
+    "VQ",
     "Deterministic",
     "Gaussian",
     "ImportanceWeighted",
     "InfoMMD",
+    "ResidualVQ",
     "TotalCorrelation",
     "VampPrior",
     "WassersteinMMD",

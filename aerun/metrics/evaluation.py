@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -39,6 +40,8 @@ def evaluate(autoencoder: Autoencoder, split: Split, noise: Any, loss: Any) -> d
     - From the deterministic pass: ``mse`` per value, ``sse`` per image, ``psnr`` in dB, ``active_units`` (mean number
       of nonzero code values of an image), ``dead_units`` (share of code units that are constant over all images) and
       ``output_spread`` (variance of the reconstructions divided by that of the targets, both summed over pixels).
+    - For a quantized code, over all images: ``perplexity`` (exp of the entropy of the entries' use, mean over
+      codebooks), ``code_usage`` (share of entries that any image uses) and ``bits`` of an image's indices.
     - ``psnr`` is the mean PSNR of the images, with reconstructions clipped to [0,1] and a peak of 1; ``psnr_pooled`` is
       the PSNR of their mean squared error. Both are left out if targets exceed [0,1].
     - If the input is corrupted, ``input_psnr`` and ``input_psnr_pooled`` are those of the corrupted input.
@@ -83,6 +86,7 @@ class Evaluation:
                     result = autoencoder(noisy)
                 collect.images(result.reconstruction, targets)
                 collect.codes(result.code)
+                collect.indices(autoencoder, result.features)
                 if noisy is not clean and noisy.shape == targets.shape:
                     collect.inputs(noisy, targets)
         finally:
@@ -136,6 +140,8 @@ class _Collector:
         self._high: Tensor | None = None
         self._spread = _Spread()
         self._values = 1
+        self._used: Tensor | None = None
+        self._bits = 0.0
 
     def terms(self, terms: dict[str, Tensor], count: int) -> None:
         self._names = list(terms)
@@ -160,6 +166,28 @@ class _Collector:
         self._low = low if self._low is None else torch.minimum(self._low, low)
         self._high = high if self._high is None else torch.maximum(self._high, high)
 
+    def indices(self, autoencoder: Autoencoder, features: Tensor) -> None:
+        """Count how often each entry [S,G,K] of a quantized code is used."""
+        codebooks = autoencoder.latent.codebooks
+        if codebooks is None:
+            return
+        found = autoencoder.latent.indices(autoencoder.sparsity(features, False)[0])
+        numbers = found.permute(1, 2, 0, 3).flatten(2)
+        entries = codebooks.shape[2]
+        if self._used is None:
+            self._used = numbers.new_zeros(*numbers.shape[:2], entries)
+            self._bits = math.log2(entries) * found[0].numel()
+        self._used.scatter_add_(2, numbers, torch.ones_like(numbers))
+
+    def _codebook_use(self) -> dict[str, float]:
+        if self._used is None:
+            return {}
+        counts = self._used.cpu().double()
+        shares = counts / counts.sum(-1, keepdim=True)
+        perplexity = (-torch.special.xlogy(shares, shares).sum(-1)).exp().mean()
+        usage = (counts > 0).double().mean()
+        return {"perplexity": float(perplexity), "code_usage": float(usage), "bits": self._bits}
+
     def metrics(self) -> dict[str, float]:
         assert self._low is not None and self._high is not None
         terms = torch.stack(self._terms).cpu().double()
@@ -173,6 +201,7 @@ class _Collector:
             result |= psnrs("input_psnr", self._input, self._values)
         still = self._high - self._low <= 1e-6 * self._high.abs().clamp_min(1e-6)
         result |= {"active_units": _mean(self._active), "dead_units": float(still.cpu().double().mean())}
+        result |= self._codebook_use()
         # A single image, or identical images, have no spread to compare with.
         return result | {"output_spread": self._spread.total() / self._target_spread} if self._target_spread else result
 

@@ -94,8 +94,9 @@ class Group(SingleProcess):
         return module
 
     def _run_backward(self, autoencoder: Autoencoder, forward: Callable[..., Any]) -> None:
-        """Run a forward and backward pass on zeros; buffers, such as a codebook's averages, are restored."""
-        kept = {name: buffer.clone() for name, buffer in autoencoder.named_buffers()}
+        """Run a forward and backward pass on zeros; what it changes, such as a codebook, is restored."""
+        tensors = [tensor.detach() for tensor in (*autoencoder.parameters(), *autoencoder.buffers())]
+        kept = [tensor.clone() for tensor in tensors]
         rows = len(self.rows_of(torch.empty(self.rows)))
         extras = autoencoder.draw_extras(rows, lambda name: Randomness(0, self.device).at(name, 0))
         autoencoder.zero_grad(set_to_none=True)
@@ -109,8 +110,8 @@ class Group(SingleProcess):
         torch.stack([result.prediction.sum(), *(term.value for term in terms)]).sum().backward()
         if forward is not autoencoder:
             autoencoder.zero_grad(set_to_none=True)
-        for name, buffer in autoencoder.named_buffers():
-            buffer.copy_(kept[name])
+        for tensor, value in zip(tensors, kept, strict=True):
+            tensor.copy_(value)
 
     def total(self, values: Tensor) -> Tensor:
         values = values.clone()

@@ -39,6 +39,9 @@ CONFIGURATIONS = [
     "model=fc_vae noise=gaussian loss.reduction=sum",
     "model=fc_vae latent=importance_weighted latent.samples=3 loss=bce dataset.binarise=dynamic",
     "model=vae latent=importance_weighted noise=gaussian dataset.binarise=dynamic",
+    "model=fc latent=vq latent.entries=8 latent.decay=0.5 latent.restart=0.5 latent.restart_every=2",
+    "model=fc latent=residual_vq latent.entries=8 latent.update=gradient latent.shared=true",
+    "model=conv latent=lfq",
 ]
 
 
@@ -58,7 +61,7 @@ def trained(config: dict[str, Any], group: Group | None) -> tuple[dict[str, np.n
     parts = double(build_parts(settings, settings.dataset.load(CPU), CPU))
     if group is not None:
         parts.ranks = parts.shares = group
-        if not getattr(settings.sparsity, "rowwise", False):
+        if not (getattr(settings.sparsity, "rowwise", False) and settings.latent.rowwise):
             parts.autoencoder.whole_batch = WholeBatch(group)
     trainer = settings.trainer
     step = make_step(
