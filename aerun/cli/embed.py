@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aerun.base.arguments import Parser
 from aerun.cli.command import add_overwrite_option, add_run_arguments, run_command
 from aerun.errors import ConfigError
 from aerun.use.outputs import plural, require_absent
+
+if TYPE_CHECKING:
+    from aerun.use.collection.packing import Form
 
 EXAMPLES = """\
   %(prog)s outputs/RUN ~/art -o fingerprints.npz
@@ -34,7 +38,12 @@ def build_parser() -> Parser:
     parser.add_argument("--split", choices=PARTS, help="encode this part of the run's own data instead of a folder")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help=".npz or .parquet")
     add_overwrite_option(parser)
-    parser.add_argument("--as", dest="form", choices=FORMS, default="float32", help="format of the codes (float32)")
+    parser.add_argument(
+        "--as",
+        dest="form",
+        choices=(*FORMS, "indices"),
+        help="format of the codes (float32; indices for a quantized latent)",
+    )
     parser.add_argument(
         "--value-bits", type=int, choices=range(9), default=8, help="with --as bits: bits per nonzero value (8)"
     )
@@ -63,7 +72,7 @@ def execute(arguments: argparse.Namespace) -> None:
     from aerun.use.collection.fingerprint_files import check_suffix, save_fingerprints
     from aerun.use.image_files import find_images
 
-    check_suffix(arguments.output, arguments.form)
+    check_suffix(arguments.output, arguments.form or "float32")
     require_absent([arguments.output], arguments.overwrite)
     if arguments.folder is not None:
         find_images(arguments.folder, quiet=True)
@@ -75,7 +84,9 @@ def execute(arguments: argparse.Namespace) -> None:
         fingerprints = embed(run, arguments.folder, views=arguments.views)
     else:
         fingerprints = embed_split(run, arguments.split, views=arguments.views)
-    packed = fingerprints.pack(arguments.form, arguments.value_bits)
+    quantized = fingerprints.quantized
+    form: Form = arguments.form or ("float32" if quantized is None or arguments.output.suffix != ".npz" else "indices")
+    packed = fingerprints.pack(form, arguments.value_bits)
     save_fingerprints(fingerprints, arguments.output, packed, overwrite=arguments.overwrite)
     statistics = fingerprints.statistics()
     zeros, constant = statistics["zeros"], int((statistics["deviation"] == 0).sum())
@@ -84,8 +95,13 @@ def execute(arguments: argparse.Namespace) -> None:
         f"{plural(len(fingerprints), 'image')}{views}, {plural(len(zeros), 'unit')}: {zeros.mean():.0%} zeros, "
         f"{plural(constant, 'constant unit')}"
     )
+    if quantized is not None:
+        print(
+            f"{quantized.bits_per_image} bits per image: {quantized.indices.shape[1]} indices of "
+            f"{quantized.bits} bits, {quantized.codebooks.shape[2]} entries in a codebook"
+        )
     print(
-        f"{arguments.output}: {arguments.output.stat().st_size:,} bytes; {arguments.form}: "
+        f"{arguments.output}: {arguments.output.stat().st_size:,} bytes; {form}: "
         f"{packed.bytes_per_image * fingerprints.views:,.1f} per image, {packed.shared_bytes:,} shared by all"
     )
     if arguments.compare:

@@ -50,8 +50,9 @@ def build_parser() -> Parser:
     samples.add_argument(
         "--from",
         dest="source",
-        choices=("prior", "mixture"),
-        help="the prior of a Gaussian latent (default if there is one), or a Gaussian mixture of training codes",
+        choices=("prior", "mixture", "frequencies"),
+        help="the prior of a Gaussian latent, or the frequencies of a quantized latent's indices (the defaults for "
+        "these), or a Gaussian mixture of training codes",
     )
     samples.add_argument("--components", type=count, help="number of Gaussians in the mixture (default: by BIC)")
     between = add_kind("interpolate", "walk from one image to another", "  %(prog)s RUN 0 1 -o made --gif")
@@ -133,9 +134,10 @@ def _samples(run: OpenedRun, arguments: argparse.Namespace) -> None:
     from aerun.core.mixture import COMPONENT_COUNTS
     from aerun.use.generation.drawings import draw_each, draw_grid
     from aerun.use.generation.new_images import samples
+    from aerun.use.generation.sampling import default_source
 
-    source = arguments.source or ("prior" if run.has_prior else "mixture")
-    if arguments.components is not None and source == "prior":
+    source = arguments.source or default_source(run)
+    if arguments.components is not None and source != "mixture":
         raise ConfigError("--components: applies only to the mixture; add --from mixture")
     components = arguments.components or COMPONENT_COUNTS
     images = samples(run, arguments.count, source=arguments.source, components=components, seed=arguments.seed)

@@ -31,7 +31,7 @@ EXAMPLES = """\
   %(prog)s outputs/RUN fingerprints.npz part.png --cropped                # the image it was cropped from
   %(prog)s outputs/RUN fingerprints.npz --duplicates auto                 # near-duplicates in the collection
   %(prog)s outputs/RUN fingerprints.npz --duplicates auto --sheet twice.png --overwrite"""
-METRICS = ("cosine", "euclidean")
+METRICS = ("cosine", "euclidean", "hamming")
 KINDS = ("exact", "hnsw")
 MAX_GROUPS_DRAWN = 40
 MAX_VIEWS = 10
@@ -67,7 +67,12 @@ def build_parser() -> Parser:
     add("fingerprints", metavar="FILE", type=Path, help="a file that aerun-embed made with this run")
     add("images", metavar="IMAGE", nargs="*", help="a name in the collection, an image file, or a folder")
     add("-k", type=count, default=12, help="number of neighbors (12)")
-    add("--metric", choices=METRICS, help="distance between codes (cosine; with --cropped euclidean)")
+    add(
+        "--metric",
+        choices=METRICS,
+        help="distance between codes (cosine; with --cropped euclidean); "
+        "hamming: number of values that differ, of a quantized latent",
+    )
     add("--index", choices=KINDS, default="exact", help="hnsw: a graph for millions, stored next to FILE (exact)")
     add(
         "--views",
@@ -116,6 +121,8 @@ def execute(arguments: argparse.Namespace) -> None:
 
     run = open_run(arguments.run, arguments.device, arguments.trust)
     fingerprints.require_same_run(run)
+    if arguments.metric == "hamming":
+        _check_hamming(arguments, run)
     metric: Metric = arguments.metric or ("euclidean" if arguments.cropped else "cosine")
     views = arguments.views or (MAX_VIEWS if arguments.cropped else 1)
     queries = find_queries(run, fingerprints, arguments.images, 1 if arguments.cropped else views)
@@ -138,6 +145,16 @@ def execute(arguments: argparse.Namespace) -> None:
     print(json.dumps(answer, indent=2, ensure_ascii=False) if arguments.json else format_answer(answer, arguments.k))
     if arguments.sheet is not None:
         _draw(arguments.sheet, run, fingerprints, queries, neighbors, pairs)
+
+
+def _check_hamming(arguments: argparse.Namespace, run: OpenedRun) -> None:
+    """ConfigError where the Hamming distance has no meaning, or is not computed."""
+    from aerun.use.collection.quantized_codes import is_quantized
+
+    if not is_quantized(run):
+        raise ConfigError(f"--metric hamming: the codes of {run.folder} are not quantized; use cosine or euclidean")
+    if arguments.duplicates is not None:
+        raise ConfigError("--metric hamming and --duplicates: near-duplicates need cosine or euclidean")
 
 
 def _open_index(arguments: argparse.Namespace, fingerprints: Fingerprints, metric: Metric) -> ExactIndex:

@@ -15,6 +15,7 @@ from torch import Tensor
 from aerun.base.activation import activation
 from aerun.base.progress_bar import progress_bar
 from aerun.core.autoencoder import Autoencoder
+from aerun.core.codebooks import nearest_entries
 from aerun.errors import ConfigError
 from aerun.sparsity import keep_largest
 
@@ -102,9 +103,12 @@ def fit_mixture(codes: Tensor, components: int | Sequence[int] = COMPONENT_COUNT
 def nearest_valid_codes(autoencoder: Autoencoder, codes: Tensor) -> Tensor:
     """codes[N,*code_shape] -> the nearest codes that the encoder can produce.
 
-    They are within the range of the code's nonlinearity; a k-sparse model keeps the k largest values of each code (of
-    each channel).
+    Codes of a quantized latent consist of its entries. Others are within the range of the code's nonlinearity; a
+    k-sparse model keeps the k largest values of each code (of each channel).
     """
+    codebooks = autoencoder.latent.codebooks
+    if codebooks is not None:
+        return nearest_entries(codes, codebooks.detach(), autoencoder.code_shape)
     codes = clamp_to_range(autoencoder, codes)
     k = autoencoder.sparsity.max_nonzeros
     return codes if k is None else keep_largest(codes, k)

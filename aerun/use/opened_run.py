@@ -125,6 +125,11 @@ class OpenedRun:
         """Images, see ``as_inputs`` -> codes[N,*code_shape]."""
         return apply_in_blocks(self.autoencoder.encode, self.as_inputs(images))
 
+    def indices(self, images: Images) -> Tensor:
+        """Images, see ``as_inputs`` -> indices [N,S,G,L] of a quantized latent's codes, see ``Autoencoder.indices``."""
+        with data_errors():
+            return apply_in_blocks(self.autoencoder.indices, self.as_inputs(images))
+
     def posterior(self, images: Images) -> tuple[Tensor, Tensor]:
         """Images, see ``as_inputs`` -> means and log-variances [N,*code_shape] of a Gaussian latent's codes."""
         inputs = self.as_inputs(images)

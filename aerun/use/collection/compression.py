@@ -13,7 +13,7 @@ import numpy as np
 from aerun.base.progress_bar import progress_bar
 from aerun.errors import DataError
 from aerun.use.collection.embedding import embed
-from aerun.use.collection.packing import FORMS, Form, pack
+from aerun.use.collection.packing import FORMS, Form
 from aerun.use.image_files import to_uint8
 
 if TYPE_CHECKING:
@@ -79,13 +79,15 @@ def compare_compression(run: Run, images: Tensor, *, value_bits: int = 8, most: 
         raise DataError(f"{run.folder}: its outputs have another shape than the images, so there is no error to report")
     images = images[np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int))]
     pixels = to_uint8(images) if images.dtype.is_floating_point else images.numpy()
-    codes = embed(run, images).codes
+    fingerprints = embed(run, images)
+    codes = fingerprints.codes
+    forms: tuple[Form, ...] = FORMS if fingerprints.quantized is None else ("indices", *FORMS)
     rows = list[CompressionRow]()
     coders: list[tuple[str, Coder]] = [("JPEG", code_jpeg), ("WebP", code_webp)]
-    with progress_bar("formats", len(FORMS) * (1 + len(coders))) as bar:
+    with progress_bar("formats", len(forms) * (1 + len(coders))) as bar:
         measured: Measured = {}
-        for form in FORMS:
-            packed = pack(codes, form, value_bits)
+        for form in forms:
+            packed = fingerprints.pack(form, value_bits)
             name = _form_title(form, value_bits)
             size = packed.bytes_per_image
             if form == "bits" and size >= codes.shape[1]:

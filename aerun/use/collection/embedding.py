@@ -14,6 +14,7 @@ from aerun.base.progress_bar import progress_bar
 from aerun.dataset.picture_notes import is_blank, warn_if_blank
 from aerun.errors import DataError
 from aerun.use.collection.fingerprints import Fingerprints
+from aerun.use.collection.quantized_codes import is_quantized, quantized_codes
 from aerun.use.image_files import find_images, read_folder_inputs, read_inputs
 
 if TYPE_CHECKING:
@@ -106,13 +107,16 @@ def _encode_chunks(
     views: int,
     background: str | None = None,
 ) -> tuple[list[str], np.ndarray, list[int]]:
-    """Names [N], codes [N,D] or [N,V,D], and the rows of blank images, of which it warns."""
+    """Names [N], codes [N,D] or [N,V,D] (of a quantized latent: indices), and the rows of blank images, of which it
+    warns."""
     from aerun.use.collection.views import encode_views
+
+    encode = run.indices if is_quantized(run) else run.encode
 
     names, codes, blank = list[str](), list[np.ndarray](), list[np.ndarray]()
     with progress_bar("codes", total) as bar:
         for part, images in chunks:
-            coded = encode_views(run.encode, images, views)
+            coded = encode_views(encode, images, views)
             codes.append(coded[:, 0] if views == 1 else coded)
             blank.append(is_blank(images.cpu().numpy()))
             names += part
@@ -136,5 +140,9 @@ def _make_fingerprints(
     split: str = "",
 ) -> Fingerprints:
     shape = tuple(run.autoencoder.code_shape)
+    quantized = None
+    if is_quantized(run):
+        quantized = quantized_codes(run, codes.reshape(-1, codes.shape[-1]))
+        codes = quantized.codes().reshape(*codes.shape[:-1], -1)
     about = run.fingerprint, str(run.folder), root, split
-    return Fingerprints(names, codes, *about, labels, classes, shape, blank=blank)
+    return Fingerprints(names, codes, *about, labels, classes, shape, blank=blank, quantized=quantized)

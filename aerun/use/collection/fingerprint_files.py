@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -15,7 +16,7 @@ from aerun.base.files import make_folder, printable, write_bytes
 from aerun.base.typed import TEXT, list_of, mapping_of, one_of, record, whole
 from aerun.errors import ConfigError, DataError
 from aerun.use.collection.fingerprints import Fingerprints
-from aerun.use.collection.packing import FORMS, Form, Packed
+from aerun.use.collection.packing import FORMS, Form, Packed, unpack_indices
 from aerun.use.outputs import require_absent
 
 SUFFIXES = (".npz", ".parquet")
@@ -24,7 +25,9 @@ PARQUET_KEY = b"aerun"  # of the table's metadata
 MISSING_PYARROW = "needs pyarrow: pip install 'aerun[parquet]'"
 NOT_OURS = "is damaged, or not a file of aerun-embed"
 
+IMAGES = ("codes", "units", "counts", "values", "indices")
 SHARED = {"offset", "scale"}  # arrays of one value for each unit
+CODEBOOKS = {"codebooks", "groups"}
 MAX_EXPANSION = 1100  # of codes that are nearly all 0: as far as a .npz file can shrink them
 
 ABOUT_SCHEMA = record(
@@ -35,7 +38,7 @@ ABOUT_SCHEMA = record(
         "views": whole(1),
         "code_shape": list_of(whole(1)),
         "shape": list_of(whole(), 2, 2),
-        "form": one_of(*FORMS),
+        "form": one_of(*FORMS, "indices"),
         "value_bits": whole(0, 8),
         "names_of_bytes": mapping_of(TEXT),
     },
@@ -54,8 +57,8 @@ def check_suffix(path: Path, form: Form = "float32") -> None:
     if path.suffix not in SUFFIXES:
         raise ConfigError(f"{path}: must end in {' or '.join(SUFFIXES)}")
     if path.suffix == ".parquet":
-        if form == "bits":
-            raise ConfigError(f"{path}: Parquet files hold float32, float16 or int8; for bits use .npz")
+        if form in ("bits", "indices"):
+            raise ConfigError(f"{path}: Parquet files hold float32, float16 or int8; for {form} use .npz")
         try:
             import pyarrow  # noqa: F401
         except ImportError as error:
@@ -98,7 +101,10 @@ def load_fingerprints(path: Path, folder: Path | None = None) -> Fingerprints:
         raise DataError(f"{path}: there is no such file; make it with aerun-embed")
     about, arrays = (_read_parquet if path.suffix == ".parquet" else _read_npz)(path)
     try:
-        found = _assemble(about, arrays, _packed(about, arrays).unpack(), path)
+        packed = _packed(about, arrays)
+        found = _assemble(about, arrays, packed.unpack(), path)
+        if packed.form == "indices":
+            found = dataclasses.replace(found, quantized=unpack_indices(packed))
     except (KeyError, ValueError, TypeError, DataError, MemoryError) as error:
         raise DataError(f"{path}: is damaged ({error})") from error
     return found if folder is None else found.moved_to(folder)
@@ -115,8 +121,8 @@ def _packed(about: dict[str, Any], arrays: Arrays) -> Packed:
         arrays[name].shape != (size,) for name in SHARED & arrays.keys()
     ):
         raise ValueError(f"{len(arrays['names'])} names, codes of shape {about['shape']}")
-    images: Arrays = {name: arrays[name] for name in ("codes", "units", "counts", "values") if name in arrays}
-    shared: Arrays = {name: arrays[name] for name in SHARED & arrays.keys()}
+    images: Arrays = {name: arrays[name] for name in IMAGES if name in arrays}
+    shared: Arrays = {name: arrays[name] for name in (SHARED | CODEBOOKS) & arrays.keys()}
     return Packed(about["form"], (count, size), images, shared, about["layout"], about["value_bits"])
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aerun.errors import DataError
-from aerun.use.collection.packing import Form, Packed, pack
+from aerun.errors import ConfigError, DataError
+from aerun.use.collection.packing import Form, Packed, pack, pack_indices
+from aerun.use.collection.quantized_codes import QuantizedCodes
 
 if TYPE_CHECKING:
     from aerun.use.opened_run import OpenedRun
@@ -25,7 +26,8 @@ class Fingerprints:
     ``names`` [N]: paths relative to the folder ``root``, or ``SPLIT/NUMBER`` for a split of the run's own data.
     ``codes``: float32 [N,D], or [N,V,D] for several views of each image, the whole image first. ``labels`` [N]: numbers
     of ``classes``, -1 for none. ``weights``: the fingerprint of the run's weights; ``run``: its folder, as given;
-    ``file``: where the codes were loaded from. ``blank``: the rows of images of a single color.
+    ``file``: where the codes were loaded from. ``blank``: the rows of images of a single color. ``quantized``: the same
+    codes [N*V] as indices, if they are those of a quantized latent.
     """
 
     names: list[str]
@@ -39,6 +41,7 @@ class Fingerprints:
     code_shape: tuple[int, ...] = ()
     file: str = ""
     blank: list[int] = field(default_factory=list)
+    quantized: QuantizedCodes | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -102,5 +105,9 @@ class Fingerprints:
             )
 
     def pack(self, form: Form = "float32", value_bits: int = 8) -> Packed:
-        """The codes [N*V,D] in a smaller format."""
+        """The codes [N*V,D] in a smaller format. ConfigError for indices of codes that have none."""
+        if form == "indices":
+            if self.quantized is None:
+                raise ConfigError("form indices: these codes have none, their latent is not quantized; use float32")
+            return pack_indices(self.quantized)
         return pack(self.codes.reshape(-1, self.codes.shape[-1]), form, value_bits)

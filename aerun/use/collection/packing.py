@@ -7,6 +7,7 @@
 ``bits``     the active units, and their values in ``value_bits`` bits each (0 to 8) by the same rule, with offset and
              scale over the unit's nonzero values; with 0 bits every active value is the unit's mean. Active units are
              given by a mask of D bits or by indices of ceil(log2 D) bits, whichever is shorter in total.
+``indices``  of a quantized latent only, see ``quantized_codes``: ceil(log2 K) bits for each of its indices.
 
 Offsets and scales are the same for all images and are counted separately.
 """
@@ -21,9 +22,10 @@ from typing import Literal, get_args
 import numpy as np
 
 from aerun.errors import DataError
+from aerun.use.collection.quantized_codes import QuantizedCodes, bits_per_index
 
-Form = Literal["float32", "float16", "int8", "bits"]
-FORMS: tuple[Form, ...] = get_args(Form)
+Form = Literal["float32", "float16", "int8", "bits", "indices"]
+FORMS: tuple[Form, ...] = get_args(Form)[:4]  # of any codes
 
 
 @dataclass(frozen=True)
@@ -129,11 +131,46 @@ def _unpack_int8(packed: Packed) -> np.ndarray:
     return packed.shared["offset"] + packed.shared["scale"] * packed.images["codes"].astype(np.float32)
 
 
+def pack_indices(codes: QuantizedCodes) -> Packed:
+    """Indices in ``codes.bits`` bits each; the codebooks are shared."""
+    codebooks = codes.codebooks
+    stages, groups, _, dimension = codebooks.shape
+    if (codebooks == codebooks[:, :1]).all():  # a grid, which is the same for all
+        codebooks = codebooks[:, :1]
+    count, each = codes.indices.shape
+    images = {"indices": pack_bits(codes.indices.reshape(-1), codes.bits)}
+    shared = {"codebooks": codebooks, "groups": np.array([groups, codes.positions])}
+    return Packed("indices", (count, each // stages * dimension), images, shared)
+
+
+def unpack_indices(packed: Packed) -> QuantizedCodes:
+    """The inverse of ``pack_indices``. ValueError or KeyError for arrays that do not fit together."""
+    codebooks, layout = packed.shared["codebooks"], packed.shared["groups"]
+    if codebooks.ndim != 4 or codebooks.dtype != np.float32 or layout.shape != (2,) or layout.min() < 1:
+        raise ValueError("codebooks of another shape")
+    groups, positions = layout.tolist()
+    stages, _, entries, dimension = codebooks.shape
+    count, size = packed.shape
+    if not entries or not dimension or size % (groups * dimension) or size % (positions * dimension):
+        raise ValueError(f"codebooks of shape {list(codebooks.shape)} for codes of {size} values")
+    codebooks = np.broadcast_to(codebooks, (stages, groups, entries, dimension))
+    each, bits = size // dimension * stages, bits_per_index(entries)
+    if packed.images["indices"].nbytes != math.ceil(count * each * bits / 8):
+        raise ValueError(f"{packed.images['indices'].nbytes} bytes for {count * each} indices of {bits} bits")
+    numbers = unpack_bits(packed.images["indices"], bits, count * each)
+    return QuantizedCodes(numbers.reshape(count, each).astype(np.int32), codebooks, positions)
+
+
+def _unpack_indices(packed: Packed) -> np.ndarray:
+    return unpack_indices(packed).codes()
+
+
 UNPACKERS: dict[Form, Callable[[Packed], np.ndarray]] = {
     "float32": lambda packed: packed.images["codes"],
     "float16": lambda packed: packed.images["codes"],
     "int8": _unpack_int8,
     "bits": _unpack_sparse,
+    "indices": _unpack_indices,
 }
 
 

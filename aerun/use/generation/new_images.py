@@ -18,7 +18,7 @@ from torch import Tensor
 from aerun.core.interpolation import linear, spherical
 from aerun.core.mixture import COMPONENT_COUNTS, clamp_to_range, nearest_valid_codes
 from aerun.errors import ConfigError, DataError
-from aerun.use.generation.sampling import Source, sample_codes
+from aerun.use.generation.sampling import Source, default_source, sample_codes
 from aerun.use.inputs import images_or_test_sample, sample_training_images
 from aerun.use.maps.code_units import Units, measure_units
 from aerun.use.opened_run import OpenedRun, Run, as_opened
@@ -40,13 +40,14 @@ def samples(
 ) -> Tensor:
     """``count`` new images [N,*output_shape].
 
-    ``source``: ``prior``, that of the latent and its default, or ``mixture``, Gaussians fitted to
-    the codes of ``images`` (default: 5,000 training images), for any model. ConfigError for the prior of a model
-    without one, DataError if training images are needed and missing.
+    ``source``: ``prior``, that of the latent and its default; ``mixture``, Gaussians fitted to
+    the codes of ``images`` (default: 5,000 training images), for any model; or ``frequencies``,
+    the indices of a quantized latent, independent of each other. ConfigError for a source that the model does not have,
+    DataError if training images are needed and missing.
     """
     run = as_opened(run)
     inputs = None if images is None else run.as_inputs(images)
-    if inputs is None and (source or ("prior" if run.has_prior else "mixture")) == "mixture":
+    if inputs is None and (source or default_source(run)) != "prior":
         inputs = sample_training_images(run, DEFAULT_TRAINING_IMAGES).images
     return run.decode(sample_codes(run, count, source=source, images=inputs, components=components, seed=seed))
 

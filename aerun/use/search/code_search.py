@@ -30,6 +30,8 @@ def open_index(
     if kind == "exact":
         return ExactIndex(array, metric)
     if kind == "hnsw":
+        if metric == "hamming":
+            raise ConfigError("index=hnsw and metric=hamming: the graph is for cosine or euclidean; use index=exact")
         from aerun.use.search.hnsw import HNSWIndex
 
         return HNSWIndex(array, metric, keep)

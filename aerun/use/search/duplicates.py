@@ -40,10 +40,12 @@ class Pairs(NamedTuple):
 
 
 def duplicates(collection: Fingerprints | np.ndarray, threshold: float, *, metric: Metric = "cosine") -> Pairs:
-    """All pairs of codes [N,D] within ``threshold``. ConfigError if there are more than a million.
+    """All pairs of codes [N,D] within ``threshold``. ConfigError if there are more than a million, or for ``hamming``.
 
     Blank images of a collection are left out: they have one code, whatever they were before they became blank.
     """
+    if metric == "hamming":
+        raise ConfigError("metric=hamming: near-duplicates need cosine or euclidean")
     if isinstance(collection, Fingerprints):
         rows = np.delete(np.arange(len(collection)), collection.blank)
         found = _near_duplicates(collection.whole_codes[rows], threshold, metric)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Codes = np.ndarray | Tensor
 
-Metric = Literal["cosine", "euclidean"]
+Metric = Literal["cosine", "euclidean", "hamming"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 DISTANCES_PER_BLOCK = 1 << 24
 SPARE_CANDIDATES = 16  # more than k, because candidates are ranked in single precision
@@ -33,8 +33,9 @@ class ExactIndex:
     """Codes [N,D], or codes of several views [N,V,D], prepared for search.
 
     ``cosine``: 1 minus the cosine of the angle, from 0 to 2; it is 1 for a code of zeros. ``euclidean``: the length of
-    the difference. With several views the nearest view counts. One matrix product in single precision finds
-    candidates; distances and ranks are computed in double precision. Equal distances are ordered by row.
+    the difference. ``hamming``: the number of code values that differ: that of bits for LFQ, for a codebook that of
+    indices, times the length of its entries. With several views the nearest view counts. One matrix product in single
+    precision finds candidates; distances and ranks are in double precision. Equal distances are ordered by row.
     """
 
     def __init__(self, codes: Codes, metric: Metric = "cosine") -> None:
@@ -101,7 +102,10 @@ class ExactIndex:
     def _candidates(self, queries: np.ndarray, k: int, extra: int) -> Iterator[np.ndarray]:
         """For each query, rows of codes that include the k + ``extra`` nearest images."""
         wanted = min(len(self.codes), (k + extra) * self.views + SPARE_CANDIDATES)
-        nearness = self.prepare(queries) @ self.prepared.T
+        if self.metric == "hamming":
+            nearness = np.stack([-(self.codes != query).sum(1) for query in queries])
+        else:
+            nearness = self.prepare(queries) @ self.prepared.T
         if self.metric == "euclidean":
             nearness = 2 * nearness - self.squares
         for line, query in zip(nearness, queries, strict=True):
@@ -121,6 +125,8 @@ class ExactIndex:
 
 def exact_distances(query: np.ndarray, codes: np.ndarray, metric: Metric) -> np.ndarray:
     """query[D] or [n,D], codes[n,D] -> distances [n], in double precision."""
+    if metric == "hamming":
+        return np.asarray((query != codes).sum(-1), np.float64)
     one, many = query.astype(np.float64), codes.astype(np.float64)
     if metric == "euclidean":
         return np.asarray(np.linalg.norm(many - one, axis=-1))
