@@ -14,6 +14,7 @@ from aerun.doctor.symptoms import DEAD_LAYER_SHARE, error_over_pca
 from aerun.doctor.verdict import (
     AVERAGED,
     BROADCAST,
+    CODEBOOK,
     COLLAPSES,
     DIVERGED,
     LOGITS,
@@ -28,6 +29,8 @@ from aerun.doctor.verdict import (
     describe_fit,
     format_ranges,
 )
+
+MIN_CODE_USAGE = 0.25  # of the entries; trained codebooks with restarts use nearly all
 
 
 def diverged(e: Examination) -> Verdict | None:
@@ -170,3 +173,28 @@ def _smaller_beta(e: Examination) -> str:
     beta = e.latent.beta if e.latent is not None else None
     key = "latent.beta=1" if beta is not None and beta > 1 else scaled(e, "latent.beta", 0.1) if beta else None
     return choose(e, key, "a smaller weight of the KL term")
+
+
+def codebook_collapse(e: Examination) -> Verdict | None:
+    """Few entries of a quantized latent's codebooks are used.
+
+    Replacing unused entries is the first remedy, unit vectors the second (Yu et al. 2021, arXiv:2110.04627, section
+    3.2), a smaller codebook the last.
+    """
+    use = e.codebook
+    if not e.final or use is None or use.usage >= MIN_CODE_USAGE:
+        return None
+    evidence = f"{use.usage:.1%} of the codebook entries are used, as diverse as {use.perplexity:.2g} entries"
+    entries = e.options.number("latent.entries")
+    often = "latent.restart=0.1 latent.restart_every=20"
+    rare = (e.options.number("latent.restart") or 0.0) < 0.1 or (e.options.number("latent.restart_every") or 0) > 20
+    smaller = f"latent.entries={max(2, round(2 * use.usage * entries))}" if entries is not None else None
+    remedy = choose(
+        e,
+        often if rare else None,
+        "latent.distance=cosine",
+        scaled(e, "latent.entropy", 10) if e.options.number("latent.entropy") else "latent.entropy=0.1",
+        smaller,
+        "a smaller codebook",
+    )
+    return Verdict(CODEBOOK, "weak", evidence, remedy, POOR, or_else=smaller if smaller not in (None, remedy) else "")

@@ -15,7 +15,7 @@ from aerun.contracts import Noise
 from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import Split, head
 from aerun.doctor.examination import MIN_IMAGES, Examination, Frozen, Options
-from aerun.doctor.file_evidence import pca_explained, penalty_of
+from aerun.doctor.file_evidence import codebook_of_lines, pca_explained, penalty_of
 from aerun.doctor.image_evidence import (
     count_images,
     measure_fit,
@@ -69,6 +69,7 @@ def examine(
         outputs=measure_outputs(model, inputs, outputs, targets, takes_logits(loss)),
         pairing=measure_pairing(inputs if clean is None else clean, targets, loss),
         latent=None if autoencoder is None else measure_latent(autoencoder, inputs, targets, loss),
+        codebook=codebook_of_lines(lines),
         layers=tuple(measure_layers(model, inputs)),
         curve=curve,
         options=options,

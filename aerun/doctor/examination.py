@@ -99,6 +99,15 @@ class Latent:
 
 
 @dataclass(frozen=True)
+class Codebook:
+    """The use of a quantized latent's entries by the evaluated images, as the metrics of these names: ``usage``, the
+    share of entries that any image uses, and ``perplexity``, the number of entries that are as diverse."""
+
+    usage: float
+    perplexity: float
+
+
+@dataclass(frozen=True)
 class Curve:
     """The course of the training, from metrics.jsonl.
 
@@ -200,6 +209,7 @@ class Examination:
     outputs: Outputs | None = None
     pairing: Pairing | None = None
     latent: Latent | None = None
+    codebook: Codebook | None = None
     layers: tuple[Layer, ...] = ()
     curve: Curve | None = None
     options: Options = Options()

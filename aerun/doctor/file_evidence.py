@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from aerun.doctor.examination import MIN_IMAGES, Examination, Fit, Layer, Options
+from aerun.doctor.examination import MIN_IMAGES, Codebook, Examination, Fit, Layer, Options
 from aerun.doctor.loss_curve import DEAD_UNITS, Line, last_stage, measure_curve
 from aerun.doctor.part_options import options_of_config
 
@@ -32,6 +32,7 @@ def examine_files(
         code_values=(summary or {}).get("code_size"),
         fit=fit,
         pca_explained=pca_explained(baselines),
+        codebook=codebook_of_lines(lines),
         layers=tuple(layers_of_line(stage[-1])) if stage and _shows_units(stage[-1], images or {}) else (),
         curve=measure_curve(lines, penalty_of(options)) if lines else None,
         options=options,
@@ -55,6 +56,16 @@ def layers_of_line(line: Line) -> list[Layer]:
             dead = value if layer else None
             layers.append(Layer(layer or "code", None, still=value, dead=dead, saturated=0.0, variation=None))
     return layers
+
+
+def codebook_of_lines(lines: Sequence[Line]) -> Codebook | None:
+    """The use of a quantized latent's entries that the last evaluation reported; None if no line has it."""
+    for line in reversed(last_stage(lines)):
+        for part in ("validation", "probe"):
+            usage, perplexity = (line.get(f"{part}/{name}") for name in ("code_usage", "perplexity"))
+            if usage is not None and perplexity is not None:
+                return Codebook(usage, perplexity)
+    return None
 
 
 def pca_explained(baselines: Mapping[str, float]) -> float | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from aerun.doctor.advice import barely_begun, over_fitting, too_few_epochs, too_narrow, too_wide, worse_than_pca
 from aerun.doctor.causes import (
+    codebook_collapse,
     diverged,
     double_sigmoid,
     loss_broadcasts,
@@ -44,6 +45,7 @@ RULES: list[Callable[[Examination], Verdict | None]] = [
     double_sigmoid,
     targets_outside,
     posterior_collapse,
+    codebook_collapse,
     sparsity_too_hard,
     weight_decay_too_strong,
     layers_frozen,

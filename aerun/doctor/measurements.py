@@ -10,7 +10,7 @@ REPORTED_SHARE = 0.05  # of a layer's units: smaller shares are not reported
 
 
 def describe_measurements(e: Examination) -> list[str]:
-    """The fit, the used dimensions of the latent, and dead or saturated units by layer; empty if nothing was
+    """The fit, the used dimensions or entries of the latent, and dead or saturated units by layer; empty if nothing was
     measured."""
     lines = []
     if e.fit is not None:
@@ -24,6 +24,8 @@ def describe_measurements(e: Examination) -> list[str]:
         lines.append(
             f"{size - len(e.latent.unused)} of {size} latent dimensions are used, KL {sum(e.latent.kl):.2g} nats"
         )
+    if e.codebook is not None:
+        lines.append(f"{e.codebook.usage:.0%} of the codebook entries are used, perplexity {e.codebook.perplexity:.3g}")
     died = e.curve.died if e.curve is not None else {}
     dead = [_format_share(layer, layer.dead, died) for layer in e.layers if (layer.dead or 0.0) >= REPORTED_SHARE]
     saturated = [_format_share(layer, layer.saturated, {}) for layer in e.layers if layer.saturated >= REPORTED_SHARE]

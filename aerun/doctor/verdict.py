@@ -12,6 +12,7 @@ Severity = Literal["sick", "weak"]
 DIVERGED, RANGE, LOGITS = "diverged", "targets outside the output's range", "sigmoid before a loss of logits"
 AVERAGED, SHUFFLED, BROADCAST = "targets averaged", "targets shuffled", "loss ignores which output is whose"
 SPARSITY, POSTERIOR, PARTIAL = "sparsity too hard", "posterior collapse", "latent dimensions unused"
+CODEBOOK = "codebook collapse"
 TOO_HIGH, TOO_LOW = "learning rate too high", "learning rate too low"
 DECAY, FROZEN = "weight decay too strong", "layers frozen"
 SAME, IGNORED, NOTHING = "outputs the same for every input", "codes ignored by the decoder", "nothing learned"

@@ -41,7 +41,8 @@ def evaluate(autoencoder: Autoencoder, split: Split, noise: Any, loss: Any) -> d
       of nonzero code values of an image), ``dead_units`` (share of code units that are constant over all images) and
       ``output_spread`` (variance of the reconstructions divided by that of the targets, both summed over pixels).
     - For a quantized code, over all images: ``perplexity`` (exp of the entropy of the entries' use, mean over
-      codebooks), ``code_usage`` (share of entries that any image uses) and ``bits`` of an image's indices.
+      codebooks), ``code_usage`` (entries that any image uses, as a share of all of them, or of the images' vectors if
+      these are fewer) and ``bits`` of an image's indices.
     - ``psnr`` is the mean PSNR of the images, with reconstructions clipped to [0,1] and a peak of 1; ``psnr_pooled`` is
       the PSNR of their mean squared error. Both are left out if targets exceed [0,1].
     - If the input is corrupted, ``input_psnr`` and ``input_psnr_pooled`` are those of the corrupted input.
@@ -185,7 +186,8 @@ class _Collector:
         counts = self._used.cpu().double()
         shares = counts / counts.sum(-1, keepdim=True)
         perplexity = (-torch.special.xlogy(shares, shares).sum(-1)).exp().mean()
-        usage = (counts > 0).double().mean()
+        usable = counts.sum(-1).clamp_max(counts.shape[-1])
+        usage = ((counts > 0).sum(-1) / usable).mean()
         return {"perplexity": float(perplexity), "code_usage": float(usage), "bits": self._bits}
 
     def metrics(self) -> dict[str, float]:

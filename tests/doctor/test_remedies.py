@@ -19,6 +19,7 @@ from aerun.config.settings import GROUPS
 from aerun.doctor import examination
 from aerun.doctor.examination import (
     MIN_IMAGES,
+    Codebook,
     Curve,
     Examination,
     Fit,
@@ -69,6 +70,7 @@ SICK: dict[str, Examination] = {
     "outside": changed(WELL, outputs=Outputs(0, 1, -1, 2, 0.5, 0)),
     "collapsed": changed(WELL, latent=Latent((0.0,) * 20, (0.0,) * 20, 784.0)),
     "collapsed at 1": changed(WELL, latent=Latent((0.0,) * 20, (0.0,) * 20, 1.0)),
+    "codebook": changed(WELL, codebook=Codebook(0.02, 3.0)),
     "partial": changed(WELL, latent=Latent((0.1, 9) * 2, (0.0, 0, 0, 1.0), 5.0), fit=POOR),
     "penalty": changed(WELL, fit=BAD, curve=changed(CURVE, first_penalty=3.0, last_penalty=1.0)),
     "nonzeros": changed(WELL, fit=POOR),
@@ -116,6 +118,9 @@ RUNS = [
     ["model=fc", "loss._target_=benchmarks.doctor_sick.Broadcasting", "trusted_packages=[benchmarks]", "noise=masking"],
     ["model=fc_vae", "latent.beta=784", "optimizer._target_=torch.optim.Adamax"],
     ["model=conv", "sparsity=l1", "trainer=greedy"],
+    ["model=fc", "latent=vq", "latent.restart=0"],
+    ["model=fc", "latent=residual_vq"],
+    ["model=fc", "latent=lfq", "latent.entropy=0"],
     ["model=unet", "dataset.normalize=standardise"],
 ]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import aerun
 from aerun.doctor import verdict as called
-from aerun.doctor.examination import Curve, Examination, Fit, Frozen, Layer, Options
+from aerun.doctor.examination import Codebook, Curve, Examination, Fit, Frozen, Layer, Options
 from aerun.doctor.judge import judge
 from aerun.loss import BCE, MSE
 from tests.doctor.models import pca_autoencoder, pictures, vae
@@ -41,6 +41,21 @@ def test_pca_and_a_good_run_are_healthy() -> None:
     assert names(pca_autoencoder(), loss=MSE("mean")) == []
     assert names(vae(), loss=MSE("mean")) == []
     assert found() == []
+
+
+def test_few_entries_of_a_codebook_in_use() -> None:
+    assert found(codebook=Codebook(0.9, 200.0)) == []
+    assert found(codebook=Codebook(0.01, 2.0)) == [called.CODEBOOK]
+    assert found(codebook=Codebook(0.01, 2.0), final=False) == []
+    values = {"latent.restart": 0.0, "latent.restart_every": 20, "latent.entries": 256}
+    for now, remedy in (
+        ({}, "latent.restart=0.1 latent.restart_every=20"),
+        ({"latent.restart": 0.2}, "latent.distance"),
+    ):
+        [verdict] = judge(
+            dataclasses.replace(HEALTHY, codebook=Codebook(0.01, 2.0), options=Options({**values, **now}))
+        )
+        assert verdict.remedy.startswith(remedy) and verdict.or_else == "latent.entries=5"
 
 
 def test_a_decoder_that_takes_no_notice_of_codes() -> None:
