@@ -15,8 +15,9 @@ import pytest
 
 from tests.faults.kills import contents, differences
 from tests.ranks.test_runs import ROOT, TINY
+from tests.sweep.launching import LIMIT_S
 
-WORDS = [*TINY, "trainer.epochs=40", "trainer.processes=2", "checkpoint.every_minutes=0.0001", "noise=gaussian"]
+WORDS = [*TINY, "trainer.epochs=12", "trainer.processes=2", "checkpoint.every_minutes=0.0001", "noise=gaussian"]
 
 
 def node_count() -> int:
@@ -59,7 +60,7 @@ def ranks(folder: Path) -> dict[str, tuple[int, str]]:
 
 def test_a_run_on_two_nodes_that_is_killed_continues_and_ends_as_on_one(tmp_path: Path) -> None:
     alone, run = tmp_path / "alone", tmp_path / "run"
-    out, _ = (process := begin(alone)).communicate(timeout=600)
+    out, _ = (process := begin(alone)).communicate(timeout=LIMIT_S)
     assert process.returncode == 0, out
     nodes = ["salloc", "--quiet", "--nodes=2", "--ntasks-per-node=1", "--mem=2G"]
     first = begin(run, *nodes)
@@ -69,10 +70,10 @@ def test_a_run_on_two_nodes_that_is_killed_continues_and_ends_as_on_one(tmp_path
     there = ranks(run)
     assert set(there) == {"0", "1"} and len({node for _, node in there.values()}) == 2
     os.kill(there["1"][0], signal.SIGKILL)
-    out, _ = first.communicate(timeout=600)
+    out, _ = first.communicate(timeout=LIMIT_S)
     assert first.returncode != 0 and "rank 1 was killed by SIGKILL" in out, out
     assert not (run / "summary.json").exists() and ranks(run) == {}
-    out, _ = (second := begin(run, *nodes)).communicate(timeout=600)
+    out, _ = (second := begin(run, *nodes)).communicate(timeout=LIMIT_S)
     assert second.returncode == 0, out
     assert differences(contents(alone), contents(run)) == []
     assert not (run / ".ranks").exists()
