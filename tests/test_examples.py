@@ -34,7 +34,7 @@ from tests.faults.kills import contents, differences, finish, start, wait_for
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "examples"
 OPTIONS = {
-    "batch_topk": "sparsity",
+    "soft_threshold": "sparsity",
     "vector_quantizer": "latent",
     "poisson": "noise",
     "charbonnier": "loss",
@@ -133,7 +133,7 @@ def test_each_runs_alone_from_the_command_line(command: Train, tmp_path: Path, n
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_all_run_together_in_a_sweep(command: Train, tmp_path: Path, launcher: str) -> None:
     """The two that constrain the code in jobs of their own."""
-    codes = ["sparsity=none,batch_topk", "latent=deterministic,vector_quantizer", "sweep.invalid=skip"]
+    codes = ["sparsity=none,soft_threshold", "latent=deterministic,vector_quantizer", "sweep.invalid=skip"]
     callbacks = "callback=[effective_rank,worst_reconstructions,stop_at_target]"
     table = tmp_path / "runs.jsonl"
     others = [
@@ -174,24 +174,18 @@ def test_a_sweep_names_what_does_not_fit_before_the_first_job(command: Train, tm
 # A sparsity and a noise, a loss, against what their equations say.
 
 
-def test_batch_topk_keeps_k_a_row_on_average_and_a_threshold_for_evaluation() -> None:
-    from batch_topk import BatchTopK
+def test_soft_thresholding_shrinks_values_and_learns_by_how_much() -> None:
+    from soft_threshold import SoftThreshold
 
-    part, random = BatchTopK(3, "relu", 0.9), np.random.default_rng(0)
-    smallest = []
-    for _ in range(30):
-        features = random.standard_normal((8, 10)).astype(np.float32)
-        code = part(torch.from_numpy(features), True)[0].numpy()
-        order = np.sort(features.ravel())[::-1]
-        assert (code == np.where(features >= order[23], features, 0)).all() and (code != 0).sum() == 24
-        smallest.append(order[23])
-    threshold = 0.0
-    for step, value in enumerate(smallest, 1):
-        rate = max(1 / step, 0.1)
-        threshold += rate * (value - threshold)
-    assert math.isclose(float(part.threshold), threshold, rel_tol=1e-5)
-    row = part(torch.from_numpy(features[:1]), False)[0].numpy()
-    assert (row == np.where(features[:1] >= np.float32(part.threshold), features[:1], 0)).all()
+    part, values = SoftThreshold(0.5), np.random.default_rng(0).standard_normal((8, 10))
+    features = torch.tensor(values, dtype=torch.float32, requires_grad=True)
+    code, [diagnostic] = part(features, True)
+    code.sum().backward()
+    expected = np.sign(values) * np.maximum(np.abs(values) - 0.5, 0)
+    np.testing.assert_allclose(code.detach().numpy(), expected, rtol=1e-5, atol=1e-6)
+    assert (features.grad.numpy() == (np.abs(values) > 0.5)).all()
+    assert part.log_threshold.grad.item() == pytest.approx(-0.5 * np.sign(expected).sum(), rel=1e-5)
+    assert (diagnostic.name, diagnostic.value.item()) == ("threshold", pytest.approx(0.5))
 
 
 def test_poisson_noise_has_the_moments_that_it_declares() -> None:

@@ -150,7 +150,20 @@ def test_a_vamp_prior_is_the_mixture_of_its_pseudo_inputs_posteriors() -> None:
     images, draw = normal(7, 1, 2, 2), normal(7, 3, seed=1)
     features = encoder(images)
     code, none = latent(features, draw)
-    run = Pass(images, features, code, images, images, images, encoder, nn.Identity())
+    run = Pass(
+        images,
+        features,
+        code,
+        images,
+        images,
+        images,
+        encoder,
+        nn.Identity(),
+        encoder,
+        None,
+        nn.Identity(),
+        nn.Identity(),
+    )
     [penalty] = latent.penalties(run)
     q, p = posterior(features), posterior(encoder(latent.pseudo_inputs))
     mixture = MixtureSameFamily(Categorical(torch.ones(4, dtype=torch.float64)), Independent(p, 1))

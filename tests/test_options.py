@@ -124,7 +124,7 @@ def test_every_combination_on_every_shape_works_or_is_refused_naming_both(compos
     shapes = ["[1,28,28]", "[3,32,32]", "[3,36,48]"]
     sparsities, latents = options("sparsity"), options("latent")
     for sparsity, latent in itertools.product(sparsities, latents):
-        k = ["sparsity.k=2"] if "topk" in sparsity else []
+        k = ["sparsity.k=2"] if "topk" in sparsity or sparsity == "matryoshka" else []
         choices = {"model": model, "sparsity": sparsity, "latent": latent, "dataset": "random"}
         words = [f"model={model}", f"sparsity={sparsity}", f"latent={latent}", *k, *FITTING.get(latent, [])]
         config = compose([*RANDOM, *words, *needed(model)])

@@ -215,7 +215,7 @@ def test_decorrelation_is_a_loop_over_pairs_of_units() -> None:
     random = np.random.default_rng(0)
     for shape in ((9, 4), (5, 3, 2, 2)):
         first, second = random.standard_normal((2, *shape))
-        run = Pass(*[torch.zeros(1)] * 6, nn.Identity(), nn.Identity(), lambda x: x)
+        run = Pass(*[torch.zeros(1)] * 6, nn.Identity(), nn.Identity(), lambda x: x, None, nn.Identity(), lambda x: x)
         code, view = torch.from_numpy(first), torch.from_numpy(second)
         [term] = Decorrelation(0.7, 0.1).penalties(run._replace(code=code, second_view=view))
         rows = [codes.reshape(*shape[:2], -1).transpose(0, 2, 1).reshape(-1, shape[1]) for codes in (first, second)]

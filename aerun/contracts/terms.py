@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,8 +51,9 @@ class Pass(NamedTuple):
 
     inputs[B,*input_shape] as the encoder sees them, features (the encoder's linear output), code, logits (the decoder's
     linear output), prediction (after the output activation, to be compared with ``targets``), residual (targets -
-    prediction), and the two networks. ``encode``: inputs -> code, as in evaluation, with gradients. Of a regularizer
-    also what its ``draw`` returned, and the ``second_view`` of the inputs that it asked for.
+    prediction), the two networks, and the run's ``loss``. ``encode``: inputs -> code, as in evaluation, with gradients.
+    ``gather``: rows of this process -> the rows of the whole minibatch; with one process, its argument. Of a
+    regularizer also what its ``draw`` returned, and the ``second_view`` of the inputs that it asked for.
     """
 
     inputs: Tensor
@@ -64,6 +65,9 @@ class Pass(NamedTuple):
     encoder: nn.Module
     decoder: nn.Module
     encode: Callable[[Tensor], Tensor]
+    loss: Any
+    output_activation: Callable[[Tensor], Tensor]
+    gather: Callable[[Tensor], Tensor]
     draw: Tensor | None = None
     second_view: Tensor | None = None
 
@@ -71,6 +75,12 @@ class Pass(NamedTuple):
     def residual(self) -> Tensor:
         """targets - prediction, in the shape of the targets."""
         return self.targets - self.prediction
+
+    def error(self, code: Tensor) -> Tensor:
+        """The reconstruction error of another code of the same images: a scalar, in the units of the loss."""
+        logits = self.decoder(code.to(self.targets.dtype))
+        error: Tensor = self.loss(logits if self.loss.takes_logits else self.output_activation(logits), self.targets)
+        return error
 
 
 class TrainingData(NamedTuple):

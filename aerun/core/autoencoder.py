@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 BATCH = 1000  # images, outside of training
 log = logging.getLogger(__name__)
-Constrain = Callable[[Any, Tensor, Any], tuple[Tensor, Terms]]
 # What a pass gets in addition to images, by name, each with the rows of the batch: the random numbers of the latent and
 # of ``regularizer.NAME``, and the ``second_view``, another corruption of the images.
 Extras = Mapping[str, Tensor]
@@ -45,6 +44,16 @@ class Result(NamedTuple):
     prediction: Tensor
     reconstruction: Tensor
     terms: Terms
+
+
+class WholeBatch(Protocol):
+    """The minibatch of a run with several processes, of which each has some rows."""
+
+    def __call__(self, part: Any, features: Tensor, other: Any) -> tuple[Tensor, Terms]:
+        """Apply a part to the rows of all processes: the code of the local rows, and terms over all rows."""
+
+    def gather(self, local: Tensor) -> Tensor:
+        """The rows of all processes, from those of each."""
 
 
 class Standardize(nn.Module):
@@ -113,7 +122,7 @@ class Autoencoder(nn.Module):
         if modules:
             self.regularizer = nn.ModuleDict(modules)
         self.fixed: frozenset[str] = frozenset()
-        self.whole_batch: Constrain | None = None
+        self.whole_batch: WholeBatch | None = None
         self.while_training: Mapping[str, Any] = {}
 
     def train(self, mode: bool = True) -> Self:
@@ -182,6 +191,10 @@ class Autoencoder(nn.Module):
             constrained: tuple[Tensor, Terms] = part(features, other)
             return constrained
         return self.whole_batch(part, features, other)
+
+    def gather(self, local: Tensor) -> Tensor:
+        """Rows of this process -> the rows of the whole minibatch. Evaluation is in one process, which has all rows."""
+        return local if self.whole_batch is None or not self.training else self.whole_batch.gather(local)
 
     def _decode_samples(self, code: Tensor) -> Tensor:
         """code[B,...], or [B,k,...] with k samples -> logits with the same leading dimensions."""
@@ -318,7 +331,7 @@ def objective(
     else:
         reconstruction = loss(prediction, wanted)
         terms = {"loss": reconstruction, "reconstruction": reconstruction}
-    for term in (*own, *further_terms(result, wanted, autoencoder, extras or {})):
+    for term in (*own, *further_terms(result, wanted, autoencoder, loss, extras or {})):
         terms[term.name] = term.value
         if isinstance(term, Penalty):
             terms["loss"] = terms["loss"] + term.weight * (scale if term.per_image else 1.0) * term.value
@@ -327,13 +340,14 @@ def objective(
     return terms
 
 
-def further_terms(result: Result, targets: Tensor, autoencoder: Autoencoder, extras: Extras) -> Terms:
+def further_terms(result: Result, targets: Tensor, autoencoder: Autoencoder, loss: Loss, extras: Extras) -> Terms:
     """The terms that depend on the whole pass: of regularizers, and of sparsity and latent with ``penalties``."""
     parts = ((autoencoder.active("sparsity"), Sparsity), (autoencoder.active("latent"), Latent))
     penalizing = [part for part, contract in parts if type(part).penalties is not contract.penalties]
     if not penalizing and not autoencoder.regularizers:
         return []
-    run = Pass(*result[:5], targets, autoencoder.encoder, autoencoder.decoder, autoencoder.encode_inputs)
+    networks = autoencoder.encoder, autoencoder.decoder, autoencoder.encode_inputs
+    run = Pass(*result[:5], targets, *networks, loss, autoencoder.output_activation, autoencoder.gather)
     terms = [term for part in penalizing for term in part.penalties(run)]
     view = extras.get(SECOND_VIEW)
     run = run._replace(second_view=None if view is None else autoencoder.standardise_input(view))

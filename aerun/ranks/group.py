@@ -21,7 +21,7 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from aerun.base.seeding import Randomness
-from aerun.contracts import Terms
+from aerun.contracts import Loss, Terms
 from aerun.core.autoencoder import LATENT, SECOND_VIEW, Autoencoder, Extras, further_terms
 from aerun.training.parts import SingleProcess, T, Update
 
@@ -73,14 +73,14 @@ class Group(SingleProcess):
         terms = {name: term * share for name, term in update.terms.items()}
         return update._replace(terms=terms, code=update.code[: self.stop - self.start])
 
-    def parallel(self, autoencoder: Autoencoder, forward: Callable[..., Any]) -> Callable[..., Any]:
+    def parallel(self, autoencoder: Autoencoder, forward: Callable[..., Any], loss: Loss) -> Callable[..., Any]:
         """Wrap the autoencoder in DistributedDataParallel.
 
         DDP rebuilds its communication buckets after the first backward pass, and the order in which the ranks' numbers
         are added depends on them. So one pass is thrown away here, and a resumed run adds in the same order.
         """
         autoencoder.train()
-        self._run_backward(autoencoder, autoencoder)
+        self._run_backward(autoencoder, autoencoder, loss)
         unused = any(p.grad is None for p in autoencoder.parameters() if p.requires_grad)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # newer versions rename broadcast_buffers
@@ -90,10 +90,10 @@ class Group(SingleProcess):
                 broadcast_buffers=False,  # every rank computes the same
                 find_unused_parameters=unused,
             )
-        self._run_backward(autoencoder, module)
+        self._run_backward(autoencoder, module, loss)
         return module
 
-    def _run_backward(self, autoencoder: Autoencoder, forward: Callable[..., Any]) -> None:
+    def _run_backward(self, autoencoder: Autoencoder, forward: Callable[..., Any], loss: Loss) -> None:
         """Run a forward and backward pass on zeros; what it changes, such as a codebook, is restored."""
         tensors = [tensor.detach() for tensor in (*autoencoder.parameters(), *autoencoder.buffers())]
         kept = [tensor.clone() for tensor in tensors]
@@ -106,7 +106,7 @@ class Group(SingleProcess):
             extras[SECOND_VIEW] = images
         result = forward(images, extras.get(LATENT))
         wanted = torch.zeros_like(result.prediction)
-        terms = [*result.terms, *further_terms(result, wanted, autoencoder, extras)]
+        terms = [*result.terms, *further_terms(result, wanted, autoencoder, loss, extras)]
         torch.stack([result.prediction.sum(), *(term.value for term in terms)]).sum().backward()
         if forward is not autoencoder:
             autoencoder.zero_grad(set_to_none=True)
@@ -152,9 +152,13 @@ class WholeBatch:
     def __call__(self, part: Any, features: Tensor, other: Any) -> tuple[Tensor, Terms]:
         """features of local rows -> code of local rows, and terms over all rows."""
         if isinstance(other, Tensor):
-            other = gather_rows(other, self._group)
-        code, terms = part(gather_rows(features, self._group), other)
+            other = self.gather(other)
+        code, terms = part(self.gather(features), other)
         return self._group.rows_of(code), terms
+
+    def gather(self, local: Tensor) -> Tensor:
+        """Rows of this rank -> the rows of the minibatch, with gradients."""
+        return gather_rows(local, self._group)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]

@@ -23,7 +23,7 @@ class SingleProcess:
 
     count = 1
 
-    def parallel(self, autoencoder: Autoencoder, forward: Callable[..., Any]) -> Callable[..., Any]:
+    def parallel(self, autoencoder: Autoencoder, forward: Callable[..., Any], loss: Loss) -> Callable[..., Any]:
         """``forward``, the autoencoder or its compiled version, with gradients averaged over processes."""
         return forward
 

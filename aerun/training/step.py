@@ -142,7 +142,7 @@ def make_gradients(
     autoencoder, shares = parts.autoencoder, parts.shares
     loss, logged = (parts.loss, {}) if scheduled is None else (scheduled.loss, scheduled.logged)
     parameters = list(autoencoder.parameters())
-    forward = parts.ranks.parallel(autoencoder, torch.compile(autoencoder) if compiled else autoencoder)
+    forward = parts.ranks.parallel(autoencoder, torch.compile(autoencoder) if compiled else autoencoder, loss)
     casting = autocast(precision, parts.device, cached)
 
     def gradients(inputs: Tensor, targets: Tensor, extras: Extras) -> Update:
