@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -72,10 +72,8 @@ class Samples(Evaluation):
         sources = self.sources or (["prior"] if _has_prior(autoencoder) else ["mixture"])
         for source in sources:
             suffix = "" if source == sources[0] else f"@{source}"
-            found = [
-                self._measure(real, extract, _decoded(subject, source, count, self.draw_seed + draw))
-                for draw in range(self.draws)
-            ]
+            decode = _sampler(subject, source)
+            found = [self._measure(real, extract, decode(count, self.draw_seed + draw)) for draw in range(self.draws)]
             result |= {f"{name}{suffix}": sum(each[name] for each in found) / len(found) for name in found[0]}
             if len(found) > 1:
                 result[f"frechet_deviation{suffix}"] = _deviation([each["frechet_distance"] for each in found])
@@ -121,24 +119,29 @@ def _drawn(part: Split, count: int, what: str, seed: int) -> Tensor:
     return as_float(chosen)[torch.randperm(len(chosen), generator=generator).to(chosen.device)]
 
 
-def _decoded(subject: Subject, source: Source, count: int, seed: int) -> Tensor:
-    """``count`` samples of the model, clamped to [0,1] if its targets are."""
-
+def _sampler(subject: Subject, source: Source) -> Callable[[int, int], Tensor]:
+    """A function of number and seed that decodes samples of the model, clamped to [0,1] if its targets are."""
     from aerun.base.seeding import Randomness
     from aerun.core.mixture import fit_mixture, nearest_valid_codes
 
     autoencoder, data = subject.autoencoder, subject.data
-    shape = (count, *autoencoder.code_shape)
-    if source == "prior":
-        generator = Randomness(seed, autoencoder.device).at("samples", 0)
-        codes = autoencoder.latent.sample_prior(shape, generator)
-        if codes is None:
-            raise DataError("sources=[prior]: this model has no prior to sample from")
-    else:
-        inputs = _inputs(data.train, MIXTURE_IMAGES)
-        mixture = fit_mixture(autoencoder.encode(inputs).cpu(), seed=0)
-        codes = nearest_valid_codes(autoencoder, mixture.sample(count, seed).view(shape))
-    return _clamped(autoencoder.decode(codes).cpu(), data)
+    shape = autoencoder.code_shape
+    if source == "mixture":
+        mixture = fit_mixture(autoencoder.encode(_inputs(data.train, MIXTURE_IMAGES)).cpu())
+
+    def decode(count: int, seed: int) -> Tensor:
+        if source == "mixture":
+            codes = nearest_valid_codes(autoencoder, mixture.sample(count, seed).view(count, *shape))
+        else:
+            generator = Randomness(seed, autoencoder.device).at("samples", 0)
+            drawn = autoencoder.latent.sample_prior((count, *shape), generator)
+            if drawn is None:
+                raise DataError("sources=[prior]: this model has no prior to sample from")
+            codes = drawn
+        images = autoencoder.decode(codes).cpu()
+        return images.clamp(0, 1) if data.in_unit_range else images
+
+    return decode
 
 
 def _inputs(part: Split, count: int) -> Tensor:
@@ -148,10 +151,6 @@ def _inputs(part: Split, count: int) -> Tensor:
     rows = torch.linspace(0, len(part) - 1, min(count, len(part))).round().long()
     inputs = part.inputs
     return inputs[rows.to(inputs.device)] if isinstance(inputs, torch.Tensor) else inputs.select(rows)[:]
-
-
-def _clamped(images: Tensor, data: Data) -> Tensor:
-    return images.clamp(0, 1) if data.in_unit_range else images
 
 
 def _pca_samples(images: Tensor, count: int, components: int, seed: int) -> Tensor:
