@@ -36,6 +36,7 @@ FOLDER = ROOT / "examples"
 OPTIONS = {
     "soft_threshold": "sparsity",
     "vector_quantizer": "latent",
+    "total_variation": "regularizer",
     "poisson": "noise",
     "charbonnier": "loss",
     "sklearn_digits": "dataset",
@@ -199,6 +200,19 @@ def test_poisson_noise_has_the_moments_that_it_declares() -> None:
     products = (drawn[:, :, None] * drawn[:, None]).mean(0)
     expected = moments.pixel(clean[:, None], clean[None], False).double()
     assert torch.allclose(products.triu(1), expected.triu(1), atol=3e-3)
+
+
+def test_total_variation_is_a_mean_over_neighbors() -> None:
+    from total_variation import TotalVariation
+
+    from aerun.contracts import Pass, Penalty
+
+    images = np.random.default_rng(0).random((3, 2, 4, 5))
+    run = Pass(*[torch.zeros(1)] * 6, torch.nn.Identity(), torch.nn.Identity(), lambda x: x)
+    [term] = TotalVariation(0.5).penalties(run._replace(prediction=torch.from_numpy(images)))
+    expected = np.abs(np.diff(images, axis=3)).mean() + np.abs(np.diff(images, axis=2)).mean()
+    assert isinstance(term, Penalty) and term.weight == 0.5
+    assert math.isclose(float(term.value), expected, rel_tol=1e-12)
 
 
 def test_charbonnier_is_a_smooth_absolute_error() -> None:

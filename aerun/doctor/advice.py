@@ -12,6 +12,7 @@ from aerun.doctor.verdict import (
     NARROW,
     OVER_FITTING,
     TOO_LOW,
+    UNLIKE,
     WIDE,
     WORSE_THAN_LINEAR,
     Verdict,
@@ -22,6 +23,7 @@ from aerun.doctor.verdict import (
 # the gap between the errors, the smaller the rise that is needed.
 FAR_BEHIND = 2.5  # times PCA's error
 SLOW_FALL = 0.01  # of the error per epoch
+UNLIKE_SHARE = 0.9  # of the way from training images to samples of principal components
 OVER_FITTING_THRESHOLDS = ((1.25, 0.05), (1.5, 0.01))
 
 
@@ -140,3 +142,26 @@ def too_wide(e: Examination) -> Verdict | None:
         evidence += f", {fit.noise_explained:.2f} for white noise"
     remedy = choose(e, f"model.code_size={max(2, values // 12)}", "noise=masking", "a smaller code")
     return Verdict(WIDE, "weak", evidence, remedy, or_else="sparsity=topk or noise=masking")
+
+
+def samples_unlike_data(e: Examination) -> Verdict | None:
+    """Samples are about as far from test images as those of a Gaussian on principal components, or farther."""
+    found = e.samples
+    if found is None or found.floor <= found.ceiling:
+        return None
+    if found.distance - found.ceiling < UNLIKE_SHARE * (found.floor - found.ceiling):
+        return None
+    evidence = (
+        f"Frechet distance {found.distance:.3g} from the test images; {found.ceiling:.3g} for training images, "
+        f"{found.floor:.3g} for a Gaussian on principal components"
+    )
+    if found.mixture is not None:
+        evidence += f", {found.mixture:.3g} for codes from a mixture"
+    from_prior = e.latent is not None and found.mixture is None
+    remedy = choose(
+        e,
+        "protocol.samples.sources=[mixture]" if from_prior else None,
+        None if e.latent is not None else "regularizer=rae_l2",
+        "codes from a mixture, or a latent whose codes fill its prior",
+    )
+    return Verdict(UNLIKE, "weak", evidence, remedy)

@@ -15,7 +15,7 @@ from aerun.contracts import Noise
 from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import Split, head
 from aerun.doctor.examination import MIN_IMAGES, Examination, Frozen, Options
-from aerun.doctor.file_evidence import codebook_of_lines, pca_explained, penalty_of
+from aerun.doctor.file_evidence import codebook_of_lines, pca_explained, penalty_of, samples_of
 from aerun.doctor.image_evidence import (
     count_images,
     measure_fit,
@@ -108,7 +108,7 @@ def examine_run(
     if validation is not None:
         _, train_inputs, train_targets = first_images(data.train, noise)
         train = train_inputs, train_targets
-    return examine(
+    examination = examine(
         parts.autoencoder,
         inputs,
         targets,
@@ -119,6 +119,7 @@ def examine_run(
         options=options_of(parts.autoencoder, noise, parts.optimizer, config, typed),
         pca=pca_explained((summary or {}).get("baselines", {})),
     )
+    return dataclasses.replace(examination, samples=samples_of((summary or {}).get("test", {})))
 
 
 def first_images(part: Split, noise: Any) -> tuple[Tensor, Tensor, Tensor]:

@@ -149,6 +149,18 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Samples:
+    """Frechet distances to test images, by the protocol ``samples``: of the model's samples, of those of the mixture if
+    it was measured in addition, of training images (``ceiling``), and of a Gaussian on principal components
+    (``floor``)."""
+
+    distance: float
+    mixture: float | None
+    ceiling: float
+    floor: float
+
+
+@dataclass(frozen=True)
 class Frozen:
     """Frozen layers, and their ``share`` of all weights."""
 
@@ -214,6 +226,7 @@ class Examination:
     curve: Curve | None = None
     options: Options = Options()
     frozen: Frozen | None = None
+    samples: Samples | None = None
     missing: tuple[str, ...] = ()
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from aerun.doctor.examination import MIN_IMAGES, Codebook, Examination, Fit, Layer, Options
+from aerun.doctor.examination import MIN_IMAGES, Codebook, Examination, Fit, Layer, Options, Samples
 from aerun.doctor.loss_curve import DEAD_UNITS, Line, last_stage, measure_curve
 from aerun.doctor.part_options import options_of_config
 
@@ -36,6 +36,7 @@ def examine_files(
         layers=tuple(layers_of_line(stage[-1])) if stage and _shows_units(stage[-1], images or {}) else (),
         curve=measure_curve(lines, penalty_of(options)) if lines else None,
         options=options,
+        samples=samples_of(test),
         missing=tuple(missing if fit is not None else ["the fit: the run has not finished", *missing]),
     )
 
@@ -66,6 +67,14 @@ def codebook_of_lines(lines: Sequence[Line]) -> Codebook | None:
             if usage is not None and perplexity is not None:
                 return Codebook(usage, perplexity)
     return None
+
+
+def samples_of(test: Mapping[str, float]) -> Samples | None:
+    """The distances that the protocol ``samples`` measured; None if it was not run."""
+    name = "frechet_distance"
+    if not {name, f"{name}@training", f"{name}@pca"} <= test.keys():
+        return None
+    return Samples(test[name], test.get(f"{name}@mixture"), test[f"{name}@training"], test[f"{name}@pca"])
 
 
 def pca_explained(baselines: Mapping[str, float]) -> float | None:

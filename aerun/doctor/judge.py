@@ -5,7 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from aerun.doctor.advice import barely_begun, over_fitting, too_few_epochs, too_narrow, too_wide, worse_than_pca
+from aerun.doctor.advice import (
+    barely_begun,
+    over_fitting,
+    samples_unlike_data,
+    too_few_epochs,
+    too_narrow,
+    too_wide,
+    worse_than_pca,
+)
 from aerun.doctor.causes import (
     codebook_collapse,
     diverged,
@@ -65,6 +73,7 @@ RULES: list[Callable[[Examination], Verdict | None]] = [
     too_narrow,
     worse_than_pca,
     too_wide,
+    samples_unlike_data,
 ]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from aerun.base.conf import conf_dir
 from aerun.config.deferred import DeferredPart
 from aerun.config.parse import parse
-from aerun.config.settings import GROUPS
+from aerun.config.settings import GROUPS, REGULARIZER
 from aerun.doctor.examination import Examination, Options
 from aerun.errors import ConfigError
 
@@ -21,6 +21,9 @@ OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=\S+")
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "loss=mse": {"_target_": "aerun.loss.MSE", "reduction": "mean"},
     "noise=masking": {"_target_": "aerun.noise.Masking", "rate": 0.5, "value": 0.0},
+    "regularizer=rae_l2": {
+        "rae_l2": {"_target_": "aerun.regularizer.RaeL2", "code_weight": 0.01, "decoder_weight": 0.0001}
+    },
     "sparsity=topk": {"_target_": "aerun.sparsity.TopK", "k": 16, "activation": "identity"},
 }
 
@@ -59,7 +62,7 @@ def accepts(options: Options, words: Sequence[str]) -> bool:
 def _set(config: dict[str, Any], word: str, typed: Sequence[str]) -> bool:
     """Apply an override; False if there is no such key, or if the option lacks a key that was typed."""
     key, _, text = word.partition("=")
-    if key in GROUPS:
+    if key in (*GROUPS, REGULARIZER):
         config[key] = dict(OPTIONS[word])
         names = [name.removeprefix(f"{key}.") for name in typed if name.startswith(f"{key}.")]
         return "_target_" not in names and config[key].keys() >= set(names)

@@ -29,6 +29,7 @@ from aerun.doctor.examination import (
     Options,
     Outputs,
     Pairing,
+    Samples,
 )
 from aerun.doctor.file_evidence import examine_files
 from aerun.doctor.judge import RULES, judge
@@ -99,6 +100,8 @@ SICK: dict[str, Examination] = {
     "narrow hidden": changed(WELL, fit=POOR, layers=(CODE, Layer("encoder.1", 3, 0, 0, 0, 0.5))),
     "linear": changed(WELL, fit=POOR),
     "wide": changed(WELL, fit=changed(FIT, explained=0.95, noise_explained=0.9), code_values=1000),
+    "far samples": changed(WELL, samples=Samples(9.0, None, 1.0, 8.0)),
+    "far samples of a prior": changed(WELL, samples=Samples(9.0, None, 1.0, 8.0), latent=Latent((1.0,), (1.0,), 1.0)),
 }
 RUNS = [
     ["model=fc"],
@@ -122,6 +125,7 @@ RUNS = [
     ["model=fc", "latent=residual_vq"],
     ["model=fc", "latent=lfq", "latent.entropy=0"],
     ["model=unet", "dataset.normalize=standardise"],
+    ["model=fc_vae", "protocol=samples"],
 ]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import aerun
 from aerun.doctor import verdict as called
-from aerun.doctor.examination import Codebook, Curve, Examination, Fit, Frozen, Layer, Options
+from aerun.doctor.examination import Codebook, Curve, Examination, Fit, Frozen, Layer, Options, Samples
 from aerun.doctor.judge import judge
 from aerun.loss import BCE, MSE
 from tests.doctor.models import pca_autoencoder, pictures, vae
@@ -56,6 +56,19 @@ def test_few_entries_of_a_codebook_in_use() -> None:
             dataclasses.replace(HEALTHY, codebook=Codebook(0.01, 2.0), options=Options({**values, **now}))
         )
         assert verdict.remedy.startswith(remedy) and verdict.or_else == "latent.entries=5"
+
+
+def test_samples_near_their_floor_are_unlike_data() -> None:
+    near, far, farther = (called_samples(distance) for distance in (2.0, 9.5, 30.0))
+    assert found(samples=near) == [] and found(samples=None) == []
+    assert found(samples=far) == found(samples=farther) == [called.UNLIKE]
+    assert found(samples=dataclasses.replace(far, floor=0.5)) == []  # a floor that is better than the ceiling
+    [verdict] = judge(dataclasses.replace(HEALTHY, samples=far))
+    assert verdict.remedy == "regularizer=rae_l2" and "9.5 from the test images" in verdict.evidence
+
+
+def called_samples(distance: float) -> Samples:
+    return Samples(distance, None, ceiling=1.0, floor=10.0)
 
 
 def test_a_decoder_that_takes_no_notice_of_codes() -> None:
