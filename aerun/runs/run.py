@@ -94,15 +94,7 @@ def run(
     check_folder_name(folder)
     with translate_errors(settings, folder):
         folder.mkdir(parents=True, exist_ok=True)
-        leftovers = leftover_files(folder, CHECKPOINTS, FIGURES)
-        if not (folder / CONFIG).exists():  # what looks similar may be the user's
-            leftovers = [path for path in leftovers if path.name.startswith((f".{CONFIG}.", f".{STATUS}."))]
-        known = {*LOCK_FILES, STATUS, ".hydra", LOG, *(path.name for path in leftovers)}
-        unknown = sorted({path.name for path in folder.iterdir()} - known)
-        if unknown and not (folder / CONFIG).exists():
-            raise ConfigError(
-                f"{folder}: contains {unknown[0]} but no run; choose an empty folder (hydra.run.dir=…, in Python out=…)"
-            )
+        leftovers = _leftovers(folder)
         with FolderLock(folder), signals or StopSignals() as stop:
             for path in leftovers:
                 path.unlink(missing_ok=True)  # left by a killed run; the lock excludes other writers
@@ -132,6 +124,22 @@ def run(
                     summary = launch.train(processes, folder, stop, load, pruning)
             stop.check()  # after a signal at the very end the run is complete, but a sweep must stop
             return summary
+
+
+def _leftovers(folder: Path) -> list[Path]:
+    """The unfinished files that a killed run has left. ConfigError for a folder that contains something else."""
+    leftovers = leftover_files(folder, CHECKPOINTS, FIGURES)
+    if (folder / CONFIG).exists():
+        return leftovers
+    # Other files that look similar may be the user's.
+    leftovers = [path for path in leftovers if path.name.startswith((f".{CONFIG}.", f".{STATUS}."))]
+    known = {*LOCK_FILES, STATUS, ".hydra", LOG, *(path.name for path in leftovers)}
+    unknown = sorted({path.name for path in folder.iterdir()} - known)
+    if unknown:
+        raise ConfigError(
+            f"{folder}: contains {unknown[0]} but no run; choose an empty folder (hydra.run.dir=…, in Python out=…)"
+        )
+    return leftovers
 
 
 def _return_finished(
