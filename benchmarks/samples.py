@@ -69,40 +69,44 @@ def line(name: str, numbers: list[list[float]]) -> str:
 
 
 def measure(arguments: object) -> None:
-    """Train, and write the section."""
-    seeds, epochs = vars(arguments)["seeds"], vars(arguments)["epochs"]
-    lines, tests = list(HEAD), []
+    """Train seed by seed, and write the section after each, so that it always shows whole seeds."""
+    given = vars(arguments)
+    tests: dict[str, list[dict[str, float]]] = {name: [] for name in RUNS}
     with tempfile.TemporaryDirectory() as folder:
-        for name, words in RUNS.items():
-            runs = [
-                aerun.train(
-                    *(*COMMON, *words, f"seed={seed}", f"trainer.epochs={epochs}"),
-                    out=Path(folder) / f"{name}{seed}",
+        for seed in range(given["seeds"]):
+            for name, words in RUNS.items():
+                run = aerun.train(
+                    *(*COMMON, *words, f"seed={seed}", f"trainer.epochs={given['epochs']}"),
+                    out=(given["keep"] or Path(folder)) / f"{name}{seed}",
                     verbose=False,
                 )
-                for seed in range(seeds)
-            ]
-            tests = [run.summary["test"] for run in runs]
-            for row, numbers in rows(name, tests).items():
-                lines.append(line(row, numbers))
-                print(lines[-1], flush=True)
+                tests[name].append(run.summary["test"])
+            write_section("samples", describe(tests, seed + 1, given["epochs"]), PAGE)
+    print(describe(tests, given["seeds"], given["epochs"]))
+
+
+def describe(tests: dict[str, list[dict[str, float]]], seeds: int, epochs: int) -> str:
+    """The section, of the first ``seeds`` of each row."""
+    lines, first = list(HEAD), next(iter(tests.values()))[0]
+    for name, numbers in tests.items():
+        lines += [line(row, values) for row, values in rows(name, numbers).items()]
     for suffix, name in (("training", "training images (ceiling)"), ("pca", "Gaussian on 16 components (floor)")):
-        lines.append(line(name, [[tests[0][f"{key}@{suffix}"]] for key in NAMES]))
-    error = tests[0]["classifier_error"]
+        lines.append(line(name, [[first[f"{key}@{suffix}"]] for key in NAMES]))
     text = [
         "## Samples of several models, measured",
         circumstances("samples.py", "cpu", "one thread", ("torch",)),
-        f"Fashion-MNIST, 9,000 training images, 1,000 test images and as many samples, 784-256-16, MSE, {epochs} "
-        f"epochs, {seeds} seeds: mean ± deviation over seeds. Features of a classifier with {error:.1f} % test errors; "
-        "nothing is tuned.",
+        "Fashion-MNIST, 9,000 training images, 1,000 test images and as many samples, 784-256-16, MSE, "
+        f"{epochs} epochs, {seeds} seeds: mean ± deviation over seeds. Features of a classifier with "
+        f"{first['classifier_error']:.1f} % test errors; nothing is tuned.",
         "\n".join(lines),
     ]
-    write_section("samples", "\n\n".join(text), PAGE)
+    return "\n\n".join(text)
 
 
 def build_parser() -> Parser:
     parser = Parser(__doc__.splitlines()[0], "  %(prog)s --seeds 3")
     parser.add_argument("--seeds", type=count, default=3, help="runs of each row (3)")
+    parser.add_argument("--keep", type=Path, help="where run folders are kept and continued (default: nowhere)")
     parser.add_argument("--epochs", type=count, default=6, help="epochs of each run (6)")
     return parser
 
