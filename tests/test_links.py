@@ -19,7 +19,7 @@ from aerun.runs.run import run
 
 ROOT = Path(__file__).resolve().parent.parent
 # Rooms that write below run and sweep folders. The others write where the user says, or in aerun's own cache.
-WRITERS = ("runs", "ranks", "sweep", "training", "doctor", "protocol", "python", "config", "base", "callback.py")
+WRITERS = ("runs", "ranks", "sweep", "training", "doctor", "protocol", "python", "config", "base", "callback")
 # Makes a run's or a sweep's own folder, which may be reached by a link, or writes nothing.
 FOLDERS = {
     "folder.mkdir(parents=True, exist_ok=True)",

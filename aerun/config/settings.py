@@ -76,10 +76,9 @@ class Settings(RunKeys):
     typed: frozenset[str] = frozenset()
 
     def parts(self) -> dict[str, contracts.Part]:
-        """All parts but callbacks, by the path of their keys: ``model``, ``protocol.knn``, ..."""
+        """All parts, by the path of their keys: ``model``, ``protocol.knn``, ..."""
         single = {group: vars(self)[group] for group in GROUPS}
-        groups = (REGULARIZER, SCHEDULE, PROTOCOL, TRACKER)
-        return single | {f"{group}.{name}": part for group in groups for name, part in vars(self)[group].items()}
+        return single | {f"{group}.{name}": part for group in SEVERAL for name, part in vars(self)[group].items()}
 
     def name(self, group: str) -> str:
         """The group and its option for messages: ``model=conv``, or the name of its class if the option is unknown. An

@@ -57,7 +57,7 @@ class RunView:
     ``progress`` counts completed epochs and steps; ``epochs`` and ``total_steps`` are planned. ``stage`` is the name of
     the stage, "" in a run without stages and in fine-tuning; ``stage_number`` is 0 without stages; ``is_last``: whether
     it is the last stage. ``part`` contains the images that are evaluated after epochs. ``folder`` is None for a run
-    without a folder.
+    without a folder. ``seed`` is that of the run's random numbers.
     """
 
     autoencoder: Any
@@ -74,6 +74,7 @@ class RunView:
     stage_number: int = 0
     is_last: bool = True
     folder: Path | None = None
+    seed: int = 0
 
 
 class EpochEnd(NamedTuple):
@@ -113,6 +114,13 @@ class Observer:
 
     optional: bool = False
     metrics: Sequence[Metric] = ()
+
+    def check_settings(self, settings: Any) -> None:
+        """ValueError, before anything is loaded, if it cannot observe this run. The message names both keys."""
+
+    def unread_keys(self, settings: Any) -> Mapping[str, str]:
+        """Keys that have no effect with these settings, each with the reason."""
+        return {}
 
     def begin(self, run: RunView) -> None:
         """Called when training starts or is resumed: once for the run, or for each of its stages."""

@@ -74,6 +74,11 @@ class Dataset(Part, Protocol):
         """The true factors of variation of the test images, in their order; None if they are not known."""
         return None
 
+    def known_features(self) -> Any:
+        """The directions [n,F] of which the vectors are sparse combinations, as an array; None if they are not
+        known."""
+        return None
+
     if TYPE_CHECKING:
 
         def load(self, device: torch.device) -> Any:
@@ -107,12 +112,16 @@ class Noise(Part, Protocol):
 
 
 class Model(Part, Protocol):
-    """Builds encoder and decoder. ``code_size``: units of the code, if a key sets them independently of the data."""
+    """Builds encoder and decoder. ``code_size``: units of the code, if a key sets them independently of the data.
+
+    ``linear_code``: the encoder ends, and the decoder begins, with a linear layer that has a row for each unit.
+    """
 
     code_size: int | None = default(None)
     output_activation: str = default("identity")
     output_bias: str = default("init")
     tied: bool | None = default(None)
+    linear_code: ClassVar[bool] = False
 
     if TYPE_CHECKING:
 

@@ -9,6 +9,7 @@ from aerun.dataset.in_memory import InMemory
 from aerun.dataset.patches import Patches
 from aerun.dataset.random import Random
 from aerun.dataset.sprites import Sprites
+from aerun.dataset.superposition import Superposition
 from aerun.dataset.vision import CIFAR10, SVHN
 
 Given = InMemory  # its name in configurations of older runs and pickled estimators
@@ -31,5 +32,6 @@ __all__ = [
     "Random",
     "Split",
     "Sprites",
+    "Superposition",
     "as_float",
 ]

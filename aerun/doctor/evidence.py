@@ -31,6 +31,8 @@ from aerun.doctor.part_options import options_of_parts, values_of_config
 from aerun.metrics.evaluation import corrupted_batches
 from aerun.training.parts import Parts
 
+BUILT_GROUPS = ("sparsity.", "latent.")  # prefixes of the keys of parts that may build modules
+
 
 def examine(
     model: nn.Module,
@@ -148,4 +150,6 @@ def options_of(
     options = options_of_parts(model.sparsity, model.latent, noise, coupled_decay)
     rates = {"optimizer.lr": float(group["initial_lr"]), "optimizer.weight_decay": group.get("weight_decay", 0.0)}
     known = {key: rate for key, rate in rates.items() if config is None or key in values_of_config(config)}
-    return dataclasses.replace(options, values={**options.values, **known}, config=config, typed=typed)
+    # A part that has built a module is known by its configuration.
+    of_code = {key: value for key, value in values_of_config(config or {}).items() if key.startswith(BUILT_GROUPS)}
+    return dataclasses.replace(options, values={**of_code, **options.values, **known}, config=config, typed=typed)

@@ -29,6 +29,14 @@ def activate(name: str) -> nn.Module:
     return ACTIVATIONS[name]()
 
 
+class Constrained:
+    """A layer whose weights satisfy a constraint, which every update restores by ``constrain``."""
+
+    def constrain(self) -> None:
+        """Change the weights, in place, to the nearest ones that satisfy it."""
+        raise NotImplementedError
+
+
 class Residual(nn.Module):
     """x + body(x)."""
 

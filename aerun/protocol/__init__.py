@@ -7,6 +7,7 @@ with its own keys under ``protocol.one``.
 """
 
 from aerun.protocol.disentanglement import Disentanglement
+from aerun.protocol.features import Features
 from aerun.protocol.finetune import SemiSupervised
 from aerun.protocol.label_efficiency import LabelEfficiency
 from aerun.protocol.likelihood import Likelihood
@@ -19,6 +20,7 @@ from aerun.protocol.subject import Answer, Subject
 __all__ = [
     "Answer",
     "Disentanglement",
+    "Features",
     "LabelEfficiency",
     "Likelihood",
     "LinearSVM",

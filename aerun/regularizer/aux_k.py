@@ -22,6 +22,7 @@ class AuxK(Regularizer):
     k: Count
     after_steps: Count
     weight: NonNegative
+    schedulable = ("weight",)
     metrics = (Metric("aux_k"),)
 
     def check_settings(self, settings: Any) -> None:

@@ -11,6 +11,8 @@ from aerun.contracts import Pass, Penalty, Regularizer, Terms
 class AuxK(nn.Module, Regularizer):
     """See ``aux_k.AuxK``. ``idle``: steps since each unit was last active, in any image of the whole minibatch."""
 
+    schedulable = ("weight",)
+
     idle: Tensor
 
     def __init__(self, k: int, after_steps: int, weight: float, units: int) -> None:

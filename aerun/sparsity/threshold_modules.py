@@ -49,6 +49,8 @@ class BatchTopK(nn.Module, Sparsity):
 class Matryoshka(BatchTopK):
     """See ``thresholds.Matryoshka``. ``sizes``: the units of each prefix."""
 
+    schedulable = ("weight",)
+
     def __init__(self, k: int, decay: float, activation: str, sizes: list[int], weight: float) -> None:
         super().__init__(k, decay, activation)
         self.sizes, self.weight = sizes, weight
@@ -65,6 +67,7 @@ class JumpReLU(nn.Module, Sparsity):
     rowwise = True
     fixes_activation = True
     penalty = "l0"
+    schedulable = ("weight",)
 
     def __init__(self, weight: float, threshold: float, bandwidth: float, activation: str, code_shape: Shape) -> None:
         super().__init__()
@@ -91,6 +94,7 @@ class Gated(nn.Module, Sparsity):
     rowwise = True
     fixes_activation = True
     penalty = "gate_l1"
+    schedulable = ("weight",)
 
     def __init__(self, weight: float, activation: str, code_shape: Shape) -> None:
         super().__init__()

@@ -60,6 +60,7 @@ class Matryoshka(BatchTopK):
 
     prefixes: list[Fraction]
     weight: NonNegative
+    schedulable = ("weight",)
     metrics = (Metric("prefixes"),)
 
     def __post_init__(self) -> None:
@@ -99,6 +100,7 @@ class JumpReLU(_Built):
     rowwise: ClassVar[bool] = True
     fixes_activation: ClassVar[bool] = True
     penalty: ClassVar[str] = "l0"
+    schedulable = ("weight",)
     metrics = (Metric("l0", "units per image"),)
 
     def build(self, code_shape: Shape) -> Any:
@@ -122,6 +124,7 @@ class Gated(_Built):
     rowwise: ClassVar[bool] = True
     fixes_activation: ClassVar[bool] = True
     penalty: ClassVar[str] = "gate_l1"
+    schedulable = ("weight",)
     metrics = (Metric("gate_l1"), Metric("gate_reconstruction"))
 
     def check_settings(self, settings: Any) -> None:

@@ -114,7 +114,7 @@ class Composer:
                     "resume: continues one run, without -m; repeat a sweep's command to continue the sweep"
                 )
             settings = parse(result.config, result.choices, expand_lists(result.overrides))
-            result.metrics = declared_by([*settings.parts().values(), *settings.callback.values()])
+            result.metrics = declared_by(settings.parts().values())
             self._check_dataset(settings, result.config)
         except Exception as error:
             text = explain(error)

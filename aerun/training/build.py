@@ -105,7 +105,7 @@ def monitored_metric(settings: Settings, data: Data) -> Metric:
     """The metric that ``trainer.monitor`` names. ConfigError for a name that nobody declares, or without a validation
     part, where only the training loss is known."""
     name = settings.trainer.monitor
-    declared = declared_by([*settings.parts().values(), *settings.callback.values()])
+    declared = declared_by(settings.parts().values())
     metric = find_metric(name, declared)
     if metric is None:
         raise ConfigError(

@@ -111,6 +111,7 @@ class Loop:
             self.number,
             self.is_last,
             self.session.folder,
+            parts.seed,
         )
 
     def _epoch(self, step: Step) -> None:

@@ -21,6 +21,7 @@ from aerun.base.speed import eager_step
 from aerun.core.autoencoder import LATENT, SECOND_VIEW, Extras, objective
 from aerun.dataset.binarize import sample_binary
 from aerun.dataset.data import Batch, Split, as_float
+from aerun.model.modules import Constrained
 from aerun.training.cuda_graph import Recorded, record_on_cuda
 from aerun.training.parts import Parts, Update
 from aerun.training.scheduled import Scheduled
@@ -63,7 +64,7 @@ class TrainingStep:
         scheduled: Scheduled,
         graph: Literal["auto"] | bool,
     ) -> None:
-        self.gradients, self.update = gradients, eager_step(parts.optimizer)  # optimizer.step, without torch's wrappers
+        self.gradients, self.update = gradients, constrained(parts)
         self._parts, self._learning_rate, self._scheduled = parts, learning_rate, scheduled
         self._random = Randomness(parts.seed, parts.device)
         # A recorded update reads its learning rate from a tensor, which not every optimizer supports.
@@ -113,6 +114,19 @@ class TrainingStep:
         self.gradients = Recorded(recorded, record_on_cuda, parameters, must_succeed, self._rates.release)
         if with_update:
             self.update = lambda: None
+
+
+def constrained(parts: Parts) -> Callable[[], object]:
+    """The optimizer's step, without torch's wrappers; then layers with a constraint restore it."""
+    update = eager_step(parts.optimizer)
+    layers = [layer for layer in parts.autoencoder.modules() if isinstance(layer, Constrained)]
+
+    def both() -> None:
+        update()
+        for layer in layers:
+            layer.constrain()
+
+    return both if layers else update
 
 
 def augment_batch(batch: Batch, part: Split, random: Randomness, number: int) -> Batch:

@@ -1,4 +1,4 @@
-"""The callbacks of aerun. Any ``aerun.contracts.Observer`` can be used as one: ``callback=[ema,mine]``."""
+"""Averages of the weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aerun.contracts import Count, Decay, EpochEnd, Evaluate, Metric, Observer, RunView
+from aerun.contracts import Decay, Evaluate, Metric, Observer, RunView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,19 +76,3 @@ class EMA(Observer):
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self._average = dict(state)
-
-
-@dataclass(eq=False)
-class Snapshots(Observer):
-    """Saves the weights of every ``every_epochs``-th epoch as ``checkpoints/epochN.safetensors`` (in a stage,
-    ``stageK_epochN``)."""
-
-    every_epochs: Count
-
-    def begin(self, run: RunView) -> None:
-        self._run = run
-
-    def epoch(self, end: EpochEnd) -> None:
-        if end.epoch % self.every_epochs == 0:
-            stage = f"{self._run.stage}_" if self._run.stage else ""
-            self._run.log.weights(f"{stage}epoch{end.epoch}", self._run.autoencoder.state_dict())
