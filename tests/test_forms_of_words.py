@@ -95,6 +95,7 @@ def test_a_key_of_an_option_that_is_not_chosen_names_the_words_that_choose_it(gr
         ("protocol.knn.k=3", "protocol.knn.k: protocol=knn is not chosen; protocol=knn adds it"),
         ("tracker.mlflow.url=x", "Did you mean 'uri'? Allowed in tracker.mlflow: uri, experiment, wait_seconds"),
         ("tracker.mlfow.uri=x", "tracker=mlfow: there is no such option. Did you mean 'mlflow'?"),
+        ("seeed=1", "seeed: there is no such key. Did you mean 'seed'? Allowed: "),
         ("sparsity.topk.k=3", "sparsity.topk.k: there is no such key. Did you mean 'sparsity.activation'?"),
     ],
 )

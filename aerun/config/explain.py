@@ -64,9 +64,10 @@ def unknown_key(key: str, config: Mapping[str, Any], options: Mapping[str, Mappi
 def not_chosen(key: str, config: Mapping[str, Any], words: Sequence[str] | None) -> str | None:
     """The message for a key of an option that is not among the chosen ones of its group, which takes any number; None
     for any other key."""
-    group, option, *inner = key.split(".", 2)
-    if group not in SEVERAL or not inner or option in config[group]:
+    group, *rest = key.split(".", 2)
+    if group not in SEVERAL or len(rest) < 2 or rest[0] in config[group]:
         return None
+    option, inner = rest
     others = [word for word in (sys.argv[1:] if words is None else words) if not word.startswith(f"{group}=")]
     node = compose_choices([*others, f"{group}={option}"])[group].get(option)
     if node is None:
@@ -74,8 +75,8 @@ def not_chosen(key: str, config: Mapping[str, Any], words: Sequence[str] | None)
         return _no_option(group, option, options)
     keys = [known for known in known_keys(node) if known != "_target_"]
     allowed = ", ".join(keys) or "nothing"
-    if inner[0] not in keys:
-        return f"{key}: there is no such key.{nearest(inner[0], keys)} Allowed in {group}.{option}: {allowed}"
+    if inner not in keys:
+        return f"{key}: there is no such key.{nearest(inner, keys)} Allowed in {group}.{option}: {allowed}"
     chosen = [*config[group], option]
     names = option if len(chosen) == 1 else f"[{','.join(chosen)}]"
     return f"{key}: {group}={option} is not chosen; {group}={names} adds it"
