@@ -31,6 +31,7 @@ from aerun.doctor.verdict import (
 )
 
 MIN_CODE_USAGE = 0.25  # of the entries; trained codebooks with restarts use nearly all
+FREE_NATS = 0.5  # per dimension: then its mean varies by about 0.6, far above what counts as unused
 
 
 def diverged(e: Examination) -> Verdict | None:
@@ -170,9 +171,15 @@ def posterior_collapse(e: Examination) -> Verdict | None:
 
 
 def _smaller_beta(e: Examination) -> str:
+    """A weight of 1, which is the evidence lower bound; where it is not larger, a divergence that costs nothing up to
+    FREE_NATS per dimension, then a weight that rises over half of the run."""
     beta = e.latent.beta if e.latent is not None else None
-    key = "latent.beta=1" if beta is not None and beta > 1 else scaled(e, "latent.beta", 0.1) if beta else None
-    return choose(e, key, "a smaller weight of the KL term")
+    if beta is not None and beta > 1:
+        return choose(e, "latent.beta=1", f"latent.free_bits={FREE_NATS}", "a smaller weight of the KL term")
+    epochs = e.options.number("trainer.epochs")
+    rising = f"latent.warmup_epochs={max(1, round(epochs / 2))}" if epochs else None
+    smaller = scaled(e, "latent.beta", 0.1) if beta else None
+    return choose(e, f"latent.free_bits={FREE_NATS}", rising, smaller, "a smaller weight of the KL term")
 
 
 def codebook_collapse(e: Examination) -> Verdict | None:

@@ -198,7 +198,7 @@ def measure_latent(model: Autoencoder, inputs: Tensor, targets: Tensor, loss: An
     kl = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).mean(0)
     beta = None
     for term in terms:
-        if isinstance(term, Penalty) and term.name == "kl" and loss is not None:
+        if isinstance(term, Penalty) and loss is not None:  # with a Gaussian posterior, that of the KL divergence
             scale = loss.scale(targets[0].numel())
             beta = term.weight * (1.0 if term.per_image else 1.0 / scale)
     return Latent(tuple(kl.tolist()), tuple(mean.var(0).tolist()), beta)

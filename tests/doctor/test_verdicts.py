@@ -245,6 +245,14 @@ def test_a_latent_that_nothing_is_put_into() -> None:
     assert "beta 784" in verdict.evidence and "unused: 0-5" in verdict.evidence
 
 
+def test_a_latent_that_collapses_although_the_weight_is_one() -> None:
+    model = vae(beta=1.0)
+    model.encoder[1].weight.data.zero_()  # type: ignore[index]
+    model.encoder[1].bias.data.zero_()  # type: ignore[index]
+    [verdict] = aerun.diagnose_model(model, IMAGES, loss=MSE("mean")).verdicts
+    assert verdict.name == called.POSTERIOR and verdict.remedy == "latent.free_bits=0.5"
+
+
 def test_a_weight_of_the_kl_term_per_pixel_is_reported_per_image() -> None:
     """A latent of one's own whose KL is not divided by the pixels, with a mean error: the usual mistake."""
     from aerun.latent import Gaussian
