@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import aerun
 from aerun.doctor import verdict as called
-from aerun.doctor.examination import Codebook, Curve, Examination, Fit, Frozen, Layer, Options, Samples
+from aerun.doctor.examination import Codebook, Curve, Examination, Fit, Frozen, Latent, Layer, Options, Samples
 from aerun.doctor.judge import judge
 from aerun.loss import BCE, MSE
 from tests.doctor.models import pca_autoencoder, pictures, vae
@@ -65,6 +65,9 @@ def test_samples_near_their_floor_are_unlike_data() -> None:
     assert found(samples=dataclasses.replace(far, floor=0.5)) == []  # a floor that is better than the ceiling
     [verdict] = judge(dataclasses.replace(HEALTHY, samples=far))
     assert verdict.remedy == "regularizer=rae_l2" and "9.5 from the test images" in verdict.evidence
+    collapsed = Latent((0.0,) * 20, (0.0,) * 20, 1.0)
+    [verdict] = judge(dataclasses.replace(HEALTHY, samples=far, latent=collapsed))
+    assert verdict.name == called.POSTERIOR and verdict.consequences == (called.UNLIKE,)
 
 
 def called_samples(distance: float) -> Samples:
