@@ -227,12 +227,20 @@ def test_lfq_is_the_sign_and_its_entropy_that_of_all_corners(shape: tuple[int, .
     q = (2 * (wide * corners).sum(-1) / 1.5).softmax(-1)  # [heads,N,corners]
     mean = q.mean(1)
     expected = -(q * q.log()).sum(-1).mean() + 0.7 * (mean * mean.log()).sum(-1).mean()
-    assert math.isclose(float(entropy.value), float(expected), rel_tol=1e-5) and entropy.weight == 0.1
+    assert math.isclose(float(entropy.value.detach()), float(expected), rel_tol=1e-5) and entropy.weight == 0.1
     found, wanted = (torch.autograd.grad(value, features, retain_graph=True)[0] for value in (entropy.value, expected))
     torch.testing.assert_close(found, wanted.float(), rtol=1e-4, atol=1e-6)
-    assert math.isclose(float(commitment.value), float((features - code).square().mean()), rel_tol=1e-6)
+    distance = (features - code).detach().square().mean()
+    assert math.isclose(float(commitment.value.detach()), float(distance), rel_tol=1e-6)
     [through] = torch.autograd.grad((code * features.detach()).sum(), features)
     assert through.equal(features.detach())
+
+
+def test_entries_that_no_image_is_near_leave_the_entropys_gradient_finite() -> None:
+    part, features = LFQ(4, 0.0, 1.0, 1.0, 1.0).build((4,)), torch.full((3, 4), 60.0, requires_grad=True)
+    _, (_, entropy, _) = part(features, None)
+    [gradient] = torch.autograd.grad(entropy.value, features)
+    assert entropy.value.isfinite() and gradient.isfinite().all()
 
 
 def test_vector_quantize_pytorch_gives_the_same() -> None:

@@ -20,6 +20,7 @@ from aerun.contracts import Diagnostic, Latent, Penalty, Shape, Terms
 
 ENTRIES_PER_BLOCK = 512  # compared with all vectors at once
 GOLDEN = (5**0.5 - 1) / 2
+SMALLEST = 1e-30  # of a share, whose logarithm has a gradient
 
 
 class Quantizer(nn.Module, Latent):
@@ -264,7 +265,7 @@ class LookupFreeQuantizer(Quantizer):
             on, off = logsigmoid(logits), logsigmoid(-logits)
             is_on = (at_least_float32(self.signs) > 0).to(on.dtype)
             shares = (on @ is_on.T + off @ (1 - is_on).T).exp().mean(1)
-            together = -torch.special.xlogy(shares, shares).sum(-1).mean()
+            together = -(shares * shares.clamp_min(SMALLEST).log()).sum(-1).mean()
             used = one_hot(self._number(vectors), len(self.signs), vectors.dtype).mean(1)
             code = self.join(straight_through(corners, vectors))
         return code, [
