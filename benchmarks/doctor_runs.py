@@ -88,6 +88,7 @@ HEALTHY = [
     Case("fc_vae_bce", None, ["model=fc_vae", "loss=bce"]),
     Case("fc_vae_mse_beta_1", None, ["model=fc_vae"]),
     Case("iwae", None, ["model=fc_vae", "latent=importance_weighted", "loss=bce"]),
+    Case("vq", None, ["model=fc", "latent=vq"]),
     Case("topk_16", None, ["model=fc", "sparsity=topk", "model.code_size=256"]),
     Case("topk_8", None, ["model=fc", "sparsity=topk", "sparsity.k=8", "model.hidden=[256]", "optimizer.lr=0.003"]),
     Case("lifetime", None, ["model=fc", "sparsity=lifetime", "model.code_size=256", "model.activation=relu"]),
