@@ -84,7 +84,7 @@ def commands() -> list[str]:
     lines = []
     for page in PAGES:
         for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL):
-            lines += [re.split(r"\s#", line)[0].strip() for line in block.splitlines()]
+            lines += [re.split(r"\s#", line)[0].strip() for line in block.replace("\\\n", " ").splitlines()]
     known = {line: None for line in lines if line.startswith("aerun-train ")}
     return [line for line in known if not re.search(r"--help|resume=|my_conf|RUN_FOLDER", line)]
 

@@ -56,7 +56,7 @@ class _Codebooks(_Quantized):
     decay: Decay
     commitment: NonNegative
     restart: NonNegative
-    restart_every: Count
+    restart_every: Annotated[int, Range(1, 1_000_000_000)]
 
     @property
     def channels(self) -> int:

@@ -42,6 +42,8 @@ KEYS = {
     "model": ("fc", "activation"),
     "latent": ("gaussian", "beta"),
     "sparsity": ("topk", "k"),
+    "regularizer": ("contractive", "weight"),
+    "schedule": ("linear", "epochs"),
     "loss": ("mse", "reduction"),
     "optimizer": ("adam", "lr"),
     "scheduler": ("cosine", "warmup_epochs"),
