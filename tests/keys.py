@@ -42,10 +42,10 @@ def needed(option: str, shape: Sequence[int] = (1, 28, 28)) -> list[str]:
     return [f"++model.{key}={node}" for key, node in written.items()]
 
 
-# Overrides for codes of two channels, which are the smallest of the models'.
+# Overrides for codes of any number of channels.
 FITTING = {
-    "vq": ["latent.dimension=2", "latent.entries=8"],
-    "residual_vq": ["latent.dimension=2", "latent.entries=8"],
-    "fsq": ["latent.levels=[3,4]"],
-    "lfq": ["latent.dimension=2"],
+    "vq": ["latent.dimension=1", "latent.entries=8"],
+    "residual_vq": ["latent.dimension=1", "latent.entries=8"],
+    "fsq": ["latent.levels=[5]"],
+    "lfq": ["latent.dimension=1"],
 }
