@@ -103,7 +103,7 @@ def test_new_codes_are_valid_codes(trained: Trained) -> None:
     threshold = dense.sort(dim=1, descending=True).values[:, 7:8]
     assert torch.equal(kept, torch.where(dense >= threshold, dense, 0))
     sigmoid = open_run(trained("sparsity=kl"))
-    assert torch.equal(nearest_valid_codes(sigmoid, 5 * dense), (5 * dense).clamp(0, 1))
+    assert torch.equal(nearest_valid_codes(sigmoid.autoencoder, 5 * dense), (5 * dense).clamp(0, 1))
     maps = open_run(trained(*MAPS))
     assert samples(maps, 3, images=images_of_test(maps, 64).images).shape == (3, 1, 28, 28)
 
