@@ -26,6 +26,7 @@ FOLDERS = {
     "self.folder.mkdir(parents=True, exist_ok=True)",
     "job.folder.mkdir(parents=True, exist_ok=True)",
     "job.folder.mkdir(exist_ok=True)",
+    "cache.mkdir(parents=True, exist_ok=True)",  # below $AERUN_DATA or ~/.cache
     "Path(os.devnull).open('w')",
     "temporary.write_bytes(content)",  # inside atomic_write, which has made the file
     "temporary.open('wb')",

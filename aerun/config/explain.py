@@ -48,7 +48,7 @@ def unknown_key(key: str, config: Mapping[str, Any], options: Mapping[str, Mappi
                 f"{key}: there is no such key; {name}._target_=package.Class selects a class, and +{name}.NAME=… adds "
                 "an argument"
             )
-    having = [f"{group}={option}" for option, keys in options.get(group, {}).items() if leaf in keys]
+    having = sorted(f"{group}={option}" for option, keys in options.get(group, {}).items() if leaf in keys)
     if having:
         return ConfigError(f"{key}: the chosen option of {group} does not have this key; {', '.join(having)} have it")
     keys = [known for known in known_keys(config) if not known.endswith("_target_")]

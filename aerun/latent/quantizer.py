@@ -154,7 +154,8 @@ class VectorQuantizer(Quantizer):
         is_new = (self.steps == 0) & (rank < count)
         chosen = lookup(vectors, self._places(rank, count)).to(codebook.dtype)
         codebook.copy_(chosen.where(is_new.unsqueeze(-1), codebook))
-        counts.copy_((is_new * (count / codebook.shape[1])).to(counts.dtype).where(self.steps == 0, counts))
+        share = count / codebook.shape[1]
+        counts.copy_((is_new.to(counts.dtype) * share).where(self.steps == 0, counts))
 
     @torch.no_grad()
     def _update(self, stage: int, vectors: Tensor, used: Tensor) -> None:

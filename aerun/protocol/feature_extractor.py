@@ -131,6 +131,7 @@ def _load(path: Path, net: nn.Sequential) -> bool:
 def _save(path: Path, net: nn.Sequential) -> None:
     content = io.BytesIO()
     np.savez(content, **{name: tensor.numpy() for name, tensor in net.state_dict().items()})
+    cache = path.parent
     with contextlib.suppress(OSError, StorageError):  # only time is lost
-        path.parent.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(parents=True, exist_ok=True)
         write_bytes(path, content.getvalue())

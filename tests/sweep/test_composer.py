@@ -176,7 +176,7 @@ def test_a_users_own_options_and_experiments_are_composed_as_by_hydra(
         ("sparsity=topk sparsity.k=96", "sparsity.k=96 is larger than the code size, model.code_size=32"),
         ("latent=gaussian sparsity=l1", "latent=gaussian and sparsity=l1"),
         ("model=fcc", "model=fcc: there is no such option. Did you mean 'fc'?"),
-        ("sparsity.k=8", "sparsity.k: the chosen option of sparsity does not have this key; sparsity=topk"),
+        ("sparsity.k=8", "sparsity.k: the chosen option of sparsity does not have this key; sparsity=batch_topk, "),
         ("dataset=array dataset.root=/does/not/exist", "dataset.root=/does/not/exist: no such file"),
         ("dataset=image_folder", "dataset.root: a value is needed"),
         ("resume=/somewhere", "resume: continues one run"),

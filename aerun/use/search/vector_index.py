@@ -103,7 +103,8 @@ class ExactIndex:
         """For each query, rows of codes that include the k + ``extra`` nearest images."""
         wanted = min(len(self.codes), (k + extra) * self.views + SPARE_CANDIDATES)
         if self.metric == "hamming":
-            nearness = np.stack([-(self.codes != query).sum(1) for query in queries])
+            order = np.arange(len(self.codes))  # many are equally far: the first of them are candidates
+            nearness = np.stack([-(self.codes != query).sum(1) * len(order) - order for query in queries])
         else:
             nearness = self.prepare(queries) @ self.prepared.T
         if self.metric == "euclidean":
