@@ -12,23 +12,10 @@ from __future__ import annotations
 
 import inspect
 
+from aerun.contracts.data import Dataset, Evaluation, Noise
+from aerun.contracts.network import Latent, Model, Sparsity
 from aerun.contracts.observers import EpochEnd, Evaluate, Observer, RunLog, RunView, TrackedRun, Tracker
-from aerun.contracts.parts import (
-    Dataset,
-    Evaluation,
-    Latent,
-    Loss,
-    Model,
-    Noise,
-    Optimizer,
-    Part,
-    Regularizer,
-    Schedule,
-    Scheduler,
-    Sparsity,
-    Trainer,
-    default,
-)
+from aerun.contracts.part import Part, default
 from aerun.contracts.terms import (
     Codec,
     Diagnostic,
@@ -42,6 +29,7 @@ from aerun.contracts.terms import (
     Terms,
     TrainingData,
 )
+from aerun.contracts.training import Loss, Optimizer, Regularizer, Schedule, Scheduler, Trainer
 from aerun.contracts.values import (
     Activation,
     Count,

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from aerun.contracts.parts import Loss, Noise, default
+from aerun.contracts.data import Noise
+from aerun.contracts.part import default
 from aerun.contracts.terms import Metric
+from aerun.contracts.training import Loss
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
