@@ -174,7 +174,7 @@ def test_weights_that_nothing_uses_are_left_alone(tmp_path: Path, compose: Any) 
         options = {"sparsity": settings.sparsity, "latent": settings.latent, "output_activation": "identity"}
         autoencoder = Autoencoder(Half(), torch.nn.Linear(2, 2), **shapes, **options)
         group = group_of(4)
-        forward = group.parallel(autoencoder, autoencoder)
+        forward = group.parallel(autoencoder, autoencoder, settings.loss)
         for _ in range(3):
             forward(torch.ones(2, 2)).prediction.sum().backward()
         return [parameter.grad is None for parameter in autoencoder.parameters()]

@@ -58,7 +58,8 @@ def processes_of(folder: Path) -> list[str]:
 
 
 def test_two_processes_end_as_one(compose: Any, tmp_path: Path) -> None:
-    overrides = [*TINY, "model=conv", "sparsity=lifetime", "noise=gaussian", "scheduler=plateau"]
+    # A penalty over the whole minibatch. Rounding flips a selection where values nearly tie: see test_group for those.
+    overrides = [*TINY, "model=conv", "sparsity=kl", "noise=gaussian", "scheduler=plateau"]
     assert finish(start(compose(overrides), tmp_path / "one")) == 0
     assert finish(start(compose([*overrides, TWO]), tmp_path / "two")) == 0
     one, two = tmp_path / "one", tmp_path / "two"
