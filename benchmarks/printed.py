@@ -1,8 +1,9 @@
-"""From 60 runs to a paper: run the blocks of docs/reporting.md in order, and write what they print into the page.
+"""Pages whose numbers their own commands print: run the blocks of a page in order, and write what they print into it.
 
-    python benchmarks/reporting.py --outputs FOLDER
+    python benchmarks/printed.py PAGE --outputs FOLDER        # PAGE: reporting, which
 
-A sweep that has finished in the folder is not trained again.
+A sweep that has finished in the folder is not trained again. ``<!-- NAME -->`` to ``<!-- /NAME -->`` gets what the block
+before it printed, ``made`` the machine and the date; the image after ``<!-- figure: FILE -->`` is that file of the folder.
 """
 
 from __future__ import annotations
@@ -23,30 +24,33 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.machine import processor  # noqa: E402
 from benchmarks.page import write_section  # noqa: E402
 
-PAGE = ROOT / "docs" / "reporting.md"
-FIGURE = ROOT / "docs" / "images" / "reporting.svg"
+DOCS = ROOT / "docs"
+PAGES = ("reporting", "which")
 COMMANDS = "".join(
     f'aerun-{name}() {{ {shlex.quote(sys.executable)} -m aerun {name} "$@"; }}\n' for name in ("train", "compare")
 )
+BLOCK = r"```(bash|python)\n(.*?)```|<!-- (\w+) -->"
+PICTURE = r"<!-- figure: (\S+) -->\n!\[[^\]]*\]\((\S+)\)"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("page", choices=PAGES)
     parser.add_argument("--outputs", type=Path, required=True, help="folder in which the commands run")
-    folder = parser.parse_args().outputs.resolve()
+    arguments = parser.parse_args()
+    page, folder = DOCS / f"{arguments.page}.md", arguments.outputs.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    printed = ""
-    for language, block, section in re.findall(
-        r"```(bash|python)\n(.*?)```|<!-- (\w+) -->", PAGE.read_text(), re.DOTALL
-    ):
+    text, printed = page.read_text(), ""
+    for language, block, section in re.findall(BLOCK, text, re.DOTALL):
         if block:
             printed = run(language, block, folder)
         elif section == "made":
-            made = f"Made by `python benchmarks/reporting.py` on {date.today()}, {processor()}."
-            write_section(section, made, PAGE)
+            made = f"Made by `python benchmarks/printed.py {arguments.page}` on {date.today()}, {processor()}."
+            write_section(section, made, page)
         else:
-            write_section(section, f"```text\n{printed.strip()}\n```", PAGE)
-    shutil.copyfile(folder / "report" / "learning_curves.svg", FIGURE)
+            write_section(section, f"```text\n{printed.strip()}\n```", page)
+    for made_there, shown in re.findall(PICTURE, text):
+        shutil.copyfile(folder / made_there, DOCS / shown)
 
 
 def run(language: str, block: str, folder: Path) -> str:
