@@ -77,6 +77,9 @@ def test_fc_is_the_tutorials() -> None:
         "init_std": 0.01,
         "tied": False,
         "output_bias": "init",
+        "unit_norm_decoder": False,
+        "pre_bias": False,
+        "decoder_init": "init",
     }
     assert config["sparsity"] == {"_target_": "aerun.sparsity.NoSparsity", "activation": "leaky_relu"}
     assert (choices["scheduler"], choices["optimizer"], choices["trainer"]) == ("none", "adam", "joint")
