@@ -159,7 +159,7 @@ def test_all_run_together_in_a_sweep(command: Train, tmp_path: Path, launcher: s
         summary = read_summary(folders[0].parent / line["run"])
         assert summary is not None and line["test/mse"] == summary["test"]["mse"] and line["sweep"] == "all"
     seeds = [weights(folder) for folder in folders]
-    assert {"latent.codebook", "sparsity.threshold"} <= {name for tensors in seeds for name in tensors}
+    assert {"latent.codebook", "sparsity.log_threshold"} <= {name for tensors in seeds for name in tensors}
 
 
 def test_a_sweep_names_what_does_not_fit_before_the_first_job(command: Train, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_total_variation_is_a_mean_over_neighbors() -> None:
     from aerun.contracts import Pass, Penalty
 
     images = np.random.default_rng(0).random((3, 2, 4, 5))
-    run = Pass(*[torch.zeros(1)] * 6, torch.nn.Identity(), torch.nn.Identity(), lambda x: x)
+    run = Pass(*[torch.zeros(1)] * 6, *[torch.nn.Identity()] * 3, None, *[torch.nn.Identity()] * 2)
     [term] = TotalVariation(0.5).penalties(run._replace(prediction=torch.from_numpy(images)))
     expected = np.abs(np.diff(images, axis=3)).mean() + np.abs(np.diff(images, axis=2)).mean()
     assert isinstance(term, Penalty) and term.weight == 0.5
