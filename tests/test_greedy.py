@@ -402,13 +402,16 @@ def test_a_loss_that_changes_in_the_course_of_a_run_does_so_in_each_stage(
     from aerun.loss import BCEThenMSE
 
     asked: list[float] = []
-    share = BCEThenMSE.share
+    schedules = BCEThenMSE.schedules
 
-    def noted(self: BCEThenMSE, progress: float) -> float:
-        asked.append(progress)
-        return share(self, progress)
+    def noted(self: BCEThenMSE) -> dict[str, Callable[[Any], float]]:
+        def share(at: Any) -> float:
+            asked.append(at.progress)
+            return schedules(self)["entropy_share"](at)
 
-    monkeypatch.setattr(BCEThenMSE, "share", noted)
+        return {"entropy_share": share}
+
+    monkeypatch.setattr(BCEThenMSE, "schedules", noted)
     go("loss=bce_then_mse", "trainer.pictures=0")
     assert asked == [step / 6 for _ in range(4) for step in range(6)]  # 40 images in batches of 16, twice
 
