@@ -2,8 +2,9 @@
 
     python benchmarks/printed.py PAGE --outputs FOLDER        # PAGE: reporting, which
 
-A sweep that has finished in the folder is not trained again. ``<!-- NAME -->`` to ``<!-- /NAME -->`` gets what the block
-before it printed, ``made`` the machine and the date; the image after ``<!-- figure: FILE -->`` is that file of the folder.
+A sweep that has finished in the folder is not trained again. ``<!-- NAME -->`` to ``<!-- /NAME -->`` gets what the
+block before it printed, ``made`` the machine and the date; the image after ``<!-- figure: FILE -->`` is that file of
+the folder.
 """
 
 from __future__ import annotations
