@@ -1,6 +1,6 @@
 """Pages whose numbers their own commands print: run the blocks of a page in order, and write what they print into it.
 
-    python benchmarks/printed.py PAGE --outputs FOLDER        # PAGE: reporting, which
+    python benchmarks/printed.py PAGE --outputs FOLDER        # PAGE: cures, reporting, which
 
 A sweep that has finished in the folder is not trained again. ``<!-- NAME -->`` to ``<!-- /NAME -->`` gets what the
 block before it printed, ``made`` the machine and the date; the image after ``<!-- figure: FILE -->`` is that file of
@@ -26,12 +26,15 @@ from benchmarks.machine import processor  # noqa: E402
 from benchmarks.page import write_section  # noqa: E402
 
 DOCS = ROOT / "docs"
-PAGES = ("reporting", "which")
-COMMANDS = "".join(
-    f'aerun-{name}() {{ {shlex.quote(sys.executable)} -m aerun {name} "$@"; }}\n' for name in ("train", "compare")
-)
+PAGES = ("cures", "reporting", "which")
+PROGRAM = f"{shlex.quote(sys.executable)} -m aerun"
+COMMANDS = f"""
+aerun-compare() {{ {PROGRAM} compare "$@"; }}
+aerun-doctor() {{ {PROGRAM} doctor "$@" || (( $? <= 2 )); }}  # the exit code is the verdict
+aerun-train() {{ {PROGRAM} train "$@"; }}
+"""
 BLOCK = r"```(bash|python)\n(.*?)```|<!-- (\w+) -->"
-PICTURE = r"<!-- figure: (\S+) -->\n!\[[^\]]*\]\((\S+)\)"
+PICTURE = r"<!-- figure: (\S+) -->\s*!\[[^\]]*\]\((\S+)\)"
 
 
 def main() -> None:
