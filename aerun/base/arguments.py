@@ -56,6 +56,13 @@ def count(text: str) -> int:
     return number
 
 
+def label(text: str) -> int:
+    """``type=`` of a class: a whole number, from 0."""
+    if (number := whole_number(text)) is None:
+        raise argparse.ArgumentTypeError(f"'{text}': must be a whole number, from 0")
+    return number
+
+
 def positive(text: str) -> float:
     """``type=`` of an argument: a number above 0."""
     try:

@@ -114,8 +114,8 @@ class Resample(Observer):
         hook = self._encoder.register_forward_pre_hook(lambda _, given: hidden.append(given[0]))
         active = torch.zeros(self._encoder.out_features, dtype=torch.bool, device=self._encoder.weight.device)
         try:
-            for inputs, targets in self._batches(generator):
-                result = model(inputs)
+            for inputs, targets, labels in self._batches(generator):
+                result = model.given(labels)(inputs)
                 difference = result.prediction - model.standardise_target(targets)
                 errors.append(difference.square().flatten(1).sum(1))
                 active |= (result.code != 0).any(0)
@@ -123,15 +123,16 @@ class Resample(Observer):
             hook.remove()
         return torch.cat(errors).cpu(), torch.cat(hidden), active
 
-    def _batches(self, generator: Any) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs and targets of the drawn training images, float."""
+    def _batches(self, generator: Any) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Inputs and targets of the drawn training images, float, and their labels."""
         import torch
 
         part = self._run.data.train
         rows = torch.randperm(len(part), generator=generator)[: self.images].sort().values
         for chunk in rows.split(BATCH):
             inputs = _select(part.inputs, chunk)
-            yield inputs, inputs if part.targets is part.inputs else _select(part.targets, chunk)
+            targets = inputs if part.targets is part.inputs else _select(part.targets, chunk)
+            yield inputs, targets, None if part.labels is None else part.labels[chunk.to(part.labels.device)]
 
 
 def _select(images: Any, rows: Tensor) -> Tensor:

@@ -9,19 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aerun.base.arguments import Parser, count, positive, seed
+from aerun.base.arguments import Parser, count, label, positive, seed
 from aerun.cli.command import add_device_options, add_overwrite_option, run_command
 from aerun.errors import ConfigError
 from aerun.use.outputs import and_more, require_absent
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from aerun.use.opened_run import OpenedRun
 
 EXAMPLES = """\
   %(prog)s samples RUN -o made                      64 new images: made/samples.png
   %(prog)s samples RUN -o made --from mixture       a VAE sampled by the mixture, to compare it with an autoencoder
+  %(prog)s samples RUN -o made --label 7            a conditional model: class 7; without it one row per class
   %(prog)s interpolate RUN cat.png dog.png -o made --gif
   %(prog)s interpolate RUN 0 1 -o made              between test images 0 and 1
   %(prog)s traverse RUN -o made                     one code value at a time, the most used ones
@@ -30,6 +32,8 @@ EXAMPLES = """\
   %(prog)s samples RUN -n 9 -o made --overwrite     replace existing files
   %(prog)s samples --help                           options of one of them
 """
+SAMPLES, SAMPLES_OF_CLASS = 64, 10
+LABEL_HELP = "class of a conditional model's images, a number from 0 (default: one row per class)"
 FILE_NAMES = {"samples": "samples", "interpolate": "interpolation", "traverse": "traversal"}
 log = logging.getLogger(__name__)
 
@@ -46,7 +50,7 @@ def build_parser() -> Parser:
         return kind
 
     samples = add_kind("samples", "decode random codes", "  %(prog)s RUN -n 100 -o made --frames")
-    samples.add_argument("-n", "--count", type=count, default=64, help="number of images (64)")
+    samples.add_argument("-n", "--count", type=count, help="number of images (64), or of a row per class (10)")
     samples.add_argument(
         "--from",
         dest="source",
@@ -54,6 +58,7 @@ def build_parser() -> Parser:
         help="the prior of a Gaussian latent, or the frequencies of a quantized latent's indices (the defaults for "
         "these), or a Gaussian mixture of training codes",
     )
+    samples.add_argument("--label", type=label, metavar="K", help=LABEL_HELP)
     samples.add_argument("--components", type=count, help="number of Gaussians in the mixture (default: by BIC)")
     between = add_kind("interpolate", "walk from one image to another", "  %(prog)s RUN 0 1 -o made --gif")
     between.add_argument("first", metavar="A", help="an image file, or the number of a test image")
@@ -98,7 +103,7 @@ def execute(arguments: argparse.Namespace) -> None:
     if arguments.kind == "compare":
         _compare(arguments)
         return
-    run = open_run(arguments.run, arguments.device, arguments.trust)
+    run = open_run(arguments.run, arguments.device, arguments.trust, conditional=arguments.kind == "samples")
     run.require_images()
     if arguments.kind == "arithmetic":
         _arithmetic(run, arguments, terms)
@@ -115,7 +120,7 @@ def output_files(arguments: argparse.Namespace) -> Iterator[Path]:
     if arguments.gif:
         yield arguments.output / f"{name}.gif"
     if arguments.frames:
-        total = arguments.count if arguments.kind == "samples" else arguments.steps
+        total = arguments.count or SAMPLES if arguments.kind == "samples" else arguments.steps
         yield from (arguments.output / name / frame_name(number, total) for number in range(total))
 
 
@@ -132,7 +137,7 @@ def parse_terms(words: list[str]) -> list[tuple[int, str]]:
 
 def _samples(run: OpenedRun, arguments: argparse.Namespace) -> None:
     from aerun.core.mixture import COMPONENT_COUNTS
-    from aerun.use.generation.drawings import draw_each, draw_grid
+    from aerun.use.generation.drawings import draw_each, draw_grid, draw_rows
     from aerun.use.generation.new_images import samples
     from aerun.use.generation.sampling import default_source
 
@@ -140,8 +145,31 @@ def _samples(run: OpenedRun, arguments: argparse.Namespace) -> None:
     if arguments.components is not None and source != "mixture":
         raise ConfigError("--components: applies only to the mixture; add --from mixture")
     components = arguments.components or COMPONENT_COUNTS
-    images = samples(run, arguments.count, source=arguments.source, components=components, seed=arguments.seed)
-    _write(arguments, draw_grid(images), draw_each(images), is_loop=False)
+
+    def generate(number: int, label: int | None) -> Tensor:
+        return samples(run, number, source=arguments.source, components=components, seed=arguments.seed, label=label)
+
+    if run.classes is None or arguments.label is not None:
+        images = generate(arguments.count or SAMPLES, arguments.label)
+        _write(arguments, draw_grid(images), draw_each(images), is_loop=False)
+        return
+    if arguments.frames or arguments.gif:
+        raise ConfigError("--frames, --gif: need one class of a conditional model; add --label K")
+    count = arguments.count or SAMPLES_OF_CLASS
+    rows = [(name, generate(count, number)) for number, name in enumerate(_class_names(run))]
+    _write(arguments, draw_rows(rows), [])
+
+
+def _class_names(run: OpenedRun) -> list[str]:
+    """The names of all classes of a conditional model, or their numbers where the data are missing."""
+    from aerun.errors import DataError
+
+    count = run.classes or 0
+    try:
+        known = run.data.classes or []
+    except DataError:
+        known = []
+    return [known[number] if number < len(known) else str(number) for number in range(count)]
 
 
 def _interpolate(run: OpenedRun, arguments: argparse.Namespace) -> None:

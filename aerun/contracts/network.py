@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 class Model(Part, Protocol):
     """Builds encoder and decoder. ``code_size``: units of the code, if a key sets them independently of the data.
+    ``condition``: ``label`` if they also take the label of each image.
 
     ``linear_code``: the encoder ends, and the decoder begins, with a linear layer that has a row for each unit.
     """
@@ -21,12 +22,17 @@ class Model(Part, Protocol):
     output_activation: str = default("identity")
     output_bias: str = default("init")
     tied: bool | None = default(None)
+    condition: str = default("none")
     linear_code: ClassVar[bool] = False
 
     if TYPE_CHECKING:
 
         def build(self, input_shape: Shape, output_shape: Shape, parameters_per_code: int) -> Codec:
             """Both shapes are without the batch. ValueError for shapes that the model does not support."""
+
+    def conditional(self, codec: Codec, classes: int) -> Codec:
+        """What ``build`` returned, with a condition on labels below ``classes``; for ``condition=label``."""
+        raise ValueError("this model has no condition")
 
 
 class Sparsity(Part, Protocol):

@@ -133,12 +133,15 @@ class Codec(NamedTuple):
       can use the logits.
     - ``cuts``: for sequential encoders and decoders, the boundaries between layer pairs, outermost first. For each
       (end, start), encoder[:end] and decoder[start:] form an autoencoder. None if there are no pairs.
+    - ``condition``: of a conditional model, labels[B] -> two tensors [B,...], which encoder and decoder take as their
+      second argument (see ``aerun.model.conditional``).
     """
 
     encoder: nn.Module
     decoder: nn.Module
     code_shape: Shape
     cuts: tuple[tuple[int, int], ...] | None = None
+    condition: nn.Module | None = None
 
 
 @dataclass(frozen=True)

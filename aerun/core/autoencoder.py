@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -13,19 +15,21 @@ from torch import Generator, Tensor, nn
 
 from aerun.base.activation import activation
 from aerun.contracts import Latent, Loss, Pass, Penalty, Regularizer, Shape, Shapes, Sparsity, Terms
-from aerun.core.image_inputs import as_batch, as_codes, name_range
+from aerun.core.image_inputs import as_batch, as_codes, as_labels, name_range
 from aerun.latent import Deterministic
+from aerun.model.conditional import NEEDS_LABELS
 from aerun.model.modules import Tied
 
 if TYPE_CHECKING:
-    from aerun.core.image_inputs import Images
+    from aerun.core.image_inputs import Images, Labels
 
 BATCH = 1000  # images, outside of training
 log = logging.getLogger(__name__)
 # What a pass gets in addition to images, by name, each with the rows of the batch: the random numbers of the latent and
-# of ``regularizer.NAME``, and the ``second_view``, another corruption of the images.
+# of ``regularizer.NAME``, the ``second_view``, another corruption of the images, and the ``labels`` of a conditional
+# model.
 Extras = Mapping[str, Tensor]
-LATENT, SECOND_VIEW = "latent", "second_view"
+LATENT, SECOND_VIEW, LABELS = "latent", "second_view", "labels"
 
 
 class Result(NamedTuple):
@@ -88,6 +92,9 @@ class Autoencoder(nn.Module):
     is not ``rowwise`` to the rows of all processes. ``expects_unit_range``: warn, once, of floating-point inputs
     outside [0,1], because the model was trained on images within. ``while_training``: by ``sparsity``, ``latent`` and
     names of regularizers, the copies that training uses, whose numbers follow a schedule.
+
+    A conditional model has a ``condition`` (see ``Codec``). It needs the label of each image: ``labels`` of the methods
+    below, [N] or one for all, ``LABELS`` of a pass, or ``given``.
     """
 
     frozen: tuple[str, ...] = ()
@@ -108,9 +115,10 @@ class Autoencoder(nn.Module):
         standardise_target: Standardize | None = None,
         cuts: tuple[tuple[int, int], ...] | None = None,
         regularizers: Mapping[str, Any] | None = None,
+        condition: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.encoder, self.decoder = encoder, decoder
+        self.encoder, self.decoder, self.condition = encoder, decoder, condition
         self.input_shape, self.output_shape, self.code_shape = input_shape, output_shape, code_shape
         self.sparsity, self.latent = sparsity, latent
         self.output_activation = activation(output_activation)
@@ -153,17 +161,46 @@ class Autoencoder(nn.Module):
         """Whether a pass needs a second corruption of each image, ``SECOND_VIEW``."""
         return any(part.two_views for part in self.regularizers.values())
 
+    @property
+    def classes(self) -> int | None:
+        """The number of labels that a conditional model takes; None for other models."""
+        found: int | None = None if self.condition is None else self.condition.classes  # type: ignore[assignment]
+        return found
+
+    def given(self, labels: Tensor | None) -> Autoencoder:
+        """The model for one batch of images with these labels [B], or [1] for any number of images: it shares the
+        weights, and takes images and codes as other models do. A model that is not conditional returns itself.
+        ValueError without labels."""
+        if self.condition is None:
+            return self
+        (encoder_bias,), (decoder_bias,) = self._biases(None if labels is None else labels.to(self.device))
+        model = copy.copy(self)
+        model._modules = dict(self._modules)
+        model.encoder, model.decoder = self.encoder.given(encoder_bias), self.decoder.given(decoder_bias)  # type: ignore[operator]
+        model.condition = None
+        return model
+
+    def _biases(self, labels: Tensor | None) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """What encoder and decoder take in addition to their input."""
+        if self.condition is None:
+            return (), ()
+        if labels is None:
+            raise ValueError(NEEDS_LABELS)
+        encoder, decoder = self.condition(labels)
+        return (encoder,), (decoder,)
+
     def forward(self, images: Tensor, extras: Extras | Tensor | None = None) -> Result:
         """images[B,*input_shape] in the units of the data. Without extras the pass is deterministic; a tensor is the
-        latent's ``draw``."""
-        draw = extras if extras is None or isinstance(extras, Tensor) else extras.get(LATENT)
+        latent's ``draw``. A conditional model needs ``LABELS``."""
+        given: Extras = {LATENT: extras} if isinstance(extras, Tensor) else extras or {}
+        draw, (encoder_bias, decoder_bias) = given.get(LATENT), self._biases(given.get(LABELS))
         inputs = self.standardise_input(images)
-        features = self.encoder(inputs)
+        features = self.encoder(inputs, *encoder_bias)
         constrained, terms = self._constrain(self.active("sparsity"), features, self._is_training(self.sparsity))
         code, latent_terms = self._constrain(self.active("latent"), constrained, draw)
         if code.dtype is not features.dtype and not torch.is_autocast_enabled(code.device.type):
             code = code.to(features.dtype)  # a latent computes in at least float32
-        logits = self._decode_samples(code)
+        logits = self._decode_samples(code, *decoder_bias)
         prediction = self.output_activation(logits.to(images.dtype))  # under autocast the logits are bfloat16
         reconstruction = self.standardise_target.inverse(prediction)
         first = code if code.dim() == 1 + len(self.code_shape) else code[:, 0]
@@ -196,11 +233,12 @@ class Autoencoder(nn.Module):
         """Rows of this process -> the rows of the whole minibatch. Evaluation is in one process, which has all rows."""
         return local if self.whole_batch is None or not self.training else self.whole_batch.gather(local)
 
-    def _decode_samples(self, code: Tensor) -> Tensor:
+    def _decode_samples(self, code: Tensor, *bias: Tensor) -> Tensor:
         """code[B,...], or [B,k,...] with k samples -> logits with the same leading dimensions."""
         if code.dim() == 1 + len(self.code_shape):
-            return self.decoder(code)
-        return self.decoder(code.flatten(0, 1)).unflatten(0, code.shape[:2])
+            return self.decoder(code, *bias)
+        bias = tuple(rows.repeat_interleave(code.shape[1], 0) for rows in bias)
+        return self.decoder(code.flatten(0, 1), *bias).unflatten(0, code.shape[:2])
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **keys: Any) -> Any:
         """Load as torch does, after untying those layers that have their own weight in ``state_dict``."""
@@ -230,40 +268,42 @@ class Autoencoder(nn.Module):
             self.expects_unit_range = False  # once: a loop over batches would repeat it
             log.warning("%s: %s", taker, text)
 
-    def encode(self, images: Images) -> Tensor:
+    def encode(self, images: Images, labels: Labels | None = None) -> Tensor:
         """images[N,*input_shape] -> codes[N,*code_shape] (posterior means for a Gaussian latent).
 
         ``images`` are floating-point in the units of the data, or uint8, or PIL images: see ``as_batch``. ValueError if
         their meaning is ambiguous.
         """
-        return self._in_batches(self.encode_batch, self.as_inputs(images))
+        return self._in_batches(Autoencoder.encode_batch, self.as_inputs(images), labels)
 
-    def posterior(self, images: Images) -> tuple[Tensor, Tensor]:
+    def posterior(self, images: Images, labels: Labels | None = None) -> tuple[Tensor, Tensor]:
         """Images, as for ``encode`` -> means and log-variances [N,*code_shape] of the codes. ValueError for a latent
         without a Gaussian posterior."""
-        features = self._in_batches(self._features, self.as_inputs(images))
+        features = self._in_batches(Autoencoder._features, self.as_inputs(images), labels)
         found = self.latent.posterior(features)
         if found is None:
             raise ValueError("this model's latent has no Gaussian posterior")
         return found
 
-    def indices(self, images: Images) -> Tensor:
+    def indices(self, images: Images, labels: Labels | None = None) -> Tensor:
         """Images, as for ``encode`` -> the indices [N,S,G,L] of a quantized code, see ``Latent.codebooks``. ValueError
         for another latent."""
-        return self._in_batches(lambda batch: self.latent.indices(self._features(batch)), self.as_inputs(images))
+        inputs = self.as_inputs(images)
+        return self._in_batches(lambda model, batch: self.latent.indices(model._features(batch)), inputs, labels)
 
-    def decode_indices(self, indices: Tensor) -> Tensor:
+    def decode_indices(self, indices: Tensor, labels: Labels | None = None) -> Tensor:
         """indices[N,S,G,L] -> images[N,*output_shape], those of ``decode`` to the last bit. ValueError as above."""
         with torch.no_grad():
-            return self.decode(self.latent.from_indices(indices.to(self.device)).to(self.dtype))
+            return self.decode(self.latent.from_indices(indices.to(self.device)).to(self.dtype), labels)
 
-    def decode(self, codes: Tensor | np.ndarray) -> Tensor:
+    def decode(self, codes: Tensor | np.ndarray, labels: Labels | None = None) -> Tensor:
         """codes[N,*code_shape] -> images[N,*output_shape]."""
-        return self._in_batches(self.decode_batch, as_codes(codes, self.code_shape))
+        return self._in_batches(Autoencoder.decode_batch, as_codes(codes, self.code_shape), labels)
 
-    def reconstruct(self, images: Images) -> Tensor:
+    def reconstruct(self, images: Images, labels: Labels | None = None) -> Tensor:
         """Images, as for ``encode`` -> reconstructions[N,*output_shape]."""
-        return self._in_batches(lambda batch: self.decode_batch(self.encode_batch(batch)), self.as_inputs(images))
+        inputs = self.as_inputs(images)
+        return self._in_batches(lambda model, batch: model.decode_batch(model.encode_batch(batch)), inputs, labels)
 
     def encode_inputs(self, inputs: Tensor) -> Tensor:
         """Inputs as the encoder sees them -> code, as in evaluation, whatever the mode, and with gradients."""
@@ -288,15 +328,20 @@ class Autoencoder(nn.Module):
         return self.standardise_target.inverse(self.output_activation(self.decoder(code).to(self.dtype)))
 
     @torch.no_grad()
-    def _in_batches(self, function: Callable[[Tensor], Tensor], data: Tensor) -> Tensor:
-        """Apply ``function`` to data[N,...] in batches, in evaluation mode; uint8 is scaled to [0,1]."""
+    def _in_batches(
+        self, function: Callable[[Autoencoder, Tensor], Tensor], data: Tensor, labels: Labels | None
+    ) -> Tensor:
+        """Apply ``function(model, batch)`` to data[N,...] in batches, in evaluation mode; uint8 is scaled to [0,1].
+        ValueError for labels that the model does not take."""
         was_training = self.training
+        given = as_labels(labels, len(data), self.classes)
+        each = [None] if given is None else given.to(self.device).split(BATCH)
         self.eval()
         try:
-            chunks = [function(self._convert(chunk)) for chunk in data.split(BATCH)]
+            parts = zip_longest(data.split(BATCH) or [data], each)
+            return torch.cat([function(self.given(some), self._convert(chunk)) for chunk, some in parts])
         finally:
             self.train(was_training)
-        return torch.cat(chunks) if chunks else function(self._convert(data))
 
     def _convert(self, chunk: Tensor) -> Tensor:
         """Move the chunk to the model's device and precision."""
@@ -346,6 +391,7 @@ def further_terms(result: Result, targets: Tensor, autoencoder: Autoencoder, los
     penalizing = [part for part, contract in parts if type(part).penalties is not contract.penalties]
     if not penalizing and not autoencoder.regularizers:
         return []
+    autoencoder = autoencoder.given(extras.get(LABELS))
     networks = autoencoder.encoder, autoencoder.decoder, autoencoder.encode_inputs
     run = Pass(*result[:5], targets, *networks, loss, autoencoder.output_activation, autoencoder.gather)
     terms = [term for part in penalizing for term in part.penalties(run)]

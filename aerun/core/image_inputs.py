@@ -11,11 +11,13 @@ from torch import Tensor
 
 from aerun.contracts import Shape
 from aerun.dataset.decoder import Decoder, apply_orientation, flatten
+from aerun.model.conditional import NEEDS_LABELS
 
 if TYPE_CHECKING:
     from PIL import Image
 
     Images = Tensor | np.ndarray | Image.Image | Sequence[Image.Image]
+    Labels = Tensor | np.ndarray | Sequence[int] | int
 
 GRAY_BANDS = (("1",), ("L",))
 
@@ -65,6 +67,27 @@ def as_codes(codes: Any, shape: Shape, taker: str = "the model") -> Tensor:
     if not tensor.is_floating_point():
         raise ValueError(f"expected floating-point codes, got {tensor.dtype}")
     return tensor
+
+
+def as_labels(labels: Any, count: int, classes: int | None) -> Tensor | None:
+    """The labels of ``count`` images for a model that takes labels below ``classes``, [count]; one label is that of
+    all. None for a model without labels, ``classes=None``. ValueError for anything else."""
+    if classes is None:
+        if labels is not None:
+            raise ValueError("labels: the model is not conditional (model.condition=none) and takes none")
+        return None
+    if labels is None:
+        raise ValueError(NEEDS_LABELS)
+    found = as_tensor(labels)
+    if found.is_floating_point() or found.dtype == torch.bool or found.dim() > 1:
+        raise ValueError(f"labels: got {found.dtype} of shape {list(found.shape)}; must be whole numbers [N], or one")
+    found = found.long().expand(count) if found.dim() == 0 else found.long()
+    if len(found) != count:
+        raise ValueError(f"labels: {len(found)} labels for {count} images; there must be one for each image")
+    wrong = found[(found < 0) | (found >= classes)]
+    if len(wrong):
+        raise ValueError(f"labels: {int(wrong[0])} is not a label of this model. Allowed: 0 to {classes - 1}")
+    return found
 
 
 def as_tensor(data: Any) -> Tensor:

@@ -85,6 +85,15 @@ class Data:
         return tuple(self.train.targets.shape[1:])
 
     @property
+    def label_count(self) -> int | None:
+        """The number of classes: labels are below it. None if a part has no labels, or a label is negative."""
+        parts = [part for part in (self.train, self.validation, self.test) if part is not None]
+        labels = [part.labels for part in parts if part.labels is not None and len(part.labels)]
+        if len(labels) < len(parts) or any(int(part.min()) < 0 for part in labels):
+            return None
+        return max(len(self.classes or ()), *(int(part.max()) + 1 for part in labels))
+
+    @property
     def is_image(self) -> bool:
         """Whether inputs and targets are gray or color images that can be shown."""
         return all(len(shape) == 3 and shape[0] in (1, 3) for shape in (self.input_shape, self.output_shape))
@@ -126,10 +135,12 @@ def statistics(images: Images) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """inputs[B,...] and targets[B,...] as stored, uint8 or float; the same tensor if they are equal."""
+    """inputs[B,...] and targets[B,...] as stored, uint8 or float; the same tensor if they are equal. ``labels`` [B] are
+    for a conditional model."""
 
     inputs: Tensor
     targets: Tensor
+    labels: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -138,7 +149,8 @@ class Batch:
 def first_batch(part: Split, count: int) -> Batch:
     """Return the first images of a part as one batch."""
     inputs = part.inputs[:count]
-    return Batch(inputs, inputs if part.targets is part.inputs else part.targets[:count])
+    targets = inputs if part.targets is part.inputs else part.targets[:count]
+    return Batch(inputs, targets, None if part.labels is None else part.labels[:count])
 
 
 def head(part: Split, count: int) -> Split:
@@ -161,9 +173,10 @@ def in_unit_range(values: Images) -> bool:
 class Resident:
     """Batches of images that are on the device: a batch is an index into their tensors."""
 
-    def __init__(self, part: Split, batch_size: int, seed: int) -> None:
+    def __init__(self, part: Split, batch_size: int, seed: int, with_labels: bool = False) -> None:
         self._inputs: Any = part.inputs
         self._targets: Any = part.targets
+        self._labels = part.labels if with_labels else None
         self._batch_size, self._seed = batch_size, seed
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
@@ -178,4 +191,5 @@ class Resident:
         for rows in order.split(self._batch_size)[start:]:
             # Not inputs[rows], which is twenty times slower for small elements.
             chosen = inputs.index_select(0, rows)
-            yield Batch(chosen, chosen if targets is inputs else targets.index_select(0, rows))
+            wanted = chosen if targets is inputs else targets.index_select(0, rows)
+            yield Batch(chosen, wanted, None if self._labels is None else self._labels.index_select(0, rows))

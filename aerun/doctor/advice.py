@@ -7,6 +7,7 @@ from aerun.doctor.remedies import choose, longer, scaled
 from aerun.doctor.symptoms import error_over_pca, is_behind, is_constrained, works
 from aerun.doctor.verdict import (
     COLLAPSES,
+    COPIED,
     FEW_EPOCHS,
     LINEAR,
     NARROW,
@@ -23,6 +24,7 @@ from aerun.doctor.verdict import (
 # the gap between the errors, the smaller the rise that is needed.
 FAR_BEHIND = 2.5  # times PCA's error
 SLOW_FALL = 0.01  # of the error per epoch
+USED_LABEL = 0.1  # of the distance between classes (squared), by which another label moves reconstructions
 UNLIKE_SHARE = 0.9  # of the way from training images to samples of principal components
 OVER_FITTING_THRESHOLDS = ((1.25, 0.05), (1.5, 0.01))
 
@@ -142,6 +144,25 @@ def too_wide(e: Examination) -> Verdict | None:
         evidence += f", {fit.noise_explained:.2f} for white noise"
     remedy = choose(e, f"model.code_size={max(2, values // 12)}", "noise=masking", "a smaller code")
     return Verdict(WIDE, "weak", evidence, remedy, or_else="sparsity=topk or noise=masking")
+
+
+def class_copied(e: Examination) -> Verdict | None:
+    """A conditional model's code carries the class itself, so that its decoder has little use for the label."""
+    moved = None if e.fit is None else e.fit.relabeled
+    if not e.final or moved is None or moved >= USED_LABEL or e.code_values is None:
+        return None
+    evidence = (
+        f"decoded with another image's label, reconstructions move {moved:.2g} of the way between the classes' mean "
+        f"reconstructions: a code of {e.code_values} values contains the class"
+    )
+    narrower = max(2, e.code_values // 8)
+    remedy = choose(
+        e,
+        scaled(e, "latent.beta", 10) if e.options.number("latent.beta") else None,
+        f"model.code_size={narrower}" if narrower < e.code_values else None,
+        "a smaller code",
+    )
+    return Verdict(COPIED, "weak", evidence, remedy, or_else="latent=gaussian" if e.latent is None else "")
 
 
 def samples_unlike_data(e: Examination) -> Verdict | None:

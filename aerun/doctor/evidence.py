@@ -41,6 +41,7 @@ def examine(
     *,
     clean: Tensor | None = None,
     train: tuple[Tensor, Tensor] | None = None,
+    labels: tuple[Tensor | None, Tensor | None] = (None, None),
     loss: Any = None,
     lines: Sequence[Mapping[str, Any]] = (),
     options: Options | None = None,
@@ -50,8 +51,9 @@ def examine(
     inputs[N,...] as the model sees them and targets[N,...] (by default the inputs).
 
     ``clean``: the inputs before noise was added. ``train``: inputs and targets that the model was trained on, to detect
-    over-fitting. ``loss``: the run's loss. ``lines``: of metrics.jsonl. ``pca``: share of the variance that PCA
-    explains. ValueError if outputs and targets differ in shape. Fewer than MIN_IMAGES images are not examined.
+    over-fitting. ``labels``: of ``inputs`` and of ``train``, which a conditional model needs. ``loss``: the run's loss.
+    ``lines``: of metrics.jsonl. ``pca``: share of the variance that PCA explains. ValueError if outputs and targets
+    differ in shape. Fewer than MIN_IMAGES images are not examined.
     """
     options = options or options_of(model)
     targets = inputs if targets is None else targets
@@ -60,8 +62,9 @@ def examine(
     if len(inputs) < MIN_IMAGES:
         missing.append(f"model and images: {len(inputs)} images are too few, at least {MIN_IMAGES} are needed")
         return Examination(curve=curve, options=options, missing=tuple(missing))
-    fit, outputs = measure_fit(model, inputs, targets, train)
-    autoencoder = model if isinstance(model, Autoencoder) else None
+    fit, outputs = measure_fit(model, inputs, targets, train, labels)
+    autoencoder = model.given(labels[0]) if isinstance(model, Autoencoder) else None
+    model = autoencoder or model
     return Examination(
         code_values=None if autoencoder is None else math.prod(autoencoder.code_shape),
         input_values=inputs[0].numel(),
@@ -105,10 +108,10 @@ def examine_run(
     """
     data, noise = parts.data, parts.noise
     validation = data.validation if data.validation is not None and len(data.validation) >= MIN_IMAGES else None
-    clean, inputs, targets = first_images(validation or data.train, noise)
-    train = None
+    clean, inputs, targets, labels = first_images(validation or data.train, noise)
+    train = train_labels = None
     if validation is not None:
-        _, train_inputs, train_targets = first_images(data.train, noise)
+        _, train_inputs, train_targets, train_labels = first_images(data.train, noise)
         train = train_inputs, train_targets
     examination = examine(
         parts.autoencoder,
@@ -116,6 +119,7 @@ def examine_run(
         targets,
         clean=clean,
         train=train,
+        labels=(labels, train_labels),
         loss=parts.loss,
         lines=lines,
         options=options_of(parts.autoencoder, noise, parts.optimizer, config, typed),
@@ -124,12 +128,12 @@ def examine_run(
     return dataclasses.replace(examination, samples=samples_of((summary or {}).get("test", {})))
 
 
-def first_images(part: Split, noise: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """The first images of a part: clean inputs, inputs as the model sees them, and targets."""
+def first_images(part: Split, noise: Any) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """The first images of a part: clean inputs, inputs as the model sees them, targets, and labels."""
     shape = max(part.inputs.shape[1:], part.targets.shape[1:], key=math.prod)
-    batches = list(corrupted_batches(head(part, count_images(tuple(shape))), noise))
-    clean, noisy, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    return clean, noisy, targets
+    first = head(part, count_images(tuple(shape)))
+    clean, noisy, targets = (torch.cat(parts) for parts in zip(*corrupted_batches(first, noise), strict=True))
+    return clean, noisy, targets, first.labels
 
 
 def options_of(

@@ -34,8 +34,10 @@ class Fit:
     reconstructions over images divided by that of the targets, both summed over values. ``own``: share of
     reconstructions that are nearer to their own target than to another image's (0.5 by chance). ``exchanged``: mean
     squared change of the reconstructions when codes are exchanged between images, divided by twice the targets'
-    variance; about ``spread`` if the output depends on the code alone. ``code_variation``: the codes' variance divided
-    by their mean square. ``gap``: squared error divided by that on training images. ``noise_explained``: ``explained``
+    variance; about ``spread`` if the output depends on the code alone. ``relabeled``: of a
+    conditional model, the mean squared change of the reconstructions when codes are decoded with another image's label,
+    divided by that of the mean reconstructions of both labels. ``code_variation``: the codes' variance divided by their
+    mean square. ``gap``: squared error divided by that on training images. ``noise_explained``: ``explained``
     for white noise in [0,1]; 1 if the model copies its input.
     """
 
@@ -43,6 +45,7 @@ class Fit:
     spread: float
     own: float | None = None
     exchanged: float | None = None
+    relabeled: float | None = None
     code_variation: float | None = None
     gap: float | None = None
     noise_explained: float | None = None

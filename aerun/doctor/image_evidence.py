@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from aerun.base.seeding import Randomness
 from aerun.contracts import Penalty
@@ -33,21 +34,27 @@ def count_images(shape: tuple[int, ...]) -> int:
 
 @torch.no_grad()
 def measure_fit(
-    model: nn.Module, inputs: Tensor, targets: Tensor, train: tuple[Tensor, Tensor] | None = None
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    train: tuple[Tensor, Tensor] | None = None,
+    labels: tuple[Tensor | None, Tensor | None] = (None, None),
 ) -> tuple[Fit | None, Tensor]:
     """The fit of inputs[N,...] to targets[N,...], compared with that of training images (None if targets do not vary),
-    and the reconstructions."""
-    reconstruct = reconstruction_of(model)
+    and the reconstructions. ``labels``: of both, for a conditional model."""
+    reconstruct = reconstruction_of(model, labels[0])
     outputs = reconstruct(inputs)
     error, variance = mse(outputs, targets), variance_of(targets)
     if variance is None:
         return None, outputs
     gap = None
     if train is not None:
-        train_error = mse(reconstruct(train[0]), train[1])
+        train_error = mse(reconstruction_of(model, labels[1])(train[0]), train[1])
         gap = error / train_error if train_error > 0 else None
-    exchanged = code_variation = None
+    exchanged = code_variation = relabeled = None
     if isinstance(model, Autoencoder):
+        relabeled = _measure_relabeling(model, inputs, outputs, labels[0])
+        model = model.given(labels[0])
         codes = model.encode(inputs)
         code_variation = (variance_of(codes) or 0.0) / square if (square := float(codes.square().mean())) else None
         exchanged = mse(model.decode(codes.roll(1, 0)), outputs) / (2 * variance)
@@ -56,15 +63,33 @@ def measure_fit(
         spread=(variance_of(outputs) or 0.0) / variance,
         own=share_nearest_to_own_target(outputs, targets),
         exchanged=exchanged,
+        relabeled=relabeled,
         code_variation=code_variation,
         gap=gap,
-        noise_explained=_noise_explained(model, reconstruct, inputs, targets),
+        noise_explained=_noise_explained(reconstruct, inputs, targets),
     ), outputs
 
 
-def reconstruction_of(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The model's deterministic output: in blocks for an Autoencoder, the forward pass for any other module."""
-    return model.reconstruct if isinstance(model, Autoencoder) else model
+def reconstruction_of(model: nn.Module, labels: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+    """The model's deterministic output: in blocks for an Autoencoder, the forward pass for any other module. A
+    conditional model gets the first ``labels``."""
+    if not isinstance(model, Autoencoder):
+        return model
+    return lambda images: model.given(None if labels is None else labels[: len(images)]).reconstruct(images)
+
+
+def _measure_relabeling(model: Autoencoder, inputs: Tensor, outputs: Tensor, labels: Tensor | None) -> float | None:
+    """How far outputs move when codes are decoded with the next image's label: mean square, divided by that of the
+    distance between the mean outputs of both labels. None for a model that is not conditional, and if the
+    labels' mean outputs are equal."""
+    if model.condition is None or labels is None:
+        return None
+    other = labels.roll(1, 0)
+    members = F.one_hot(labels, model.classes or 0).to(outputs.dtype)
+    means = (members.T @ outputs.flatten(1)) / members.sum(0).clamp_min(1)[:, None]
+    distance = mse(means[labels], means[other])
+    moved = mse(model.decode(model.encode(inputs, labels), other), outputs)
+    return moved / distance if distance > ROUNDING * float(outputs.square().mean()) else None
 
 
 def mse(images: Tensor, targets: Tensor) -> float:
@@ -94,9 +119,7 @@ def share_nearest_to_own_target(outputs: Tensor, targets: Tensor) -> float:
     return float((own < other).float().mean() + 0.5 * (own == other).float().mean())
 
 
-def _noise_explained(
-    model: nn.Module, reconstruct: Callable[[Tensor], Tensor], inputs: Tensor, targets: Tensor
-) -> float | None:
+def _noise_explained(reconstruct: Callable[[Tensor], Tensor], inputs: Tensor, targets: Tensor) -> float | None:
     """Share of the variance of white noise in the inputs' range that the model reconstructs."""
     if inputs.shape != targets.shape:
         return None

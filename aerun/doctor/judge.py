@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from aerun.doctor.advice import (
     barely_begun,
+    class_copied,
     over_fitting,
     samples_unlike_data,
     too_few_epochs,
@@ -73,6 +74,7 @@ RULES: list[Callable[[Examination], Verdict | None]] = [
     too_narrow,
     worse_than_pca,
     too_wide,
+    class_copied,
     samples_unlike_data,
 ]
 

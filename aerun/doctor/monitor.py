@@ -18,7 +18,7 @@ from aerun.doctor.judge import judge
 from aerun.doctor.layer_units import has_units_that_die, measure_layers
 from aerun.doctor.loss_curve import DEAD_UNITS, Line, measure_curve
 from aerun.doctor.verdict import Verdict
-from aerun.metrics.evaluation import corrupted_batches
+from aerun.metrics.evaluation import given_batches
 from aerun.training.parts import Parts
 
 log = logging.getLogger(__name__)
@@ -58,8 +58,9 @@ class Watch(Observer):
             return {}
         if not has_units_that_die(autoencoder):
             return {}
-        _, noisy, _ = next(corrupted_batches(head(self._run.part, UNIT_IMAGES), self._run.noise))
-        layers = (layer for layer in measure_layers(autoencoder, noisy) if layer.name != "code")
+        shown = head(self._run.part, UNIT_IMAGES)
+        given, _, noisy, _ = next(given_batches(autoencoder, shown, self._run.noise))
+        layers = (layer for layer in measure_layers(given, noisy) if layer.name != "code")
         return {f"{DEAD_UNITS}/{layer.name}": layer.still for layer in layers}
 
     def epoch(self, end: EpochEnd) -> None:

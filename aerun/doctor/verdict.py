@@ -20,7 +20,7 @@ DEAD, CONSTANT, SATURATED = "dead units", "signal lost", "saturated units"
 SATURATED_OUTPUT, OFF_SCALE = "outputs saturated", "reconstructions off scale"
 FEW_EPOCHS, OVER_FITTING = "too few epochs", "over-fitting"
 NARROW, WIDE, LINEAR = "bottleneck too narrow", "bottleneck too wide", "worse than PCA"
-UNLIKE = "samples unlike data"
+UNLIKE, COPIED = "samples unlike data", "class copied by the code"
 
 # Findings that follow from many causes.
 COLLAPSES = frozenset({SAME, IGNORED, NOTHING, DEAD, CONSTANT, SATURATED, SATURATED_OUTPUT, OFF_SCALE})

@@ -26,6 +26,14 @@ class VampPrior(_GaussianPosterior):
 
     schedulable = ("beta",)
 
+    def check_settings(self, settings: Any) -> None:
+        super().check_settings(settings)
+        if settings.model.condition != "none":
+            raise ValueError(
+                f"{settings.name('latent')} and model.condition={settings.model.condition}: pseudo-inputs have no "
+                "labels; use latent=gaussian"
+            )
+
     def for_data(self, data: TrainingData) -> Latent:
         return _Sized(self.components, self.beta, data.input_shape)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aerun.base.seeding import Randomness
-from aerun.core.autoencoder import LATENT, SECOND_VIEW, Autoencoder, objective
+from aerun.core.autoencoder import LABELS, LATENT, SECOND_VIEW, Autoencoder, objective
 from aerun.dataset.binarize import sample_binary
 from aerun.dataset.data import Split, as_float, in_unit_range
 from aerun.noise import NoNoise
@@ -31,6 +31,21 @@ def corrupted_batches(split: Split, noise: Any) -> Iterator[tuple[Tensor, Tensor
         clean = sample_binary(inputs, random.at("evaluation-binarise", index)) if split.binarise else as_float(inputs)
         wanted = clean if split.targets is split.inputs else as_float(targets)
         yield clean, noise(clean, random.at("evaluation-noise", index)), wanted
+
+
+def given_batches(
+    autoencoder: Autoencoder, split: Split, noise: Any
+) -> Iterator[tuple[Autoencoder, Tensor, Tensor, Tensor]]:
+    """``corrupted_batches``, each with the model for the labels of its images: see ``Autoencoder.given``."""
+    for index, (clean, noisy, targets) in enumerate(corrupted_batches(split, noise)):
+        yield autoencoder.given(_labels_of(autoencoder, split, index).get(LABELS)), clean, noisy, targets
+
+
+def _labels_of(autoencoder: Autoencoder, split: Split, index: int) -> dict[str, Tensor]:
+    """The labels of batch ``index`` as ``Extras`` of a conditional model."""
+    if autoencoder.condition is None or split.labels is None:
+        return {}
+    return {LABELS: split.labels[index * BATCH : (index + 1) * BATCH]}
 
 
 def evaluate(autoencoder: Autoencoder, split: Split, noise: Any, loss: Any) -> dict[str, float]:
@@ -81,10 +96,12 @@ class Evaluation:
                 if autoencoder.two_views:
                     noise = self._noise.for_evaluation()
                     extras[SECOND_VIEW] = noise(clean, self._generator(index, SECOND_VIEW))
+                labels = _labels_of(autoencoder, self._split, index)
+                extras |= labels
                 result = autoencoder(noisy, extras)
                 collect.terms(objective(result, targets, autoencoder, self._loss, extras), len(noisy))
                 if LATENT in extras:
-                    result = autoencoder(noisy)
+                    result = autoencoder(noisy, labels)
                 collect.images(result.reconstruction, targets)
                 collect.codes(result.code)
                 collect.indices(autoencoder, result.features)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from aerun.contracts import Activation, Codec, Model, Positive, Shape
+from aerun.contracts import Activation, Codec, Model, Positive, Shape, Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,8 @@ class ModelSpec(CodeKeys):
     - ``init``: ``default`` is torch's; ``kaiming`` and ``xavier`` are normal with the variance of He et al. 2015 and
       Glorot & Bengio 2010; ``normal`` has the standard deviation ``init_std``. All but ``default`` set biases to zero.
     - ``tied``: each decoder weight is the transpose of its mirror layer's in the encoder; biases are separate.
+    - ``condition=label``: encoder and decoder also take the label of each image (``aerun.model.conditional``), one-hot,
+      or as a learned embedding of ``condition_size`` values.
     - ``output_bias``: the last bias starts as ``init`` sets it, or such that the output of a zero input of the last
       layer is the ``mean`` of the training targets (per channel for convolutions).
     """
@@ -43,10 +45,20 @@ class ModelSpec(CodeKeys):
     init_std: Positive
     tied: bool
     output_bias: Literal["init", "mean"] = "init"
+    # Configurations of older runs lack the keys below.
+    condition: Literal["none", "label"] = "none"
+    condition_size: Size | None = None
 
     def unread_keys(self, settings: Any) -> Mapping[str, str]:
         unread = {} if self.init == "normal" else {"model.init_std": "model.init is not normal"}
+        if self.condition == "none":
+            unread["model.condition_size"] = "model.condition is none"
         return unread | dict(super().unread_keys(settings))
+
+    def conditional(self, codec: Codec, classes: int) -> Codec:
+        from aerun.model.conditional import conditional
+
+        return conditional(codec, classes, self.condition_size, self.init, self.init_std)
 
 
 __all__ = ["CodeKeys", "Codec", "ModelSpec", "Shape", "check_image_shape"]

@@ -28,6 +28,8 @@ class UNet(ModelSpec):
             raise ValueError("hidden=[]: must list at least one number of channels")
         if self.tied:
             raise ValueError("tied=true: model=unet has no mirror layers")
+        if self.condition != "none":
+            raise ValueError("condition=label: model=unet copies its input and needs no label; use model=fc or conv")
 
     def build(self, input_shape: Shape, output_shape: Shape, parameters_per_code: int) -> Codec:
         """Both shapes are [C,H,W]. ValueError for vectors."""

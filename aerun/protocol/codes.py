@@ -92,6 +92,10 @@ class CodeProtocol(Evaluation):
         """Raise ConfigError, before training, for keys that do not fit the data or the model."""
         if data.train.labels is None or data.test.labels is None:
             raise ConfigError("needs labels; these data have none")
+        if autoencoder.condition is not None:
+            raise ConfigError(
+                "model.condition=label: the encoder is given the labels that are to be predicted from codes"
+            )
         missing = [number for number in self.classes or [] if data.classes and number >= len(data.classes)]
         if missing:
             last = len(data.classes or []) - 1

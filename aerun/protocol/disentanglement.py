@@ -94,12 +94,12 @@ def _encode(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
     """The codes [N,D] and the images [N,P] of the test part, as the model is evaluated."""
     import torch
 
-    from aerun.metrics.evaluation import corrupted_batches
+    from aerun.metrics.evaluation import given_batches
 
     codes, images = [], []
     with torch.no_grad():
-        for _, inputs, targets in corrupted_batches(subject.data.test, subject.noise):
-            codes.append(subject.autoencoder.encode_batch(inputs).flatten(1).cpu())
+        for model, _, inputs, targets in given_batches(subject.autoencoder, subject.data.test, subject.noise):
+            codes.append(model.encode_batch(inputs).flatten(1).cpu())
             images.append(targets.flatten(1).cpu())
     return torch.cat(codes).double().numpy(), torch.cat(images).numpy()
 

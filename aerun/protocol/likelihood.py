@@ -155,7 +155,8 @@ class Likelihood(Evaluation):
         targets = batch.targets[here].unsqueeze(1)
         errors = []
         for part in codes.split(max(1, self.batch_size // len(rows)), dim=1):
-            output = autoencoder.decoder(part.flatten(0, 1)).float()
+            labels = None if batch.labels is None else batch.labels[here].repeat_interleave(part.shape[1])
+            output = autoencoder.given(labels).decoder(part.flatten(0, 1)).float()
             prediction = output if loss.takes_logits else autoencoder.output_activation(output)
             errors.append(loss.nats(prediction.unflatten(0, part.shape[:2]), targets))
         log_likelihoods = -_double(torch.cat(errors, 1)) - loss.constant * targets[0].numel()
@@ -169,13 +170,14 @@ class Likelihood(Evaluation):
 
 
 class _Posterior(NamedTuple):
-    """q(z|x) of a batch: means and log-variances [B,D], KL divergence from the prior per dimension, targets, positions
-    of the images in the test part [B], and the source of random numbers."""
+    """q(z|x) of a batch: means and log-variances [B,D], KL divergence from the prior per dimension, targets, labels,
+    positions of the images in the test part [B], and the source of random numbers."""
 
     means: Tensor
     log_variances: Tensor
     divergences: Tensor
     targets: Tensor
+    labels: Tensor | None
     rows: Tensor
     random: Randomness
 
@@ -185,18 +187,20 @@ def _posteriors(subject: Subject) -> Iterator[_Posterior]:
     import torch
 
     from aerun.base.seeding import Randomness
-    from aerun.metrics.evaluation import EVALUATION_SEED, corrupted_batches
+    from aerun.metrics.evaluation import EVALUATION_SEED, given_batches
 
     autoencoder, start = subject.autoencoder, 0
     random = Randomness(EVALUATION_SEED, subject.device)
-    for _, inputs, targets in corrupted_batches(subject.data.test, subject.noise):
-        features, _ = autoencoder.sparsity(autoencoder.encoder(autoencoder.standardise_input(inputs)), False)
+    test = subject.data.test
+    for given, _, inputs, targets in given_batches(autoencoder, test, subject.noise):
+        features, _ = given.sparsity(given.encoder(given.standardise_input(inputs)), False)
         posterior = autoencoder.latent.posterior(features)
         assert posterior is not None  # see check_settings
         means, log_variances = (part.flatten(1).float() for part in posterior)
         rows = torch.arange(start, start + len(inputs))
+        labels = None if test.labels is None else test.labels[start : start + len(inputs)]
         start += len(inputs)
-        yield _Posterior(means, log_variances, kl_divergences(means, log_variances), targets, rows, random)
+        yield _Posterior(means, log_variances, kl_divergences(means, log_variances), targets, labels, rows, random)
 
 
 def _mean(values: Tensor) -> tuple[float, float]:

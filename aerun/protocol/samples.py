@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -54,6 +54,11 @@ class Samples(Evaluation):
             raise ConfigError("features=inception: needs gray or color images; use features=classifier")
         if "prior" in (self.sources or []) and not _has_prior(autoencoder):
             raise ConfigError("sources=[prior]: this model has no prior to sample from; use [mixture]")
+        if autoencoder.condition is not None and "mixture" in self._sources(autoencoder):
+            raise ConfigError(
+                "sources=[mixture]: codes of a conditional model depend on the label; use [prior], with a latent that "
+                "has a prior"
+            )
         if self.neighbors >= min(self.images, len(data.test), len(data.train)):
             raise ConfigError(f"neighbors={self.neighbors}: needs more test images")
 
@@ -69,7 +74,7 @@ class Samples(Evaluation):
             extract = inception_features()
         count = min(self.images, len(data.test), len(data.train))
         real = extract(_drawn(data.test, count, "test", self.draw_seed))
-        sources = self.sources or (["prior"] if _has_prior(autoencoder) else ["mixture"])
+        sources = self._sources(autoencoder)
         for source in sources:
             suffix = "" if source == sources[0] else f"@{source}"
             decode = _sampler(subject, source)
@@ -82,6 +87,9 @@ class Samples(Evaluation):
         for name, images in {"training": training[:count], "pca": components}.items():
             result |= {f"{key}@{name}": value for key, value in self._measure(real, extract, images).items()}
         return result
+
+    def _sources(self, autoencoder: Autoencoder) -> Sequence[Source]:
+        return self.sources or (["prior"] if _has_prior(autoencoder) else ["mixture"])
 
     def _measure(self, real: np.ndarray, extract: Extract, images: Tensor) -> dict[str, float]:
         from aerun.protocol.sample_measures import frechet_distance, kernel_distance, manifold_measures
@@ -120,7 +128,12 @@ def _drawn(part: Split, count: int, what: str, seed: int) -> Tensor:
 
 
 def _sampler(subject: Subject, source: Source) -> Callable[[int, int], Tensor]:
-    """A function of number and seed that decodes samples of the model, clamped to [0,1] if its targets are."""
+    """A function of number and seed that decodes samples of the model, clamped to [0,1] if its targets are.
+
+    A conditional model decodes them with the labels of training images, drawn at random.
+    """
+    import torch
+
     from aerun.base.seeding import Randomness
     from aerun.core.mixture import fit_mixture, nearest_valid_codes
 
@@ -128,6 +141,7 @@ def _sampler(subject: Subject, source: Source) -> Callable[[int, int], Tensor]:
     shape = autoencoder.code_shape
     if source == "mixture":
         mixture = fit_mixture(autoencoder.encode(_inputs(data.train, MIXTURE_IMAGES)).cpu())
+    known = data.train.labels if autoencoder.condition is not None else None
 
     def decode(count: int, seed: int) -> Tensor:
         if source == "mixture":
@@ -138,7 +152,11 @@ def _sampler(subject: Subject, source: Source) -> Callable[[int, int], Tensor]:
             if drawn is None:
                 raise DataError("sources=[prior]: this model has no prior to sample from")
             codes = drawn
-        images = autoencoder.decode(codes).cpu()
+        labels = None
+        if known is not None:
+            generator = Randomness(seed, torch.device("cpu")).at("samples-labels", 0)
+            labels = known.cpu()[torch.randint(len(known), (count,), generator=generator)]
+        images = autoencoder.decode(codes, labels).cpu()
         return images.clamp(0, 1) if data.in_unit_range else images
 
     return decode

@@ -44,14 +44,17 @@ class StructuralSimilarity(Evaluation):
         from aerun.metrics.evaluation import corrupted_batches
 
         found: dict[str, list[Tensor]] = {}
+        test, start = subject.data.test, 0
 
         def add(name: str, values: Tensor) -> None:
             found.setdefault(name, []).append(values.cpu().double())
 
         with torch.no_grad():
-            for clean, noisy, targets in corrupted_batches(subject.data.test, subject.noise):
+            for clean, noisy, targets in corrupted_batches(test, subject.noise):
                 for inputs, wanted in zip(noisy.split(BATCH), targets.split(BATCH), strict=True):
-                    images = subject.autoencoder(inputs).reconstruction.clamp(0, 1)
+                    labels = None if test.labels is None else test.labels[start : start + len(inputs)]
+                    start += len(inputs)
+                    images = subject.autoencoder.given(labels)(inputs).reconstruction.clamp(0, 1)
                     add("ssim", ssim(images, wanted))
                     add("ms_ssim", ms_ssim(images, wanted))
                     if noisy is not clean and inputs.shape == wanted.shape:

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from aerun.base.seeding import Randomness
 from aerun.contracts import Loss, Terms
-from aerun.core.autoencoder import LATENT, SECOND_VIEW, Autoencoder, Extras, further_terms
+from aerun.core.autoencoder import LABELS, LATENT, SECOND_VIEW, Autoencoder, Extras, further_terms
 from aerun.training.parts import SingleProcess, T, Update
 
 # Ranks wait while rank 0 evaluates and draws pictures. Ranks that wait for a dead one are killed by the job.
@@ -104,7 +104,9 @@ class Group(SingleProcess):
         images = torch.zeros(rows, *autoencoder.input_shape, device=self.device, dtype=dtype)
         if autoencoder.two_views:
             extras[SECOND_VIEW] = images
-        result = forward(images, extras.get(LATENT))
+        if autoencoder.condition is not None:
+            extras[LABELS] = torch.zeros(rows, dtype=torch.long, device=self.device)
+        result = forward(images, {name: extras[name] for name in (LATENT, LABELS) if name in extras})
         wanted = torch.zeros_like(result.prediction)
         terms = [*result.terms, *further_terms(result, wanted, autoencoder, loss, extras)]
         torch.stack([result.prediction.sum(), *(term.value for term in terms)]).sum().backward()

@@ -26,6 +26,11 @@ class AuxK(Regularizer):
     metrics = (Metric("aux_k"),)
 
     def check_settings(self, settings: Any) -> None:
+        if settings.model.condition != "none":
+            raise ValueError(
+                f"regularizer=aux_k and model.condition={settings.model.condition}: what a unit adds would depend on "
+                "the label; use one or the other"
+            )
         if settings.latent.constrains_code:
             raise ValueError(
                 f"regularizer=aux_k and {settings.name('latent')}: units die where features become zero, which they do "

@@ -64,6 +64,8 @@ def write_description(
     shapes = {"input_shape": list(data.input_shape), "output_shape": list(data.output_shape)}
     counts = {"train": len(data.train), "validation": len(data.validation or ()), "test": len(data.test)}
     dataset = {"checksum": data.checksum, "images": counts, **shapes, "in_unit_range": data.in_unit_range}
+    if data.label_count is not None:
+        dataset["classes"] = data.label_count
     write_text(
         folder / ENVIRONMENT,
         json.dumps({**environment(device), "dataset": dataset, "declared": dict(declared)}, indent=2) + "\n",

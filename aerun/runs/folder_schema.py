@@ -86,6 +86,7 @@ ENVIRONMENT_SCHEMA: Check = record(
             {
                 "checksum": TEXT,
                 "in_unit_range": TRUTH,
+                "classes": whole(1),
                 "images": mapping_of(whole()),
                 "input_shape": _check_shape,
                 "output_shape": _check_shape,

@@ -16,7 +16,7 @@ from aerun.core.features import find_features
 from aerun.core.interpolation import linear
 from aerun.dataset.data import Split, as_float, head
 from aerun.figures.projection import MIN_CODES, project
-from aerun.metrics.evaluation import EVALUATION_SEED, corrupted_batches
+from aerun.metrics.evaluation import EVALUATION_SEED, corrupted_batches, given_batches
 from aerun.runs.folder import PROBES as PROBE_FILE
 from aerun.runs.tracking import FolderLog
 from aerun.training.parts import Parts
@@ -24,7 +24,7 @@ from aerun.training.parts import Parts
 PROBE_IMAGES, HISTOGRAM_CODES, PROJECTOR_CODES, MAP_CODES = 16, 512, 1000, 2000
 # Of longer codes about THINNED_VALUES values, evenly spaced, are drawn and written.
 MAX_CODE_VALUES, THINNED_VALUES = 8192, 4096
-INTERPOLATIONS, INTERPOLATION_IMAGES = 8, 12
+INTERPOLATIONS, INTERPOLATION_IMAGES, CLASS_ROWS = 8, 12, 16
 
 
 class Pictures(Observer):
@@ -64,7 +64,8 @@ def draw_final(parts: Parts, tracker: FolderLog, step: int, tsne: bool) -> None:
         probes = _draw_reconstructions("reconstructions/test", autoencoder, data.test, noise, tracker, step)
         tracker.arrays(PROBE_FILE, **probes)
     codes = codes_of(autoencoder, data.test, noise, HISTOGRAM_CODES)
-    for name, weights, use in find_features(autoencoder, codes.view(-1, *autoencoder.code_shape)):
+    given = autoencoder.given(None if data.test.labels is None else data.test.labels[:HISTOGRAM_CODES])
+    for name, weights, use in find_features(given, codes.view(-1, *autoencoder.code_shape)):
         tracker.picture(f"features/{name}", figures.filters(weights, use), step)
     tracker.picture("code/heatmap", figures.code_heatmap(thin(codes)), step)
     _draw_maps(parts, tracker, step, tsne)
@@ -79,8 +80,8 @@ def _draw_reconstructions(
     tag: str, autoencoder: Autoencoder, part: Split, noise: Noise, log: RunLog, step: int
 ) -> dict[str, np.ndarray]:
     """Draw the first images of a part and their reconstructions; return the images by name, uint8 [N,C,H,W]."""
-    clean, noisy, targets = next(corrupted_batches(head(part, PROBE_IMAGES), noise))
-    outputs = autoencoder.reconstruct(noisy)
+    given, clean, noisy, targets = next(given_batches(autoencoder, head(part, PROBE_IMAGES), noise))
+    outputs = given.reconstruct(noisy)
     log.picture(tag, figures.reconstruction_grid(clean, noisy, outputs, targets), step)
     images = {"inputs": clean, "noisy": noisy, "targets": targets, "reconstructions": outputs}
     return {name: figures.as_bytes(batch).numpy() for name, batch in images.items()}
@@ -88,8 +89,8 @@ def _draw_reconstructions(
 
 def codes_of(autoencoder: Autoencoder, part: Split, noise: Noise, count: int, thinned: bool = False) -> Tensor:
     """Flattened codes [N,D] of the first images as the network sees them: with the run's noise."""
-    batches = corrupted_batches(head(part, count), noise)
-    codes = (autoencoder.encode(noisy).flatten(1) for _, noisy, _ in batches)
+    batches = given_batches(autoencoder, head(part, count), noise)
+    codes = (given.encode(noisy).flatten(1) for given, _, noisy, _ in batches)
     return torch.cat([thin(batch) if thinned else batch for batch in codes])
 
 
@@ -124,19 +125,36 @@ def _draw_projector(parts: Parts, tracker: FolderLog) -> None:
 
 
 def _draw_generated(parts: Parts, tracker: FolderLog, step: int) -> None:
-    """Draw decoded straight lines between the codes of test images and, if the latent has a prior, samples from it."""
-    autoencoder, shape = parts.autoencoder, parts.autoencoder.code_shape
+    """Draw decoded straight lines between the codes of test images and, if the latent has a prior, samples from it.
+
+    A conditional model decodes the same samples with each label, one row for each of the first CLASS_ROWS classes, and
+    a line with the label of its first image.
+    """
+    autoencoder, shape, test = parts.autoencoder, parts.autoencoder.code_shape, parts.data.test
     generator = Randomness(EVALUATION_SEED, torch.device("cpu")).at("samples", 0)
     drawn = autoencoder.latent.sample_prior((64, *shape), generator)
     if drawn is not None:
-        tracker.picture("generated/samples", figures.image_rows(figures.wrap(autoencoder.decode(drawn), 16)), step)
-    ends = codes_of(autoencoder, parts.data.test, parts.noise, 2 * INTERPOLATIONS)
+        samples = decode_classes(autoencoder, drawn, 16)
+        tracker.picture("generated/samples", figures.image_rows(figures.wrap(samples, 16)), step)
+    ends = codes_of(autoencoder, test, parts.noise, 2 * INTERPOLATIONS)
     first, last = ends[0 : len(ends) // 2 * 2 : 2], ends[1::2]
     if len(last):
         lines = linear(first, last, INTERPOLATION_IMAGES).transpose(0, 1)
-        decoded = autoencoder.decode(lines.reshape(-1, *shape))
+        labels = None
+        if autoencoder.condition is not None and test.labels is not None:
+            labels = test.labels[: 2 * len(last) : 2].repeat_interleave(INTERPOLATION_IMAGES)
+        decoded = autoencoder.decode(lines.reshape(-1, *shape), labels)
         rows = figures.image_rows(figures.wrap(decoded, INTERPOLATION_IMAGES))
         tracker.picture("generated/interpolations", rows, step)
+
+
+def decode_classes(autoencoder: Autoencoder, codes: Tensor, columns: int) -> Tensor:
+    """codes[N,...] -> their images; of a conditional model the first ``columns`` codes with each label, row by row."""
+    if autoencoder.classes is None:
+        return autoencoder.decode(codes)
+    rows = min(autoencoder.classes, CLASS_ROWS)
+    labels = torch.arange(rows).repeat_interleave(columns)
+    return autoencoder.decode(codes[:columns].repeat(rows, *[1] * (codes.dim() - 1)), labels)
 
 
 def thin(codes: Tensor) -> Tensor:

@@ -127,7 +127,8 @@ def _shape_only(settings: Settings, shapes: Mapping[str, Any]) -> Data:
     inputs, targets = (torch.zeros(1).expand(1, *shapes[name]) for name in ("input_shape", "output_shape"))
     if shapes["input_shape"] == shapes["output_shape"]:
         targets = inputs
-    split = Split(inputs, targets, None)
+    classes = shapes.get("classes")
+    split = Split(inputs, targets, None if classes is None else torch.tensor([classes - 1]))
     is_standardized = settings.dataset.normalize == "standardise"
     both = (statistics(inputs), statistics(targets)) if is_standardized else (None, None)
     return Data(split, None, split, None, "", *both)

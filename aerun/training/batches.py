@@ -25,17 +25,28 @@ from aerun.dataset.rows import Rows
 MIN_RUN_BYTES, MAX_RUN_BYTES = 1 << 16, 1 << 20  # long enough to be read fast, short enough for many runs
 
 
-def batches(data: Data, batch_size: int, seed: int, device: torch.device) -> Resident | Streamed:
+def batches(
+    data: Data, batch_size: int, seed: int, device: torch.device, with_labels: bool = False
+) -> Resident | Streamed:
     """The batches of the training part, from memory or from its file."""
     if data.chunk_bytes is None:
-        return Resident(data.train, batch_size, seed)
-    return Streamed(data.train, batch_size, seed, device, data.chunk_bytes)
+        return Resident(data.train, batch_size, seed, with_labels)
+    return Streamed(data.train, batch_size, seed, device, data.chunk_bytes, with_labels)
 
 
 class Streamed:
     """The batches of the rows of a file, on ``device``. Two chunks of ``chunk_bytes`` are in memory at a time."""
 
-    def __init__(self, part: Split, batch_size: int, seed: int, device: torch.device, chunk_bytes: int) -> None:
+    def __init__(
+        self,
+        part: Split,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        chunk_bytes: int,
+        with_labels: bool = False,
+    ) -> None:
+        self._labels = part.labels if with_labels else None
         columns = [part.inputs] if part.targets is part.inputs else [part.inputs, part.targets]
         self._columns = [column for column in columns if isinstance(column, Rows)]
         assert len(self._columns) == len(columns)
@@ -65,26 +76,34 @@ class Streamed:
             generator = random.at(f"order within chunks of epoch {number}", index)
             rows = torch.randperm(len(chunk[0]), generator=generator)[skipped:].to(self._device)
             skipped = 0
+            if self._labels is not None:
+                chunk = [*chunk, self._labels[self._numbers(order[index]).to(self._labels.device)]]
             while len(rows) > 0:
                 chosen, rows = rows[:missing], rows[missing:]
                 pieces.append([images.index_select(0, chosen) for images in chunk])
                 missing -= len(chosen)
                 if missing == 0:
-                    yield _join(pieces)
+                    yield self._join(pieces)
                     pieces, missing = [], self._batch_size
         if pieces:
-            yield _join(pieces)
+            yield self._join(pieces)
 
     def _count_rows(self, runs: Tensor) -> int:
         """The number of rows in these runs; the last run of the file may be shorter."""
         total = len(self._columns[0])
         return len(runs) * self.run_rows - (self.run_count * self.run_rows - total if self.run_count - 1 in runs else 0)
 
+    def _numbers(self, runs: Tensor) -> Tensor:
+        """The rows of these runs in the order in which a chunk has them."""
+        within = torch.arange(self.run_rows)
+        numbers = (runs.sort().values[:, None] * self.run_rows + within).flatten()
+        return numbers[numbers < len(self._columns[0])]
 
-def _join(pieces: list[list[Tensor]]) -> Batch:
-    """One batch from its pieces, which may come from several chunks."""
-    whole = pieces[0] if len(pieces) == 1 else [torch.cat(parts) for parts in zip(*pieces, strict=True)]
-    return Batch(whole[0], whole[-1])
+    def _join(self, pieces: list[list[Tensor]]) -> Batch:
+        """One batch from its pieces, which may come from several chunks."""
+        whole = pieces[0] if len(pieces) == 1 else [torch.cat(parts) for parts in zip(*pieces, strict=True)]
+        images = whole[: len(self._columns)]
+        return Batch(images[0], images[-1], None if self._labels is None else whole[-1])
 
 
 class _ChunkReader:

@@ -131,6 +131,8 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
         ) from error
     except ValueError as error:
         raise ConfigError(f"{settings.name('model')} and {settings.name('dataset')}: {error}") from error
+    if settings.model.condition != "none":
+        codec = settings.model.conditional(codec, _label_count(settings, data))
     for name, part in settings.regularizer.items():
         try:
             part.change_networks(codec.encoder, codec.decoder)
@@ -161,6 +163,7 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
         standardise_input=Standardize(*(data.input_statistics or ())),
         standardise_target=Standardize(*(data.target_statistics or ())),
         cuts=codec.cuts,
+        condition=codec.condition,
         regularizers={path.partition(".")[2]: part for path, part in for_code.items()},
     )
     if has_own_modules(settings):
@@ -169,6 +172,16 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
         raise ConfigError(f"{name_of(settings, 'model')}: no parameters to train")
     freeze(autoencoder, settings.freeze)
     return autoencoder
+
+
+def _label_count(settings: Settings, data: Data) -> int:
+    """The number of classes. ConfigError for data without labels."""
+    if data.label_count is None:
+        raise ConfigError(
+            f"model.condition={settings.model.condition} and {settings.name('dataset')}: a conditional model needs the "
+            "label of every image, and these data lack them; use model.condition=none"
+        )
+    return data.label_count
 
 
 def _build_for_code(settings: Settings, path: str, part: Any, code_shape: Shape) -> Any:

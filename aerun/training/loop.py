@@ -61,7 +61,8 @@ class Loop:
 
     def __post_init__(self) -> None:
         trainer, data = self.trainer, self.parts.data
-        self.batches = batches(data, trainer.batch_size, self.parts.seed, self.parts.device)
+        is_conditional = self.parts.autoencoder.condition is not None
+        self.batches = batches(data, trainer.batch_size, self.parts.seed, self.parts.device, is_conditional)
         self.steps_per_epoch = math.ceil(len(data.train) / trainer.batch_size)
         self.phase_steps = trainer.steps or trainer.epochs * self.steps_per_epoch
         self.total_steps = self.progress.stage_step + self.phase_steps

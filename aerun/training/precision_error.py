@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from aerun.base.precision import Precision, allow_tf32
-from aerun.core.autoencoder import SECOND_VIEW
+from aerun.core.autoencoder import LABELS, SECOND_VIEW
 from aerun.dataset.data import as_float
 from aerun.training.parts import SingleProcess
 from aerun.training.step import make_gradients
@@ -35,6 +35,8 @@ def measure_precision_error(parts: Parts, batch: Batch, precision: Precision) ->
     )
     if parts.autoencoder.two_views:
         extras[SECOND_VIEW] = as_float(batch.inputs)
+    if parts.autoencoder.condition is not None and batch.labels is not None:
+        extras[LABELS] = batch.labels
     kept = [parameter.grad for parameter in parts.autoencoder.parameters()]
     try:
         for each in ("float32", precision):

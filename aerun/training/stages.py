@@ -190,6 +190,11 @@ class StagedTraining:
 def epochs_per_stage(trainer: Greedy, optimizers: Sequence[object], autoencoder: Autoencoder, model: str) -> list[int]:
     """The epochs of each stage. ConfigError for a model without layer pairs, or if the number of values does not
     match."""
+    if autoencoder.condition is not None:
+        raise ConfigError(
+            "trainer=greedy and model.condition=label: the autoencoders of inner layers have no labels; use "
+            "trainer=joint or model.condition=none"
+        )
     if autoencoder.cuts is None:
         raise ConfigError(
             f"trainer=greedy and {model}: this model has no layer pairs; use model=fc, fc_deep or conv, or two "

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from aerun.base.precision import Precision, autocast
 from aerun.base.seeding import Randomness
 from aerun.base.speed import eager_step
-from aerun.core.autoencoder import LATENT, SECOND_VIEW, Extras, objective
+from aerun.core.autoencoder import LABELS, LATENT, SECOND_VIEW, Extras, objective
 from aerun.dataset.binarize import sample_binary
 from aerun.dataset.data import Batch, Split, as_float
 from aerun.model.modules import Constrained
@@ -89,7 +89,7 @@ class TrainingStep:
         All random numbers are drawn here, by the step's number, and in every process for the whole minibatch.
         """
         parts, random = self._parts, self._random
-        batch = augment_batch(batch, parts.data.train, random, number)
+        labels, batch = batch.labels, augment_batch(batch, parts.data.train, random, number)
         noisy, targets = batch.inputs, batch.targets
         noise = self._scheduled.noise_at(number) if self._scheduled.changes else parts.noise
         if not noise.is_identity:
@@ -99,6 +99,8 @@ class TrainingStep:
         extras = parts.autoencoder.draw_extras(len(batch), lambda name: random.at(name, number))
         if parts.autoencoder.two_views:
             extras[SECOND_VIEW] = noise(as_float(batch.inputs), random.at(SECOND_VIEW, number))
+        if parts.autoencoder.condition is not None and labels is not None:
+            extras[LABELS] = labels
         return (noisy, targets, extras) if parts.shares is None else parts.shares.local_rows(noisy, targets, extras)
 
     def _record(self, parts: Parts, with_update: bool, must_succeed: bool) -> None:
@@ -163,7 +165,7 @@ def make_gradients(
         images = as_float(inputs)
         clean = images if targets is inputs else as_float(targets)
         with casting:
-            result = forward(images, extras.get(LATENT))
+            result = forward(images, {name: extras[name] for name in (LATENT, LABELS) if name in extras})
         terms = objective(result, clean, autoencoder, loss, extras)
         for parameter in parameters:
             parameter.grad = None

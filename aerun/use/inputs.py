@@ -47,9 +47,16 @@ def images_or_test_sample(run: OpenedRun, images: Images | None) -> Tensor:
     return sample_test_images(run, DEFAULT_IMAGES).images if images is None else run.as_inputs(images)
 
 
-def sample_training_images(run: OpenedRun, count: int) -> Sample:
-    """At most ``count`` of the run's training images, evenly spaced. DataError if the data are missing."""
-    return sample_evenly(run, run.data.train, count)
+def sample_training_images(run: OpenedRun, count: int, label: int | None = None) -> Sample:
+    """At most ``count`` of the run's training images, or of those with that label, evenly spaced. DataError if the data
+    are missing."""
+    part = run.data.train
+    if label is None:
+        return sample_evenly(run, part, count)
+    if part.labels is None or not len(labeled := (part.labels == label).nonzero()[:, 0]):
+        raise DataError(f"{run.folder}: no training image has the label {label}")
+    rows = labeled[_even_rows(len(labeled), count)]
+    return Sample(_read_rows(part, rows), part.labels[rows], run.data.classes)
 
 
 def sample_evenly(run: OpenedRun, part: Split, count: int) -> Sample:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from torch import Tensor
 from aerun.base.archive import is_file
 from aerun.contracts import Latent
 from aerun.core.autoencoder import Autoencoder
-from aerun.core.image_inputs import as_codes
+from aerun.core.image_inputs import as_codes, as_labels
 from aerun.dataset.decoder import Decoder
 from aerun.errors import DataError
 from aerun.runs.folder import read_choices, read_config, read_summary
@@ -121,6 +122,17 @@ class OpenedRun:
                 f"{self.folder}: its inputs ({before}) and outputs ({after}) must be gray or color images for this"
             )
 
+    @property
+    def classes(self) -> int | None:
+        """The number of labels that a conditional model takes; None for other models, and once a label is ``given``."""
+        return self.autoencoder.classes
+
+    def given(self, label: int) -> OpenedRun:
+        """The run with this label for all images and codes. DataError for a label that it does not take."""
+        with data_errors():
+            labels = as_labels([label], 1, self.classes)
+        return dataclasses.replace(self, autoencoder=self.autoencoder.given(labels))
+
     def encode(self, images: Images) -> Tensor:
         """Images, see ``as_inputs`` -> codes[N,*code_shape]."""
         return apply_in_blocks(self.autoencoder.encode, self.as_inputs(images))
@@ -176,23 +188,42 @@ def data_errors() -> Iterator[None]:
         raise DataError(str(error)) from error
 
 
-def open_run(folder: str | os.PathLike[str], device: str = "cpu", trusted_packages: Sequence[str] = ()) -> OpenedRun:
-    """Open the run in ``folder`` with its best weights. DataError if it is not a run folder, or has no weights."""
+def open_run(
+    folder: str | os.PathLike[str],
+    device: str = "cpu",
+    trusted_packages: Sequence[str] = (),
+    *,
+    conditional: bool = False,
+) -> OpenedRun:
+    """Open the run in ``folder`` with its best weights. DataError if it is not a run folder, or has no weights, and for
+    a conditional model, which needs the labels of images, unless ``conditional``."""
     path = Path(folder).expanduser()
     config = read_config(path)
     if not is_file(weights := weights_of(path)):
         raise DataError(f"{path}: has no trained weights yet ({weights.relative_to(path)})")
-    return OpenedRun(path, load(path, device, trusted_packages), config, tuple(trusted_packages))
+    run = OpenedRun(path, load(path, device, trusted_packages), config, tuple(trusted_packages))
+    return run if conditional else _without_condition(run)
+
+
+def _without_condition(run: OpenedRun) -> OpenedRun:
+    if run.classes is not None:
+        raise DataError(
+            f"{run.folder}: its model is conditional (model.condition=label), and images have no labels here; use "
+            "aerun-generate samples, or aerun.load(RUN).encode(images, labels)"
+        )
+    return run
 
 
 Run = OpenedRun | Autoencoder | str | os.PathLike[str]  # an opened run, a model, or a run folder
 
 
-def as_opened(run: Run) -> OpenedRun:
-    """Open a run folder, or wrap a model, which then crops images of other sizes. An opened run is returned as is."""
+def as_opened(run: Run, *, conditional: bool = False) -> OpenedRun:
+    """Open a run folder, or wrap a model, which then crops images of other sizes. An opened run is returned as is.
+    DataError as ``open_run``."""
     if isinstance(run, Autoencoder):
-        return OpenedRun(NO_FOLDER, run, {"dataset": {}})
-    return run if isinstance(run, OpenedRun) else open_run(run)
+        run = OpenedRun(NO_FOLDER, run, {"dataset": {}})
+    opened = run if isinstance(run, OpenedRun) else open_run(run, conditional=True)
+    return opened if conditional else _without_condition(opened)
 
 
 def digest_weights(autoencoder: Autoencoder) -> str:

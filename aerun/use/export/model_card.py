@@ -66,7 +66,7 @@ def without_paths(value: Any) -> Any:
 def _public_environment(opened: OpenedRun) -> dict[str, Any]:
     """Versions, and the data's shapes, counts and checksum, from the run's environment.json."""
     recorded = read_environment(opened.folder)
-    keys = ("checksum", "images", "input_shape", "output_shape", "in_unit_range")
+    keys = ("checksum", "images", "input_shape", "output_shape", "in_unit_range", "classes")
     facts = read_data_facts(opened.folder)
     dataset = {key: facts[key] for key in keys if key in facts}
     return {"versions": recorded.get("versions", {}), "dataset": dataset}

@@ -37,18 +37,23 @@ def samples(
     images: Images | None = None,
     components: int | Sequence[int] = COMPONENT_COUNTS,
     seed: int = 0,
+    label: int | None = None,
 ) -> Tensor:
     """``count`` new images [N,*output_shape].
+
+    A conditional model makes images of the class ``label``, from the same codes of the prior for every label.
+    ``images`` then have that label.
 
     ``source``: ``prior``, that of the latent and its default; ``mixture``, Gaussians fitted to
     the codes of ``images`` (default: 5,000 training images), for any model; or ``frequencies``,
     the indices of a quantized latent, independent of each other. ConfigError for a source that the model does not have,
     DataError if training images are needed and missing.
     """
-    run = as_opened(run)
+    run = as_opened(run, conditional=True)
+    run = _given(run, label)
     inputs = None if images is None else run.as_inputs(images)
     if inputs is None and (source or default_source(run)) != "prior":
-        inputs = sample_training_images(run, DEFAULT_TRAINING_IMAGES).images
+        inputs = sample_training_images(run, DEFAULT_TRAINING_IMAGES, label).images
     return run.decode(sample_codes(run, count, source=source, images=inputs, components=components, seed=seed))
 
 
@@ -122,6 +127,15 @@ def arithmetic(run: Run, terms: Sequence[tuple[int, Images]], steps: int = 1) ->
     total = (signs * codes).sum(0, keepdim=True)
     path = linear(codes[:1].flatten(1), total.flatten(1), steps) if steps > 1 else total.flatten(1).unsqueeze(0)
     return run.decode(nearest_valid_codes(run.autoencoder, path.reshape(-1, *run.autoencoder.code_shape)))
+
+
+def _given(run: OpenedRun, label: int | None) -> OpenedRun:
+    """The run with that label. ConfigError for a conditional model without a label, and for another model with one."""
+    if label is None and run.classes is not None:
+        raise ConfigError(f"label: {run.folder} is conditional; name a label, 0 to {run.classes - 1}")
+    if label is not None and run.classes is None:
+        raise ConfigError(f"label={label}: {run.folder} is not conditional (model.condition=none)")
+    return run if label is None else run.given(label)
 
 
 def _single(run: OpenedRun, image: Images, name: str) -> Tensor:
