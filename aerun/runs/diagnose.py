@@ -23,7 +23,7 @@ from aerun.runs.folder_metrics import read_metrics
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from aerun.core.image_inputs import Images
+    from aerun.core.image_inputs import Images, Labels
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ def diagnose_model(
     inputs: Images,
     targets: Images | None = None,
     *,
+    labels: Labels | None = None,
     loss: Any = None,
     metrics: Sequence[Mapping[str, Any]] = (),
 ) -> Diagnosis:
@@ -85,12 +86,15 @@ def diagnose_model(
 
     inputs[N,...] as the model sees them and targets[N,...] (by default the inputs) should be some hundred images that
     the model was not trained on; the first few hundred are examined. An Autoencoder takes images as its ``encode``
-    does, other modules take floating-point tensors and arrays. ``loss``: the function that it was trained with,
-    ``loss(outputs, targets)``. ``metrics``: the lines of a metrics.jsonl. ValueError if outputs and targets differ in
-    shape, and for images whose units are not known. The model stays in its mode.
+    does, other modules take floating-point tensors and arrays. ``labels``: of a conditional model's images. ``loss``:
+    the function that it was trained with, ``loss(outputs, targets)``. ``metrics``: the lines of a metrics.jsonl.
+    ValueError if outputs and targets differ in shape, and for images whose units are not known. The model stays in its
+    mode.
     """
     import torch
 
+    from aerun.core.autoencoder import Autoencoder
+    from aerun.core.image_inputs import as_labels
     from aerun.doctor.evidence import examine
     from aerun.doctor.image_evidence import count_images
 
@@ -104,10 +108,12 @@ def diagnose_model(
     assert shown is not None
     if wanted is not None and len(wanted) != len(shown):
         raise ValueError(f"{len(shown)} inputs of {list(shown.shape[1:])} do not match the number of targets")
+    known = as_labels(labels, len(inputs), model.classes) if isinstance(model, Autoencoder) else None  # type: ignore[arg-type]
     was_training = model.training
     model.eval()
     try:
-        examination = examine(model, shown, wanted, loss=loss, lines=metrics)
+        given = None if known is None else known[: len(shown)].to(shown.device), None
+        examination = examine(model, shown, wanted, labels=given, loss=loss, lines=metrics)
     finally:
         model.train(was_training)
     return Diagnosis(tuple(judge(examination)), examination)

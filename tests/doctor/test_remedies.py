@@ -100,6 +100,7 @@ SICK: dict[str, Examination] = {
     "narrow hidden": changed(WELL, fit=POOR, layers=(CODE, Layer("encoder.1", 3, 0, 0, 0, 0.5))),
     "linear": changed(WELL, fit=POOR),
     "wide": changed(WELL, fit=changed(FIT, explained=0.95, noise_explained=0.9), code_values=1000),
+    "copied": changed(WELL, fit=changed(FIT, relabeled=0.02)),
     "far samples": changed(WELL, samples=Samples(9.0, None, 1.0, 8.0)),
     "far samples of a prior": changed(WELL, samples=Samples(9.0, None, 1.0, 8.0), latent=Latent((1.0,), (1.0,), 1.0)),
 }

@@ -42,6 +42,8 @@ CONFIGURATIONS = [
     "model=fc latent=vq latent.entries=8 latent.decay=0.5 latent.restart=0.5 latent.restart_every=2",
     "model=fc latent=residual_vq latent.entries=8 latent.update=gradient latent.shared=true",
     "model=conv latent=lfq",
+    "model=fc model.condition=label",
+    "model=vae model.condition=label model.condition_size=3",
 ]
 
 
@@ -50,7 +52,7 @@ def double(parts: Parts) -> Parts:
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign, assignment]
     parts.autoencoder.double()
     inputs = parts.data.train.inputs.double() / 255
-    parts.data = replace(parts.data, train=Split(inputs, inputs, None, parts.data.train.binarise))
+    parts.data = replace(parts.data, train=Split(inputs, inputs, parts.data.train.labels, parts.data.train.binarise))
     return parts
 
 
@@ -68,7 +70,7 @@ def trained(config: dict[str, Any], group: Group | None) -> tuple[dict[str, np.n
         parts, learning_rate=lambda number: 1.0, clip_norm=trainer.clip_norm, clip_value=trainer.clip_value
     )
     parts.autoencoder.train()
-    batches, rows = Resident(parts.data.train, BATCH, 0), []
+    batches, rows = Resident(parts.data.train, BATCH, 0, with_labels=True), []
     for number, batch in enumerate([*batches.epoch(0), *batches.epoch(1)]):
         update = step(batch, number)
         active = (update.code != 0).sum().double()

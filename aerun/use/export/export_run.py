@@ -55,9 +55,13 @@ def export(
     """
     target = Path(folder).expanduser()
     check_export(Path(run).expanduser(), target, formats, overwrite)
-    opened = open_run(run, "cpu", trusted_packages)
+    opened = open_run(run, "cpu", trusted_packages, conditional=True)
+    graphs = [name for name in formats if name != "safetensors"]
+    if opened.classes is not None and graphs:
+        raise DataError(
+            f"{run}: its model is conditional, and {' and '.join(graphs)} files take no labels; use safetensors alone"
+        )
     with replacing_folder(target, EXPORT_FOLDER, overwrite) as building:
-        graphs = [name for name in formats if name != "safetensors"]
         differences = write_graphs(opened.autoencoder, building, graphs)
         if "safetensors" in formats:
             _write_weights(opened, building, trusted_packages)

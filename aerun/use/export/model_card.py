@@ -26,7 +26,7 @@ USAGE = {
     "safetensors": (
         "import aerun\n\n"
         'model = aerun.load("FOLDER"{trust})  # this folder\n'
-        "codes = model.encode(images)  # {input}\noutput = model.decode(codes)"
+        "codes = model.encode(images{labels})  # {input}\noutput = model.decode(codes{labels})"
     ),
     "torch": 'import torch\n\nencode = torch.export.load("encoder.pt2").module()\ncodes = encode(images)  # {input}',
     "onnx": (
@@ -167,6 +167,8 @@ def _numbers_section(opened: OpenedRun) -> str:
 def _usage_section(opened: OpenedRun, folder: Path, differences: Mapping[str, float]) -> str:
     unit = "in [0,1]" if opened.is_image else "in the units of the data"
     images = f"[N,{','.join(map(str, opened.shape))}], float32, {unit}"
+    labels = "" if opened.classes is None else ", labels"
+    images += "" if opened.classes is None else f"; labels [N], whole numbers from 0 to {opened.classes - 1}"
     is_written = {
         "safetensors": (folder / WEIGHTS).exists(),
         "torch": "encoder.pt2" in differences,
@@ -176,7 +178,7 @@ def _usage_section(opened: OpenedRun, folder: Path, differences: Mapping[str, fl
     trust = f", trusted_packages=[{packages}]" if packages else ""
     parts = ["## Use\n"]
     for name in (name for name, written in is_written.items() if written):
-        parts.append(f"```python\n{USAGE[name].format(input=images, trust=trust)}\n```\n")
+        parts.append(f"```python\n{USAGE[name].format(input=images, trust=trust, labels=labels)}\n```\n")
     if differences:
         parts += ["| file | largest difference from PyTorch, relative to the largest output |", "|---|---:|"]
         parts += [f"| `{name}` | {value:.1e} |" for name, value in differences.items()]
