@@ -274,12 +274,12 @@ class Autoencoder(nn.Module):
         ``images`` are floating-point in the units of the data, or uint8, or PIL images: see ``as_batch``. ValueError if
         their meaning is ambiguous.
         """
-        return self._in_batches(Autoencoder.encode_batch, self.as_inputs(images), labels)
+        return self._in_batches(lambda model, batch: model.encode_batch(batch), self.as_inputs(images), labels)
 
     def posterior(self, images: Images, labels: Labels | None = None) -> tuple[Tensor, Tensor]:
         """Images, as for ``encode`` -> means and log-variances [N,*code_shape] of the codes. ValueError for a latent
         without a Gaussian posterior."""
-        features = self._in_batches(Autoencoder._features, self.as_inputs(images), labels)
+        features = self._in_batches(lambda model, batch: model._features(batch), self.as_inputs(images), labels)
         found = self.latent.posterior(features)
         if found is None:
             raise ValueError("this model's latent has no Gaussian posterior")
@@ -298,7 +298,9 @@ class Autoencoder(nn.Module):
 
     def decode(self, codes: Tensor | np.ndarray, labels: Labels | None = None) -> Tensor:
         """codes[N,*code_shape] -> images[N,*output_shape]."""
-        return self._in_batches(Autoencoder.decode_batch, as_codes(codes, self.code_shape), labels)
+        return self._in_batches(
+            lambda model, batch: model.decode_batch(batch), as_codes(codes, self.code_shape), labels
+        )
 
     def reconstruct(self, images: Images, labels: Labels | None = None) -> Tensor:
         """Images, as for ``encode`` -> reconstructions[N,*output_shape]."""

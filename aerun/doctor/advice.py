@@ -24,7 +24,7 @@ from aerun.doctor.verdict import (
 # the gap between the errors, the smaller the rise that is needed.
 FAR_BEHIND = 2.5  # times PCA's error
 SLOW_FALL = 0.01  # of the error per epoch
-USED_LABEL = 0.1  # of the distance between classes (squared), by which another label moves reconstructions
+USED_LABEL = 0.05  # of the distance between classes (squared), by which another label moves reconstructions
 UNLIKE_SHARE = 0.9  # of the way from training images to samples of principal components
 OVER_FITTING_THRESHOLDS = ((1.25, 0.05), (1.5, 0.01))
 
@@ -156,13 +156,16 @@ def class_copied(e: Examination) -> Verdict | None:
         f"reconstructions: a code of {e.code_values} values contains the class"
     )
     narrower = max(2, e.code_values // 8)
+    is_map = e.options.config is not None and e.options.number("model.code_size") is None
     remedy = choose(
         e,
         scaled(e, "latent.beta", 10) if e.options.number("latent.beta") else None,
+        "model.code_size=16 latent=gaussian" if is_map else None,
         f"model.code_size={narrower}" if narrower < e.code_values else None,
         "a smaller code",
     )
-    return Verdict(COPIED, "weak", evidence, remedy, or_else="latent=gaussian" if e.latent is None else "")
+    is_other = e.latent is None and "latent=" not in remedy
+    return Verdict(COPIED, "weak", evidence, remedy, or_else="latent=gaussian" if is_other else "")
 
 
 def samples_unlike_data(e: Examination) -> Verdict | None:

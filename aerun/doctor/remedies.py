@@ -19,6 +19,11 @@ LOWER_RATE = "a lower learning rate"
 OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=\S+")
 # Options of groups that verdicts recommend, as in conf/.
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "latent=gaussian": {
+        "_target_": "aerun.latent.Gaussian",
+        "beta": 1.0,
+        **{"warmup_epochs": 0, "cyclical": 0, "free_bits": 0, "capacity": None},
+    },
     "loss=mse": {"_target_": "aerun.loss.MSE", "reduction": "mean"},
     "noise=masking": {"_target_": "aerun.noise.Masking", "rate": 0.5, "value": 0.0},
     "regularizer=rae_l2": {

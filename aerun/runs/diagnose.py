@@ -112,8 +112,8 @@ def diagnose_model(
     was_training = model.training
     model.eval()
     try:
-        given = None if known is None else known[: len(shown)].to(shown.device), None
-        examination = examine(model, shown, wanted, labels=given, loss=loss, lines=metrics)
+        some = None if known is None else known[: len(shown)].to(shown.device)
+        examination = examine(model, shown, wanted, labels=(some, None), loss=loss, lines=metrics)
     finally:
         model.train(was_training)
     return Diagnosis(tuple(judge(examination)), examination)

@@ -71,10 +71,10 @@ def test_samples_near_their_floor_are_unlike_data() -> None:
 
 
 def test_a_class_in_the_code_of_a_conditional_model() -> None:
-    used, copied = (dataclasses.replace(GOOD, relabeled=moved) for moved in (0.2, 0.05))
+    used, copied = (dataclasses.replace(GOOD, relabeled=moved) for moved in (0.06, 0.02))
     assert found(fit=used) == [] and found(fit=copied) == [called.COPIED] and found(fit=copied, final=False) == []
     [verdict] = judge(dataclasses.replace(HEALTHY, fit=copied))
-    assert verdict.remedy == "model.code_size=2" and "move 0.05 of the way" in verdict.evidence
+    assert verdict.remedy == "model.code_size=2" and "move 0.02 of the way" in verdict.evidence
     gaussian = Options({"latent.beta": 0.01})
     [verdict] = judge(dataclasses.replace(HEALTHY, fit=copied, options=gaussian, latent=Latent((1.0,), (1.0,), 0.01)))
     assert verdict.remedy == "latent.beta=0.1" and verdict.or_else == ""
