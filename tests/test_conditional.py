@@ -26,6 +26,7 @@ from aerun.errors import AerunError, ConfigError, DataError
 from aerun.metrics.evaluation import evaluate
 from aerun.model.conditional import conditional
 from aerun.model.spec import Codec
+from aerun.runs.init_from import copy_matching_layers
 from aerun.runs.reopen import reevaluate
 from aerun.runs.run import run
 from aerun.training.batches import Streamed
@@ -427,6 +428,14 @@ def test_an_export_of_weights_loads_with_its_labels(trained: Path, tmp_path: Pat
     images = torch.rand(2, 1, 28, 28)
     assert torch.equal(aerun.load(tmp_path / "out").encode(images, [4, 5]), aerun.load(trained).encode(images, [4, 5]))
     assert "labels" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_another_run_starts_from_its_weights(compose: Compose, trained: Path) -> None:
+    settings = parse(compose([*TINY, *VAE]))
+    model = build_parts(settings, settings.dataset.load(CPU), CPU).autoencoder
+    copy_matching_layers(trained, model)
+    before = aerun.load(trained).state_dict()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 # Images by class.

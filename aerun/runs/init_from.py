@@ -20,7 +20,12 @@ from aerun.training.checkpoint_state import MODEL
 
 log = logging.getLogger(__name__)
 SIDES = ("encoder", "decoder")
-WHOLE_PARTS = ("sparsity", "latent", "regularizer")  # modules in some runs, copied completely or not at all
+WHOLE_PARTS = (
+    "sparsity",
+    "latent",
+    "regularizer",
+    "condition",
+)  # modules in some runs, copied completely or not at all
 
 
 def copy_matching_layers(folder: Path, autoencoder: Autoencoder) -> None:
@@ -28,8 +33,8 @@ def copy_matching_layers(folder: Path, autoencoder: Autoencoder) -> None:
 
     Layers of the encoder and of the decoder match by their position, counted from the image, as long as their shapes
     are equal. From the first mismatch on, layers keep their initial weights. The weight of a tied layer is its mirror
-    layer's, transposed. A sparsity or latent with weights is copied if all of its shapes match. ConfigError if there is
-    no such run, or nothing matches.
+    layer's, transposed. A sparsity, latent or condition with weights is copied if all of its shapes match. ConfigError
+    if there is no such run, or nothing matches.
     """
     tensors = _read_weights(folder)
     copied: list[str] = []
