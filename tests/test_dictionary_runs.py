@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
-from tests.faults.kills import contents, differences, finish, start, wait_for
+from tests.ends import EVERY_STEP, killed_and_resumed, same_in_two_processes
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 TINY = [
@@ -29,25 +24,12 @@ DICTIONARY = [
 
 def test_a_run_that_is_killed_and_resumed_ends_as_an_undisturbed_one(compose: Compose, tmp_path: Path) -> None:
     words = [*DICTIONARY, "sparsity=matryoshka", "callback=resample", "callback.resample.every_steps=7"]
-    more = ["dataset.images=2000", "trainer.epochs=6", "checkpoint.every_minutes=0.0005"]
-    plan = compose([*TINY, *words, *more])
-    assert finish(start(plan, tmp_path / "whole")) == 0
-    child = start(plan, tmp_path / "run")
-    wait_for(tmp_path / "run" / "checkpoints" / "last.safetensors", child)
-    time.sleep(0.02)
-    os.kill(child, signal.SIGKILL)
-    finish(child)
-    assert finish(start(plan, tmp_path / "run")) == 0
-    assert differences(contents(tmp_path / "whole"), contents(tmp_path / "run")) == []
+    plan = compose([*TINY, *words, "trainer.epochs=4", EVERY_STEP])
+    assert killed_and_resumed(plan, tmp_path) == []  # after the 8th step and about the 13th
 
 
 @pytest.mark.parametrize("sparsity", ["matryoshka", "gated"])
 def test_two_processes_end_as_one(compose: Compose, tmp_path: Path, sparsity: str) -> None:
     own = DICTIONARY if sparsity == "matryoshka" else DICTIONARY[:-1]
-    words = [*TINY, *own, f"sparsity={sparsity}"]
-    assert finish(start(compose(words), tmp_path / "one")) == 0
-    assert finish(start(compose([*words, "trainer.processes=2"]), tmp_path / "two")) == 0
-    one, two = (load_file(tmp_path / name / "checkpoints" / "last.safetensors") for name in ("one", "two"))
-    assert one["model.regularizer.aux_k.idle"].max() > 3
-    for name in (name for name in one if name.startswith("model.")):
-        np.testing.assert_allclose(two[name], one[name], rtol=1e-3, atol=1e-5, err_msg=name)
+    one = same_in_two_processes(compose, [*TINY, *own, f"sparsity={sparsity}"], tmp_path)
+    assert one["regularizer.aux_k.idle"].max() > 3

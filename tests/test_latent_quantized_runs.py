@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
 
 import aerun
 from aerun.config.parse import parse
 from aerun.runs.folder import read_summary
 from aerun.runs.reopen import reevaluate
 from aerun.runs.run import run
-from tests.faults.kills import contents, differences, finish, start, wait_for
+from tests.ends import EVERY_STEP, killed_and_resumed, weights
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 SMALL = [
@@ -39,11 +35,6 @@ LATENTS = {
 
 def train_in(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     return run(parse(config), config, folder)
-
-
-def weights(folder: Path, name: str = "last") -> dict[str, np.ndarray]:
-    tensors = load_file(folder / "checkpoints" / f"{name}.safetensors")
-    return {key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")}
 
 
 @pytest.mark.parametrize("name", LATENTS)
@@ -83,16 +74,8 @@ def test_usage_and_perplexity_are_those_of_all_images_together(compose: Compose,
 
 
 def test_a_killed_run_ends_as_an_undisturbed_one_to_the_last_bit(compose: Compose, tmp_path: Path) -> None:
-    words = [*SMALL, *LATENTS["vq"], "dataset.images=4000", "trainer.epochs=3", "checkpoint.every_minutes=0.0005"]
-    plan = compose([*words, "checkpoint.keep=all"])
-    assert finish(start(plan, tmp_path / "whole")) == 0
-    child = start(plan, tmp_path / "run")
-    wait_for(tmp_path / "run" / "checkpoints" / "last.safetensors", child)
-    time.sleep(0.02)
-    os.kill(child, signal.SIGKILL)
-    finish(child)
-    assert finish(start(plan, tmp_path / "run")) == 0
-    assert differences(contents(tmp_path / "whole"), contents(tmp_path / "run")) == []
+    plan = compose([*SMALL, *LATENTS["vq"], "trainer.epochs=4", "checkpoint.keep=all", EVERY_STEP])
+    assert killed_and_resumed(plan, tmp_path) == []
     assert {"latent.codebook", "latent.counts", "latent.steps"} <= weights(tmp_path / "run").keys()
 
 

@@ -28,6 +28,7 @@ from aerun.runs.reopen import reevaluate
 from aerun.runs.run import run
 from aerun.sparsity import NoSparsity
 from aerun.training.build import build_autoencoder, prepare
+from tests.ends import same_in_two_processes
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 ROOT = Path(__file__).resolve().parent.parent
@@ -290,14 +291,7 @@ def test_greedy_stages_and_bfloat16(compose: Compose, tmp_path: Path, option: st
 
 @pytest.mark.parametrize("option", [name for name in OPTIONS if name != "decorrelation"])
 def test_two_processes_end_as_one(compose: Compose, tmp_path: Path, option: str) -> None:
-    from tests.faults.kills import finish, start
-
-    words = [*TINY, *MODELS["vectors"], *OPTIONS[option], "trainer.epochs=3"]
-    assert finish(start(compose(words), tmp_path / "one")) == 0
-    assert finish(start(compose([*words, "trainer.processes=2"]), tmp_path / "two")) == 0
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5, msg=name)
+    same_in_two_processes(compose, [*TINY, *MODELS["vectors"], *OPTIONS[option], "trainer.epochs=3"], tmp_path)
 
 
 def test_what_does_not_fit_is_rejected_in_a_line(compose: Compose) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -28,7 +27,8 @@ from aerun.runs.run import run
 from aerun.training.batches import Streamed, batches
 from aerun.training.build import build_parts
 from tests.conftest import ROOT
-from tests.faults.kills import SMALL, Compose, contents, differences, finish, start, wait_for
+from tests.ends import EVERY_STEP, killed_and_resumed
+from tests.faults.kills import SMALL, Compose
 from tests.keys import PLAIN
 from tests.test_dataset_cache import idx_set
 from tests.test_dataset_parts import Given
@@ -252,15 +252,8 @@ def test_evaluation_baselines_and_statistics_are_those_of_the_set_in_memory(
 
 
 def test_a_streamed_run_that_is_killed_ends_as_one_left_alone(tmp_path: Path, compose: Compose) -> None:
-    config = compose([*SMALL, LIMIT, "noise=gaussian", "trainer.pictures=0"])
-    assert finish(start(config, tmp_path / "alone")) == 0
-    for _ in range(2):
-        child = start(config, tmp_path / "killed")
-        wait_for(tmp_path / "killed" / "checkpoints" / "last.safetensors", child)
-        os.kill(child, signal.SIGKILL)
-        assert finish(child) == -signal.SIGKILL
-    assert finish(start(config, tmp_path / "killed")) == 0
-    assert differences(contents(tmp_path / "alone"), contents(tmp_path / "killed")) == []
+    config = compose([*SMALL, LIMIT, "noise=gaussian", "trainer.pictures=0", EVERY_STEP])
+    assert killed_and_resumed(config, tmp_path) == []
 
 
 def test_a_streamed_run_leaves_what_any_run_leaves(tmp_path: Path, compose: Compose) -> None:
