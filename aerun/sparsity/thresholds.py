@@ -83,7 +83,17 @@ class Matryoshka(BatchTopK):
 
 
 @dataclass(frozen=True)
-class JumpReLU(_Built):
+class _PenalizedReLU(_Built):
+    """A ReLU with learned parameters of each unit, whose number of active units a penalty of ``weight`` reduces."""
+
+    weight: NonNegative
+    rowwise: ClassVar[bool] = True
+    fixes_activation: ClassVar[bool] = True
+    schedulable = ("weight",)
+
+
+@dataclass(frozen=True)
+class JumpReLU(_PenalizedReLU):
     """Keeps features above the unit's learned threshold: Rajamanoharan et al. 2024b (arXiv:2407.14435).
 
     code = f H(f - theta), and the penalty L0 = sum_j H(f_j - theta_j), a mean over images. H is
@@ -93,14 +103,10 @@ class JumpReLU(_Built):
     a channel has one threshold.
     """
 
-    weight: NonNegative
     threshold: Positive
     bandwidth: Positive
     activation: Literal["relu"]
-    rowwise: ClassVar[bool] = True
-    fixes_activation: ClassVar[bool] = True
     penalty: ClassVar[str] = "l0"
-    schedulable = ("weight",)
     metrics = (Metric("l0", "units per image"),)
 
     def build(self, code_shape: Shape) -> Any:
@@ -110,7 +116,7 @@ class JumpReLU(_Built):
 
 
 @dataclass(frozen=True)
-class Gated(_Built):
+class Gated(_PenalizedReLU):
     """A gate decides which units are active, a magnitude how much: Rajamanoharan et al. 2024a (arXiv:2404.16014).
 
     code = H(g) ReLU(exp(r) g + b), with the gate g, the encoder's features, and learned r and b for
@@ -119,12 +125,8 @@ class Gated(_Built):
     by a frozen copy of the decoder, in the units of the run's loss.
     """
 
-    weight: NonNegative
     activation: Literal["relu"]
-    rowwise: ClassVar[bool] = True
-    fixes_activation: ClassVar[bool] = True
     penalty: ClassVar[str] = "gate_l1"
-    schedulable = ("weight",)
     metrics = (Metric("gate_l1"), Metric("gate_reconstruction"))
 
     def check_settings(self, settings: Any) -> None:
