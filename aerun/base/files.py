@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import logging
 import os
 import re
@@ -152,6 +153,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Like write_bytes, in UTF-8; bytes of file names that are not UTF-8 become ``\\udcXX``."""
     write_bytes(path, text.encode(errors="backslashreplace"))
+
+
+def write_json(path: Path, content: object) -> None:
+    """Like write_text, indented JSON."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def printable(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aerun.base.archive import is_file
 from aerun.base.arguments import Parser
-from aerun.base.files import write_text
+from aerun.base.files import write_json
 from aerun.base.progress_bar import progress_bar
 from aerun.cli.command import add_device_options, add_overwrite_option, run_command
 from aerun.compare.collect import collect
@@ -68,7 +68,7 @@ def execute(arguments: argparse.Namespace) -> int:
             bar.update(1)
     for row in rows if arguments.save else []:
         if row.diagnosis is not None:
-            write_text(row.folder / FILE, json.dumps(row.diagnosis.as_json(), indent=2) + "\n")
+            write_json(row.folder / FILE, row.diagnosis.as_json())
     if arguments.json:
         content = [row.as_json() for row in rows]
         print(json.dumps(content[0] if len(content) == 1 else content, indent=2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import Any
 
 import torch
 
-from aerun.base.files import write_text
+from aerun.base.files import write_json
 from aerun.config.settings import PROTOCOL, Settings
 from aerun.dataset.data import Data
 from aerun.metrics.declared import declared_by, metrics_to_json
 from aerun.protocol.runner import Answers, check_protocols, run_protocols
-from aerun.runs.folder import SUMMARY, read_config, write_config
+from aerun.runs.folder import SUMMARY, correct_status, read_config, write_config
 from aerun.runs.reopen import existing_weights, for_evaluation, load_weights
 from aerun.runs.same_data import require_same_data
 from aerun.runs.same_run import chosen_protocols, missing_protocols
@@ -66,8 +65,9 @@ def run_missing_protocols(
         tracker.scalars({f"test/{name}": value for name, value in answers.flat.items()}, final)
         tracker.mark_finished()
     # The configuration is last: until it is written, a repeated command runs the protocols again.
-    write_text(folder / SUMMARY, json.dumps(result, indent=2) + "\n")
+    write_json(folder / SUMMARY, result)
     write_config(folder, stored)
+    correct_status(folder)
     return result
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import os
 import platform
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import yaml
 
 from aerun.base.bounded import read_arrays, read_json, read_yaml
-from aerun.base.files import write_text
+from aerun.base.files import write_json, write_text
 from aerun.base.typed import Check
 from aerun.config.schema import column_type, known_class
 from aerun.errors import DataError, DivergedError, PrunedError, StorageError
@@ -66,10 +65,7 @@ def write_description(
     dataset = {"checksum": data.checksum, "images": counts, **shapes, "in_unit_range": data.in_unit_range}
     if data.label_count is not None:
         dataset["classes"] = data.label_count
-    write_text(
-        folder / ENVIRONMENT,
-        json.dumps({**environment(device), "dataset": dataset, "declared": dict(declared)}, indent=2) + "\n",
-    )
+    write_json(folder / ENVIRONMENT, {**environment(device), "dataset": dataset, "declared": dict(declared)})
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
@@ -179,7 +175,14 @@ def record_status(folder: Path, state: str, error: BaseException | str | None = 
         "began": began or now,
         "time": now,
     }
-    write_text(folder / STATUS, json.dumps(status, indent=2) + "\n")
+    write_json(folder / STATUS, status)
+
+
+def correct_status(folder: Path) -> None:
+    """Record that a finished run has finished, if it was killed after its last file."""
+    status = read_status(folder)
+    if status is not None and (status["state"] != "finished" or status.get("error")):
+        record_status(folder, "finished", began=status.get("began"))
 
 
 def read_status(folder: Path) -> dict[str, Any] | None:

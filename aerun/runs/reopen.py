@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import json
 import logging
 import os
 import shlex
@@ -18,7 +17,7 @@ import torch
 
 from aerun.base.archive import is_file, names_in
 from aerun.base.device import choose_device
-from aerun.base.files import make_folder, write_text
+from aerun.base.files import make_folder, write_json
 from aerun.base.seeding import restored_generator
 from aerun.config.parse import parse
 from aerun.config.settings import Settings
@@ -243,7 +242,7 @@ def reevaluate(
             "further": answers.numbers,
             "differs_from_summary": _changed_numbers(before, after, skipped=protocols is not None),
         }
-        write_text(place / "evaluation.json", json.dumps(result, indent=2) + "\n")
+        write_json(place / "evaluation.json", result)
     return {**after, **result, "unanswered": after["unanswered"] | answers.unanswered}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 
 from aerun.base.device import choose_rank_device
-from aerun.base.files import leftover_files, make_subfolder, write_text
+from aerun.base.files import leftover_files, make_subfolder, write_json
 from aerun.base.lock import FILES as LOCK_FILES
 from aerun.base.lock import FolderLock
 from aerun.base.signals import StopSignals
@@ -35,10 +34,9 @@ from aerun.runs.folder import (
     LOG,
     STATUS,
     SUMMARY,
+    correct_status,
     read_config,
-    read_status,
     read_summary,
-    record_status,
     recorded_status,
     write_description,
 )
@@ -101,7 +99,9 @@ def run(
             finished = check_folder_is_ours(folder, settings, config)
             if finished is not None:
                 with stop.interruptible():
-                    return _return_finished(folder, settings, config, finished, load or settings.dataset.load)
+                    given = load or settings.dataset.load
+                    evaluated = run_missing_protocols(folder, settings, config, finished, given)
+                    return evaluated or _return_finished(folder, finished, given)
             with stop.interruptible():
                 device, processes = prepare(settings), settings.trainer.processes
                 choose_rank_device(settings.trainer.device, processes, os.environ)
@@ -142,28 +142,17 @@ def _leftovers(folder: Path) -> list[Path]:
     return leftovers
 
 
-def _return_finished(
-    folder: Path,
-    settings: Settings,
-    config: Mapping[str, Any],
-    summary: dict[str, Any],
-    load: Callable[[torch.device], Data],
-) -> dict[str, Any]:
-    """The summary of a finished run, evaluated by protocols that were added. Otherwise check that its data have not
-    changed, if they can be read."""
-    evaluated = run_missing_protocols(folder, settings, config, summary, load)
-    if evaluated is None:
-        try:
-            checksum = load(torch.device("cpu")).checksum
-        except (AerunError, OSError) as error:
-            log.warning("%s: its data cannot be read again (%s)", folder, " ".join(str(error).split()))
-        else:
-            require_same_data(folder, checksum)
-        log.info("%s is already finished", folder)
-    status = read_status(folder)
-    if status is not None and (status["state"] != "finished" or status.get("error")):
-        record_status(folder, "finished", began=status.get("began"))  # it was killed after its last file
-    return evaluated or summary
+def _return_finished(folder: Path, summary: dict[str, Any], load: Callable[[torch.device], Data]) -> dict[str, Any]:
+    """The summary, after checking that the data have not changed, if they can be read."""
+    try:
+        checksum = load(torch.device("cpu")).checksum
+    except (AerunError, OSError) as error:
+        log.warning("%s: its data cannot be read again (%s)", folder, " ".join(str(error).split()))
+    else:
+        require_same_data(folder, checksum)
+    log.info("%s is already finished", folder)
+    correct_status(folder)
+    return summary
 
 
 def check_folder_is_ours(folder: Path, settings: Settings, config: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -234,7 +223,7 @@ def run_rank_zero(
             summary = _conclude(settings, config, folder, regime, progress, tracker, observers)
         tracker.mark_finished()
     summary["wall_seconds"] = checkpoints.wall_seconds(progress)
-    write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    write_json(folder / SUMMARY, summary)
     checkpoints.finish(settings.checkpoint.keep)
     return summary
 

@@ -5,7 +5,6 @@ Nothing about the machine that trained it is included: no host, command, user or
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -14,7 +13,7 @@ from typing import Any
 import yaml
 from torch import nn
 
-from aerun.base.files import write_text
+from aerun.base.files import write_json, write_text
 from aerun.core.nested import activation_name
 from aerun.runs.folder import CONFIG, ENVIRONMENT, OVERRIDES, SUMMARY, WEIGHTS, read_data_facts, read_environment
 from aerun.training.checkpoint import save
@@ -44,10 +43,10 @@ def write_run(opened: OpenedRun, folder: Path) -> None:
     write_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
     options = {"overrides": [], "choices": without_paths(opened.choices)}
     write_text(folder / OVERRIDES, yaml.safe_dump(options, sort_keys=False))
-    write_text(folder / ENVIRONMENT, json.dumps(_public_environment(opened), indent=2) + "\n")
+    write_json(folder / ENVIRONMENT, _public_environment(opened))
     if opened.summary is not None:
         summary = {key: value for key, value in opened.summary.items() if key != "unanswered"}
-        write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+        write_json(folder / SUMMARY, summary)
 
 
 def without_paths(value: Any) -> Any:
