@@ -36,8 +36,9 @@ GROUPS = {
     "noise": "Corruption of the input. The target stays clean.",
     "loss": "The reconstruction error.",
     "optimizer": "PyTorch's optimizers, with all their keys.",
-    "scheduler": "The learning rate over the run.",
-    "schedule": "Numbers that change during training: `schedule=[linear,steps]`; [Train](train.md#schedules).",
+    "scheduler": "The learning rate over the run; other numbers have the group [`schedule`](#schedule).",
+    "schedule": "Other numbers that change during training: `schedule=[linear,steps]`; [Train](train.md#schedules).\n"
+    "The learning rate has the group [`scheduler`](#scheduler).",
     "trainer": "How a run trains: length, batches, device, precision, logging.",
     "protocol": "Extra evaluations of the trained model, any number: `protocol=[knn,ssim]`; [Protocols](protocols.md).",
     "callback": "Your own code in the training loop; any number; [Extend](extend.md).",

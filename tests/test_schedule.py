@@ -139,6 +139,7 @@ def test_a_noise_rises(compose: Compose) -> None:
     ("words", "message"),
     [
         (["schedule=linear"], r"schedule\.linear\.key: a value is needed"),
+        (["schedule=linear", "schedule.linear.key=optimizer.lr"], r"the learning rate has the group scheduler"),
         (["schedule=linear", "schedule.linear.key=latent.bet"], r"has no schedule\. Did you mean 'latent\.beta'"),
         ([*WARMUP, "latent.warmup_epochs=1"], r"key=latent\.beta: is already changed by latent; use one of the two"),
         ([*WARMUP, "schedule.linear.epochs=9"], r"schedule\.linear.*epochs=9 is longer than the run"),

@@ -22,6 +22,12 @@ from aerun.config.override_syntax import quoted, syntax_error
 from aerun.config.settings import GROUPS, SEVERAL
 from aerun.errors import AerunError, ConfigError, nearest
 
+# Two groups with similar names, and what they are for.
+ABOUT = {
+    "schedule": ". This group changes numbers other than the learning rate, which has the group scheduler",
+    "scheduler": ". This group sets the learning rate; other numbers have the group schedule",
+}
+
 
 def known_keys(config: Mapping[str, Any], path: str = "") -> list[str]:
     """All dotted keys of a configuration, including those of inner nodes."""
@@ -58,7 +64,8 @@ def unknown_key(key: str, config: Mapping[str, Any], options: Mapping[str, Mappi
     siblings = [known for known in keys if known.rpartition(".")[0] == parent]
     hint = f" Did you mean '{same_leaf[0]}'?" if same_leaf else nearest(key, siblings) or nearest(key, keys)
     allowed = ", ".join(known.removeprefix(f"{parent}.") for known in siblings)
-    return ConfigError(f"{key}: there is no such key.{hint} Allowed{f' in {parent}' if parent else ''}: {allowed}")
+    where = f" in {parent}" if parent else ""
+    return ConfigError(f"{key}: there is no such key.{hint} Allowed{where}: {allowed}{ABOUT.get(group, '')}")
 
 
 def not_chosen(key: str, config: Mapping[str, Any], words: Sequence[str] | None) -> str | None:
@@ -95,7 +102,7 @@ def explain(error: Exception, words: list[str] | None = None) -> str | None:
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
         return _no_option(group, option, list(error.options))
-    inner = re.search(r"Could not load '(noise/parts)/([^']+)'", str(error))
+    inner = re.search(r"Could not load '([\w/]+)/([^'/]+)'", str(error))  # one of a list, such as noise=[rian]
     if inner:
         return _no_option(inner[1], inner[2], sorted(path.stem for path in (conf_dir() / inner[1]).glob("*.yaml")))
     if isinstance(error, ConfigCompositionException):
@@ -188,7 +195,8 @@ def _no_hydra_key(key: str, words: Sequence[str]) -> str:
 
 def _no_option(group: str, option: str, options: list[str]) -> str:
     hint = nearest(option, options)
-    return f"{group}={option}: there is no such option.{hint} Allowed: {', '.join(options) or 'none yet'}"
+    about = ABOUT.get(group, "")
+    return f"{group}={option}: there is no such option.{hint} Allowed: {', '.join(options) or 'none yet'}{about}"
 
 
 def compose_choices(words: list[str] | None = None) -> dict[str, Any]:

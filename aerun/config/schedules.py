@@ -20,7 +20,8 @@ def check_schedules(settings: Settings) -> None:
         typed = f"{SCHEDULE}.{option}.key={schedule.key}"
         if schedule.key not in allowed:
             names = ", ".join(allowed) or "nothing in this run"
-            raise ConfigError(f"{typed}: has no schedule.{nearest(schedule.key, allowed)} Allowed: {names}")
+            about = "; the learning rate has the group scheduler" if schedule.key.endswith("lr") else ""
+            raise ConfigError(f"{typed}: has no schedule.{nearest(schedule.key, allowed)} Allowed: {names}{about}")
         if schedule.key in changed:
             raise ConfigError(f"{typed}: is already changed by {changed[schedule.key]}; use one of the two")
         changed[schedule.key] = f"{SCHEDULE}.{option}"
