@@ -27,6 +27,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--version", action=_ShowVersion, help="show the versions of aerun, torch and Hydra")
 
     def error(self, message: str) -> NoReturn:
+        """Raise ConfigError instead of printing the usage and exiting."""
         raise ConfigError(f"{message}; see --help")
 
 

@@ -68,14 +68,17 @@ class Run:
 
     @property
     def name(self) -> str:
+        """The name of the run's folder."""
         return self.folder.name
 
     @property
     def finished(self) -> bool:
+        """Whether the run has ended and written its results."""
         return self.state == FINISHED
 
     @property
     def failed(self) -> bool:
+        """Whether the run ended without a result: in an error, killed, interrupted or damaged."""
         return self.state in FAILURES
 
     @property

@@ -59,6 +59,7 @@ class RunState:
 
     @property
     def failed(self) -> bool:
+        """Whether the run ended without a result: in an error, killed, interrupted or damaged."""
         return self.state in FAILURES
 
 

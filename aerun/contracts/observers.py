@@ -21,13 +21,11 @@ if TYPE_CHECKING:
 
 
 class RunLog(Protocol):
-    """The log of a run for observers: the files of the run folder, and the trackers.
-
-    ``histograms``: whether a tracker shows the distribution of codes.
-    """
+    """The log of a run for observers: the files of the run folder, and the trackers."""
 
     @property
     def histograms(self) -> bool:
+        """Whether a tracker shows the distribution of codes."""
         return False
 
     if TYPE_CHECKING:

@@ -187,10 +187,12 @@ class _BlockChecksums:
 
 
 def rows_path(path: Path) -> Path:
+    """The file of the rows themselves."""
     return path.with_name(f"{path.name}.rows")
 
 
 def json_path(path: Path) -> Path:
+    """The file that describes the rows."""
     return path.with_name(f"{path.name}.json")
 
 

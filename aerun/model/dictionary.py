@@ -19,6 +19,7 @@ class UnitNormLinear(nn.Linear, Constrained):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """x[B,D] -> [B,n]."""
         return F.linear(x, self.weight / self._norms(), self.bias)
 
     @torch.no_grad()

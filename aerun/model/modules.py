@@ -59,6 +59,7 @@ class Cropped(nn.Module):
         return x[:, :, : self.height, : self.width]
 
     def extra_repr(self) -> str:
+        """The size, for printed modules."""
         return f"{self.height}, {self.width}"
 
 

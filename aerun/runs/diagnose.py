@@ -37,6 +37,7 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
+        """Whether no problem was found."""
         return not self.verdicts
 
     def as_json(self) -> dict[str, Any]:
