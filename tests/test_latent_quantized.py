@@ -227,7 +227,7 @@ def test_lfq_is_the_sign_and_its_entropy_that_of_all_corners(shape: tuple[int, .
     q = (2 * (wide * corners).sum(-1) / 1.5).softmax(-1)  # [heads,N,corners]
     mean = q.mean(1)
     expected = -(q * q.log()).sum(-1).mean() + 0.7 * (mean * mean.log()).sum(-1).mean()
-    assert math.isclose(float(entropy.value.detach()), float(expected), rel_tol=1e-5) and entropy.weight == 0.1
+    assert math.isclose(float(entropy.value.detach()), float(expected.detach()), rel_tol=1e-5) and entropy.weight == 0.1
     found, wanted = (torch.autograd.grad(value, features, retain_graph=True)[0] for value in (entropy.value, expected))
     torch.testing.assert_close(found, wanted.float(), rtol=1e-4, atol=1e-6)
     distance = (features - code).detach().square().mean()

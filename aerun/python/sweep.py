@@ -159,9 +159,8 @@ def compare_runs(
         sort: Sort by this key or number instead of the first metric.
         descending: Reverse the order.
         best: Only so many of the best groups.
-        against: The row that meets these conditions is the baseline, from which all others' differences over common
-            seeds are shown: ``"sparsity=none"``. If several meet them, each other row is compared with the one that
-            agrees with it in all other keys.
+        against: The baseline, ``"sparsity=none"``: all other rows' differences from it over common seeds are shown. If
+            several rows meet the conditions, a row's baseline is the one that agrees with it in all other keys.
         expected_best: Show the expected best of so many runs of a row, by the first metric.
         pareto: Two numbers; mark the rows on their Pareto front.
         trusted_packages: Packages whose classes the model of ``best`` may use.

@@ -63,7 +63,7 @@ def trained(config: dict[str, Any], group: Group | None) -> tuple[dict[str, np.n
     parts = double(build_parts(settings, settings.dataset.load(CPU), CPU))
     if group is not None:
         parts.ranks = parts.shares = group
-        if not (getattr(settings.sparsity, "rowwise", False) and settings.latent.rowwise):
+        if not (settings.sparsity.rowwise and settings.latent.rowwise):
             parts.autoencoder.whole_batch = WholeBatch(group)
     trainer = settings.trainer
     step = make_step(
