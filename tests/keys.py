@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 # The keys shared by all data sets, at their simplest values.
@@ -40,6 +42,28 @@ def needed(option: str, shape: Sequence[int] = (1, 28, 28)) -> list[str]:
         return []
     written = {key: json.dumps(node).replace('"', "") for key, node in own_modules(shape).items()}
     return [f"++model.{key}={node}" for key, node in written.items()]
+
+
+class Options:
+    """Configurations with one option in several groups, from nodes that are composed once each.
+
+    Composition takes as long as a training of a few steps. An option's keys do not depend on those of other groups, but
+    for a sparsity's activation, which is the model's; ``tests/test_options.py`` compares with a whole composition.
+    """
+
+    def __init__(self, compose: Callable[[Sequence[str]], dict[str, Any]], words: Sequence[str]) -> None:
+        self._model = functools.cache(lambda name: compose([*words, f"model={name}", *needed(name)]))
+        self._node = functools.cache(lambda group, *more: compose([*words, *more])[group])
+
+    def config(self, model: str, **options: str) -> dict[str, Any]:
+        """The configuration of ``model`` with these options, each in the place of that of its group."""
+        config: dict[str, Any] = copy.deepcopy(self._model(model))
+        for group, option in options.items():
+            words = [f"{group}={option}", *FITTING.get(option, [])]
+            if group == "sparsity":
+                words.append(f"++model.code_activation={config['model'].get('code_activation', 'identity')}")
+            config[group] = copy.deepcopy(self._node(group, *words))
+        return config
 
 
 # Overrides for codes of any number of channels.

@@ -21,7 +21,7 @@ from aerun.errors import AerunError
 from aerun.metrics.evaluation import evaluate
 from aerun.training import build
 from aerun.training.step import make_step
-from tests.keys import FITTING, needed, own_modules
+from tests.keys import FITTING, Options, needed, own_modules
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 
@@ -52,6 +52,13 @@ def two_steps(config: dict[str, Any], choices: dict[str, str] | None = None) -> 
 
 
 RANDOM = ["dataset=random", "dataset.images=40", "trainer.device=cpu", "trainer.threads=1"]
+
+
+@pytest.fixture(scope="module")
+def composed(compose: Compose) -> Options:
+    return Options(compose, RANDOM)
+
+
 NOT_DATA = [(group, option) for group in GROUPS if group != "dataset" for option in options(group)]
 
 
@@ -118,16 +125,26 @@ def test_a_protocol_stands_under_its_name_with_exactly_the_keys_of_its_class(com
 
 
 @pytest.mark.parametrize("model", options("model"))
-def test_every_combination_on_every_shape_works_or_is_refused_naming_both(compose: Compose, model: str) -> None:
+def test_options_that_are_composed_once_are_those_of_one_composition(
+    compose: Compose, composed: Options, model: str
+) -> None:
+    for sparsity, latent, noise in (("topk", "deterministic", "masking"), ("none", "vq", "gaussian")):
+        words = [f"model={model}", f"sparsity={sparsity}", f"latent={latent}", f"noise={noise}"]
+        wanted = compose([*RANDOM, *words, *FITTING.get(latent, []), *needed(model)])
+        assert composed.config(model, sparsity=sparsity, latent=latent, noise=noise) == wanted
+
+
+@pytest.mark.parametrize("model", options("model"))
+def test_every_combination_on_every_shape_works_or_is_refused_naming_both(composed: Options, model: str) -> None:
     """Sparsities stand for what constrains the code; k and the shapes are such that maps can have it."""
     worked, refused = 0, []
     shapes = ["[1,28,28]", "[3,32,32]", "[3,36,48]"]
     sparsities, latents = options("sparsity"), options("latent")
     for sparsity, latent in itertools.product(sparsities, latents):
-        k = ["sparsity.k=2"] if "topk" in sparsity or sparsity == "matryoshka" else []
         choices = {"model": model, "sparsity": sparsity, "latent": latent, "dataset": "random"}
-        words = [f"model={model}", f"sparsity={sparsity}", f"latent={latent}", *k, *FITTING.get(latent, [])]
-        config = compose([*RANDOM, *words, *needed(model)])
+        config = composed.config(model, sparsity=sparsity, latent=latent)
+        if "k" in config["sparsity"]:
+            config["sparsity"]["k"] = 2
         for shape in shapes if latent == "deterministic" or sparsity == "none" else shapes[:1]:
             config["dataset"]["shape"] = yaml.safe_load(shape)
             config["model"] |= own_modules(config["dataset"]["shape"]) if model == "modules" else {}

@@ -12,7 +12,7 @@ import pytest
 
 from aerun.config.settings import SEVERAL
 from aerun.errors import AerunError
-from tests.keys import FITTING, needed, own_modules
+from tests.keys import Options, own_modules
 from tests.test_options import RANDOM, options, two_steps
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
@@ -22,13 +22,17 @@ FOR_SHAPES = ("noise", "sparsity", "latent", "regularizer", "loss")  # whose opt
 ZOO = [(group, option) for group in GROUPS for option in options(group)]
 
 
+@pytest.fixture(scope="module")
+def composed(compose: Compose) -> Options:
+    return Options(compose, RANDOM)
+
+
 @pytest.mark.parametrize("model", options("model"))
-def test_every_option_trains_with_this_model_or_is_rejected_in_a_line(compose: Compose, model: str) -> None:
+def test_every_option_trains_with_this_model_or_is_rejected_in_a_line(composed: Options, model: str) -> None:
     configs = {}
     for group, option in ZOO:
-        noise = ["noise=gaussian"] if group == "regularizer" else []  # decorrelation compares two corruptions
-        words = [f"model={model}", f"{group}={option}", *noise, *FITTING.get(option, []), *needed(model)]
-        configs[group, option] = compose([*RANDOM, *words])
+        noise = {"noise": "gaussian"} if group == "regularizer" else {}  # decorrelation compares two corruptions
+        configs[group, option] = composed.config(model, **noise, **{group: option})
         node = configs[group, option][group]
         for part in node.values() if group in SEVERAL else [node]:
             if isinstance(part, dict) and "k" in part:
