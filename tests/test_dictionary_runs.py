@@ -1,4 +1,4 @@
-"""Runs of sparse dictionaries end equally when they are killed and resumed, and in two processes."""
+"""Runs of sparse dictionaries end equally when they are killed and resumed; in several processes: tests/ranks."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.ends import EVERY_STEP, killed_and_resumed, same_in_two_processes
+from tests.ends import EVERY_STEP, killed_and_resumed
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 TINY = [
     *("dataset=superposition", "dataset.images=200", "dataset.features=12", "dataset.dimension=8", "model=fc"),
     *("model.code_size=12", "model.activation=relu", "trainer.batch_size=32", "trainer.epochs=2"),
-    *("trainer.pictures=0", "trainer.device=cpu", "trainer.threads=1"),
+    *("trainer.figures=none", "trainer.device=cpu", "trainer.threads=1"),
 ]
 DICTIONARY = [
     *("model.unit_norm_decoder=true", "model.pre_bias=true", "model.decoder_init=transpose", "regularizer=aux_k"),
@@ -26,10 +24,3 @@ def test_a_run_that_is_killed_and_resumed_ends_as_an_undisturbed_one(compose: Co
     words = [*DICTIONARY, "sparsity=matryoshka", "callback=resample", "callback.resample.every_steps=7"]
     plan = compose([*TINY, *words, "trainer.epochs=4", EVERY_STEP])
     assert killed_and_resumed(plan, tmp_path) == []  # after the 8th step and about the 13th
-
-
-@pytest.mark.parametrize("sparsity", ["matryoshka", "gated"])
-def test_two_processes_end_as_one(compose: Compose, tmp_path: Path, sparsity: str) -> None:
-    own = DICTIONARY if sparsity == "matryoshka" else DICTIONARY[:-1]
-    one = same_in_two_processes(compose, [*TINY, *own, f"sparsity={sparsity}"], tmp_path)
-    assert one["regularizer.aux_k.idle"].max() > 3

@@ -28,13 +28,12 @@ from aerun.runs.reopen import reevaluate
 from aerun.runs.run import run
 from aerun.sparsity import NoSparsity
 from aerun.training.build import build_autoencoder, prepare
-from tests.ends import same_in_two_processes
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 ROOT = Path(__file__).resolve().parent.parent
 TINY = [
     *("dataset=random", "dataset.images=64", "dataset.shape=[1,12,12]", "trainer.epochs=2", "trainer.batch_size=24"),
-    *("trainer.pictures=0", "trainer.device=cpu", "trainer.threads=1", "tracker=none"),
+    *("trainer.figures=none", "trainer.device=cpu", "trainer.threads=1", "tracker=none"),
 ]
 OPTIONS = {
     "contractive": ["regularizer=contractive"],
@@ -287,11 +286,6 @@ def test_greedy_stages_and_bfloat16(compose: Compose, tmp_path: Path, option: st
     config = compose([*words, "trainer.precision=bfloat16"])
     summary = run(parse(config), config, tmp_path / "run")
     assert all(math.isfinite(value) for value in summary["test"].values())
-
-
-@pytest.mark.parametrize("option", [name for name in OPTIONS if name != "decorrelation"])
-def test_two_processes_end_as_one(compose: Compose, tmp_path: Path, option: str) -> None:
-    same_in_two_processes(compose, [*TINY, *MODELS["vectors"], *OPTIONS[option], "trainer.epochs=3"], tmp_path)
 
 
 def test_what_does_not_fit_is_rejected_in_a_line(compose: Compose) -> None:

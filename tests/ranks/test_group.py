@@ -24,6 +24,11 @@ from tests.ranks.forks import forked, group_of
 
 CPU = torch.device("cpu")
 IMAGES, BATCH, RANKS = 66, 32, 3  # minibatches of 32, 32 and 2: parts of 10, 11, 11 and of 0, 1, 1
+TANH = "model=fc model.hidden=[12] model.code_size=6 model.activation=tanh"
+DICTIONARY = (
+    "model=fc model.code_size=12 model.activation=relu model.unit_norm_decoder=true model.pre_bias=true "
+    "model.decoder_init=transpose regularizer=aux_k regularizer.aux_k.k=2 regularizer.aux_k.after_steps=3"
+)
 CONFIGURATIONS = [
     "model=fc noise=gaussian",
     "model=fc sparsity=topk trainer.clip_norm=0.01",
@@ -44,6 +49,12 @@ CONFIGURATIONS = [
     "model=conv latent=lfq",
     "model=fc model.condition=label",
     "model=vae model.condition=label model.condition_size=3",
+    f"{TANH} regularizer=contractive",
+    f"{TANH} regularizer=rae_l2",
+    f"{TANH} regularizer=rae_gp",
+    f"{TANH} regularizer=[rae_l2,spectral] regularizer.spectral.networks=both",
+    f"{DICTIONARY} sparsity=matryoshka sparsity.k=2",
+    f"{DICTIONARY} sparsity=gated",
 ]
 
 
@@ -63,8 +74,7 @@ def trained(config: dict[str, Any], group: Group | None) -> tuple[dict[str, np.n
     parts = double(build_parts(settings, settings.dataset.load(CPU), CPU))
     if group is not None:
         parts.ranks = parts.shares = group
-        if not (settings.sparsity.rowwise and settings.latent.rowwise):
-            parts.autoencoder.whole_batch = WholeBatch(group)
+        parts.autoencoder.whole_batch = WholeBatch(group)
     trainer = settings.trainer
     step = make_step(
         parts, learning_rate=lambda number: 1.0, clip_norm=trainer.clip_norm, clip_value=trainer.clip_value
@@ -83,6 +93,7 @@ def trained(config: dict[str, Any], group: Group | None) -> tuple[dict[str, np.n
 def test_ranks_train_as_one_process(compose: Any, tmp_path: Path, overrides: str) -> None:
     config = compose(["dataset=random", f"dataset.images={IMAGES}", "dataset.validation=0", *overrides.split()])
     [(weights, expected)] = forked(1, lambda rank: trained(config, None), tmp_path)
+    assert "aux_k" not in overrides or weights["regularizer.aux_k.idle"].max() > 3  # so that aux_k does something
     for found_weights, found_rows in forked(RANKS, lambda rank: trained(config, group_of(BATCH)), tmp_path):
         assert len(expected) == 6
         np.testing.assert_allclose(found_rows, expected, rtol=1e-9)
