@@ -115,11 +115,16 @@ def test_the_page_shows_the_very_files() -> None:
     assert (ROOT / "mkdocs.yml").read_text().count('pymdownx.snippets: {base_path: ["."], check_paths: true') == 1
 
 
-@pytest.mark.parametrize("name", OPTIONS)
-def test_each_runs_alone_from_the_command_line(command: Train, tmp_path: Path, name: str) -> None:
-    option = [f"{OPTIONS[name]}={name}"] if name != "sklearn_digits" else []
-    done = command(*DIGITS, *option, "hydra.run.dir=run")
+def test_one_runs_from_the_command_line(command: Train, tmp_path: Path) -> None:
+    done = command(*DIGITS, *VQ, "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
+    check_folder(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_each_runs_alone(config: Compose, tmp_path: Path, name: str) -> None:
+    option = [f"{OPTIONS[name]}={name}"] if name != "sklearn_digits" else []
+    train_in(tmp_path / "run", config([*DIGITS, *option]))
     check_folder(tmp_path / "run")
     with pytest.raises(ConfigError, match=r"_target_=.*: only classes in aerun, .* are trusted"):
         aerun.load(tmp_path / "run")
