@@ -57,12 +57,21 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
-def test_two_processes_end_as_one(compose: Any, tmp_path: Path) -> None:
-    # A penalty over the whole minibatch. Rounding flips a selection where values nearly tie: see test_group for those.
-    overrides = [*TINY, "model=conv", "sparsity=kl", "noise=gaussian", "scheduler=plateau"]
-    assert finish(start(compose(overrides), tmp_path / "one")) == 0
-    assert finish(start(compose([*overrides, TWO]), tmp_path / "two")) == 0
-    one, two = tmp_path / "one", tmp_path / "two"
+# A penalty over the whole minibatch. Rounding flips a selection where values nearly tie: see test_group for those.
+WORDS = [*TINY, "model=conv", "sparsity=kl", "noise=gaussian", "scheduler=plateau"]
+
+
+@pytest.fixture(scope="module")
+def two(compose: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in two processes."""
+    folder: Path = tmp_path_factory.mktemp("ranks") / "two"
+    assert finish(start(compose([*WORDS, TWO]), folder)) == 0
+    return folder
+
+
+def test_two_processes_end_as_one(compose: Any, tmp_path: Path, two: Path) -> None:
+    one = tmp_path / "one"
+    assert finish(start(compose(WORDS), one)) == 0
     assert len(lines(one)) == 3
     for expected, found in zip(lines(one), lines(two), strict=True):
         assert expected.keys() == found.keys()
@@ -122,17 +131,17 @@ sys.exit(max(node.wait() for node in nodes))
 """
 
 
-def test_agents_of_several_nodes_train_one_run(compose: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_agents_of_several_nodes_train_one_run(
+    compose: Any, tmp_path: Path, two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "srun").write_text(SRUN.format(python=sys.executable))
     (tmp_path / "srun").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    config = compose([*TINY, TWO, "noise=gaussian"])
-    assert finish(start(config, tmp_path / "one")) == 0
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     monkeypatch.setenv("SLURM_JOB_NUM_NODES", "2")
-    assert finish(start(config, tmp_path / "two")) == 0
-    assert differences(contents(tmp_path / "one"), contents(tmp_path / "two")) == []
-    assert not (tmp_path / "two" / ".ranks").exists()
+    assert finish(start(compose([*WORDS, TWO]), tmp_path / "nodes")) == 0
+    assert differences(contents(two), contents(tmp_path / "nodes")) == []
+    assert not (tmp_path / "nodes" / ".ranks").exists()
 
 
 PARTS = """
