@@ -24,7 +24,7 @@ from aerun.runs.run import run
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 SMALL = [
     *("dataset=random", "dataset.images=120", "dataset.shape=[1,6,6]", "dataset.validation=20"),
-    *("model=fc", "model.code_size=4", "trainer.epochs=3", "trainer.batch_size=16", "trainer.pictures=0"),
+    *("model=fc", "model.code_size=4", "trainer.epochs=3", "trainer.batch_size=16", "trainer.figures=none"),
     *("trainer.device=cpu", "trainer.threads=1", "scheduler=none"),
 ]
 

@@ -20,7 +20,7 @@ from tests.ends import EVERY_STEP, killed_and_resumed, weights
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 SMALL = [
     *("dataset=random", "dataset.images=200", "dataset.shape=[1,8,8]", "dataset.validation=40", "trainer.epochs=2"),
-    *("trainer.batch_size=32", "trainer.pictures=0", "trainer.device=cpu", "trainer.threads=1"),
+    *("trainer.batch_size=32", "trainer.figures=none", "trainer.device=cpu", "trainer.threads=1"),
 ]
 VQ = ["latent=vq", "latent.entries=8", "latent.dimension=4", "latent.restart_every=3"]
 FC, CONV = ["model=fc", "model.code_size=8"], ["model=conv", "model.hidden=[4,8]"]

@@ -35,7 +35,7 @@ class WholeBatch(Average):
 """
 TINY = [
     *("dataset=random", "dataset.images=64", "model=fc", "model.code_size=8", "trainer.epochs=2"),
-    *("trainer.batch_size=32", "trainer.pictures=0", "trainer.device=cpu", "trainer.threads=1"),
+    *("trainer.batch_size=32", "trainer.figures=none", "trainer.device=cpu", "trainer.threads=1"),
 ]
 WORDS = [*TINY, "trusted_packages=[own_regularizers]", "+regularizer.average._target_=own_regularizers.Average"]
 

@@ -17,7 +17,7 @@ from aerun.config.parse import parse
 from aerun.errors import AerunError, DataError
 from aerun.runs.run import run
 
-SMALL = ["trainer.device=cpu", "trainer.threads=1", "trainer.pictures=0", "trainer.batch_size=8", "model.code_size=4"]
+SMALL = ["trainer.device=cpu", "trainer.threads=1", "trainer.figures=none", "trainer.batch_size=8", "model.code_size=4"]
 
 
 def picture(path: Path, number: int) -> None:

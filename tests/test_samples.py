@@ -20,7 +20,7 @@ from aerun.runs.run import run
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 RUN = [
     *("dataset.train_limit=400", "dataset.validation=0.1", "model=fc", "model.hidden=[32]", "model.code_size=6"),
-    *("trainer.epochs=1", "trainer.pictures=0", "trainer.device=cpu", "trainer.threads=1", "tracker=none"),
+    *("trainer.epochs=1", "trainer.figures=none", "trainer.device=cpu", "trainer.threads=1", "tracker=none"),
     *("protocol=samples", "protocol.samples.images=150", "protocol.samples.draws=2"),
 ]
 NAMES = (

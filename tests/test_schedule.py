@@ -199,7 +199,7 @@ def test_floors_and_capacities_with_their_gradients(shape: tuple[int, ...]) -> N
 def test_a_run_that_is_continued_is_the_run_to_the_last_bit(train: Callable[..., Any], tmp_path: Path) -> None:
     import json
 
-    words = [*TINY, *WARMUP, "tracker=none", "trainer.pictures=0", "trainer.threads=1"]
+    words = [*TINY, *WARMUP, "tracker=none", "trainer.figures=none", "trainer.threads=1"]
     for folder, epochs in (("whole", 4), ("half", 2)):
         done = train(*words, f"trainer.epochs={epochs}", f"hydra.run.dir={folder}")
         assert done.returncode == 0, done.stderr + done.stdout

@@ -25,7 +25,7 @@ TINY = [
     *(
         "model.activation=relu",
         "trainer.batch_size=16",
-        "trainer.pictures=0",
+        "trainer.figures=none",
         "trainer.device=cpu",
         "trainer.threads=1",
     ),

@@ -25,6 +25,8 @@ TINY = [
     "trainer.threads=1",
     "trainer.device=cpu",
 ]
+# Without figures, which take most of the time of so small a run.
+BARE = [word.replace("trainer.pictures=0", "trainer.figures=none") for word in TINY]
 # An option that fails as it runs, in jobs of model=conv and an odd seed.
 ODD = ["--config-dir", str(PARTS / "conf"), "trusted_packages=[fragile]"]
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]

@@ -18,6 +18,7 @@ import pytest
 
 from tests.faults.kills import contents, differences
 from tests.sweep.launching import (
+    BARE,
     BASIC,
     JOBLIB,
     ODD,
@@ -37,7 +38,7 @@ from tests.sweep.launching import (
 )
 
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in Linux's /proc")
-GRID = [*ODD, *TINY, "model=fc,conv", "seed=0,1,3", "sparsity=none,odd"]
+GRID = [*ODD, *BARE, "model=fc,conv", "seed=0,1,3", "sparsity=none,odd"]
 FAILING = {"model=conv seed=1 sparsity=odd": 1, "model=conv seed=3 sparsity=odd": 3}
 # Long enough to be caught, with checkpoints amid the epochs.
 LONG = [*TINY, "model=conv", "trainer.epochs=12", "checkpoint.every_minutes=0.005", "trainer.batch_size=32"]
@@ -104,7 +105,7 @@ def test_a_job_does_not_depend_on_its_process_or_on_earlier_jobs(swept: tuple[Pa
         "model=fc seed=0\n"
     )
     words = ["hydra/sweeper=file", "hydra.sweeper.file=runs", "sweep.name=listed", "sparsity=none"]
-    done = launch(tmp_path, *ODD, *TINY, *BASIC, *words)
+    done = launch(tmp_path, *ODD, *BARE, *BASIC, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     first, second = swept[0] / "outputs" / "grid", tmp_path / "outputs" / "listed"
 
@@ -172,7 +173,7 @@ def test_a_mistake_is_one_line_and_creates_nothing(train: Any, tmp_path: Path, w
 @pytest.mark.slow
 def test_invalid_points_are_listed_before_any_job_starts(train: Any, tmp_path: Path) -> None:
     """Invalid values, pairs of options, and layers: with 3x3 feature maps topk has 9 positions."""
-    words = [*TINY, "sparsity=topk", "sparsity.k=4,0,96", "model=fc,conv", "optimizer.lr=0.1,-1"]
+    words = [*BARE, "sparsity=topk", "sparsity.k=4,0,96", "model=fc,conv", "optimizer.lr=0.1,-1"]
     done = train("-m", *words, *BASIC)
     rows = [line.strip() for line in done.stdout.splitlines() if "sparsity.k=" in line]
     assert done.returncode == 1
@@ -221,7 +222,7 @@ def test_a_dry_run_lists_the_jobs_and_changes_nothing(copied: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("word", "started"), [("sweep.max_failures=2", 3), ("sweep.fail_fast=true", 1)])
 def test_no_job_starts_after_too_many_failures(tmp_path: Path, word: str, started: int) -> None:
-    words = [*ODD, *TINY, "model=conv", "sparsity=odd", "seed=1,2,3,4,5", word, "sweep.name=x"]
+    words = [*ODD, *BARE, "model=conv", "sparsity=odd", "seed=1,2,3,4,5", word, "sweep.name=x"]
     done = launch(tmp_path, *words, *BASIC)
     assert done.returncode == 1 and len(states(tmp_path / "outputs" / "x")) == started
     assert f"{5 - started} waiting" in done.stdout and "continue " in done.stdout
@@ -229,7 +230,7 @@ def test_no_job_starts_after_too_many_failures(tmp_path: Path, word: str, starte
 
 @pytest.mark.slow
 def test_a_diverged_job_is_reported_as_such(tmp_path: Path) -> None:
-    words = [*TINY, "model=fc", "optimizer=sgd", "optimizer.lr=0.01,1e30", "sweep.name=x"]
+    words = [*BARE, "model=fc", "optimizer=sgd", "optimizer.lr=0.01,1e30", "sweep.name=x"]
     done = launch(tmp_path, *words, *BASIC)
     assert done.returncode == 1
     assert sorted(states(tmp_path / "outputs" / "x").values()) == ["diverged", "finished"]
@@ -364,7 +365,7 @@ def test_basic_and_joblib_give_identical_results(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_resumed_with_more_epochs_is_not_taken_for_the_job(tmp_path: Path) -> None:
-    words = [*TINY, "seed=0,1", *BASIC, "sweep.name=x"]
+    words = [*BARE, "seed=0,1", *BASIC, "sweep.name=x"]
     assert launch(tmp_path, *words).returncode == 0
     [job] = (tmp_path / "outputs" / "x").glob("s*0_*")
     longer = subprocess.run(
@@ -382,7 +383,7 @@ def test_a_run_that_was_resumed_with_more_epochs_is_not_taken_for_the_job(tmp_pa
 
 
 def test_a_sweep_begun_under_another_default_model_goes_on_with_it(tmp_path: Path) -> None:
-    words = [*TINY, *BASIC, "model=fc", "seed=0,1", "sweep.name=x"]
+    words = [*BARE, *BASIC, "model=fc", "seed=0,1", "sweep.name=x"]
     assert launch(tmp_path, *words).returncode == 0
     index = tmp_path / "outputs" / "x" / "sweep.json"
     content = json.loads(index.read_text())

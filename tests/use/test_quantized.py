@@ -24,8 +24,8 @@ from aerun.use.opened_run import OpenedRun, open_run
 from aerun.use.search.code_search import search
 
 Trained = Callable[..., Path]
-SMALL = ("model.code_size=8", "trainer.epochs=1", "dataset.train_limit=64", "trainer.pictures=0")
-MAPS = ("model=conv", "model.hidden=[4,4]", "trainer.epochs=1", "dataset.train_limit=64", "trainer.pictures=0")
+SMALL = ("model.code_size=8", "trainer.epochs=1", "dataset.train_limit=64", "trainer.figures=none")
+MAPS = ("model=conv", "model.hidden=[4,4]", "trainer.epochs=1", "dataset.train_limit=64", "trainer.figures=none")
 RUNS = {
     "vq": (*SMALL, "latent=vq", "latent.entries=16", "latent.dimension=4"),
     "residual": (*MAPS, "latent=residual_vq", "latent.entries=8", "latent.dimension=2"),
