@@ -122,7 +122,8 @@ def test_one_runs_from_the_command_line(command: Train, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_each_runs_alone(config: Compose, tmp_path: Path, name: str) -> None:
+def test_each_runs_alone(config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)  # where the shared table is
     option = [f"{OPTIONS[name]}={name}"] if name != "sklearn_digits" else []
     train_in(tmp_path / "run", config([*DIGITS, *option]))
     check_folder(tmp_path / "run")
