@@ -67,6 +67,7 @@ class Conditional(nn.Sequential):
         return network
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x[B,...] -> output; without ``bias`` [B,units] the fixed one is added. ValueError if there is neither."""
         bias = self.bias if bias is None else bias
         if bias is None:
             raise ValueError(NEEDS_LABELS)
