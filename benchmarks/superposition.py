@@ -41,15 +41,16 @@ SHARED = [
 AUX_K = ["regularizer=aux_k", "regularizer.aux_k.after_steps=100"]
 # The settings that are tried for each sparsity.
 TRIED: dict[str, list[list[str]]] = {
-    "l1": [[f"sparsity.weight={weight}"] for weight in (0.1, 0.3, 1)],
-    "topk": [[f"sparsity.k={k}"] for k in (4, 6, 8)],
-    "batch_topk": [[f"sparsity.k={k}"] for k in (4, 5, 6)],
+    "l1": [[f"sparsity.weight={weight}"] for weight in (0.3, 1, 3, 10)],
+    "topk": [[f"sparsity.k={k}"] for k in (2, 3, 4, 6)],
+    "batch_topk": [[f"sparsity.k={k}"] for k in (2, 3, 4, 6)],
     "jumprelu": [
-        [f"sparsity.weight={weight}", "sparsity.threshold=0.05", "sparsity.bandwidth=0.1"]
-        for weight in (0.03, 0.1, 0.3)
+        [f"sparsity.weight={weight}", f"sparsity.threshold={threshold}", f"sparsity.bandwidth={2 * threshold}"]
+        for threshold in (0.05, 0.2)
+        for weight in (0.1, 0.3)
     ],
-    "gated": [[f"sparsity.weight={weight}"] for weight in (0.1, 0.3, 1)],
-    "matryoshka": [[f"sparsity.k={k}", "sparsity.prefixes=[0.25,0.5]"] for k in (4, 5, 6)],
+    "gated": [[f"sparsity.weight={weight}"] for weight in (0.3, 1, 3, 10)],
+    "matryoshka": [[f"sparsity.k={k}", "sparsity.prefixes=[0.25,0.5]"] for k in (2, 3, 4, 6)],
 }
 COLUMNS = {  # of the table: a number of the protocol, and its decimals
     "recovered": ("recovered", 3),
@@ -104,7 +105,7 @@ def section(table: dict[str, list[dict[str, Any]]]) -> str:
         f"How many of {FEATURES} known directions in {DIMENSION} dimensions, each active in {PROBABILITY:.0%} of the",
         f"vectors, are recovered by a dictionary of {UNITS} units, with a decoder of unit norm, after {STEPS:,} steps",
         "on 20,000 vectors (`dataset=superposition protocol=features`). Recovered are features with a unit of",
-        "their own whose cosine exceeds 0.9. The keys of each sparsity are those of three that recover most on seed",
+        "their own whose cosine exceeds 0.9. The keys of each sparsity are those of four that recover most on seed",
         f"{CHOSEN_ON} of the data, without `aux_k`; the table has the mean ± sample standard deviation over the seeds",
         f"{', '.join(map(str, SHOWN))} of data and run. Explained variance of random directions, PCA and the true",
         "dictionary is for the L0 of topk's runs.",
