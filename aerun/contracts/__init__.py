@@ -15,7 +15,7 @@ import inspect
 from aerun.contracts.data import Dataset, Evaluation, Noise
 from aerun.contracts.network import Latent, Model, Sparsity
 from aerun.contracts.observers import EpochEnd, Evaluate, Observer, RunLog, RunView, TrackedRun, Tracker
-from aerun.contracts.part import Part, default
+from aerun.contracts.part import CodePart, Part, default
 from aerun.contracts.terms import (
     Codec,
     Diagnostic,
@@ -50,6 +50,7 @@ __all__ = [
     "CONTRACTS",
     "REQUIRED",
     "Activation",
+    "CodePart",
     "Codec",
     "Count",
     "Dataset",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from aerun.contracts.part import Part, default
+from aerun.contracts.part import CodePart, Part, default
 from aerun.contracts.terms import Codec, Pass, Shape, Terms, TrainingData
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Model(Part, Protocol):
         raise ValueError("this model has no condition")
 
 
-class Sparsity(Part, Protocol):
+class Sparsity(CodePart, Protocol):
     """Applies the code's nonlinearity to the encoder's linear features, then selects or penalizes.
 
     ``rowwise``: the rows of a minibatch are independent, and penalties are means over rows; otherwise every process of
@@ -61,14 +61,6 @@ class Sparsity(Part, Protocol):
         def __call__(self, features: Tensor, training: bool) -> tuple[Tensor, Terms]:
             """features[B,D] or [B,C,H,W] -> code of the same shape, and terms that depend on the features alone."""
 
-    def build(self, code_shape: Shape) -> Any:
-        """An ``nn.Module`` with this interface, for a part that has weights or buffers; otherwise the part itself."""
-        return self
-
-    def check_code(self, code_shape: Shape) -> None:
-        """ValueError for a code shape, without the batch, that it does not support."""
-        return None
-
     def penalties(self, run: Pass) -> Terms:
         """Further terms that depend on the whole pass; means over the rows of the minibatch."""
         return []
@@ -82,7 +74,7 @@ class Sparsity(Part, Protocol):
         raise ValueError("has no number of nonzero values")
 
 
-class Latent(Part, Protocol):
+class Latent(CodePart, Protocol):
     """Maps the constrained features to the code: unchanged, to the nearest codebook entries, or to a sample.
 
     ``parameters_per_code``: features for each unit of the code, along dimension 1. ``rowwise``: as in ``Sparsity``.
@@ -118,14 +110,6 @@ class Latent(Part, Protocol):
 
             ``draw`` is what the method ``draw`` returned, and None in evaluation. A module reads ``self.training``.
             """
-
-    def build(self, code_shape: Shape) -> Any:
-        """An ``nn.Module`` with this interface, for a part that has weights or buffers; otherwise the part itself."""
-        return self
-
-    def check_code(self, code_shape: Shape) -> None:
-        """ValueError for a code shape, without the batch, that it does not support."""
-        return None
 
     def penalties(self, run: Pass) -> Terms:
         """Further terms that depend on the whole pass; means over the rows of the minibatch."""

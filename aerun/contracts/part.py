@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
-from aerun.contracts.terms import Metric, Moment
+from aerun.contracts.terms import Metric, Moment, Shape
 
 T = TypeVar("T")
 
@@ -51,3 +51,15 @@ class Part(Protocol):
     def unread_keys(self, settings: Any) -> Mapping[str, str]:
         """Keys of this part that have no effect with these settings, each with the reason."""
         return {}
+
+
+class CodePart(Part, Protocol):
+    """What sparsities, latents and regularizers offer in addition: they may depend on the shape of the code."""
+
+    def build(self, code_shape: Shape) -> Any:
+        """An ``nn.Module`` with this interface, for a part that has weights or buffers; otherwise the part itself."""
+        return self
+
+    def check_code(self, code_shape: Shape) -> None:
+        """ValueError for a code shape, without the batch, that it does not support."""
+        return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from aerun.contracts.part import Part, default
-from aerun.contracts.terms import Moment, Pass, Shape, Shapes, Terms
+from aerun.contracts.part import CodePart, Part, default
+from aerun.contracts.terms import Moment, Pass, Shapes, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer as TorchOptimizer
 
 
-class Regularizer(Part, Protocol):
+class Regularizer(CodePart, Protocol):
     """A penalty on the whole pass, in addition to the sparsity and the latent.
 
     ``rowwise``: penalties are means over rows of the minibatch; if not, the run needs one process. ``two_views``: it
@@ -37,14 +37,6 @@ class Regularizer(Part, Protocol):
 
     def change_networks(self, encoder: nn.Module, decoder: nn.Module) -> None:
         """Change layers of the new model, in place. ValueError for a model that it cannot change."""
-        return None
-
-    def build(self, code_shape: Shape) -> Any:
-        """An ``nn.Module`` with this interface, for a part that has weights or buffers; otherwise the part itself."""
-        return self
-
-    def check_code(self, code_shape: Shape) -> None:
-        """ValueError for a code shape, without the batch, that it does not support."""
         return None
 
 
