@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,13 +19,16 @@ from tests.faults.kills import contents, differences
 from tests.sweep.launching import (
     BASIC,
     JOBLIB,
+    LIMIT_S,
     ODD,
     SEARCHED,
     SLURM,
     TINY,
+    as_host,
     await_that,
     begin,
     descendants,
+    hosts_can_be_named,
     kill_group,
     launch,
     name_of,
@@ -59,6 +64,56 @@ def ray_cluster() -> Iterator[None]:
     subprocess.run(start, cwd="/", check=True, capture_output=True, timeout=120)
     yield
     subprocess.run([ray, "stop"], capture_output=True, timeout=120)
+
+
+NETWORKS = ("aerun-1", "aerun-2")  # network namespaces, each a host of its own
+
+
+def ip(words: str) -> None:
+    subprocess.run(["ip", *words.split()], check=True, capture_output=True)
+
+
+def processes(network: str) -> list[int]:
+    """The processes of a network namespace."""
+    done = subprocess.run(["ip", "netns", "pids", network], capture_output=True, text=True, check=True)
+    return [int(number) for number in done.stdout.split()]
+
+
+def networks_can_be_made() -> bool:
+    """Whether this user may make network namespaces (Linux, as root, with iproute2)."""
+    if shutil.which("ip") is None or not hosts_can_be_named():
+        return False
+    made = subprocess.run(["ip", "netns", "add", "aerun-0"], capture_output=True).returncode == 0
+    subprocess.run(["ip", "netns", "del", "aerun-0"], capture_output=True)
+    return made
+
+
+@pytest.fixture
+def two_ray_nodes() -> Iterator[str]:
+    """A Ray cluster of two hosts, a and b, each in its own network with one processor; the address of the first."""
+    ray = str(Path(sys.executable).with_name("ray"))
+    try:
+        for network in NETWORKS:
+            ip(f"netns add {network}")
+            ip(f"-n {network} link set lo up")
+        ip(f"link add aerun0 netns {NETWORKS[0]} type veth peer name aerun0 netns {NETWORKS[1]}")
+        for number, network in enumerate(NETWORKS, 1):
+            ip(f"-n {network} addr add 10.77.0.{number}/24 dev aerun0")
+            ip(f"-n {network} link set aerun0 up")
+        for number, (network, host) in enumerate(zip(NETWORKS, "ab", strict=True), 1):
+            role = (
+                ["--head", "--port=6399", "--include-dashboard=false"] if number == 1 else ["--address=10.77.0.1:6399"]
+            )
+            start = [ray, "start", *role, f"--node-ip-address=10.77.0.{number}", "--num-cpus=1"]
+            command = [*as_host(host), "ip", "netns", "exec", network, *start]
+            subprocess.run(command, cwd="/", check=True, capture_output=True, timeout=120)
+        yield "10.77.0.1:6399"
+    finally:
+        for network in NETWORKS:
+            with contextlib.suppress(subprocess.CalledProcessError):
+                for number in processes(network):
+                    os.kill(number, signal.SIGKILL)
+                ip(f"netns del {network}")
 
 
 def check(folder: Path, done: subprocess.CompletedProcess[str]) -> None:
@@ -101,6 +156,35 @@ def test_a_running_ray_cluster(undisturbed: Path, tmp_path: Path, ray_cluster: N
     check(tmp_path, launch(tmp_path, *ODD, *TINY, *GRID, *RAY, "hydra.launcher.address=auto"))
     assert_equal(tmp_path / "outputs" / "grid", undisturbed)
     assert not Path("/outputs").exists()  # of the cluster's own directory
+
+
+@needs_ray
+@pytest.mark.skipif(not networks_can_be_made(), reason="needs network namespaces: Linux, as root, with ip and unshare")
+def test_a_ray_node_that_dies_costs_the_sweep_its_job_alone(tmp_path: Path, two_ray_nodes: str) -> None:
+    words = [*TINY, "model=fc", "seed=range(6)", "trainer.epochs=60", "sweep.name=x"]
+    sweep = tmp_path / "outputs" / "x"
+    with_ray = [*words, *RAY, f"hydra.launcher.address={two_ray_nodes}"]
+    inside = ["ip", "netns", "exec", NETWORKS[0]]
+
+    def on_b() -> list[str]:
+        found = statuses(sweep).items() if sweep.exists() else ()
+        return [name for name, status in found if status["host"] == "b" and status["state"] == "running"]
+
+    process = begin(tmp_path, *with_ray, before=inside)
+    try:
+        [lost] = await_that(on_b, process)
+        for number in processes(NETWORKS[1]):
+            os.kill(number, signal.SIGKILL)
+        out, errors = process.communicate(timeout=LIMIT_S)
+    finally:
+        kill_group(process)
+    assert process.returncode == 1 and "6 jobs: 5 finished, 1 killed" in out, out + errors
+    assert states(sweep)[lost] == "killed"
+    done = launch(tmp_path, *words, *JOBLIB)
+    assert done.returncode == 0 and "6 jobs: 6 finished" in done.stdout, done.stdout + done.stderr
+    (tmp_path / "alone").mkdir()
+    launch(tmp_path / "alone", *words, *BASIC)
+    assert_equal(sweep, tmp_path / "alone" / "outputs" / "x")
 
 
 @needs_ray
