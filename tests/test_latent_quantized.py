@@ -246,18 +246,32 @@ def test_entries_that_no_image_is_near_leave_the_entropys_gradient_finite() -> N
 def test_vector_quantize_pytorch_gives_the_same() -> None:
     other = pytest.importorskip("vector_quantize_pytorch")
     features = normal(40, 4)
-    theirs = other.FSQ(levels=[5, 4, 3, 7])
-    code, numbers = theirs(features)
+    code, numbers = other.FSQ(levels=[5, 4, 3, 7])(features[None])
     part = FSQ([5, 4, 3, 7]).build((4,))
-    torch.testing.assert_close(part(features, None)[0], code)
+    torch.testing.assert_close(part(features, None)[0], code[0])
     assert part.indices(features).flatten().equal(numbers.flatten().long())
-    ours = trained(vq(dimension=4), (4,))
-    quantizer = other.VectorQuantize(dim=4, codebook_size=6, decay=0.8, commitment_weight=1.0)
-    quantizer._codebook.embed.data.copy_(ours.codebooks[0])
-    quantizer.eval()
-    code, numbers, _ = quantizer(features)
-    torch.testing.assert_close(ours(features, None)[0], code)
-    assert ours.indices(features).flatten().equal(numbers)
+
+    signs, numbers, _ = other.LFQ(dim=4, codebook_size=16).eval()(features[None])
+    bits = LFQ(4, 0.25, 0.1, 1.0, 1.0).build((4,))
+    torch.testing.assert_close(bits(features, None)[0], signs[0])
+    reversed_bits = [int(f"{number:04b}"[::-1], 2) for number in numbers.flatten().tolist()]  # theirs, highest first
+    assert bits.indices(features).flatten().tolist() == reversed_bits
+
+    for distance in ("euclidean", "cosine"):
+        ours = trained(vq(dimension=4, distance=distance), (4,))
+        quantizer = other.VectorQuantize(dim=4, codebook_size=6, use_cosine_sim=distance == "cosine")
+        quantizer._codebook.embed.data.copy_(ours.codebooks[0])
+        code, numbers, _ = quantizer.eval()(features)
+        torch.testing.assert_close(ours(features, None)[0], code)
+        assert ours.indices(features).flatten().equal(numbers), distance
+
+    stages = trained(residual(dimension=4), (4,))
+    quantizer = other.ResidualVQ(dim=4, num_quantizers=3, codebook_size=6)
+    for layer, codebook in zip(quantizer.layers, stages.codebooks.flatten(0, -3), strict=True):
+        layer._codebook.embed.data.copy_(codebook)
+    code, numbers, _ = quantizer.eval()(features[None])
+    torch.testing.assert_close(stages(features, None)[0], code[0])
+    assert stages.indices(features).flatten(1).equal(numbers[0])
 
 
 def test_bfloat16_finds_the_entries_of_float32() -> None:
