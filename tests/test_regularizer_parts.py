@@ -28,6 +28,7 @@ from aerun.runs.reopen import reevaluate
 from aerun.runs.run import run
 from aerun.sparsity import NoSparsity
 from aerun.training.build import build_autoencoder, prepare
+from tests.ends import same_in_two_processes
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 ROOT = Path(__file__).resolve().parent.parent
@@ -288,15 +289,18 @@ def test_greedy_stages_and_bfloat16(compose: Compose, tmp_path: Path, option: st
     assert all(math.isfinite(value) for value in summary["test"].values())
 
 
+def test_a_run_ends_in_two_processes_as_in_one(compose: Compose, tmp_path: Path) -> None:
+    every = "regularizer=[contractive,rae_l2,rae_gp,spectral,decorrelation]"
+    uneven = "trainer.batch_size=23"  # rows: shares of 12 and 11
+    same_in_two_processes(compose, [*TINY, *MODELS["vectors"], every, "noise=gaussian", uneven], tmp_path)
+
+
 def test_what_does_not_fit_is_rejected_in_a_line(compose: Compose) -> None:
     with pytest.raises(ConfigError, match=r"regularizer=decorrelation and noise=none: two corruptions"):
         parse(compose([*TINY, "regularizer=decorrelation"]), {"noise": "none"})
-    settings = parse(compose([*TINY, *OPTIONS["decorrelation"], "trainer.processes=2"]))
-    data = settings.dataset.load(torch.device("cpu"))
-    with pytest.raises(ConfigError, match=r"trainer.processes=2: this penalty depends on all rows"):
-        build_autoencoder(settings, data)
     words = [*TINY, "model=fc", "model.tied=true", "regularizer=spectral"]
     settings = parse(compose(words), {"model": "fc"})
+    data = settings.dataset.load(torch.device("cpu"))
     with pytest.raises(
         ConfigError, match=r"regularizer=spectral and model=fc: the decoder has no .* weight of its own"
     ):

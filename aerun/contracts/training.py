@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class Regularizer(CodePart, Protocol):
     """A penalty on the whole pass, in addition to the sparsity and the latent.
 
-    ``rowwise``: penalties are means over rows of the minibatch; if not, the run needs one process. ``two_views``: it
-    compares two corruptions of each image, and gets the other one as ``Pass.second_view``.
+    ``rowwise``: penalties are means over rows of the minibatch, or of all rows, which ``Pass.gather`` returns; if
+    neither, the run needs one process. ``two_views``: it compares two corruptions of each image, and gets the other one
+    as ``Pass.second_view``.
     """
 
     rowwise: ClassVar[bool] = True

@@ -26,7 +26,6 @@ class Decorrelation(Regularizer):
 
     weight: NonNegative
     off_diagonal: NonNegative
-    rowwise: ClassVar[bool] = False
     two_views: ClassVar[bool] = True
     schedulable = ("weight",)
 
@@ -40,7 +39,7 @@ class Decorrelation(Regularizer):
     def penalties(self, run: Pass) -> Terms:
         """Penalty ``decorrelation``."""
         assert run.second_view is not None
-        first, second = _standardized(run.code), _standardized(run.encode(run.second_view))
+        first, second = (_standardized(run.gather(code)) for code in (run.code, run.encode(run.second_view)))
         correlations = first.T @ second / len(first)
         agreement = correlations.diagonal()
         others = correlations.square().sum() - agreement.square().sum()
