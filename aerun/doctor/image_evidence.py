@@ -18,6 +18,7 @@ from aerun.doctor.examination import MIN_IMAGES, Fit, Latent, Outputs, Pairing
 MAX_IMAGES = 256  # more are not examined
 MAX_VALUES = 2**22  # of all examined images together
 NEIGHBORS = 5
+PRIOR_DRAWS = 20_000
 EXTREME_LOGIT = 1e4  # at which an activation has reached its limits
 ROUNDING = 1e-12  # of the mean square: a smaller variance is none
 
@@ -208,7 +209,11 @@ def measure_loss_rise(loss: Any, targets: Tensor) -> float | None:
 
 @torch.no_grad()
 def measure_latent(model: Autoencoder, inputs: Tensor, targets: Tensor, loss: Any = None) -> Latent | None:
-    """KL divergence and variance of the mean of each dimension of a Gaussian latent; None for any other latent."""
+    """KL divergence and variance of the mean of each dimension of a Gaussian latent; None for any other latent.
+
+    The divergence is from the Gaussian with the prior's mean and variance in that dimension, those of ``PRIOR_DRAWS``
+    draws if the prior is not the standard normal.
+    """
     was_training = model.training
     model.eval()
     features, _ = model.sparsity(model.encoder(model.standardise_input(inputs)), False)
@@ -217,8 +222,13 @@ def measure_latent(model: Autoencoder, inputs: Tensor, targets: Tensor, loss: An
     model.train(was_training)
     if posterior is None:
         return None
+    center, variance = torch.zeros(()), torch.ones(())
+    if model.latent.log_prior(posterior[0][:1]) is not None:
+        shape, generator = (PRIOR_DRAWS, *posterior[0].shape[1:]), torch.Generator(inputs.device).manual_seed(0)
+        variance, center = torch.var_mean(model.latent.sample_prior(shape, generator).flatten(1), 0)
     mean, log_variance = (part.flatten(1) for part in posterior)
-    kl = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).mean(0)
+    ratio = ((mean - center).square() + log_variance.exp()) / variance
+    kl = 0.5 * (ratio - log_variance + variance.log() - 1).mean(0)
     beta = None
     for term in terms:
         if isinstance(term, Penalty) and loss is not None:  # with a Gaussian posterior, that of the KL divergence

@@ -7,7 +7,9 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
 
+from aerun.contracts import TrainingData
 from aerun.doctor.image_evidence import (
     explained_by_neighbors,
     measure_latent,
@@ -18,6 +20,7 @@ from aerun.doctor.image_evidence import (
 )
 from aerun.doctor.layer_units import measure_layers, unit_statistics
 from aerun.doctor.loss_curve import measure_curve, relative_slope
+from aerun.latent import VampPrior
 from aerun.loss import BCE, MAE, MSE
 from tests.doctor.models import pca_autoencoder, pictures, vae
 
@@ -147,6 +150,24 @@ def test_kl_of_each_dimension_is_the_closed_form() -> None:
     assert latent.kl == pytest.approx(want.tolist(), rel=1e-4)
     assert latent.mean_variance == pytest.approx(mean.var(0).tolist(), rel=1e-4)
     assert latent.beta == 4
+
+
+def test_kl_of_each_dimension_is_that_to_a_learned_prior() -> None:
+    model = vae(code_size=3)
+    images = pictures(50)
+    torch.manual_seed(0)
+    prior = VampPrior(components=1, beta=1.0).for_data(TrainingData((1, 8, 8), 50)).build((3,))
+    prior.prior_mean.copy_(torch.tensor([2.0, 0.0, -1.0]))
+    prior.prior_log_variance.copy_(torch.tensor([0.0, 1.0, -1.0]))
+    model.latent = prior
+    latent = measure_latent(model, images, images, MSE("mean"))
+    assert latent is not None
+    mean, log_variance = model.encoder(images).double().detach().chunk(2, 1)
+    posterior = Normal(mean, (0.5 * log_variance).exp())
+    want = kl_divergence(
+        posterior, Normal(prior.prior_mean[0].double(), (0.5 * prior.prior_log_variance[0]).double().exp())
+    )
+    assert latent.kl == pytest.approx(want.mean(0).tolist(), rel=0.05)
 
 
 def test_any_module_can_be_looked_at() -> None:
