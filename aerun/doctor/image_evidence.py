@@ -225,7 +225,9 @@ def measure_latent(model: Autoencoder, inputs: Tensor, targets: Tensor, loss: An
     center, variance = torch.zeros(()), torch.ones(())
     if model.latent.log_prior(posterior[0][:1]) is not None:
         shape, generator = (PRIOR_DRAWS, *posterior[0].shape[1:]), torch.Generator(inputs.device).manual_seed(0)
-        variance, center = torch.var_mean(model.latent.sample_prior(shape, generator).flatten(1), 0)
+        draws = model.latent.sample_prior(shape, generator)
+        assert draws is not None  # what has a density has samples
+        variance, center = torch.var_mean(draws.flatten(1), 0)
     mean, log_variance = (part.flatten(1) for part in posterior)
     ratio = ((mean - center).square() + log_variance.exp()) / variance
     kl = 0.5 * (ratio - log_variance + variance.log() - 1).mean(0)
