@@ -122,7 +122,8 @@ def _penalty_dominates(e: Examination) -> Verdict | None:
     curve, weight = e.curve, e.options.number("sparsity.weight")
     if curve is None or weight is None or curve.first_penalty is None or curve.last_penalty is None:
         return None
-    worst = max(curve.first_penalty, curve.last_penalty)
+    # Without a fit, only a penalty that is still large tells: many a good run begins with a large one.
+    worst = curve.last_penalty if e.fit is None else max(curve.first_penalty, curve.last_penalty)
     explained = 0.0 if e.fit is None else e.fit.explained
     # A dead code has no penalty any more; only the mean over the first epoch still shows what it was.
     is_dead = e.code is not None and e.code.still >= DEAD_LAYER_SHARE and curve.first_penalty >= 0.01
@@ -130,10 +131,12 @@ def _penalty_dominates(e: Examination) -> Verdict | None:
         return None
     evidence = (
         f"the penalty was {curve.first_penalty:.2g} times the reconstruction error in the first epoch, "
-        f"{curve.last_penalty:.2g} times in the last; {describe_fit(e)}"
+        f"{curve.last_penalty:.2g} times in the last{'' if e.fit is None else f'; {describe_fit(e)}'}"
     )
     remedy = choose(
-        e, f"sparsity.weight={two_digits(weight * min(0.01 if is_dead else 0.1, 0.05 / worst))}", "a smaller penalty"
+        e,
+        f"sparsity.weight={two_digits(weight * min(0.01 if is_dead else 0.1, 0.05 / max(worst, 0.05)))}",
+        "a smaller penalty",
     )
     return Verdict(SPARSITY, "sick", evidence, remedy, COLLAPSES | POOR | {TOO_HIGH})
 

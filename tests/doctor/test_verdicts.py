@@ -341,6 +341,18 @@ def test_what_logs_and_options_tell(
     assert (verdicts[0].name, verdicts[0].remedy) == (name, remedy)
 
 
+def test_without_a_fit_a_penalty_that_was_only_large_at_first_is_no_fault() -> None:
+    options = Options({"sparsity.weight": 1.0})
+
+    def without_fit(last: float) -> list[str]:
+        curve = dataclasses.replace(COURSE, first_penalty=1.3, last_penalty=last)
+        return [str(verdict) for verdict in judge(Examination(curve=curve, options=options, final=False))]
+
+    assert without_fit(0.1) == []
+    [line] = without_fit(1.0)
+    assert called.SPARSITY in line and "1 times in the last; try sparsity.weight=0.05" in line
+
+
 def test_a_cause_is_reported_with_its_consequences_in_one_line() -> None:
     dead = tuple(Layer(name, 32, 1.0, 1.0, 0.0, 0.0) for name in ("encoder.1", "code"))
     [verdict] = judge(
