@@ -69,6 +69,7 @@ SICK = [
     Case("code_1", names.NARROW, ["model=fc", "model.code_size=1", "optimizer.lr=0.003"]),
     Case("code_1000", names.WIDE, ["model=fc", "model.code_size=1000"]),
     Case("hidden_3", names.LINEAR, ["model=fc", "model.hidden=[3]", "model.code_size=64", "optimizer.lr=0.003"]),
+    Case("class_copied", names.COPIED, [*NET, "model.condition=label"]),
     Case("epochs_1", names.FEW_EPOCHS, [*NET, "trainer.epochs=1"]),
     Case("epochs_2", names.FEW_EPOCHS, [*NET, "trainer.epochs=2"]),
     Case(
@@ -87,6 +88,7 @@ HEALTHY = [
     Case("conv_fc", None, ["model=conv_fc", *FEW]),
     Case("fc_vae_bce", None, ["model=fc_vae", "loss=bce"]),
     Case("fc_vae_mse_beta_1", None, ["model=fc_vae"]),
+    Case("fc_vae_condition", None, ["model=fc_vae", "loss=bce", "model.condition=label"]),
     Case("iwae", None, ["model=fc_vae", "latent=importance_weighted", "loss=bce"]),
     Case("vq", None, ["model=fc", "latent=vq"]),
     Case("topk_16", None, ["model=fc", "sparsity=topk", "model.code_size=256"]),

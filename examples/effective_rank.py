@@ -22,7 +22,8 @@ class EffectiveRank(Observer):
 
     def measure(self, autoencoder: Any, part: str, evaluate: Evaluate) -> Mapping[str, float]:
         """Of the validation images after each epoch, of the test images at the end."""
-        codes = torch.cat([autoencoder.encode(inputs).flatten(1) for inputs, _ in evaluate.batches()]).double()
+        batches = evaluate.given(autoencoder)
+        codes = torch.cat([model.encode(inputs).flatten(1) for model, inputs, _ in batches]).double()
         values = torch.linalg.svdvals(codes - codes.mean(0))
         share = values / values.sum().clamp_min(1e-12)
         entropy = -torch.special.xlogy(share, share).sum()

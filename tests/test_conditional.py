@@ -23,7 +23,7 @@ from aerun.config.parse import parse
 from aerun.core.autoencoder import LABELS, LATENT, Autoencoder, objective
 from aerun.dataset.data import Arrays, Data, Resident, Split, first_batch
 from aerun.errors import AerunError, ConfigError, DataError
-from aerun.metrics.evaluation import evaluate
+from aerun.metrics.evaluation import Evaluation, evaluate
 from aerun.model.conditional import conditional
 from aerun.model.spec import Codec
 from aerun.runs.init_from import copy_matching_layers
@@ -342,6 +342,9 @@ def test_evaluation_gives_every_image_its_label(compose: Compose, monkeypatch: p
     ]
     found = evaluate(parts.autoencoder, test, settings.noise, settings.loss)
     assert found["mse"] == pytest.approx(np.mean(errors), rel=1e-5)
+    batches = Evaluation(test, settings.noise, settings.loss).given(parts.autoencoder)
+    codes = torch.cat([model.encode(images) for model, images, _ in batches])
+    torch.testing.assert_close(codes, parts.autoencoder.encode(inputs, test.labels))
 
 
 def test_compiled_and_recorded_steps_get_labels(compose: Compose) -> None:

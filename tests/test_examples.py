@@ -256,9 +256,9 @@ def test_the_effective_rank_is_that_of_a_spectrum(config: Compose) -> None:
             return images.flatten(1)
 
     class Part:
-        def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        def given(self, autoencoder: Any) -> Iterator[tuple[Any, Tensor, Tensor]]:
             corners = torch.tensor([[1.0, 1, 7], [1, -1, 7], [-1, 1, 7], [-1, -1, 7]])
-            yield from ((rows, rows) for rows in corners.split(2))
+            yield from ((autoencoder, rows, rows) for rows in corners.split(2))
 
     assert math.isclose(EffectiveRank().measure(Codes(), "test", Part())["effective_rank"], 2.0, rel_tol=1e-9)
 

@@ -104,6 +104,10 @@ class Evaluate(Protocol):
         def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
             """Yield inputs[B,...], corrupted as the model sees them, and targets[B,...]: equal in every epoch."""
 
+        def given(self, autoencoder: Any) -> Iterator[tuple[Any, Tensor, Tensor]]:
+            """``batches``, each after the model to encode it with: of a conditional autoencoder the one that has the
+            labels of the batch, otherwise the autoencoder itself."""
+
 
 class Observer:
     """Observes a run; every method is optional. Use your own observers with the group ``callback``.

@@ -82,6 +82,11 @@ class Evaluation:
         """Yield inputs, corrupted as the model sees them, and targets, float, in order."""
         return ((noisy, targets) for _, noisy, targets in corrupted_batches(self._split, self._noise))
 
+    def given(self, autoencoder: Autoencoder) -> Iterator[tuple[Autoencoder, Tensor, Tensor]]:
+        """``batches``, each after the model for the labels of its images: see ``Autoencoder.given``."""
+        for model, _, noisy, targets in given_batches(autoencoder, self._split, self._noise):
+            yield model, noisy, targets
+
     @torch.no_grad()
     def __call__(self, autoencoder: Autoencoder) -> dict[str, float]:
         """Return the metrics. The device is synchronized once, at the end."""
