@@ -1,4 +1,4 @@
-"""A collection of pictures in 11 styles that no setting of aerun was chosen on: ``python benchmarks/collection.py FOLDER``
+"""Pictures in 11 styles that no setting of aerun was chosen on: ``python benchmarks/collection.py FOLDER``
 
 Each style is a folder, of pictures from one Debian package or npm package (Debian's apt-get, its mirrors and npm are
 needed, but not root). Pictures smaller than 32 pixels and repetitions of the same pixels are left out; of a style with
@@ -29,7 +29,10 @@ STYLES = {
     "glossy_icons": ("oxygen-icon-theme", r"oxygen/base/128x128/.*\.png"),
     "landscapes": ("naev-data", r"gfx/(planet/exterior|loading)/.*\.(png|webp)"),
     "painted_portraits": ("wesnoth-1.16-data", r"images/portraits/.*\.(png|webp)"),
-    "photographs": ("tuxpaint-stamps-default", r"stamps/(animals|food|plants|household|clothes|vehicles)/.*\.(png|jpg)"),
+    "photographs": (
+        "tuxpaint-stamps-default",
+        r"stamps/(animals|food|plants|household|clothes|vehicles)/.*\.(png|jpg)",
+    ),
     "pixel_figures": ("wesnoth-1.16-data", r"core/images/units/[^/]+/[a-z]+(\+\w+)?\.(png|webp)"),
     "planets": ("naev-data", r"gfx/planet/space/.*\.(png|webp)"),
     "species": ("freeorion-data", r"art/icons/(species|monsters|specials_huge|building)/.*\.png"),

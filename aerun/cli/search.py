@@ -28,7 +28,8 @@ EXAMPLES = """\
   %(prog)s outputs/RUN fingerprints.npz sketch.png                        # the 12 nearest
   %(prog)s outputs/RUN fingerprints.npz animals/cat.png -k 5 --json       # an image of the collection, by its name
   %(prog)s outputs/RUN fingerprints.npz new/*.jpg --sheet found.png
-  %(prog)s outputs/RUN fingerprints.npz part.png --cropped                # the image it was cropped from
+  %(prog)s outputs/RUN fingerprints.npz photo.jpg --by copy               # what this is a photo, scan or part of
+  %(prog)s outputs/RUN fingerprints.npz part.png --cropped                # the image it was cropped from, by codes
   %(prog)s outputs/RUN fingerprints.npz --duplicates auto                 # near-duplicates in the collection
   %(prog)s outputs/RUN fingerprints.npz --duplicates auto --sheet twice.png --overwrite"""
 METRICS = ("cosine", "euclidean", "hamming")
@@ -66,6 +67,13 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("fingerprints", metavar="FILE", type=Path, help="a file that aerun-embed made with this run")
     add("images", metavar="IMAGE", nargs="*", help="a name in the collection, an image file, or a folder")
+    add(
+        "--by",
+        choices=("code", "copy", "color"),
+        default="code",
+        help="what has to be similar (code); copy: the image that each query is a smaller, cropped, mirrored, "
+        "recolored, scanned or photographed copy of, by thumbnails; color: colors, without margins",
+    )
     add("-k", type=count, default=12, help="number of neighbors (12)")
     add(
         "--metric",
@@ -109,6 +117,7 @@ def execute(arguments: argparse.Namespace) -> None:
     """Search, print, draw."""
     if not arguments.images and arguments.duplicates is None:
         raise ConfigError("name an IMAGE, or use --duplicates auto")
+    _check_by(arguments)
     if arguments.sheet is not None:
         require_absent([arguments.sheet], arguments.overwrite)
     from aerun.use.collection.fingerprint_files import load_fingerprints
@@ -128,7 +137,10 @@ def execute(arguments: argparse.Namespace) -> None:
     queries = find_queries(run, fingerprints, arguments.images, 1 if arguments.cropped else views)
     answer: dict[str, Any] = {"collection": len(fingerprints), "metric": metric, "index": arguments.index}
     neighbors, pairs = None, None
-    if queries and arguments.cropped:
+    if queries and arguments.by != "code":
+        queries, neighbors, answer["seconds"] = _search_looks(arguments, run, fingerprints, queries)
+        answer["neighbours_by"] = arguments.by
+    elif queries and arguments.cropped:
         queries, neighbors, answer["seconds"] = _search_cropped(arguments, run, fingerprints, queries, metric, views)
         answer["neighbours_by"] = "pixels"
     elif queries:
@@ -145,6 +157,15 @@ def execute(arguments: argparse.Namespace) -> None:
     print(json.dumps(answer, indent=2, ensure_ascii=False) if arguments.json else format_answer(answer, arguments.k))
     if arguments.sheet is not None:
         _draw(arguments.sheet, run, fingerprints, queries, neighbors, pairs)
+
+
+def _check_by(arguments: argparse.Namespace) -> None:
+    """ConfigError for options that only a search by codes has."""
+    given = {"--metric": arguments.metric, "--views": arguments.views, "--cropped": arguments.cropped}
+    given |= {"--index hnsw": arguments.index != "exact", "--duplicates": arguments.duplicates is not None}
+    others = [option for option, value in given.items() if value]
+    if arguments.by != "code" and others:
+        raise ConfigError(f"--by {arguments.by} and {others[0]}: codes are not compared; leave one of the two out")
 
 
 def _check_hamming(arguments: argparse.Namespace, run: OpenedRun) -> None:
@@ -193,6 +214,25 @@ def _search_cropped(
     queries, images = read_query_images(run, fingerprints, queries)
     excluded = [query.excluded for query in queries]
     neighbors = search_cropped(run, fingerprints, images, arguments.k, views=views, index=index, excluded=excluded)
+    return queries, neighbors, time.perf_counter() - start
+
+
+def _search_looks(
+    arguments: argparse.Namespace, run: OpenedRun, fingerprints: Fingerprints, queries: list[Query]
+) -> tuple[list[Query], Neighbors, float]:
+    """The queries whose images can be read, their neighbors by thumbnails or colors, and the seconds of the search."""
+    import torch
+
+    from aerun.use.image_files import to_uint8
+    from aerun.use.search.copy_search import require_looks, search_colors, search_copies
+    from aerun.use.search.crop_search import read_query_images
+
+    require_looks(fingerprints)
+    queries, images = read_query_images(run, fingerprints, queries)
+    pixels = images.cpu().numpy() if images.dtype == torch.uint8 else to_uint8(images)
+    search = search_copies if arguments.by == "copy" else search_colors
+    start = time.perf_counter()
+    neighbors = search(fingerprints, pixels, arguments.k, [query.excluded for query in queries])
     return queries, neighbors, time.perf_counter() - start
 
 

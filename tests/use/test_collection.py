@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from scipy.spatial.distance import cdist
 from sklearn.metrics import adjusted_rand_score
 
@@ -195,6 +195,26 @@ def test_cropped_search_finds_the_original(
     assert lines[1].split() == ["rank", "pixels", "distance", "file"]
     assert lines[14].split() == ["13", "1.00000", "odd/5.png", "odd"]
     call(search, run.folder, fingerprints, part, "-k", 13, "--cropped", "--views", 1, "--metric", "cosine")
+
+
+def test_a_copy_and_the_same_colors_are_found_by_thumbnails(
+    run: OpenedRun, collection: Path, fingerprints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy.png"
+    with Image.open(collection / "odd" / "5.png") as whole:
+        ImageOps.mirror(whole.resize((280, 280)).crop((28, 14, 280, 266))).save(copy)
+    capsys.readouterr()
+    call(search, run.folder, fingerprints, copy, "even/4.png", "-k", 5, "--by", "copy", "--json")
+    answer = json.loads(capsys.readouterr().out)
+    first, inside = (query["neighbours"] for query in answer["queries"])
+    assert first[0]["file"] == "odd/5.png" and inside[0]["file"] == "odd/again.png" and len(inside) == 5
+    call(search, run.folder, fingerprints, "even/4.png", "-k", 5, "--by", "color", "--sheet", tmp_path / "sheet.png")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["rank", "color", "distance", "file"]
+    assert lines[2].split() == ["1", "0.00000", "odd/again.png", "odd"]
+    for words in (["--cropped"], ["--metric", "cosine"], ["--views", 3], ["--index", "hnsw"], ["--duplicates", "auto"]):
+        with pytest.raises(ConfigError, match=f"--by copy and {words[0]}.*: codes are not compared"):
+            call(search, run.folder, fingerprints, copy, "--by", "copy", *words)
 
 
 def test_pixel_distances_use_the_best_crop() -> None:

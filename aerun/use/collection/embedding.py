@@ -14,8 +14,9 @@ from aerun.base.progress_bar import progress_bar
 from aerun.dataset.picture_notes import is_blank, warn_if_blank
 from aerun.errors import DataError
 from aerun.use.collection.fingerprints import Fingerprints
+from aerun.use.collection.looks import Looks, joined, looks_of
 from aerun.use.collection.quantized_codes import is_quantized, quantized_codes
-from aerun.use.image_files import find_images, read_folder_inputs, read_inputs
+from aerun.use.image_files import find_images, read_folder_inputs, read_inputs, to_uint8
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,10 +46,12 @@ def embed(run: Run, pictures: str | os.PathLike[str] | Images, *, views: int = 1
         root = Path(pictures).expanduser()
         found = find_images(root)
         inputs = read_folder_inputs(run, root) if root.is_dir() else read_inputs(run, found)
-        names, codes, blank = _encode_chunks(run, inputs, len(found), views, run.background)
+        looks = list[Looks]()
+        names, codes, blank = _encode_chunks(run, inputs, len(found), views, run.background, looks)
         labels, classes = labels_from_folders(names)
         folder = str((root if root.is_dir() else root.parent).resolve())
-        return _make_fingerprints(run, names, codes, blank, labels, classes, root=folder)
+        made = _make_fingerprints(run, names, codes, blank, labels, classes, root=folder)
+        return dataclasses.replace(made, looks=joined(looks))
     images = run.as_inputs(pictures)
     names = [f"{index:06d}" for index in range(len(images))]
     chunks = ((names[part], images[part]) for part in _chunks(len(images)))
@@ -106,9 +109,12 @@ def _encode_chunks(
     total: int,
     views: int,
     background: str | None = None,
+    looks: list[Looks] | None = None,
 ) -> tuple[list[str], np.ndarray, list[int]]:
     """Names [N], codes [N,D] or [N,V,D] (of a quantized latent: indices), and the rows of blank images, of which it
-    warns."""
+    warns. Adds the looks of each chunk to ``looks``."""
+    import torch
+
     from aerun.use.collection.views import encode_views
 
     encode = run.indices if is_quantized(run) else run.encode
@@ -119,6 +125,8 @@ def _encode_chunks(
             coded = encode_views(encode, images, views)
             codes.append(coded[:, 0] if views == 1 else coded)
             blank.append(is_blank(images.cpu().numpy()))
+            if looks is not None:
+                looks.append(looks_of(images.cpu().numpy() if images.dtype == torch.uint8 else to_uint8(images)))
             names += part
             bar.update(len(part))
     if not codes:

@@ -16,6 +16,7 @@ from aerun.base.files import make_folder, printable, write_bytes
 from aerun.base.typed import TEXT, list_of, mapping_of, one_of, record, whole
 from aerun.errors import ConfigError, DataError
 from aerun.use.collection.fingerprints import Fingerprints
+from aerun.use.collection.looks import LEVELS, SIDE, Looks
 from aerun.use.collection.packing import FORMS, Form, Packed, unpack_indices
 from aerun.use.outputs import require_absent
 
@@ -145,7 +146,20 @@ def _assemble(about: dict[str, Any], arrays: Arrays, codes: np.ndarray, path: Pa
         code_shape=tuple(about["code_shape"]),
         file=str(path),
         blank=blank,
+        looks=_looks(arrays, len(names)),
     )
+
+
+def _looks(arrays: Arrays, count: int) -> Looks | None:
+    """None for files of older versions, and tables. ValueError for damaged ones."""
+    if not {"thumbnails", "colors"} <= arrays.keys():
+        return None
+    looks = Looks(arrays["thumbnails"], arrays["colors"])
+    shapes = {"thumbnails": (count, 2, SIDE, SIDE), "colors": (count, LEVELS**3)}
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape or arrays[name].dtype != np.uint8:
+            raise ValueError(f"{count} names, {name} {arrays[name].dtype} of shape {list(arrays[name].shape)}")
+    return looks
 
 
 def _check_about(about: Any, names: np.ndarray) -> None:
@@ -162,6 +176,8 @@ def _as_npz(fingerprints: Fingerprints, packed: Packed, about: dict[str, Any]) -
     arrays |= packed.images | packed.shared | fingerprints.statistics()
     if fingerprints.labels is not None:
         arrays["labels"] = fingerprints.labels
+    if fingerprints.looks is not None:
+        arrays |= {"thumbnails": fingerprints.looks.thumbnails, "colors": fingerprints.looks.colors}
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     return content.getvalue()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aerun.errors import ConfigError, DataError
+from aerun.use.collection.looks import Looks
 from aerun.use.collection.packing import Form, Packed, pack, pack_indices
 from aerun.use.collection.quantized_codes import QuantizedCodes
 
@@ -27,7 +28,7 @@ class Fingerprints:
     ``codes``: float32 [N,D], or [N,V,D] for several views of each image, the whole image first. ``labels`` [N]: numbers
     of ``classes``, -1 for none. ``weights``: the fingerprint of the run's weights; ``run``: its folder, as given;
     ``file``: where the codes were loaded from. ``blank``: the rows of images of a single color. ``quantized``: the same
-    codes [N*V] as indices, if they are those of a quantized latent.
+    codes [N*V] as indices, if they are those of a quantized latent. ``looks``: thumbnails and colors of image files.
     """
 
     names: list[str]
@@ -42,6 +43,7 @@ class Fingerprints:
     file: str = ""
     blank: list[int] = field(default_factory=list)
     quantized: QuantizedCodes | None = field(default=None, repr=False)
+    looks: Looks | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -1,0 +1,183 @@
+"""Search for copies and by colors, of pictures that are made here."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+from scipy.ndimage import gaussian_filter
+
+from aerun.errors import ConfigError, DataError
+from aerun.use.collection.fingerprint_files import load_fingerprints, save_fingerprints
+from aerun.use.collection.fingerprints import Fingerprints
+from aerun.use.collection.looks import SIDE, as_picture, colors_of, looks_of, square, trim
+from aerun.use.search.copy_search import (
+    COARSE,
+    FLAT,
+    MISSING,
+    WINDOWS,
+    Window,
+    _coarse,
+    search_colors,
+    search_copies,
+    straightened,
+)
+
+COUNT, SIZE = 12, 64
+
+
+def smooth(count: int, seed: int = 0) -> np.ndarray:
+    """Pictures of colored clouds, uint8 [N,3,64,64]."""
+    noise = np.random.default_rng(seed).normal(0, 1, (count, 3, SIZE, SIZE))
+    clouds = gaussian_filter(noise, (0, 0, 5, 5))
+    lowest, highest = (f(clouds, axis=(1, 2, 3), keepdims=True) for f in (np.min, np.max))
+    return ((clouds - lowest) / (highest - lowest) * 255).astype(np.uint8)
+
+
+IMAGES = smooth(COUNT)
+
+
+def fingerprints(images: np.ndarray = IMAGES) -> Fingerprints:
+    names = [f"{number}.png" for number in range(len(images))]
+    return Fingerprints(names, np.zeros((len(images), 2), np.float32), "weights", root="/", looks=looks_of(images))
+
+
+def changed(change: str) -> np.ndarray:
+    """A copy of each picture, [N,3,64,64]."""
+    result = []
+    for image in IMAGES:
+        picture = Image.fromarray(image.transpose(1, 2, 0))
+        if change == "mirrored":
+            picture = ImageOps.mirror(picture)
+        elif change == "cropped":
+            picture = picture.crop((10, 3, 60, 53))
+        elif change == "darker":
+            picture = Image.fromarray((np.asarray(picture) * 0.7).astype(np.uint8))
+        elif change == "in a frame":
+            picture = ImageOps.expand(picture, 20, "white")
+        elif change == "turned":
+            picture = picture.rotate(5, Image.Resampling.BICUBIC, expand=True, fillcolor="white")
+        elif change == "photographed":
+            table = Image.new("RGB", (100, 96), (90, 60, 40))
+            table.paste(picture.resize((70, 66)), (14, 17))
+            picture = table
+        result.append(np.asarray(picture.resize((SIZE, SIZE), Image.Resampling.BILINEAR)).transpose(2, 0, 1))
+    return np.stack(result)
+
+
+@pytest.mark.parametrize(
+    "change", ["as it is", "mirrored", "cropped", "darker", "in a frame", "turned", "photographed"]
+)
+def test_a_copy_finds_its_original_first(change: str) -> None:
+    found = search_copies(fingerprints(), changed(change), 3)
+    assert found.rows[:, 0].tolist() == list(range(COUNT))
+    assert (np.diff(found.distances) >= 0).all() and (found.distances >= 0).all()
+
+
+def test_a_picture_that_is_excluded_is_not_found() -> None:
+    for search in (search_copies, search_colors):
+        found = search(fingerprints(), IMAGES[:1], COUNT, [[0, 7]])
+        assert set(range(COUNT)) - set(found.rows[0].tolist()) == {0, 7} and np.isfinite(found.distances).all()
+
+
+def test_the_first_comparison_is_the_best_correlation_over_windows() -> None:
+    random = torch.Generator().manual_seed(0)
+    thumbnails, gray = (torch.rand(shape, generator=random) for shape in ((3, 2, SIDE, SIDE), (2, SIDE, SIDE)))
+    found, window, variant = _coarse(thumbnails, gray)
+    small = thumbnails.double().reshape(3, 2, COARSE, 2, COARSE, 2).mean((3, 5))
+    for row, kind in np.ndindex(3, 2):
+        best = np.inf
+        for number, place in enumerate(WINDOWS):
+            asked = torch.nn.functional.interpolate(
+                gray[:, None].double(), (place.side, place.side), mode="bilinear", antialias=True
+            )[:, 0]
+            part = small[row, kind, place.top : place.top + place.side, place.left : place.left + place.side]
+            for which in range(len(gray)):
+                correlation = np.corrcoef(part.flatten(), asked[which].flatten())[0, 1]
+                distance = 1 - correlation + MISSING * (1 - (place.side / COARSE) ** 2)
+                if distance < best:
+                    best, at = distance, (number, which)
+        assert found[row, kind] == pytest.approx(best, abs=1e-5)
+        assert (window[row, kind], variant[row, kind]) == at
+    assert FLAT < 0.1  # of these values none is without structure
+
+
+def test_a_window_is_a_part() -> None:
+    values = torch.arange(25.0).view(1, 5, 5)
+    assert Window(1, 2, 2).of(values).tolist() == [[7, 8, 12, 13]]
+
+
+def test_margins_of_several_colors_are_cut_off() -> None:
+    picture = np.full((20, 30, 3), 255, np.uint8)
+    picture[:, :4] = (200, 10, 10)
+    picture[5:15, 8:25] = np.random.default_rng(0).integers(0, 100, (10, 17, 3))
+    assert trim(picture).shape == (10, 17, 3)
+    assert trim(np.full((9, 9, 3), 7, np.uint8)).shape == (9, 9, 3)  # nothing else would be left
+
+
+def test_gray_is_between_luminance_and_lightness_and_colors_are_counted() -> None:
+    image = smooth(1, 3)[0]
+    picture = as_picture(image)
+    red, green, blue = picture.astype(float).transpose(2, 0, 1)
+    lightness = (picture.max(2).astype(float) + picture.min(2)) / 2
+    want = (0.299 * red + 0.587 * green + 0.114 * blue + lightness) / 510
+    np.testing.assert_allclose(square(picture, SIZE), want, atol=1e-5)
+    counts = np.zeros((4, 4, 4))
+    for pixel in picture.reshape(-1, 3):
+        counts[tuple(pixel // 64)] += 1
+    np.testing.assert_allclose(colors_of(picture), np.sqrt(counts / counts.sum()).ravel(), rtol=1e-6)
+
+
+def test_colors_find_a_picture_in_disorder() -> None:
+    order = np.random.default_rng(0).permutation(SIZE * SIZE)
+    shuffled = IMAGES.reshape(COUNT, 3, -1)[:, :, order].reshape(IMAGES.shape)
+    found = search_colors(fingerprints(), shuffled, 2)
+    assert found.rows[:, 0].tolist() == list(range(COUNT)) and found.distances[:, 0].max() < 0.01
+
+
+def test_a_page_at_an_angle_is_straightened_and_a_picture_without_a_page_is_not() -> None:
+    page = np.full((60, 80, 3), 250, np.uint8)
+    page[20:40, 30:50] = (10, 20, 200)
+    table = Image.new("RGB", (120, 100), (90, 60, 40))
+    turned = Image.fromarray(page).convert("RGBA").rotate(4, Image.Resampling.BICUBIC, expand=True)
+    table.paste(turned, (16, 16), turned)
+    found = straightened(np.asarray(table))
+    assert found is not None
+    middle = np.asarray(Image.fromarray(found).resize((80, 60)))
+    assert np.abs(middle[25:35, 35:45].astype(int) - (10, 20, 200)).max() < 12  # where it was on the page
+    assert np.abs(middle[4:16, 6:74].astype(int) - 250).max() < 12
+    assert straightened(np.full((40, 40, 3), 128, np.uint8)) is None
+
+
+def test_a_file_keeps_looks_and_files_without_them_still_open(tmp_path: Path) -> None:
+    made = fingerprints()
+    save_fingerprints(made, tmp_path / "new.npz", made.pack())
+    read = load_fingerprints(tmp_path / "new.npz")
+    assert read.looks is not None and made.looks is not None
+    assert np.array_equal(read.looks.thumbnails, made.looks.thumbnails)
+    assert np.array_equal(read.looks.colors, made.looks.colors)
+    older = dataclasses.replace(made, looks=None)
+    save_fingerprints(older, tmp_path / "old.npz", older.pack())
+    found = load_fingerprints(tmp_path / "old.npz")
+    for search in (search_copies, search_colors):
+        with pytest.raises(
+            ConfigError, match=r"old\.npz: has no thumbnails and colors, .* make it again with aerun-em"
+        ):
+            search(found, IMAGES[:1])
+
+
+@pytest.mark.parametrize("name", ["thumbnails", "colors"])
+def test_looks_that_do_not_fit_are_damage(tmp_path: Path, name: str) -> None:
+    made = fingerprints()
+    save_fingerprints(made, tmp_path / "a.npz", made.pack())
+    with np.load(tmp_path / "a.npz") as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "short.npz", **{**arrays, name: arrays[name][:-1]})
+    np.savez(tmp_path / "float.npz", **{**arrays, name: arrays[name].astype(np.float32)})
+    for file in ("short.npz", "float.npz"):
+        with pytest.raises(DataError, match=rf"is damaged \({COUNT} names, {name} .* of shape"):
+            load_fingerprints(tmp_path / file)
