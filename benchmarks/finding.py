@@ -95,8 +95,12 @@ def photo(picture: Image.Image, random: Random) -> Image.Image:
     for (x, y), (u, v) in zip(seen, flat, strict=True):
         rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
         wanted += [u, v]
-    way = size, Image.Transform.PERSPECTIVE, np.linalg.solve(np.array(rows), np.array(wanted)), Image.Resampling.BICUBIC
-    table.paste(page.transform(*way), (0, 0), Image.new("L", page.size, 255).transform(*way))
+    data = np.linalg.solve(np.array(rows), np.array(wanted)).tolist()
+    seen_page, mask = (
+        each.transform(size, Image.Transform.PERSPECTIVE, data, Image.Resampling.BICUBIC)
+        for each in (page, Image.new("L", page.size, 255))
+    )
+    table.paste(seen_page, (0, 0), mask)
     color = np.array([random.uniform(0.85, 1.05), random.uniform(0.85, 1), random.uniform(0.75, 0.95)])
     taken = as_image(shaded(np.asarray(table, float) * color, random, 0.35))
     content = io.BytesIO()
@@ -162,6 +166,15 @@ def opened(path: Path) -> Image.Image:
     return picture
 
 
+def as_query(picture: Image.Image) -> Array:
+    """As aerun-search --by reads a file: uint8 [3,H,W]."""
+    from aerun.use.search.copy_search import QUERY_PIXELS
+
+    picture = picture.copy()
+    picture.thumbnail((QUERY_PIXELS, QUERY_PIXELS), Image.Resampling.LANCZOS)
+    return np.asarray(picture).transpose(2, 0, 1)
+
+
 def shares(found: Array, rows: Array, same: Array) -> str:
     """``first / first five`` in %: how many of the queries have a picture with the pixels of their original there."""
     hits = same[found[:, :AMONG]] == same[rows][:, None]
@@ -188,7 +201,7 @@ def work(asked) -> int:
     run = open_run(asked.run, asked.device, asked.trust)
     decoder = run.decoder()
     codes = aerun.embed(run, asked.folder)
-    assert codes.looks is not None
+    assert codes.looks is not None and run.summary is not None
     pictures = [opened(Path(codes.root) / name) for name in codes.names]
     numbers: dict[bytes, int] = {}
     same = np.array([numbers.setdefault(str(p.size).encode() + p.tobytes(), len(numbers)) for p in pictures])
@@ -201,11 +214,12 @@ def work(asked) -> int:
     for kind, change in COPIES.items():
         copies = [change(pictures[row], np.random.default_rng([asked.seed, number])) for number, row in enumerate(rows)]
         inputs = np.stack([decoder.fit_picture(copy) for copy in copies])
+        shown = [as_query(copy) for copy in copies]
         found = [
             aerun.search(codes, run.encode(torch.from_numpy(inputs)), AMONG).rows,
             aerun.search_cropped(run, codes, inputs, AMONG).rows,
-            search_copies(codes, inputs, AMONG).rows,
-            search_colors(codes, inputs, AMONG).rows,
+            search_copies(codes, shown, AMONG).rows,
+            search_colors(codes, shown, AMONG).rows,
         ]
         for name, (see, distance) in RIVALS.items():
             order = [np.argsort(distance(known[name], see(copy)), kind="stable")[:AMONG] for copy in copies]

@@ -221,18 +221,13 @@ def _search_looks(
     arguments: argparse.Namespace, run: OpenedRun, fingerprints: Fingerprints, queries: list[Query]
 ) -> tuple[list[Query], Neighbors, float]:
     """The queries whose images can be read, their neighbors by thumbnails or colors, and the seconds of the search."""
-    import torch
-
-    from aerun.use.image_files import to_uint8
-    from aerun.use.search.copy_search import require_looks, search_colors, search_copies
-    from aerun.use.search.crop_search import read_query_images
+    from aerun.use.search.copy_search import read_pictures, require_looks, search_colors, search_copies
 
     require_looks(fingerprints)
-    queries, images = read_query_images(run, fingerprints, queries)
-    pixels = images.cpu().numpy() if images.dtype == torch.uint8 else to_uint8(images)
+    queries, pictures = read_pictures(run, queries)
     search = search_copies if arguments.by == "copy" else search_colors
     start = time.perf_counter()
-    neighbors = search(fingerprints, pixels, arguments.k, [query.excluded for query in queries])
+    neighbors = search(fingerprints, pictures, arguments.k, [query.excluded for query in queries])
     return queries, neighbors, time.perf_counter() - start
 
 

@@ -92,14 +92,16 @@ class Thumbnails:
         return Tile(self(row), f"{caption}\n{shown}" if caption else shown, marked)
 
 
-def read_thumbnail(path: Path, background: str = "white", white_value: int | None = None) -> np.ndarray | None:
-    """An image file as uint8 [3,h,w], at most 96 pixels wide and high; None if it cannot be read."""
+def read_thumbnail(
+    path: Path, background: str = "white", white_value: int | None = None, pixels: int = TILE_PIXELS
+) -> np.ndarray | None:
+    """An image file as uint8 [3,h,w], at most so many ``pixels`` wide and high; None if it cannot be read."""
     from PIL import Image
 
     try:
-        with pillow_settings(), open_picture(path, draft=2 * TILE_PIXELS) as opened:
+        with pillow_settings(), open_picture(path, draft=2 * pixels) as opened:
             image = flatten(apply_orientation(opened, white_value), background).convert("RGB")
-            image.thumbnail((TILE_PIXELS, TILE_PIXELS), Image.Resampling.LANCZOS)
+            image.thumbnail((pixels, pixels), Image.Resampling.LANCZOS)
             return np.asarray(image).transpose(2, 0, 1)
     except Exception:  # for damaged files Pillow raises nearly anything
         return None

@@ -6,20 +6,24 @@ collection, as a whole and as a part of it, at 16 pixels a side; the nearest are
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from aerun.errors import ConfigError
+from aerun.errors import ConfigError, DataError
 from aerun.use.collection.looks import SIDE, Looks, as_picture, colors_of, square, trim
+from aerun.use.collection.thumbnails import read_thumbnail
 from aerun.use.search.vector_index import Neighbors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from aerun.use.collection.fingerprints import Fingerprints
+    from aerun.use.opened_run import OpenedRun
+    from aerun.use.search.queries import Query
 
 COARSE, STEP = 16, 2  # pixels of a side in the first comparison, and between the parts that are tried
 PARTS = (16, 14, 12)  # their sides
@@ -33,6 +37,8 @@ SMALLEST_PAGE = 0.2  # of the query's area
 BRIGHTNESS, MISSING, COLOR = 0.5, 0.05, 0.1
 FLAT = 0.02  # standard deviation below which a part counts as having no structure
 ROWS_PER_BLOCK = 8192
+QUERY_PIXELS = 192  # of the longer side of a query, so that a page in a photo keeps enough of them
+log = logging.getLogger(__name__)
 
 
 class Window(NamedTuple):
@@ -57,10 +63,13 @@ WINDOWS = [
 
 
 def search_copies(
-    fingerprints: Fingerprints, images: np.ndarray, k: int = 12, excluded: Sequence[Sequence[int]] | None = None
+    fingerprints: Fingerprints,
+    images: Sequence[np.ndarray],
+    k: int = 12,
+    excluded: Sequence[Sequence[int]] | None = None,
 ) -> Neighbors:
-    """The ``k`` pictures of which images uint8 [Q,C,H,W] are most likely copies. ``excluded``: rows for each query that
-    are no results.
+    """The ``k`` pictures of which images, each uint8 [C,H,W], are most likely copies. ``excluded``: rows for each query
+    that are no results.
 
     The distance is 1 - correlation of the gray values, plus half of their mean difference, a twentieth of the share of
     the picture that the query lacks, and a tenth of the difference of colors. ConfigError without ``looks``.
@@ -72,7 +81,10 @@ def search_copies(
 
 
 def search_colors(
-    fingerprints: Fingerprints, images: np.ndarray, k: int = 12, excluded: Sequence[Sequence[int]] | None = None
+    fingerprints: Fingerprints,
+    images: Sequence[np.ndarray],
+    k: int = 12,
+    excluded: Sequence[Sequence[int]] | None = None,
 ) -> Neighbors:
     """The ``k`` pictures with the most similar colors, without their margins: 1 - the cosine of the square roots of
     their shares (Bhattacharyya). ConfigError without ``looks``."""
@@ -87,6 +99,27 @@ def search_colors(
     return Neighbors(np.stack([rows for rows, _ in found]), np.stack([distances for _, distances in found]))
 
 
+def read_pictures(run: OpenedRun, queries: Sequence[Query]) -> tuple[list[Query], list[np.ndarray]]:
+    """The queries whose files can be read, and their pictures, each uint8 [3,H,W].
+
+    Others are skipped with a warning. DataError if no picture can be read.
+    """
+    decoder = run.decoder()
+    kept: list[Query] = []
+    pictures: list[np.ndarray] = []
+    for query in queries:
+        assert query.path is not None  # fingerprints with looks are of files
+        picture = read_thumbnail(query.path, decoder.background, decoder.white_value, QUERY_PIXELS)
+        if picture is None:
+            log.warning("%s: cannot be read, and is skipped", query.path)
+        else:
+            kept.append(query)
+            pictures.append(picture)
+    if not kept:
+        raise DataError("none of the images can be read")
+    return kept, pictures
+
+
 def require_looks(fingerprints: Fingerprints) -> Looks:
     """ConfigError for fingerprints without looks."""
     if fingerprints.looks is None:
@@ -98,7 +131,7 @@ def require_looks(fingerprints: Fingerprints) -> Looks:
 
 
 def _with_excluded(
-    images: np.ndarray, excluded: Sequence[Sequence[int]] | None
+    images: Sequence[np.ndarray], excluded: Sequence[Sequence[int]] | None
 ) -> Iterator[tuple[np.ndarray, Sequence[int]]]:
     return zip(images, excluded or [()] * len(images), strict=True)
 
