@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -38,8 +39,10 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 def slurm_is_up() -> bool:
-    """Whether a Slurm cluster answers (scripts/slurm_here.sh starts one on Debian)."""
-    return shutil.which("sinfo") is not None and subprocess.run(["sinfo"], capture_output=True).returncode == 0
+    """Whether a Slurm cluster answers (scripts/slurm_here.sh starts one on Debian), and aerun[slurm] is installed."""
+    if shutil.which("sinfo") is None or importlib.util.find_spec("submitit") is None:
+        return False
+    return subprocess.run(["sinfo"], capture_output=True).returncode == 0
 
 
 def as_host(host: str) -> list[str]:

@@ -42,8 +42,9 @@ RAY = ["hydra/launcher=ray"]
 pytestmark = pytest.mark.slow
 
 
-needs_slurm = pytest.mark.skipif(not slurm_is_up(), reason="no Slurm answers; sudo scripts/slurm_here.sh start")
-needs_submitit = pytest.mark.skipif(importlib.util.find_spec("submitit") is None, reason="aerun[slurm] is missing")
+needs_slurm = pytest.mark.skipif(
+    not slurm_is_up(), reason="needs aerun[slurm] and Slurm; sudo scripts/slurm_here.sh start"
+)
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="aerun[ray] is missing")
 
 
@@ -138,7 +139,6 @@ def test_joblib(undisturbed: Path, tmp_path: Path) -> None:
 
 
 @needs_slurm
-@needs_submitit
 def test_slurm(undisturbed: Path, tmp_path: Path) -> None:
     check(tmp_path, launch(tmp_path, *ODD, *TINY, *GRID, *SLURM))
     assert_equal(tmp_path / "outputs" / "grid", undisturbed)
@@ -208,7 +208,6 @@ def test_a_sweep_stops_with_its_ray_cluster_and_fails_no_job(tmp_path: Path) -> 
 
 
 @needs_slurm
-@needs_submitit
 def test_slurm_jobs_that_are_killed_requeued_and_watched_by_a_second_launch(tmp_path: Path) -> None:
     longer = [*TINY, "trainer.epochs=150", "dataset.train_limit=2000", "seed=0,1,2", "sweep.name=s", *SLURM]
     sweep = tmp_path / "outputs" / "s"
@@ -240,7 +239,6 @@ def test_slurm_jobs_that_are_killed_requeued_and_watched_by_a_second_launch(tmp_
 
 
 @needs_slurm
-@needs_submitit
 def test_slurm_evaluates_a_finished_sweep_and_adds_protocols_to_it_as_joblib_does(tmp_path: Path) -> None:
     words = [*TINY, "model=fc", "seed=0,1,2", "sweep.name=x"]
     added: dict[str, Path] = {}
