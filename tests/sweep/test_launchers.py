@@ -62,9 +62,9 @@ def ray_cluster() -> Iterator[None]:
     """A Ray cluster that is started separately, in another directory."""
     ray = str(Path(sys.executable).with_name("ray"))
     start = [ray, "start", "--head", "--num-cpus=2", "--port=6399", "--include-dashboard=false"]
-    subprocess.run(start, cwd="/", check=True, capture_output=True, timeout=120)
+    subprocess.run(start, cwd="/", check=True, capture_output=True, timeout=LIMIT_S)
     yield
-    subprocess.run([ray, "stop"], capture_output=True, timeout=120)
+    subprocess.run([ray, "stop"], capture_output=True, timeout=LIMIT_S)
 
 
 NETWORKS = ("aerun-1", "aerun-2")  # network namespaces, each a host of its own
@@ -107,7 +107,7 @@ def two_ray_nodes() -> Iterator[str]:
             )
             start = [ray, "start", *role, f"--node-ip-address=10.77.0.{number}", "--num-cpus=1"]
             command = [*as_host(host), "ip", "netns", "exec", network, *start]
-            subprocess.run(command, cwd="/", check=True, capture_output=True, timeout=120)
+            subprocess.run(command, cwd="/", check=True, capture_output=True, timeout=LIMIT_S)
         yield "10.77.0.1:6399"
     finally:
         for network in NETWORKS:
