@@ -172,8 +172,9 @@ def main() -> None:
         "",
         f"Mean PSNR in dB on the test images of `{arguments.dataset}` by bits an image. The network "
         f"784-256-code-256-784 (`model=mlp`) is trained for {arguments.epochs} epochs on {arguments.images:,} images, "
-        f"with a cosine schedule: the mean ± deviation of {arguments.seeds} seeds. The learning rate of each latent and "
-        f"size, {', '.join(map(str, RATES))}, was chosen on validation images with seed 0. PCA: each bit goes to the component where it "
+        f"with a cosine schedule: the mean ± deviation of {arguments.seeds} seeds. The learning rate of each latent "
+        f"and size, {', '.join(map(str, RATES))}, was chosen on validation images with seed 0. PCA: each bit goes to "
+        "the component where it "
         "lowers the error on training images most, whose levels are Lloyd's and Max's. JPEG (without its tables) and "
         "WebP: the best quality of as many bytes, of images reduced to a half, a quarter or an eighth where nothing "
         "else fits.",
