@@ -123,14 +123,15 @@ def build_site(folder: Path) -> Site:
     (site.outside / "diary.txt").write_text("precious")
     (site.outside / "folder" / "letter.txt").write_text("precious")
     import_commands()
-    done = run_forked(console("train", *sweep_words(site)), site.folder, AERUN_DATA=str(folder / "cache"))
+    patient = {"seconds": 600, "AERUN_DATA": str(folder / "cache")}
+    done = run_forked(console("train", *sweep_words(site)), site.folder, **patient)
     assert done.code == 0, done.out + done.err
     first, second = sorted(path.parent for path in site.sweep.glob("*/summary.json"))
     first.rename(site.bad)
     second.rename(site.sweep / GOOD)
     index = site.sweep / "sweep.json"
     index.write_text(index.read_text().replace(f'"{first.name}"', '"bad"').replace(f'"{second.name}"', '"good"'))
-    done = run_forked(_use("embed", "RUN", "pictures", "-o", "codes.npz", *DEVICE)(site), site.folder)
+    done = run_forked(_use("embed", "RUN", "pictures", "-o", "codes.npz", *DEVICE)(site), site.folder, **patient)
     assert done.code == 0, done.out + done.err
     shutil.copytree(site.folder, folder / "pristine", symlinks=True)
     return site
