@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from aerun.errors import ConfigError, DataError
 from aerun.use.collection.looks import SIDE, Looks, as_picture, colors_of, square, trim
@@ -143,7 +143,8 @@ def _as_float(thumbnails: np.ndarray) -> Tensor:
 
 
 def variants(picture: np.ndarray) -> list[np.ndarray]:
-    """What may be the picture in picture uint8 [H,W,3]: it, without its margins, turned, and the page on it."""
+    """What may be the picture in picture uint8 [H,W,3]: it, without its margins, turned, the page on it, and it as most
+    runs see it, on white."""
     pages: list[tuple[np.ndarray, tuple[int, ...]]] = [(picture, ())]
     page = straightened(picture)
     if page is not None:
@@ -158,7 +159,8 @@ def variants(picture: np.ndarray) -> list[np.ndarray]:
         ]
         result += [whole, trim(whole), *(trim(whole, tolerance) for tolerance in tolerances)]
         result += [trim(each, *tolerances[-1:]) for each in turned]
-    return result
+    padded = np.asarray(ImageOps.pad(Image.fromarray(picture), (2 * SIDE, 2 * SIDE), Image.Resampling.LANCZOS, "white"))
+    return [*result, padded, trim(padded)]
 
 
 def straightened(picture: np.ndarray) -> np.ndarray | None:
