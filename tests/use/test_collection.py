@@ -113,8 +113,11 @@ def test_parquet_files(folder: Path, collection: Path, fingerprints: Path, tmp_p
     call(embed, folder, collection, "-o", path, "--as", form)
     made, back = load_fingerprints(fingerprints), load_fingerprints(path)
     assert np.array_equal(back.codes, made.pack(form).unpack())  # type: ignore[arg-type]
-    assert dataclasses.replace(back, codes=0, labels=0, file="") == dataclasses.replace(
-        made, codes=0, labels=0, file=""
+    assert back.looks is not None and made.looks is not None
+    assert np.array_equal(back.looks.thumbnails, made.looks.thumbnails)
+    assert np.array_equal(back.looks.colors, made.looks.colors)
+    assert dataclasses.replace(back, codes=0, labels=0, file="", looks=None) == dataclasses.replace(
+        made, codes=0, labels=0, file="", looks=None
     )
     rows = parquet.read_table(path).to_pylist()
     assert [row["name"] for row in rows] == made.names and len(rows[0]["code"]) == 64

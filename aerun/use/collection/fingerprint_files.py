@@ -29,6 +29,7 @@ NOT_OURS = "is damaged, or not a file of aerun-embed"
 IMAGES = ("codes", "units", "counts", "values", "indices")
 SHARED = {"offset", "scale"}  # arrays of one value for each unit
 CODEBOOKS = {"codebooks", "groups"}
+LOOKS = {"thumbnails": (2, SIDE, SIDE), "colors": (LEVELS**3,)}  # the shape of each for one image
 MAX_EXPANSION = 1100  # of codes that are nearly all 0: as far as a .npz file can shrink them
 
 ABOUT_SCHEMA = record(
@@ -151,13 +152,12 @@ def _assemble(about: dict[str, Any], arrays: Arrays, codes: np.ndarray, path: Pa
 
 
 def _looks(arrays: Arrays, count: int) -> Looks | None:
-    """None for files of older versions, and tables. ValueError for damaged ones."""
-    if not {"thumbnails", "colors"} <= arrays.keys():
+    """None for files of older versions. ValueError for damaged ones."""
+    if not LOOKS.keys() <= arrays.keys():
         return None
     looks = Looks(arrays["thumbnails"], arrays["colors"])
-    shapes = {"thumbnails": (count, 2, SIDE, SIDE), "colors": (count, LEVELS**3)}
-    for name, shape in shapes.items():
-        if arrays[name].shape != shape or arrays[name].dtype != np.uint8:
+    for name, shape in LOOKS.items():
+        if arrays[name].shape != (count, *shape) or arrays[name].dtype != np.uint8:
             raise ValueError(f"{count} names, {name} {arrays[name].dtype} of shape {list(arrays[name].shape)}")
     return looks
 
@@ -199,7 +199,8 @@ def _read_npz(path: Path) -> tuple[dict[str, Any], Arrays]:
 
 
 def _as_parquet(fingerprints: Fingerprints, packed: Packed, about: dict[str, Any]) -> bytes:
-    """Columns ``name``, ``label`` if there are labels, and ``code``, a list of fixed size; the rest is metadata.
+    """Columns ``name``, ``label`` if there are labels, and ``code``, a list of fixed size, as are ``thumbnails`` and
+    ``colors`` of image files; the rest is metadata.
 
     Parquet holds UTF-8 alone: other names are readable in the column, and as they were in the metadata.
     """
@@ -213,6 +214,10 @@ def _as_parquet(fingerprints: Fingerprints, packed: Packed, about: dict[str, Any
     }
     if fingerprints.labels is not None:
         columns["label"] = pa.array(fingerprints.labels.tolist(), pa.int64())
+    if fingerprints.looks is not None:
+        for name, values in dataclasses.asdict(fingerprints.looks).items():
+            flat = values.reshape(len(fingerprints), -1)
+            columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])
     units = {name: values.tolist() for name, values in (packed.shared | fingerprints.statistics()).items()}
     others = {str(row): name for row, name in enumerate(fingerprints.names) if printable(name) != name}
     metadata = {PARQUET_KEY: json.dumps(about | {"units": units, "names_of_bytes": others}).encode()}
@@ -242,6 +247,10 @@ def _read_parquet(path: Path) -> tuple[dict[str, Any], Arrays]:
         }
         if "label" in table.column_names:
             arrays["labels"] = table["label"].to_numpy()
+        for name, shape in LOOKS.items():
+            if name in table.column_names:
+                values = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+                arrays[name] = values.reshape(len(names), *shape)
         arrays |= {name: np.array(values, np.float32) for name, values in about.pop("units").items()}
     except (pa.ArrowException, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: {NOT_OURS} ({str(error) or 'no such table'})") from error

@@ -124,8 +124,8 @@ def require_looks(fingerprints: Fingerprints) -> Looks:
     """ConfigError for fingerprints without looks."""
     if fingerprints.looks is None:
         raise ConfigError(
-            f"{fingerprints.title}: has no thumbnails and colors, which .npz files of a folder of images have since "
-            "this version; make it again with aerun-embed"
+            f"{fingerprints.title}: has no thumbnails and colors, which are stored for image files since this version; "
+            "make it again with aerun-embed, of a folder"
         )
     return fingerprints.looks
 
