@@ -1,4 +1,7 @@
-"""Pictures in 11 styles that no setting of aerun was chosen on: ``python benchmarks/collection.py FOLDER``
+"""Collections of pictures whose styles are known: ``python benchmarks/collection.py FOLDER [--of styles]``
+
+``styles`` has 11 that no setting of aerun was chosen on. Settings of aerun-organise were chosen on ``openclipart``, 13
+sets of drawings, and ``sprites``, 12 sets from games and desktops.
 
 Each style is a folder, of pictures from one Debian package or npm package (Debian's apt-get, its mirrors and npm are
 needed, but not root). Pictures smaller than 32 pixels and repetitions of the same pixels are left out; of a style with
@@ -38,6 +41,39 @@ STYLES = {
     "species": ("freeorion-data", r"art/icons/(species|monsters|specials_huge|building)/.*\.png"),
     "terrain": ("wesnoth-1.16-data", r"core/images/terrain/.*\.(png|webp)"),
 }
+OPENCLIPART = {
+    style: ("openclipart-png", rf"openclipart/png/{folder}/.*\.png")
+    for style, folder in {
+        "arrows": "shapes/arrows",
+        "cards": "recreation/games/cards",
+        "etiquette_icons": "computer/icons/etiquette-theme",
+        "flags": "signs_and_symbols/flags/(africa|america|asia|europe)",
+        "flat_icons": "computer/icons/flat-theme",
+        "lemon_icons": "computer/icons/lemon-theme",
+        "map_symbols": "signs_and_symbols/map_symbols",
+        "patterns": "special/patterns",
+        "road_signs": "transportation/roadsigns",
+        "smilies": "people/smilies",
+        "stars": "shapes/stars",
+        "stickmen": "people/stickmen",
+        "topics": "(animals|food)",
+    }.items()
+}
+SPRITES = {
+    "children_sprites": ("tuxmath-data", r"tuxmath/images/.*\.png"),
+    "constellations": ("stellarium-data", r"skycultures/.*\.png"),
+    "desktop_icons": ("gnome-icon-theme", r"gnome/(48x48|256x256)/.*\.png"),
+    "emoji": ("npm:emoji-datasource-google@16.0.0", r"package/img/google/64/.*\.png"),
+    "ground_pieces": ("pingus-data", r"data/images/(groundpieces|textures|hotspots)/.*\.(png|jpg)"),
+    "hedgehogs": ("hedgewars-data", r"Data/Graphics/(Hats|Graves|Hedgehog)/.*\.png"),
+    "landscape_tiles": ("widelands-data", r"data/world/terrains/.*\.png"),
+    "nebulae": ("stellarium-data", r"nebulae/default/.*\.png"),
+    "platform_sprites": ("supertux-data", r"images/(creatures|objects)/.*\.png"),
+    "rendered_buildings": ("lincity-ng-data", r"lincity-ng/images/tiles/.*\.png"),
+    "rendered_items": ("freedroidrpg-data", r"data/graphics/items/.*\.png"),
+    "settlers": ("widelands-data", r"data/tribes/(buildings|workers)/.*\.png"),
+}
+COLLECTIONS = {"styles": STYLES, "openclipart": OPENCLIPART, "sprites": SPRITES}
 SMALLEST = 32  # pixels of the shorter side
 
 
@@ -69,14 +105,14 @@ def pixels_of(path: Path) -> bytes | None:
             if min(opened.size) < SMALLEST:
                 return None
             picture = opened.convert("RGBA")
-    except OSError:
+    except (OSError, Image.DecompressionBombError):
         return None
     return hashlib.sha256(str(picture.size).encode() + picture.tobytes()).digest()
 
 
-def pictures_of(style: str, packages: Path, most: int, known: set[bytes]) -> list[Path]:
+def pictures_of(style: str, source: tuple[str, str], packages: Path, most: int, known: set[bytes]) -> list[Path]:
     """At most ``most`` pictures of a style, spread over its names. Adds them to ``known``."""
-    package, expression = STYLES[style]
+    package, expression = source
     root = unpack(package, packages)
     excluded = re.compile(r"/cartoon/") if style == "photographs" else None
     found = sorted(path for path in root.rglob("*.*") if re.search(expression, path.as_posix()) and path.is_file())
@@ -92,6 +128,7 @@ def pictures_of(style: str, packages: Path, most: int, known: set[bytes]) -> lis
 def parser() -> Parser:
     result = Parser("Assemble the pictures.", "  python %(prog)s outputs/styles")
     result.add_argument("folder", type=Path, help="a new folder for them")
+    result.add_argument("--of", choices=COLLECTIONS, default="styles", help="the collection (styles)")
     result.add_argument("--packages", type=Path, help="keep the unpacked packages there (1.5 GB)")
     result.add_argument("--most", type=count, default=450, help="pictures of a style (450)")
     return result
@@ -103,8 +140,8 @@ def work(asked) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         packages = asked.packages or Path(temporary)
         packages.mkdir(parents=True, exist_ok=True)
-        for style in STYLES:
-            chosen = pictures_of(style, packages, asked.most, known)
+        for style, source in COLLECTIONS[asked.of].items():
+            chosen = pictures_of(style, source, packages, asked.most, known)
             place = asked.folder / style
             place.mkdir()
             for number, path in enumerate(chosen):

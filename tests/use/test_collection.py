@@ -339,20 +339,22 @@ def test_cluster_files(
     }
     ari = adjusted_rand_score([row["label"] for row in rows], [row["cluster"] for row in rows])
     assert f"with the 2 labels: adjusted Rand index {ari:.3f}" in text
-    assert sorted(path.name for path in (place / "sheets").iterdir()) == ["0.png", "1.png", "2.png"]
+    names = {f"{row['cluster']}-{row['name']}" for row in rows}
+    assert {path.name for path in (place / "sheets").iterdir()} == {f"{name}.png" for name in names}
+    assert [int(name[0]) for name in sorted(names)] == [0, 1, 2]
     for row in rows:
-        link = place / "links" / row["cluster"] / row["file"].replace("/", "__")
+        link = place / "links" / f"{row['cluster']}-{row['name']}" / row["file"].replace("/", "__")
         assert link.is_symlink() and not link.readlink().is_absolute()
         assert link.resolve() == collection / row["file"]
     assert sorted(path.relative_to(collection) for path in collection.rglob("*")) == before
     with pytest.raises(ConfigError, match=r"clusters\.csv and 3 more: already exist; pass --overwrite to replace them"):
         call(organise, folder, fingerprints, "-o", place)
     call(organise, folder, fingerprints, "-o", place, "--clusters", 2, "--overwrite")
+    names = {f"{row['cluster']}-{row['name']}" for row in csv.DictReader((place / "clusters.csv").open())}
     assert sorted(path.relative_to(place).as_posix() for path in place.rglob("*.*")) == [
         "clusters.csv",
         "overview.png",
-        "sheets/0.png",
-        "sheets/1.png",
+        *(f"sheets/{name}.png" for name in sorted(names)),
     ]
     assert sorted(path.relative_to(collection) for path in collection.rglob("*")) == before
 

@@ -170,7 +170,7 @@ def test_a_file_keeps_looks_and_files_without_them_still_open(tmp_path: Path) ->
             search(found, IMAGES[:1])
 
 
-@pytest.mark.parametrize("name", ["thumbnails", "colors"])
+@pytest.mark.parametrize("name", ["thumbnails", "colors", "textures"])
 def test_looks_that_do_not_fit_are_damage(tmp_path: Path, name: str) -> None:
     made = fingerprints()
     save_fingerprints(made, tmp_path / "a.npz", made.pack())

@@ -9,17 +9,10 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 from aerun.cli.organise import format_clusters
 from aerun.errors import ConfigError
 from aerun.use.clusters.cluster_files import pick_evenly
-from aerun.use.clusters.clustering import (
-    METHODS,
-    Clusters,
-    Method,
-    _most_copies,
-    candidate_counts,
-    cluster_rows,
-    label_agreement,
-    organise,
-    silhouette,
-)
+from aerun.use.clusters.cluster_table import cluster_rows
+from aerun.use.clusters.clustering import METHODS, Clusters, Method, label_agreement, organise
+from aerun.use.clusters.density import _most_copies
+from aerun.use.clusters.kmeans import candidate_counts, silhouette
 from aerun.use.collection.fingerprints import Fingerprints
 
 RANDOM = np.random.default_rng(0)
@@ -31,7 +24,7 @@ CODES = (CENTRES[LABELS] + RANDOM.normal(0, 0.4, (len(LABELS), 16))).astype(np.f
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_the_number_of_clusters_is_found(metric: str) -> None:
-    found = organise(CODES, (2, 8), metric=metric)  # type: ignore[arg-type]
+    found = organise(CODES, (2, 8), method="kmeans", metric=metric)  # type: ignore[arg-type]
     assert found.count == 4 == max(found.silhouettes, key=lambda count: found.silhouettes[count])
     assert list(found.silhouettes) == [2, 3, 4, 5, 6, 7, 8]
     assert adjusted_rand_score(LABELS, found.assigned) == 1
@@ -50,7 +43,7 @@ def test_distances_are_from_the_center() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_clusters_are_reproducible(method: Method) -> None:
-    first, second = (organise(CODES, 4 if method == "kmeans" else None, method=method) for _ in range(2))
+    first, second = (organise(CODES, None if method == "hdbscan" else 4, method=method) for _ in range(2))
     assert np.array_equal(first.assigned, second.assigned)
 
 
@@ -62,9 +55,12 @@ def test_hdbscan_leaves_out_distant_codes() -> None:
 
 
 def test_large_collections_are_clustered_by_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aerun.use.clusters.clustering.MAX_FITTED_CODES", 150)
+    for module in ("kmeans", "density"):
+        monkeypatch.setattr(f"aerun.use.clusters.{module}.MAX_FITTED_CODES", 150)
+    monkeypatch.setattr("aerun.use.clusters.mixture.MAX_FITTED", 150)
     for found in (
-        organise(CODES, 4, metric="euclidean"),
+        organise(CODES, metric="euclidean"),
+        organise(CODES, 4, method="kmeans", metric="euclidean"),
         organise(CODES, method="hdbscan", metric="euclidean", smallest=8),
     ):
         assert adjusted_rand_score(LABELS, found.assigned) > 0.95

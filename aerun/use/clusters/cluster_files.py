@@ -1,17 +1,18 @@
-"""Clusters on disk: a table, a contact sheet for each cluster, and links to the images, which are not moved."""
+"""Clusters on disk: a contact sheet for each, their table, and links to the images, which are not moved."""
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from aerun.base.files import MAX_NAME_BYTES, end_of_name, format_csv, make_folder, storage_error, write_text
+from aerun.base.files import MAX_NAME_BYTES, end_of_name, make_folder, storage_error
 from aerun.errors import DataError
-from aerun.use.clusters.clustering import Clusters, cluster_rows
+from aerun.use.clusters.cluster_table import Groups, all_places, cluster_numbers, place_of, read_places, write_table
+from aerun.use.clusters.clustering import Clusters
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.collection.thumbnails import Thumbnails
 from aerun.use.contact_sheet import Tile, blank_tile, draw_contact_sheet
@@ -22,54 +23,53 @@ IMAGES_PER_SHEET, IMAGES_PER_ROW = 48, 12
 OVERVIEW_TILE_PIXELS = 64
 TABLE, OVERVIEW, SHEETS, LINKS = "clusters.csv", "overview.png", "sheets", "links"
 log = logging.getLogger(__name__)
-HEADER = ["file", "cluster", "distance"]
 
 
 def write_clusters(
-    folder: Path, thumbnails: Thumbnails, clusters: Clusters, *, links: bool = False, overwrite: bool = False
+    folder: Path,
+    thumbnails: Thumbnails,
+    clusters: Clusters,
+    *,
+    groups: Groups = (),
+    links: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Write ``clusters.csv``, ``overview.png``, ``sheets/`` and optionally ``links/``: all of them or nothing.
 
-    ConfigError if the folder is not empty, or if with ``overwrite`` it contains more than an earlier result.
+    ``groups``: rows of near-duplicates. ConfigError if the folder is not empty, or if with ``overwrite`` it contains
+    more than an earlier result.
     """
     with replacing_folder(folder, CLUSTER_FOLDER, overwrite) as place:
-        write_table(place / TABLE, thumbnails.fingerprints, clusters)
-        write_sheets(place, thumbnails, clusters)
+        write_table(place / TABLE, thumbnails.fingerprints, clusters, groups)
+        write_sheets(place, thumbnails, clusters, groups)
         if links:
             write_links(place, thumbnails.fingerprints, clusters)
 
 
 def foreign_files(folder: Path) -> list[str]:
     """What is in the folder that ``write_clusters`` did not write, according to the table; without one, everything."""
-    foreign, names = list[str](), _read_cluster_names(folder / TABLE)
-    for path in sorted(folder.iterdir()):
-        inside = sorted(path.iterdir()) if path.is_dir() and not path.is_symlink() and names else None
-        if inside is not None and path.name == SHEETS:
-            foreign += [f"{SHEETS}/{sheet.name}" for sheet in inside if sheet.name not in {f"{n}.png" for n in names}]
-        elif inside is not None and path.name == LINKS:
-            for place in inside:
-                known = place.name in names and place.is_dir() and not place.is_symlink()
-                links = sorted(place.iterdir()) if known else [place]
-                foreign += [str(link.relative_to(folder)) for link in links if not known or not link.is_symlink()]
-        elif not (names and path.is_file() and path.name in (TABLE, OVERVIEW)):
-            foreign.append(path.name)
+    names = read_places(folder / TABLE)
+    if not names:
+        return sorted(path.name for path in folder.iterdir())
+    sheets = {TABLE, OVERVIEW, *(f"{SHEETS}/{name}.png" for name in names)}
+    linked = {f"{LINKS}/{name}" for name in names}
+    folders = {SHEETS, LINKS, *linked, *(f"{SHEETS}/{name}" for name in names)}
+    foreign, pending = list[str](), sorted(folder.iterdir())
+    while pending:
+        path = pending.pop(0)
+        place = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            known = path.parent.relative_to(folder).as_posix() in linked and place not in linked
+        elif path.is_dir():
+            known = place in folders
+            pending = (sorted(path.iterdir()) if known else []) + pending
+        else:
+            known = place in sheets
+        foreign += [] if known else [place]
     return foreign
 
 
 CLUSTER_FOLDER = OutputFolder("aerun-organise", foreign_files)
-
-
-def _read_cluster_names(table: Path) -> set[str]:
-    """Names of the clusters in a table; empty if the table is missing, or not one of ours."""
-    try:
-        with table.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            if (reader.fieldnames or [])[: len(HEADER)] != HEADER:
-                return set()
-            found = {int(row["cluster"]) for row in reader}
-    except (OSError, ValueError, TypeError, csv.Error):
-        return set()
-    return {cluster_name(number, max(found) + 1) for number in found}
 
 
 def require_files(fingerprints: Fingerprints) -> None:
@@ -83,33 +83,41 @@ def require_files(fingerprints: Fingerprints) -> None:
         log.warning("%s; they get no links", text)
 
 
-def write_table(path: Path, fingerprints: Fingerprints, clusters: Clusters) -> None:
-    """A CSV file: file, cluster, distance, and label if there are labels."""
-    rows = cluster_rows(fingerprints, clusters)
-    make_folder(path.parent)
-    write_text(path, format_csv([list(rows[0]), *(row.values() for row in rows)]))
+def draw_cluster(
+    thumbnails: Thumbnails, clusters: Clusters, number: int, part: int | None = None, groups: Groups = ()
+) -> np.ndarray:
+    """Pixels [H,W,3]: images of a cluster, evenly spaced from nearest to farthest from the center.
 
-
-def cluster_name(number: int, count: int) -> str:
-    """The name of a cluster's sheet and of its folder of links: its number with leading zeros, or ``none``."""
-    return "none" if number < 0 else f"{number:0{len(str(max(count - 1, 0)))}d}"
-
-
-def cluster_numbers(clusters: Clusters) -> list[int]:
-    """All clusters, then -1 if some images are in none."""
-    return [*range(clusters.count), *([-1] if (clusters.assigned < 0).any() else [])]
-
-
-def draw_cluster(thumbnails: Thumbnails, clusters: Clusters, number: int) -> np.ndarray:
-    """Pixels [H,W,3]: images of a cluster, evenly spaced from nearest to farthest from the center."""
-    rows = clusters.members(number)
+    Of a group of near-duplicates the nearest is shown, framed, with the number of the others.
+    """
+    everything = clusters.members(number, part)
+    rows, copies = _first_of_groups(everything, groups)
     in_cluster = number >= 0
-    shown = pick_evenly(rows, IMAGES_PER_SHEET)
-    tiles = [thumbnails.tile(row, f"{clusters.distances[row]:.3f}" if in_cluster else "") for row in shown]
-    title = f"cluster {cluster_name(number, clusters.count)}: " if in_cluster else "in no cluster: "
+    tiles = list[Tile]()
+    for row in pick_evenly(rows, IMAGES_PER_SHEET):
+        caption = f"{clusters.distances[row]:.3f}" if in_cluster else ""
+        more = f" +{copies[row]} near-duplicate{'s' * (copies[row] > 1)}" if row in copies else ""
+        tiles.append(thumbnails.tile(row, (caption + more).strip(), marked=bool(more)))
+    title = f"cluster {place_of(clusters, number, part)}: " if in_cluster else "in no cluster: "
     title += plural(len(rows), "image") if len(tiles) == len(rows) else f"{len(tiles)} of {len(rows):,} images, evenly"
+    title += f" and {len(everything) - len(rows):,} near-duplicates" if len(rows) < len(everything) else ""
     title += ", from nearest to farthest from the center" * in_cluster
     return draw_contact_sheet(tiles, IMAGES_PER_ROW, title=title)
+
+
+def _first_of_groups(rows: np.ndarray, groups: Groups) -> tuple[np.ndarray, dict[int, int]]:
+    """rows[n] without all but the first of each group, and how many others of its group are among them."""
+    group_of = {row: number for number, group in enumerate(groups) for row in group}
+    first, copies, kept = dict[int, int](), Counter[int](), list[int]()
+    for row in rows.tolist():
+        number = group_of.get(row)
+        if number is None or number not in first:
+            kept.append(row)
+            if number is not None:
+                first[number] = row
+        else:
+            copies[first[number]] += 1
+    return np.array(kept, int), dict(copies)
 
 
 def pick_evenly(rows: np.ndarray, most: int) -> list[int]:
@@ -127,7 +135,8 @@ def draw_overview(thumbnails: Thumbnails, clusters: Clusters) -> np.ndarray:
     numbers = cluster_numbers(clusters)
     for number in numbers:
         rows = clusters.members(number)
-        caption = f"{cluster_name(number, clusters.count)}: {len(rows)}"
+        digits, _, words = place_of(clusters, number).partition("-")
+        caption = f"{digits}: {len(rows)}\n{words}"
         shown = pick_evenly(rows, IMAGES_PER_ROW)
         tiles += [Tile(thumbnails(row), caption if row == rows[0] else "") for row in shown]
         if number != numbers[-1]:
@@ -136,21 +145,27 @@ def draw_overview(thumbnails: Thumbnails, clusters: Clusters) -> np.ndarray:
     return draw_contact_sheet(tiles, IMAGES_PER_ROW, OVERVIEW_TILE_PIXELS, title=title)
 
 
-def write_sheets(folder: Path, thumbnails: Thumbnails, clusters: Clusters) -> None:
-    """``overview.png``, and ``sheets/NUMBER.png`` for each cluster."""
+def write_sheets(folder: Path, thumbnails: Thumbnails, clusters: Clusters, groups: Groups = ()) -> None:
+    """``overview.png``, and ``sheets/NUMBER-WORDS.png`` for each cluster; those of its parts are in a folder."""
     write_png(folder / OVERVIEW, draw_overview(thumbnails, clusters))
-    for number in cluster_numbers(clusters):
-        name = f"{cluster_name(number, clusters.count)}.png"
-        write_png(folder / SHEETS / name, draw_cluster(thumbnails, clusters, number))
+    for number, part in all_places(clusters):
+        sheet = draw_cluster(thumbnails, clusters, number, part, groups)
+        write_png(folder / SHEETS / f"{place_of(clusters, number, part)}.png", sheet)
 
 
 def write_links(folder: Path, fingerprints: Fingerprints, clusters: Clusters) -> None:
-    """``links/NUMBER/``: relative links to the images of each cluster; their names contain the subfolders."""
+    """``links/NUMBER-WORDS/``: relative links to the images of each cluster; their names contain the subfolders.
+
+    The images of a cluster that is split are in the folders of its parts.
+    """
     root = Path(fingerprints.root)
-    for number in cluster_numbers(clusters):
-        place = folder / LINKS / cluster_name(number, clusters.count)
+    whole = {number for number, part in all_places(clusters) if part is not None}
+    for number, part in all_places(clusters):
+        if part is None and number in whole:
+            continue
+        place = folder / LINKS / place_of(clusters, number, part)
         make_folder(place)
-        for row in clusters.members(number).tolist():
+        for row in clusters.members(number, part).tolist():
             name = fingerprints.names[row]
             if not (root / name).exists():
                 continue

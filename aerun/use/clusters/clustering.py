@@ -1,43 +1,53 @@
-"""Clusters of codes: k-means with the number chosen by silhouette, or HDBSCAN."""
+"""Clusters of a collection: Gaussians, k-means or dense regions, of distances by code, color and texture."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from aerun.base.progress_bar import progress_bar
 from aerun.errors import ConfigError
+from aerun.use.clusters.cluster_names import name_clusters
+from aerun.use.clusters.density import fit_hdbscan
+from aerun.use.clusters.fused_points import By, fused_points
+from aerun.use.clusters.kmeans import DEFAULT_COUNTS, MAX_FITTED_CODES, choose_kmeans, fit_kmeans, sample_rows
+from aerun.use.clusters.mixture import fit_mixture
 from aerun.use.collection.fingerprint_files import as_fingerprints
 from aerun.use.collection.fingerprints import Fingerprints
-from aerun.use.search.vector_index import METRICS, Metric, check_codes
+from aerun.use.search.vector_index import METRICS, Metric
 
 if TYPE_CHECKING:
     from aerun.use.collection.fingerprint_files import Collection
     from aerun.use.search.vector_index import Codes
 
-Method = Literal["kmeans", "hdbscan"]
+Method = Literal["mixture", "kmeans", "hdbscan"]
 METHODS: tuple[Method, ...] = get_args(Method)
-MAX_FITTED_CODES = 10_000  # larger collections are clustered by a sample
-MAX_SILHOUETTE_CODES = 2_000
-HDBSCAN_DIMENSIONS = 10  # densities mean little in many dimensions
-DEFAULT_COUNTS = (2, 32)  # least and most clusters that k-means tries
+SMALLEST_SPLIT = 40  # pictures of a cluster that a second level may split
+NAMED_BY = 2_000  # of the most typical pictures of a cluster
 
 
 @dataclass(frozen=True)
 class Clusters:
     """``assigned`` [N]: numbers of clusters, 0 for the largest, -1 for codes that HDBSCAN leaves out.
 
-    ``distances`` [N]: from the cluster's center, for ``cosine`` between codes of length 1; 0 for codes left out.
-    ``silhouettes``: the mean silhouette of each number of clusters that was tried.
+    ``distances`` [N]: from the cluster's center; 0 for codes left out. ``silhouettes``: the mean silhouette of each
+    number of clusters that k-means tried; ``criteria``: the BIC per picture of each that the mixture tried.
+    ``compared``: what distances are of. ``names``: words for each cluster, none for codes without names. With two
+    levels ``parts`` [N] are numbers within the cluster, -1 where it is not split, and ``part_names`` their words.
     """
 
     assigned: np.ndarray
     distances: np.ndarray
     count: int
     silhouettes: dict[int, float]
+    criteria: dict[int, float] = field(default_factory=dict)
+    compared: tuple[str, ...] = ("code",)
+    names: tuple[str, ...] = ()
+    parts: np.ndarray | None = None
+    part_names: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def local_maximum(self) -> int | None:
@@ -56,9 +66,12 @@ class Clusters:
         """Distance of an image from its cluster's center, to six decimals; None if it is in no cluster."""
         return round(float(self.distances[row]), 6) if self.assigned[row] >= 0 else None
 
-    def members(self, number: int) -> np.ndarray:
-        """The rows of a cluster, nearest to the center first."""
-        rows = np.flatnonzero(self.assigned == number)
+    def members(self, number: int, part: int | None = None) -> np.ndarray:
+        """The rows of a cluster, or of one of its parts, nearest to the center first."""
+        chosen = self.assigned == number
+        if part is not None and self.parts is not None:
+            chosen &= self.parts == part
+        rows = np.flatnonzero(chosen)
         return rows[np.argsort(self.distances[rows], kind="stable")]
 
 
@@ -66,42 +79,79 @@ def organise(
     collection: Collection | Codes,
     clusters: int | tuple[int, int] | None = None,
     *,
-    method: Method = "kmeans",
+    by: By | None = None,
+    method: Method = "mixture",
     metric: Metric = "cosine",
     smallest: int | None = None,
+    levels: int = 1,
     seed: int = 0,
 ) -> Clusters:
-    """Cluster a collection (fingerprints, their file, or codes [N,D]) into ``clusters``: a number, or a range (default
-    2 to 32) whose best silhouette decides.
+    """Cluster a collection (fingerprints, their file, or codes [N,D]) into ``clusters``: a number, or a range.
 
-    ``kmeans`` clusters the codes, scaled to length 1 for ``cosine``. ``hdbscan`` clusters their first 10 principal
-    components; it finds the number itself, leaves out codes in no dense region, and takes ``smallest``, the least size
-    of a cluster (default N / 200, at least 5). Above 10,000 codes a random sample is clustered and the others are
-    assigned; silhouettes are of at most 2,000 codes. Of several views of an image, the whole image counts. ConfigError
-    for values that do not fit the codes, DataError for codes of another shape or that are not finite.
+    ``by``: what is compared, by default all that is stored (``fused_points``). ``mixture``: Gaussians; of a range
+    (default 1 to 32) the smallest Bayesian information criterion decides (``fit_mixture``). ``kmeans``: of a range
+    (default 2 to 32) the best mean silhouette. ``hdbscan`` clusters the first 10 principal components; it finds the
+    number itself, leaves out pictures in no dense region, and takes ``smallest``, the least size of a cluster (default
+    N / 200, at least 5). Large collections are clustered by a random sample, and the others assigned. ``levels`` 2
+    splits each cluster of at least 40 again by ``mixture``. ConfigError for values that do not fit the codes, DataError
+    for codes of another shape or that are not finite.
     """
-    if isinstance(collection, Fingerprints | str | os.PathLike):
-        collection = as_fingerprints(collection).whole_codes
-    codes = check_codes(collection, "the collection")
-    codes = codes if codes.ndim == 2 else codes[:, 0]
-    _check_options(len(codes), clusters, method, metric, smallest)
-    points = codes.astype(np.float64)
-    if metric == "cosine":
-        length = np.linalg.norm(points, axis=1, keepdims=True)
-        points = points / np.where(length > 0, length, 1)
+    prints = as_fingerprints(collection) if isinstance(collection, Fingerprints | str | os.PathLike) else None
+    points, compared = fused_points(collection if prints is None else prints, by, metric)
+    _check_options(len(points), clusters, method, metric, smallest, levels)
+    silhouettes, criteria = dict[int, float](), dict[int, float]()
     if method == "hdbscan":
-        return _fit_hdbscan(points, smallest, seed)
-    distinct = len(np.unique(points, axis=0))
-    if isinstance(clusters, int):
-        _check_count(clusters, distinct)
-        return _sort_by_size(_fit_kmeans(points, clusters, seed), points, {})
-    if distinct == 1:
-        raise ConfigError(f"all {len(points):,} images have the same code: use clusters=1")
-    return _choose_count(points, clusters or DEFAULT_COUNTS, distinct, seed)
+        assigned = fit_hdbscan(points, smallest, seed)
+    else:
+        distinct = len(np.unique(points[sample_rows(len(points), seed, MAX_FITTED_CODES)], axis=0))
+        if (fewest := clusters if isinstance(clusters, int) else clusters and clusters[0]) is not None:
+            _check_count(fewest, distinct)
+        if distinct == 1 and clusters != 1:
+            raise ConfigError(f"all {len(points):,} images have the same code: use clusters=1")
+        if method == "mixture":
+            assigned, criteria = fit_mixture(points, clusters, seed)
+        elif isinstance(clusters, int):
+            assigned = fit_kmeans(points, clusters, seed)
+        else:
+            assigned, silhouettes = choose_kmeans(points, clusters or DEFAULT_COUNTS, distinct, seed)
+    assigned, distances = _sort_by_size(assigned, points)
+    found = Clusters(assigned, distances, int(assigned.max(initial=-1)) + 1, silhouettes, criteria, compared)
+    if levels == 2:
+        found = _split(found, points, seed)
+    return found if prints is None else _with_names(found, prints)
+
+
+def _split(clusters: Clusters, points: np.ndarray, seed: int) -> Clusters:
+    """With the parts of each cluster that has some."""
+    parts = np.full(len(points), -1)
+    for number in range(clusters.count):
+        rows = np.flatnonzero(clusters.assigned == number)
+        if len(rows) >= SMALLEST_SPLIT and np.ptp(points[rows], axis=0).any():
+            found, _ = _sort_by_size(fit_mixture(points[rows], None, seed)[0], points[rows])
+            if found.max() > 0:
+                parts[rows] = found
+    return dataclasses.replace(clusters, parts=parts)
+
+
+def _with_names(clusters: Clusters, prints: Fingerprints) -> Clusters:
+    typical = [clusters.members(number)[:NAMED_BY] for number in range(clusters.count)]
+    part_names = dict[int, tuple[str, ...]]()
+    for number, rows in enumerate(typical if clusters.parts is not None else []):
+        if clusters.parts is not None and clusters.parts[rows].max() > 0:
+            part_names[number] = name_clusters(prints, clusters.parts[rows], rows)
+    rows = np.concatenate([np.empty(0, int), *typical])
+    return dataclasses.replace(
+        clusters, names=name_clusters(prints, clusters.assigned[rows], rows), part_names=part_names
+    )
 
 
 def _check_options(
-    total: int, clusters: int | tuple[int, int] | None, method: Method, metric: Metric, smallest: int | None
+    total: int,
+    clusters: int | tuple[int, int] | None,
+    method: Method,
+    metric: Metric,
+    smallest: int | None,
+    levels: int,
 ) -> None:
     if method not in METHODS:
         raise ConfigError(f"method={method}: must be one of {', '.join(METHODS)}")
@@ -110,49 +160,17 @@ def _check_options(
     if method == "hdbscan" and clusters is not None:
         text = clusters if isinstance(clusters, int) else "{}-{}".format(*clusters)
         raise ConfigError(f"clusters={text}: hdbscan finds the number itself; drop it, or use method=kmeans")
-    if method == "kmeans" and smallest is not None:
+    if levels not in (1, 2):
+        raise ConfigError(f"levels={levels}: must be 1 or 2")
+    if method != "hdbscan" and smallest is not None:
         raise ConfigError(f"smallest={smallest}: applies only to hdbscan; drop it, or use method=hdbscan")
     if total == 1 and clusters != 1:
         raise ConfigError("a collection of one image has one cluster: use clusters=1")
 
 
-def _choose_count(points: np.ndarray, counts: tuple[int, int], distinct: int, seed: int) -> Clusters:
-    """K-means with the number of clusters that has the best mean silhouette."""
-    least, most = counts
-    _check_count(least, distinct)
-    silhouettes, best = dict[int, float](), None
-    tried = candidate_counts(least, min(most, distinct - 1))
-    with progress_bar("numbers of clusters", len(tried)) as bar:
-        for count in tried:
-            assigned = _fit_kmeans(points, count, seed)
-            value = silhouette(points, assigned, seed)
-            if best is None or value > max(silhouettes.values()):
-                best = assigned
-            silhouettes[count] = value
-            bar.update()
-    if best is None:
-        raise ConfigError(f"clusters={least}-{most}: too many for {distinct} distinct codes; choose a number")
-    return _sort_by_size(best, points, silhouettes)
-
-
-def candidate_counts(least: int, most: int) -> list[int]:
-    """Numbers of clusters to try: all up to 10, then steps of a seventh."""
-    result, count = list[int](), least
-    while count <= most:
-        result.append(count)
-        count += max(1, count // 7) if count >= 10 else 1
-    return result
-
-
-def silhouette(points: np.ndarray, assigned: np.ndarray, seed: int = 0) -> float:
-    """The mean silhouette of a random sample; -1 if all of it is in one cluster."""
-    from sklearn.metrics import silhouette_score
-
-    rows = np.random.default_rng(seed).permutation(len(points))[:MAX_SILHOUETTE_CODES]
-    labels = assigned[rows]
-    if not 2 <= len(np.unique(labels)) < len(labels):
-        return -1.0
-    return float(silhouette_score(points[rows], labels))
+def _check_count(count: int, distinct: int) -> None:
+    if not 1 <= count <= distinct:
+        raise ConfigError(f"clusters={count}: must be between 1 and {distinct}, the number of distinct codes")
 
 
 def label_agreement(assigned: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -169,59 +187,8 @@ def label_agreement(assigned: np.ndarray, labels: np.ndarray) -> dict[str, float
     }
 
 
-def _check_count(count: int, distinct: int) -> None:
-    if not 1 <= count <= distinct:
-        raise ConfigError(f"clusters={count}: must be between 1 and {distinct}, the number of distinct codes")
-
-
-def _fit_kmeans(points: np.ndarray, count: int, seed: int) -> np.ndarray:
-    from sklearn.cluster import KMeans
-
-    fitted = KMeans(count, n_init=4, random_state=seed).fit(points[_sample_rows(len(points), seed)])
-    return np.asarray(fitted.predict(points))
-
-
-def _sample_rows(total: int, seed: int) -> np.ndarray | slice:
-    if total <= MAX_FITTED_CODES:
-        return slice(None)
-    return np.random.default_rng(seed).permutation(total)[:MAX_FITTED_CODES]
-
-
-def _fit_hdbscan(points: np.ndarray, smallest: int | None, seed: int) -> Clusters:
-    from sklearn.cluster import HDBSCAN
-    from sklearn.decomposition import PCA
-    from sklearn.neighbors import KNeighborsClassifier
-
-    total = len(points)
-    size = min(total, max(5, total // 200)) if smallest is None else smallest
-    if not 2 <= size <= total:
-        raise ConfigError(f"smallest={size}: must be between 2 and {total}, the number of images")
-    least = size
-    dimensions = min(HDBSCAN_DIMENSIONS, *points.shape)
-    reduced = points
-    if dimensions < points.shape[1]:  # equal codes are transformed once, so that rounding separates no copies
-        distinct, places = np.unique(points, axis=0, return_inverse=True)
-        reduced = PCA(dimensions, svd_solver="full").fit(points).transform(distinct)[places.reshape(-1)]
-    if total <= MAX_FITTED_CODES:
-        assigned = HDBSCAN(min_cluster_size=size, copy=True).fit_predict(reduced)
-    else:
-        sample = reduced[_sample_rows(total, seed)]
-        size = max(2, size * MAX_FITTED_CODES // total)
-        part = HDBSCAN(min_cluster_size=size, copy=True).fit_predict(sample)
-        assigned = KNeighborsClassifier(1).fit(sample, part).predict(reduced)
-    if (assigned < 0).all():
-        assigned = _most_copies(points, least)
-    return _sort_by_size(assigned, points, {})
-
-
-def _most_copies(points: np.ndarray, size: int) -> np.ndarray:
-    """Copies of the most frequent code as the only cluster, if they are at least ``size``: HDBSCAN needs a second."""
-    _, codes, counts = np.unique(points, axis=0, return_inverse=True, return_counts=True)
-    return np.where((codes.reshape(-1) == counts.argmax()) & (counts.max() >= size), 0, -1)
-
-
-def _sort_by_size(assigned: np.ndarray, points: np.ndarray, silhouettes: dict[int, float]) -> Clusters:
-    """Number the clusters by size, and measure distances from the mean of each cluster."""
+def _sort_by_size(assigned: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The clusters numbered by size, and distances from the mean of each cluster."""
     numbers, sizes = np.unique(assigned[assigned >= 0], return_counts=True)
     numbers = numbers[np.argsort(-sizes, kind="stable")]
     new, distances = np.full(len(points), -1), np.zeros(len(points))
@@ -229,13 +196,4 @@ def _sort_by_size(assigned: np.ndarray, points: np.ndarray, silhouettes: dict[in
         rows = assigned == old
         new[rows] = number
         distances[rows] = np.linalg.norm(points[rows] - points[rows].mean(0), axis=1)
-    return Clusters(new, distances, len(numbers), silhouettes)
-
-
-def cluster_rows(fingerprints: Fingerprints, clusters: Clusters) -> list[dict[str, Any]]:
-    """For each image: ``file``, ``cluster``, ``distance`` (None in no cluster), and ``label`` if there are labels."""
-    return [
-        {"file": name, "cluster": int(clusters.assigned[row]), "distance": clusters.distance(row)}
-        | ({"label": fingerprints.label(row)} if fingerprints.labels is not None else {})
-        for row, name in enumerate(fingerprints.names)
-    ]
+    return new, distances

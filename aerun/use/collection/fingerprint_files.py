@@ -16,7 +16,7 @@ from aerun.base.files import make_folder, printable, write_bytes
 from aerun.base.typed import TEXT, list_of, mapping_of, one_of, record, whole
 from aerun.errors import ConfigError, DataError
 from aerun.use.collection.fingerprints import Fingerprints
-from aerun.use.collection.looks import LEVELS, SIDE, Looks
+from aerun.use.collection.looks import SHAPES, looks_from
 from aerun.use.collection.packing import FORMS, Form, Packed, unpack_indices
 from aerun.use.outputs import require_absent
 
@@ -29,7 +29,6 @@ NOT_OURS = "is damaged, or not a file of aerun-embed"
 IMAGES = ("codes", "units", "counts", "values", "indices")
 SHARED = {"offset", "scale"}  # arrays of one value for each unit
 CODEBOOKS = {"codebooks", "groups"}
-LOOKS = {"thumbnails": (2, SIDE, SIDE), "colors": (LEVELS**3,)}  # the shape of each for one image
 MAX_EXPANSION = 1100  # of codes that are nearly all 0: as far as a .npz file can shrink them
 
 ABOUT_SCHEMA = record(
@@ -147,19 +146,8 @@ def _assemble(about: dict[str, Any], arrays: Arrays, codes: np.ndarray, path: Pa
         code_shape=tuple(about["code_shape"]),
         file=str(path),
         blank=blank,
-        looks=_looks(arrays, len(names)),
+        looks=looks_from(arrays, len(names)),
     )
-
-
-def _looks(arrays: Arrays, count: int) -> Looks | None:
-    """None for files of older versions. ValueError for damaged ones."""
-    if not LOOKS.keys() <= arrays.keys():
-        return None
-    looks = Looks(arrays["thumbnails"], arrays["colors"])
-    for name, shape in LOOKS.items():
-        if arrays[name].shape != (count, *shape) or arrays[name].dtype != np.uint8:
-            raise ValueError(f"{count} names, {name} {arrays[name].dtype} of shape {list(arrays[name].shape)}")
-    return looks
 
 
 def _check_about(about: Any, names: np.ndarray) -> None:
@@ -177,7 +165,7 @@ def _as_npz(fingerprints: Fingerprints, packed: Packed, about: dict[str, Any]) -
     if fingerprints.labels is not None:
         arrays["labels"] = fingerprints.labels
     if fingerprints.looks is not None:
-        arrays |= {"thumbnails": fingerprints.looks.thumbnails, "colors": fingerprints.looks.colors}
+        arrays |= fingerprints.looks.arrays()
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     return content.getvalue()
@@ -199,8 +187,8 @@ def _read_npz(path: Path) -> tuple[dict[str, Any], Arrays]:
 
 
 def _as_parquet(fingerprints: Fingerprints, packed: Packed, about: dict[str, Any]) -> bytes:
-    """Columns ``name``, ``label`` if there are labels, and ``code``, a list of fixed size, as are ``thumbnails`` and
-    ``colors`` of image files; the rest is metadata.
+    """Columns ``name``, ``label`` if there are labels, and ``code``, a list of fixed size, as are the looks of
+    image files; the rest is metadata.
 
     Parquet holds UTF-8 alone: other names are readable in the column, and as they were in the metadata.
     """
@@ -214,10 +202,9 @@ def _as_parquet(fingerprints: Fingerprints, packed: Packed, about: dict[str, Any
     }
     if fingerprints.labels is not None:
         columns["label"] = pa.array(fingerprints.labels.tolist(), pa.int64())
-    if fingerprints.looks is not None:
-        for name, values in dataclasses.asdict(fingerprints.looks).items():
-            flat = values.reshape(len(fingerprints), -1)
-            columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])
+    for name, values in ({} if fingerprints.looks is None else fingerprints.looks.arrays()).items():
+        flat = values.reshape(len(fingerprints), -1)
+        columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])
     units = {name: values.tolist() for name, values in (packed.shared | fingerprints.statistics()).items()}
     others = {str(row): name for row, name in enumerate(fingerprints.names) if printable(name) != name}
     metadata = {PARQUET_KEY: json.dumps(about | {"units": units, "names_of_bytes": others}).encode()}
@@ -247,7 +234,7 @@ def _read_parquet(path: Path) -> tuple[dict[str, Any], Arrays]:
         }
         if "label" in table.column_names:
             arrays["labels"] = table["label"].to_numpy()
-        for name, shape in LOOKS.items():
+        for name, shape in SHAPES.items():
             if name in table.column_names:
                 values = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
                 arrays[name] = values.reshape(len(names), *shape)
