@@ -8,6 +8,7 @@ are made by this file alone; nothing is trained on them. Settings were chosen wi
 
 from __future__ import annotations
 
+import hashlib
 import io
 import sys
 from collections.abc import Callable
@@ -202,17 +203,24 @@ def work(asked) -> int:
     decoder = run.decoder()
     codes = aerun.embed(run, asked.folder)
     assert codes.looks is not None and run.summary is not None
-    pictures = [opened(Path(codes.root) / name) for name in codes.names]
+    paths = [Path(codes.root) / name for name in codes.names]
     numbers: dict[bytes, int] = {}
-    same = np.array([numbers.setdefault(str(p.size).encode() + p.tobytes(), len(numbers)) for p in pictures])
-    known = {name: np.stack([see(picture) for picture in pictures]) for name, (see, _) in RIVALS.items()}
+    same, known = np.empty(len(paths), int), {name: list[Array]() for name in RIVALS}
+    for row, path in enumerate(paths):  # the whole collection does not fit into memory
+        picture = opened(path)
+        digest = hashlib.sha256(str(picture.size).encode() + picture.tobytes()).digest()
+        same[row] = numbers.setdefault(digest, len(numbers))
+        for name, (see, _) in RIVALS.items():
+            known[name].append(see(picture))
+    stacked = {name: np.stack(seen) for name, seen in known.items()}
     random = np.random.default_rng(asked.seed)
-    alike = np.setdiff1d(np.arange(len(pictures)), codes.blank)
+    alike = np.setdiff1d(np.arange(len(paths)), codes.blank)
     rows = np.sort(random.choice(alike, min(asked.queries, len(alike)), replace=False))
+    originals = [opened(paths[row]) for row in rows]
     methods = ["codes", "`--cropped`", "`--by copy`", "`--by color`", *RIVALS]
     lines = [f"| copy | {' | '.join(methods)} |", f"|---|{'---|' * len(methods)}"]
     for kind, change in COPIES.items():
-        copies = [change(pictures[row], np.random.default_rng([asked.seed, number])) for number, row in enumerate(rows)]
+        copies = [change(each, np.random.default_rng([asked.seed, number])) for number, each in enumerate(originals)]
         inputs = np.stack([decoder.fit_picture(copy) for copy in copies])
         shown = [as_query(copy) for copy in copies]
         found = [
@@ -222,14 +230,14 @@ def work(asked) -> int:
             search_colors(codes, shown, AMONG).rows,
         ]
         for name, (see, distance) in RIVALS.items():
-            order = [np.argsort(distance(known[name], see(copy)), kind="stable")[:AMONG] for copy in copies]
+            order = [np.argsort(distance(stacked[name], see(copy)), kind="stable")[:AMONG] for copy in copies]
             found.append(np.stack(order))
         lines.append(f"| {kind} | {' | '.join(shares(each, rows, same) for each in found)} |")
         print(lines[-1], flush=True)
     where = circumstances("finding.py", asked.device, "one process", ("torch", "numpy", "pillow"))
     title = f"## Changed copies in {asked.write or asked.folder.name}"
     head = (
-        f"{len(rows)} of {len(pictures):,} pictures, in % first / first {AMONG}; any picture with the same pixels is "
+        f"{len(rows)} of {len(paths):,} pictures, in % first / first {AMONG}; any picture with the same pixels is "
         f"the original. `codes` and `--cropped` are those of a run of {'x'.join(map(str, run.shape))} "
         f"({run.summary['epochs']} epochs, test MSE {run.summary['test']['mse']:.4f}); `--by` needs no training. "
         "Its settings were chosen on copies of pictures of openclipart-png, with another seed."

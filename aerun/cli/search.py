@@ -16,13 +16,15 @@ from aerun.errors import ConfigError
 from aerun.use.outputs import plural, require_absent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
     from aerun.use.collection.fingerprints import Fingerprints
     from aerun.use.opened_run import OpenedRun
     from aerun.use.search.duplicates import Pairs
     from aerun.use.search.queries import Query
-    from aerun.use.search.vector_index import ExactIndex, Metric, Neighbors
+    from aerun.use.search.vector_index import Metric, Neighbors
 
 EXAMPLES = """\
   %(prog)s outputs/RUN fingerprints.npz sketch.png                        # the 12 nearest
@@ -34,6 +36,7 @@ EXAMPLES = """\
   %(prog)s outputs/RUN fingerprints.npz --duplicates auto --sheet twice.png --overwrite"""
 METRICS = ("cosine", "euclidean", "hamming")
 KINDS = ("exact", "hnsw")
+BY_CODE = ("code", "likeness")
 MAX_GROUPS_DRAWN = 40
 MAX_VIEWS = 10
 log = logging.getLogger(__name__)
@@ -69,10 +72,11 @@ def build_parser() -> Parser:
     add("images", metavar="IMAGE", nargs="*", help="a name in the collection, an image file, or a folder")
     add(
         "--by",
-        choices=("code", "copy", "color"),
+        choices=(*BY_CODE, "copy", "motif", "color"),
         default="code",
-        help="what has to be similar (code); copy: the image that each query is a smaller, cropped, mirrored, "
-        "recolored, scanned or photographed copy of, by thumbnails; color: colors, without margins",
+        help="what has to be similar: code or likeness, the same (code); copy: the image that each query is a smaller, "
+        "cropped, mirrored, recolored, scanned or photographed copy of, by thumbnails; motif: the image that contains "
+        "it, also if it is a smaller part; color: colors, without margins",
     )
     add("-k", type=count, default=12, help="number of neighbors (12)")
     add(
@@ -123,6 +127,9 @@ def execute(arguments: argparse.Namespace) -> None:
     from aerun.use.collection.fingerprint_files import load_fingerprints
 
     fingerprints = load_fingerprints(arguments.fingerprints, arguments.folder)
+    by_looks = arguments.by not in BY_CODE
+    if by_looks:
+        fingerprints.require_looks()
 
     from aerun.use.opened_run import open_run
     from aerun.use.search.queries import find_queries
@@ -134,18 +141,17 @@ def execute(arguments: argparse.Namespace) -> None:
         _check_hamming(arguments, run)
     metric: Metric = arguments.metric or ("euclidean" if arguments.cropped else "cosine")
     views = arguments.views or (MAX_VIEWS if arguments.cropped else 1)
-    queries = find_queries(run, fingerprints, arguments.images, 1 if arguments.cropped else views)
+    needed = 0 if by_looks else 1 if arguments.cropped else views
+    queries = find_queries(run, fingerprints, arguments.images, needed)
     answer: dict[str, Any] = {"collection": len(fingerprints), "metric": metric, "index": arguments.index}
     neighbors, pairs = None, None
-    if queries and arguments.by != "code":
-        queries, neighbors, answer["seconds"] = _search_looks(arguments, run, fingerprints, queries)
-        answer["neighbours_by"] = arguments.by
-    elif queries and arguments.cropped:
-        queries, neighbors, answer["seconds"] = _search_cropped(arguments, run, fingerprints, queries, metric, views)
-        answer["neighbours_by"] = "pixels"
-    elif queries:
-        neighbors, answer["seconds"] = _search(arguments, fingerprints, queries, metric)
-    if neighbors is not None:
+    if queries:
+        queries, search = _prepare(arguments, run, fingerprints, queries, metric, views)
+        start = time.perf_counter()
+        neighbors = search()
+        answer["seconds"] = time.perf_counter() - start
+        if by_looks or arguments.cropped:
+            answer["neighbours_by"] = arguments.by if by_looks else "pixels"
         answer["queries"] = neighbors_as_json(fingerprints, queries, neighbors)
     if arguments.duplicates is not None:
         pairs = _find_duplicates(arguments, run, fingerprints, metric, answer)
@@ -164,7 +170,7 @@ def _check_by(arguments: argparse.Namespace) -> None:
     given = {"--metric": arguments.metric, "--views": arguments.views, "--cropped": arguments.cropped}
     given |= {"--index hnsw": arguments.index != "exact", "--duplicates": arguments.duplicates is not None}
     others = [option for option, value in given.items() if value]
-    if arguments.by != "code" and others:
+    if arguments.by not in BY_CODE and others:
         raise ConfigError(f"--by {arguments.by} and {others[0]}: codes are not compared; leave one of the two out")
 
 
@@ -178,57 +184,36 @@ def _check_hamming(arguments: argparse.Namespace, run: OpenedRun) -> None:
         raise ConfigError("--metric hamming and --duplicates: near-duplicates need cosine or euclidean")
 
 
-def _open_index(arguments: argparse.Namespace, fingerprints: Fingerprints, metric: Metric) -> ExactIndex:
-    from aerun.use.search.code_search import open_index
-
-    file = arguments.fingerprints
-    return open_index(fingerprints, metric, arguments.index, file.with_name(f"{file.name}.{metric}.hnsw"))
-
-
-def _search(
-    arguments: argparse.Namespace, fingerprints: Fingerprints, queries: list[Query], metric: Metric
-) -> tuple[Neighbors, float]:
-    """The neighbors, and the seconds of the search alone."""
-    import numpy as np
-
-    index = _open_index(arguments, fingerprints, metric)
-    start = time.perf_counter()
-    codes = np.stack([query.code for query in queries])
-    neighbors = index.query(codes, arguments.k, [query.excluded for query in queries])
-    return neighbors, time.perf_counter() - start
-
-
-def _search_cropped(
+def _prepare(
     arguments: argparse.Namespace,
     run: OpenedRun,
     fingerprints: Fingerprints,
     queries: list[Query],
     metric: Metric,
     views: int,
-) -> tuple[list[Query], Neighbors, float]:
-    """The queries whose images can be read, the images they were cropped from, and the seconds of the search."""
+) -> tuple[list[Query], Callable[[], Neighbors]]:
+    """The queries whose images can be read, where they are needed, and the search for them."""
+    import numpy as np
+
+    from aerun.use.search.code_search import open_index
+    from aerun.use.search.copy_search import LOOK_SEARCHES, read_pictures
     from aerun.use.search.crop_search import read_query_images, search_cropped
 
-    index = _open_index(arguments, fingerprints, metric)
-    start = time.perf_counter()
-    queries, images = read_query_images(run, fingerprints, queries)
-    excluded = [query.excluded for query in queries]
-    neighbors = search_cropped(run, fingerprints, images, arguments.k, views=views, index=index, excluded=excluded)
-    return queries, neighbors, time.perf_counter() - start
-
-
-def _search_looks(
-    arguments: argparse.Namespace, run: OpenedRun, fingerprints: Fingerprints, queries: list[Query]
-) -> tuple[list[Query], Neighbors, float]:
-    """The queries whose images can be read, their neighbors by thumbnails or colors, and the seconds of the search."""
-    from aerun.use.search.copy_search import read_pictures, require_looks, search_colors, search_copies
-
-    require_looks(fingerprints)
-    queries, pictures = read_pictures(run, queries)
-    search = search_copies if arguments.by == "copy" else search_colors
-    start = time.perf_counter()
-    neighbors = search(fingerprints, pictures, arguments.k, [query.excluded for query in queries])
-    return queries, neighbors, time.perf_counter() - start
+    k = arguments.k
+    if arguments.by in LOOK_SEARCHES:
+        queries, pictures = read_pictures(run, queries)
+        excluded = [query.excluded for query in queries]
+        return queries, lambda: LOOK_SEARCHES[arguments.by](fingerprints, pictures, k, excluded)
+    file = arguments.fingerprints
+    index = open_index(fingerprints, metric, arguments.index, file.with_name(f"{file.name}.{metric}.hnsw"))
+    if arguments.cropped:
+        queries, images = read_query_images(run, fingerprints, queries)
+        excluded = [query.excluded for query in queries]
+        return queries, lambda: search_cropped(
+            run, fingerprints, images, k, views=views, index=index, excluded=excluded
+        )
+    codes = np.stack([query.code for query in queries])
+    return queries, lambda: index.query(codes, k, [query.excluded for query in queries])
 
 
 def _find_duplicates(

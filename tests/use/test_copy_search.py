@@ -9,23 +9,25 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from aerun.errors import ConfigError, DataError
 from aerun.use.collection.fingerprint_files import load_fingerprints, save_fingerprints
 from aerun.use.collection.fingerprints import Fingerprints
-from aerun.use.collection.looks import SIDE, as_picture, colors_of, looks_of, square, trim
+from aerun.use.collection.looks import SIDE, Looks, as_picture, colors_of, looks_of, square, trim
 from aerun.use.search.copy_search import (
     COARSE,
-    FLAT,
+    COPY_PARTS,
     MISSING,
-    WINDOWS,
     Window,
     _coarse,
     search_colors,
     search_copies,
-    straightened,
+    search_motifs,
+    windows,
 )
+from aerun.use.search.query_variants import evenly_lit, straightened, without_marks
+from aerun.use.search.registration import register, shown_area
 
 COUNT, SIZE = 12, 64
 
@@ -87,11 +89,12 @@ def test_a_picture_that_is_excluded_is_not_found() -> None:
 def test_the_first_comparison_is_the_best_correlation_over_windows() -> None:
     random = torch.Generator().manual_seed(0)
     thumbnails, gray = (torch.rand(shape, generator=random) for shape in ((3, 2, SIDE, SIDE), (2, SIDE, SIDE)))
-    found, window, variant = _coarse(thumbnails, gray)
-    small = thumbnails.double().reshape(3, 2, COARSE, 2, COARSE, 2).mean((3, 5))
+    thumbnails = (thumbnails * 255).round()
+    found, window, variant = _coarse(thumbnails.numpy().astype(np.uint8), gray, windows(COPY_PARTS))
+    small = thumbnails.double().reshape(3, 2, COARSE, 4, COARSE, 4).mean((3, 5))
     for row, kind in np.ndindex(3, 2):
         best = np.inf
-        for number, place in enumerate(WINDOWS):
+        for number, place in enumerate(windows(COPY_PARTS)):
             asked = torch.nn.functional.interpolate(
                 gray[:, None].double(), (place.side, place.side), mode="bilinear", antialias=True
             )[:, 0]
@@ -103,7 +106,52 @@ def test_the_first_comparison_is_the_best_correlation_over_windows() -> None:
                     best, at = distance, (number, which)
         assert found[row, kind] == pytest.approx(best, abs=1e-5)
         assert (window[row, kind], variant[row, kind]) == at
-    assert FLAT < 0.1  # of these values none is without structure
+
+
+def test_a_homography_is_found_again() -> None:
+    """The known picture is seen through a homography by SciPy, with another contrast and a dark mark."""
+    axis = (np.arange(SIZE) + 0.5) * 2 / SIZE - 1
+    v, u = np.meshgrid(axis, axis, indexing="ij")
+    a, b, c, d, e, f, g, h = shape = np.array([0.86, 0.04, 0.05, -0.03, 0.9, -0.02, 0.03, -0.02])
+    depth = 1 + g * u + h * v
+    places = [((each / depth + 1) * SIZE - 1) / 2 for each in (d * u + e * v + f, a * u + b * v + c)]
+    known = IMAGES[:, 0].astype(np.float64) / 255
+    asked = np.stack([0.3 + 0.5 * map_coordinates(picture, places, order=3, mode="nearest") for picture in known])
+    start = torch.tensor([0.875, 0, 0, 0, 0.875, 0, 0, 0]).repeat(COUNT, 1)
+    fit = register(torch.from_numpy(known).float(), torch.from_numpy(asked).float(), start, 12)
+    assert np.abs(fit.shape.numpy() - shape).max() < 0.02 and fit.likeness.min() > 0.99
+    assert shown_area(fit.shape).numpy() == pytest.approx(a * e - b * d, abs=0.02)
+    marked = asked.copy()
+    marked[:, 10:14, 20:40] = 0
+    fit = register(torch.from_numpy(known).float(), torch.from_numpy(marked).float(), start, 12)
+    assert np.abs(fit.shape.numpy() - shape).max() < 0.03
+    other = register(torch.from_numpy(known[::-1].copy()).float(), torch.from_numpy(asked).float(), start, 12)
+    assert (other.likeness < fit.likeness).all()
+
+
+def test_uneven_light_becomes_even_and_specks_are_filled_in() -> None:
+    rows, columns = np.mgrid[0:1:80j, 0:1:100j]
+    page = np.full((80, 100, 3), 255.0)
+    page[20:60, 30:70] = (40, 90, 160)
+    taken = page * (0.9 - 0.3 * columns - 0.1 * rows)[..., None] * (1, 0.95, 0.85)
+    found = evenly_lit(taken.astype(np.uint8))
+    assert found is not None and np.abs(found.astype(float) - page).max() < 4
+    marked = page.copy()
+    marked[10:13, 10:13] = marked[70, 80:90] = 30
+    assert np.array_equal(without_marks(marked.astype(np.uint8)), page)
+    assert evenly_lit(np.random.default_rng(0).integers(0, 256, (80, 100, 3), np.uint8)) is None
+
+
+def test_a_motif_finds_the_picture_that_it_is_a_part_of() -> None:
+    parts = IMAGES[:, :, 8:40, 24:56]  # half of each side
+    assert search_motifs(fingerprints(), list(parts), 1).rows[:, 0].tolist() == list(range(COUNT))
+
+
+def test_a_row_of_the_collection_is_a_query_without_its_file() -> None:
+    twice = np.concatenate([IMAGES, IMAGES[:3]])
+    for search in (search_copies, search_motifs, search_colors):
+        found = search(fingerprints(twice), [0, 1, 2], 2, [[0], [1], [2]])
+        assert found.rows[:, 0].tolist() == [COUNT, COUNT + 1, COUNT + 2]
 
 
 def test_a_window_is_a_part() -> None:
@@ -168,6 +216,19 @@ def test_a_file_keeps_looks_and_files_without_them_still_open(tmp_path: Path) ->
             ConfigError, match=r"old\.npz: has no thumbnails and colors, .* make it again with aerun-em"
         ):
             search(found, IMAGES[:1])
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_smaller_thumbnails_of_older_files_are_searched(tmp_path: Path, suffix: str) -> None:
+    made = fingerprints()
+    assert made.looks is not None
+    small = made.looks.thumbnails.reshape(COUNT, 2, 32, 2, 32, 2).mean((3, 5)).round().astype(np.uint8)
+    older = dataclasses.replace(made, looks=Looks(small, made.looks.colors))
+    save_fingerprints(older, tmp_path / f"old{suffix}", older.pack())
+    found = load_fingerprints(tmp_path / f"old{suffix}")
+    assert found.looks is not None and np.array_equal(found.looks.thumbnails, small)
+    for change in ("cropped", "photographed"):
+        assert search_copies(found, changed(change), 3).rows[:, 0].tolist() == list(range(COUNT))
 
 
 @pytest.mark.parametrize("name", ["thumbnails", "colors", "textures"])

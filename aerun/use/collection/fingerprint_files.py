@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -234,10 +235,14 @@ def _read_parquet(path: Path) -> tuple[dict[str, Any], Arrays]:
         }
         if "label" in table.column_names:
             arrays["labels"] = table["label"].to_numpy()
-        for name, shape in SHAPES.items():
+        for name in SHAPES:
             if name in table.column_names:
                 values = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-                arrays[name] = values.reshape(len(names), *shape)
+                if name == "thumbnails":  # smaller in files of older versions
+                    side = math.isqrt(len(values) // (2 * max(1, len(names))))
+                    arrays[name] = values.reshape(len(names), 2, side, side)
+                else:
+                    arrays[name] = values.reshape(len(names), *SHAPES[name])
         arrays |= {name: np.array(values, np.float32) for name, values in about.pop("units").items()}
     except (pa.ArrowException, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: {NOT_OURS} ({str(error) or 'no such table'})") from error

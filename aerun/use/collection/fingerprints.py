@@ -106,6 +106,15 @@ class Fingerprints:
                 f"{run.folder} (weights {run.fingerprint}); make a new file with aerun-embed"
             )
 
+    def require_looks(self) -> Looks:
+        """ConfigError for fingerprints without looks."""
+        if self.looks is None:
+            raise ConfigError(
+                f"{self.title}: has no thumbnails and colors, which are stored for image files since this version; "
+                "make it again with aerun-embed, of a folder"
+            )
+        return self.looks
+
     def pack(self, form: Form = "float32", value_bits: int = 8) -> Packed:
         """The codes [N*V,D] in a smaller format. ConfigError for indices of codes that have none."""
         if form == "indices":

@@ -1,4 +1,4 @@
-"""What pictures look like, in two kilobytes each: small gray pictures with and without margins, colors, and texture."""
+"""What pictures look like, in eight kilobytes each: gray pictures with and without margins, colors, texture."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-SIDE = 32  # pixels of a thumbnail
+SIDE, OLD_SIDE = 64, 32  # pixels of a side of a thumbnail, now and in files of older versions
 LEVELS = 4  # of red, green and blue each, in the histogram of colors
 TOLERANCE = 10  # of 255, within which a margin is of one color
 FEWEST = 4  # lines that stay when margins are cut off
@@ -24,8 +24,9 @@ RING = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))  #
 
 @dataclass(frozen=True)
 class Looks:
-    """Of N pictures: ``thumbnails`` uint8 [N,2,32,32], the gray picture without its margins and the whole one, both
-    stretched to a square; ``colors`` uint8 [N,64], the square roots of the shares of 4 x 4 x 4 colors, times 255;
+    """Of N pictures: ``thumbnails`` uint8 [N,2,64,64] (32 in files of older versions), the gray picture without its
+    margins and the whole one, both stretched to a square; ``colors`` uint8 [N,64], the square roots of the shares of
+    4 x 4 x 4 colors, times 255;
     ``textures`` uint8 [N,27] as ``texture_of``, times 255, or None in files of older versions."""
 
     thumbnails: np.ndarray
@@ -34,6 +35,11 @@ class Looks:
 
     def __len__(self) -> int:
         return len(self.thumbnails)
+
+    @property
+    def side(self) -> int:
+        """Pixels of a side of a thumbnail."""
+        return int(self.thumbnails.shape[-1])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Those that there are, by name, for a file."""
@@ -46,7 +52,8 @@ def looks_from(arrays: Mapping[str, np.ndarray], count: int) -> Looks | None:
     if not {"thumbnails", "colors"} <= found.keys():
         return None
     for name, values in found.items():
-        if values.shape != (count, *SHAPES[name]) or values.dtype != np.uint8:
+        is_older = name == "thumbnails" and values.shape == (count, 2, OLD_SIDE, OLD_SIDE)
+        if (values.shape != (count, *SHAPES[name]) and not is_older) or values.dtype != np.uint8:
             raise ValueError(f"{count} names, {name} {values.dtype} of shape {list(values.shape)}")
     return Looks(**found)
 

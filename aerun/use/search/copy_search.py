@@ -1,7 +1,9 @@
-"""Find the picture that a query is a copy of: smaller, cropped, mirrored, recolored, turned, scanned or photographed.
+"""Find the picture that a query is a copy or a part of: smaller, cropped, mirrored, recolored, turned, scanned,
+photographed.
 
-The query is compared in several variants (without margins, straightened, turned, mirrored) with every picture of the
-collection, as a whole and as a part of it, at 16 pixels a side; the nearest are compared again at 32.
+The query is compared in several variants (``query_variants``) with every picture of the collection, as a whole and as a
+part of it, at 16 pixels a side; the nearest are laid on top of it (``registration``) at 32 pixels, and the nearest of
+these at 64.
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from aerun.errors import ConfigError, DataError
-from aerun.use.collection.looks import SIDE, Looks, as_picture, colors_of, square, trim
+from aerun.errors import DataError
+from aerun.use.collection.looks import Looks, as_picture, colors_of, square, trim
 from aerun.use.collection.thumbnails import read_thumbnail
+from aerun.use.search.query_variants import variants
+from aerun.use.search.registration import FLAT, register, shown_area
 from aerun.use.search.vector_index import Neighbors
 
 if TYPE_CHECKING:
@@ -26,18 +29,17 @@ if TYPE_CHECKING:
     from aerun.use.search.queries import Query
 
 COARSE, STEP = 16, 2  # pixels of a side in the first comparison, and between the parts that are tried
-PARTS = (16, 14, 12)  # their sides
+COPY_PARTS = (16, 14, 12)  # their sides
+MOTIF_PARTS = (*COPY_PARTS, 10, 8, 6)
 CANDIDATES = 50
-TURNS = (-5, 5)  # degrees
-TOLERANCES = (24, 48)  # of the margins of a photographed page, whose light is uneven
-EDGE = 0.03  # of a straightened page, cut off
-SMALLEST_PAGE = 0.2  # of the query's area
+FIRST, LAST = (32, 8), (64, 4)  # pixels of a side and steps of the two comparisons that follow
+PAIRS = 24  # of a candidate and a kind of thumbnail, that are compared last
 # Chosen on openclipart-png: what a difference in brightness, a missing share of the picture and other colors add to
 # 1 - correlation.
 BRIGHTNESS, MISSING, COLOR = 0.5, 0.05, 0.1
-FLAT = 0.02  # standard deviation below which a part counts as having no structure
 ROWS_PER_BLOCK = 8192
 QUERY_PIXELS = 192  # of the longer side of a query, so that a page in a photo keeps enough of them
+Picture = np.ndarray | int  # uint8 [C,H,W], or a row of the collection
 log = logging.getLogger(__name__)
 
 
@@ -53,184 +55,177 @@ class Window(NamedTuple):
         bottom, right = self.top + self.side, self.left + self.side
         return thumbnails[..., self.top : bottom, self.left : right].flatten(-2)
 
+    @property
+    def homography(self) -> list[float]:
+        """The eight numbers with which ``register`` starts."""
+        scale = self.side / COARSE
+        right, down = (2 * corner / COARSE - 1 + scale for corner in (self.left, self.top))
+        return [scale, 0, right, 0, scale, down, 0, 0]
 
-WINDOWS = [
-    Window(top, left, side)
-    for side in PARTS
-    for top in range(0, COARSE - side + 1, STEP)
-    for left in range(0, COARSE - side + 1, STEP)
-]
+
+class QueryLook(NamedTuple):
+    """What is compared of a query: ``gray`` [V,S,S] in its variants, and their ``colors`` [V,64]."""
+
+    gray: Tensor
+    colors: np.ndarray
+
+
+def windows(sides: Sequence[int]) -> list[Window]:
+    """All windows of these sides, in steps."""
+    return [
+        Window(top, left, side)
+        for side in sides
+        for top in range(0, COARSE - side + 1, STEP)
+        for left in range(0, COARSE - side + 1, STEP)
+    ]
 
 
 def search_copies(
     fingerprints: Fingerprints,
-    images: Sequence[np.ndarray],
+    images: Sequence[Picture],
     k: int = 12,
     excluded: Sequence[Sequence[int]] | None = None,
+    parts: Sequence[int] = COPY_PARTS,
 ) -> Neighbors:
-    """The ``k`` pictures of which images, each uint8 [C,H,W], are most likely copies. ``excluded``: rows for each query
-    that are no results.
+    """The ``k`` pictures of which images are most likely copies. ``images``: each uint8 [C,H,W], or a row of the
+    collection; ``excluded``: rows for each query that are no results; ``parts``: sixteenths of the sides of pictures
+    that a query may show.
 
     The distance is 1 - correlation of the gray values, plus half of their mean difference, a twentieth of the share of
     the picture that the query lacks, and a tenth of the difference of colors. ConfigError without ``looks``.
     """
-    looks = require_looks(fingerprints)
-    thumbnails = _as_float(looks.thumbnails)
-    found = [_search(looks, thumbnails, as_picture(image), k, rows) for image, rows in _with_excluded(images, excluded)]
+    looks = fingerprints.require_looks()
+    places = windows(parts)
+    found = [_search(looks, look_of(looks, image), k, rows, places) for image, rows in _with_excluded(images, excluded)]
     return Neighbors(np.stack([rows for rows, _ in found]), np.stack([distances for _, distances in found]))
+
+
+def search_motifs(
+    fingerprints: Fingerprints,
+    images: Sequence[Picture],
+    k: int = 12,
+    excluded: Sequence[Sequence[int]] | None = None,
+) -> Neighbors:
+    """As ``search_copies``, of pictures of which a query may show as little as three eighths of the sides."""
+    return search_copies(fingerprints, images, k, excluded, MOTIF_PARTS)
 
 
 def search_colors(
     fingerprints: Fingerprints,
-    images: Sequence[np.ndarray],
+    images: Sequence[Picture],
     k: int = 12,
     excluded: Sequence[Sequence[int]] | None = None,
 ) -> Neighbors:
     """The ``k`` pictures with the most similar colors, without their margins: 1 - the cosine of the square roots of
     their shares (Bhattacharyya). ConfigError without ``looks``."""
-    colors = require_looks(fingerprints).colors.astype(np.float32)
-    colors /= np.linalg.norm(colors, axis=1, keepdims=True)
+    looks = fingerprints.require_looks()
     found = []
     for image, rows in _with_excluded(images, excluded):
-        distances = 1 - colors @ colors_of(trim(as_picture(image)))
+        distances = color_distances(looks, image)
         distances[list(rows)] = np.inf
-        order = np.argsort(distances, kind="stable")[: min(k, len(colors) - len(rows))]
-        found.append((order, distances[order].clip(0)))
+        order = np.argsort(distances, kind="stable")[: min(k, len(looks) - len(set(rows)))]
+        found.append((order, distances[order]))
     return Neighbors(np.stack([rows for rows, _ in found]), np.stack([distances for _, distances in found]))
 
 
-def read_pictures(run: OpenedRun, queries: Sequence[Query]) -> tuple[list[Query], list[np.ndarray]]:
-    """The queries whose files can be read, and their pictures, each uint8 [3,H,W].
+LOOK_SEARCHES = {"copy": search_copies, "motif": search_motifs, "color": search_colors}
 
-    Others are skipped with a warning. DataError if no picture can be read.
+
+def color_distances(looks: Looks, image: Picture) -> np.ndarray:
+    """The distance [N] of the colors of a picture to those of each of the collection."""
+    colors = _of_length_1(looks.colors)
+    wanted = colors[image] if isinstance(image, int) else colors_of(trim(as_picture(image)))
+    return np.asarray((1 - colors @ wanted).clip(0))
+
+
+def look_of(looks: Looks, image: Picture) -> QueryLook:
+    """The variants of a picture uint8 [C,H,W]; of a row of the collection, what is stored."""
+    import torch
+
+    if isinstance(image, int):
+        return QueryLook(
+            torch.from_numpy(looks.thumbnails[image].astype(np.float32)) / 255, _of_length_1(looks.colors[[image]])
+        )
+    seen = variants(as_picture(image))
+    gray = np.stack([square(each, looks.side) for each in seen])
+    return QueryLook(torch.from_numpy(gray), np.stack([colors_of(each) for each in seen]))
+
+
+def read_pictures(run: OpenedRun, queries: Sequence[Query]) -> tuple[list[Query], list[Picture]]:
+    """The queries whose files can be read or that are in the collection, and their pictures, each uint8 [3,H,W], or the
+    row of one whose file is gone.
+
+    Others are skipped with a warning. DataError if none is left.
     """
     decoder = run.decoder()
     kept: list[Query] = []
-    pictures: list[np.ndarray] = []
+    pictures: list[Picture] = []
     for query in queries:
         assert query.path is not None  # fingerprints with looks are of files
         picture = read_thumbnail(query.path, decoder.background, decoder.white_value, QUERY_PIXELS)
-        if picture is None:
+        if picture is None and query.row < 0:
             log.warning("%s: cannot be read, and is skipped", query.path)
         else:
             kept.append(query)
-            pictures.append(picture)
+            pictures.append(query.row if picture is None else picture)
     if not kept:
         raise DataError("none of the images can be read")
     return kept, pictures
 
 
-def require_looks(fingerprints: Fingerprints) -> Looks:
-    """ConfigError for fingerprints without looks."""
-    if fingerprints.looks is None:
-        raise ConfigError(
-            f"{fingerprints.title}: has no thumbnails and colors, which are stored for image files since this version; "
-            "make it again with aerun-embed, of a folder"
-        )
-    return fingerprints.looks
-
-
 def _with_excluded(
-    images: Sequence[np.ndarray], excluded: Sequence[Sequence[int]] | None
-) -> Iterator[tuple[np.ndarray, Sequence[int]]]:
+    images: Sequence[Picture], excluded: Sequence[Sequence[int]] | None
+) -> Iterator[tuple[Picture, Sequence[int]]]:
     return zip(images, excluded or [()] * len(images), strict=True)
 
 
-def _as_float(thumbnails: np.ndarray) -> Tensor:
-    import torch
-
-    return torch.from_numpy(thumbnails).float() / 255
-
-
-def variants(picture: np.ndarray) -> list[np.ndarray]:
-    """What may be the picture in picture uint8 [H,W,3]: it, without its margins, turned, the page on it, and it as most
-    runs see it, on white."""
-    pages: list[tuple[np.ndarray, tuple[int, ...]]] = [(picture, ())]
-    page = straightened(picture)
-    if page is not None:
-        pages.append((page, TOLERANCES))
-    result = list[np.ndarray]()
-    for whole, tolerances in pages:
-        border = np.concatenate([whole[0], whole[-1]])
-        fill = tuple(int(value) for value in np.median(border, 0))
-        turned = [
-            np.asarray(Image.fromarray(whole).rotate(turn, Image.Resampling.BICUBIC, expand=True, fillcolor=fill))
-            for turn in TURNS
-        ]
-        result += [whole, trim(whole), *(trim(whole, tolerance) for tolerance in tolerances)]
-        result += [trim(each, *tolerances[-1:]) for each in turned]
-    padded = np.asarray(ImageOps.pad(Image.fromarray(picture), (2 * SIDE, 2 * SIDE), Image.Resampling.LANCZOS, "white"))
-    return [*result, padded, trim(padded)]
-
-
-def straightened(picture: np.ndarray) -> np.ndarray | None:
-    """The page on a table, photographed at an angle: the largest part that differs from the border, between its corners
-    stretched to a rectangle. None if there is none."""
-    from scipy import ndimage
-
-    values = picture.astype(np.float32)
-    height, width = values.shape[:2]
-    border = np.concatenate([values[:2].reshape(-1, 3), values[-2:].reshape(-1, 3)])
-    border = np.concatenate([border, values[:, :2].reshape(-1, 3), values[:, -2:].reshape(-1, 3)])
-    table = np.median(border, 0)
-    differs = np.abs(values - table).max(2) > 25 + 3 * np.abs(border - table).mean()
-    numbers, count = ndimage.label(ndimage.binary_opening(differs))
-    if not count:
-        return None
-    sizes = ndimage.sum_labels(np.ones_like(numbers), numbers, range(1, count + 1))
-    ys, xs = np.nonzero(numbers == 1 + int(np.argmax(sizes)))
-    if len(xs) < SMALLEST_PAGE * height * width:
-        return None
-    corners = [(xs[i], ys[i]) for i in ((xs + ys).argmin(), (xs - ys).argmax(), (xs + ys).argmax(), (xs - ys).argmin())]
-    (x0, y0), (x1, y1), (x2, y2), (x3, y3) = corners  # clockwise from the upper left
-    size = max(8, round(float(np.hypot(x1 - x0, y1 - y0)))), max(8, round(float(np.hypot(x3 - x0, y3 - y0))))
-    quad = [float(value) for value in (x0, y0, x3, y3, x2, y2, x1, y1)]
-    page = Image.fromarray(picture).transform(size, Image.Transform.QUAD, quad, Image.Resampling.BICUBIC)
-    cut = round(EDGE * size[0]), round(EDGE * size[1])
-    return np.asarray(page.crop((*cut, size[0] - cut[0], size[1] - cut[1])))
+def _of_length_1(colors: np.ndarray) -> np.ndarray:
+    values = colors.astype(np.float32)
+    return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True))
 
 
 def _search(
-    looks: Looks, thumbnails: Tensor, picture: np.ndarray, k: int, excluded: Sequence[int]
+    looks: Looks, asked: QueryLook, k: int, excluded: Sequence[int], places: list[Window]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows and distances of one query."""
     import torch
 
-    seen = variants(picture)
-    gray = torch.from_numpy(np.stack([square(each) for each in seen]))
-    gray = torch.cat([gray, gray.flip(-1)])
+    gray = torch.cat([asked.gray, asked.gray.flip(-1)])
     count = len(looks) - len(set(excluded))
-    coarse, window, variant = _coarse(thumbnails, gray)
+    coarse, window, variant = _coarse(looks.thumbnails, gray, places)
     coarse[list(excluded)] = np.inf
-    candidates = torch.from_numpy(coarse.min(1)).topk(min(max(k, CANDIDATES), count), largest=False).indices.numpy()
-    fine = np.full(len(candidates), np.inf)
-    for number, row in enumerate(candidates.tolist()):
-        for kind in range(2):
-            place = WINDOWS[window[row, kind]]
-            distance = _fine(thumbnails[row, kind], gray[variant[row, kind]], place)
-            fine[number] = min(fine[number], distance)
-    colors = looks.colors[candidates].astype(np.float32)
-    likeness = (colors @ np.stack([colors_of(each) for each in seen]).T).max(1) / np.linalg.norm(colors, axis=1)
-    distances = fine + COLOR * (1 - likeness).clip(0)
+    near = torch.from_numpy(coarse.min(1)).topk(min(max(k, CANDIDATES), count), largest=False).indices
+    rows, kinds = near.repeat_interleave(2), torch.arange(2).repeat(len(near))
+    which = torch.from_numpy(variant)[rows, kinds]
+    shape = torch.tensor([place.homography for place in places])[torch.from_numpy(window)[rows, kinds]]
+    distance, shape = _compare(looks, rows, kinds, gray[which], shape, *FIRST)
+    if looks.side > FIRST[0]:
+        last = distance.argsort(stable=True)[: max(2 * k, PAIRS)]
+        finer, _ = _compare(looks, rows[last], kinds[last], gray[which[last]], shape[last], *LAST)
+        rows, distance = rows[last], (distance[last] + finer) / 2
+    candidates, numbers = rows.unique(return_inverse=True)
+    best = torch.full((len(candidates),), torch.inf).scatter_reduce(0, numbers, distance, "amin").numpy()
+    candidates = candidates.numpy()
+    likeness = (_of_length_1(looks.colors[candidates]) @ asked.colors.T).max(1)
+    distances = best + COLOR * (1 - likeness).clip(0)
     order = np.argsort(distances, kind="stable")[:k]
     return candidates[order], distances[order]
 
 
-def _coarse(thumbnails: Tensor, gray: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """thumbnails[N,2,32,32], gray[V,32,32] -> for each thumbnail the distance to the nearest variant, in which window
-    of the thumbnail, and which variant: each [N,2]."""
+def _coarse(thumbnails: np.ndarray, gray: Tensor, places: list[Window]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """thumbnails uint8 [N,2,S,S], gray[V,S,S] -> for each thumbnail the distance to the nearest variant, in which
+    window of the thumbnail, and which variant: each [N,2]."""
     import torch
     from torch.nn import functional as F
 
-    factor = SIDE // COARSE
-    sizes = {side: _resized(gray, side).flatten(1) for side in PARTS}
-    wanted = {side: _centered(flat) for side, flat in sizes.items()}
+    wanted = {side: _centered(_resized(gray, side).flatten(1)) for side in {place.side for place in places}}
     blocks = []
-    for block in thumbnails.split(ROWS_PER_BLOCK):
-        small = F.avg_pool2d(block, factor).flatten(0, 1)
+    for start in range(0, len(thumbnails), ROWS_PER_BLOCK):
+        block = torch.from_numpy(thumbnails[start : start + ROWS_PER_BLOCK].astype(np.float32)) / 255
+        small = F.avg_pool2d(block, block.shape[-1] // COARSE).flatten(0, 1)
         best = torch.full((len(small),), torch.inf)
         window, variant = torch.zeros(len(small), dtype=torch.long), torch.zeros(len(small), dtype=torch.long)
-        for number, place in enumerate(WINDOWS):
+        for number, place in enumerate(places):
             likeness, which = (_centered(place.of(small)) @ wanted[place.side].T).max(1)
             distance = 1 - likeness + MISSING * (1 - (place.side / COARSE) ** 2)
             nearer = distance < best
@@ -240,21 +235,18 @@ def _coarse(thumbnails: Tensor, gray: Tensor) -> tuple[np.ndarray, np.ndarray, n
     return tuple(np.concatenate(parts) for parts in zip(*blocks, strict=True))  # type: ignore[return-value]
 
 
-def _fine(thumbnail: Tensor, gray: Tensor, place: Window) -> float:
-    """The distance of gray[32,32] to a part of thumbnail[32,32], at the best of nine places about ``place``."""
-    factor = SIDE // COARSE
-    side = place.side * factor
-    wanted = _resized(gray[None], side).flatten()
-    best, shifts = np.inf, range(-1, 2) if side < SIDE else range(1)
-    for down in shifts:
-        for right in shifts:
-            moved = Window(place.top * factor + down, place.left * factor + right, side)
-            if min(moved[:2]) < 0 or max(moved[:2]) + side > SIDE:
-                continue
-            part = moved.of(thumbnail)
-            correlation = float(_centered(part) @ _centered(wanted))
-            best = min(best, 1 - correlation + BRIGHTNESS * float((part - wanted).abs().mean()))
-    return max(0.0, best) + MISSING * (1 - (side / SIDE) ** 2)
+def _compare(
+    looks: Looks, rows: Tensor, kinds: Tensor, gray: Tensor, shape: Tensor, side: int, steps: int
+) -> tuple[Tensor, Tensor]:
+    """Distances [n] of gray[n,S,S] to thumbnails, laid on top of each other from shape[n,8] on, and where they lie."""
+    import torch
+
+    known = torch.from_numpy(looks.thumbnails[rows.numpy(), kinds.numpy()]).float() / 255
+    known, asked = _resized(known, side), _resized(gray, side)
+    fit = register(known, asked, shape, steps)
+    brightness = (fit.seen - asked).abs().mean((1, 2))
+    distance = 1 - fit.likeness + BRIGHTNESS * brightness + MISSING * (1 - shown_area(fit.shape))
+    return distance, fit.shape
 
 
 def _resized(gray: Tensor, side: int) -> Tensor:

@@ -39,7 +39,8 @@ def find_queries(run: OpenedRun, fingerprints: Fingerprints, words: Sequence[str
     """The queries for each word: a name in the collection, an image file, or a folder with its subfolders.
 
     A file of the collection becomes its row, however its path is written; other files are read as the run's inputs.
-    ``views`` > 1 also encodes each with a margin at that many positions less one. DataError for other words.
+    ``views`` > 1 also encodes each with a margin at that many positions less one; with 0 files are not encoded, and
+    their codes are empty. DataError for other words.
     """
     rows = {name: row for row, name in enumerate(fingerprints.names)}
     found = list[tuple[str, int, Path | None]]()
@@ -56,13 +57,13 @@ def find_queries(run: OpenedRun, fingerprints: Fingerprints, words: Sequence[str
     to_encode = [
         (number, path)
         for number, (_, row, path) in enumerate(found)
-        if path is not None and (row < 0 or (views > 1 and path.is_file()))
+        if views and path is not None and (row < 0 or (views > 1 and path.is_file()))
     ]
     codes = _encode_files(run, to_encode, views)
     return [
         Query(name, codes[number] if number in codes else _stored_code(fingerprints, row, views), row, path)
         for number, (name, row, path) in enumerate(found)
-        if number in codes or row >= 0
+        if number in codes or row >= 0 or not views
     ]
 
 
@@ -78,6 +79,8 @@ def _encode_files(run: OpenedRun, files: list[tuple[int, Path]], views: int) -> 
 
 
 def _stored_code(fingerprints: Fingerprints, row: int, views: int) -> np.ndarray:
+    if not views:
+        return np.empty(0, np.float32)
     code = fingerprints.whole_codes[row]
     return code if views == 1 else np.repeat(code[None], views, 0)
 
