@@ -99,7 +99,7 @@ def work(asked) -> int:
         "k-means of codes": rival(unit),
         "k-means of color histograms": rival(colors),
         "k-means of codes + histograms": rival(np.concatenate([unit, colors], 1)),
-        **{f"`--by {by}`": ours(by) for by in ("code", "color", "texture")},
+        **{f"`--by {by}`": ours(by) for by in ("code", "color", "texture", "size", "code,color,texture")},
         "`--method kmeans`": ours("all", "kmeans"),
         "`aerun-organise`": ours("all"),
     }

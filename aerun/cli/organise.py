@@ -26,7 +26,6 @@ EXAMPLES = """\
   %(prog)s outputs/RUN fingerprints.npz -o clusters --levels 2 --links
   %(prog)s outputs/RUN fingerprints.npz -o clusters --method hdbscan"""
 METHODS = ("mixture", "kmeans", "hdbscan")
-BY = ("all", "code", "color", "texture")
 METRICS = ("cosine", "euclidean")
 MAX_NUMBERS_PRINTED = 5
 MAX_GROUPED = 200_000  # pictures; the search for near-duplicates compares all pairs
@@ -58,7 +57,7 @@ def build_parser() -> Parser:
         metavar="N",
         help="a number, or A-B to choose the best one (1-32; kmeans 2-32)",
     )
-    add("--by", choices=BY, help="what is compared (all that FILE holds: codes, colors, texture)")
+    add("--by", metavar="PARTS", help="what is compared: some of code,color,texture,size, or all (what FILE holds)")
     add(
         "--method",
         choices=METHODS,

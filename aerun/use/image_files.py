@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from aerun.base.files import make_folder, write_bytes
 from aerun.dataset.cache import cached_rows, lookup_rows
+from aerun.dataset.decoder import orientation
 from aerun.dataset.folder import decoded_key
-from aerun.dataset.picture_files import find_pictures, suffixes
+from aerun.dataset.picture_files import find_pictures, open_picture, pillow_settings, suffixes
 from aerun.dataset.picture_notes import PictureNotes
 from aerun.errors import DataError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from aerun.use.opened_run import OpenedRun
 
+SIDEWAYS = ("TRANSPOSE", "TRANSVERSE", "ROTATE_90", "ROTATE_270")
 log = logging.getLogger(__name__)
 
 
@@ -45,6 +47,20 @@ def find_images(path: Path, quiet: bool = False) -> list[tuple[str, Path]]:
     if not quiet:
         found.log_left_out(path)
     return [(image.relative_to(path).as_posix(), image) for image in found.paths]
+
+
+def describe_file(path: Path) -> tuple[int, int, int, int]:
+    """Its bytes, the time of its change in nanoseconds, and the picture's width and height as shown; 0 if not read."""
+    try:
+        status = path.stat()
+        with pillow_settings(), open_picture(path, load=False) as opened:
+            width, height = opened.size
+            turned = orientation(opened)
+    except Exception:  # for damaged files Pillow raises nearly anything
+        return 0, 0, 0, 0
+    if turned is not None and turned.name in SIDEWAYS:
+        width, height = height, width
+    return status.st_size, status.st_mtime_ns, width, height
 
 
 def read_inputs(run: OpenedRun, images: Sequence[tuple[str, Path]]) -> Iterator[tuple[list[str], Tensor]]:

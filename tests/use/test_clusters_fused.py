@@ -83,6 +83,13 @@ def test_what_is_compared() -> None:
     for by in ("all", "texture"):
         with pytest.raises(ConfigError, match=rf"by={by}: .* has no texture: make it again with aerun-embed"):
             organise(older, 3, by=by)
+    with pytest.raises(ConfigError, match="by=code,shade: must be all, or some of code, color, texture, size"):
+        organise(older, 3, by="code,shade")
+    assert organise(made, 3, by="texture, code").compared == ("code", "texture")
+    files = np.full((len(kinds), 4), 64)
+    files[:, 2:] *= 1 + kinds[:, None]
+    sized = dataclasses.replace(made, looks=dataclasses.replace(made.looks, files=files))
+    assert adjusted_rand_score(kinds, organise(sized, 3, by="size").assigned) == 1
     with pytest.raises(ConfigError, match="by=color: the collection has no color"):
         organise(made.codes, 3, by="color")
     assert np.array_equal(organise(made, 3, by="code").assigned, organise(made.codes, 3).assigned)

@@ -42,7 +42,9 @@ def name_clusters(prints: Fingerprints, assigned: np.ndarray, rows: np.ndarray) 
         if shares is not None:
             inside, everywhere = shares[members].mean(0), shares.mean(0)
             color = sorted(set(colors))[int((inside * np.log((inside + 1e-9) / (everywhere + 1e-9))).argmax())]
-        found = _distinctive(folders, members) or _distinctive(words, members) or paths[members[0]].stem
+        found = (
+            _distinctive(folders, members) or _distinctive(words, members) or _without_number(paths[members[0]].stem)
+        )
         result.append("-".join(filter(None, [color, as_file_name(found)])))
     return tuple(result)
 
@@ -60,6 +62,11 @@ def _distinctive(words: list[set[str]], members: np.ndarray) -> str:
         if share >= MIN_SHARE and gain > score:
             best, score = word, gain
     return best
+
+
+def _without_number(stem: str) -> str:
+    """``0365_cabin`` -> ``cabin``; what is a number alone stays."""
+    return re.sub(r"^[\d\W_]+", "", stem) or stem
 
 
 def as_file_name(text: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from aerun.errors import ConfigError
 from aerun.use.clusters.cluster_names import name_clusters
 from aerun.use.clusters.density import fit_hdbscan
-from aerun.use.clusters.fused_points import By, fused_points
+from aerun.use.clusters.fused_points import fused_points
 from aerun.use.clusters.kmeans import DEFAULT_COUNTS, MAX_FITTED_CODES, choose_kmeans, fit_kmeans, sample_rows
 from aerun.use.clusters.mixture import fit_mixture
 from aerun.use.collection.fingerprint_files import as_fingerprints
@@ -79,7 +79,7 @@ def organise(
     collection: Collection | Codes,
     clusters: int | tuple[int, int] | None = None,
     *,
-    by: By | None = None,
+    by: str | None = None,
     method: Method = "mixture",
     metric: Metric = "cosine",
     smallest: int | None = None,
@@ -88,13 +88,13 @@ def organise(
 ) -> Clusters:
     """Cluster a collection (fingerprints, their file, or codes [N,D]) into ``clusters``: a number, or a range.
 
-    ``by``: what is compared, by default all that is stored (``fused_points``). ``mixture``: Gaussians; of a range
-    (default 1 to 32) the smallest Bayesian information criterion decides (``fit_mixture``). ``kmeans``: of a range
-    (default 2 to 32) the best mean silhouette. ``hdbscan`` clusters the first 10 principal components; it finds the
-    number itself, leaves out pictures in no dense region, and takes ``smallest``, the least size of a cluster (default
-    N / 200, at least 5). Large collections are clustered by a random sample, and the others assigned. ``levels`` 2
-    splits each cluster of at least 40 again by ``mixture``. ConfigError for values that do not fit the codes, DataError
-    for codes of another shape or that are not finite.
+    ``by``: what is compared, some of ``code,color,texture,size``, by default all that is stored (``fused_points``).
+    ``mixture``: Gaussians; of a range (default 1 to 32) the smallest Bayesian information criterion decides
+    (``fit_mixture``). ``kmeans``: of a range (default 2 to 32) the best mean silhouette. ``hdbscan`` clusters the first
+    10 principal components; it finds the number itself, leaves out pictures in no dense region, and takes ``smallest``,
+    the least size of a cluster (default N / 200, at least 5). Large collections are clustered by a random sample, and
+    the others assigned. ``levels`` 2 splits each cluster of at least 40 again by ``mixture``. ConfigError for values
+    that do not fit the codes, DataError for codes of another shape or that are not finite.
     """
     prints = as_fingerprints(collection) if isinstance(collection, Fingerprints | str | os.PathLike) else None
     points, compared = fused_points(collection if prints is None else prints, by, metric)

@@ -16,7 +16,7 @@ from aerun.errors import DataError
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.collection.looks import Looks, joined, looks_of
 from aerun.use.collection.quantized_codes import is_quantized, quantized_codes
-from aerun.use.image_files import find_images, read_folder_inputs, read_inputs, to_uint8
+from aerun.use.image_files import describe_file, find_images, read_folder_inputs, read_inputs, to_uint8
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,17 +45,26 @@ def embed(run: Run, pictures: str | os.PathLike[str] | Images, *, views: int = 1
     if isinstance(pictures, str | os.PathLike):
         root = Path(pictures).expanduser()
         found = find_images(root)
-        inputs = read_folder_inputs(run, root) if root.is_dir() else read_inputs(run, found)
-        looks = list[Looks]()
-        names, codes, blank = _encode_chunks(run, inputs, len(found), views, run.background, looks)
-        labels, classes = labels_from_folders(names)
-        folder = str((root if root.is_dir() else root.parent).resolve())
-        made = _make_fingerprints(run, names, codes, blank, labels, classes, root=folder)
-        return dataclasses.replace(made, looks=joined(looks))
+        return embed_files(run, root if root.is_dir() else root.parent, found, views, whole=root.is_dir())
     images = run.as_inputs(pictures)
     names = [f"{index:06d}" for index in range(len(images))]
     chunks = ((names[part], images[part]) for part in _chunks(len(images)))
     return _make_fingerprints(run, *_encode_chunks(run, chunks, len(images), views), None, [])
+
+
+def embed_files(
+    run: OpenedRun, root: Path, found: Sequence[tuple[str, Path]], views: int = 1, *, whole: bool = False
+) -> Fingerprints:
+    """Encode the image files ``found``, names relative to ``root`` and paths; all images of it if ``whole``, whose
+    pixels are then cached on disk. DataError if none can be decoded."""
+    inputs = read_folder_inputs(run, root) if whole else read_inputs(run, found)
+    looks = list[Looks]()
+    names, codes, blank = _encode_chunks(run, inputs, len(found), views, run.background, looks)
+    labels, classes = labels_from_folders(names)
+    made = _make_fingerprints(run, names, codes, blank, labels, classes, root=str(root.resolve()))
+    paths = dict(found)
+    files = np.array([describe_file(paths[name]) for name in names], np.int64).reshape(-1, 4)
+    return dataclasses.replace(made, looks=dataclasses.replace(joined(looks), files=files))
 
 
 def embed_split(run: Run, part: Part = "test", *, views: int = 1) -> Fingerprints:

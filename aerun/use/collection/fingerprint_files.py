@@ -148,6 +148,8 @@ def _assemble(about: dict[str, Any], arrays: Arrays, codes: np.ndarray, path: Pa
         file=str(path),
         blank=blank,
         looks=looks_from(arrays, len(names)),
+        form=about["form"],
+        value_bits=about["value_bits"],
     )
 
 
@@ -235,14 +237,14 @@ def _read_parquet(path: Path) -> tuple[dict[str, Any], Arrays]:
         }
         if "label" in table.column_names:
             arrays["labels"] = table["label"].to_numpy()
-        for name in SHAPES:
+        for name, (shape, _) in SHAPES.items():
             if name in table.column_names:
                 values = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
                 if name == "thumbnails":  # smaller in files of older versions
                     side = math.isqrt(len(values) // (2 * max(1, len(names))))
                     arrays[name] = values.reshape(len(names), 2, side, side)
                 else:
-                    arrays[name] = values.reshape(len(names), *SHAPES[name])
+                    arrays[name] = values.reshape(len(names), *shape)
         arrays |= {name: np.array(values, np.float32) for name, values in about.pop("units").items()}
     except (pa.ArrowException, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: {NOT_OURS} ({str(error) or 'no such table'})") from error

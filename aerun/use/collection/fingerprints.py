@@ -28,7 +28,8 @@ class Fingerprints:
     ``codes``: float32 [N,D], or [N,V,D] for several views of each image, the whole image first. ``labels`` [N]: numbers
     of ``classes``, -1 for none. ``weights``: the fingerprint of the run's weights; ``run``: its folder, as given;
     ``file``: where the codes were loaded from. ``blank``: the rows of images of a single color. ``quantized``: the same
-    codes [N*V] as indices, if they are those of a quantized latent. ``looks``: thumbnails and colors of image files.
+    codes [N*V] as indices, if they are those of a quantized latent. ``looks``: thumbnails, colors
+    and textures of image files. ``form`` and ``value_bits``: the format of the codes in ``file``.
     """
 
     names: list[str]
@@ -44,6 +45,8 @@ class Fingerprints:
     blank: list[int] = field(default_factory=list)
     quantized: QuantizedCodes | None = field(default=None, repr=False)
     looks: Looks | None = field(default=None, repr=False)
+    form: Form = field(default="float32", repr=False, compare=False)
+    value_bits: int = field(default=8, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -18,7 +18,12 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 PATTERNS, DIRECTIONS = 10, 8
 ROUGHNESS = np.array([0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 63.5, 127.5])
 TEXTURE_SIZES = (PATTERNS, len(ROUGHNESS) + 1, DIRECTIONS)
-SHAPES = {"thumbnails": (2, SIDE, SIDE), "colors": (LEVELS**3,), "textures": (sum(TEXTURE_SIZES),)}  # of one picture
+SHAPES: dict[str, tuple[tuple[int, ...], type]] = {  # of one picture, and the type of a value
+    "thumbnails": ((2, SIDE, SIDE), np.uint8),
+    "colors": ((LEVELS**3,), np.uint8),
+    "textures": ((sum(TEXTURE_SIZES),), np.uint8),
+    "files": ((4,), np.int64),
+}
 RING = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))  # the eight neighbors, in order
 
 
@@ -26,12 +31,14 @@ RING = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))  #
 class Looks:
     """Of N pictures: ``thumbnails`` uint8 [N,2,64,64] (32 in files of older versions), the gray picture without its
     margins and the whole one, both stretched to a square; ``colors`` uint8 [N,64], the square roots of the shares of
-    4 x 4 x 4 colors, times 255;
-    ``textures`` uint8 [N,27] as ``texture_of``, times 255, or None in files of older versions."""
+    4 x 4 x 4 colors, times 255; ``textures`` uint8 [N,27] as ``texture_of``, times 255; ``files`` int64 [N,4], of each
+    file its bytes, the time of its change in nanoseconds, and the picture's width and height. Older files have none of
+    the last two."""
 
     thumbnails: np.ndarray
     colors: np.ndarray
     textures: np.ndarray | None = None
+    files: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.thumbnails)
@@ -45,6 +52,10 @@ class Looks:
         """Those that there are, by name, for a file."""
         return {name: values for name, values in vars(self).items() if values is not None}
 
+    def rows(self, rows: np.ndarray) -> Looks:
+        """Of these pictures."""
+        return Looks(**{name: values[rows] for name, values in self.arrays().items()})
+
 
 def looks_from(arrays: Mapping[str, np.ndarray], count: int) -> Looks | None:
     """Of the arrays of a file of ``count`` pictures; None for older versions. ValueError for damaged ones."""
@@ -52,8 +63,9 @@ def looks_from(arrays: Mapping[str, np.ndarray], count: int) -> Looks | None:
     if not {"thumbnails", "colors"} <= found.keys():
         return None
     for name, values in found.items():
+        shape, kind = SHAPES[name]
         is_older = name == "thumbnails" and values.shape == (count, 2, OLD_SIDE, OLD_SIDE)
-        if (values.shape != (count, *SHAPES[name]) and not is_older) or values.dtype != np.uint8:
+        if (values.shape != (count, *shape) and not is_older) or values.dtype != kind:
             raise ValueError(f"{count} names, {name} {values.dtype} of shape {list(values.shape)}")
     return Looks(**found)
 
@@ -71,17 +83,14 @@ def looks_of(images: np.ndarray) -> Looks:
 
 
 def _as_bytes(values: Sequence[Any], name: str) -> np.ndarray:
-    return (np.array(values, np.float32).reshape(-1, *SHAPES[name]) * 255).round().astype(np.uint8)
+    return (np.array(values, np.float32).reshape(-1, *SHAPES[name][0]) * 255).round().astype(np.uint8)
 
 
 def joined(parts: list[Looks]) -> Looks:
     """The looks of several collections, one after the other."""
-    textures = [part.textures for part in parts if part.textures is not None]
-    return Looks(
-        np.concatenate([part.thumbnails for part in parts]),
-        np.concatenate([part.colors for part in parts]),
-        np.concatenate(textures) if len(textures) == len(parts) else None,
-    )
+    arrays = [part.arrays() for part in parts]
+    names = [name for name in SHAPES if all(name in each for each in arrays)]
+    return Looks(**{name: np.concatenate([each[name] for each in arrays]) for name in names})
 
 
 def as_picture(image: np.ndarray) -> np.ndarray:
