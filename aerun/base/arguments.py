@@ -50,6 +50,19 @@ def whole_number(text: str) -> int | None:
         return None
 
 
+def distance_or_auto(text: str) -> float | str:
+    """A distance, 0 or more, or ``auto``."""
+    if text == "auto":
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}': must be a distance, 0 or more, or auto")
+    return value
+
+
 def count(text: str) -> int:
     """``type=`` of an argument: a whole number, at least 1."""
     if not (number := whole_number(text)):

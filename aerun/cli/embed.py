@@ -67,12 +67,11 @@ def main() -> int:
 
 
 def _check(arguments: argparse.Namespace, updating: bool) -> None:
-    """ConfigError for options that do not fit together, and for an existing file."""
+    """ConfigError for options that do not fit together."""
     if updating and (arguments.split is not None or arguments.views > 1):
         raise ConfigError("--update: the file says what to encode and in how many views; leave out --split and --views")
     if not updating and (arguments.folder is None) == (arguments.split is None):
         raise ConfigError("name either a FOLDER of images, or --split for a part of the run's own data")
-    require_absent([arguments.output], arguments.overwrite or updating)
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -87,6 +86,7 @@ def execute(arguments: argparse.Namespace) -> None:
     known = load_fingerprints(arguments.output) if updating else None
     form = arguments.form or (known.form if known is not None else None)
     check_suffix(arguments.output, form or "float32")
+    require_absent([arguments.output], arguments.overwrite or updating)
     if arguments.folder is not None:
         find_images(arguments.folder, quiet=True)
 

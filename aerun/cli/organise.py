@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aerun.base.arguments import Parser, count, seed
+from aerun.base.arguments import Parser, count, distance_or_auto, seed
 from aerun.cli.command import add_folder_option, add_overwrite_option, add_run_arguments, run_command
-from aerun.cli.search import threshold
 from aerun.errors import AerunError, ConfigError
 from aerun.use.outputs import check_output_folder, plural
 
@@ -70,7 +69,7 @@ def build_parser() -> Parser:
     add(
         "--duplicates",
         metavar="DISTANCE",
-        type=threshold,
+        type=distance_or_auto,
         default="auto",
         help="of codes, within which pictures are shown as a group of near-duplicates; auto: that of a picture to a "
         "JPEG of half its size; 0: of equal codes (auto)",
