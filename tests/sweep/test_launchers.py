@@ -90,9 +90,12 @@ def networks_can_be_made() -> bool:
 
 
 @pytest.fixture
-def two_ray_nodes() -> Iterator[str]:
+def two_ray_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A Ray cluster of two hosts, a and b, each in its own network with one processor; the address of the first."""
     ray = str(Path(sys.executable).with_name("ray"))
+    # Ray asks for a token if any cluster on this machine has ever made one, and only a head node finds it by itself.
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 2)
     try:
         for network in NETWORKS:
             ip(f"netns add {network}")
