@@ -2,6 +2,7 @@
 
 - ``pixels``: corruptions of single pixels or values, whose moments give the best linear denoiser in closed form.
 - ``marks``: dust, scratches and smudges, which cover many pixels.
+- ``scans``: hairs, stains, graphite, folds and what shows through, of scanned pages.
 - ``crop``: a crop in place of the whole image.
 - ``several``: several corruptions in sequence.
 """
@@ -9,17 +10,23 @@
 from aerun.noise.crop import Crop
 from aerun.noise.marks import BlurSpots, Dust, Scratches
 from aerun.noise.pixels import Gaussian, Masking, Moments, NoNoise, SaltPepper
+from aerun.noise.scans import BleedThrough, Folds, Graphite, Hairs, Stains
 from aerun.noise.several import Several
 
 __all__ = [
+    "BleedThrough",
     "BlurSpots",
     "Crop",
     "Dust",
+    "Folds",
     "Gaussian",
+    "Graphite",
+    "Hairs",
     "Masking",
     "Moments",
     "NoNoise",
     "SaltPepper",
     "Scratches",
     "Several",
+    "Stains",
 ]

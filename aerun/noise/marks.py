@@ -23,8 +23,17 @@ Most = Annotated[int, Range(1, 1000)]
 Bend = Annotated[float, Range(0, 0.5)]
 
 
+class ImageNoise(Noise):
+    """A corruption of images alone."""
+
+    def check_shape(self, shape: Sequence[int]) -> None:
+        """Raise ValueError unless ``shape`` is that of an image."""
+        if len(shape) != 3:
+            raise ValueError(f"needs images [C,H,W]; the data are vectors of {shape[0]} values")
+
+
 @dataclass(frozen=True)
-class Dust(Noise):
+class Dust(ImageNoise):
     """Small ellipses, black or (a share ``light`` of them) white, blended with the image by ``opacity``."""
 
     most: Most
@@ -33,30 +42,26 @@ class Dust(Noise):
     light: Probability
 
     def __post_init__(self) -> None:
-        _check_intervals(radius=self.radius, opacity=self.opacity)
-
-    def check_shape(self, shape: Sequence[int]) -> None:
-        """Raise ValueError unless ``shape`` is that of an image."""
-        _check_image(shape)
+        check_intervals(radius=self.radius, opacity=self.opacity)
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """images[B,C,H,W] float -> a corrupted copy."""
-        grid = _PixelGrid.of(images)
+        grid = PixelGrid.of(images)
         noisy = images.clone()
-        for present, mark in _draw_marks(images, self.most, 7, generator):
+        for present, mark in draw_marks(images, self.most, 7, generator):
             x, y, turn, flat, size, opacity, tone = mark
             along, across = grid.relative_to(x, y, turn * math.pi)
-            radius = (_interpolate(size, self.radius) * grid.side).clamp_min(0.5)
+            radius = (interpolate(size, self.radius) * grid.side).clamp_min(0.5)
             # An ellipse: its minor axis is 0.5 to 1 times the major one, and at least one pixel.
             minor = (radius * (0.5 + flat / 2)).clamp_min(0.5)
             distance = (along.square() + (across * (radius / minor)).square()).sqrt()
-            cover = (radius + 0.5 - distance).clamp(0, 1) * (_interpolate(opacity, self.opacity) * present)
-            _paint(noisy, cover, tone < self.light)
+            cover = (radius + 0.5 - distance).clamp(0, 1) * (interpolate(opacity, self.opacity) * present)
+            paint(noisy, cover, tone < self.light)
         return noisy
 
 
 @dataclass(frozen=True)
-class Scratches(Noise):
+class Scratches(ImageNoise):
     """Thin lines at any angle, straight or bent, black or (a share ``light`` of them) white.
 
     ``bend``: distance of a line's ends from the tangent at its middle, as a fraction of its length.
@@ -70,35 +75,31 @@ class Scratches(Noise):
     light: Probability
 
     def __post_init__(self) -> None:
-        _check_intervals(length=self.length, width=self.width, bend=self.bend, opacity=self.opacity)
-
-    def check_shape(self, shape: Sequence[int]) -> None:
-        """Raise ValueError unless ``shape`` is that of an image."""
-        _check_image(shape)
+        check_intervals(length=self.length, width=self.width, bend=self.bend, opacity=self.opacity)
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """images[B,C,H,W] float -> a corrupted copy."""
-        grid = _PixelGrid.of(images)
+        grid = PixelGrid.of(images)
         noisy = images.clone()
-        for present, mark in _draw_marks(images, self.most, 8, generator):
+        for present, mark in draw_marks(images, self.most, 8, generator):
             x, y, turn, length, width, bend, opacity, tone = mark
             # A full turn, because a bent line opens to one side.
             along, across = grid.relative_to(x, y, turn * 2 * math.pi)
-            half = _interpolate(length, self.length) * grid.side / 2
-            offset = 2 * half * _interpolate(bend, self.bend)
+            half = interpolate(length, self.length) * grid.side / 2
+            offset = 2 * half * interpolate(bend, self.bend)
             position = along / half
             # Distance from a parabola to first order: the vertical distance times the cosine of the slope.
             distance = (across - offset * position.square()).abs() / (
                 1 + (2 * offset / half * position).square()
             ).sqrt()
-            thickness = (_interpolate(width, self.width) * grid.side).clamp_min(1) / 2
+            thickness = (interpolate(width, self.width) * grid.side).clamp_min(1) / 2
             cover = (thickness + 0.5 - distance).clamp(0, 1) * (half + 0.5 - along.abs()).clamp(0, 1)
-            _paint(noisy, cover * (_interpolate(opacity, self.opacity) * present), tone < self.light)
+            paint(noisy, cover * (interpolate(opacity, self.opacity) * present), tone < self.light)
         return noisy
 
 
 @dataclass(frozen=True)
-class BlurSpots(Noise):
+class BlurSpots(ImageNoise):
     """Soft smudges: inside a spot the image is blended with a blurred copy of itself and darkened, most at the center.
 
     ``blur``: standard deviation of the Gaussian blur; ``opacity``: weight of the blurred copy at the center of a spot;
@@ -112,24 +113,20 @@ class BlurSpots(Noise):
     darkening: list[Probability]
 
     def __post_init__(self) -> None:
-        _check_intervals(radius=self.radius, opacity=self.opacity, darkening=self.darkening)
-
-    def check_shape(self, shape: Sequence[int]) -> None:
-        """Raise ValueError unless ``shape`` is that of an image."""
-        _check_image(shape)
+        check_intervals(radius=self.radius, opacity=self.opacity, darkening=self.darkening)
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """images[B,C,H,W] float -> a corrupted copy."""
-        grid = _PixelGrid.of(images)
+        grid = PixelGrid.of(images)
         sharp, bright = (images.new_ones(len(images), *images.shape[2:]) for _ in range(2))
-        for present, mark in _draw_marks(images, self.most, 7, generator):
+        for present, mark in draw_marks(images, self.most, 7, generator):
             x, y, turn, flat, size, opacity, dark = mark
             along, across = grid.relative_to(x, y, turn * math.pi)
-            radius = (_interpolate(size, self.radius) * grid.side).clamp_min(1)
+            radius = (interpolate(size, self.radius) * grid.side).clamp_min(1)
             squared_distance = along.square() + (across / (0.5 + flat / 2)).square()
             spot = (1 - squared_distance / radius.square()).clamp_min(0).square() * present
-            sharp *= 1 - spot * _interpolate(opacity, self.opacity)
-            bright *= 1 - spot * _interpolate(dark, self.darkening)
+            sharp *= 1 - spot * interpolate(opacity, self.opacity)
+            bright *= 1 - spot * interpolate(dark, self.darkening)
         blurred = blur(images, self.blur * grid.side)
         return blurred.lerp(images, sharp.unsqueeze(1)).mul_(bright.unsqueeze(1))
 
@@ -149,7 +146,7 @@ def blur(images: Tensor, deviation: float) -> Tensor:
     return planes.view(images.shape)
 
 
-class _PixelGrid(NamedTuple):
+class PixelGrid(NamedTuple):
     """Pixel centers ``x`` [1,1,W] and ``y`` [1,H,1], and the shorter ``side``, all in pixels."""
 
     x: Tensor
@@ -157,7 +154,7 @@ class _PixelGrid(NamedTuple):
     side: int
 
     @classmethod
-    def of(cls, images: Tensor) -> _PixelGrid:
+    def of(cls, images: Tensor) -> PixelGrid:
         import torch
 
         height, width = images.shape[2:]
@@ -174,7 +171,7 @@ class _PixelGrid(NamedTuple):
         return right * cosine + down * sine, down * cosine - right * sine
 
 
-def _draw_marks(
+def draw_marks(
     images: Tensor, most: int, numbers: int, generator: Generator
 ) -> list[tuple[Tensor, tuple[Tensor, ...]]]:
     """Return for each of ``most`` marks whether each image has it (1 or 0), and its uniform random numbers in [0,1);
@@ -188,21 +185,16 @@ def _draw_marks(
     return [(present[:, i].view(-1, 1, 1), marks[:, i].unbind(1)) for i in range(most)]
 
 
-def _interpolate(share: Tensor, interval: list[float]) -> Tensor:
+def interpolate(share: Tensor, interval: list[float]) -> Tensor:
     return interval[0] + share * (interval[1] - interval[0])
 
 
-def _paint(images: Tensor, cover: Tensor, light: Tensor) -> None:
+def paint(images: Tensor, cover: Tensor, light: Tensor) -> None:
     """Blend images[B,C,H,W] in place with black or white (light[B,1,1]) by cover[B,H,W]."""
     images.lerp_(light.to(images.dtype).unsqueeze(1), cover.unsqueeze(1))
 
 
-def _check_intervals(**intervals: list[float]) -> None:
+def check_intervals(**intervals: list[float]) -> None:
     for key, value in intervals.items():
         if len(value) != 2 or value[0] > value[1]:
             raise ValueError(f"{key}={list(value)}: must be an interval [smallest, largest]")
-
-
-def _check_image(shape: Sequence[int]) -> None:
-    if len(shape) != 3:
-        raise ValueError(f"needs images [C,H,W]; the data are vectors of {shape[0]} values")
