@@ -1,7 +1,7 @@
 """Small pages of ink for training a denoiser that leaves ink alone: ``python benchmarks/ink_pages.py FOLDER``
 
-Text of 7 to 16 pixels, stippling, hatching, line drawings and pixel art, of any ink on any paper, 128 x 128 pixels each:
-what marks of dust and hairs are easily confused with. A folder of drawings has little of it.
+Text of 7 to 16 pixels, stippling, hatching, line drawings and pixel art, of any ink on any paper, 128 x 128
+pixels each: what marks of dust and hairs are easily confused with. A folder of drawings has little of it.
 """
 
 from __future__ import annotations

@@ -19,7 +19,20 @@ from aerun.config.parse import parse
 from aerun.dataset.data import Data, Split
 from aerun.errors import ConfigError
 from aerun.metrics.baselines import baselines, linear_filter, linear_regression
-from aerun.noise import BlurSpots, Dust, Gaussian, Masking, NoNoise, Scratches, Several
+from aerun.noise import (
+    BleedThrough,
+    BlurSpots,
+    Dust,
+    Folds,
+    Gaussian,
+    Graphite,
+    Hairs,
+    Masking,
+    NoNoise,
+    Scratches,
+    Several,
+    Stains,
+)
 from aerun.noise.marks import blur
 from aerun.training.build import check_data
 
@@ -29,6 +42,9 @@ MARKS = {
     "dust": Dust(12, [0.02, 0.06], [0.5, 1.0], 0.5),
     "scratches": Scratches(3, [0.3, 1.5], [0.03, 0.06], [0.0, 0.2], [0.5, 1.0], 0.5),
     "blur_spots": BlurSpots(3, [0.1, 0.3], 0.05, [0.5, 1.0], [0.0, 0.4]),
+    "hairs": Hairs(3, [0.3, 1.5], [0.03, 0.06], [0.02, 0.2], [0.5, 1.0], 0.2),
+    "graphite": Graphite(3, [0.3, 0.8], [0.2, 0.5]),
+    "folds": Folds(1, [0.03, 0.05], [0.1, 0.3]),
 }
 marks = pytest.mark.parametrize("noise", MARKS.values(), ids=MARKS)
 
@@ -136,6 +152,60 @@ def test_a_bent_scratch_is_off_the_straight_by_its_bend() -> None:
         away = np.abs(np.cross(np.c_[places - places[one], np.zeros(len(places))], [*chord, 0])[:, 2]) / distances.max()
         assert distances.max() == pytest.approx(60, abs=2.5)
         assert away.max() == pytest.approx(0.2 * 60, abs=2.5)  # half a width and a pixel's rounding at each end
+
+
+def test_a_hair_without_waves_covers_its_length_times_its_width_and_swings_as_far_as_its_waves() -> None:
+    straight = inside(darkness(Hairs(1, [0.5, 0.5], [0.03, 0.03], [0.0, 0.0], [0.6, 0.6], 0.0), 200, 100))
+    assert len(straight) > 20
+    np.testing.assert_allclose(straight.sum((1, 2)) / 0.6, 50 * 3, rtol=0.04)
+    for image in inside(darkness(Hairs(1, [0.6, 0.6], [0.02, 0.02], [0.1, 0.1], FULL, 0.0), 200, 100)):
+        places = np.argwhere(image.numpy() > 0.5).astype(float)
+        places -= places.mean(0)
+        # A sine of 0.1 lengths has a variance of 0.005 squared lengths across; of less than a period, somewhat less.
+        across = np.linalg.svd(places, compute_uv=False)[1] ** 2 / len(places)
+        assert 0.001 * 60**2 < across < 0.01 * 60**2
+
+
+def test_a_stain_takes_most_of_the_blue_least_of_the_red_and_is_darkest_at_its_rim() -> None:
+    noise = Stains(1, [0.2, 0.2], [0.2, 0.2], [0.6, 0.6])
+    lost = 1 - noise(torch.ones(60, 3, 80, 80), generator())
+    seen = lost[lost.amax((1, 2, 3)) > 0]
+    assert len(seen) > 15
+    red, green, blue = seen.sum((2, 3)).unbind(1)
+    assert (green < blue).all() and (red < blue).all()
+    np.testing.assert_allclose(seen[:, 2].amax((1, 2)), 0.6, atol=0.05)
+    for image in inside(seen[:, 2]):
+        filled = ndimage.binary_fill_holes(image.numpy() > 0.3)  # within the rim
+        middle = image.numpy()[ndimage.binary_erosion(filled, iterations=6)]
+        np.testing.assert_allclose(middle, 0.2, atol=0.01)
+        assert 0.4 < filled.sum() / (math.pi * 16**2) < 1.8
+
+
+def test_smeared_graphite_darkens_at_most_by_what_is_asked() -> None:
+    dark = darkness(Graphite(1, [0.5, 0.5], [0.3, 0.3]), 200, 64).amax((1, 2))
+    assert dark.max() <= 0.3 + 1e-6 and dark.max() > 0.25
+
+
+def test_a_fold_is_as_bright_at_one_side_as_dark_at_the_other() -> None:
+    change = Folds(1, [0.05, 0.05], [0.2, 0.2])(torch.full((100, 1, 60, 60), 0.5), generator()) / 0.5 - 1
+    whole = change[(change.amax((1, 2, 3)) > 0.19) & (change.amin((1, 2, 3)) < -0.19)]
+    assert len(whole) > 20
+    np.testing.assert_allclose(whole.amax((1, 2, 3)), -whole.amin((1, 2, 3)), atol=0.01)
+    assert change.abs().max() <= 0.2 + 1e-6
+
+
+def test_what_shows_through_is_the_image_turned_and_blurred() -> None:
+    images = textured(40, 3, 20, 24)
+    noisy = BleedThrough(0.5, [0.3, 0.3], 0.05)(images, generator())
+    behind = images * (1 - 0.3 * (1 - blur(images.rot90(2, (2, 3)), 1.0)))
+    is_through = (noisy - images).abs().amax((1, 2, 3)) > 0
+    torch.testing.assert_close(noisy[is_through], behind[is_through])
+    assert abs(float(is_through.double().mean()) - 0.5) < 5 * math.sqrt(0.25 / 40)
+
+
+def test_marks_are_local_and_noise_on_all_pixels_is_not() -> None:
+    assert all(noise.is_local for noise in MARKS.values()) and Several(MARKS).is_local
+    assert not Gaussian(0.0, 0.1, True).is_local and not Several(MARKS | {"more": Gaussian(0.0, 0.1, True)}).is_local
 
 
 def test_blurring_is_a_gaussian_filter() -> None:

@@ -88,6 +88,14 @@ def positive(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """``type=`` of an argument: a number above 0, at most 1."""
+    value = positive(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"'{text}': must be a number above 0, at most 1")
+    return value
+
+
 def seed(text: str) -> int:
     """``type=`` of a seed: a whole number that NumPy and scikit-learn accept."""
     number = whole_number(text)

@@ -51,6 +51,11 @@ class Noise(Part, Protocol):
         """Whether it leaves every input unchanged."""
         return False
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it covers parts of an image and leaves all other pixels as they are, as marks do."""
+        return False
+
     def check_shape(self, shape: Sequence[int]) -> None:
         """ValueError for an input shape, without the batch, that it does not support."""
         return None

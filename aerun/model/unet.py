@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 from aerun.contracts import Size
 from aerun.model.spec import Codec, ModelSpec, Shape, check_image_shape
@@ -22,6 +23,8 @@ class UNet(ModelSpec):
 
     hidden: list[Size]
     code_channels: Size
+
+    any_size: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.hidden:

@@ -24,7 +24,12 @@ Bend = Annotated[float, Range(0, 0.5)]
 
 
 class ImageNoise(Noise):
-    """A corruption of images alone."""
+    """A corruption of parts of images."""
+
+    @property
+    def is_local(self) -> bool:
+        """True."""
+        return True
 
     def check_shape(self, shape: Sequence[int]) -> None:
         """Raise ValueError unless ``shape`` is that of an image."""

@@ -28,6 +28,11 @@ class Several(Noise):
         """Whether no part changes the input."""
         return all(part.is_identity for part in self.parts.values())
 
+    @property
+    def is_local(self) -> bool:
+        """Whether every part is."""
+        return all(part.is_local or part.is_identity for part in self.parts.values())
+
     def for_evaluation(self) -> Several | NoNoise:
         """Return the parts to evaluate with, without those for training only."""
         left = {name: part.for_evaluation() for name, part in self.parts.items()}

@@ -75,22 +75,31 @@ def test_an_identity_run_changes_nothing_at_any_size(unchanging: OpenedRun, size
     torch.testing.assert_close(denoise(unchanging, images), images, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("larger", [1, 2])
 @pytest.mark.parametrize("size", [(12, 10), (31, 26), (5, 23)])
-def test_blended_tiles_equal_a_loop_over_pixels(color: OpenedRun, size: tuple[int, int]) -> None:
+def test_blended_tiles_equal_a_loop_over_pixels(
+    color: OpenedRun, size: tuple[int, int], larger: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ramp(place: int, side: int, overlap: int) -> float:
+        return math.sin(math.pi / 2 * min(1, (place + 0.5) / overlap, (side - place - 0.5) / overlap)) ** 2
+
+    monkeypatch.setattr(tiling, "LARGER", larger)
     image = uniform(3, *size)
     padded = np.pad(image.numpy(), [(0, 0), (0, max(0, 12 - size[0])), (0, max(0, 10 - size[1]))], mode="reflect")
     total, weight = np.zeros(padded.shape), np.zeros(padded.shape[1:])
+    height, width = (min(larger * side, n) for side, n in zip((12, 10), padded.shape[1:], strict=True))
     corners = [
-        sorted({*range(0, extent - side + 1, side // 2), extent - side})
-        for extent, side in zip(padded.shape[1:], (12, 10), strict=True)
+        sorted({*range(0, extent - side + 1, side - overlap), extent - side})
+        for extent, side, overlap in zip(padded.shape[1:], (height, width), (6, 5), strict=True)
     ]
     for top in corners[0]:
         for left in corners[1]:
-            tile = torch.from_numpy(padded[None, :, top : top + 12, left : left + 10])
-            output = color.autoencoder.reconstruct(tile)[0].double().numpy()
-            for y in range(12):
-                for x in range(10):
-                    share = (math.sin(math.pi * (y + 0.5) / 12) * math.sin(math.pi * (x + 0.5) / 10)) ** 2
+            tile = torch.from_numpy(padded[None, :, top : top + height, left : left + width])
+            with torch.no_grad():
+                output = color.autoencoder.decoder(color.autoencoder.encoder(tile))[0].double().numpy()
+            for y in range(height):
+                for x in range(width):
+                    share = ramp(y, height, 6) * ramp(x, width, 5)
                     total[:, top + y, left + x] += share * output[:, y, x]
                     weight[top + y, left + x] += share
     expected = (total / weight).clip(0, 1)[:, : size[0], : size[1]]

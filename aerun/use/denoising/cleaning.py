@@ -5,26 +5,84 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
+import numpy as np
+
+from aerun.base.files import make_folder, write_bytes
 from aerun.base.progress_bar import progress_bar
 from aerun.dataset.picture_files import failure_reason
 from aerun.errors import DataError
+from aerun.use.denoising.changes import Changes, all_changes, as_difference, sure_changes
 from aerun.use.denoising.denoise_plan import Plan
 from aerun.use.denoising.filter_baselines import Scores, make_filters, match_channels, score_all
+from aerun.use.denoising.page import find_paper
 from aerun.use.denoising.scan_files import Scan, read_scan, write_scan
 from aerun.use.denoising.tiling import denoise
+from aerun.use.image_files import write_png
 from aerun.use.opened_run import OpenedRun
 from aerun.use.outputs import and_more
 
+SHOWN = 5  # pictures named that are left as they were
 log = logging.getLogger(__name__)
 
 
-def clean_files(run: OpenedRun, plan: Plan, scores: Scores) -> list[str]:
-    """Clean and write each image. Returns the names of the written ones.
+@dataclass(frozen=True)
+class Care:
+    """``page``: first make the paper white. ``only_sure``: make only changes that are surely marks, and leave a picture
+    as it is that would change in too many places. ``strength``: share of each change that is made."""
+
+    page: bool = False
+    only_sure: bool = True
+    strength: float = 1.0
+
+
+@dataclass
+class Cleaned:
+    """By the name of each written image the ``shares`` of its pixels that changed or, for those that are ``left`` as
+    they were, would have changed."""
+
+    shares: dict[str, float] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+
+    def report(self) -> str:
+        """In words, a line for each fact; empty if nothing was left out."""
+        made = {name: share for name, share in self.shares.items() if name not in self.left}
+        if not made and not self.left:
+            return ""
+        lines = list[str]()
+        if made:
+            most, middle = max(made, key=lambda name: made[name]), np.median(list(made.values()))
+            lines.append(f"changed: {middle:.2%} of the pixels (median), most in {most}: {made[most]:.2%}")
+        if self.left:
+            first = ", ".join(f"{name} ({self.shares[name]:.0%})" for name in self.left[:SHOWN])
+            lines.append(
+                f"left as they were, since so many pixels would change that these are hardly marks: {first}"
+                f"{and_more(self.left[SHOWN - 1 :])}; --all-changes makes them"
+            )
+        return "\n".join(lines)
+
+
+def clean_values(run: OpenedRun, values: np.ndarray, care: Care, mask: np.ndarray | None = None) -> Changes:
+    """values[C,H,W] in [0,1] without marks. ``mask`` [H,W]: where changes are allowed; what paper is whitened is not
+    counted as changed."""
+    paper = find_paper(values) if care.page else None
+    flat = values if paper is None else paper.whitened(values)
+    if mask is not None:
+        flat = np.where(mask, flat, values)
+    after = denoise(run, flat)
+    if not care.only_sure:
+        return all_changes(flat, after, care.strength, mask)
+    changes = sure_changes(flat, after, care.strength, mask)
+    return changes if changes.is_sure else changes._replace(values=flat)
+
+
+def clean_files(run: OpenedRun, plan: Plan, scores: Scores, care: Care) -> Cleaned:
+    """Clean and write each image. A picture of which no pixel changes is copied.
 
     DataError if no image can be decoded and none was cleaned before.
     """
-    cleaned, last_error, is_single = list[str](), "", len(plan.files) == 1
+    result, last_error, is_single = Cleaned(), "", len(plan.files) == 1
     losses, white = dict[str, list[str]](), run.decoder().white_value
     with _logged_at_the_end(losses), progress_bar("images", len(plan.files)) as bar:
         for name, path, target in plan.files:
@@ -37,16 +95,26 @@ def clean_files(run: OpenedRun, plan: Plan, scores: Scores) -> list[str]:
                     if not is_single:  # a single image's error ends the command
                         log.warning("%s; skipped", last_error)
             if scan is not None and name not in plan.existing:
-                values = denoise(run, scan.visible_values(run.background))
-                for loss in write_scan(target, scan.with_values(values)):
-                    losses.setdefault(loss, []).append(str(path))
-                cleaned.append(name)
+                before = scan.visible_values(run.background)
+                mask = read_scan(plan.masks[name], white).over_white().mean(0) > 0.5 if name in plan.masks else None
+                changes = clean_values(run, before, care, mask)
+                if np.array_equal(changes.values, before) and path.suffix == target.suffix:
+                    make_folder(target.parent)
+                    write_bytes(target, path.read_bytes())
+                else:
+                    for loss in write_scan(target, scan.with_values(changes.values)):
+                        losses.setdefault(loss, []).append(str(path))
+                if name in plan.differences:
+                    write_png(plan.differences[name], as_difference(before, changes.values))
+                result.shares[name] = changes.share
+                if care.only_sure and not changes.is_sure:
+                    result.left.append(name)
             if scan is not None and name in plan.originals:  # score what is in the file
                 add_scores(scores, name, scan, read_scan(target, white), read_scan(plan.originals[name], white))
             bar.update()
-    if not cleaned and not plan.existing:
+    if not result.shares and not plan.existing:
         raise DataError(last_error)
-    return cleaned
+    return result
 
 
 @contextlib.contextmanager

@@ -20,17 +20,27 @@ Files = list[tuple[str, Path, Path]]  # name, image to clean, file to write
 
 @dataclass(frozen=True)
 class Plan:
-    """``files`` to clean; names of those whose cleaned file is ``existing`` and is kept; ``originals`` by name."""
+    """``files`` to clean; names of those whose cleaned file is ``existing`` and is kept; by name ``originals``,
+    ``masks`` and the files of ``differences``."""
 
     files: Files
     existing: frozenset[str] = frozenset()
     originals: dict[str, Path] = field(default_factory=dict)
+    masks: dict[str, Path] = field(default_factory=dict)
+    differences: dict[str, Path] = field(default_factory=dict)
 
 
 def make_plan(
-    source: Path, target: Path, originals: Path | None = None, *, overwrite: bool = False, resume: bool = False
+    source: Path,
+    target: Path,
+    originals: Path | None = None,
+    *,
+    masks: Path | None = None,
+    differences: Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
 ) -> Plan:
-    """Match images, outputs and originals. ``resume`` keeps existing outputs.
+    """Match images, outputs, originals and masks. ``resume`` keeps existing outputs.
 
     DataError if there is no image, ConfigError if a file would be replaced without ``overwrite``. Images and originals
     are never replaced.
@@ -39,12 +49,22 @@ def make_plan(
     files = _match_outputs(source, target)
     if source.is_dir() and target.exists() and target.samefile(source):
         raise ConfigError(f"{target}: is IN itself, and originals are never replaced; name another OUT")
-    _protect(files, [path for _, path, _ in files], "IN")
     existing = frozenset(name for name, _, output in files if output.is_file()) if resume else frozenset()
-    clean = {} if originals is None else _match_originals(files, originals.expanduser())
-    _protect(files, list(clean.values()), "--clean")
-    require_absent([output for name, _, output in files if name not in existing], overwrite)
-    return Plan(files, existing, clean)
+    clean = {} if originals is None else _match_others(files, originals.expanduser(), "--clean", "original")
+    shown = {} if masks is None else _match_others(files, masks.expanduser(), "--mask", "mask")
+    removed = {}
+    if differences is not None:
+        removed = {name: differences.expanduser() / _as_png(name) for name, _, _ in files if name not in existing}
+    written = [(name, path, removed[name]) for name, path, _ in files if name in removed]
+    for option, paths in (("IN", [path for _, path, _ in files]), ("--clean", clean), ("--mask", shown)):
+        _protect([*files, *written], list(paths.values() if isinstance(paths, dict) else paths), option)
+    require_absent([*(output for name, _, output in files if name not in existing), *removed.values()], overwrite)
+    return Plan(files, existing, clean, shown, removed)
+
+
+def _as_png(name: str) -> Path:
+    written = Path(output_name(name))
+    return written if written.suffix.lower() == ".png" else written.with_name(f"{written.name}.png")
 
 
 def _protect(files: Files, protected: list[Path], where: str) -> None:
@@ -80,8 +100,8 @@ def _match_outputs(source: Path, target: Path) -> Files:
     return [(name, path, target / output_name(name)) for name, path in found if path not in in_target]
 
 
-def _match_originals(files: Files, folder: Path) -> dict[str, Path]:
-    """The original of each image that has one: the same name, with any suffix."""
+def _match_others(files: Files, folder: Path, option: str, what: str) -> dict[str, Path]:
+    """The original, or the mask, of each image that has one: the same name, with any suffix."""
     found = find_images(folder)
     if folder.is_file():
         originals = {files[0][0]: folder} if len(files) == 1 else {}
@@ -92,27 +112,27 @@ def _match_originals(files: Files, folder: Path) -> dict[str, Path]:
         originals = {name: path for name, path in matched.items() if path is not None}
         missing = [name for name in matched if name not in originals]
         if missing and originals:
-            log.warning("%s: has no original of %s%s", folder, missing[0], and_more(missing))
+            log.warning("%s: has no %s of %s%s", folder, what, missing[0], and_more(missing))
     if not originals:
-        raise DataError(f"--clean {folder}: has no original of any image; originals must have the images' names")
-    _check_sizes({name: path for name, path, _ in files}, originals)
+        raise DataError(f"{option} {folder}: has no {what} of any image; {what}s must have the images' names")
+    _check_sizes({name: path for name, path, _ in files}, originals, option, what)
     return originals
 
 
-def _check_sizes(images: dict[str, Path], originals: dict[str, Path]) -> None:
-    """DataError if an image and its original differ in size. Unreadable images are reported when they are cleaned."""
+def _check_sizes(images: dict[str, Path], originals: dict[str, Path], option: str, what: str) -> None:
+    """DataError if an image and its original or mask differ in size. Unreadable images are reported later."""
     different = list[str]()
     for name, original in originals.items():
-        sizes = _read_sizes(images[name], original)
+        sizes = _read_sizes(images[name], original, option)
         if sizes is not None and sizes[0] != sizes[1]:
             text = " and ".join(f"{width}x{height}" for width, height in sizes)
-            different.append(f"{name}: the image and its original differ in size: {text}")
+            different.append(f"{name}: the image and its {what} differ in size: {text}")
     if different:
         others = f"; so do {plural(len(different) - 1, 'other pair')}" if len(different) > 1 else ""
         raise DataError(different[0] + others)
 
 
-def _read_sizes(image: Path, original: Path) -> list[tuple[int, int]] | None:
+def _read_sizes(image: Path, original: Path, option: str) -> list[tuple[int, int]] | None:
     """Sizes of both; None if the image cannot be read. Only files that seem to differ are read thoroughly."""
     sizes = list[tuple[int, int]]()
     for thorough in (False, True):
@@ -123,7 +143,7 @@ def _read_sizes(image: Path, original: Path) -> list[tuple[int, int]] | None:
         try:
             sizes.append(size_of(original, thorough))
         except Exception as error:
-            raise DataError(f"--clean: {original}: cannot be decoded ({failure_reason(error)})") from error
+            raise DataError(f"{option}: {original}: cannot be decoded ({failure_reason(error)})") from error
         if sizes[0] == sizes[1]:
             break
     return sizes

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from aerun.base.progress_bar import progress_bar
+from aerun.config.parse import parse
 from aerun.core.image_inputs import as_pictures, as_tensor, require_units
 from aerun.dataset.data import as_float
 from aerun.errors import DataError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from aerun.core.image_inputs import Images
 
 TILES_PER_BATCH = 256
+LARGER = 4  # times the run's size are the tiles of a model that takes any size: less is computed twice
 CHANNELS = (1, 3, 4)  # of images; another number of channels is taken only where it comes first
 
 
@@ -33,10 +35,11 @@ def denoise(run: Run, images: Images) -> Tensor | np.ndarray:
     """Images of any size -> their reconstructions, clipped to [0,1]: float32, of the same shape and type.
 
     ``images``: [H,W], [C,H,W] or [N,C,H,W], float in [0,1] or uint8. Arrays of uint8 may also be [H,W,C] or [N,H,W,C],
-    as may a PIL image or several of one size; the result for these is an array of that shape. Tiles of the run's size
-    overlap by half and are blended by smooth windows whose weights add up to 1; images smaller than a tile are padded
-    by reflection. A run on gray images sees the channels of a color image one by one; a run on color images sees a gray
-    image in all three channels, and the mean is returned. DataError if the run's inputs are not images, and for images
+    as may a PIL image or several of one size; the result for these is an array of that shape. Tiles overlap by half of
+    the run's size and are blended by smooth windows whose weights add up to 1; they have the run's size, or four times
+    that for a model that takes any, as model=unet does. Images smaller than the run's are padded by reflection. A run
+    on gray images sees the channels of a color image one by one; a run on color images sees a gray image in all three
+    channels, and the mean is returned. DataError if the run's inputs are not images, and for images
     whose channels do not match, or whose layout or units are not certain.
     """
     opened = as_opened(run)
@@ -99,24 +102,44 @@ def check_denoiser(run: OpenedRun) -> None:
 
 def _denoise_tiles(run: OpenedRun, images: Tensor) -> Tensor:
     """images[N,C,H,W] with the run's channels -> reconstructions of the same shape."""
-    _, *tile = run.shape
+    _, *smallest = run.shape
     height, width = images.shape[2:]
-    padded = _pad_to_tile(images, tile)
-    starts = [_tile_starts(size, side) for size, side in zip(padded.shape[2:], tile, strict=True)]
+    padded = _pad_to_tile(images, smallest)
+    tile = [min(LARGER * side, size) for side, size in zip(smallest, padded.shape[2:], strict=True)]
+    if not _takes_any_size(run):
+        tile = smallest
+    overlaps = [side // 2 for side in smallest]
+    starts = [_tile_starts(*sides) for sides in zip(padded.shape[2:], tile, overlaps, strict=True)]
     places = [(n, y, x) for n in range(len(images)) for y in starts[0] for x in starts[1]]
-    window = _blend_window(tile[0])[:, None] * _blend_window(tile[1])
+    rows, columns = (_blend_window(*sides) for sides in zip(tile, overlaps, strict=True))
+    window = rows[:, None] * columns
     total, weight = torch.zeros(padded.shape), torch.zeros(padded.shape[2:])
     for y in starts[0]:
         for x in starts[1]:
             weight[y : y + tile[0], x : x + tile[1]] += window
+    at_once = TILES_PER_BATCH if tile == smallest else 1
     with progress_bar("tiles", len(places)) as bar:
-        for first in range(0, len(places), TILES_PER_BATCH):
-            part = places[first : first + TILES_PER_BATCH]
+        for first in range(0, len(places), at_once):
+            part = places[first : first + at_once]
             tiles = torch.stack([padded[n, :, y : y + tile[0], x : x + tile[1]] for n, y, x in part])
-            for (n, y, x), cleaned in zip(part, run.reconstruct(tiles) * window, strict=True):
+            for (n, y, x), cleaned in zip(part, _reconstruct(run, tiles) * window, strict=True):
                 total[n, :, y : y + tile[0], x : x + tile[1]] += cleaned
             bar.update(len(part))
     return (total / weight)[..., :height, :width]
+
+
+def _takes_any_size(run: OpenedRun) -> bool:
+    parts = parse(run.config)
+    return parts.model.any_size and not (parts.sparsity.constrains_code or parts.latent.constrains_code)
+
+
+@torch.no_grad()
+def _reconstruct(run: OpenedRun, tiles: Tensor) -> Tensor:
+    """tiles[N,C,h,w] of the run's size or, for a model that takes any, of another one -> reconstructions."""
+    model = run.autoencoder
+    if tiles.shape[1:] == torch.Size(run.shape):
+        return run.reconstruct(tiles)
+    return model.decode_batch(model.encode_batch(tiles.to(model.device, model.dtype))).float().cpu()
 
 
 def _pad_to_tile(images: Tensor, tile: list[int]) -> Tensor:
@@ -129,11 +152,14 @@ def _pad_to_tile(images: Tensor, tile: list[int]) -> Tensor:
     return torch.from_numpy(np.pad(images.numpy(), padding, mode="reflect"))
 
 
-def _tile_starts(size: int, side: int) -> list[int]:
-    """First pixels of tiles that cover ``size``, in steps of half a tile; the last tile ends at the last pixel."""
-    return sorted({*range(0, size - side, max(1, side // 2)), size - side})
+def _tile_starts(size: int, side: int, overlap: int) -> list[int]:
+    """First pixels of tiles that cover ``size`` and overlap by ``overlap`` or more; the last ends at the last pixel."""
+    return sorted({*range(0, size - side, max(1, side - overlap)), size - side})
 
 
-def _blend_window(side: int) -> Tensor:
-    """Weights [side], a squared sine: those of two tiles that overlap by half add up to 1 if the side is even."""
-    return ((torch.arange(side, dtype=torch.float64) + 0.5) * math.pi / side).sin().square().float()
+def _blend_window(side: int, overlap: int) -> Tensor:
+    """Weights [side]: 1, and a squared sine over the overlap at both ends. Those of two tiles add up to 1 where they
+    overlap by ``overlap``, if that is half of the side, for an even side."""
+    places = torch.arange(side, dtype=torch.float64) + 0.5
+    share = torch.minimum(places, side - places) / max(overlap, 0.5)
+    return (share.clamp_max(1) * math.pi / 2).sin().square().float()
