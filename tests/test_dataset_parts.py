@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from aerun.dataset import Data, Dataset, as_float, memory_limit
-from aerun.dataset.data import Arrays
+from aerun.dataset.data import Arrays, Split, spread
+from aerun.dataset.row_file import RowFile, write_rows
+from aerun.dataset.rows import Rows
 from aerun.errors import ConfigError, DataError
 from tests.keys import PLAIN
 
@@ -327,3 +329,17 @@ def test_a_train_limit_that_fits_is_enough(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux can be asked")
 def test_the_available_memory_is_between_nothing_and_a_petabyte() -> None:
     assert 2**20 < memory_limit.available_memory() < 2**50
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_images_that_are_shown_are_spread_over_a_part(streamed: bool, tmp_path: Path) -> None:
+    stored = torch.from_numpy(numbered())
+    images: Any = stored
+    if streamed:
+        write_rows(tmp_path / "rows", "key", [stored.numpy()], dict)
+        images = Rows(RowFile(tmp_path / "rows", "key"))
+    shown = spread(Split(images, images, torch.arange(100)), 7)
+    chosen = shown.inputs[:][:, 0, 0, 0].tolist()
+    assert chosen == shown.labels.tolist() == sorted(set(chosen)) and len(chosen) == 7
+    assert max(np.diff([0, *chosen, 100])) <= 100 / 7 + 1
+    assert spread(Split(images, images, None), 1000).inputs[:].equal(stored)

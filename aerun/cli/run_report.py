@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aerun.errors import visible
-from aerun.metrics.declared import baseline_labels
+from aerun.metrics.declared import baseline_labels, image_values
 
 
 def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
@@ -30,7 +30,10 @@ def format_summary(summary: Mapping[str, Any], folder: Path) -> str:
         number = f"{mse:.6f}" if mse < 1e4 else f"{mse:.6g}"
         lines.append(f"{text:<36}{number:>16}" + ("" if psnr is None else f"{psnr:12.2f}"))
     if not {"pca/mse", "linear/mse"} & summary["baselines"].keys():
-        lines.append(f"(no PCA of {summary.get('code_size')} components: too slow for images of this size)")
+        size, values = summary.get("code_size"), image_values(summary)
+        is_larger = size is not None and values is not None and size >= values
+        reason = f"the code has {size} values, an image {values}" if is_larger else "too slow for images of this size"
+        lines.append(f"(no PCA{'' if is_larger else f' of {size} components'}: {reason})")
     lines += protocol_lines(summary["test"], summary.get("protocols", {}), summary.get("unanswered", {}))
     rate = summary.get("images_per_second")
     speed = f", {rate:,.0f} images/s" if rate else ""
@@ -44,12 +47,16 @@ def format_summary(summary: Mapping[str, Any], folder: Path) -> str:
 
 
 def error_rows(summary: Mapping[str, Any]) -> list[tuple[str, float, float | None]]:
-    """The autoencoder and each baseline: name, MSE per pixel, and PSNR in dB if known."""
+    """The autoencoder, its noisy input and each baseline: name, MSE per pixel, and PSNR in dB if known."""
     rows = [("autoencoder", "mse", "psnr", summary["test"])]
     rows += [
         (text, f"{key}/mse", f"{key}/psnr", summary["baselines"]) for key, text in baseline_labels(summary).items()
     ]
-    return [(text, values[mse], values.get(psnr)) for text, mse, psnr, values in rows if mse in values]
+    found = [(text, values[mse], values.get(psnr)) for text, mse, psnr, values in rows if mse in values]
+    pooled = summary["test"].get("input_psnr_pooled")
+    if pooled is not None:  # of targets in [0,1], to which the noisy input is clipped
+        found.insert(1, ("noisy input", 10 ** (-pooled / 10), summary["test"]["input_psnr"]))
+    return found
 
 
 def print_protocols(

@@ -160,6 +160,23 @@ def head(part: Split, count: int) -> Split:
     return Split(inputs, targets, None if part.labels is None else part.labels[:count], part.binarise)
 
 
+def spread(part: Split, count: int) -> Split:
+    """``count`` images of a part, at even distances: the first images of a folder are all of its first subfolder."""
+    import torch
+
+    total = len(part)
+    if total <= count:
+        return head(part, count)
+    rows = torch.arange(count) * total // count
+
+    def chosen(images: Images) -> Images:
+        return images[rows.to(images.device)] if isinstance(images, torch.Tensor) else images.select(rows)[:]
+
+    inputs = chosen(part.inputs)
+    targets = inputs if part.targets is part.inputs else chosen(part.targets)
+    return Split(inputs, targets, None if part.labels is None else part.labels[rows], part.binarise)
+
+
 def as_float(images: Tensor) -> Tensor:
     """Return uint8 images as float32 in [0,1]; floats are unchanged."""
     return images if images.is_floating_point() else images.float().div_(255)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from aerun.config.deferred import couples_weight_decay
 from aerun.contracts import Noise
 from aerun.core.autoencoder import Autoencoder
-from aerun.dataset.data import Split, head
+from aerun.dataset.data import Split, spread
 from aerun.doctor.examination import MIN_IMAGES, Examination, Frozen, Options
 from aerun.doctor.file_evidence import codebook_of_lines, pca_explained, penalty_of, samples_of
 from aerun.doctor.image_evidence import (
@@ -129,9 +129,9 @@ def examine_run(
 
 
 def first_images(part: Split, noise: Any) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """The first images of a part: clean inputs, inputs as the model sees them, targets, and labels."""
+    """Images of a part, at even distances: clean inputs, inputs as the model sees them, targets, and labels."""
     shape = max(part.inputs.shape[1:], part.targets.shape[1:], key=math.prod)
-    first = head(part, count_images(tuple(shape)))
+    first = spread(part, count_images(tuple(shape)))
     clean, noisy, targets = (torch.cat(parts) for parts in zip(*corrupted_batches(first, noise), strict=True))
     return clean, noisy, targets, first.labels
 

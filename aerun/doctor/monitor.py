@@ -10,7 +10,7 @@ import torch
 
 from aerun.contracts import EpochEnd, Evaluate, Observer, RunView
 from aerun.core.autoencoder import Autoencoder
-from aerun.dataset.data import head
+from aerun.dataset.data import spread
 from aerun.doctor.evidence import examine_run, options_of
 from aerun.doctor.examination import MIN_IMAGES, Examination, Fit
 from aerun.doctor.file_evidence import layers_of_line, penalty_of
@@ -58,7 +58,7 @@ class Watch(Observer):
             return {}
         if not has_units_that_die(autoencoder):
             return {}
-        shown = head(self._run.part, UNIT_IMAGES)
+        shown = spread(self._run.part, UNIT_IMAGES)
         given, _, noisy, _ = next(given_batches(autoencoder, shown, self._run.noise))
         layers = (layer for layer in measure_layers(given, noisy) if layer.name != "code")
         return {f"{DEAD_UNITS}/{layer.name}": layer.still for layer in layers}

@@ -136,12 +136,21 @@ def baseline_labels(summary: Mapping[str, Any]) -> dict[str, str]:
     """What to call each baseline of a summary, by its name there."""
     known = summary["baselines"]
     draws = known.get("linear/draws")  # only if the linear map is an estimate
+    is_noisy = "linear/mse" in known or "input_psnr" in summary.get("test", {})
+    components = min(summary.get("code_size") or 0, image_values(summary) or 0) or summary.get("code_size")
     labels = {
         "mean_image": "mean image",
-        "pca": f"PCA, {summary.get('code_size')} components" + (", clean input" if "linear/mse" in known else ""),
+        "pca": f"PCA, {components} components" + (", clean input" if is_noisy else ""),
         "linear": "best linear map" + (f", {draws:g} draws" if draws else ""),
     }
     return {name: label for name, label in labels.items() if f"{name}/mse" in known}
+
+
+def image_values(summary: Mapping[str, Any]) -> int | None:
+    """How many values a target has, the quotient of its squared error and the mean of that; None if unknown."""
+    known = summary["baselines"]
+    whole, mean = known.get("mean_image/sse"), known.get("mean_image/mse")
+    return round(whole / mean) if whole and mean else None
 
 
 def declared_by(parts: Iterable[Part | Observer]) -> dict[str, Metric]:

@@ -14,7 +14,7 @@ from aerun.contracts import EpochEnd, Noise, Observer, RunLog, RunView
 from aerun.core.autoencoder import Autoencoder
 from aerun.core.features import find_features
 from aerun.core.interpolation import linear
-from aerun.dataset.data import Split, as_float, head
+from aerun.dataset.data import Split, as_float, spread
 from aerun.figures.projection import MIN_CODES, project
 from aerun.metrics.evaluation import EVALUATION_SEED, corrupted_batches, given_batches
 from aerun.runs.folder import PROBES as PROBE_FILE
@@ -40,7 +40,7 @@ class Pictures(Observer):
         self._run = run
         self._epochs = {math.ceil(i * run.epochs / self._count) for i in range(1, self._count + 1)}
         if run.progress.step == 0 and run.data.is_image:
-            images, _, _ = next(corrupted_batches(head(run.data.train, 64), None))
+            images, _, _ = next(corrupted_batches(spread(run.data.train, 64), None))
             run.log.picture("data/training_images", figures.image_rows(figures.wrap(images, 16)), 0)
 
     def epoch(self, end: EpochEnd) -> None:
@@ -64,7 +64,7 @@ def draw_final(parts: Parts, tracker: FolderLog, step: int, tsne: bool) -> None:
         probes = _draw_reconstructions("reconstructions/test", autoencoder, data.test, noise, tracker, step)
         tracker.arrays(PROBE_FILE, **probes)
     codes = codes_of(autoencoder, data.test, noise, HISTOGRAM_CODES)
-    given = autoencoder.given(None if data.test.labels is None else data.test.labels[:HISTOGRAM_CODES])
+    given = autoencoder.given(spread(data.test, HISTOGRAM_CODES).labels)
     for name, weights, use in find_features(given, codes.view(-1, *autoencoder.code_shape)):
         tracker.picture(f"features/{name}", figures.filters(weights, use), step)
     tracker.picture("code/heatmap", figures.code_heatmap(thin(codes)), step)
@@ -79,8 +79,8 @@ def draw_final(parts: Parts, tracker: FolderLog, step: int, tsne: bool) -> None:
 def _draw_reconstructions(
     tag: str, autoencoder: Autoencoder, part: Split, noise: Noise, log: RunLog, step: int
 ) -> dict[str, np.ndarray]:
-    """Draw the first images of a part and their reconstructions; return the images by name, uint8 [N,C,H,W]."""
-    given, clean, noisy, targets = next(given_batches(autoencoder, head(part, PROBE_IMAGES), noise))
+    """Draw images of a part and their reconstructions; return the images by name, uint8 [N,C,H,W]."""
+    given, clean, noisy, targets = next(given_batches(autoencoder, spread(part, PROBE_IMAGES), noise))
     outputs = given.reconstruct(noisy)
     log.picture(tag, figures.reconstruction_grid(clean, noisy, outputs, targets), step)
     images = {"inputs": clean, "noisy": noisy, "targets": targets, "reconstructions": outputs}
@@ -88,8 +88,8 @@ def _draw_reconstructions(
 
 
 def codes_of(autoencoder: Autoencoder, part: Split, noise: Noise, count: int, thinned: bool = False) -> Tensor:
-    """Flattened codes [N,D] of the first images as the network sees them: with the run's noise."""
-    batches = given_batches(autoencoder, head(part, count), noise)
+    """Flattened codes [N,D] of images at even distances as the network sees them: with the run's noise."""
+    batches = given_batches(autoencoder, spread(part, count), noise)
     codes = (given.encode(noisy).flatten(1) for given, _, noisy, _ in batches)
     return torch.cat([thin(batch) if thinned else batch for batch in codes])
 
@@ -97,7 +97,7 @@ def codes_of(autoencoder: Autoencoder, part: Split, noise: Noise, count: int, th
 def _draw_maps(parts: Parts, tracker: FolderLog, step: int, tsne: bool) -> None:
     test, classes = parts.data.test, parts.data.classes
     codes = codes_of(parts.autoencoder, test, parts.noise, MAP_CODES, thinned=True)
-    labels = None if test.labels is None else test.labels[:MAP_CODES]
+    labels = spread(test, MAP_CODES).labels
     if codes.shape[1] == 2:
         pixels = figures.scatter(codes, labels, classes, "Codes of test images", "code unit", first=0)
     elif codes.shape[1] > 2:
@@ -113,7 +113,7 @@ def _draw_maps(parts: Parts, tracker: FolderLog, step: int, tsne: bool) -> None:
 
 
 def _draw_projector(parts: Parts, tracker: FolderLog) -> None:
-    data, part = parts.data, head(parts.data.test, PROJECTOR_CODES)
+    data, part = parts.data, spread(parts.data.test, PROJECTOR_CODES)
     names = None
     if part.labels is not None:
         classes = data.classes or []
@@ -140,9 +140,11 @@ def _draw_generated(parts: Parts, tracker: FolderLog, step: int) -> None:
     first, last = ends[0 : len(ends) // 2 * 2 : 2], ends[1::2]
     if len(last):
         lines = linear(first, last, INTERPOLATION_IMAGES).transpose(0, 1)
-        labels = None
-        if autoencoder.condition is not None and test.labels is not None:
-            labels = test.labels[: 2 * len(last) : 2].repeat_interleave(INTERPOLATION_IMAGES)
+        labels = spread(test, 2 * INTERPOLATIONS).labels
+        if autoencoder.condition is None or labels is None:
+            labels = None
+        else:
+            labels = labels[: 2 * len(last) : 2].repeat_interleave(INTERPOLATION_IMAGES)
         decoded = autoencoder.decode(lines.reshape(-1, *shape), labels)
         rows = figures.image_rows(figures.wrap(decoded, INTERPOLATION_IMAGES))
         tracker.picture("generated/interpolations", rows, step)

@@ -13,7 +13,7 @@ import numpy as np
 from aerun import figures
 from aerun.config.settings import Settings
 from aerun.core.autoencoder import Autoencoder
-from aerun.dataset.data import first_batch, head
+from aerun.dataset.data import first_batch, spread
 from aerun.figures.montage import montage
 from aerun.metrics.baselines import baselines, cache_folder
 from aerun.metrics.declared import baseline_labels
@@ -98,7 +98,7 @@ def draw_stages(regime: Regime, folder: Path, tracker: FolderLog, step: int) -> 
     parts, data = regime.parts, regime.parts.data
     if not data.is_image:
         return
-    clean, noisy, targets = next(corrupted_batches(head(data.test, PROBE_IMAGES), parts.noise))
+    clean, noisy, targets = next(corrupted_batches(spread(data.test, PROBE_IMAGES), parts.noise))
     stages = []
     for label, stage in regime.finished_stages(folder / CHECKPOINTS):
         stages.append((f"{label}\n{_code_of(stage)}", stage.reconstruct(noisy)))
