@@ -60,22 +60,26 @@ def test_where_there_is_no_tinted_paper_nothing_is_found(image: np.ndarray) -> N
     assert find_paper(image) is None
 
 
-def test_only_changes_that_are_sure_somewhere_are_made_and_the_rest_stays_to_the_bit() -> None:
-    before = np.random.default_rng(1).random((3, 40, 50)).astype(np.float32) * 0.5 + 0.2
+def test_only_changes_that_are_sure_are_made_and_the_rest_stays_to_the_bit() -> None:
+    before = (
+        np.full((3, 40, 50), 0.8, np.float32) + np.random.default_rng(1).random((3, 40, 50)).astype(np.float32) / 99
+    )
+    marks = {"gone": (5, 0.55), "half": (15, 0.3), "nearly": (25, 0.45)}  # all 0.6 darker, with what a run adds
     after = before + np.float32(0.01)  # everywhere, too little
-    after[:, 5:9, 5:9] += 0.2  # sure
-    after[:, 9, 5:9] += 0.03  # little, but beside a sure change
-    after[:, 30:33, 30:33] += 0.05  # nowhere sure
-    found = sure_changes(before, after)
+    for top, added in marks.values():
+        before[:, top : top + 4, 5:9] -= 0.6
+        after[:, top : top + 4, 5:9] = before[:, top : top + 4, 5:9] + np.float32(added)
+    after[:, 30:33, 30:33] += 0.05  # nowhere visible
     expected = np.zeros((40, 50), bool)
-    expected[5:10, 5:9] = True
+    expected[[*range(5, 9), *range(25, 29)], 5:9] = True
+    found = sure_changes(before, after)
     assert ((found.values != before).any(0) == expected).all()
     np.testing.assert_array_equal(found.values[:, expected], after[:, expected])
-    assert found.share == 20 / 2000 and found.is_sure
-    half = sure_changes(before, after, 0.5)
-    np.testing.assert_allclose(half.values[:, expected], (before + after)[:, expected] / 2, rtol=1e-6)
+    assert found.share == 32 / 2000 and found.is_sure
+    weak = sure_changes(before, after, 0.5)
+    np.testing.assert_allclose(weak.values[:, expected], (before + after)[:, expected] / 2, rtol=1e-6)
     assert sure_changes(before, after, mask=~expected).share == 0
-    assert not sure_changes(before, before + np.float32(0.2)).is_sure
+    assert not sure_changes(before, before + np.float32(0.2)).is_sure  # nothing is beside
     assert (all_changes(before, after).values == after).all()
 
 

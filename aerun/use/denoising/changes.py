@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-SURE = 0.08  # of the range from black to white: what a change reaches somewhere
+SURE = 0.7  # of the way from a mark to what lies beside it: how far a change must go on average
+VISIBLE = 0.08  # of the range from black to white: what a change reaches somewhere
 LEAST = 0.016  # around that, the smallest change that belongs to it
 MOST = 0.25  # of the pixels: a picture that would change more has probably no marks
 
@@ -26,8 +27,13 @@ class Changes(NamedTuple):
 def sure_changes(
     before: np.ndarray, after: np.ndarray, strength: float = 1.0, mask: np.ndarray | None = None
 ) -> Changes:
-    """before, after: [C,H,W] in [0,1] -> ``before`` with the connected changes of at least 1.6 % that reach 8 %
-    somewhere, times ``strength``. All other pixels stay equal to ``before``, as do those outside of ``mask`` [H,W]."""
+    """before, after: [C,H,W] in [0,1] -> ``before`` with those changes of which the run is sure, times ``strength``.
+
+    A net that minimizes the squared error answers with a mean: it takes away half of what is a mark with a probability
+    of a half. So a connected region, of changes of at least 1.6 % that reach 8 % somewhere, changes only if it comes
+    70 % of the way to the pixels beside it: with d from each pixel to the nearest unchanged one and the change c,
+    sum(c d) >= 0.7 sum(d d). All other pixels stay equal to ``before``, as do those outside of ``mask`` [H,W].
+    """
     from scipy import ndimage
 
     change = after - before
@@ -36,7 +42,14 @@ def sure_changes(
         size = size * mask
     regions, count = ndimage.label(size > LEAST, np.ones((3, 3)))
     kept = np.zeros(count + 1, bool)
-    kept[np.unique(regions[size > SURE])] = True
+    kept[np.unique(regions[size > VISIBLE])] = True
+    if count and (regions == 0).any():
+        places = ndimage.distance_transform_edt(regions > 0, return_distances=False, return_indices=True)
+        beside = before[:, *places] - before
+        made, whole = (
+            np.bincount(regions.ravel(), (beside * other).sum(0).ravel(), count + 1) for other in (change, beside)
+        )
+        kept &= made >= SURE * whole
     kept[0] = False
     touched = kept[regions]
     values = np.where(touched, (before + strength * change).clip(0, 1), before).astype(before.dtype)
