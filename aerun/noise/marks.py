@@ -160,6 +160,7 @@ class PixelGrid(NamedTuple):
 
     @classmethod
     def of(cls, images: Tensor) -> PixelGrid:
+        """Of images [B,C,H,W]."""
         import torch
 
         height, width = images.shape[2:]
@@ -191,6 +192,7 @@ def draw_marks(
 
 
 def interpolate(share: Tensor, interval: list[float]) -> Tensor:
+    """Values of an interval, 0 for its smallest and 1 for its largest."""
     return interval[0] + share * (interval[1] - interval[0])
 
 
@@ -200,6 +202,7 @@ def paint(images: Tensor, cover: Tensor, light: Tensor) -> None:
 
 
 def check_intervals(**intervals: list[float]) -> None:
+    """ValueError for a list that is not an interval, by the name of its key."""
     for key, value in intervals.items():
         if len(value) != 2 or value[0] > value[1]:
             raise ValueError(f"{key}={list(value)}: must be an interval [smallest, largest]")

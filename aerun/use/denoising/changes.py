@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-SURE = 0.7  # of the way from a mark to what lies beside it: how far a change must go on average
+SURE = 0.7  # of the way from a mark to what lies around it: how far a change must go on average
 VISIBLE = 0.08  # of the range from black to white: what a change reaches somewhere
 LEAST = 0.016  # around that, the smallest change that belongs to it
 MOST = 0.25  # of the pixels: a picture that would change more has probably no marks
@@ -31,7 +31,7 @@ def sure_changes(
 
     A net that minimizes the squared error answers with a mean: it takes away half of what is a mark with a probability
     of a half. So a connected region, of changes of at least 1.6 % that reach 8 % somewhere, changes only if it comes
-    70 % of the way to the pixels beside it: with d from each pixel to the nearest unchanged one and the change c,
+    70 % of the way to the pixels next to it: with d from each pixel to the nearest unchanged one and the change c,
     sum(c d) >= 0.7 sum(d d). All other pixels stay equal to ``before``, as do those outside of ``mask`` [H,W].
     """
     from scipy import ndimage
@@ -45,9 +45,9 @@ def sure_changes(
     kept[np.unique(regions[size > VISIBLE])] = True
     if count and (regions == 0).any():
         places = ndimage.distance_transform_edt(regions > 0, return_distances=False, return_indices=True)
-        beside = before[:, *places] - before
+        around = before[:, *places] - before
         made, whole = (
-            np.bincount(regions.ravel(), (beside * other).sum(0).ravel(), count + 1) for other in (change, beside)
+            np.bincount(regions.ravel(), (around * other).sum(0).ravel(), count + 1) for other in (change, around)
         )
         kept &= made >= SURE * whole
     kept[0] = False
