@@ -139,16 +139,16 @@ def color_distances(looks: Looks, image: Picture) -> np.ndarray:
 
 
 def look_of(looks: Looks, image: Picture) -> QueryLook:
-    """The variants of a picture uint8 [C,H,W]; of a row of the collection, what is stored."""
+    """The variants of a picture uint8 [C,H,W], or of the stored thumbnail of a row of the collection."""
     import torch
 
     if isinstance(image, int):
-        return QueryLook(
-            torch.from_numpy(looks.thumbnails[image].astype(np.float32)) / 255, _of_length_1(looks.colors[[image]])
-        )
+        stored = looks.thumbnails[image]
+        gray = [*(stored / np.float32(255)), *(square(each, looks.side) for each in variants(as_picture(stored[1:])))]
+        return QueryLook(torch.from_numpy(np.stack(gray)), _of_length_1(looks.colors[[image]]))
     seen = variants(as_picture(image))
-    gray = np.stack([square(each, looks.side) for each in seen])
-    return QueryLook(torch.from_numpy(gray), np.stack([colors_of(each) for each in seen]))
+    gray = [square(each, looks.side) for each in seen]
+    return QueryLook(torch.from_numpy(np.stack(gray)), np.stack([colors_of(each) for each in seen]))
 
 
 def read_pictures(run: OpenedRun, queries: Sequence[Query]) -> tuple[list[Query], list[Picture]]:
@@ -200,9 +200,9 @@ def _search(
     shape = torch.tensor([place.homography for place in places])[torch.from_numpy(window)[rows, kinds]]
     distance, shape = _compare(looks, rows, kinds, gray[which], shape, *FIRST)
     if looks.side > FIRST[0]:
-        last = distance.argsort(stable=True)[: max(2 * k, PAIRS)]
+        last = distance.argsort(stable=True)[:PAIRS]
         finer, _ = _compare(looks, rows[last], kinds[last], gray[which[last]], shape[last], *LAST)
-        rows, distance = rows[last], (distance[last] + finer) / 2
+        distance[last] = (distance[last] + finer) / 2
     candidates, numbers = rows.unique(return_inverse=True)
     best = torch.full((len(candidates),), torch.inf).scatter_reduce(0, numbers, distance, "amin").numpy()
     candidates = candidates.numpy()
