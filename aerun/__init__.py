@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from aerun.use.maps.code_maps import active_units, dictionary, empty_regions, latent_map, manifold
     from aerun.use.search.code_search import search
     from aerun.use.search.crop_search import search_cropped
+    from aerun.use.search.fused_search import search_pictures
 
 __all__ = [
     "AerunError",
@@ -52,6 +53,7 @@ __all__ = [
     "samples",
     "search",
     "search_cropped",
+    "search_pictures",
     "train",
     "traverse",
 ]
@@ -77,6 +79,7 @@ FUNCTIONS = {
     "samples": "aerun.use.generation.new_images",
     "search": "aerun.use.search.code_search",
     "search_cropped": "aerun.use.search.crop_search",
+    "search_pictures": "aerun.use.search.fused_search",
     "train": "aerun.python.train",
     "traverse": "aerun.use.generation.new_images",
 }

@@ -170,7 +170,7 @@ def opened(path: Path) -> Image.Image:
 
 def as_query(picture: Image.Image) -> Array:
     """As aerun-search --by reads a file: uint8 [3,H,W]."""
-    from aerun.use.search.copy_search import QUERY_PIXELS
+    from aerun.use.search.queries import QUERY_PIXELS
 
     picture = picture.copy()
     picture.thumbnail((QUERY_PIXELS, QUERY_PIXELS), Image.Resampling.LANCZOS)

@@ -18,26 +18,24 @@ from aerun.use.outputs import plural, require_absent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
-
     from aerun.use.collection.fingerprints import Fingerprints
     from aerun.use.opened_run import OpenedRun
     from aerun.use.search.duplicates import Pairs
     from aerun.use.search.queries import Query
-    from aerun.use.search.vector_index import Metric, Neighbors
+    from aerun.use.search.vector_index import Found, Metric, Neighbors
 
 EXAMPLES = """\
   %(prog)s outputs/RUN fingerprints.npz sketch.png                        # the 12 nearest
   %(prog)s outputs/RUN fingerprints.npz animals/cat.png -k 5 --json       # an image of the collection, by its name
   %(prog)s outputs/RUN fingerprints.npz new/*.jpg --sheet found.png
   %(prog)s outputs/RUN fingerprints.npz photo.jpg --by copy               # what this is a photo, scan or part of
+  %(prog)s outputs/RUN fingerprints.npz photo.jpg --by all                # by code, copy and color; says which found it
   %(prog)s outputs/RUN fingerprints.npz part.png --cropped                # the image it was cropped from, by codes
   %(prog)s outputs/RUN fingerprints.npz --duplicates auto                 # near-duplicates in the collection
   %(prog)s outputs/RUN fingerprints.npz --duplicates auto --sheet twice.png --overwrite"""
 METRICS = ("cosine", "euclidean", "hamming")
 KINDS = ("exact", "hnsw")
 BY_CODE = ("code", "likeness")
-MAX_GROUPS_DRAWN = 40
 MAX_VIEWS = 10
 log = logging.getLogger(__name__)
 
@@ -72,11 +70,12 @@ def build_parser() -> Parser:
     add("images", metavar="IMAGE", nargs="*", help="a name in the collection, an image file, or a folder")
     add(
         "--by",
-        choices=(*BY_CODE, "copy", "motif", "color"),
+        choices=(*BY_CODE, "copy", "motif", "color", "all"),
         default="code",
         help="what has to be similar: code or likeness, the same (code); copy: the image that each query is a smaller, "
         "cropped, mirrored, recolored, scanned or photographed copy of, by thumbnails; motif: the image that contains "
-        "it, also if it is a smaller part; color: colors, without margins",
+        "it, also if it is a smaller part; color: colors, without margins; all: code, copy and color, each by how few "
+        "pairs of the collection are as near",
     )
     add("-k", type=count, default=12, help="number of neighbors (12)")
     add(
@@ -131,9 +130,10 @@ def execute(arguments: argparse.Namespace) -> None:
     if by_looks:
         fingerprints.require_looks()
 
+    from aerun.use.collection.thumbnails import Thumbnails
     from aerun.use.opened_run import open_run
     from aerun.use.search.queries import find_queries
-    from aerun.use.search.search_results import format_answer, neighbors_as_json
+    from aerun.use.search.search_results import draw_answer, format_answer, neighbors_as_json
 
     run = open_run(arguments.run, arguments.device, arguments.trust)
     fingerprints.require_same_run(run)
@@ -141,7 +141,7 @@ def execute(arguments: argparse.Namespace) -> None:
         _check_hamming(arguments, run)
     metric: Metric = arguments.metric or ("euclidean" if arguments.cropped else "cosine")
     views = arguments.views or (MAX_VIEWS if arguments.cropped else 1)
-    needed = 0 if by_looks else 1 if arguments.cropped else views
+    needed = int(arguments.by == "all") if by_looks else 1 if arguments.cropped else views
     queries = find_queries(run, fingerprints, arguments.images, needed)
     answer: dict[str, Any] = {"collection": len(fingerprints), "metric": metric, "index": arguments.index}
     neighbors, pairs = None, None
@@ -162,16 +162,17 @@ def execute(arguments: argparse.Namespace) -> None:
         answer["groups"] = [[fingerprints.names[row] for row in rows] for rows in pairs.groups()]
     print(json.dumps(answer, indent=2, ensure_ascii=False) if arguments.json else format_answer(answer, arguments.k))
     if arguments.sheet is not None:
-        _draw(arguments.sheet, run, fingerprints, queries, neighbors, pairs)
+        draw_answer(arguments.sheet, Thumbnails(run, fingerprints), queries, neighbors, pairs)
 
 
 def _check_by(arguments: argparse.Namespace) -> None:
-    """ConfigError for options that only a search by codes has."""
+    """ConfigError for options that only a search by codes alone has."""
     given = {"--metric": arguments.metric, "--views": arguments.views, "--cropped": arguments.cropped}
     given |= {"--index hnsw": arguments.index != "exact", "--duplicates": arguments.duplicates is not None}
     others = [option for option, value in given.items() if value]
     if arguments.by not in BY_CODE and others:
-        raise ConfigError(f"--by {arguments.by} and {others[0]}: codes are not compared; leave one of the two out")
+        why = "codes are compared by cosine" if arguments.by == "all" else "codes are not compared"
+        raise ConfigError(f"--by {arguments.by} and {others[0]}: {why}; leave one of the two out")
 
 
 def _check_hamming(arguments: argparse.Namespace, run: OpenedRun) -> None:
@@ -191,17 +192,21 @@ def _prepare(
     queries: list[Query],
     metric: Metric,
     views: int,
-) -> tuple[list[Query], Callable[[], Neighbors]]:
+) -> tuple[list[Query], Callable[[], Neighbors | Found]]:
     """The queries whose images can be read, where they are needed, and the search for them."""
     import numpy as np
 
     from aerun.use.search.code_search import open_index
-    from aerun.use.search.copy_search import LOOK_SEARCHES, read_pictures
+    from aerun.use.search.copy_search import LOOK_SEARCHES
     from aerun.use.search.crop_search import read_query_images, search_cropped
+    from aerun.use.search.fused_search import search_all
+    from aerun.use.search.queries import read_pictures
 
     k = arguments.k
-    if arguments.by in LOOK_SEARCHES:
+    if arguments.by not in BY_CODE:
         queries, pictures = read_pictures(run, queries)
+        if arguments.by == "all":
+            return queries, lambda: search_all(fingerprints, queries, pictures, k)
         excluded = [query.excluded for query in queries]
         return queries, lambda: LOOK_SEARCHES[arguments.by](fingerprints, pictures, k, excluded)
     file = arguments.fingerprints
@@ -232,26 +237,3 @@ def _find_duplicates(
     if fingerprints.blank:
         log.warning("%s left out of the near-duplicates", plural(len(fingerprints.blank), "blank image"))
     return duplicates(fingerprints, answer["threshold"], metric=metric)
-
-
-def _draw(
-    path: Path,
-    run: OpenedRun,
-    fingerprints: Fingerprints,
-    queries: list[Query],
-    neighbors: Neighbors | None,
-    pairs: Pairs | None,
-) -> None:
-    """The contact sheet of what was found."""
-    from aerun.use.collection.thumbnails import Thumbnails
-    from aerun.use.image_files import write_png
-    from aerun.use.search.search_results import draw_groups, draw_neighbors, stack_sheets
-
-    thumbnails = Thumbnails(run, fingerprints)
-    sheets: list[np.ndarray] = []
-    if neighbors is not None:
-        sheets.append(draw_neighbors(thumbnails, queries, neighbors))
-    if pairs is not None:
-        sheets.append(draw_groups(thumbnails, pairs, MAX_GROUPS_DRAWN))
-    write_png(path, stack_sheets(sheets))
-    thumbnails.warn_of_missing()

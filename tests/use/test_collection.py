@@ -215,6 +215,22 @@ def test_a_copy_and_the_same_colors_are_found_by_thumbnails(
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["rank", "color", "distance", "file"]
     assert lines[2].split() == ["1", "0.00000", "odd/again.png", "odd"]
+    call(search, run.folder, fingerprints, copy, "even/4.png", "-k", 5, "--by", "all", "--json")
+    first, inside = (query["neighbours"] for query in json.loads(capsys.readouterr().out)["queries"])
+    assert (first[0]["file"], first[0]["by"]) == ("odd/5.png", "copy") and inside[0]["file"] == "odd/again.png"
+    found = aerun.search_pictures(run, fingerprints, [str(copy), "even/4.png"], 5)
+    names = load_fingerprints(fingerprints).names
+    assert [names[row] for row in found.rows[0]] == [near["file"] for near in first]
+    assert found.distances[1].tolist() == [near["distance"] for near in inside]
+    call(search, run.folder, fingerprints, copy, "-k", 2, "--by", "all", "--sheet", tmp_path / "all.png")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["rank", "share", "of", "pairs", "by", "file"] and lines[2].split()[2] == "copy"
+    (collection / "even" / "4.png").unlink()
+    for by in ("copy", "motif", "color"):
+        found = aerun.search_pictures(run, fingerprints, ["even/4.png"], 2, by=by)
+        assert names[found.rows[0, 0]] == "odd/again.png" and found.by.tolist() == [[by, by]]
+    with pytest.raises(ConfigError, match="by=size: must be one of likeness, copy, motif, color, all"):
+        aerun.search_pictures(run, fingerprints, ["even/4.png"], by="size")  # type: ignore[arg-type]
     for words in (["--cropped"], ["--metric", "cosine"], ["--views", 3], ["--index", "hnsw"], ["--duplicates", "auto"]):
         with pytest.raises(ConfigError, match=f"--by copy and {words[0]}.*: codes are not compared"):
             call(search, run.folder, fingerprints, copy, "--by", "copy", *words)

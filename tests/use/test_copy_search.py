@@ -26,8 +26,11 @@ from aerun.use.search.copy_search import (
     search_motifs,
     windows,
 )
+from aerun.use.search.fused_search import WEIGHTS, Scale, fuse, search_all
+from aerun.use.search.queries import Query
 from aerun.use.search.query_variants import evenly_lit, straightened, without_marks
 from aerun.use.search.registration import register, shown_area
+from aerun.use.search.vector_index import Neighbors
 
 COUNT, SIZE = 12, 64
 
@@ -152,6 +155,39 @@ def test_a_row_of_the_collection_is_a_query_without_its_file() -> None:
     for search in (search_copies, search_motifs, search_colors):
         found = search(fingerprints(twice), [0, 1, 2], 2, [[0], [1], [2]])
         assert found.rows[:, 0].tolist() == [COUNT, COUNT + 1, COUNT + 2]
+
+
+def test_a_scale_counts_pairs() -> None:
+    """Two pictures of which the nearest 3 of 9 others are known: beyond its third a picture does not count."""
+    scale = Scale(np.array([[0.1, 0.2, 0.3], [0.2, 0.4, 0.5]]), 9)
+    chances = scale.chance(np.array([0.05, 0.1, 0.15, 0.2, 0.3, 0.35, 0.4, 0.5, 0.6]))
+    want = [1 / 19, 2 / 19, 2 / 19, 4 / 19, 5 / 19, 5 / 19, 3 / 10, 4 / 10, 1]
+    assert chances == pytest.approx(want)
+    assert Scale(np.array([[0.1, 0.7]]), 2).chance(np.array([0.1, 0.7])) == pytest.approx([2 / 3, 1])
+
+
+def test_fusing_takes_the_rarest_distance_and_names_its_measure() -> None:
+    scale = Scale(np.array([[0.1, 0.2, 0.3, 0.4]]), 4)
+    each = {
+        "copy": Neighbors(np.array([[5, 2]]), np.array([[0.1, 0.35]])),
+        "color": Neighbors(np.array([[2, 7]]), np.array([[0.0, 0.0]])),
+    }
+    found = fuse(each, dict.fromkeys(each, scale), 3)
+    by_hand = {5: 2 / 5, 2: (1 / 5) ** WEIGHTS["color"], 7: (1 / 5) ** WEIGHTS["color"]}
+    assert found.rows.tolist() == [[5, 2, 7]]  # 2 before 7: it was found by both
+    assert found.distances[0] == pytest.approx([by_hand[row] for row in (5, 2, 7)])
+    assert found.by.tolist() == [["copy", "color", "color"]]
+
+
+def test_all_measures_find_copies_that_one_of_them_finds() -> None:
+    random = np.random.default_rng(0)
+    codes = random.normal(0, 1, (COUNT, 16)).astype(np.float32)
+    made = dataclasses.replace(fingerprints(), codes=codes)
+    alike = codes + random.normal(0, 0.01, codes.shape).astype(np.float32)
+    noise = random.integers(0, 256, (3, SIZE, SIZE), np.uint8)
+    queries = [Query("by code", alike[3]), Query("by copy", random.normal(0, 1, 16).astype(np.float32))]
+    found = search_all(made, queries, [noise, changed("photographed")[6]], 4)
+    assert found.rows[:, 0].tolist() == [3, 6] and found.by[:, 0].tolist() == ["likeness", "copy"]
 
 
 def test_a_window_is_a_part() -> None:

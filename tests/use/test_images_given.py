@@ -95,7 +95,7 @@ TAKES: dict[str, Callable[[Path, Any], Any]] = {
     "traverse": lambda run, x: aerun.traverse(run, x, of_one(x, 1), rows=1, steps=3).images,
     "train": lambda run, x: handed(x),
 }
-COLLECTIONS = {"search", "organise", "search_cropped"}
+COLLECTIONS = {"search", "organise", "search_cropped", "search_pictures"}
 NEITHER = {"compare_runs", "diagnose", "export", "load", "run_sweep"}
 
 

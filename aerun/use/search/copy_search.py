@@ -8,15 +8,13 @@ these at 64.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from aerun.errors import DataError
 from aerun.use.collection.looks import Looks, as_picture, colors_of, square, trim
-from aerun.use.collection.thumbnails import read_thumbnail
+from aerun.use.search.queries import Picture
 from aerun.use.search.query_variants import variants
 from aerun.use.search.registration import FLAT, register, shown_area
 from aerun.use.search.vector_index import Neighbors
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from aerun.use.collection.fingerprints import Fingerprints
-    from aerun.use.opened_run import OpenedRun
-    from aerun.use.search.queries import Query
 
 COARSE, STEP = 16, 2  # pixels of a side in the first comparison, and between the parts that are tried
 COPY_PARTS = (16, 14, 12)  # their sides
@@ -38,9 +34,6 @@ PAIRS = 24  # of a candidate and a kind of thumbnail, that are compared last
 # 1 - correlation.
 BRIGHTNESS, MISSING, COLOR = 0.5, 0.05, 0.1
 ROWS_PER_BLOCK = 8192
-QUERY_PIXELS = 192  # of the longer side of a query, so that a page in a photo keeps enough of them
-Picture = np.ndarray | int  # uint8 [C,H,W], or a row of the collection
-log = logging.getLogger(__name__)
 
 
 class Window(NamedTuple):
@@ -149,28 +142,6 @@ def look_of(looks: Looks, image: Picture) -> QueryLook:
     seen = variants(as_picture(image))
     gray = [square(each, looks.side) for each in seen]
     return QueryLook(torch.from_numpy(np.stack(gray)), np.stack([colors_of(each) for each in seen]))
-
-
-def read_pictures(run: OpenedRun, queries: Sequence[Query]) -> tuple[list[Query], list[Picture]]:
-    """The queries whose files can be read or that are in the collection, and their pictures, each uint8 [3,H,W], or the
-    row of one whose file is gone.
-
-    Others are skipped with a warning. DataError if none is left.
-    """
-    decoder = run.decoder()
-    kept: list[Query] = []
-    pictures: list[Picture] = []
-    for query in queries:
-        assert query.path is not None  # fingerprints with looks are of files
-        picture = read_thumbnail(query.path, decoder.background, decoder.white_value, QUERY_PIXELS)
-        if picture is None and query.row < 0:
-            log.warning("%s: cannot be read, and is skipped", query.path)
-        else:
-            kept.append(query)
-            pictures.append(query.row if picture is None else picture)
-    if not kept:
-        raise DataError("none of the images can be read")
-    return kept, pictures
 
 
 def _with_excluded(

@@ -17,9 +17,9 @@ from aerun.errors import ConfigError
 from aerun.use.collection.fingerprint_files import as_fingerprints
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.search.code_search import open_index
-from aerun.use.search.copy_search import CANDIDATES, LOOK_SEARCHES, Picture, read_pictures, search_colors, search_copies
-from aerun.use.search.queries import Query, find_queries
-from aerun.use.search.vector_index import ExactIndex, Neighbors
+from aerun.use.search.copy_search import CANDIDATES, LOOK_SEARCHES, search_colors, search_copies
+from aerun.use.search.queries import Picture, Query, find_queries, read_pictures
+from aerun.use.search.vector_index import ExactIndex, Found, Neighbors
 
 if TYPE_CHECKING:
     from aerun.use.collection.fingerprint_files import Collection
@@ -32,16 +32,6 @@ MEASURES = ("likeness", "copy", "color")
 # that is changed than in the pictures of the collection.
 WEIGHTS = {"likeness": 0.7, "copy": 1.0, "color": 0.4}
 SAMPLED = 32  # pictures of the collection, by whose neighbors distances are put on one scale
-
-
-@dataclass(frozen=True)
-class Found:
-    """The nearest of each query: ``rows`` [Q,k] in the collection, ``distances`` [Q,k], ascending, and ``by`` [Q,k],
-    the measures that found them."""
-
-    rows: np.ndarray
-    distances: np.ndarray
-    by: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from aerun.errors import DataError
 from aerun.use.collection.fingerprints import Fingerprints
+from aerun.use.collection.thumbnails import read_thumbnail
 from aerun.use.collection.views import CROP_SHARE, encode_views
 from aerun.use.image_files import find_images, read_inputs
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from aerun.use.opened_run import OpenedRun
 
 NOT_IN_COLLECTION = -1
+QUERY_PIXELS = 192  # of the longer side of a query, so that a page in a photo keeps enough of them
+Picture = np.ndarray | int  # uint8 [C,H,W], or a row of the collection
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,28 @@ def find_queries(run: OpenedRun, fingerprints: Fingerprints, words: Sequence[str
         for number, (name, row, path) in enumerate(found)
         if number in codes or row >= 0 or not views
     ]
+
+
+def read_pictures(run: OpenedRun, queries: Sequence[Query]) -> tuple[list[Query], list[Picture]]:
+    """The queries whose files can be read or that are in the collection, and their pictures, each uint8 [3,H,W], or the
+    row of one whose file is gone.
+
+    Others are skipped with a warning. DataError if none is left.
+    """
+    decoder = run.decoder()
+    kept: list[Query] = []
+    pictures: list[Picture] = []
+    for query in queries:
+        assert query.path is not None  # fingerprints with looks are of files
+        picture = read_thumbnail(query.path, decoder.background, decoder.white_value, QUERY_PIXELS)
+        if picture is None and query.row < 0:
+            log.warning("%s: cannot be read, and is skipped", query.path)
+        else:
+            kept.append(query)
+            pictures.append(query.row if picture is None else picture)
+    if not kept:
+        raise DataError("none of the images can be read")
+    return kept, pictures
 
 
 def _encode_files(run: OpenedRun, files: list[tuple[int, Path]], views: int) -> dict[int, np.ndarray]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from aerun.use.collection.thumbnails import placeholder
 from aerun.use.contact_sheet import Tile, blank_tile, draw_contact_sheet
+from aerun.use.image_files import write_png
 from aerun.use.outputs import plural
 
 if TYPE_CHECKING:
@@ -17,22 +18,36 @@ if TYPE_CHECKING:
     from aerun.use.collection.thumbnails import Thumbnails
     from aerun.use.search.duplicates import Pairs
     from aerun.use.search.queries import Query
-    from aerun.use.search.vector_index import Neighbors
+    from aerun.use.search.vector_index import Found, Neighbors
 
 MAX_COLUMNS = 13  # of a sheet
 MAX_PAIRS_PRINTED = 50
+MAX_GROUPS_DRAWN = 40
 
 
-def neighbors_as_json(fingerprints: Fingerprints, queries: list[Query], neighbors: Neighbors) -> list[dict[str, Any]]:
-    """For each query its neighbors: file, distance and, if it has one, label."""
+def neighbors_as_json(
+    fingerprints: Fingerprints, queries: list[Query], neighbors: Neighbors | Found
+) -> list[dict[str, Any]]:
+    """For each query its neighbors: file, distance and, where there are any, label and the measure that found it."""
     result = []
-    for query, rows, distances in zip(queries, neighbors.rows.tolist(), neighbors.distances.tolist(), strict=True):
+    names = _measures(neighbors)
+    for query, rows, distances, by in zip(
+        queries, neighbors.rows.tolist(), neighbors.distances.tolist(), names, strict=True
+    ):
         near = [
-            {"file": fingerprints.names[row], "distance": distance} | _label_entry(fingerprints, row)
-            for row, distance in zip(rows, distances, strict=True)
+            {"file": fingerprints.names[row], "distance": distance}
+            | ({"by": name} if name else {})
+            | _label_entry(fingerprints, row)
+            for row, distance, name in zip(rows, distances, by, strict=True)
         ]
         result.append({"query": query.name, "in_collection": query.row >= 0, "neighbours": near})
     return result
+
+
+def _measures(neighbors: Neighbors | Found) -> list[list[str]]:
+    """The measure that found each neighbor; empty if all were found by the same."""
+    by = neighbors.by if len(neighbors) == 3 else np.full(neighbors.rows.shape, "")
+    return [list(map(str, names)) for names in by]
 
 
 def _label_entry(fingerprints: Fingerprints, row: int) -> dict[str, str]:
@@ -51,12 +66,14 @@ def format_answer(answer: dict[str, Any], k: int) -> str:
 
 
 def _format_queries(answer: dict[str, Any], k: int) -> list[str]:
-    measure = answer.get("neighbours_by", answer["metric"])
+    measure, is_fused = answer.get("neighbours_by", answer["metric"]), answer.get("neighbours_by") == "all"
+    head = f"{'share of pairs':>18}  {'by':<8}" if is_fused else f"{measure + ' distance':>18}"
     lines = list[str]()
     for query in answer["queries"]:
-        lines += [query["query"], f"  {'rank':>4} {measure + ' distance':>18}  file"]
+        lines += [query["query"], f"  {'rank':>4} {head}  file"]
         for rank, near in enumerate(query["neighbours"], 1):
-            lines.append(f"  {rank:>4} {near['distance']:>18.5f}  {near['file']}  {near.get('label', '')}".rstrip())
+            distance = f"{near['distance']:>18.2g}  {near['by']:<8}" if is_fused else f"{near['distance']:>18.5f}"
+            lines.append(f"  {rank:>4} {distance}  {near['file']}  {near.get('label', '')}".rstrip())
     fewest = min(len(query["neighbours"]) for query in answer["queries"])
     if fewest < k:
         lines.append(f"-k {k}: the collection has only {plural(fewest, 'other image')}")
@@ -76,14 +93,36 @@ def _format_duplicates(answer: dict[str, Any]) -> list[str]:
     return lines
 
 
-def draw_neighbors(thumbnails: Thumbnails, queries: list[Query], neighbors: Neighbors) -> np.ndarray:
-    """Pixels [H,W,3]: for each query a row with the query, framed, and its neighbors with their distances."""
+def draw_answer(
+    path: Path,
+    thumbnails: Thumbnails,
+    queries: list[Query],
+    neighbors: Neighbors | Found | None,
+    pairs: Pairs | None,
+) -> None:
+    """Write the contact sheet of what was found."""
+    sheets = list[np.ndarray]()
+    if neighbors is not None:
+        sheets.append(draw_neighbors(thumbnails, queries, neighbors))
+    if pairs is not None:
+        sheets.append(draw_groups(thumbnails, pairs, MAX_GROUPS_DRAWN))
+    write_png(path, stack_sheets(sheets))
+    thumbnails.warn_of_missing()
+
+
+def draw_neighbors(thumbnails: Thumbnails, queries: list[Query], neighbors: Neighbors | Found) -> np.ndarray:
+    """Pixels [H,W,3]: for each query a row with the query, framed, and its neighbors with their distances, or with the
+    measures that found them."""
     columns = min(MAX_COLUMNS, 1 + neighbors.rows.shape[1])
     tiles = list[Tile]()
-    for query, rows, distances in zip(queries, neighbors.rows.tolist(), neighbors.distances, strict=True):
+    names = _measures(neighbors)
+    for query, rows, distances, by in zip(queries, neighbors.rows.tolist(), neighbors.distances, names, strict=True):
         pixels = thumbnails(query.row) if query.row >= 0 or query.path is None else thumbnails.of_file(query.path)
         tiles.append(Tile(placeholder() if pixels is None else pixels, f"query\n{Path(query.name).name}", marked=True))
-        tiles += [thumbnails.tile(row, f"{distance:.4f}") for row, distance in zip(rows, distances, strict=True)]
+        tiles += [
+            thumbnails.tile(row, name or f"{distance:.4f}")
+            for row, distance, name in zip(rows, distances, by, strict=True)
+        ]
         if query is not queries[-1]:
             tiles += [blank_tile()] * (-len(tiles) % columns)
     return draw_contact_sheet(tiles, columns)

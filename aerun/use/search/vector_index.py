@@ -29,6 +29,14 @@ class Neighbors(NamedTuple):
     distances: np.ndarray
 
 
+class Found(NamedTuple):
+    """As ``Neighbors``, and ``by`` [Q,k]: the measure that found each."""
+
+    rows: np.ndarray
+    distances: np.ndarray
+    by: np.ndarray
+
+
 class ExactIndex:
     """Codes [N,D], or codes of several views [N,V,D], prepared for search.
 
