@@ -1,7 +1,7 @@
 """Search by codes, copies and colors at once, on one scale: how seldom pictures of the collection are as near.
 
-Distances of different kinds are compared by the share of pairs of pictures of the collection that are at most as far
-apart. Of each picture found the measure with the smallest share counts, and is named.
+Distances of different kinds are compared by the share of pairs of pictures of the collection that are as near or
+nearer. Of each picture found the measure with the smallest share counts, and is named.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Scale:
     others: int
 
     def chance(self, distances: np.ndarray) -> np.ndarray:
-        """The share of pairs that are at most as far apart as each of distances[n], never 0.
+        """The share of pairs that are as near as each of distances[n] or nearer, never 0.
 
         At a distance the S pictures count whose nearest K reach as far, or are all; without any it is 1.
         """
