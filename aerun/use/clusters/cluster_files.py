@@ -88,7 +88,7 @@ def draw_cluster(
 ) -> np.ndarray:
     """Pixels [H,W,3]: images of a cluster, evenly spaced from nearest to farthest from the center.
 
-    Of a group of near-duplicates the nearest is shown, framed, with the number of the others.
+    Of a group of near-duplicates the nearest is shown, framed, with the number of them all.
     """
     everything = clusters.members(number, part)
     rows, copies = _first_of_groups(everything, groups)
@@ -96,11 +96,11 @@ def draw_cluster(
     tiles = list[Tile]()
     for row in pick_evenly(rows, IMAGES_PER_SHEET):
         caption = f"{clusters.distances[row]:.3f}" if in_cluster else ""
-        more = f" +{copies[row]} near-duplicate{'s' * (copies[row] > 1)}" if row in copies else ""
+        more = f" (1 of {copies[row] + 1})" if row in copies else ""
         tiles.append(thumbnails.tile(row, (caption + more).strip(), marked=bool(more)))
     title = f"cluster {place_of(clusters, number, part)}: " if in_cluster else "in no cluster: "
     title += plural(len(rows), "image") if len(tiles) == len(rows) else f"{len(tiles)} of {len(rows):,} images, evenly"
-    title += f" and {len(everything) - len(rows):,} near-duplicates" if len(rows) < len(everything) else ""
+    title += f", and {plural(len(everything) - len(rows), 'near-duplicate')}" if len(rows) < len(everything) else ""
     title += ", from nearest to farthest from the center" * in_cluster
     return draw_contact_sheet(tiles, IMAGES_PER_ROW, title=title)
 
