@@ -18,6 +18,8 @@ from aerun.use.collection import updating
 from aerun.use.collection.fingerprint_files import load_fingerprints
 
 Trained = Callable[..., Path]
+SMALL = ("model.code_size=8", "trainer.epochs=1", "dataset.train_limit=64", "trainer.figures=none")
+QUANTIZED = (*SMALL, "latent=lfq", "latent.dimension=4")
 
 
 def draw(path: Path, seed: int) -> None:
@@ -37,16 +39,20 @@ def art(tmp_path: Path) -> Path:
     return tmp_path / "art"
 
 
-@pytest.mark.parametrize("words", [(), ("--as", "float16"), ("--views", "3")])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [((), ()), ((), ("--as", "float16")), ((), ("--views", "3")), (QUANTIZED, ()), (QUANTIZED, ("--views", "3"))],
+)
 def test_an_update_equals_a_new_file(
     trained: Trained,
     art: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    settings: tuple[str, ...],
     words: tuple[str, ...],
 ) -> None:
-    run, file = trained(), tmp_path / "art.npz"
+    run, file = trained(*settings), tmp_path / "art.npz"
     call(run, art, "-o", file, *words)
     shutil.move(art / "even" / "2.png", art / "odd" / "moved.png")
     (art / "odd" / "1.png").unlink()
@@ -70,6 +76,9 @@ def test_an_update_equals_a_new_file(
     assert found.names == wanted.names and found.form == wanted.form and found.classes == ["even", "new", "odd"]
     np.testing.assert_allclose(found.codes, wanted.codes, atol=1e-5)
     assert found.labels is not None and np.array_equal(found.labels, wanted.labels)
+    assert (found.quantized is None) == (wanted.quantized is None)
+    if found.quantized is not None and wanted.quantized is not None:
+        assert np.array_equal(found.quantized.indices, wanted.quantized.indices)
     assert found.looks is not None and wanted.looks is not None
     for name, values in wanted.looks.arrays().items():
         assert np.array_equal(found.looks.arrays()[name], values), name

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aerun.use.collection.fingerprint_files import Collection
     from aerun.use.search.vector_index import Codes
 
-WEIGHTS = {"code": 1.0, "color": 1.0, "texture": 2.0, "size": 1.0}  # of squared distances, chosen on openclipart-png
+WEIGHTS = {"code": 1.0, "color": 1.0, "texture": 2.0, "size": 1.0}  # of squared distances
 ALL = "all"
 
 
