@@ -63,14 +63,16 @@ def describe_file(path: Path) -> tuple[int, int, int, int]:
     return status.st_size, status.st_mtime_ns, width, height
 
 
-def read_inputs(run: OpenedRun, images: Sequence[tuple[str, Path]]) -> Iterator[tuple[list[str], Tensor]]:
+def read_inputs(
+    run: OpenedRun, images: Sequence[tuple[str, Path]], root: Path | None = None
+) -> Iterator[tuple[list[str], Tensor]]:
     """Image files as the run's inputs, in chunks: names, and uint8 [n,C,H,W].
 
-    Undecodable files are skipped with a warning. DataError if all are.
+    Undecodable files, and links that lead out of ``root``, are skipped with a warning. DataError if all are.
     """
     paths, notes = [path for _, path in images], PictureNotes()
     start = 0
-    for chunk in run.decoder().chunks(paths, notes):
+    for chunk in run.decoder().chunks(paths, notes, root):
         yield from _select_decoded(images, notes.bad, start, chunk)
         start += len(chunk)
     _report(paths, notes)

@@ -60,17 +60,19 @@ def test_an_update_equals_a_new_file(
     os.utime(art / "even" / "4.png", (1, 1))
     draw(art / "new" / "7.png", 7)
     (art / "new" / "broken.png").write_text("no picture")
+    draw(tmp_path / "outside.png", 8)
+    (art / "new" / "link.png").symlink_to(tmp_path / "outside.png")
     encoded = list[str]()
     real = updating.embed_files
 
-    def spy(run: object, root: Path, images: list[tuple[str, Path]], views: int) -> object:
+    def spy(run: object, root: Path, images: list[tuple[str, Path]], *others: object) -> object:
         encoded.extend(name for name, _ in images)
-        return real(run, root, images, views)  # type: ignore[arg-type]
+        return real(run, root, images, *others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(updating, "embed_files", spy)
     call(run, "-o", file, "--update")
     assert "3 kept, 1 added, 1 changed, 1 moved, 1 removed" in capsys.readouterr().out
-    assert encoded == ["even/4.png", "new/7.png", "new/broken.png"]
+    assert encoded == ["even/4.png", "new/7.png", "new/broken.png", "new/link.png"]
     call(run, art, "-o", tmp_path / "again.npz", *words)
     found, wanted = load_fingerprints(file), load_fingerprints(tmp_path / "again.npz")
     assert found.names == wanted.names and found.form == wanted.form and found.classes == ["even", "new", "odd"]
@@ -85,7 +87,7 @@ def test_an_update_equals_a_new_file(
     encoded.clear()
     call(run, "-o", file, "--update")
     assert "6 kept, 0 added, 0 changed, 0 moved, 0 removed" in capsys.readouterr().out
-    assert encoded == ["new/broken.png"]
+    assert encoded == ["new/broken.png", "new/link.png"]
 
 
 def test_copies_that_cannot_be_told_from_each_other_are_encoded(trained: Trained, art: Path, tmp_path: Path) -> None:

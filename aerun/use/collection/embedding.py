@@ -45,7 +45,8 @@ def embed(run: Run, pictures: str | os.PathLike[str] | Images, *, views: int = 1
     if isinstance(pictures, str | os.PathLike):
         root = Path(pictures).expanduser()
         found = find_images(root)
-        return embed_files(run, root if root.is_dir() else root.parent, found, views, whole=root.is_dir())
+        inputs = read_folder_inputs(run, root) if root.is_dir() else read_inputs(run, found)
+        return embed_files(run, root if root.is_dir() else root.parent, found, inputs, views)
     images = run.as_inputs(pictures)
     names = [f"{index:06d}" for index in range(len(images))]
     chunks = ((names[part], images[part]) for part in _chunks(len(images)))
@@ -53,11 +54,13 @@ def embed(run: Run, pictures: str | os.PathLike[str] | Images, *, views: int = 1
 
 
 def embed_files(
-    run: OpenedRun, root: Path, found: Sequence[tuple[str, Path]], views: int = 1, *, whole: bool = False
+    run: OpenedRun,
+    root: Path,
+    found: Sequence[tuple[str, Path]],
+    inputs: Iterator[tuple[list[str], Tensor]],
+    views: int = 1,
 ) -> Fingerprints:
-    """Encode the image files ``found``, names relative to ``root`` and paths; all images of it if ``whole``, whose
-    pixels are then cached on disk. DataError if none can be decoded."""
-    inputs = read_folder_inputs(run, root) if whole else read_inputs(run, found)
+    """Encode ``inputs``, those of the image files ``found``: names relative to ``root``, and paths."""
     looks = list[Looks]()
     names, codes, blank = _encode_chunks(run, inputs, len(found), views, run.background, looks)
     labels, classes = labels_from_folders(names)

@@ -14,7 +14,7 @@ from aerun.errors import DataError
 from aerun.use.collection.embedding import embed, embed_files, labels_from_folders
 from aerun.use.collection.fingerprints import Fingerprints
 from aerun.use.collection.looks import SIDE, joined
-from aerun.use.image_files import find_images
+from aerun.use.image_files import find_images, read_inputs
 from aerun.use.outputs import plural
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def update(run: OpenedRun, known: Fingerprints, folder: Path | None = None) -> t
     found = find_images(root)
     kept, moved = _rows_kept(known.names, looks.files, found)
     encoded = _encode(run, root, [image for image in found if image[0] not in kept], known.views)
-    names = [name for name, _ in found if name in kept or name in encoded.names]
     number = {name: len(known) + row for row, name in enumerate(encoded.names)} | kept
+    names = [name for name, _ in found if name in number]
     changed = len(set(known.names).intersection(encoded.names))
     result = _join(known, encoded, names, np.array([number[name] for name in names], int), str(root))
     added = len(encoded) - changed
@@ -92,7 +92,7 @@ def _encode(run: OpenedRun, root: Path, images: Sequence[tuple[str, Path]], view
     """Of these pictures; none if there are none, or if none can be decoded."""
     try:
         if images:
-            return embed_files(run, root, images, views)
+            return embed_files(run, root, images, read_inputs(run, images, root), views)
     except DataError as error:
         log.warning("%s; %s not added", error, plural(len(images), "picture"))
     return Fingerprints([], np.empty(0), run.fingerprint)
