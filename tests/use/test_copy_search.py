@@ -188,6 +188,17 @@ def test_all_measures_find_copies_that_one_of_them_finds() -> None:
     queries = [Query("by code", alike[3]), Query("by copy", random.normal(0, 1, 16).astype(np.float32))]
     found = search_all(made, queries, [noise, changed("photographed")[6]], 4)
     assert found.rows[:, 0].tolist() == [3, 6] and found.by[:, 0].tolist() == ["likeness", "copy"]
+    with pytest.raises(ConfigError, match="by=all: these codes: there is one image, so there are no pairs; use copy"):
+        search_all(fingerprints(IMAGES[:1]), queries, [noise, noise])
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1), (3, 1, 50), (1, 8, 8), (3, 192, 5)])
+def test_queries_of_any_shape_have_finite_distances(shape: tuple[int, ...]) -> None:
+    random = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    for image in (random, np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8)):
+        for search in (search_copies, search_motifs, search_colors):
+            found = search(fingerprints(), [image], 20)
+            assert sorted(found.rows[0].tolist()) == list(range(COUNT)) and np.isfinite(found.distances).all()
 
 
 def test_a_window_is_a_part() -> None:

@@ -86,7 +86,10 @@ def search_pictures(run: Run, collection: Collection, pictures: Sequence[str], k
 
 
 def search_all(fingerprints: Fingerprints, queries: Sequence[Query], pictures: Sequence[Picture], k: int = 12) -> Found:
-    """The ``k`` nearest of each query by its code and its picture, as a share of pairs (``calibrate``)."""
+    """The ``k`` nearest of each query by its code and its picture, as a share of pairs (``calibrate``). ConfigError for
+    a collection of one picture, which has no pairs."""
+    if len(fingerprints) < 2:
+        raise ConfigError(f"by=all: {fingerprints.title}: there is one image, so there are no pairs; use copy")
     codes, excluded = np.stack([query.code for query in queries]), [query.excluded for query in queries]
     index = open_index(fingerprints)
     scales = calibrate(fingerprints, index)
