@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 COARSE, STEP = 16, 2  # pixels of a side in the first comparison, and between the parts that are tried
 COPY_PARTS = (16, 14, 12)  # their sides
 MOTIF_PARTS = (*COPY_PARTS, 10, 8, 6)
-CANDIDATES = 50
+CANDIDATES, MOTIF_CANDIDATES = 50, 150
 FIRST, LAST = (32, 8), (64, 4)  # pixels of a side and steps of the two comparisons that follow
 PAIRS = 24  # of a candidate and a kind of thumbnail, that are compared last
 # Chosen on openclipart-png: what a difference in brightness, a missing share of the picture and other colors add to
@@ -79,17 +79,21 @@ def search_copies(
     k: int = 12,
     excluded: Sequence[Sequence[int]] | None = None,
     parts: Sequence[int] = COPY_PARTS,
+    candidates: int = CANDIDATES,
 ) -> Neighbors:
     """The ``k`` pictures of which images are most likely copies. ``images``: each uint8 [C,H,W], or a row of the
     collection; ``excluded``: rows for each query that are no results; ``parts``: sixteenths of the sides of pictures
-    that a query may show.
+    that a query may show; ``candidates`` are compared at more than 16 pixels.
 
     The distance is 1 - correlation of the gray values, plus half of their mean difference, a twentieth of the share of
     the picture that the query lacks, and a tenth of the difference of colors. ConfigError without ``looks``.
     """
     looks = fingerprints.require_looks()
     places = windows(parts)
-    found = [_search(looks, look_of(looks, image), k, rows, places) for image, rows in _with_excluded(images, excluded)]
+    found = [
+        _search(looks, look_of(looks, image), k, rows, places, candidates)
+        for image, rows in _with_excluded(images, excluded)
+    ]
     return Neighbors(np.stack([rows for rows, _ in found]), np.stack([distances for _, distances in found]))
 
 
@@ -100,7 +104,7 @@ def search_motifs(
     excluded: Sequence[Sequence[int]] | None = None,
 ) -> Neighbors:
     """As ``search_copies``, of pictures of which a query may show as little as three eighths of the sides."""
-    return search_copies(fingerprints, images, k, excluded, MOTIF_PARTS)
+    return search_copies(fingerprints, images, k, excluded, MOTIF_PARTS, MOTIF_CANDIDATES)
 
 
 def search_colors(
@@ -156,7 +160,7 @@ def _of_length_1(colors: np.ndarray) -> np.ndarray:
 
 
 def _search(
-    looks: Looks, asked: QueryLook, k: int, excluded: Sequence[int], places: list[Window]
+    looks: Looks, asked: QueryLook, k: int, excluded: Sequence[int], places: list[Window], most: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows and distances of one query."""
     import torch
@@ -165,7 +169,7 @@ def _search(
     count = len(looks) - len(set(excluded))
     coarse, window, variant = _coarse(looks.thumbnails, gray, places)
     coarse[list(excluded)] = np.inf
-    near = torch.from_numpy(coarse.min(1)).topk(min(max(k, CANDIDATES), count), largest=False).indices
+    near = torch.from_numpy(coarse.min(1)).topk(min(max(k, most), count), largest=False).indices
     rows, kinds = near.repeat_interleave(2), torch.arange(2).repeat(len(near))
     which = torch.from_numpy(variant)[rows, kinds]
     shape = torch.tensor([place.homography for place in places])[torch.from_numpy(window)[rows, kinds]]
