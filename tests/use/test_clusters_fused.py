@@ -214,6 +214,12 @@ def test_large_collections_are_named_by_their_typical_pictures(monkeypatch: pyte
     wanted = organise(made, 3, by="color").names
     monkeypatch.setattr("aerun.use.clusters.clustering.NAMED_BY", 5)
     assert organise(made, 3, by="color").names == wanted
+    # The five most typical of a cluster are all of its first part: the second is named by pictures of its own.
+    far = np.repeat([[0.0, 0.0], [3.0, 0.0], [500.0, 0.0]], (90, 45, 45), 0)
+    codes = (far + RANDOM.normal(0, 0.3, far.shape)).astype(np.float32)
+    found = organise(dataclasses.replace(made, codes=codes), 2, by="code", metric="euclidean", levels=2)
+    assert found.parts is not None and found.parts[found.assigned == 0].max() == 1
+    assert [len(names) for names in found.part_names.values()] == [2]
 
 
 def test_the_order_of_the_pictures_does_not_matter_to_distinct_clusters() -> None:

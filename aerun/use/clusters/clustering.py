@@ -134,15 +134,21 @@ def _split(clusters: Clusters, points: np.ndarray, seed: int) -> Clusters:
 
 
 def _with_names(clusters: Clusters, prints: Fingerprints) -> Clusters:
-    typical = [clusters.members(number)[:NAMED_BY] for number in range(clusters.count)]
     part_names = dict[int, tuple[str, ...]]()
-    for number, rows in enumerate(typical if clusters.parts is not None else []):
-        if clusters.parts is not None and clusters.parts[rows].max() > 0:
-            part_names[number] = name_clusters(prints, clusters.parts[rows], rows)
-    rows = np.concatenate([np.empty(0, int), *typical])
-    return dataclasses.replace(
-        clusters, names=name_clusters(prints, clusters.assigned[rows], rows), part_names=part_names
-    )
+    for number in range(clusters.count if clusters.parts is not None else 0):
+        assert clusters.parts is not None
+        count = int(clusters.parts[clusters.assigned == number].max()) + 1
+        if count:
+            part_names[number] = _words(prints, [clusters.members(number, part) for part in range(count)])
+    names = _words(prints, [clusters.members(number) for number in range(clusters.count)])
+    return dataclasses.replace(clusters, names=names, part_names=part_names)
+
+
+def _words(prints: Fingerprints, members: list[np.ndarray]) -> tuple[str, ...]:
+    """Of clusters whose rows are sorted from the most typical one."""
+    typical = [rows[:NAMED_BY] for rows in members]
+    assigned = np.repeat(np.arange(len(typical)), [len(rows) for rows in typical])
+    return name_clusters(prints, assigned, np.concatenate([np.empty(0, int), *typical]))
 
 
 def _check_options(
