@@ -238,6 +238,16 @@ def test_several_corruptions_come_one_after_another() -> None:
     assert not both.is_identity and Several({"none": NoNoise()}).is_identity
 
 
+def test_a_share_of_the_images_has_each_corruption() -> None:
+    images = torch.full((2000, 1, 2, 2), 0.5)
+    noisy = Several({"a": Gaussian(0.0, 1e-4, False), "b": Gaussian(3.0, 1e-4, False)}, 0.3)(images, generator())
+    change = (noisy - images).amax((1, 2, 3))
+    for seen, expected in ((change == 0, 0.49), (change > 1, 0.3)):
+        assert abs(float(seen.double().mean()) - expected) < 5 * math.sqrt(0.25 / 2000)
+    whole = Several(MARKS)(images, generator(1))
+    assert whole.equal(Several(MARKS, 1.0)(images, generator(1)))
+
+
 def test_a_list_of_the_command_line_is_several_parts_in_order(compose: Compose) -> None:
     from aerun.config.override_syntax import expand_words
 
