@@ -112,7 +112,7 @@ def page(kind: str, random: Random) -> Image.Image:
 def parser() -> Parser:
     result = Parser("Draw small pages of ink.", "  python %(prog)s outputs/drawings/ink")
     result.add_argument("folder", type=Path, help="new, for the pages")
-    result.add_argument("--count", type=count, default=2000, help="number of pages (2000)")
+    result.add_argument("--count", type=count, default=4000, help="number of pages (4000)")
     result.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
     return result
 
