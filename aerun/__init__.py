@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aerun.runs.reopen import load
     from aerun.use.clusters.clustering import organise
     from aerun.use.collection.embedding import embed
+    from aerun.use.denoising.cleaning import clean
     from aerun.use.denoising.tiling import denoise
     from aerun.use.export.export_run import export
     from aerun.use.generation.new_images import arithmetic, interpolate, samples, traverse
@@ -36,6 +37,7 @@ __all__ = [
     "DivergedError",
     "active_units",
     "arithmetic",
+    "clean",
     "compare_runs",
     "denoise",
     "diagnose",
@@ -62,6 +64,7 @@ __all__ = [
 FUNCTIONS = {
     "active_units": "aerun.use.maps.code_maps",
     "arithmetic": "aerun.use.generation.new_images",
+    "clean": "aerun.use.denoising.cleaning",
     "compare_runs": "aerun.python.sweep",
     "denoise": "aerun.use.denoising.tiling",
     "diagnose": "aerun.runs.diagnose",

@@ -13,6 +13,7 @@ from aerun.use.denoising.changes import all_changes, as_difference, sure_changes
 from aerun.use.denoising.page import find_paper
 
 GRAIN = 0.01
+RUNS = Path(__file__).parent.parent / "data" / "runs"
 
 
 def drawing(height: int = 180, width: int = 240) -> np.ndarray:
@@ -92,6 +93,27 @@ def test_a_difference_is_white_where_nothing_changes() -> None:
     assert (np.delete(shown.reshape(-1, 3), 7, 0) == 255).all()
 
 
+def test_clean_keeps_layout_and_type_and_equals_what_it_is_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    import aerun
+    from aerun.use.opened_run import open_run
+
+    run = open_run(RUNS / "unet_scratches")
+    channels = run.shape[0]
+    images = np.random.default_rng(0).integers(0, 256, (2, channels, 40, 30), np.uint8)
+    values = images / np.float32(255)
+    cleaned = aerun.clean(run, images, all_changes=True)
+    np.testing.assert_allclose(cleaned, aerun.denoise(run, images), atol=1e-6)
+    assert isinstance(aerun.clean(run, torch.from_numpy(images)), torch.Tensor)
+    sure = aerun.clean(run, images)
+    for before, after, made in zip(values, aerun.denoise(run, images), sure, strict=True):
+        expected = sure_changes(before, after)
+        np.testing.assert_array_equal(made, expected.values if expected.is_sure else before)
+    last = aerun.clean(run, np.moveaxis(images, 1, -1), strength=0.5, all_changes=True)
+    np.testing.assert_allclose(np.moveaxis(last, -1, 1), (values + cleaned) / 2, atol=1e-6)
+
+
 class TestFiles:
     """The command, on a run that paints white over each pixel that is nearly black and alone."""
 
@@ -128,7 +150,7 @@ class TestFiles:
 
     @pytest.fixture
     def run(self) -> Path:
-        return Path(__file__).parent.parent / "data" / "runs" / "unet_scratches"
+        return RUNS / "unet_scratches"
 
     def test_untouched_files_are_copied_and_doubtful_ones_left(
         self, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

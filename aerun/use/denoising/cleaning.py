@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,10 +19,15 @@ from aerun.use.denoising.denoise_plan import Plan
 from aerun.use.denoising.filter_baselines import Scores, make_filters, match_channels, score_all
 from aerun.use.denoising.page import find_paper
 from aerun.use.denoising.scan_files import Scan, read_scan, write_scan
-from aerun.use.denoising.tiling import denoise
+from aerun.use.denoising.tiling import as_planes, check_denoiser, denoise
 from aerun.use.image_files import write_png
-from aerun.use.opened_run import OpenedRun
+from aerun.use.opened_run import OpenedRun, Run, as_opened
 from aerun.use.outputs import and_more
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aerun.core.image_inputs import Images
 
 SHOWN = 5  # pictures named that are left as they were
 log = logging.getLogger(__name__)
@@ -75,6 +81,25 @@ def clean_values(run: OpenedRun, values: np.ndarray, care: Care, mask: np.ndarra
         return all_changes(flat, after, care.strength, mask)
     changes = sure_changes(flat, after, care.strength, mask)
     return changes if changes.is_sure else changes._replace(values=flat)
+
+
+def clean(
+    run: Run, images: Images, *, page: bool = False, strength: float = 1.0, all_changes: bool = False
+) -> Tensor | np.ndarray:
+    """Images of any size, as for ``aerun.denoise`` -> them without the marks of which the run is sure, float32 in
+    [0,1], of the same shape and type; all other pixels keep their values.
+
+    ``page``: first make the paper white. ``strength``: share of each change that is made. ``all_changes``: make those,
+    too, of which the run is not sure, and on images in which more than a quarter of the pixels would change. DataError
+    as for ``aerun.denoise``.
+    """
+    import torch
+
+    opened = as_opened(run)
+    check_denoiser(opened)
+    batch, restore = as_planes(opened, images)
+    care = Care(page, not all_changes, strength)
+    return restore(torch.stack([torch.from_numpy(clean_values(opened, each.numpy(), care).values) for each in batch]))
 
 
 def clean_files(run: OpenedRun, plan: Plan, scores: Scores, care: Care) -> Cleaned:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeGuard, overload
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeGuard, overload
 
 import numpy as np
 import torch
@@ -44,25 +44,42 @@ def denoise(run: Run, images: Images) -> Tensor | np.ndarray:
     """
     opened = as_opened(run)
     check_denoiser(opened)
+    batch, restore = as_planes(opened, images)
+    return restore(denoise_planes(opened, batch))
+
+
+def denoise_planes(run: OpenedRun, images: Tensor) -> Tensor:
+    """images[N,C,H,W] in [0,1] -> their reconstructions, in [0,1]. DataError for a number of channels that the run
+    does not take."""
+    run_channels, channels = run.shape[0], images.shape[1]
+    if run_channels in (channels, 1):
+        cleaned = torch.cat([_denoise_tiles(run, part) for part in images.split(run_channels, 1)], 1)
+    elif channels == 1:
+        cleaned = _denoise_tiles(run, images.expand(-1, run_channels, -1, -1)).mean(1, keepdim=True)
+    else:
+        raise DataError(f"images of {channels} channels: {run.folder} takes {run_channels} channels, or 1")
+    return cleaned.clamp(0, 1)
+
+
+def as_planes(run: OpenedRun, images: Images) -> tuple[Tensor, Callable[[Tensor], Any]]:
+    """Images, as for ``denoise`` -> a batch [N,C,H,W], float, and the function that gives such a batch their layout and
+    type."""
     given = images if isinstance(images, Tensor) else _as_array(images)
     if not 2 <= given.ndim <= 4:
         raise DataError(f"images of shape {list(given.shape)}: must be [H,W], [C,H,W] or [N,C,H,W]")
     if _has_channels_last(given):
-        return np.moveaxis(denoise(opened, np.moveaxis(given, -1, -3)), -3, -1)
+        batch, restore = as_planes(run, np.moveaxis(given, -1, -3))
+        return batch, lambda cleaned: np.moveaxis(restore(cleaned), -3, -1)
     with data_errors():
         pixels = require_units(as_tensor(given), is_image=True).detach().cpu()
-    opened.autoencoder.warn_of_range(pixels, str(opened.folder))
+    run.autoencoder.warn_of_range(pixels, str(run.folder))
     values = as_float(pixels).float()
-    batch = values.reshape(-1, *((1, 1, *values.shape)[-3:]))
-    run_channels, channels = opened.shape[0], batch.shape[1]
-    if run_channels in (channels, 1):
-        cleaned = torch.cat([_denoise_tiles(opened, part) for part in batch.split(run_channels, 1)], 1)
-    elif channels == 1:
-        cleaned = _denoise_tiles(opened, batch.expand(-1, run_channels, -1, -1)).mean(1, keepdim=True)
-    else:
-        raise DataError(f"images of {channels} channels: {opened.folder} takes {run_channels} channels, or 1")
-    cleaned = cleaned.clamp(0, 1).reshape(values.shape)
-    return cleaned if isinstance(images, Tensor) else cleaned.numpy()
+    shape, is_tensor = values.shape, isinstance(images, Tensor)
+
+    def restored(cleaned: Tensor) -> Tensor | np.ndarray:
+        return cleaned.reshape(shape) if is_tensor else cleaned.reshape(shape).numpy()
+
+    return values.reshape(-1, *((1, 1, *shape)[-3:])), restored
 
 
 def _as_array(images: np.ndarray | Image | Sequence[Image]) -> np.ndarray:
