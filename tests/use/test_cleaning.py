@@ -80,7 +80,7 @@ def test_only_changes_that_are_sure_are_made_and_the_rest_stays_to_the_bit() -> 
     weak = sure_changes(before, after, 0.5)
     np.testing.assert_allclose(weak.values[:, expected], (before + after)[:, expected] / 2, rtol=1e-6)
     assert sure_changes(before, after, mask=~expected).share == 0
-    assert not sure_changes(before, before + np.float32(0.2)).is_sure  # nothing is beside
+    assert not sure_changes(before, before - np.float32(0.4)).is_sure  # no pixel is left that stays
     assert (all_changes(before, after).values == after).all()
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 SURE = 0.7  # of the way from a mark to what lies around it: how far a change must go on average
-VISIBLE = 0.08  # of the range from black to white: what a change reaches somewhere
+VISIBLE = 0.25  # of the range from black to white: what a change reaches somewhere
 LEAST = 0.016  # around that, the smallest change that belongs to it
 MOST = 0.25  # of the pixels: a picture that would change more has probably no marks
 
