@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aerun.base.arguments import Parser, count
+from aerun.base.arguments import Parser, count, distance_or_auto
 from aerun.cli.command import add_folder_option, add_overwrite_option, add_run_arguments, run_command
 from aerun.errors import ConfigError
 from aerun.use.outputs import plural, require_absent
@@ -38,19 +37,6 @@ KINDS = ("exact", "hnsw")
 BY_CODE = ("code", "likeness")
 MAX_VIEWS = 10
 log = logging.getLogger(__name__)
-
-
-def threshold(text: str) -> float | str:
-    """For ``--duplicates``: a distance, or ``auto``."""
-    if text == "auto":
-        return text
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"'{text}': must be a distance, 0 or more, or auto")
-    return value
 
 
 def png_file(text: str) -> Path:
@@ -100,7 +86,7 @@ def build_parser() -> Parser:
     add(
         "--duplicates",
         metavar="DISTANCE",
-        type=threshold,
+        type=distance_or_auto,
         help="list all pairs of the collection within this distance; auto: the distance of an image to a JPEG of "
         "half its size",
     )
