@@ -43,7 +43,9 @@ def build_parser() -> Parser:
     parser.add_argument("--page", action="store_true", help="before, make the paper white: tint, light, grain")
     parser.add_argument("--strength", type=share, default=1.0, help="share of each change that is made (1)")
     parser.add_argument("--mask", type=Path, metavar="MASKS", help="images of the same names, white where to clean")
-    parser.add_argument("--difference", type=Path, metavar="FOLDER", help="also write pictures of what was taken away")
+    parser.add_argument(
+        "--difference", type=Path, metavar="FOLDER", help="also write pictures of the marks that were taken away"
+    )
     parser.add_argument(
         "--all-changes",
         action="store_true",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aerun.use.denoising.changes import all_changes, as_difference, sure_changes
+from aerun.use.denoising.changes import Changes, all_changes, as_difference, sure_changes
 from aerun.use.denoising.page import find_paper
 
 GRAIN = 0.01
@@ -88,7 +88,7 @@ def test_a_difference_is_white_where_nothing_changes() -> None:
     before = np.full((3, 4, 5), 0.5, np.float32)
     after = before.copy()
     after[0, 1, 2] += 0.4
-    shown = as_difference(before, after)
+    shown = as_difference(Changes(before, after, 0.0))
     assert shown.shape == (4, 5, 3) and shown[1, 2].tolist() == [153, 255, 255]
     assert (np.delete(shown.reshape(-1, 3), 7, 0) == 255).all()
 

@@ -13,8 +13,10 @@ MOST = 0.25  # of the pixels: a picture that would change more has probably no m
 
 
 class Changes(NamedTuple):
-    """``values`` [C,H,W], the picture after the changes, and ``share``, of the pixels that a change touches."""
+    """A picture [C,H,W] ``before`` and after the changes, its ``values``, and the ``share`` of the pixels that a change
+    touches."""
 
+    before: np.ndarray
     values: np.ndarray
     share: float
 
@@ -53,7 +55,7 @@ def sure_changes(
     kept[0] = False
     touched = kept[regions]
     values = np.where(touched, (before + strength * change).clip(0, 1), before).astype(before.dtype)
-    return Changes(values, float(touched.mean()))
+    return Changes(before, values, float(touched.mean()))
 
 
 def all_changes(
@@ -63,10 +65,10 @@ def all_changes(
     values = (before + strength * (after - before)).clip(0, 1).astype(before.dtype)
     if mask is not None:
         values = np.where(mask, values, before)
-    return Changes(values, float((np.abs(values - before).max(0) > LEAST).mean()))
+    return Changes(before, values, float((np.abs(values - before).max(0) > LEAST).mean()))
 
 
-def as_difference(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """before, after: [C,H,W] -> uint8 [H,W] or [H,W,3], what was taken away: white where nothing changed."""
-    shown = ((1 - np.abs(after - before)) * 255).round().astype(np.uint8)
+def as_difference(changes: Changes) -> np.ndarray:
+    """What was taken away, uint8 [H,W] or [H,W,3]: white where nothing changed."""
+    shown = ((1 - np.abs(changes.values - changes.before)) * 255).round().astype(np.uint8)
     return shown[0] if len(shown) == 1 else np.ascontiguousarray(shown.transpose(1, 2, 0))

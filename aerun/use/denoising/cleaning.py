@@ -70,8 +70,8 @@ class Cleaned:
 
 
 def clean_values(run: OpenedRun, values: np.ndarray, care: Care, mask: np.ndarray | None = None) -> Changes:
-    """values[C,H,W] in [0,1] without marks. ``mask`` [H,W]: where changes are allowed; what paper is whitened is not
-    counted as changed."""
+    """values[C,H,W] in [0,1] without marks. ``mask`` [H,W]: where changes are allowed. Whitened paper is part of what
+    was ``before``."""
     paper = find_paper(values) if care.page else None
     flat = values if paper is None else paper.whitened(values)
     if mask is not None:
@@ -130,7 +130,7 @@ def clean_files(run: OpenedRun, plan: Plan, scores: Scores, care: Care) -> Clean
                     for loss in write_scan(target, scan.with_values(changes.values)):
                         losses.setdefault(loss, []).append(str(path))
                 if name in plan.differences:
-                    write_png(plan.differences[name], as_difference(before, changes.values))
+                    write_png(plan.differences[name], as_difference(changes))
                 result.shares[name] = changes.share
                 if care.only_sure and not changes.is_sure:
                     result.left.append(name)
