@@ -2,7 +2,7 @@
 
     python benchmarks/sweep.py                     # needs: pip install lightning
     python benchmarks/sweep.py --python OTHER      # Lightning in another environment
-    python benchmarks/sweep.py --long 100 250      # adds longer runs, without Lightning
+    python benchmarks/sweep.py --long 30 100 250   # adds runs of other lengths and the default model, without Lightning
 
 16 runs of model=fc on the embedded images, every process with one thread, the two ways in turn:
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import itertools
 import json
 import os
 import statistics
@@ -36,9 +37,11 @@ from benchmarks.page import write_section  # noqa: E402
 
 JOBS = 16
 PAGE = ROOT / "docs" / "sweep.md"
-LONGER = """### Longer runs
+LONGER = """### Longer runs, and the default model
 
-The sweep alone, {jobs} runs of the epochs in the table (`--long`, {date}, {processor}, repeats: {repeats}):"""
+The sweep alone, {jobs} runs of the model and the epochs in the table (`--long`, {date}, {processor}, repeats:
+{repeats}); the goal for 16 default runs of 30 epochs is 1.15:"""
+MODELS = ("fc", "mlp")  # 784-64-784, and 784-256-32-256-784, the default
 NOTE = """
 What a run does in addition to its steps (test metrics, figures and projector at the end, validation after every
 epoch, and the start of torch and matplotlib in each process) is a large share of runs of a few seconds, and a small
@@ -56,9 +59,15 @@ def timed(command: list[str], folder: Path) -> float:
         return time.perf_counter() - clock
 
 
-def aerun(folder: Path, epochs: int) -> tuple[float, float]:
+def aerun(folder: Path, epochs: int, model: str = "fc") -> tuple[float, float]:
     """Seconds of the sweep, and of all its training steps together."""
-    words = ["model=fc", f"seed=range({JOBS})", f"trainer.epochs={epochs}", "trainer.device=cpu", "sweep.name=sweep"]
+    words = [
+        f"model={model}",
+        f"seed=range({JOBS})",
+        f"trainer.epochs={epochs}",
+        "trainer.device=cpu",
+        "sweep.name=sweep",
+    ]
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), "-m", *words, "hydra/launcher=joblib"]
     wall = timed(command, folder)
     runs = sorted((folder / "outputs" / "sweep").glob("*/summary.json"))
@@ -80,20 +89,22 @@ def lightning(folder: Path, epochs: int, python: str, decoded: bool) -> float:
 def add_long(lengths: list[int], repeats: int, cores: int) -> None:
     """Measure longer runs, and write their table to docs/sweep.md."""
     text = [LONGER.format(jobs=JOBS, date=date.today(), processor=processor(), repeats=repeats), ""]
-    text += ["| epochs a run | sweep, s | training steps / cores, s | import torch, s | (sweep - import) / training |"]
-    text += ["|---|---|---|---|---|"]
-    for epochs in lengths:
+    seconds_of = ["sweep", "training steps / cores", "import torch"]
+    head = ["model", "epochs a run", *(f"{name}, s" for name in seconds_of), "(sweep - import) / training"]
+    text += ["| " + " | ".join(head) + " |"]
+    text += ["|---|---|---|---|---|---|"]
+    for model, epochs in itertools.product(MODELS, lengths):
         rows = []
         for _ in range(repeats):
             with tempfile.TemporaryDirectory() as folder:
                 importing = timed([sys.executable, "-c", "import torch"], Path(folder))
-                wall, training = aerun(Path(folder), epochs)
+                wall, training = aerun(Path(folder), epochs, model)
             rows.append((wall, training / cores, importing, (wall - importing) / (training / cores)))
-            print(f"{epochs}: " + ", ".join(f"{value:.2f}" for value in rows[-1]), flush=True)
+            print(f"{model}, {epochs}: " + ", ".join(f"{value:.2f}" for value in rows[-1]), flush=True)
         *seconds, shares = zip(*rows, strict=True)
         cells = [f"{statistics.median(column):.1f}" for column in seconds]
         share = f"**{statistics.median(shares):.2f}** ({min(shares):.2f}-{max(shares):.2f})"
-        text.append(f"| {epochs} | {' | '.join(cells)} | {share} |")
+        text.append(f"| {model} | {epochs} | {' | '.join(cells)} | {share} |")
     write_section("longer", "\n".join(text), PAGE)
     print("\n".join(text))
 
