@@ -75,7 +75,8 @@ def chosen(folder: Path, number: int, seed: int) -> list[Image.Image]:
         by_style.setdefault(path.parent, []).append(path)
     result: list[Image.Image] = []
     turn = 0
-    while len(result) < number:
+    longest = max((len(paths) for paths in by_style.values()), default=0)
+    while len(result) < number and turn < longest:
         for paths in by_style.values():
             if turn < len(paths) and len(result) < number:
                 picture = opened(paths[turn])

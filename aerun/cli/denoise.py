@@ -90,18 +90,16 @@ def execute(arguments: argparse.Namespace) -> None:
     if plan.originals:
         require_skimage()
 
-    from aerun.config.parse import parse
-    from aerun.use.denoising.cleaning import Care, clean_files
+    from aerun.use.denoising.cleaning import Care, clean_files, removes_marks
     from aerun.use.denoising.tiling import check_denoiser
     from aerun.use.opened_run import open_run
 
     run = open_run(arguments.run, arguments.device, arguments.trust)
     check_denoiser(run)
-    noise = parse(run.config).noise
-    if noise.is_identity:
+    if run.config["noise"].get("_target_", "").endswith(".NoNoise"):
         log.warning("%s: was trained without noise and has not learned to clean", run.folder)
     scores = Scores()
-    only_sure = noise.is_local and not arguments.all_changes
+    only_sure = removes_marks(run) and not arguments.all_changes
     cleaned = clean_files(run, plan, scores, Care(arguments.page, only_sure, arguments.strength))
     if arguments.json:
         print(json.dumps(as_json(plan, cleaned, scores), indent=2, ensure_ascii=False))

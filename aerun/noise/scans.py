@@ -174,6 +174,11 @@ class BleedThrough(ImageNoise):
     def __post_init__(self) -> None:
         check_intervals(opacity=self.opacity)
 
+    @property
+    def is_local(self) -> bool:
+        """True: paper, where nothing is behind it, stays as it is."""
+        return True
+
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """images[B,C,H,W] float -> a corrupted copy."""
         drawn = images.new_empty(len(images), 2, 1, 1, 1).uniform_(generator=generator)

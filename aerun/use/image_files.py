@@ -58,7 +58,8 @@ def describe_file(path: Path) -> tuple[int, int, int, int]:
             turned = orientation(opened)
     except Exception:  # for damaged files Pillow raises nearly anything
         return 0, 0, 0, 0
-    if turned is not None and turned.name in SIDEWAYS:
+    is_turned_by_pillow = opened.format == "TIFF"
+    if turned is not None and turned.name in SIDEWAYS and not is_turned_by_pillow:
         width, height = height, width
     return status.st_size, status.st_mtime_ns, width, height
 

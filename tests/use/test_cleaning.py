@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from aerun.errors import ConfigError, DataError
 from aerun.use.denoising.changes import Changes, all_changes, as_difference, sure_changes
 from aerun.use.denoising.page import find_paper
 
@@ -54,8 +56,9 @@ def test_paper_is_found_with_its_light_and_grain_and_becomes_white() -> None:
         np.full((3, 60, 60), 0.1, np.float32),  # too dark for paper
         np.stack([np.full((60, 60), value, np.float32) for value in (1.0, 0.2, 0.2)]),  # red is no paper
         np.ones((1, 2, 2), np.float32),
+        np.full((3, 5, 600), 0.9, np.float32),
     ],
-    ids=["white already", "noise", "dark", "red", "tiny"],
+    ids=["white already", "noise", "dark", "red", "tiny", "a strip"],
 )
 def test_where_there_is_no_tinted_paper_nothing_is_found(image: np.ndarray) -> None:
     assert find_paper(image) is None
@@ -82,6 +85,20 @@ def test_only_changes_that_are_sure_are_made_and_the_rest_stays_to_the_bit() -> 
     assert sure_changes(before, after, mask=~expected).share == 0
     assert not sure_changes(before, before - np.float32(0.4)).is_sure  # no pixel is left that stays
     assert (all_changes(before, after).values == after).all()
+
+
+def test_what_a_run_paints_on_even_ground_and_what_goes_too_far_is_no_mark() -> None:
+    for grain, mark, after_mark in ((0.0, 0.95, 0.6), (0.01, 0.95, 0.6), (0.0, 0.1, -0.9)):
+        before = 0.95 + grain * np.random.default_rng(0).normal(size=(1, 30, 30)).astype(np.float32)
+        before[:, 10:16, 10:16] += np.float32(mark - 0.95)
+        after = before.copy()
+        after[:, 10:16, 10:16] += np.float32(after_mark - mark)
+        assert sure_changes(before, after).share == 0
+    before = np.full((1, 30, 30), 0.5, np.float32)
+    before[:, 10:16, 10:16] = 0.2
+    after = before.copy()
+    after[:, 10:16, 10:16] = 0.95  # a mark of 0.3, taken 0.75 away
+    assert sure_changes(before, after).share == 0
 
 
 def test_a_difference_is_white_where_nothing_changes() -> None:
@@ -171,10 +188,36 @@ class TestFiles:
         masks.mkdir()
         mask = np.zeros((180, 240), np.uint8)
         mask[:, :100] = 255
-        Image.fromarray(mask).save(masks / "dusty.png")
+        # White, and transparent where the mark is to stay.
+        Image.fromarray(np.stack([np.full_like(mask, 255), mask], 2)).save(masks / "dusty.png")
+        with pytest.raises(DataError, match=r"has no mask of clean\.jpg and 1 more"):
+            self.clean_with(run, tmp_path, "--mask", str(masks))
+        Image.fromarray(np.full((180, 240), 255, np.uint8)).save(masks / "clean.png")
+        (masks / "dots.png").write_bytes((self.scans / "dots.png").read_bytes()[:-40])
+        with pytest.raises(DataError, match=r"--mask: .*dots\.png: cannot be decoded"):
+            self.clean_with(run, tmp_path, "--mask", str(masks), "--all-changes")
+        shutil.rmtree(tmp_path / "out")
+        Image.fromarray(np.full((60, 60), 255, np.uint8)).save(masks / "dots.png")
         found = self.clean_with(run, tmp_path, "--all-changes", "--mask", str(masks), "--strength", "0.5")
         assert (found["dots.png"][1::3, 1::3] == 128).all()
         assert (found["dusty.png"][150:153, 20:23] == 128).all() and (found["dusty.png"][160:163, 200:203] == 0).all()
+
+    def test_differences_go_elsewhere_and_are_made_before_the_cleaned_image(self, run: Path, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="is where the cleaned images go"):
+            self.clean_with(run, tmp_path, "--difference", str(tmp_path / "out"))
+        assert not (tmp_path / "out").exists()
+        removed = self.scans / "removed"
+        self.clean_with(run, tmp_path, "--difference", str(removed))
+        (tmp_path / "out" / "dusty.png").unlink()  # as if stopped between the two
+        found = self.clean_with(run, tmp_path, "--difference", str(removed), "--resume")
+        assert (found["dusty.png"] == self.clean).all() and sorted(found) == ["clean.jpg", "dots.png", "dusty.png"]
+
+    def test_a_weaker_page_step_is_between(self, run: Path, tmp_path: Path) -> None:
+        page, _ = scanned(drawing())
+        Image.fromarray((page * 255).round().astype(np.uint8).transpose(1, 2, 0)).save(self.scans / "page.png")
+        stored = np.asarray(Image.open(self.scans / "page.png")).astype(float)
+        half = self.clean_with(run, tmp_path, "--page", "--strength", "0.5")["page.png"]
+        assert np.median(half[150:, :40]) == pytest.approx((np.median(stored[150:, :40]) + 255) / 2, abs=2)
 
     def test_a_page_becomes_white_before(self, run: Path, tmp_path: Path) -> None:
         page, _ = scanned(drawing())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from aerun.use.collection.looks import SIDE, Looks, as_picture, colors_of, looks
 from aerun.use.search.copy_search import (
     COARSE,
     COPY_PARTS,
+    LOOK_SEARCHES,
     MISSING,
     Window,
     _coarse,
@@ -289,3 +291,11 @@ def test_looks_that_do_not_fit_are_damage(tmp_path: Path, name: str) -> None:
     for file in ("short.npz", "float.npz"):
         with pytest.raises(DataError, match=rf"is damaged \({COUNT} names, {name} .* of shape"):
             load_fingerprints(tmp_path / file)
+
+
+@pytest.mark.parametrize("search", LOOK_SEARCHES.values(), ids=LOOK_SEARCHES)
+def test_queries_with_other_exclusions_have_as_many_results(search: Any, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 3, 40, 40), np.uint8)
+    prints = Fingerprints([f"{n}.png" for n in range(6)], np.ones((6, 2), np.float32), "x", looks=looks_of(images))
+    found = search(prints, list(images[:2]), 12, [[0], []])
+    assert found.rows.shape == (2, 5) and 0 not in found.rows[0].tolist() and found.rows[1, 0] == 1

@@ -16,6 +16,8 @@ from aerun.cli import embed
 from aerun.errors import ConfigError, DataError
 from aerun.use.collection import updating
 from aerun.use.collection.fingerprint_files import load_fingerprints
+from aerun.use.denoising.scan_files import read_scan
+from aerun.use.opened_run import open_run
 
 Trained = Callable[..., Path]
 SMALL = ("model.code_size=8", "trainer.epochs=1", "dataset.train_limit=64", "trainer.figures=none")
@@ -136,3 +138,44 @@ def test_what_cannot_be_updated(trained: Trained, art: Path, tmp_path: Path) -> 
             call(run, "-o", file, "--update", *words)
     with pytest.raises(DataError, match="there is no such file"):
         call(run, "-o", tmp_path / "none.npz", "--update")
+
+
+def test_a_file_that_replaces_one_of_an_archive_is_not_taken_for_it(
+    art: Path, trained: Trained, tmp_path: Path
+) -> None:
+    run, file = trained(), tmp_path / "art.npz"
+    for number, path in enumerate(sorted(art.rglob("*.png"))):
+        draw(path.with_suffix(".bmp"), number)
+        path.unlink()
+        os.utime(path.with_suffix(".bmp"), (10**9, 10**9))
+    call(run, art, "-o", file)
+    old = load_fingerprints(file)
+    (art / "odd" / "1.bmp").unlink()
+    draw(art / "odd" / "new.bmp", 99)
+    os.utime(art / "odd" / "new.bmp", (10**9, 10**9))
+    made, changes = updating.update(open_run(run), old)
+    assert (changes.added, changes.moved, changes.removed) == (1, 0, 1)
+    fresh = aerun.embed(run, art)
+    assert made.names == fresh.names
+    np.testing.assert_allclose(made.codes, fresh.codes, atol=1e-6)
+
+
+def test_an_update_needs_the_folder_and_survives_a_link_to_nothing(art: Path, trained: Trained, tmp_path: Path) -> None:
+    run, file = trained(), tmp_path / "art.npz"
+    call(run, art, "-o", file)
+    with pytest.raises(DataError, match="is no folder; --update needs the folder of all pictures"):
+        call(run, art / "odd" / "1.png", "-o", file, "--update")
+    (art / "odd" / "nothing.png").symlink_to(tmp_path / "gone.png")
+    call(run, "-o", file, "--update")
+    assert len(load_fingerprints(file)) == 6
+
+
+def test_the_size_of_a_picture_is_as_it_is_shown(tmp_path: Path) -> None:
+    from aerun.use.image_files import describe_file
+
+    for suffix in ("jpg", "png", "tif"):
+        exif = Image.Exif()
+        exif[0x0112] = 6  # a quarter turn
+        path = tmp_path / f"turned.{suffix}"
+        Image.new("RGB", (40, 20)).save(path, exif=exif)
+        assert describe_file(path)[2:] == read_scan(path).values.shape[:0:-1] == (20, 40)

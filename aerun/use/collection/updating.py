@@ -37,13 +37,16 @@ def update(run: OpenedRun, known: Fingerprints, folder: Path | None = None) -> t
     """Fingerprints of what is in the folder now; only new and changed pictures are encoded.
 
     ``folder``: where the pictures are, by default where they were. A picture has changed if its size in bytes or its
-    time of change has; it was moved if exactly one that is gone and one that is new have the same of both. Fingerprints
-    of older versions, without them, are made again. DataError if they are not of a folder, or of another run.
+    time of change has; it was moved if exactly one that is gone and one that is new have the same of both, and also the
+    same file name if the time is in whole seconds, which many files of an archive share. Fingerprints of older
+    versions, without them, are made again. DataError if they are not of a folder, or of another run.
     """
     known.require_same_run(run)
     if not known.root:
         raise DataError(f"{known.title}: its images are no files of a folder, so there is nothing to update")
     root = (folder or Path(known.root)).expanduser().resolve()
+    if not root.is_dir():
+        raise DataError(f"{root}: is no folder; --update needs the folder of all pictures")
     looks = known.looks
     if looks is None or looks.side != SIDE or looks.textures is None or looks.files is None:
         log.warning("%s: made by an older version; all pictures are encoded again", known.title)
@@ -78,13 +81,21 @@ def _rows_kept(
     for name, stamp in stamps.items():
         if name not in row_of:
             new.setdefault(stamp, []).append(name)
-    pairs = [(there, gone.get(stamp, [])) for stamp, there in new.items()]
-    moved = {there[0]: rows[0] for there, rows in pairs if len(there) == len(rows) == 1}
+    moved = dict[str, int]()
+    for key, there in new.items():
+        rows = gone.get(key, [])
+        if len(there) == len(rows) == 1:
+            is_certain = key[1] % 10**9 != 0 or Path(there[0]).name == Path(names[rows[0]]).name
+            moved |= {there[0]: rows[0]} if is_certain else {}
     return kept | moved, len(moved)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
+    """Bytes and time of change; zeros for a link to nothing, or a file that has just gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
     return status.st_size, status.st_mtime_ns
 
 

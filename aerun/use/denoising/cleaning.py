@@ -6,12 +6,14 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aerun.base.files import make_folder, write_bytes
 from aerun.base.progress_bar import progress_bar
+from aerun.config.parse import parse
 from aerun.dataset.picture_files import failure_reason
 from aerun.errors import DataError
 from aerun.use.denoising.changes import Changes, all_changes, as_difference, sure_changes
@@ -29,14 +31,14 @@ if TYPE_CHECKING:
 
     from aerun.core.image_inputs import Images
 
-SHOWN = 5  # pictures named that are left as they were
+SHOWN = 5  # pictures named that keep their marks
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Care:
-    """``page``: first make the paper white. ``only_sure``: make only changes that are surely marks, and leave a picture
-    as it is that would change in too many places. ``strength``: share of each change that is made."""
+    """``page``: first make the paper white. ``only_sure``: make only changes that are surely marks, and none in a
+    picture that would change in too many places. ``strength``: share of each change that is made."""
 
     page: bool = False
     only_sure: bool = True
@@ -45,8 +47,8 @@ class Care:
 
 @dataclass
 class Cleaned:
-    """By the name of each written image the ``shares`` of its pixels that changed or, for those that are ``left`` as
-    they were, would have changed."""
+    """By the name of each written image the ``shares`` of its pixels that changed or, for those that were ``left`` with
+    their marks, would have changed."""
 
     shares: dict[str, float] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
@@ -63,7 +65,7 @@ class Cleaned:
         if self.left:
             first = ", ".join(f"{name} ({self.shares[name]:.0%})" for name in self.left[:SHOWN])
             lines.append(
-                f"left as they were, since so many pixels would change that these are hardly marks: {first}"
+                f"no mark taken away, since so many pixels would change that these are hardly marks: {first}"
                 f"{and_more(self.left[SHOWN - 1 :])}; --all-changes makes them"
             )
         return "\n".join(lines)
@@ -73,7 +75,7 @@ def clean_values(run: OpenedRun, values: np.ndarray, care: Care, mask: np.ndarra
     """values[C,H,W] in [0,1] without marks. ``mask`` [H,W]: where changes are allowed. Whitened paper is part of what
     was ``before``."""
     paper = find_paper(values) if care.page else None
-    flat = values if paper is None else paper.whitened(values)
+    flat = values if paper is None else values + np.float32(care.strength) * (paper.whitened(values) - values)
     if mask is not None:
         flat = np.where(mask, flat, values)
     after = denoise(run, flat)
@@ -90,16 +92,21 @@ def clean(
     [0,1], of the same shape and type; all other pixels keep their values.
 
     ``page``: first make the paper white. ``strength``: share of each change that is made. ``all_changes``: make those,
-    too, of which the run is not sure, and on images in which more than a quarter of the pixels would change. DataError
-    as for ``aerun.denoise``.
+    too, of which the run is not sure, and on images in which more than a quarter of the pixels would change; a run that
+    has learned other noise than marks makes all. DataError as for ``aerun.denoise``.
     """
     import torch
 
     opened = as_opened(run)
     check_denoiser(opened)
     batch, restore = as_planes(opened, images)
-    care = Care(page, not all_changes, strength)
+    care = Care(page, removes_marks(opened) and not all_changes, strength)
     return restore(torch.stack([torch.from_numpy(clean_values(opened, each.numpy(), care).values) for each in batch]))
+
+
+def removes_marks(run: OpenedRun) -> bool:
+    """Whether the run has learned to take away marks, which leave most pixels as they are, and nothing else."""
+    return parse(run.config).noise.is_local
 
 
 def clean_files(run: OpenedRun, plan: Plan, scores: Scores, care: Care) -> Cleaned:
@@ -121,16 +128,15 @@ def clean_files(run: OpenedRun, plan: Plan, scores: Scores, care: Care) -> Clean
                         log.warning("%s; skipped", last_error)
             if scan is not None and name not in plan.existing:
                 before = scan.visible_values(run.background)
-                mask = read_scan(plan.masks[name], white).over_white().mean(0) > 0.5 if name in plan.masks else None
-                changes = clean_values(run, before, care, mask)
+                changes = clean_values(run, before, care, read_mask(plan.masks[name]) if name in plan.masks else None)
+                if name in plan.differences:
+                    write_png(plan.differences[name], as_difference(changes))
                 if np.array_equal(changes.values, before) and path.suffix == target.suffix:
                     make_folder(target.parent)
                     write_bytes(target, path.read_bytes())
                 else:
                     for loss in write_scan(target, scan.with_values(changes.values)):
                         losses.setdefault(loss, []).append(str(path))
-                if name in plan.differences:
-                    write_png(plan.differences[name], as_difference(changes))
                 result.shares[name] = changes.share
                 if care.only_sure and not changes.is_sure:
                     result.left.append(name)
@@ -140,6 +146,16 @@ def clean_files(run: OpenedRun, plan: Plan, scores: Scores, care: Care) -> Clean
     if not result.shares and not plan.existing:
         raise DataError(last_error)
     return result
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Where a mask is more white than black, and not transparent: [H,W]. DataError if it cannot be decoded."""
+    try:
+        mask = read_scan(path)
+    except Exception as error:  # for damaged metadata Pillow raises nearly anything
+        raise DataError(f"--mask: {path}: cannot be decoded ({failure_reason(error)})") from error
+    shown = mask.values.mean(0) if mask.alpha is None else mask.values.mean(0) * mask.alpha
+    return np.asarray(shown > 0.5)
 
 
 @contextlib.contextmanager

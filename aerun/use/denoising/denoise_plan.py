@@ -46,7 +46,7 @@ def make_plan(
     are never replaced.
     """
     source, target = source.expanduser(), target.expanduser()
-    files = _match_outputs(source, target)
+    files = _match_outputs(source, target, differences)
     if source.is_dir() and target.exists() and target.samefile(source):
         raise ConfigError(f"{target}: is IN itself, and originals are never replaced; name another OUT")
     existing = frozenset(name for name, _, output in files if output.is_file()) if resume else frozenset()
@@ -54,11 +54,16 @@ def make_plan(
     shown = {} if masks is None else _match_others(files, masks.expanduser(), "--mask", "mask")
     removed = {}
     if differences is not None:
-        removed = {name: differences.expanduser() / _as_png(name) for name, _, _ in files if name not in existing}
+        folder = differences.expanduser()
+        removed = {name: folder / _as_png(name) for name, _, _ in files if name not in existing}
+        outputs = {output.resolve() for _, _, output in files}
+        if any(path.resolve() in outputs for path in removed.values()):
+            raise ConfigError(f"--difference {folder}: is where the cleaned images go; name another folder")
     written = [(name, path, removed[name]) for name, path, _ in files if name in removed]
     for option, paths in (("IN", [path for _, path, _ in files]), ("--clean", clean), ("--mask", shown)):
         _protect([*files, *written], list(paths.values() if isinstance(paths, dict) else paths), option)
-    require_absent([*(output for name, _, output in files if name not in existing), *removed.values()], overwrite)
+    new = [output for name, _, output in files if name not in existing]
+    require_absent(new if resume else [*new, *removed.values()], overwrite)
     return Plan(files, existing, clean, shown, removed)
 
 
@@ -84,7 +89,7 @@ def _file_identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _match_outputs(source: Path, target: Path) -> Files:
+def _match_outputs(source: Path, target: Path, differences: Path | None) -> Files:
     found = find_images(source)
     if source.is_file():
         is_file = target.suffix.lower() in SAVE_OPTIONS and not target.is_dir()
@@ -93,11 +98,13 @@ def _match_outputs(source: Path, target: Path) -> Files:
         return [(name, path, target if is_file else target / output_name(name)) for name, path in found]
     if target.is_file():
         raise DataError(f"{target}: is a file, but {source} is a folder; name a folder")
-    is_same = target.resolve() == source.resolve()
-    in_target = [
-        path for _, path in found if not is_same and Path(os.path.realpath(path)).is_relative_to(target.resolve())
+    folders = [target] if differences is None else [target, differences.expanduser()]
+    written = [folder.resolve() for folder in folders if folder.resolve() != source.resolve()]
+    return [
+        (name, path, target / output_name(name))
+        for name, path in found
+        if not any(Path(os.path.realpath(path)).is_relative_to(folder) for folder in written)
     ]
-    return [(name, path, target / output_name(name)) for name, path in found if path not in in_target]
 
 
 def _match_others(files: Files, folder: Path, option: str, what: str) -> dict[str, Path]:
@@ -111,8 +118,11 @@ def _match_others(files: Files, folder: Path, option: str, what: str) -> dict[st
         matched = {name: exact.get(name) or by_stem.get(str(Path(name).with_suffix(""))) for name, _, _ in files}
         originals = {name: path for name, path in matched.items() if path is not None}
         missing = [name for name in matched if name not in originals]
-        if missing and originals:
+        if missing and originals and option != "--mask":
             log.warning("%s: has no %s of %s%s", folder, what, missing[0], and_more(missing))
+    if option == "--mask" and originals and len(originals) < len(files):
+        missing = [name for name, _, _ in files if name not in originals]
+        raise DataError(f"{option} {folder}: has no mask of {missing[0]}{and_more(missing)}; every image needs one")
     if not originals:
         raise DataError(f"{option} {folder}: has no {what} of any image; {what}s must have the images' names")
     _check_sizes({name: path for name, path, _ in files}, originals, option, what)

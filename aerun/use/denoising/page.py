@@ -39,9 +39,11 @@ def find_paper(values: np.ndarray) -> Paper | None:
     that differ from it by at most 6 %, from the bright ones on, in each channel. Paper covers a part of the page and
     most of its border, is bright, and has little color.
     """
-    medians, basis, (rows, columns) = _cells(values)
+    side = max(1, -(-max(values.shape[1:]) // CELLS))
+    rows, columns = values.shape[1] // side, values.shape[2] // side
     if min(rows, columns) < DEGREE + 2:
         return None
+    medians, basis = _cells(values, side), _basis(rows, columns)
     bright = medians.mean(0)
     blank = bright >= np.quantile(bright, 0.75) * (1 - WITHIN)
     with np.errstate(divide="ignore"):
@@ -70,14 +72,11 @@ def _is_paper(blank: np.ndarray, light: np.ndarray) -> bool:
     return bool(light.min() >= DARKEST and color.max() - color.min() <= MOST_COLOR)
 
 
-def _cells(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    """The medians [C,cells] of square cells, the polynomial's terms at their centers, and the numbers of cells."""
-    _, height, width = values.shape
-    side = max(1, -(-max(height, width) // CELLS))
-    rows, columns = height // side, width // side
+def _cells(values: np.ndarray, side: int) -> np.ndarray:
+    """The medians [C,cells] of square cells, row by row."""
+    rows, columns = (size // side for size in values.shape[1:])
     inside = values[:, : rows * side, : columns * side].reshape(len(values), rows, side, columns, side)
-    medians = np.median(inside.transpose(0, 1, 3, 2, 4).reshape(len(values), rows * columns, -1), 2)
-    return medians, _basis(rows, columns), (rows, columns)
+    return np.asarray(np.median(inside.transpose(0, 1, 3, 2, 4).reshape(len(values), rows * columns, -1), 2))
 
 
 def _basis(height: int, width: int) -> np.ndarray:

@@ -89,6 +89,7 @@ def search_copies(
     the picture that the query lacks, and a tenth of the difference of colors. ConfigError without ``looks``.
     """
     looks = fingerprints.require_looks()
+    k = _most_results(len(looks), k, excluded)
     places = windows(parts)
     found = [
         _search(looks, look_of(looks, image), k, rows, places, candidates)
@@ -116,13 +117,19 @@ def search_colors(
     """The ``k`` pictures with the most similar colors, without their margins: 1 - the cosine of the square roots of
     their shares (Bhattacharyya). ConfigError without ``looks``."""
     looks = fingerprints.require_looks()
+    k = _most_results(len(looks), k, excluded)
     found = []
     for image, rows in _with_excluded(images, excluded):
         distances = color_distances(looks, image)
         distances[list(rows)] = np.inf
-        order = np.argsort(distances, kind="stable")[: min(k, len(looks) - len(set(rows)))]
+        order = np.argsort(distances, kind="stable")[:k]
         found.append((order, distances[order]))
     return Neighbors(np.stack([rows for rows, _ in found]), np.stack([distances for _, distances in found]))
+
+
+def _most_results(total: int, k: int, excluded: Sequence[Sequence[int]] | None) -> int:
+    """``k``, or fewer: as many as every query has."""
+    return min(k, total - max((len(set(rows)) for rows in excluded or ()), default=0))
 
 
 LOOK_SEARCHES = {"copy": search_copies, "motif": search_motifs, "color": search_colors}
