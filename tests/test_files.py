@@ -116,7 +116,7 @@ def test_every_table_is_written_by_this_function() -> None:
     package = Path(__file__).resolve().parent.parent / "aerun"
     texts = {path.relative_to(package).as_posix(): path.read_text() for path in package.rglob("*.py")}
     assert [name for name, text in texts.items() if "csv.writer" in text or "DictWriter" in text] == []
-    assert {"use/clusters/cluster_files.py", "compare/export.py"} <= {
+    assert {"use/clusters/cluster_table.py", "compare/export.py"} <= {
         name for name, text in texts.items() if "format_csv(" in text
     }
 

@@ -16,7 +16,6 @@ class Model(Part, Protocol):
     ``condition``: ``label`` if they also take the label of each image.
 
     ``linear_code``: the encoder ends, and the decoder begins, with a linear layer that has a row for each unit.
-    ``any_size``: the layers take images of any height and width, and map distant parts of an image independently.
     """
 
     code_size: int | None = default(None)
@@ -25,7 +24,6 @@ class Model(Part, Protocol):
     tied: bool | None = default(None)
     condition: str = default("none")
     linear_code: ClassVar[bool] = False
-    any_size: ClassVar[bool] = False
 
     if TYPE_CHECKING:
 

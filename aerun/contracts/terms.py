@@ -135,6 +135,7 @@ class Codec(NamedTuple):
       (end, start), encoder[:end] and decoder[start:] form an autoencoder. None if there are no pairs.
     - ``condition``: of a conditional model, labels[B] -> two tensors [B,...], which encoder and decoder take as their
       second argument (see ``aerun.model.conditional``).
+    - ``any_size``: both take images of any height and width, and map distant parts of an image independently.
     """
 
     encoder: nn.Module
@@ -142,6 +143,7 @@ class Codec(NamedTuple):
     code_shape: Shape
     cuts: tuple[tuple[int, int], ...] | None = None
     condition: nn.Module | None = None
+    any_size: bool = False
 
 
 @dataclass(frozen=True)

@@ -90,8 +90,9 @@ class Autoencoder(nn.Module):
     ``cuts``: see ``Codec``. ``fixed``: names of the parameters that the model itself never trains. ``frozen``: names of
     the modules that stay in evaluation mode. ``whole_batch``: with several processes, applies a sparsity or latent that
     is not ``rowwise`` to the rows of all processes. ``expects_unit_range``: warn, once, of floating-point inputs
-    outside [0,1], because the model was trained on images within. ``while_training``: by ``sparsity``, ``latent`` and
-    names of regularizers, the copies that training uses, whose numbers follow a schedule.
+    outside [0,1], because the model was trained on images within. ``any_size``: it also takes images of other heights
+    and widths (see ``Codec``), batch by batch. ``while_training``: by ``sparsity``, ``latent`` and names of
+    regularizers, the copies that training uses, whose numbers follow a schedule.
 
     A conditional model has a ``condition`` (see ``Codec``). It needs the label of each image: ``labels`` of the methods
     below, [N] or one for all, ``LABELS`` of a pass, or ``given``.
@@ -99,6 +100,7 @@ class Autoencoder(nn.Module):
 
     frozen: tuple[str, ...] = ()
     expects_unit_range: bool = False
+    any_size: bool = False
 
     def __init__(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
 
 from aerun.contracts import Size
 from aerun.model.spec import Codec, ModelSpec, Shape, check_image_shape
@@ -23,8 +22,6 @@ class UNet(ModelSpec):
 
     hidden: list[Size]
     code_channels: Size
-
-    any_size: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.hidden:
@@ -60,4 +57,4 @@ class UNet(ModelSpec):
         init_weights([*net.modules(), *across.modules(), *back.modules()], self.init, self.init_std)
         encoder = WithInput(net, self.code_channels, 2 ** len(down))
         code_shape = (self.code_channels + channels, *input_shape[1:])
-        return Codec(encoder, AddToInput(across, back, self.code_channels), code_shape)
+        return Codec(encoder, AddToInput(across, back, self.code_channels), code_shape, any_size=True)

@@ -166,6 +166,9 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
         condition=codec.condition,
         regularizers={path.partition(".")[2]: part for path, part in for_code.items()},
     )
+    constrained = settings.sparsity.constrains_code or settings.latent.constrains_code
+    is_standardized = data.input_statistics is not None or data.target_statistics is not None
+    autoencoder.any_size = codec.any_size and not (constrained or is_standardized)
     if has_own_modules(settings):
         try_pass(settings, autoencoder)
     if not any(parameter.requires_grad for parameter in autoencoder.parameters()):

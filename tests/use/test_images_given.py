@@ -82,6 +82,7 @@ def of_one(images: Any, row: int) -> Any:
 TAKES: dict[str, Callable[[Path, Any], Any]] = {
     "active_units": aerun.active_units,
     "arithmetic": lambda run, x: aerun.arithmetic(run, [(1, of_one(x, 0)), (-1, of_one(x, 1)), (1, of_one(x, 2))]),
+    "clean": lambda run, x: channels_first(aerun.clean(run, x, all_changes=True)),
     "denoise": lambda run, x: channels_first(aerun.denoise(run, x)),
     "diagnose_model": lambda run, x: str(aerun.diagnose_model(aerun.load(run), x, x).as_json()),
     "dictionary": lambda run, x: aerun.dictionary(run, x, rows=2, top=2),

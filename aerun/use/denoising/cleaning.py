@@ -52,11 +52,12 @@ class Cleaned:
 
     shares: dict[str, float] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
+    only_sure: bool = True
 
     def report(self) -> str:
-        """In words, a line for each fact; empty if nothing was left out."""
+        """In words, a line for each fact; empty if every change was made, or no image was cleaned."""
         made = {name: share for name, share in self.shares.items() if name not in self.left}
-        if not made and not self.left:
+        if not self.only_sure or not self.shares:
             return ""
         lines = list[str]()
         if made:
@@ -105,8 +106,9 @@ def clean(
 
 
 def removes_marks(run: OpenedRun) -> bool:
-    """Whether the run has learned to take away marks, which leave most pixels as they are, and nothing else."""
-    return parse(run.config).noise.is_local
+    """Whether the run has learned to take away marks, which leave most pixels as they are, and nothing else. True for
+    a model without a folder, whose noise is not known."""
+    return "noise" not in run.config or parse(run.config).noise.is_local
 
 
 def clean_files(run: OpenedRun, plan: Plan, scores: Scores, care: Care) -> Cleaned:
@@ -114,7 +116,7 @@ def clean_files(run: OpenedRun, plan: Plan, scores: Scores, care: Care) -> Clean
 
     DataError if no image can be decoded and none was cleaned before.
     """
-    result, last_error, is_single = Cleaned(), "", len(plan.files) == 1
+    result, last_error, is_single = Cleaned(only_sure=care.only_sure), "", len(plan.files) == 1
     losses, white = dict[str, list[str]](), run.decoder().white_value
     with _logged_at_the_end(losses), progress_bar("images", len(plan.files)) as bar:
         for name, path, target in plan.files:

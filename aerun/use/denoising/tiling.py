@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from aerun.base.progress_bar import progress_bar
-from aerun.config.parse import parse
 from aerun.core.image_inputs import as_pictures, as_tensor, require_units
 from aerun.dataset.data import as_float
 from aerun.errors import DataError
@@ -123,7 +122,7 @@ def _denoise_tiles(run: OpenedRun, images: Tensor) -> Tensor:
     height, width = images.shape[2:]
     padded = _pad_to_tile(images, smallest)
     tile = [min(LARGER * side, size) for side, size in zip(smallest, padded.shape[2:], strict=True)]
-    if not _takes_any_size(run):
+    if not run.autoencoder.any_size:
         tile = smallest
     overlaps = [side // 2 for side in smallest]
     starts = [_tile_starts(*sides) for sides in zip(padded.shape[2:], tile, overlaps, strict=True)]
@@ -143,11 +142,6 @@ def _denoise_tiles(run: OpenedRun, images: Tensor) -> Tensor:
                 total[n, :, y : y + tile[0], x : x + tile[1]] += cleaned
             bar.update(len(part))
     return (total / weight)[..., :height, :width]
-
-
-def _takes_any_size(run: OpenedRun) -> bool:
-    parts = parse(run.config)
-    return parts.model.any_size and not (parts.sparsity.constrains_code or parts.latent.constrains_code)
 
 
 @torch.no_grad()
