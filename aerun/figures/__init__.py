@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aerun.figures.canvas import Pixels, create_axes, render, scatter_by_class
+from aerun.figures.canvas import Pixels, create_axes, render, scatter_by_class, set_title
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,8 +106,10 @@ def code_heatmap(codes: Tensor) -> Pixels:
         vmax=limit,
     )
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="image", ylabel="code unit", title=f"Codes of {values.shape[1]} test images")
-    figure.colorbar(picture, ax=axes, extend="both" if signed else "max", label="code")
+    axes.set(xlabel="image", ylabel="code unit")
+    bar = figure.colorbar(picture, ax=axes, extend="both" if signed else "max", label="code")
+    set_title(axes, f"Codes of {values.shape[1]} test images")
+    set_title(bar.ax)
     return render(figure)
 
 
@@ -120,7 +122,8 @@ def scatter(
     """
     figure, axes = create_axes((7, 6), measured=False)
     scatter_by_class(axes, points.float().cpu().numpy(), None if labels is None else labels.cpu().numpy(), classes)
-    axes.set(title=title, xlabel=f"{axis} {first}", ylabel=f"{axis} {first + 1}")
+    axes.set(xlabel=f"{axis} {first}", ylabel=f"{axis} {first + 1}")
+    set_title(axes, title)
     return render(figure)
 
 
@@ -158,6 +161,7 @@ def _plot_curves(axes: Any, series: Series, ylabel: str) -> None:
         axes.plot(x, y, label=name, marker="." if len(x) < 40 else None)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="epoch", ylabel=ylabel)
+    set_title(axes)
     axes.grid(alpha=0.3)
     if len(series) > 1:
         axes.legend()

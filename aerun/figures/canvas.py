@@ -70,6 +70,11 @@ def create_axes(size: tuple[float, float], dpi: int = 100, measured: bool = True
     return figure, figure.subplots(gridspec_kw=box)
 
 
+def set_title(axes: Any, text: str = "") -> None:
+    """A title at the top of the axes. Given a place, matplotlib does not measure the ticks to find one."""
+    axes.set_title(text, y=1.0)
+
+
 def render(figure: Figure) -> Pixels:
     """Draw the figure, return its pixels [H,W,3] uint8, and release its memory."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
