@@ -162,7 +162,8 @@ def work(asked) -> int:
     took = seconds(ways["aerun-denoise --page"])
     lines += ["", f"A page of 12 megapixels takes {took:.0f} s with `--page`, {torch.get_num_threads()} thread(s)."]
     where = circumstances("cleaning.py", asked.device, "one process", ("torch", "numpy", "pillow"))
-    title = "## Scans that no training has seen"
+    again = f" {asked.seed}" if asked.seed else ""
+    title = "## Scans that no training has seen" + (f", again with seed{again}" if again else "")
     head = (
         f"{len(sets['pictures'])} pictures of a collection in {len({p for p in asked.folder.iterdir() if p.is_dir()})} "
         "styles, six pages of text and six of stippling, with damage by another generator than in training; settings "
@@ -171,7 +172,7 @@ def work(asked) -> int:
     )
     body = "\n".join([title, "", head, "", *lines, "", where])
     if asked.write:
-        write_section("cleaning", body, PAGE)
+        write_section(f"cleaning{again}", body, PAGE)
     return 0
 
 

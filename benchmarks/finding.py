@@ -193,6 +193,20 @@ def parser() -> Parser:
     return result
 
 
+def seen_once(paths: list[Path]) -> tuple[Array, dict[str, Array]]:
+    """A number for each picture, equal for the same pixels, and what each rival sees; pictures are opened one by one,
+    since a large collection does not fit into memory."""
+    numbers: dict[bytes, int] = {}
+    same, known = np.empty(len(paths), int), {name: list[Array]() for name in RIVALS}
+    for row, path in enumerate(paths):
+        picture = opened(path)
+        digest = hashlib.sha256(str(picture.size).encode() + picture.tobytes()).digest()
+        same[row] = numbers.setdefault(digest, len(numbers))
+        for name, (see, _) in RIVALS.items():
+            known[name].append(see(picture))
+    return same, {name: np.stack(seen) for name, seen in known.items()}
+
+
 def work(asked) -> int:
     import torch
 
@@ -207,15 +221,7 @@ def work(asked) -> int:
     codes = aerun.embed(run, asked.folder)
     assert codes.looks is not None and run.summary is not None
     paths = [Path(codes.root) / name for name in codes.names]
-    numbers: dict[bytes, int] = {}
-    same, known = np.empty(len(paths), int), {name: list[Array]() for name in RIVALS}
-    for row, path in enumerate(paths):  # the whole collection does not fit into memory
-        picture = opened(path)
-        digest = hashlib.sha256(str(picture.size).encode() + picture.tobytes()).digest()
-        same[row] = numbers.setdefault(digest, len(numbers))
-        for name, (see, _) in RIVALS.items():
-            known[name].append(see(picture))
-    stacked = {name: np.stack(seen) for name, seen in known.items()}
+    same, stacked = seen_once(paths)
     random = np.random.default_rng(asked.seed)
     alike = np.setdiff1d(np.arange(len(paths)), codes.blank)
     rows = np.sort(random.choice(alike, min(asked.queries, len(alike)), replace=False))

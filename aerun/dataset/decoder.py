@@ -200,6 +200,14 @@ def orientation(picture: Image.Image) -> Image.Transpose | None:
     return None
 
 
+def is_sideways(picture: Image.Image) -> bool:
+    """Whether width and height are swapped when it is shown. Pillow turns a TIFF by itself."""
+    from PIL.Image import Transpose
+
+    sideways = (Transpose.TRANSPOSE, Transpose.TRANSVERSE, Transpose.ROTATE_90, Transpose.ROTATE_270)
+    return picture.format != "TIFF" and orientation(picture) in sideways
+
+
 def has_pages(picture: Image.Image) -> bool:
     """Whether it is a TIFF with several pages (that only the first frame of a GIF or WebP is used is expected)."""
     return picture.format == "TIFF" and bool(getattr(picture, "is_animated", False))

@@ -162,7 +162,7 @@ class Folds(ImageNoise):
 @dataclass(frozen=True)
 class BleedThrough(ImageNoise):
     """What is on the back of the page shows through: in a share ``probability`` of the images, themselves, turned by
-    180 degrees and blurred.
+    180 degrees and blurred. Where nothing is behind the paper, it stays as it is.
 
     ``opacity``: share of that image's darkness which comes through; ``blur``: a standard deviation.
     """
@@ -173,11 +173,6 @@ class BleedThrough(ImageNoise):
 
     def __post_init__(self) -> None:
         check_intervals(opacity=self.opacity)
-
-    @property
-    def is_local(self) -> bool:
-        """True: paper, where nothing is behind it, stays as it is."""
-        return True
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """images[B,C,H,W] float -> a corrupted copy."""

@@ -140,10 +140,8 @@ def _draw_generated(parts: Parts, tracker: FolderLog, step: int) -> None:
     first, last = ends[0 : len(ends) // 2 * 2 : 2], ends[1::2]
     if len(last):
         lines = linear(first, last, INTERPOLATION_IMAGES).transpose(0, 1)
-        labels = spread(test, 2 * INTERPOLATIONS).labels
-        if autoencoder.condition is None or labels is None:
-            labels = None
-        else:
+        labels = None if autoencoder.condition is None else spread(test, 2 * INTERPOLATIONS).labels
+        if labels is not None:
             labels = labels[: 2 * len(last) : 2].repeat_interleave(INTERPOLATION_IMAGES)
         decoded = autoencoder.decode(lines.reshape(-1, *shape), labels)
         rows = figures.image_rows(figures.wrap(decoded, INTERPOLATION_IMAGES))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aerun.base.files import make_folder, write_bytes
 from aerun.dataset.cache import cached_rows, lookup_rows
-from aerun.dataset.decoder import orientation
+from aerun.dataset.decoder import is_sideways
 from aerun.dataset.folder import decoded_key
 from aerun.dataset.picture_files import find_pictures, open_picture, pillow_settings, suffixes
 from aerun.dataset.picture_notes import PictureNotes
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from aerun.use.opened_run import OpenedRun
 
-SIDEWAYS = ("TRANSPOSE", "TRANSVERSE", "ROTATE_90", "ROTATE_270")
 log = logging.getLogger(__name__)
 
 
@@ -54,13 +53,9 @@ def describe_file(path: Path) -> tuple[int, int, int, int]:
     try:
         status = path.stat()
         with pillow_settings(), open_picture(path, load=False) as opened:
-            width, height = opened.size
-            turned = orientation(opened)
+            width, height = opened.size[::-1] if is_sideways(opened) else opened.size
     except Exception:  # for damaged files Pillow raises nearly anything
         return 0, 0, 0, 0
-    is_turned_by_pillow = opened.format == "TIFF"
-    if turned is not None and turned.name in SIDEWAYS and not is_turned_by_pillow:
-        width, height = height, width
     return status.st_size, status.st_mtime_ns, width, height
 
 

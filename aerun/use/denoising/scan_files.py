@@ -11,16 +11,12 @@ import numpy as np
 from PIL import Image
 
 from aerun.base.files import make_folder, write_bytes
-from aerun.dataset.decoder import DEEP_GRAY_MODES, apply_orientation, check_bit_depth, color_of, orientation
+from aerun.dataset.decoder import DEEP_GRAY_MODES, apply_orientation, check_bit_depth, color_of, is_sideways
 from aerun.dataset.picture_files import open_picture, pillow_settings
 from aerun.dataset.picture_notes import WHITE_16_BITS
 from aerun.errors import DataError
 from aerun.use.denoising.scan_metadata import kept_metadata, stored_bits, to_srgb
 
-SIDEWAYS = (
-    *(Image.Transpose.TRANSPOSE, Image.Transpose.TRANSVERSE),
-    *(Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270),
-)
 GRAY_MODES = ("1", "L", "LA")
 PLAIN_MODES = (*GRAY_MODES, "RGB", "RGBA", "P", "PA")  # a color profile of these describes gray or RGB
 # Pillow's options by suffix: lossless where the format allows it.
@@ -112,8 +108,7 @@ def size_of(path: Path, thorough: bool = False) -> tuple[int, int]:
     """
     with pillow_settings(), open_picture(path, load=False) as opened:
         is_known = thorough or opened.format != "PNG" or "exif" in opened.info
-        is_sideways = is_known and opened.format != "TIFF" and orientation(opened) in SIDEWAYS
-        return (opened.height, opened.width) if is_sideways else (opened.width, opened.height)
+        return (opened.height, opened.width) if is_known and is_sideways(opened) else (opened.width, opened.height)
 
 
 def _planes(image: Image.Image) -> list[np.ndarray]:
