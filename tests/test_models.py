@@ -26,6 +26,7 @@ from aerun.errors import ConfigError
 from aerun.loss import MSE
 from aerun.model import Convolutional, FullyConnected
 from aerun.training.build import build_autoencoder, build_parts
+from aerun.training.start import set_start
 
 Shape = tuple[int, ...]
 Build = Callable[..., Autoencoder]
@@ -617,7 +618,9 @@ class TestOutputBias:
         data = settings.dataset.load(torch.device("cpu"))
         if black:
             data.train.targets.zero_()
-        return build_parts(settings, data, torch.device("cpu")).autoencoder, data.train.targets
+        parts = build_parts(settings, data, torch.device("cpu"))
+        set_start(settings, parts)
+        return parts.autoencoder, data.train.targets
 
     @staticmethod
     def bare_output(autoencoder: Autoencoder) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+from sklearn.decomposition import PCA
 from torch import Tensor
 
 from aerun.base import ssim as similarity
@@ -175,16 +177,44 @@ def test_the_protocol_measures_clipped_reconstructions_and_corrupted_inputs(comp
     autoencoder = build_parts(settings, data, CPU).autoencoder.eval()
     test = as_float(data.test.inputs)
     answer = StructuralSimilarity()(Subject(autoencoder, data, settings.noise, None, settings.dataset, 0))
-    expected = autoencoder.reconstruct(test).clamp(0, 1).double()
-    assert answer == pytest.approx(
-        {
-            "ssim": ssim(expected, test.double()).mean().item(),
-            "ms_ssim": ms_ssim(expected, test.double()).mean().item(),
-        },
-        abs=1e-4,
-    )
+    rows = as_float(data.train.inputs).double().flatten(1).numpy()
+    pca = PCA(min(math.prod(autoencoder.code_shape), len(rows) - 1), svd_solver="full").fit(rows)
+    projected = pca.inverse_transform(pca.transform(test.double().flatten(1).numpy()))
+    wanted = test.double()
+    for prefix, images in (
+        ("", autoencoder.reconstruct(test)),
+        ("pca_", torch.from_numpy(projected).view(wanted.shape)),
+    ):
+        expected = images.clamp(0, 1).double()
+        assert answer[f"{prefix}ssim"] == pytest.approx(ssim(expected, wanted).mean().item(), abs=1e-4)
+        assert answer[f"{prefix}ms_ssim"] == pytest.approx(ms_ssim(expected, wanted).mean().item(), abs=1e-4)
+        kept = [explained_variance(plane(wanted), plane(expected)) for plane in (blue_difference, red_difference)]
+        spread = [plane(wanted).var() for plane in (blue_difference, red_difference)]
+        assert answer[f"{prefix}color"] == pytest.approx(np.average(kept, weights=spread), abs=1e-4)
     noisy = StructuralSimilarity()(Subject(autoencoder, data, Masking(rate=0.5, value=0.0), None, settings.dataset, 0))
-    assert set(noisy) == {"ssim", "ms_ssim", "input_ssim"} and noisy["input_ssim"] < 0.9
+    assert set(noisy) == {*answer, "input_ssim"} and noisy["input_ssim"] < 0.9
+
+
+def blue_difference(images: Tensor) -> np.ndarray:
+    red, green, blue = images.double().unbind(1)
+    return (blue - (0.299 * red + 0.587 * green + 0.114 * blue)).flatten().numpy()
+
+
+def red_difference(images: Tensor) -> np.ndarray:
+    red, green, blue = images.double().unbind(1)
+    return (red - (0.299 * red + 0.587 * green + 0.114 * blue)).flatten().numpy()
+
+
+def explained_variance(wanted: np.ndarray, found: np.ndarray) -> float:
+    return 1 - float(((wanted - found) ** 2).mean() / wanted.var())
+
+
+def test_gray_images_have_no_colors_to_keep(compose: Compose) -> None:
+    settings = parse(compose([*RANDOM, "dataset.shape=[1,24,24]"]))
+    data = settings.dataset.load(CPU)
+    autoencoder = build_parts(settings, data, CPU).autoencoder.eval()
+    answer = StructuralSimilarity()(Subject(autoencoder, data, settings.noise, None, settings.dataset, 0))
+    assert set(answer) == {"ssim", "ms_ssim", "pca_ssim", "pca_ms_ssim"}
 
 
 def test_targets_that_leave_the_range_are_refused() -> None:

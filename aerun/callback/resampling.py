@@ -42,6 +42,10 @@ class Resample(Observer):
                 f"{name} and {model}: needs an encoder that ends, and a decoder that begins, with a linear layer of "
                 "its own, such as those of model=fc or mlp"
             )
+        if settings.model.linear_path != "none":
+            raise ValueError(
+                f"{name} and model.linear_path={settings.model.linear_path}: components are never zero, so no unit is"
+            )
         if settings.latent.constrains_code:
             raise ValueError(f"{name} and {settings.name('latent')}: the units of this latent do not become zero")
         if settings.trainer.processes > 1:

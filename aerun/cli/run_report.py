@@ -34,6 +34,7 @@ def format_summary(summary: Mapping[str, Any], folder: Path) -> str:
         is_larger = size is not None and values is not None and size >= values
         reason = f"the code has {size} values, an image {values}" if is_larger else "too slow for images of this size"
         lines.append(f"(no PCA{'' if is_larger else f' of {size} components'}: {reason})")
+    lines += _note_of_pca(summary, shown)
     lines += protocol_lines(summary["test"], summary.get("protocols", {}), summary.get("unanswered", {}))
     rate = summary.get("images_per_second")
     speed = f", {rate:,.0f} images/s" if rate else ""
@@ -44,6 +45,15 @@ def format_summary(summary: Mapping[str, Any], folder: Path) -> str:
     if any(folder.glob("events.out.tfevents.*")):
         lines.append(f"look at it   {board} --logdir {shlex.quote(shown)}")
     return "\n".join(lines)
+
+
+def _note_of_pca(summary: Mapping[str, Any], shown: str) -> list[str]:
+    """A line if PCA, which gets the same clean inputs, reconstructs better."""
+    ours, pca = summary["test"].get("mse"), summary["baselines"].get("pca/mse")
+    if ours is None or pca is None or "input_psnr" in summary["test"] or not ours > pca > 0:
+        return []
+    more = f"{ours / pca:.1f} times its error" if ours > 2 * pca else f"{ours / pca - 1:.1%} more error"
+    return [f"PCA with codes of the same size is better: the autoencoder has {more}; aerun-doctor {shlex.quote(shown)}"]
 
 
 def error_rows(summary: Mapping[str, Any]) -> list[tuple[str, float, float | None]]:

@@ -15,12 +15,15 @@ class Model(Part, Protocol):
     """Builds encoder and decoder. ``code_size``: units of the code, if a key sets them independently of the data.
     ``condition``: ``label`` if they also take the label of each image.
 
+    ``linear_path``: ``pca`` if principal components are a fixed path around both networks.
+
     ``linear_code``: the encoder ends, and the decoder begins, with a linear layer that has a row for each unit.
     """
 
     code_size: int | None = default(None)
     output_activation: str = default("identity")
     output_bias: str = default("init")
+    linear_path: str = default("none")
     tied: bool | None = default(None)
     condition: str = default("none")
     linear_code: ClassVar[bool] = False

@@ -77,13 +77,13 @@ def cache_folder() -> Path:
 
 
 def _compute(train: Split, test: Split, same: bool, noise: Any, code_size: int) -> dict[str, float]:
-    mean = _mean(train.targets)
+    mean = mean_of(train.targets)
     result = _scores("mean_image", test, [mean.expand(len(chunk), -1) for chunk in test.targets.split(CHUNK)])
     if same:
         components = principal_components(train.targets, mean, code_size)
         if components is not None:
             projections = (
-                (rows - mean) @ components @ components.T + mean for rows in map(_rows, test.targets.split(CHUNK))
+                (rows - mean) @ components @ components.T + mean for rows in map(as_rows, test.targets.split(CHUNK))
             )
             result |= _scores("pca", test, projections)
     values = math.prod(train.inputs.shape[1:])
@@ -92,7 +92,7 @@ def _compute(train: Split, test: Split, same: bool, noise: Any, code_size: int) 
         if not exact:
             result["linear/draws"] = draws = max(1, round(REGRESSION_ROWS / len(train)))
         weight, offset = linear_filter(train, noise) if exact else linear_regression(train, noise, draws)
-        corrupted = (_rows(noisy) @ weight + offset for _, noisy, _ in corrupted_batches(test, noise))
+        corrupted = (as_rows(noisy) @ weight + offset for _, noisy, _ in corrupted_batches(test, noise))
         result |= _scores("linear", test, corrupted)
     return result
 
@@ -113,7 +113,7 @@ def principal_components(images: Tensor | Rows, mean: Tensor, count: int) -> Ten
     if values <= MAX_EXACT_VALUES and (values <= MAX_FULL_VALUES or len(images) >= values):
         covariance = torch.zeros(values, values, dtype=torch.float64)
         for chunk in images.split(CHUNK):
-            rows = _rows(chunk) - mean
+            rows = as_rows(chunk) - mean
             covariance += rows.T @ rows
         if values <= MAX_FULL_VALUES:
             return torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :count]
@@ -123,7 +123,7 @@ def principal_components(images: Tensor | Rows, mean: Tensor, count: int) -> Ten
         leading = eigh(covariance.numpy(), subset_by_index=[values - count, values - 1], overwrite_a=True)[1]
         return torch.from_numpy(leading[:, ::-1].copy())
     if len(images) <= MAX_EXACT_VALUES:
-        centered = torch.cat([_rows(chunk) - mean for chunk in images.split(CHUNK)])
+        centered = torch.cat([as_rows(chunk) - mean for chunk in images.split(CHUNK)])
         squares, vectors = torch.linalg.eigh(centered @ centered.T)
         kept = squares.flip(0)[:count] > 1e-10 * squares[-1]
         return (centered.T @ vectors.flip(1)[:, :count][:, kept]) / squares.flip(0)[:count][kept].sqrt()
@@ -145,7 +145,7 @@ def _iterate(images: Tensor | Rows, mean: Tensor, count: int) -> Tensor:
         block = torch.linalg.qr(block)[0]
         product = torch.zeros_like(block)
         for chunk in images.split(PASS_CHUNK):
-            rows = _rows(chunk) - mean
+            rows = as_rows(chunk) - mean
             product += rows.T @ (rows @ block)
         turn, variances, _ = torch.linalg.svd(block.T @ product)
         before, found = found, variances[:count].sum()
@@ -165,18 +165,18 @@ def linear_filter(train: Split, noise: Any) -> tuple[Tensor, Tensor]:
     channels = shape[0] if len(shape) == 3 else 1
     values, positions = math.prod(shape), math.prod(shape) // channels
     moments = _identity_moments() if noise.is_identity else noise.moments(positions)
-    target_mean = _mean(train.targets)
+    target_mean = mean_of(train.targets)
     second = torch.zeros(values, values, dtype=torch.float64)
     within = torch.zeros(channels, channels, positions, dtype=torch.float64)
     first = torch.zeros(values, dtype=torch.float64)
     cross = torch.zeros(values, len(target_mean), dtype=torch.float64)
     shift = moments.shift
     for inputs, targets in zip(train.inputs.split(CHUNK), train.targets.split(CHUNK), strict=True):
-        clean = _rows(inputs)
+        clean = as_rows(inputs)
         expected = moments.mean(clean) - shift
         first += expected.sum(0)
         second += expected.T @ expected
-        cross += expected.T @ (_rows(targets) - target_mean)
+        cross += expected.T @ (as_rows(targets) - target_mean)
         planes = clean.view(-1, channels, positions)
         shifted = expected.view(-1, channels, positions)
         for a in range(channels):
@@ -206,13 +206,13 @@ def linear_regression(train: Split, noise: Any, draws: int) -> tuple[Tensor, Ten
         (i, *pair) for i, pair in enumerate(zip(train.inputs.split(CHUNK), train.targets.split(CHUNK), strict=True))
     )
     values = math.prod(train.inputs.shape[1:])
-    first, target_mean = torch.zeros(values, dtype=torch.float64), _mean(train.targets)
+    first, target_mean = torch.zeros(values, dtype=torch.float64), mean_of(train.targets)
     second = torch.zeros(values, values, dtype=torch.float64)
     cross = torch.zeros(values, len(target_mean), dtype=torch.float64)
     for index, inputs, targets in pairs:
-        wanted = _rows(targets) - target_mean
+        wanted = as_rows(targets) - target_mean
         for draw in range(draws):
-            rows = _rows(noise(as_float(inputs), random.at(f"linear-filter-{draw}", index)))
+            rows = as_rows(noise(as_float(inputs), random.at(f"linear-filter-{draw}", index)))
             first += rows.sum(0)
             second += rows.T @ rows
             cross += rows.T @ wanted
@@ -230,7 +230,7 @@ def _scores(name: str, test: Split, rows: Any) -> dict[str, float]:
     """Return the mean errors of predictions, given as rows[B,Q] chunk by chunk in the order of the test part."""
     errors, clipped, start = [], [], 0
     for predicted in rows:
-        targets = _rows(test.targets[start : start + len(predicted)])
+        targets = as_rows(test.targets[start : start + len(predicted)])
         start += len(predicted)
         errors.append(squared_errors(predicted, targets))
         clipped.append(squared_errors(predicted.clamp(0, 1), targets))
@@ -241,15 +241,17 @@ def _scores(name: str, test: Split, rows: Any) -> dict[str, float]:
     return result
 
 
-def _rows(images: Tensor) -> Tensor:
+def as_rows(images: Tensor) -> Tensor:
+    """images[B,...] as stored -> float64 rows [B,P]."""
     return as_float(images).flatten(1).double()
 
 
-def _mean(images: Tensor | Rows) -> Tensor:
+def mean_of(images: Tensor | Rows) -> Tensor:
+    """images[N,...] as stored -> their mean [P], float64."""
     # Accumulate in place: small results between large temporaries would fragment memory.
     total = torch.zeros(math.prod(images.shape[1:]), dtype=torch.float64)
     for chunk in images.split(CHUNK):
-        total += _rows(chunk).sum(0)
+        total += as_rows(chunk).sum(0)
     return total / len(images)
 
 

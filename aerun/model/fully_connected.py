@@ -30,6 +30,7 @@ class FullyConnected(ModelSpec):
     linear_code: ClassVar[bool] = True
 
     def check_settings(self, settings: Any) -> None:
+        super().check_settings(settings)
         if self.unit_norm_decoder and self.tied:
             raise ValueError(
                 "model.unit_norm_decoder=true and model.tied=true: the encoder would have unit norms, too; use "

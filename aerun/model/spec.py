@@ -38,6 +38,10 @@ class ModelSpec(CodeKeys):
       or as a learned embedding of ``condition_size`` values.
     - ``output_bias``: the last bias starts as ``init`` sets it, or such that the output of a zero input of the last
       layer is the ``mean`` of the training targets (per channel for convolutions).
+    - ``linear_path=pca``: the code is the sum of the encoder's output and of the scores of as many principal components
+      of the training images, each with unit variance; the output is the sum of the decoder's and of their projection.
+      This path is fixed, and the networks begin at zero, so training begins with the error of PCA
+      (``aerun.model.linear_path``).
     """
 
     activation: Activation
@@ -46,14 +50,37 @@ class ModelSpec(CodeKeys):
     tied: bool
     output_bias: Literal["init", "mean"] = "init"
     # Configurations of older runs lack the keys below.
+    linear_path: Literal["none", "pca"] = "none"
     condition: Literal["none", "label"] = "none"
     condition_size: Size | None = None
 
     def unread_keys(self, settings: Any) -> Mapping[str, str]:
         unread = {} if self.init == "normal" else {"model.init_std": "model.init is not normal"}
+        if self.linear_path == "pca":
+            unread["model.output_bias"] = "model.linear_path=pca starts at the mean image"
         if self.condition == "none":
             unread["model.condition_size"] = "model.condition is none"
         return unread | dict(super().unread_keys(settings))
+
+    def check_settings(self, settings: Any) -> None:
+        if self.linear_path == "none":
+            return
+        key = f"model.linear_path={self.linear_path}"
+        if self.tied:
+            raise ValueError(f"{key} and model.tied=true: the mirror layers lie within the path; use model.tied=false")
+        if self.condition != "none":
+            raise ValueError(f"{key} and model.condition={self.condition}: choose one of them")
+        if settings.loss.takes_logits:
+            raise ValueError(f"{key} and {settings.name('loss')}: components add up to images, not to logits; loss=mse")
+        if self.output_activation != "identity":
+            raise ValueError(
+                f"{key} and model.output_activation={self.output_activation}: components add up to images; "
+                "use model.output_activation=identity"
+            )
+        if settings.sparsity.constrains_code or self.code_activation != "identity":
+            limit = f"model.code_activation={self.code_activation}"
+            limit = settings.name("sparsity") if settings.sparsity.constrains_code else limit
+            raise ValueError(f"{key} and {limit}: components have both signs and are never zero")
 
     def conditional(self, codec: Codec, classes: int) -> Codec:
         from aerun.model.conditional import conditional

@@ -43,6 +43,7 @@ from aerun.training.loop import Session
 from aerun.training.observers import Observers, own_callbacks
 from aerun.training.progress import Progress
 from aerun.training.regime import Regime, regime_of
+from aerun.training.start import set_start
 
 OnEpoch = Callable[[Mapping[str, Any]], None]
 _training_lock = threading.RLock()
@@ -86,6 +87,7 @@ def fit(
         parts = build_parts(settings, dataset.load(device), device)
         check_protocols(settings.protocol, parts.data, parts.autoencoder)
         regime = regime_of(settings, parts)
+        set_start(settings, parts)
         if settings.init_from is not None:
             copy_matching_layers(Path(settings.init_from), parts.autoencoder)
         record = EpochRecorder(on_epoch)

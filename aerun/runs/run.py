@@ -58,6 +58,7 @@ from aerun.training.observers import Observers, own_callbacks
 from aerun.training.parts import Parts
 from aerun.training.progress import Progress
 from aerun.training.regime import Regime, regime_of
+from aerun.training.start import set_start
 
 log = logging.getLogger(__name__)
 
@@ -267,9 +268,12 @@ def run_other_rank(settings: Settings, folder: Path, regime: Regime, stop: StopS
 
 
 def load_start_weights(settings: Settings, parts: Parts, folder: Path) -> None:
-    """Load initial weights from another run, if ``init_from`` is set and the run has not started. ConfigError if
-    nothing matches."""
-    if settings.init_from is not None and not can_be_continued(folder / CHECKPOINTS):
+    """Set what a run that has not started begins with: ``set_start``, and weights of another run, if ``init_from`` is
+    set. ConfigError if nothing matches."""
+    if can_be_continued(folder / CHECKPOINTS):
+        return
+    set_start(settings, parts)
+    if settings.init_from is not None:
         copy_matching_layers(Path(settings.init_from), parts.autoencoder)
 
 

@@ -15,10 +15,9 @@ from aerun.base.seeding import seeded
 from aerun.base.speed import keep_freed_memory, spare_compiler
 from aerun.config.deferred import built
 from aerun.config.settings import REGULARIZER, Settings
-from aerun.contracts import Metric, Optimizer, Shape, TrainingData, complete, missing_names
+from aerun.contracts import Codec, Metric, Optimizer, Shape, TrainingData, complete, missing_names
 from aerun.core.autoencoder import Autoencoder, Standardize
 from aerun.core.nested import freeze
-from aerun.core.output_bias import start_at_mean
 from aerun.dataset.data import CHUNK, Data, in_unit_range
 from aerun.errors import ConfigError, nearest
 from aerun.metrics.declared import BY_NAME, declared_by, find_metric
@@ -33,8 +32,6 @@ def build_parts(settings: Settings, data: Data, device: torch.device) -> Parts:
     with seeded(settings.seed):
         autoencoder = build_autoencoder(settings, data)
         noise, loss = (_on_device(built(part), device) for part in (settings.noise, settings.loss))
-    if settings.model.output_bias == "mean":
-        start_at_mean(autoencoder, data.train.targets, _output_activation(settings))
     autoencoder = autoencoder.to(device)
     if settings.trainer.channels_last:
         autoencoder = autoencoder.to(memory_format=torch.channels_last)
@@ -141,6 +138,8 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
                 f"{settings.name(f'{REGULARIZER}.{name}')} and {settings.name('model')}: {error}"
             ) from error
     _check_batch_statistics(settings, codec.encoder, codec.decoder)
+    if settings.model.linear_path != "none":
+        codec = _with_linear_path(settings, codec, data, latent.parameters_per_code)
     if latent.constrains_code:
         sparsity = sparsity.linear()  # such as means and log-variances, which are linear features
     for_code = {
@@ -159,7 +158,7 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
         code_shape=codec.code_shape,
         sparsity=for_code.pop("sparsity"),
         latent=for_code.pop("latent"),
-        output_activation=_output_activation(settings),
+        output_activation=output_activation(settings),
         standardise_input=Standardize(*(data.input_statistics or ())),
         standardise_target=Standardize(*(data.target_statistics or ())),
         cuts=codec.cuts,
@@ -175,6 +174,15 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
         raise ConfigError(f"{name_of(settings, 'model')}: no parameters to train")
     freeze(autoencoder, settings.freeze)
     return autoencoder
+
+
+def _with_linear_path(settings: Settings, codec: Codec, data: Data, parameters_per_code: int) -> Codec:
+    from aerun.model.linear_path import add_linear_path
+
+    try:
+        return add_linear_path(codec, data.input_shape, data.output_shape, parameters_per_code)
+    except ValueError as error:
+        raise ConfigError(f"{settings.name('model')}: {error}") from error
 
 
 def _label_count(settings: Settings, data: Data) -> int:
@@ -207,7 +215,7 @@ def _build_for_code(settings: Settings, path: str, part: Any, code_shape: Shape)
     return built
 
 
-def _output_activation(settings: Settings) -> str:
+def output_activation(settings: Settings) -> str:
     """The output activation: for a loss that takes logits, the sigmoid."""
     return "sigmoid" if settings.loss.takes_logits else settings.model.output_activation
 
