@@ -53,6 +53,13 @@ def ssim(images: Tensor, targets: Tensor) -> Tensor:
     return whole
 
 
+def ssim_map(images: Tensor, targets: Tensor) -> Tensor:
+    """Images and targets [B,C,H,W] in [0,1] -> [B,H-10,W-10], SSIM of each window inside the image, mean over
+    channels."""
+    luminance, structure = _windows(images, targets)
+    return (luminance * structure).mean(1)
+
+
 def ms_ssim(images: Tensor, targets: Tensor) -> Tensor:
     """Images and targets [B,C,H,W] in [0,1] -> [B], the product over scales of contrast and structure, times the
     luminance at the coarsest scale, each to the power of its published weight. Negative averages count as zero.
@@ -76,16 +83,22 @@ def ms_ssim(images: Tensor, targets: Tensor) -> Tensor:
 def _terms(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean over an image of SSIM (luminance times contrast and structure), and of contrast and structure
     alone, each [B]."""
-    import torch
-
-    stacked = torch.cat([images, targets, images.square(), targets.square(), images * targets])
-    x, y, xx, yy, xy = _windowed(stacked).chunk(5)
-    structure = (2 * (xy - x * y) + C2) / (xx - x * x + yy - y * y + C2)
-    luminance = (2 * x * y + C1) / (x * x + y * y + C1)
+    luminance, structure = _windows(images, targets)
     return (luminance * structure).flatten(1).mean(1), structure.flatten(1).mean(1)
 
 
-def _windowed(images: Tensor) -> Tensor:
+def _windows(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return luminance, and contrast and structure, of each window, each [B,C,H-10,W-10]."""
+    import torch
+
+    stacked = torch.cat([images, targets, images.square(), targets.square(), images * targets])
+    x, y, xx, yy, xy = windowed(stacked).chunk(5)
+    structure = (2 * (xy - x * y) + C2) / (xx - x * x + yy - y * y + C2)
+    luminance = (2 * x * y + C1) / (x * x + y * y + C1)
+    return luminance, structure
+
+
+def windowed(images: Tensor) -> Tensor:
     """images[B,C,H,W] -> [B,C,H-10,W-10], the Gaussian means over all windows inside the image."""
     if _on_host(images):
         rows, columns = (_band(side, images.dtype) for side in images.shape[-2:])

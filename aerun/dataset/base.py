@@ -25,8 +25,8 @@ from aerun.dataset.paths import existing_path
 from aerun.dataset.placement import cached_arrays, select_in_file, to_device, transform_images, write_to_file
 from aerun.dataset.row_file import DamagedError
 from aerun.dataset.rows import Rows
-from aerun.dataset.splitting import select_classes, split_train_validation
-from aerun.errors import DataError
+from aerun.dataset.splitting import ALL_BUT, exclude_classes, select_classes, split_train_validation
+from aerun.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +51,8 @@ class Dataset(contracts.Dataset):
       ``{Resize: {size: 32}}``, applied once to each image at the start.
     - ``memory_limit`` (bytes, or ``2GiB``): larger data sets are not held in memory but read in shuffled chunks.
     - ``classes``: use only images with these labels.
+    - ``exclude``: neither train, validate nor test on images with these labels, numbers or names; those of the test
+      part are the anomalies of ``protocol=anomaly``. ``[all, but, 3]``: all labels but one.
     - ``binarise``: gray values in [0,1] are the probabilities of binary pixels, sampled once (``static``, by
       ``split_seed``) or for every minibatch (``dynamic``; validation and test images are still sampled once).
     - ``flip``, ``zoom``: random mirroring and zooming of every training minibatch, inputs and targets together
@@ -69,12 +71,15 @@ class Dataset(contracts.Dataset):
     binarise: Literal["none", "static", "dynamic"] = "none"
     flip: bool = False
     zoom: OpenShare = 0.0
+    exclude: list[NonNegativeInt | str] | None = None
 
     def __post_init__(self) -> None:
         if self.memory_limit is not None:
             parse_bytes(self.memory_limit)
         if self.classes == []:
             raise ValueError("classes=[]: must list at least one label, or be null")
+        if self.exclude is not None and (not self.exclude or tuple(self.exclude) == ALL_BUT):
+            raise ValueError(f"exclude={self.exclude}: must list at least one label, or be null")
         if self.binarise != "none" and (self.flip or self.zoom):
             raise ValueError(f"binarise={self.binarise}: cannot be combined with dataset.flip or dataset.zoom")
         if self.binarise != "none" and self.normalize != "none":
@@ -124,29 +129,40 @@ class Dataset(contracts.Dataset):
             return self._load(device)
 
     def _load(self, device: torch.device) -> Data:
+        import torch
+
         arrays = self.read_cached() or self.read()
         if self.classes is not None:
             arrays = select_classes(arrays, self.classes)
+        if self.exclude is not None:
+            arrays = exclude_classes(arrays, self.exclude)
         sizes = self.validation, self.train_limit
         train_rows, validation_rows = split_train_validation(len(arrays.train), *sizes, self.split_seed)
         check_finite(arrays)
+        if arrays.masks is not None and (self.input_transform or self.target_transform):
+            raise ConfigError("dataset.input_transform: masks are not transformed; use dataset.size and dataset.fit")
         changes: tuple[Any, ...] = (self.input_transform, self.target_transform)
         if self.binarise != "none":
             changes += (self.binarise, self.split_seed)
         digest = checksum(arrays, repr(changes))
         gray = train = self._transform(arrays.train, arrays.train_labels)
         test = self._transform(arrays.test, arrays.test_labels)
+        anomalies = None if arrays.anomalies is None else self._transform(arrays.anomalies, arrays.anomaly_labels)
         if train.inputs.shape[1:] != test.inputs.shape[1:]:
             raise DataError(f"training images are {train.inputs.shape[1:]}, test images {test.inputs.shape[1:]}")
         if self.binarise != "none":
             train, test = self._binarize(train, 2 * self.split_seed), self._binarize(test, 2 * self.split_seed + 1)
+            anomalies = None if anomalies is None else self._binarize(anomalies, 2 * self.split_seed + 1)
             if self.binarise == "static":
                 gray = train
-        chunk_bytes = self._chunk_bytes([(train, len(train_rows) + len(validation_rows)), (test, len(test))], device)
+        others = [test] if anomalies is None else [test, anomalies]
+        used = [(train, len(train_rows) + len(validation_rows)), *((part, len(part)) for part in others)]
+        chunk_bytes = self._chunk_bytes(used, device)
         place = to_device
         if chunk_bytes is not None:
-            parts = (train, test, gray) if gray is not train else (train, test)
+            parts = (train, *others, gray) if gray is not train else (train, *others)
             train, test, *rest = (write_to_file(part, f"{digest} {i}", device) for i, part in enumerate(parts))
+            anomalies = None if anomalies is None else rest.pop(0)
             gray = rest[0] if rest else train
             place = select_in_file
         data = Data(
@@ -156,6 +172,8 @@ class Dataset(contracts.Dataset):
             classes=arrays.classes,
             checksum=digest,
             chunk_bytes=chunk_bytes,
+            anomalies=None if anomalies is None else place(anomalies, None, device),
+            masks=None if arrays.masks is None else torch.from_numpy(arrays.masks),
         )
         data.train.binarise = self.binarise == "dynamic"
         if augment := Augment(self.flip, self.zoom):

@@ -23,7 +23,8 @@ class Arrays:
     """What a data set reads: images [N,C,H,W] (uint8, or float in the data's units) or vectors [N,F], and labels.
 
     Images are arrays, or rows of a cache file. ``test_files``: the file of each test image, if every image has a file
-    of its own.
+    of its own. ``anomalies``: images that are neither trained nor tested on, because they are not normal, with their
+    labels and, if known, ``masks`` [N,H,W], uint8, 1 where a picture is not normal.
     """
 
     train: np.ndarray | Rows
@@ -32,6 +33,9 @@ class Arrays:
     test_labels: np.ndarray | None = None
     classes: list[str] | None = None
     test_files: list[Path] | None = None
+    anomalies: np.ndarray | Rows | None = None
+    anomaly_labels: np.ndarray | None = None
+    masks: np.ndarray | None = None
 
 
 @dataclass
@@ -57,7 +61,9 @@ class Split:
 class Data:
     """All parts of a data set on one device. Statistics are (mean, standard deviation), see ``statistics``.
 
-    With ``chunk_bytes`` the images are in files, and read in chunks of at most that size.
+    With ``chunk_bytes`` the images are in files, and read in chunks of at most that size. ``anomalies`` are images of
+    excluded classes (``dataset.exclude``), for ``protocol=anomaly`` alone, with ``masks`` [N,H,W], uint8, if these are
+    known.
     """
 
     train: Split
@@ -68,6 +74,8 @@ class Data:
     input_statistics: tuple[Tensor, Tensor] | None = None
     target_statistics: tuple[Tensor, Tensor] | None = None
     chunk_bytes: int | None = None
+    anomalies: Split | None = None
+    masks: Tensor | None = None
 
     @property
     def streamed(self) -> bool:
@@ -87,7 +95,7 @@ class Data:
     @property
     def label_count(self) -> int | None:
         """The number of classes: labels are below it. None if a part has no labels, or a label is negative."""
-        parts = [part for part in (self.train, self.validation, self.test) if part is not None]
+        parts = [part for part in (self.train, self.validation, self.test, self.anomalies) if part is not None]
         labels = [part.labels for part in parts if part.labels is not None and len(part.labels)]
         if len(labels) < len(parts) or any(int(part.min()) < 0 for part in labels):
             return None

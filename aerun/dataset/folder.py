@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,6 +15,7 @@ from aerun.dataset.base import StoredDataset
 from aerun.dataset.cache import cached_rows, files_key
 from aerun.dataset.data import Arrays
 from aerun.dataset.decoder import Decoder, color_of
+from aerun.dataset.folder_layout import TEST, TRAIN, arrange_mvtec, folder_labels
 from aerun.dataset.memory_limit import check_memory
 from aerun.dataset.paths import existing_path
 from aerun.dataset.picture_files import find_pictures, max_megapixels, suffixes
@@ -24,6 +26,8 @@ from aerun.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from aerun.dataset.folder_layout import Take
 
 DECODING_VERSION = 2  # increased when the same file is decoded to other pixels or notes
 log = logging.getLogger(__name__)
@@ -40,6 +44,10 @@ class ImageFolder(StoredDataset):
     ``white_value``: white of gray pictures of more than 8 bits; null for 65535, or what a TIFF says. A file that cannot
     be decoded, or that is a link to outside the folder, is reported by name, then skipped or fatal by ``on_error``.
     Labels are the top-level subfolders, if every picture is in one.
+
+    All pictures of ``test_root``, if given, are the test part, instead of a share ``test`` of those below ``root``.
+    ``layout=mvtec``: ``root`` has the folders ``train``, ``test`` and ``ground_truth`` of MVTec AD, see
+    ``aerun.dataset.folder_layout``.
     """
 
     root: str
@@ -51,9 +59,16 @@ class ImageFolder(StoredDataset):
     # Configurations of older runs lack the keys below.
     background: str = "white"
     white_value: Count | None = None
+    test_root: str | None = None
+    layout: Literal["none", "mvtec"] = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.layout != "none":
+            others = {"test_root": self.test_root, "classes": self.classes, "exclude": self.exclude}
+            for key, value in others.items():
+                if value is not None:
+                    raise ValueError(f"{key}={value}: layout={self.layout} says which pictures are which")
         if self.background != "white":
             try:
                 color_of(self.background)
@@ -75,61 +90,95 @@ class ImageFolder(StoredDataset):
         """Reads one picture file."""
         return Decoder(self.shape, self.fit, self.background, self.white_value)
 
+    def check(self) -> None:
+        super().check()
+        if self.test_root is not None:
+            existing_path(self.test_root, "dataset.test_root")
+        root = existing_path(self.root)
+        missing = [name for name in self._parts if not (root / name).is_dir()]
+        if missing:
+            raise DataError(f"dataset.root={self.root}: layout={self.layout} needs the folder {missing[0]} in it")
+
+    @property
+    def _parts(self) -> tuple[str, ...]:
+        """The folders below ``root`` with the pictures; empty for all of it."""
+        return (TRAIN, TEST) if self.layout == "mvtec" else ()
+
     def read(self) -> Arrays:
+        arrays = self._arrange(cached=False)
+        assert arrays is not None
+        return arrays
+
+    def read_cached(self) -> Arrays | None:
+        return self._arrange(cached=True)
+
+    def _arrange(self, cached: bool) -> Arrays | None:
+        """All pictures, split into their parts. None without a cache."""
+        import numpy as np
+
+        found, root = self._decodable(cached), existing_path(self.root)
+        if found is None:
+            return None
+        paths, take = found
+        if self.layout == "mvtec":
+            return arrange_mvtec(root, paths, take, self.decoder)
+        if self.test_root is None:
+            rows = holdout(len(paths), self.test, self.split_seed)
+            parts, roots, takes = [[paths[i] for i in part] for part in rows], [root, root], [take, take]
+        else:
+            others = dataclasses.replace(self, root=self.test_root, test_root=None)._decodable(cached)
+            if others is None:
+                return None
+            rows = np.arange(len(paths)), np.arange(len(others[0]))
+            parts, takes = [paths, others[0]], [take, others[1]]
+            roots = [root, existing_path(self.test_root, "dataset.test_root")]
+        arrays = Arrays(takes[0](rows[0]), takes[1](rows[1]), test_files=parts[1])
+        if (labeled := folder_labels(parts, roots)) is not None:
+            arrays.classes, (arrays.train_labels, arrays.test_labels) = labeled
+        return arrays
+
+    def _decodable(self, cached: bool) -> tuple[list[Path], Take] | None:
+        """The pictures that can be decoded, and a function that returns those at ascending indices. None without a
+        cache, if ``cached``."""
         import numpy as np
 
         paths, notes = self.list_files(), PictureNotes()
-        # Images are in memory twice while they are split into training and test images.
-        check_memory(2 * len(paths) * math.prod(self.shape), f"{len(paths)}x{'x'.join(map(str, self.shape))}")
-        images, count = np.empty((len(paths), *self.shape), np.uint8), 0
-        for chunk in self.decode(paths, notes):
-            images[count : count + len(chunk)] = chunk
-            count += len(chunk)
-        self.report(paths, notes)
-        return self._split_arrays(paths, notes.bad, lambda rows: images[rows])
-
-    def read_cached(self) -> Arrays | None:
-        paths, notes = self.list_files(), PictureNotes()
-        key = decoded_key(existing_path(self.root), paths, self.decoder)
         size = len(paths) * math.prod(self.shape)
-        file = cached_rows(key, lambda: self.decode(paths, notes), notes.as_metadata, size)
-        if file is None:
-            return None
-        notes = PictureNotes.from_metadata(file.metadata)
+        if cached:
+            key = decoded_key(existing_path(self.root), paths, self.decoder)
+            file = cached_rows(key, lambda: self.decode(paths, notes), notes.as_metadata, size)
+            if file is None:
+                return None
+            notes = PictureNotes.from_metadata(file.metadata)
+            take: Take = lambda rows: Rows(file, rows)  # noqa: E731
+        else:
+            # Images are in memory twice while they are split into training and test images.
+            check_memory(2 * size, f"{len(paths)}x{'x'.join(map(str, self.shape))}")
+            images, count = np.empty((len(paths), *self.shape), np.uint8), 0
+            for chunk in self.decode(paths, notes):
+                images[count : count + len(chunk)] = chunk
+                count += len(chunk)
+            take = lambda rows: images[rows]  # noqa: E731
         self.report(paths, notes)
-        return self._split_arrays(paths, notes.bad, lambda rows: Rows(file, rows))
+        kept = np.array([index for index in range(len(paths)) if index not in notes.bad])
+        return [paths[index] for index in kept], lambda rows: take(kept[rows])
 
     def list_files(self) -> list[Path]:
         """Return the picture files, sorted, and log how many others there are. DataError if there are no pictures."""
         root = existing_path(self.root)
         if not root.is_dir():
             raise DataError(f"dataset.root={self.root}: is a file, not a folder; for .npy and .npz use dataset=array")
-        found = find_pictures(root)
-        if not found.paths:
-            others = f"; it has {found.others}" if found.others else ""
-            allowed = ", ".join(sorted(suffixes()))
-            raise DataError(f"dataset.root={self.root}: no picture ({allowed}) in it or below it{others}")
-        found.log_left_out(root)
-        return found.paths
-
-    def _split_arrays(
-        self, paths: list[Path], bad: dict[int, str], take: Callable[[np.ndarray], np.ndarray | Rows]
-    ) -> Arrays:
-        """Split the decodable pictures into training and test; ``take`` returns the images at ascending indices."""
-        import numpy as np
-
-        root = existing_path(self.root)
-        kept = np.array([index for index in range(len(paths)) if index not in bad])
-        train_rows, test_rows = holdout(len(kept), self.test, self.split_seed)
-        arrays = Arrays(take(kept[train_rows]), take(kept[test_rows]))
-        arrays.test_files = [paths[index] for index in kept[test_rows]]
-        tops = [paths[index].relative_to(root).parts for index in kept]
-        if all(len(parts) > 1 for parts in tops):
-            arrays.classes = sorted({parts[0] for parts in tops})
-            numbers = {name: number for number, name in enumerate(arrays.classes)}
-            labels = np.array([numbers[parts[0]] for parts in tops], np.int64)
-            arrays.train_labels, arrays.test_labels = labels[train_rows], labels[test_rows]
-        return arrays
+        paths = []
+        for folder in [root / name for name in self._parts] or [root]:
+            found = find_pictures(folder)
+            if not found.paths:
+                others = f"; it has {found.others}" if found.others else ""
+                allowed = ", ".join(sorted(suffixes()))
+                place = self.root if folder == root else folder
+                raise DataError(f"dataset.root={place}: no picture ({allowed}) in it or below it{others}")
+            found.log_left_out(folder)
+            paths += found.paths
+        return paths
 
     def decode(self, paths: list[Path], notes: PictureNotes) -> Iterator[np.ndarray]:
         """Yield the pictures in chunks [n,C,H,W]. Undecodable ones are black; ``notes`` receives what is noticed."""

@@ -26,8 +26,9 @@ class InMemory(Dataset):
                 raise ValueError(
                     f"{key}: arrays passed from Python are not transformed; transform them yourself before"
                 )
-        if self.classes is not None:
-            raise ValueError("classes: arrays passed from Python have no labels; select the rows yourself before")
+        if self.classes is not None or self.exclude is not None:
+            key = "classes" if self.classes is not None else "exclude"
+            raise ValueError(f"{key}: arrays passed from Python have no labels; select the rows yourself before")
 
     def read(self) -> Arrays:
         if not isinstance(self.arrays, Arrays):

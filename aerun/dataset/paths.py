@@ -22,9 +22,9 @@ def root_folder(root: str | None) -> Path:
     return existing_path(root)
 
 
-def existing_path(root: str) -> Path:
-    """Return ``root`` as a path. DataError if it does not exist."""
+def existing_path(root: str, key: str = "dataset.root") -> Path:
+    """Return ``root``, the value of ``key``, as a path. DataError if it does not exist."""
     path = Path(root).expanduser()
     if not root or not path.exists():
-        raise DataError(f"dataset.root={root}: no such file or folder ({path.absolute()})")
+        raise DataError(f"{key}={root}: no such file or folder ({path.absolute()})")
     return path

@@ -21,8 +21,8 @@ _cached: tuple[str, Data] | None = None  # the latest data of this process, for 
 
 def write_shared(data: Data, path: Path) -> None:
     """Write data that are in CPU memory to a file for other processes to map."""
-    splits = {"train": data.train, "validation": data.validation, "test": data.test}
-    tensors: dict[str, Tensor] = {}
+    splits = {"train": data.train, "validation": data.validation, "test": data.test, "anomalies": data.anomalies}
+    tensors: dict[str, Tensor] = {} if data.masks is None else {"masks": data.masks}
     for name, split in splits.items():
         if split is not None:
             assert isinstance(split.inputs, Tensor) and isinstance(split.targets, Tensor)
@@ -78,7 +78,9 @@ def map_shared(path: Path, device: torch.device) -> Data:
     inputs, targets = statistics("input"), statistics("target")
     if inputs is not None and train.inputs is train.targets:
         targets = inputs
-    return Data(train, split("validation"), test, classes, about["checksum"], inputs, targets)
+    data = Data(train, split("validation"), test, classes, about["checksum"], inputs, targets)
+    data.anomalies, data.masks = split("anomalies"), tensors.get("masks")
+    return data
 
 
 @dataclass(frozen=True)

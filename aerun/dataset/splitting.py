@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aerun.dataset.rows import Rows
-from aerun.errors import ConfigError, DataError
+from aerun.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
     from aerun.dataset.data import Arrays
+
+ALL_BUT = ("all", "but")  # the first words of a list of classes: all others
 
 
 def holdout(total: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +51,6 @@ def select_classes(arrays: Arrays, classes: list[int]) -> Arrays:
     import dataclasses
 
     import numpy as np
-    import torch
 
     if arrays.train_labels is None or arrays.test_labels is None:
         raise ConfigError(f"dataset.classes={classes}: these data have no labels")
@@ -57,14 +59,72 @@ def select_classes(arrays: Arrays, classes: list[int]) -> Arrays:
     if missing:
         allowed = _format_numbers(present)
         raise ConfigError(f"dataset.classes={classes}: no image has the label {missing[0]}. Allowed: {allowed}")
-
-    def select(images: np.ndarray | Rows, labels: np.ndarray) -> tuple[np.ndarray | Rows, np.ndarray]:
-        rows = np.flatnonzero(np.isin(labels, classes))
-        return images.select(torch.from_numpy(rows)) if isinstance(images, Rows) else images[rows], labels[rows]
-
-    train, train_labels = select(arrays.train, arrays.train_labels)
-    test, test_labels = select(arrays.test, arrays.test_labels)
+    train, train_labels = _select(arrays.train, arrays.train_labels, classes)
+    test, test_labels = _select(arrays.test, arrays.test_labels, classes)
     return dataclasses.replace(arrays, train=train, test=test, train_labels=train_labels, test_labels=test_labels)
+
+
+def exclude_classes(arrays: Arrays, classes: Sequence[int | str]) -> Arrays:
+    """Take the images with these labels, numbers or names, out of both parts; those of the test part, in the stored
+    order, become the ``anomalies``. ``[all, but, 3]`` are all classes but one.
+
+    ConfigError without labels, for a class that no test image has, and if none is left or none is taken out.
+    """
+    import dataclasses
+
+    import numpy as np
+
+    if arrays.train_labels is None or arrays.test_labels is None:
+        raise ConfigError(f"{_excluding(classes)}: these data have no labels")
+    tested, every = np.unique(arrays.test_labels), np.union1d(arrays.train_labels, arrays.test_labels)
+    excluded = excluded_labels(classes, tested.tolist(), every.tolist(), arrays.classes or [])
+    kept = [number for number in every.tolist() if number not in excluded]
+    train, train_labels = _select(arrays.train, arrays.train_labels, kept)
+    test, test_labels = _select(arrays.test, arrays.test_labels, kept)
+    anomalies, labels = _select(arrays.test, arrays.test_labels, excluded)
+    for part, name in ((train, "training"), (test, "test"), (anomalies, "excluded test")):
+        if not len(part):
+            raise ConfigError(f"{_excluding(classes)}: leaves no {name} images")
+    parts = {"train": train, "test": test, "train_labels": train_labels, "test_labels": test_labels}
+    changed = {**parts, "anomalies": anomalies, "anomaly_labels": labels, "test_files": None}
+    return dataclasses.replace(arrays, **changed)  # type: ignore[arg-type]
+
+
+def excluded_labels(
+    classes: Sequence[int | str], tested: Sequence[int], every: Sequence[int], names: Sequence[str]
+) -> list[int]:
+    """The numbers of the classes that ``dataset.exclude`` lists, of those that there are in ``every`` part.
+
+    ConfigError for a class that no ``tested`` image has.
+    """
+
+    def number_of(name: int | str) -> int:
+        number = names.index(name) if isinstance(name, str) and name in names else name
+        if number in tested:
+            return int(number)
+        allowed = _format_numbers(list(tested)) + (
+            f", or {', '.join(names[label] for label in tested)}" if names else ""
+        )
+        close = nearest(name, names) if isinstance(name, str) else ""
+        raise ConfigError(f"{_excluding(classes)}: no test image has the label {name}.{close} Allowed: {allowed}")
+
+    if tuple(classes[:2]) != ALL_BUT:
+        return [number_of(name) for name in classes]
+    kept = [number_of(name) for name in classes[2:]]
+    return [number for number in every if number not in kept]
+
+
+def _excluding(classes: Sequence[int | str]) -> str:
+    return f"dataset.exclude=[{','.join(map(str, classes))}]"
+
+
+def _select(images: np.ndarray | Rows, labels: np.ndarray, classes: list[int]) -> tuple[np.ndarray | Rows, np.ndarray]:
+    """The images with these labels, and their labels."""
+    import numpy as np
+    import torch
+
+    rows = np.flatnonzero(np.isin(labels, classes))
+    return images.select(torch.from_numpy(rows)) if isinstance(images, Rows) else images[rows], labels[rows]
 
 
 def _format_numbers(numbers: list[int]) -> str:

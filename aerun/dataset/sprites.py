@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from aerun.contracts import Count, Factors, OpenProbability, Range
 from aerun.dataset.base import Dataset
 from aerun.dataset.data import Arrays
-from aerun.dataset.splitting import holdout
+from aerun.dataset.splitting import excluded_labels, holdout
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +57,9 @@ class Sprites(Dataset):
         rows = grid[holdout(len(grid), self.test, self.split_seed)[1]]
         if self.classes is not None:
             rows = rows[np.isin(rows[:, 0], self.classes)]
+        if self.exclude is not None:
+            present = np.unique(rows[:, 0]).tolist()
+            rows = rows[~np.isin(rows[:, 0], excluded_labels(self.exclude, present, present, SHAPES))]
         return Factors(rows, NAMES, tuple(name != "shape" for name in NAMES))
 
     def _grid(self) -> np.ndarray:

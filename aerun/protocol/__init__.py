@@ -6,6 +6,7 @@ and ``check_data(data, autoencoder)`` may reject a run before training. ``protoc
 with its own keys under ``protocol.one``.
 """
 
+from aerun.protocol.anomaly import Anomaly
 from aerun.protocol.disentanglement import Disentanglement
 from aerun.protocol.features import Features
 from aerun.protocol.finetune import SemiSupervised
@@ -18,6 +19,7 @@ from aerun.protocol.similarity import StructuralSimilarity
 from aerun.protocol.subject import Answer, Subject
 
 __all__ = [
+    "Anomaly",
     "Answer",
     "Disentanglement",
     "Features",

@@ -121,6 +121,17 @@ class Likelihood(Evaluation):
             {f"kl_dimension_{i:02}": kl for i, kl in enumerate(each)} if len(each) <= MAX_LISTED_DIMENSIONS else {}
         )
 
+    def each(self, subject: Subject) -> Tensor:
+        """log p(x) of each test image [N], by the same random numbers for all: it does not depend on other images."""
+        import torch
+
+        with torch.inference_mode():
+            found = []
+            for batch in _posteriors(subject):
+                counts = torch.full((len(batch.rows),), self.samples)
+                found.append(self._estimates(subject, batch._replace(rows=torch.zeros_like(batch.rows)), counts)[:, 0])
+        return torch.cat(found)
+
     def _estimates(self, subject: Subject, batch: _Posterior, counts: Tensor) -> Tensor:
         """Return [B,3] on the host: log p(x) from all samples of an image, log p(x) from the first ``samples_of_rest``
         of them, and the mean of log p(x|z), with log p(z) / q(z|x) if the latent has a prior of its own. Zeros for
@@ -167,6 +178,17 @@ class Likelihood(Evaluation):
             normal = -0.5 * (codes.square() + math.log(2 * math.pi)).flatten(2).sum(2)
             log_ratios += _double(own_prior.unflatten(0, codes.shape[:2])) - _double(normal)
         return log_likelihoods.cpu(), (log_likelihoods + log_ratios).cpu()
+
+
+def has_likelihood(subject: Subject) -> bool:
+    """Whether latent, loss and data define a likelihood of the images, see ``Likelihood.check_settings``."""
+    loss, dataset = subject.loss, subject.dataset
+    return (
+        type(subject.autoencoder.latent).posterior is not Latent.posterior
+        and loss.is_likelihood
+        and dataset.normalize == "none"
+        and (not loss.takes_logits or dataset.binarise != "none")
+    )
 
 
 class _Posterior(NamedTuple):
