@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aerun.python.train import train
     from aerun.runs.diagnose import diagnose, diagnose_model
     from aerun.runs.reopen import load
+    from aerun.use.anomalies.finding import find_anomalies
     from aerun.use.clusters.clustering import organise
     from aerun.use.collection.embedding import embed
     from aerun.use.denoising.cleaning import clean
@@ -46,6 +47,7 @@ __all__ = [
     "embed",
     "empty_regions",
     "export",
+    "find_anomalies",
     "interpolate",
     "latent_map",
     "load",
@@ -73,6 +75,7 @@ FUNCTIONS = {
     "embed": "aerun.use.collection.embedding",
     "empty_regions": "aerun.use.maps.code_maps",
     "export": "aerun.use.export.export_run",
+    "find_anomalies": "aerun.use.anomalies.finding",
     "interpolate": "aerun.use.generation.new_images",
     "latent_map": "aerun.use.maps.code_maps",
     "load": "aerun.runs.reopen",

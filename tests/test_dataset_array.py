@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from aerun.dataset import Array, Data
-from aerun.dataset.array import _as_images
+from aerun.dataset.array import as_images
 from aerun.errors import DataError
 from tests.keys import PLAIN
 
@@ -319,12 +319,12 @@ def test_numbers_that_look_like_unscaled_pixels_are_named(
     images: np.ndarray, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As Keras leaves them. Vectors may be in any units."""
-    _as_images(tmp_path / "a.npy", images)
+    as_images(tmp_path / "a.npy", images)
     assert (said in caplog.text and "array.astype('uint8')" in caplog.text) if said else not caplog.text
 
 
 def test_images_without_channels_are_refused_with_the_remedy(tmp_path: Path) -> None:
     images = np.zeros((20, 8, 8), np.uint8)
     with pytest.raises(DataError, match=r"gray images \[N,H,W\] need a dimension of one channel: array\[:, None\]"):
-        _as_images(tmp_path / "a.npy", images)
-    assert _as_images(tmp_path / "a.npy", images[:, None]).shape == (20, 1, 8, 8)
+        as_images(tmp_path / "a.npy", images)
+    assert as_images(tmp_path / "a.npy", images[:, None]).shape == (20, 1, 8, 8)

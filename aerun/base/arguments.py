@@ -7,6 +7,7 @@ import math
 import shutil
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from aerun.base.program import version_line
@@ -94,6 +95,14 @@ def share(text: str) -> float:
     if value > 1:
         raise argparse.ArgumentTypeError(f"'{text}': must be a number above 0, at most 1")
     return value
+
+
+def png_file(text: str) -> Path:
+    """``type=`` of a picture to write: a path that ends in .png."""
+    path = Path(text)
+    if path.suffix != ".png":
+        raise argparse.ArgumentTypeError(f"'{text}': must end in .png")
+    return path
 
 
 def seed(text: str) -> int:

@@ -20,6 +20,7 @@ COMMANDS = {
     "denoise": "clean image files with a run",
     "embed": "encode a folder of images into one file",
     "search": "find similar, cropped or duplicate images in a collection",
+    "anomalies": "score pictures by how unusual they are, with a threshold",
     "organise": "cluster a collection",
     "generate": "sample, interpolate, traverse and add codes",
     "map": "draw maps of a run's codes",

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aerun.base.arguments import Parser, count, distance_or_auto
+from aerun.base.arguments import Parser, count, distance_or_auto, png_file
 from aerun.cli.command import add_folder_option, add_overwrite_option, add_run_arguments, run_command
 from aerun.errors import ConfigError
 from aerun.use.outputs import plural, require_absent
@@ -37,14 +37,6 @@ KINDS = ("exact", "hnsw")
 BY_CODE = ("code", "likeness")
 MAX_VIEWS = 10
 log = logging.getLogger(__name__)
-
-
-def png_file(text: str) -> Path:
-    """For ``--sheet``."""
-    path = Path(text)
-    if path.suffix != ".png":
-        raise argparse.ArgumentTypeError(f"'{text}': must end in .png")
-    return path
 
 
 def build_parser() -> Parser:

@@ -46,7 +46,7 @@ class Array(StoredDataset):
         import numpy as np
 
         path = existing_path(self.root)
-        arrays = _load(path)
+        arrays = load_arrays(path)
         if "" in arrays:
             arrays[self.images_key] = arrays.pop("")
         if self.images_key not in arrays:
@@ -54,7 +54,7 @@ class Array(StoredDataset):
                 f"{path}: does not contain an array '{self.images_key}'; it contains {', '.join(arrays) or 'nothing'}. "
                 "Set dataset.images_key"
             )
-        images = _as_images(path, arrays[self.images_key])
+        images = as_images(path, arrays[self.images_key])
         labels = _as_labels(path, arrays.get(self.labels_key), len(images))
         test_key, test_labels_key = (_test_key(key, arrays) for key in (self.images_key, self.labels_key))
         used = {self.images_key, self.labels_key, test_key, test_labels_key if test_key in arrays else ""}
@@ -64,7 +64,7 @@ class Array(StoredDataset):
             rows = np.flatnonzero(is_blank(images)).tolist()
             warn_if_blank([f"{self.images_key}[{row}]" for row in rows], len(images))
         if test_key in arrays:
-            test = _as_images(path, arrays[test_key])
+            test = as_images(path, arrays[test_key])
             test_labels = _as_labels(path, arrays.get(test_labels_key), len(test))
         else:
             train_rows, test_rows = holdout(len(images), self.test, self.split_seed)
@@ -82,8 +82,8 @@ def _test_key(key: str, arrays: Mapping[str, np.ndarray]) -> str:
     return other if f"test_{key}" not in arrays and other != key else f"test_{key}"
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays by name; the name is empty for a .npy file. DataError for pickled objects."""
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a file by name; the name is empty for a .npy file. DataError for pickled objects."""
     import numpy as np
 
     try:
@@ -98,7 +98,11 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path}: is not a .npy or .npz file of plain numbers ({reason})") from error
 
 
-def _as_images(path: Path, array: np.ndarray) -> np.ndarray:
+def as_images(path: Path, array: np.ndarray) -> np.ndarray:
+    """Return images [N,C,H,W], uint8 or float32, or vectors [N,F], float32; ``path`` names the file in errors.
+
+    DataError for another shape or type; a warning for a range that is unusual.
+    """
     import numpy as np
 
     if array.ndim not in (2, 4) or 0 in array.shape:

@@ -131,16 +131,10 @@ class Dataset(contracts.Dataset):
     def _load(self, device: torch.device) -> Data:
         import torch
 
-        arrays = self.read_cached() or self.read()
-        if self.classes is not None:
-            arrays = select_classes(arrays, self.classes)
-        if self.exclude is not None:
-            arrays = exclude_classes(arrays, self.exclude)
+        arrays = self._select()
         sizes = self.validation, self.train_limit
         train_rows, validation_rows = split_train_validation(len(arrays.train), *sizes, self.split_seed)
         check_finite(arrays)
-        if arrays.masks is not None and (self.input_transform or self.target_transform):
-            raise ConfigError("dataset.input_transform: masks are not transformed; use dataset.size and dataset.fit")
         changes: tuple[Any, ...] = (self.input_transform, self.target_transform)
         if self.binarise != "none":
             changes += (self.binarise, self.split_seed)
@@ -183,6 +177,17 @@ class Dataset(contracts.Dataset):
             data.input_statistics = statistics(data.train.inputs)
             data.target_statistics = data.input_statistics if data.same else statistics(data.train.targets)
         return data
+
+    def _select(self) -> Arrays:
+        """Read the arrays, and select their classes. ConfigError if there are masks and transforms."""
+        arrays = self.read_cached() or self.read()
+        if self.classes is not None:
+            arrays = select_classes(arrays, self.classes)
+        if self.exclude is not None:
+            arrays = exclude_classes(arrays, self.exclude)
+        if arrays.masks is not None and (self.input_transform or self.target_transform):
+            raise ConfigError("dataset.input_transform: masks are not transformed; use dataset.size and dataset.fit")
+        return arrays
 
     def _binarize(self, part: Split, seed: int) -> Split:
         """Sample one binary version of a part. ConfigError if its values are not probabilities."""

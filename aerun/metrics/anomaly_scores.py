@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aerun.base.ssim import WINDOW, ssim_map, windowed
+from aerun.base.ssim import WINDOW, ssim, ssim_map, windowed
 from aerun.metrics.baselines import principal_components
 
 ERROR, PEAK, SSIM, SSIM_PEAK = "error", "error_peak", "ssim", "ssim_peak"
@@ -23,7 +23,7 @@ MAHALANOBIS, KNN, LIKELIHOOD, FUSED = "mahalanobis", "knn", "likelihood", "fused
 PCA, PCA_PEAK = "pca", "pca_peak"
 OURS = (ERROR, PEAK, SSIM, SSIM_PEAK, MAHALANOBIS, KNN, LIKELIHOOD)
 SCORES = (*OURS, PCA, PCA_PEAK, FUSED)
-MAPS = (ERROR, SSIM, PCA)  # scores of single pixels
+PEAKS = {ERROR: PEAK, SSIM: SSIM_PEAK, PCA: PCA_PEAK}  # the largest value of a map
 FUSED_FROM = (ERROR, PEAK, SSIM, MAHALANOBIS, KNN)  # those of them that a model and its images have
 MAX_FITTED = 10_000  # training images that scores are fitted to
 MAX_FITTED_VALUES = 1 << 27  # values of them: 1 GiB in float64
@@ -53,20 +53,21 @@ class AnomalyScores:
     def scores(self, images: Tensor, codes: Tensor, reconstructions: Tensor) -> dict[str, np.ndarray]:
         """images and reconstructions [N,...], float, and codes [N,...] -> scores [N], float64, by name.
 
-        - ``error``: mean squared error; ``error_peak``: the largest of the squared error's Gaussian means (11 x 11
-          pixels, deviation 1.5).
-        - ``ssim``: 1 - SSIM; ``ssim_peak``: that of the worst window.
+        - ``error``: mean squared error; ``ssim``: 1 - SSIM (``aerun.base.ssim``).
+        - ``error_peak``, ``ssim_peak``: the largest value of the map of that name, see ``maps``.
         - ``mahalanobis``: sqrt((z - m)^T S^-1 (z - m)) of the code z, with mean m and the covariance S of training
           codes, shrunk as in Ledoit & Wolf 2004.
         - ``knn``: mean Euclidean distance of the code to the ``neighbors`` nearest training codes.
-        - ``pca``, ``pca_peak``: as the first two, of the projection on principal components instead.
+        - ``pca``, ``pca_peak``: as ``error`` and ``error_peak``, of the projection on principal components instead.
         """
         projections = self.project(images)
-        found = self._errors(images, reconstructions, ERROR, PEAK)
+        found = {ERROR: self._squares(images, reconstructions), PCA: self._squares(images, projections)}
+        found = {name: squares.flatten(1).mean(1) for name, squares in found.items()}
+        if has_windows(images.shape[1:]):
+            maps = self._maps(images, reconstructions, projections)
+            found |= {PEAKS[name]: values.flatten(1).max(1).values for name, values in maps.items()}
         if self.unit_range and has_windows(images.shape[1:]):
-            similarity = ssim_map(reconstructions.clamp(0, 1), images.clamp(0, 1)).flatten(1)
-            found |= {SSIM: 1 - similarity.mean(1), SSIM_PEAK: 1 - similarity.min(1).values}
-        found |= self._errors(images, projections, PCA, PCA_PEAK)
+            found[SSIM] = 1 - ssim(reconstructions.clamp(0, 1), images.clamp(0, 1))
         rows = codes.flatten(1).double().cpu().numpy()
         arrays = {name: values.double().cpu().numpy() for name, values in found.items()}
         if self.precision is not None:
@@ -75,13 +76,6 @@ class AnomalyScores:
             arrays[MAHALANOBIS] = np.sqrt(squares.clip(0))
         arrays[KNN] = self._distances(rows)
         return arrays
-
-    def _errors(self, images: Tensor, outputs: Tensor, mean: str, peak: str) -> dict[str, Tensor]:
-        squares = ((images - outputs) / self.scale).square()
-        found = {mean: squares.flatten(1).mean(1)}
-        if has_windows(images.shape[1:]):
-            found[peak] = windowed(squares.mean(1, keepdim=True)).flatten(1).max(1).values
-        return found
 
     def _distances(self, rows: np.ndarray) -> np.ndarray:
         from sklearn.neighbors import NearestNeighbors
@@ -99,17 +93,26 @@ class AnomalyScores:
     def maps(self, images: Tensor, reconstructions: Tensor) -> dict[str, np.ndarray]:
         """images and reconstructions [N,C,H,W] -> scores of single pixels [N,H,W], float32, by name.
 
-        ``error`` and ``pca`` are Gaussian means of the squared error, ``ssim`` is 1 - SSIM, each of the window around a
-        pixel; pixels at the border have the value of the nearest whole window.
+        ``error`` and ``pca`` are means of the squared error, ``ssim`` is 1 - SSIM, under the window of SSIM (11 x 11
+        pixels, Gaussian, deviation 1.5) around each pixel; images are mirrored at the border. For images that are
+        smaller than the window they are the squared errors themselves.
         """
-        found = {ERROR: self._smooth(images, reconstructions), PCA: self._smooth(images, self.project(images))}
-        if self.unit_range and has_windows(images.shape[1:]):
-            found[SSIM] = _to_border(1 - ssim_map(reconstructions.clamp(0, 1), images.clamp(0, 1)))
+        found = self._maps(images, reconstructions, self.project(images))
         return {name: values.float().cpu().numpy() for name, values in found.items()}
 
-    def _smooth(self, images: Tensor, outputs: Tensor) -> Tensor:
-        squares = ((images - outputs) / self.scale).square().mean(1, keepdim=True)
-        return _to_border(windowed(squares)[:, 0]) if has_windows(images.shape[1:]) else squares[:, 0]
+    def _maps(self, images: Tensor, reconstructions: Tensor, projections: Tensor) -> dict[str, Tensor]:
+        squares = {ERROR: self._squares(images, reconstructions), PCA: self._squares(images, projections)}
+        found = {name: values.mean(1, keepdim=True) for name, values in squares.items()}
+        if not has_windows(images.shape[1:]):
+            return {name: values[:, 0] for name, values in found.items()}
+        found = {name: windowed(_mirrored(values))[:, 0] for name, values in found.items()}
+        if self.unit_range:
+            both = (_mirrored(part.clamp(0, 1)) for part in (reconstructions, images))
+            found[SSIM] = 1 - ssim_map(*both)
+        return found
+
+    def _squares(self, images: Tensor, outputs: Tensor) -> Tensor:
+        return ((images - outputs) / self.scale).square()
 
 
 def fit_scores(
@@ -165,10 +168,9 @@ def _components(images: Tensor, mean: Tensor, count: int) -> Tensor:
     return found[:, : int((shares < PCA_VARIANCE).sum()) + 1]
 
 
-def _to_border(maps: Tensor) -> Tensor:
-    """Maps of windows [N,H-10,W-10] -> [N,H,W]."""
-    margin = WINDOW // 2
-    return torch.nn.functional.pad(maps.unsqueeze(1), [margin] * 4, mode="replicate")[:, 0]
+def _mirrored(images: Tensor) -> Tensor:
+    """images[N,C,H,W] -> [N,C,H+10,W+10], so that there is a window around every pixel."""
+    return torch.nn.functional.pad(images, [WINDOW // 2] * 4, mode="reflect")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from aerun.core.autoencoder import Autoencoder
     from aerun.dataset.data import Data, Split
-    from aerun.metrics.anomaly_detector import Detector
+    from aerun.metrics.anomaly_detector import Codes, Detector
 
 SCORES = ("error", "error_peak", "ssim", "ssim_peak", "mahalanobis", "knn", "likelihood", "fused", "pca", "pca_peak")
 MAPS = ("error", "ssim", "pca")
@@ -85,8 +85,11 @@ class Anomaly(Evaluation):
         return {f"anomaly/{name}": value for name, value in found.items()}
 
 
-def fit_subject(subject: Subject, neighbors: int, samples: int) -> Detector:
-    """The detector of a trained model, with the likelihood by so many ``samples`` if it has one and that is not 0."""
+def fit_subject(subject: Subject, neighbors: int, samples: int, codes: Codes | None = None) -> Detector:
+    """The detector of a trained model, with the likelihood by so many ``samples`` if it has one and that is not 0.
+
+    ``codes``: what encodes and reconstructs instead of the model itself.
+    """
     from aerun.metrics.anomaly_detector import fit_detector
 
     def log_likelihood(part: Split) -> np.ndarray:
@@ -97,7 +100,7 @@ def fit_subject(subject: Subject, neighbors: int, samples: int) -> Detector:
 
     model = subject.autoencoder
     return fit_detector(
-        model,
+        codes or model,
         subject.data,
         scale=model.standardise_target.deviation,
         neighbors=neighbors,

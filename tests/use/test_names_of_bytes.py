@@ -122,6 +122,13 @@ def test_cleaning(place: Path, run: Path, call: Call) -> None:
     call("denoise", run, place / "art", place / "again", "--clean", place / "art")
 
 
+def test_anomalies(place: Path, run: Path, call: Call) -> None:
+    words = ("--false-alarms", "0.2", "--csv", place / "scores.csv", "--sheet", place / "worst.png")
+    answer = json.loads(call("anomalies", run, place / "art", "--json", *words, "--maps", place / "maps.npz"))
+    assert set(NAMES) <= {picture["name"] for picture in answer["pictures"]}
+    assert "caf\\udce9.png" in (place / "scores.csv").read_text(encoding="utf-8")
+
+
 def test_collections_keep_the_names(place: Path, run: Path, codes: Path, call: Call) -> None:
     pytest.importorskip("pyarrow")
     call("embed", run, place / "art", "-o", place / "art.parquet")

@@ -160,6 +160,7 @@ def test_commands_that_read_a_run_write_nothing_to_it(read_only: Path, tmp_path:
         "denoise": (read_only, tmp_path / "a.png", out / "b.png"),
         "embed": (read_only, "--split", "test", "-o", out / "test.npz"),
         "search": (read_only, out / "test.npz", "test/000001", "--sheet", out / "sheet.png"),
+        "anomalies": (read_only, tmp_path / "a.png", "--sheet", out / "worst.png", "--false-alarms", "0.05"),
         "organise": (read_only, out / "test.npz", "-o", out / "clusters", "--clusters", "2"),
         "generate": ("interpolate", read_only, "0", "1", "-o", out / "line"),
         "map": (read_only, "-o", out / "maps"),

@@ -1,8 +1,4 @@
-"""Autoencoders as scikit-learn estimators.
-
-from aerun.sklearn import Autoencoder
-codes = Autoencoder(code_size=16, sparsity={"name": "topk", "k": 4}, random_state=0).fit_transform(X)
-"""
+"""An autoencoder as a transformer of scikit-learn."""
 
 from __future__ import annotations
 

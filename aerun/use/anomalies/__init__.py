@@ -1,0 +1,1 @@
+"""What a run finds unusual, and a threshold for it."""
