@@ -38,6 +38,8 @@ def own_modules(shape: Sequence[int]) -> dict[str, Any]:
 
 def needed(option: str, shape: Sequence[int] = (1, 28, 28)) -> list[str]:
     """Overrides for the values that a model needs to be given."""
+    if option == "pretrained":  # a small network, with a layer for every latent
+        return ["model.network=torchvision:shufflenet_v2_x0_5", "model.side=32", "model.code_size=16"]
     if option != "modules":
         return []
     written = {key: json.dumps(node).replace('"', "") for key, node in own_modules(shape).items()}

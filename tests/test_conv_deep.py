@@ -15,6 +15,7 @@ from aerun.dataset.data import Batch, Data, Split
 from aerun.errors import ConfigError
 from aerun.model import DeepConvolutional
 from aerun.training.build import build_parts
+from aerun.training.start import set_start
 from aerun.training.step import make_step
 
 COMMON: dict[str, Any] = {
@@ -184,6 +185,7 @@ def test_it_learns_what_a_linear_code_cannot(compose: Any) -> None:
     data = drawings(256)
     torch.manual_seed(0)
     parts = build_parts(settings, data, torch.device("cpu"))
+    set_start(settings, parts)
     step = make_step(parts, learning_rate=lambda number: 1 - number / 160)
     for number in range(160):
         rows = torch.arange(64) + 64 * (number % 4)

@@ -172,11 +172,15 @@ def _is_in(name: str, packages: Sequence[str]) -> bool:
 
 
 def _build_nested(group: str, value: Any, path: str) -> Any:
-    """The value of a key of one of aerun's classes. Named options of the same group become parts; a user's module is
-    deferred."""
+    """The value of a key of one of aerun's classes. Named options of the same group become parts, and so does an option
+    of another one; a user's module is deferred."""
     if not isinstance(value, Mapping):
         return value
-    if isinstance(value.get("_target_"), str):
+    target = value.get("_target_")
+    if isinstance(target, str):
+        other = next((name for name in GROUPS if target.startswith(f"aerun.{name}.")), None)
+        if other is not None:
+            return build_part(other, value, path)
         return _build_arguments(value, path)
     if not any(isinstance(item, Mapping) and "_target_" in item for item in value.values()):
         return value

@@ -8,7 +8,7 @@ from aerun.contracts.part import CodePart, Part, default
 from aerun.contracts.terms import Codec, Pass, Shape, Terms, TrainingData
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Generator, Tensor, nn
 
 
 class Model(Part, Protocol):
@@ -32,6 +32,11 @@ class Model(Part, Protocol):
 
         def build(self, input_shape: Shape, output_shape: Shape, parameters_per_code: int) -> Codec:
             """Both shapes are without the batch. ValueError for shapes that the model does not support."""
+
+    def load_start(self, encoder: nn.Module, decoder: nn.Module) -> None:
+        """Load weights that come from elsewhere, once, when a run begins; a run that is continued or opened reads them
+        from its checkpoint. ValueError if they cannot be had."""
+        return None
 
     def conditional(self, codec: Codec, classes: int) -> Codec:
         """What ``build`` returned, with a condition on labels below ``classes``; for ``condition=label``."""

@@ -20,11 +20,12 @@ class Regularizer(CodePart, Protocol):
 
     ``rowwise``: penalties are means over rows of the minibatch, or of all rows, which ``Pass.gather`` returns; if
     neither, the run needs one process. ``two_views``: it compares two corruptions of each image, and gets the other one
-    as ``Pass.second_view``.
+    as ``Pass.second_view``; ``views``: the noise that makes it, None for the run's own.
     """
 
     rowwise: ClassVar[bool] = True
     two_views: ClassVar[bool] = False
+    views: Any = default(None)
 
     def draw(self, shapes: Shapes, generator: Generator) -> Tensor | None:
         """The random numbers of one pass, rows first [B,...]; the penalties get them as ``Pass.draw``."""

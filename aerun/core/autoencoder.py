@@ -163,6 +163,11 @@ class Autoencoder(nn.Module):
         """Whether a pass needs a second corruption of each image, ``SECOND_VIEW``."""
         return any(part.two_views for part in self.regularizers.values())
 
+    def view_noise(self, noise: Any) -> Any:
+        """The corruption that makes the second view: that of the regularizer which asks for it, or else ``noise``."""
+        own = (part.views for part in self.regularizers.values() if part.two_views)
+        return next((views for views in own if views is not None), noise)
+
     @property
     def classes(self) -> int | None:
         """The number of labels that a conditional model takes; None for other models."""

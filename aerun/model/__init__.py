@@ -5,6 +5,7 @@ from aerun.model.convolutional import Convolutional
 from aerun.model.from_modules import Modules
 from aerun.model.fully_connected import FullyConnected
 from aerun.model.pooled import PooledConvolutional
+from aerun.model.pretrained import Pretrained
 from aerun.model.same_size import SameSizeConvolutional
 from aerun.model.spec import Codec
 from aerun.model.unet import UNet
@@ -16,6 +17,7 @@ __all__ = [
     "FullyConnected",
     "Modules",
     "PooledConvolutional",
+    "Pretrained",
     "SameSizeConvolutional",
     "UNet",
 ]

@@ -50,28 +50,44 @@ class DeepConvolutional(ModelSpec):
         """Both shapes are [C,H,W]. ValueError for vectors and for images that are too small."""
         from torch import nn
 
-        from aerun.model.modules import init_weights
-
         check_image_shape(input_shape, output_shape)
-        sizes = self._sizes(input_shape)
-        widths = [min(self.width * 2**level, self.widest) for level in range(len(sizes) - 1)]
+        sizes, widths = self._sizes_and_widths(input_shape)
         encoder: list[nn.Module] = [self._down(input_shape[0], widths[0], int(self.patch))]
         encoder += [self._down(inputs, outputs, 2) for inputs, outputs in pairwise(widths)]
-        decoder: list[nn.Module] = [
-            self._up(inputs, outputs, size)
-            for inputs, outputs, size in zip(widths[:0:-1], widths[-2::-1], sizes[-2:0:-1], strict=True)
-        ]
-        map_shape = (widths[-1], *sizes[-1])
-        flat = math.prod(map_shape)
+        up = self._up_layers(output_shape)
+        flat = widths[-1] * math.prod(sizes[-1])
         encoder += [nn.Flatten(), nn.Linear(flat, self.code_size * parameters_per_code)]
-        decoder = [nn.Linear(self.code_size, flat), nn.Unflatten(1, map_shape), *decoder]
-        decoder.append(self._last(widths[0], output_shape))
-        init_weights(
-            [layer for side in (encoder, decoder) for top in side for layer in top.modules()], self.init, self.init_std
-        )
+        decoder = self.decoder_layers(self.code_size, output_shape, up)
+        self.initialize([*encoder, *decoder])
         levels = len(widths)
         pairs = tuple((level, levels + 2 - level) for level in range(1, levels + 1))
         return Codec(nn.Sequential(*encoder), nn.Sequential(*decoder), (self.code_size,), pairs)
+
+    def decoder_layers(self, code_size: int, output_shape: Shape, up: list[nn.Module] | None = None) -> list[nn.Module]:
+        """Layers from a code to images; ``up``: the levels, if they exist."""
+        from torch import nn
+
+        sizes, widths = self._sizes_and_widths(output_shape)
+        map_shape = (widths[-1], *sizes[-1])
+        up = self._up_layers(output_shape) if up is None else up
+        start = [nn.Linear(code_size, math.prod(map_shape)), nn.Unflatten(1, map_shape)]
+        return [*start, *up, self._last(widths[0], output_shape)]
+
+    def initialize(self, layers: list[nn.Module]) -> None:
+        """Initialize weights by ``init``."""
+        from aerun.model.modules import init_weights
+
+        init_weights([layer for top in layers for layer in top.modules()], self.init, self.init_std)
+
+    def _up_layers(self, output_shape: Shape) -> list[nn.Module]:
+        sizes, widths = self._sizes_and_widths(output_shape)
+        steps = zip(widths[:0:-1], widths[-2::-1], sizes[-2:0:-1], strict=True)
+        return [self._up(inputs, outputs, size) for inputs, outputs, size in steps]
+
+    def _sizes_and_widths(self, shape: Shape) -> tuple[list[tuple[int, int]], list[int]]:
+        """Height and width of the image and after each level, and the channels of each level."""
+        sizes = self._sizes(shape)
+        return sizes, [min(self.width * 2**level, self.widest) for level in range(len(sizes) - 1)]
 
     def _sizes(self, shape: Shape) -> list[tuple[int, int]]:
         """Return height and width of the image and after each level."""

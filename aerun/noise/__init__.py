@@ -4,6 +4,7 @@
 - ``marks``: dust, scratches and smudges, which cover many pixels.
 - ``scans``: hairs, stains, graphite, folds and what shows through, of scanned pages.
 - ``crop``: a crop in place of the whole image.
+- ``views``: other colors, a blur, a photo of a print.
 - ``several``: several corruptions in sequence.
 """
 
@@ -12,9 +13,11 @@ from aerun.noise.marks import BlurSpots, Dust, Scratches
 from aerun.noise.pixels import Gaussian, Masking, Moments, NoNoise, SaltPepper
 from aerun.noise.scans import BleedThrough, Folds, Graphite, Hairs, Stains
 from aerun.noise.several import Several
+from aerun.noise.views import Blur, Photo, Recolor
 
 __all__ = [
     "BleedThrough",
+    "Blur",
     "BlurSpots",
     "Crop",
     "Dust",
@@ -25,6 +28,8 @@ __all__ = [
     "Masking",
     "Moments",
     "NoNoise",
+    "Photo",
+    "Recolor",
     "SaltPepper",
     "Scratches",
     "Several",

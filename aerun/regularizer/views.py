@@ -20,20 +20,21 @@ class Decorrelation(Regularizer):
 
     sum_i (1 - C_ii)^2 + ``off_diagonal`` sum_{i != j} C_ij^2, with C the correlations over the batch of units of the
     first code with units of the second: Zbontar, Jing, Misra, LeCun & Deny 2021 (arXiv:2103.03230), equations 1 and 2.
-    The first code is that of the pass, the second is computed as in evaluation, from a second draw of ``noise``. On
-    feature maps, a unit is a channel, and every position counts.
+    The first code is that of the pass, the second is computed as in evaluation: from an image corrupted by ``views``, a
+    noise, or by a second draw of the run's own noise. On feature maps, a unit is a channel, and every position counts.
     """
 
     weight: NonNegative
     off_diagonal: NonNegative
+    views: Any = None
     two_views: ClassVar[bool] = True
     schedulable = ("weight",)
 
     def check_settings(self, settings: Any) -> None:
-        if settings.noise.is_identity:
+        if (settings.noise if self.views is None else self.views).is_identity:
             raise ValueError(
                 f"regularizer=decorrelation and {settings.name('noise')}: two corruptions of an image would be equal; "
-                "use noise=gaussian, masking or another"
+                "use noise=gaussian, masking or another, or +noise@regularizer.decorrelation.views=photo"
             )
 
     def penalties(self, run: Pass) -> Terms:

