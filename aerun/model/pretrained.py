@@ -63,7 +63,11 @@ class Pretrained(DeepConvolutional):
         check_image_shape(input_shape, output_shape)
         if input_shape[0] not in (1, 3):
             raise ValueError(f"network={self.network}: takes gray and RGB images; these have {input_shape[0]} channels")
-        features = build_network(self.network, self.side)
+        try:
+            features = build_network(self.network, self.side)
+        except ImportError as error:
+            needed = PACKAGES[self.network.partition(":")[0]]
+            raise ValueError(f"network={self.network}: needs a package, pip install {needed}") from error
         size = self.code_size or features.size
         encoder: list[nn.Module] = [features]
         if self.code_size is not None:

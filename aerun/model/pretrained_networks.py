@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from aerun.errors import nearest
-from aerun.model.pretrained import LITE, PACKAGES
 
 State = Mapping[str, Tensor]
 
@@ -56,7 +55,7 @@ class FrozenNetwork(nn.Module):
 
 
 def build_network(name: str, side: int | None) -> FrozenNetwork:
-    """The network ``name`` with random weights. ValueError for an unknown one, and for a library that is missing."""
+    """The network ``name`` with random weights. ValueError for an unknown one, ImportError for a missing library."""
     return FrozenNetwork(_source(name), side)
 
 
@@ -77,10 +76,7 @@ def load_weights(name: str, features: FrozenNetwork) -> None:
 
 def _source(name: str) -> Source:
     library, _, network = name.partition(":")
-    try:
-        return {"torchvision": _torchvision, "timm": _timm, LITE: _lite}[library](network)
-    except ImportError as error:
-        raise ValueError(f"network={name}: needs a package, pip install {PACKAGES[library]}") from error
+    return SOURCES[library](network)
 
 
 def _torchvision(name: str) -> Source:
@@ -133,3 +129,6 @@ def _without_last(network: nn.Module) -> nn.Module:
         raise ValueError(f"{type(network).__name__} does not end with a linear layer")
     network.set_submodule(path, nn.Identity())
     return network
+
+
+SOURCES = {"torchvision": _torchvision, "timm": _timm, "efficientnet_lite0": _lite}
