@@ -100,7 +100,7 @@ def test_codes_that_do_not_vary_have_finite_scores() -> None:
     assert fusion.moments["mahalanobis"][1] == 1
 
 
-def test_the_fusion_is_the_mean_of_standard_scores_of_logarithms() -> None:
+def test_the_fusion_is_the_largest_standard_score_of_logarithms() -> None:
     random = np.random.default_rng(0)
     scores = {
         "error": random.lognormal(3, 2, 5000),
@@ -110,7 +110,7 @@ def test_the_fusion_is_the_mean_of_standard_scores_of_logarithms() -> None:
     fusion = fit_fusion(scores, ["error", "knn"])
     assert fusion.moments["error"] == pytest.approx((3, 2), abs=0.1)
     new = {"error": np.exp([3.0, 7.0]), "knn": np.exp([-1.0, -1.0])}
-    np.testing.assert_allclose(fusion(new), [0, 1], atol=0.1)
+    np.testing.assert_allclose(fusion(new), [0, 2], atol=0.1)
     negative = fit_fusion({"likelihood": -np.arange(5.0)}, ["likelihood"])
     np.testing.assert_allclose(negative({"likelihood": -np.array([2.0, 2 - 2**0.5])}), [0, 1])
     assert set(anomaly_scores.FUSED_FROM) <= set(anomaly_scores.SCORES)

@@ -24,7 +24,7 @@ PCA, PCA_PEAK = "pca", "pca_peak"
 OURS = (ERROR, PEAK, SSIM, SSIM_PEAK, MAHALANOBIS, KNN, LIKELIHOOD)
 SCORES = (*OURS, PCA, PCA_PEAK, FUSED)
 PEAKS = {ERROR: PEAK, SSIM: SSIM_PEAK, PCA: PCA_PEAK}  # the largest value of a map
-FUSED_FROM = (ERROR, PEAK, SSIM, MAHALANOBIS, KNN)  # those of them that a model and its images have
+FUSED_FROM = (ERROR, PEAK, SSIM, MAHALANOBIS)  # those of them that a model and its images have
 MAX_FITTED = 10_000  # training images that scores are fitted to
 MAX_FITTED_VALUES = 1 << 27  # values of them: 1 GiB in float64
 MAX_CODE = 2048  # values of a code up to which the covariance of codes is estimated
@@ -181,13 +181,14 @@ class Fusion:
     moments: Mapping[str, tuple[float, float]]
 
     def __call__(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Scores [N] by name -> the mean of their standard scores [N]: mean over s of (log s - mean_s) / deviation_s.
+        """Scores [N] by name -> the largest of their standard scores [N]: max over s of (log s - mean_s) / deviation_s.
 
-        Gaussian scaling of outlier scores (Kriegel, Kröger, Schubert & Zimek 2011, "Interpreting and unifying outlier
-        scores") before averaging; of a log-normal score this is the standard normal quantile.
+        Gaussian scaling (Kriegel, Kröger, Schubert & Zimek 2011, "Interpreting and unifying outlier scores"), by which
+        a log-normal score becomes its standard normal quantile, and the maximum (Aggarwal & Sathe 2015, "Theoretical
+        foundations and algorithms for outlier ensembles"): an anomaly need not be unusual in every way.
         """
         standard = [(_level(name, scores[name]) - mean) / deviation for name, (mean, deviation) in self.moments.items()]
-        found: np.ndarray = np.mean(standard, 0)
+        found: np.ndarray = np.max(standard, 0)
         return found
 
 

@@ -21,8 +21,8 @@ LEAST_HELD_OUT = 20  # rows; if fewer are held out, scores are brought to one sc
 class AutoencoderDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     """Outliers by the scores of ``aerun-anomalies``, with scikit-learn's conventions.
 
-    ``estimator``: an ``Autoencoder``, which is cloned; None for ``Autoencoder()``. ``by``: the score, ``fused``,
-    ``error``, ``mahalanobis``, ``knn``, ``pca`` … (see ``aerun.metrics.anomaly_scores``). ``neighbors``: of ``knn``.
+    ``estimator``: an ``Autoencoder``, which is cloned; None for ``Autoencoder()``. ``by``: the score, ``error``,
+    ``mahalanobis``, ``knn``, ``pca``, ``fused`` … (see ``aerun.metrics.anomaly_scores``). ``neighbors``: of ``knn``.
     ``contamination``: the share of the rows of ``fit``, at most a half, that ``predict`` calls outliers, as for
     ``IsolationForest``. Scores of rows that were trained on are lower than those of new ones, so a larger share of new
     rows is above; ``aerun-anomalies`` chooses a threshold on rows that were held out.
@@ -35,7 +35,7 @@ class AutoencoderDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         estimator: Autoencoder | None = None,
         *,
-        by: str = "fused",
+        by: str = "error",
         contamination: float = 0.1,
         neighbors: int = 5,
     ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +27,7 @@ from aerun.use.anomalies.anomaly_report import anomalies_as_csv, heat
 from aerun.use.anomalies.finding import find_anomalies, fit_run
 from aerun.use.opened_run import open_run
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 Trained = Callable[..., Path]
 TROUSERS = ("dataset.exclude=[all,but,trouser]", "dataset.validation=200")
 
@@ -50,6 +53,28 @@ def clothes(run: Path, tmp_path: Path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image[0].numpy()).save(path)
     return tmp_path / "clothes"
+
+
+def shown_commands() -> list[str]:
+    """Every line of the pages that shows the command, without comments."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    blocks = [block for page in pages for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)]
+    lines = [re.split(r"\s#", line)[0].strip() for block in blocks for line in block.splitlines()]
+    return list(dict.fromkeys(line for line in lines if line.startswith("aerun-anomalies ")))
+
+
+def test_pages_show_the_command() -> None:
+    assert len(shown_commands()) >= 5
+
+
+@pytest.mark.parametrize("line", shown_commands())
+def test_a_command_that_a_page_shows_works(
+    line: str, run: Path, clothes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "vectors.npy", open_run(run).data.test.inputs[:3].numpy())
+    monkeypatch.chdir(tmp_path)
+    places = {"outputs/RUN_FOLDER": str(run), "RUN": str(run), "~/new": str(clothes)}
+    assert call(monkeypatch, *(places.get(word, word) for word in shlex.split(line)[1:])) == 0
 
 
 def test_names_of_scores_are_the_same_everywhere() -> None:
