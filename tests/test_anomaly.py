@@ -218,7 +218,7 @@ def subject(latent: Any = None) -> Subject:
 
 def test_the_protocol_by_hand() -> None:
     asked = subject()
-    found = Anomaly(neighbors=5, false_alarms=0.05, samples=0)(asked)
+    found = Anomaly(neighbors=5, false_alarms=0.05, samples=0)(asked).numbers
     normal, others = (
         (part.inputs[:, 4:].double() ** 2).mean(1).numpy() / 2 for part in (asked.data.test, asked.data.anomalies)
     )
@@ -260,12 +260,14 @@ def run_words(out: str) -> list[str]:
 def test_a_run_reports_the_scores_of_a_class_against_the_rest(train: Callable[..., Any], tmp_path: Path) -> None:
     words = ["dataset.exclude=[all,but,trouser]", "protocol=anomaly", "protocol.anomaly.samples=10", *run_words("run")]
     words += ["model=fc_vae", "model.hidden=[32]", "model.code_size=4", "loss.reduction=sum", "trainer.epochs=20"]
+    words += ["trainer.figures=final"]
     done = train(*words)
     assert done.returncode == 0, done.stderr
     test = json.loads((tmp_path / "run" / "summary.json").read_text())["test"]
     for score in ("error", "error_peak", "ssim", "mahalanobis", "knn", "likelihood", "fused", "pca"):
         assert 0.6 < test[f"anomaly/{score}_auroc"] <= 1, score
     assert test["anomaly/fused_false_alarms"] < 0.2 and test["anomaly/images"] == 1797
+    assert (tmp_path / "run" / "figures" / "anomalies_test.png").exists()
     again = train("run=run", command="evaluate")
     assert again.returncode == 0 and "differ" not in again.stderr, again.stderr
 

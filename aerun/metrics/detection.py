@@ -43,7 +43,10 @@ def needed_images(rate: float) -> int:
 
 
 def check_calibration(images: int, rate: float, key: str) -> None:
-    """ConfigError, which names ``key``, if a threshold for this rate cannot be chosen on so few normal images."""
+    """ConfigError, which names ``key``, for a rate that is not in (0,1], and if a threshold for it cannot be chosen on
+    so few normal images."""
+    if not 0 < rate <= 1:
+        raise ConfigError(f"{key}={rate:g}: must be above 0 and at most 1")
     if images < needed_images(rate):
         least = f"; with {images} the rate must be at least {1 / (images + 1):.3g}" if images else ""
         raise ConfigError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aerun.contracts import Count, Evaluation, Metric, NonNegativeInt, OpenProbability
 from aerun.errors import ConfigError, DataError
 from aerun.protocol.likelihood import Likelihood, has_likelihood
-from aerun.protocol.subject import Subject
+from aerun.protocol.subject import Answer, Subject
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +22,7 @@ SCORES = ("error", "error_peak", "ssim", "ssim_peak", "mahalanobis", "knn", "lik
 MAPS = ("error", "ssim", "pca")
 NUMBERS = ("auroc", "ap", "f1")
 PIXEL_NUMBERS = ("pixel_auroc", "pixel_ap", "pro")
+SHOWN = 10  # images of a row
 DECODED = 500  # codes at once, for the likelihood
 
 
@@ -65,8 +66,8 @@ class Anomaly(Evaluation):
             raise ConfigError("model.condition=label: the label of an image that is not normal is not known")
         check_normal_images(data, self.false_alarms, "false_alarms")
 
-    def __call__(self, subject: Subject) -> dict[str, float]:
-        """Return the numbers by name."""
+    def __call__(self, subject: Subject) -> Answer:
+        """Return the numbers by name and, for images, a picture of the least normal ones of both parts."""
         from aerun.metrics.detection import detection_numbers
 
         normal, anomalies = subject.data.test, subject.data.anomalies
@@ -82,7 +83,17 @@ class Anomaly(Evaluation):
             found |= {f"{score}_{name}": numbers[name] for name in names}
         if subject.data.masks is not None:
             found |= _of_pixels(detector, normal, anomalies, subject.data.masks.numpy())
-        return {f"anomaly/{name}": value for name, value in found.items()}
+        numbers = {f"anomaly/{name}": value for name, value in found.items()}
+        if not subject.data.is_image:
+            return Answer(numbers)
+        from aerun.figures.montage import montage
+
+        rows = [
+            row
+            for name, part, scores in (("anomalies", anomalies, parts[1]), ("normal", normal, parts[0]))
+            for row in _worst_rows(name, detector, part, scores["fused"])
+        ]
+        return Answer(numbers, {"anomalies/test": montage(rows)})
 
 
 def fit_subject(subject: Subject, neighbors: int, samples: int, codes: Codes | None = None) -> Detector:
@@ -106,6 +117,22 @@ def fit_subject(subject: Subject, neighbors: int, samples: int, codes: Codes | N
         neighbors=neighbors,
         log_likelihood=log_likelihood if samples and has_likelihood(subject) else None,
     )
+
+
+def _worst_rows(name: str, detector: Detector, part: Split, scores: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """The least normal images of a part by these scores, their reconstructions, and their errors on a common scale."""
+    import torch
+
+    from aerun.dataset.data import as_float
+    from aerun.figures import as_bytes
+
+    rows = torch.from_numpy(scores).argsort(descending=True, stable=True)[:SHOWN].sort().values
+    inputs = part.inputs
+    images = as_float(inputs[rows.to(inputs.device)] if isinstance(inputs, torch.Tensor) else inputs.select(rows)[:])
+    outputs = detector.model.reconstruct(images).cpu()
+    errors = (images.cpu() - outputs).abs()
+    shown = {f"{name}, highest score": images, "reconstruction": outputs, "error": 1 - errors / errors.max()}
+    return [(label, as_bytes(values).numpy()) for label, values in shown.items()]
 
 
 def _of_pixels(detector: Detector, normal: Split, anomalies: Split, masks: np.ndarray) -> dict[str, float]:

@@ -201,6 +201,11 @@ def test_a_threshold_of_5_validation_images(trained: Trained, clothes: Path) -> 
         "false_alarms=0.01: needs at least 99 validation images, there are 5; with 5 the rate must be at least 0.167"
     )
     assert find_anomalies(few, clothes, false_alarms=0.2).threshold.images == 5
+    for rate in (0, -0.1, 1.5, float("nan")):
+        with pytest.raises(ConfigError, match=rf"^false_alarms={rate:g}: must be above 0 and at most 1$"):
+            find_anomalies(few, clothes, false_alarms=rate)
+    with pytest.raises(ConfigError, match=r"neighbors=0: must be at least 1"):
+        find_anomalies(few, clothes, neighbors=0)
     none = trained("dataset.exclude=[all,but,trouser]", "dataset.validation=0")
     with pytest.raises(ConfigError, match=r"needs at least 99 validation images, there are 0$"):
         find_anomalies(none, clothes)

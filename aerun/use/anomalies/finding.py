@@ -86,6 +86,8 @@ def find_anomalies(
     ConfigError for a score that this run does not have, and for too few validation images; DataError if the run's data
     are missing, if there are no pictures, or if they have another shape or are not finite.
     """
+    if neighbors < 1:
+        raise ConfigError(f"neighbors={neighbors}: must be at least 1")
     opened = as_opened(run)
     return score_pictures(opened, fit_run(opened, false_alarms, neighbors), pictures, by, false_alarms, maps=maps)
 
