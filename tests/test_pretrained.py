@@ -17,6 +17,7 @@ from torchvision.transforms.functional import normalize, resize
 
 import aerun
 from aerun.config.parse import parse
+from aerun.doctor.layer_units import measure_layers
 from aerun.errors import ConfigError
 from aerun.model.pretrained import PACKAGES
 from aerun.model.pretrained_networks import SOURCES
@@ -74,6 +75,8 @@ def test_codes_are_the_networks_features_during_and_after_training_and_without_t
     assert summary["code_size"] == 512
     images = torch.rand(5, 3, 16, 16)
     expected = published(cache, images)
+    measured = [layer.name for layer in measure_layers(load(tmp_path / "run"), images)]
+    assert "code" in measured and not any(name.startswith("encoder") for name in measured)
     (cache / PUBLISHED).unlink()
     opened = aerun.load(tmp_path / "run", device="cpu")
     np.testing.assert_allclose(opened.encode(images).numpy(), expected.numpy(), rtol=1e-4, atol=1e-5)

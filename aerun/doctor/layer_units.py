@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from aerun.core.autoencoder import Autoencoder
 from aerun.core.nested import activation_name, find_tensor
 from aerun.doctor.examination import Layer
 
@@ -47,14 +48,16 @@ def measure_layers(model: nn.Module, images: Tensor) -> list[Layer]:
 
 
 def _activations(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
-    """Each activation with the name of the layer before it, and the name of its function in lower case."""
+    """Each activation with the name of the layer before it, and the name of its function in lower case. Those of layers
+    that the model never trains, such as a pretrained network's, are left out: nothing is wrong with them."""
     last = ""
+    fixed = model.fixed if isinstance(model, Autoencoder) else frozenset[str]()
     for name, module in model.named_modules():
         if next(module.children(), None) is not None:
             continue
         if find_tensor(module, "weight") is not None:
             last = name
-        elif last and (function := activation_name(module)) is not None:
+        elif last and f"{last}.weight" not in fixed and (function := activation_name(module)) is not None:
             yield last, module, function.lower()
 
 

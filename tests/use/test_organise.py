@@ -93,9 +93,10 @@ def test_invalid_numbers_of_clusters_are_rejected() -> None:
     with pytest.raises(ConfigError, match="clusters=400: must be between 1 and 220, the number of distinct codes"):
         organise(CODES, 400)
     same = np.ones((9, 3), np.float32)
-    with pytest.raises(ConfigError, match="all 9 images have the same code: use clusters=1"):
-        organise(same)
-    assert organise(same, 1).count == 1
+    for method in ("mixture", "kmeans"):
+        assert organise(same, method=method).count == organise(same, 1, method=method).count == 1
+    with pytest.raises(ConfigError, match="clusters=2: must be between 1 and 1"):
+        organise(same, 2)
     with pytest.raises(ConfigError, match="smallest=500: must be between 2 and 220"):
         organise(CODES, method="hdbscan", smallest=500)
     with pytest.raises(ConfigError, match="one image has one cluster: use clusters=1"):

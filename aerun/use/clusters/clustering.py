@@ -106,9 +106,9 @@ def organise(
         distinct = len(np.unique(points[sample_rows(len(points), seed, MAX_FITTED_CODES)], axis=0))
         if (fewest := clusters if isinstance(clusters, int) else clusters and clusters[0]) is not None:
             _check_count(fewest, distinct)
-        if distinct == 1 and clusters != 1:
-            raise ConfigError(f"all {len(points):,} images have the same code: use clusters=1")
-        if method == "mixture":
+        if distinct == 1:
+            assigned = np.zeros(len(points), int)
+        elif method == "mixture":
             assigned, criteria = fit_mixture(points, clusters, seed)
         elif isinstance(clusters, int):
             assigned = fit_kmeans(points, clusters, seed)
