@@ -17,7 +17,7 @@ from aerun.config.parse import parse
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 MENTIONED_PATH = r"`((?:aerun|tests|benchmarks|scripts|conf|docs|examples)/[\w./]+)"
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 GENERATE = runpy.run_path(str(DOCS / "generate.py"))
@@ -54,6 +54,15 @@ def test_keys_of_a_file_are_those_that_yaml_reads(tmp_path: Path) -> None:
         ("node.deep.leaf", "null", ""),
         ("last", "2", ""),
     ]
+
+
+def test_the_citation_and_the_changes_have_the_version_of_the_package() -> None:
+    import tomllib
+
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    first = next(line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## "))
+    assert version in first
 
 
 def test_files_that_pages_link_to_exist() -> None:
