@@ -148,7 +148,7 @@ def draw_defects(outputs: Path, path: Path) -> None:
     run = open_run(outputs / f"anomaly_{SHOWN[0]}_{SHOWN[1]}_0")
     pictures = outputs / "defects" / SHOWN[0] / "test"
     detector = fit_run(run, 0.05)
-    found = score_pictures(run, detector, pictures, "error_peak", 0.05)
+    found = score_pictures(run, detector, pictures, "fused", 0.05)
     draw_anomalies(path, run, detector, found, pictures, 12)
 
 

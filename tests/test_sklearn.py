@@ -166,6 +166,7 @@ def test_it_leaves_nothing_behind_unless_it_is_told_to(
         ({"overrides": ["optimizer.lrr=1"]}, r"optimizer\.lrr: there is no such key\. Did you mean 'optimizer\.lr'"),
         ({"overrides": ["dataset=mnist"]}, r"the data are the arrays passed from Python"),
         ({"overrides": ["dataset.classes=[1]"]}, r"dataset\.classes: arrays passed from Python have no labels"),
+        ({"overrides": ["dataset.exclude=[1]"]}, r"dataset\.exclude: arrays passed from Python have no labels"),
         ({"overrides": ["trainer=greedy"]}, r"trainer=greedy: .*run_folder=FOLDER"),
         ({"overrides": ["protocol=knn"]}, r"protocol and resume"),
         ({"image_shape": (3, 8)}, r"image_shape=\(3, 8\): is not \(H,W\) or \(C,H,W\) of X's 64 columns"),

@@ -102,7 +102,7 @@ def test_a_folder_with_all_outputs(
     by_name = dict(zip(maps["names"].tolist(), maps["error"].max((1, 2)), strict=True))
     assert all(by_name[row["name"]] == pytest.approx(float(row["error_peak"]), rel=1e-5) for row in rows)
     sheet = np.asarray(Image.open(tmp_path / "s.png"))
-    assert sheet.shape[1] == 9 * 120 + 8 and (sheet == (208, 32, 32)).all(2).any()  # a red frame
+    assert sheet.shape[1] == 9 * 136 + 8 and (sheet == (208, 32, 32)).all(2).any()  # a red frame
     assert call(monkeypatch, run, clothes, *outputs) == 1
     assert "already exist; pass --overwrite" in capsys.readouterr().err
     assert call(monkeypatch, run, clothes / "trouser_00.png", "--json", "--by", "knn") == 0

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MAP_OF = {"ssim": "ssim", "ssim_peak": "ssim", "pca": "pca", "pca_peak": "pca"}  # of a score; otherwise error
 CALIBRATED_MAPS = 200  # validation images whose pixels set the scale of colors
-COLUMNS, SIDE = 9, 112  # tiles of a row, three for each picture, and pixels of a side
+COLUMNS, SIDE = 9, 128  # tiles of a row, three for each picture, and pixels of a side
 
 
 def format_anomalies(found: Anomalies, count: int) -> str:
@@ -104,9 +104,8 @@ def draw_anomalies(path: Path, run: OpenedRun, detector: Detector, found: Anomal
         alarm = bool(found.alarms[row])
         tiles.append(Tile(image, f"{found.values[row]:.4g}\n{Path(found.names[row]).name}", marked=alarm))
         tiles += [Tile(output, "reconstruction"), Tile(heat(errors / max(most, 1e-30)), f"{name} map")]
-    title = (
-        f"{found.by} above {found.threshold.value:.4g}: {plural(int(found.alarms.sum()), 'alarm')} of {len(found):,}"
-    )
+    alarms = plural(int(found.alarms.sum()), "alarm")
+    title = f"{alarms} of {plural(len(found), 'picture')}: {found.by} above {found.threshold.value:.4g}"
     write_png(path, draw_contact_sheet(tiles, COLUMNS, SIDE, title))
 
 
