@@ -15,6 +15,7 @@ from aerun.dataset.decoder import is_sideways
 from aerun.dataset.folder import decoded_key
 from aerun.dataset.picture_files import find_pictures, open_picture, pillow_settings, suffixes
 from aerun.dataset.picture_notes import PictureNotes
+from aerun.dataset.row_file import CHUNK as CHUNK_BYTES
 from aerun.errors import DataError
 
 if TYPE_CHECKING:
@@ -92,8 +93,10 @@ def read_folder_inputs(run: OpenedRun, root: Path) -> Iterator[tuple[list[str], 
         yield from read_inputs(run, images)
         return
     notes = PictureNotes.from_metadata(rows.metadata)
-    for start in range(0, len(rows), rows.block):
-        yield from _select_decoded(images, notes.bad, start, rows.read(start, min(start + rows.block, len(rows))))
+    # Many blocks of the file at a time: models take images in larger blocks, and pad the last one.
+    step = rows.block * max(1, CHUNK_BYTES // (rows.block * rows.row_bytes))
+    for start in range(0, len(rows), step):
+        yield from _select_decoded(images, notes.bad, start, rows.read(start, min(start + step, len(rows))))
     _report(paths, notes)
 
 

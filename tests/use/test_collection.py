@@ -19,6 +19,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import aerun
 from aerun.cli import embed, organise, search
+from aerun.dataset import row_file
 from aerun.errors import AerunError, ConfigError, DataError
 from aerun.use.clusters.clustering import METHODS
 from aerun.use.collection import compression as comparing
@@ -574,3 +575,16 @@ def test_blank_images_are_named_and_are_no_duplicates(
         pairs = json.loads(capsys.readouterr().out)["duplicates"]
         assert [pair["files"] for pair in pairs] == [["6.png", "7.png"]]
         assert "6 blank images left out of the near-duplicates" in caplog.text
+
+
+def test_pictures_pass_the_model_together_however_the_cache_divides_them(
+    run: OpenedRun, collection: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checksum for every picture, as large ones have, once made a whole block of 64 rows of each."""
+    monkeypatch.setattr(row_file, "BLOCK", 1)
+    expected, passed = aerun.embed(run, collection), []
+    hook = run.autoencoder.encoder.register_forward_pre_hook(lambda _, inputs: passed.append(len(inputs[0])))
+    found = aerun.embed(run, collection)
+    hook.remove()
+    assert passed == [64] and len(found) == 13
+    np.testing.assert_array_equal(found.codes, expected.codes)
