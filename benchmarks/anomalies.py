@@ -37,13 +37,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.data is not None:
         os.environ["AERUN_DATA"] = str(arguments.data)
-    from benchmarks import anomaly_parts
+    from benchmarks import anomaly_parts, anomaly_vectors
 
     text = {
-        "classes": anomaly_parts.classes,
-        "defects": anomaly_parts.defects,
-        "vectors": anomaly_parts.vectors,
-    }[arguments.part](arguments.outputs, arguments.seeds)
+        "classes": lambda: anomaly_parts.classes(arguments.outputs, arguments.seeds),
+        "defects": lambda: anomaly_parts.defects(arguments.outputs, arguments.seeds),
+        "vectors": lambda: anomaly_vectors.vectors(arguments.seeds),
+    }[arguments.part]()
     packages = ["torch", "scikit-learn", *(["pyod"] if arguments.part == "vectors" else [])]
     where = circumstances("anomalies.py", "cpu", "1 thread", packages)
     title, _, rest = text.partition("\n")

@@ -1,11 +1,10 @@
-"""The three tables of docs/anomalies.md."""
+"""Classes against the rest and drawn defects, for docs/anomalies.md."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sklearn.ensemble import IsolationForest
@@ -35,10 +34,6 @@ DEFECT_WORDS = {
         *("model=unet", "noise=[dust,scratches,stains]", "optimizer.lr=5e-4", "trainer.epochs=50"),
         *("trainer.batch_size=16", "scheduler=cosine"),
     ],
-}
-VECTOR_KEYS: dict[str, Any] = {
-    **{"code_size": 16, "hidden": [64], "epochs": 300, "batch_size": 16, "lr": 2e-3, "validation": 0.25},
-    **{"noise": {"name": "gaussian", "variance": 0.1}, "device": "cpu", "threads": 1},
 }
 
 
@@ -186,70 +181,3 @@ def _rival_numbers(root: Path) -> list[str]:
     pixels = pixel_numbers(list(maps), list(truth.astype(np.uint8)))
     shown = ["", auroc(peaks[good], peaks[~good]), "", pixels["pixel_auroc"], "", "", pixels["pro"], "", ""]
     return [value if isinstance(value, str) else f"{value:.3f}" for value in shown]
-
-
-def vectors(outputs: Path, seeds: int) -> str:
-    """Data that scikit-learn ships, one class against the others, next to PyOD's detectors."""
-    from sklearn.datasets import load_breast_cancer, load_digits, load_wine
-
-    tasks = {
-        "digits, each of ten": (load_digits(return_X_y=True), range(10)),
-        "breast cancer, benign": (load_breast_cancer(return_X_y=True), [1]),
-        "wine, each of three": (load_wine(return_X_y=True), range(3)),
-    }
-    found: dict[str, dict[str, list[float]]] = {}
-    for task, ((values, labels), normal) in tasks.items():
-        for seed in range(seeds):
-            runs = [_vector_numbers(values, labels, label, seed) for label in normal]
-            for name in runs[0]:
-                mean = float(np.mean([run[name] for run in runs]))
-                found.setdefault(name, {}).setdefault(task, []).append(mean)
-            print(task, seed, {name: round(each[task][-1], 3) for name, each in found.items()}, flush=True)
-    rows = [[name, *(mean_of(each[task]) for task in tasks)] for name, each in found.items()]
-    keys = ", ".join(f"{key}={value!r}" for key, value in VECTOR_KEYS.items() if key not in ("device", "threads"))
-    return (
-        "## Vectors, measured\n"
-        f"\nAUROC, mean ± deviation over {seeds} splits: detectors see half of the rows of one class, standardized; "
-        "the other half and all other classes are tested. PyOD's detectors have their defaults, its "
-        "autoencoder batches of 16 (it fails for fewer rows than a batch). "
-        f"`AutoencoderDetector(Autoencoder({keys}))`: chosen on the digits 0, 3 and 8 with another split; breast "
-        "cancer and wine are reported without any choice.\n\n" + table(["detector", *tasks], rows)
-    )
-
-
-def _vector_numbers(values: np.ndarray, labels: np.ndarray, label: int, seed: int) -> dict[str, float]:
-    from pyod.models.auto_encoder import AutoEncoder
-    from pyod.models.copod import COPOD
-    from pyod.models.ecod import ECOD
-    from pyod.models.iforest import IForest
-    from pyod.models.knn import KNN
-    from pyod.models.lof import LOF
-    from pyod.models.ocsvm import OCSVM
-    from pyod.models.pca import PCA
-    from sklearn.preprocessing import StandardScaler
-
-    from aerun.sklearn import Autoencoder, AutoencoderDetector
-
-    rows = np.random.default_rng(seed).permutation(np.flatnonzero(labels == label))
-    parts = rows[: len(rows) // 2], rows[len(rows) // 2 :], np.flatnonzero(labels != label)
-    scaler = StandardScaler().fit(values[parts[0]])
-    train, normal, others = (scaler.transform(values[part]).astype(np.float32) for part in parts)
-    found: dict[str, float] = {}
-    fitted = AutoencoderDetector(Autoencoder(**VECTOR_KEYS, random_state=seed)).fit(train)
-    for by in ("error", "mahalanobis", "knn", "fused", "pca"):
-        fitted.set_params(by=by)
-        found[f"aerun, `{by}`"] = auroc(-fitted.score_samples(normal), -fitted.score_samples(others))
-    theirs: dict[str, Callable[[], Any]] = {
-        "PyOD kNN": KNN,
-        "PyOD LOF": LOF,
-        "PyOD isolation forest": lambda: IForest(random_state=seed),
-        "PyOD one-class SVM": OCSVM,
-        "PyOD PCA": lambda: PCA(random_state=seed),
-        "PyOD ECOD": ECOD,
-        "PyOD COPOD": COPOD,
-        "PyOD autoencoder": lambda: AutoEncoder(batch_size=16, random_state=seed, verbose=0, device="cpu"),
-    }
-    for name, make in theirs.items():
-        detector = make().fit(train.astype(float))
-        found[name] = auroc(*(detector.decision_function(part.astype(float)) for part in (normal, others)))
-    return found
