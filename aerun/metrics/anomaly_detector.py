@@ -66,7 +66,7 @@ class Detector:
 def fit_detector(
     model: Codes, data: Data, *, scale: Tensor | None, neighbors: int, log_likelihood: LogLikelihood | None = None
 ) -> Detector:
-    """Fit scores to at most 10,000 training images (1 GiB in float64), and their fusion to the validation images.
+    """Fit scores to at most 10,000 training images (512 MiB in float64), and their fusion to the validation images.
 
     ``scale``: the deviation by which the model standardizes its targets, if it does. Images are as the model sees them
     in evaluation, without noise.
