@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 from collections.abc import Sequence
 from datetime import date
@@ -50,7 +51,7 @@ def circumstances(script: str, device: str, threads: str, packages: Sequence[str
     words = (
         word for word, before in zip(sys.argv[1:], ["", *sys.argv[1:]], strict=False) if "--json" not in (word, before)
     )
-    words = ("RUN" if word.startswith("/") else word for word in words)
+    words = (re.sub(r"(^|=)/.*", r"\1RUN", word) for word in words)
     command = " ".join(["python", f"benchmarks/{script}", *words])  # where things lie is nobody else's matter
     place = f"{processor()}, {cores()} cores, {threads}"
     if device.startswith("cuda"):
