@@ -17,6 +17,7 @@ from aerun.core.autoencoder import Autoencoder
 from aerun.dataset.data import Data, as_float
 from aerun.errors import ConfigError
 from aerun.model.linear_path import LinearPath
+from aerun.runs.init_from import copy_matching_layers
 from aerun.runs.reopen import load
 from aerun.runs.run import run
 from aerun.training.build import build_parts
@@ -98,6 +99,34 @@ def test_a_continued_run_ends_as_one_that_was_never_stopped(compose: Compose, tm
     assert all(whole[name].equal(parts[name]) for name in whole)
 
 
+def test_layers_of_another_run_are_copied_into_the_networks_and_not_the_path(compose: Compose, tmp_path: Path) -> None:
+    words = [*TINY, "model=mlp", "trainer.pictures=0", "trainer.epochs=1"]
+    for name, more in (("path", "pca"), ("plain", "none")):
+        config = compose([*words, f"model.linear_path={more}"])
+        run(parse(config), config, tmp_path / name)
+    for name, other in (("path", "none"), ("plain", "pca")):
+        config = compose([*words, f"model.linear_path={other}", f"init_from={tmp_path / name}"])
+        with pytest.raises(ConfigError, match=rf"init_from=.* and model\.linear_path={other}: that run has"):
+            run(parse(config), config, tmp_path / "refused")
+    settings = parse(compose([*words, "model.linear_path=pca", "seed=5", "dataset.train_limit=300"]))
+    parts = build_parts(settings, settings.dataset.load(CPU), CPU)
+    set_start(settings, parts)
+    before = {name: value.clone() for name, value in parts.autoencoder.state_dict().items()}
+    copy_matching_layers(tmp_path / "path", parts.autoencoder)
+    after, source = parts.autoencoder.state_dict(), load(tmp_path / "path").state_dict()
+    for name, value in after.items():
+        assert value.equal(before[name] if ".linear." in name else source[name]), name
+
+
+def test_constant_images_have_no_components_to_divide_by(compose: Compose) -> None:
+    settings = parse(compose([*RANDOM, *PATH, "model=mlp", "model.code_size=2"]))
+    data = settings.dataset.load(CPU)
+    data.train.targets.fill_(7)
+    parts = build_parts(settings, data, CPU)
+    set_start(settings, parts)
+    assert all(bool(value.isfinite().all()) for value in parts.autoencoder.state_dict().values())
+
+
 def test_more_units_than_images_are_refused(compose: Compose) -> None:
     with pytest.raises(ConfigError, match=r"model\.linear_path=pca: needs model.code_size=200 .* training images have"):
         started(compose, "model=mlp", "model.code_size=200", "dataset.shape=[3,40,40]")
@@ -117,6 +146,10 @@ def test_more_units_than_images_are_refused(compose: Compose) -> None:
             "callback=resample",
         ),
         (["model=mlp", "trainer=greedy", "trainer.stage_epochs=[1]"], "trainer"),
+        (["model=mlp", "regularizer=spectral"], "regularizer=spectral"),
+        (["model=mlp", "model.unit_norm_decoder=true"], "model.unit_norm_decoder=true"),
+        (["model=mlp", "model.decoder_init=transpose"], "model.decoder_init=transpose"),
+        (["model=mlp", "protocol=semi_supervised"], "is never trained"),
         (["model=conv", "model.code_activation=identity"], "feature maps"),
         (["model=mlp", "dataset.target_transform=[{Resize: {size: 10}}]"], "same shape"),
     ],
@@ -126,7 +159,7 @@ def test_what_does_not_fit_a_linear_path_is_refused_in_a_line(
     compose: Compose, tmp_path: Path, words: list[str], named: str
 ) -> None:
     given = ["model.output_activation=identity", "model.linear_path=pca", *TINY, *words]
-    with pytest.raises(ConfigError, match=r"linear_path=pca|greedy") as raised:
+    with pytest.raises(ConfigError, match=r"linear_path=pca|semi_supervised") as raised:
         config = compose(given)
         run(parse(config), config, tmp_path / "run")
     assert named in str(raised.value) and "\n" not in str(raised.value)
@@ -138,5 +171,8 @@ def test_the_report_says_when_components_are_better() -> None:
     note = "PCA with codes of the same size is better: the autoencoder has 23.0% more error; aerun-doctor"
     assert note in format_summary(worse, Path("run"))
     assert "PCA with" not in format_summary({**worse, "test": {"mse": 0.0099, "psnr": 20.1}}, Path("run"))
+    wide = {**worse, "code_size": 10}  # as many values as an image
+    assert "PCA with" not in format_summary(wide, Path("run"))
+    assert "PCA with" not in format_summary({**worse, "test": {"mse": 0.010001, "psnr": 20.0}}, Path("run"))
     noisy = {**worse, "test": {"mse": 0.0123, "psnr": 19.1, "input_psnr": 8.0, "input_psnr_pooled": 8.0}}
     assert "PCA with" not in format_summary(noisy, Path("run"))

@@ -117,6 +117,11 @@ def test_shade_takes_light_away_and_most_at_one_edge() -> None:
         (["noise=recolor"], "colors need images of 3 channels"),
         (["regularizer=decorrelation", "+noise@regularizer.decorrelation.views=recolor"], "decorrelation.views and"),
         (["regularizer=decorrelation"], "two corruptions of an image would be equal"),
+        (
+            ["regularizer=decorrelation", "regularizer.decorrelation.views=photo"],
+            "+noise@regularizer.decorrelation.views=NAME",
+        ),
+        (["regularizer=decorrelation", "+loss@regularizer.decorrelation.views=mae"], "must be in aerun.noise"),
         (["noise=photo", "dataset.shape=[30]"], "needs images"),
         (["noise=blur", "noise.deviation=[0.1,0.01]"], "must be an interval"),
         (
@@ -135,6 +140,17 @@ def test_what_does_not_fit_is_refused_in_a_line(compose: Compose, words: list[st
         settings = parse(compose(["dataset=random", "dataset.images=20", *words]))
         build_parts(settings, settings.dataset.load(CPU), CPU)
     assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_views_are_changed_in_evaluation_too_where_a_noise_would_be_left_out(compose: Compose) -> None:
+    words = ["dataset=random", "dataset.images=30", "model=mlp", "regularizer=decorrelation", "trainer.threads=1"]
+    found = {}
+    for training_only in ("true", "false"):
+        more = ["+noise@regularizer.decorrelation.views=crop", "trainer.device=cpu"]
+        settings = parse(compose([*words, *more, f"regularizer.decorrelation.views.training_only={training_only}"]))
+        parts = build_parts(settings, settings.dataset.load(CPU), CPU)
+        found[training_only] = evaluate(parts.autoencoder, parts.data.test, settings.noise, settings.loss)
+    assert found["true"] == found["false"]
 
 
 def test_a_second_view_has_the_noise_of_its_own_in_training_and_evaluation(compose: Compose) -> None:

@@ -124,6 +124,8 @@ def test_weights_that_cannot_be_fetched_are_an_error_in_a_line(
         (["latent=gaussian"], "model.code_size=null and latent=Gaussian: this latent needs a linear layer"),
         (["dataset.shape=[2,16,16]"], "these have 2 channels"),
         (["dataset.shape=[30]"], "vectors"),
+        (["dataset.normalize=standardise", "model.output_activation=identity"], "dataset.normalize=standardise"),
+        (["model.network=torchvision:vit_b_16"], "side=40: torchvision:vit_b_16 was trained on 224"),
     ],
     ids=str,
 )

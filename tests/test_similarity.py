@@ -209,9 +209,12 @@ def explained_variance(wanted: np.ndarray, found: np.ndarray) -> float:
     return 1 - float(((wanted - found) ** 2).mean() / wanted.var())
 
 
-def test_gray_images_have_no_colors_to_keep(compose: Compose) -> None:
-    settings = parse(compose([*RANDOM, "dataset.shape=[1,24,24]"]))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_gray_images_have_no_colors_to_keep(compose: Compose, channels: int) -> None:
+    settings = parse(compose([*RANDOM, f"dataset.shape=[{channels},24,24]"]))
     data = settings.dataset.load(CPU)
+    for split in (data.train, data.test):
+        split.inputs[:] = split.inputs[:, :1]
     autoencoder = build_parts(settings, data, CPU).autoencoder.eval()
     answer = StructuralSimilarity()(Subject(autoencoder, data, settings.noise, None, settings.dataset, 0))
     assert set(answer) == {"ssim", "ms_ssim", "pca_ssim", "pca_ms_ssim"}

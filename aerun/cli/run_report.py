@@ -14,6 +14,8 @@ from typing import Any
 from aerun.errors import visible
 from aerun.metrics.declared import baseline_labels, image_values
 
+LEAST_LEAD = 0.0005  # of PCA's error, below which neither is better
+
 
 def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
     """Print ``format_summary``."""
@@ -50,7 +52,10 @@ def format_summary(summary: Mapping[str, Any], folder: Path) -> str:
 def _note_of_pca(summary: Mapping[str, Any], shown: str) -> list[str]:
     """A line if PCA, which gets the same clean inputs, reconstructs better."""
     ours, pca = summary["test"].get("mse"), summary["baselines"].get("pca/mse")
-    if ours is None or pca is None or "input_psnr" in summary["test"] or not ours > pca > 0:
+    size, values = summary.get("code_size"), image_values(summary)
+    if ours is None or pca is None or "input_psnr" in summary["test"] or (size and values and size >= values):
+        return []
+    if not ours > (1 + LEAST_LEAD) * pca > 0:
         return []
     more = f"{ours / pca:.1f} times its error" if ours > 2 * pca else f"{ours / pca - 1:.1%} more error"
     return [f"PCA with codes of the same size is better: the autoencoder has {more}; aerun-doctor {shlex.quote(shown)}"]

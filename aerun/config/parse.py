@@ -11,7 +11,7 @@ from aerun.config.pairs import check_pairs, check_unread
 from aerun.config.schedules import check_schedules
 from aerun.config.schema import check, construct, locate
 from aerun.config.settings import GROUPS, SEVERAL, TRACKER, Checkpointing, RunKeys, Settings
-from aerun.contracts import CONTRACTS, Tracker, complete, missing_names
+from aerun.contracts import CONTRACTS, Part, Tracker, complete, missing_names
 from aerun.errors import ConfigError
 
 PARTS = tuple(f"aerun.{group}" for group in (*GROUPS, *SEVERAL))  # the modules of aerun whose classes are options
@@ -149,7 +149,13 @@ def _build_known(group: str, target: str, values: Mapping[str, Any], path: str) 
     cls = _class(target, path)
     if not (dataclasses.is_dataclass(cls) or not values):
         raise ConfigError(f"{path}._target_={target}: is not an option of {group}")
-    values = {key: _build_nested(group, value, f"{path}.{key}") for key, value in values.items()}
+    others = cls.other_groups if Part in cls.__mro__ else {}
+    values = {
+        key: _build_other(others[key], value, f"{path}.{key}")
+        if key in others
+        else _build_nested(group, value, f"{path}.{key}")
+        for key, value in values.items()
+    }
     return construct(cls, values, path) if values or dataclasses.is_dataclass(cls) else cls()
 
 
@@ -171,16 +177,24 @@ def _is_in(name: str, packages: Sequence[str]) -> bool:
     return name.startswith(tuple(f"{package}." for package in packages))
 
 
+def _build_other(group: str, value: Any, path: str) -> Any:
+    """An option of another group, or None. ConfigError for anything else, and for a module, which would be trained."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{path}={value}: must be an option of the group {group}, +{group}@{path}=NAME")
+    part = build_part(group, value, path)
+    if isinstance(part, DeferredPart):
+        raise ConfigError(f"{part.deferred.key}: is a module; here, only a {group} without weights can be used")
+    return part
+
+
 def _build_nested(group: str, value: Any, path: str) -> Any:
-    """The value of a key of one of aerun's classes. Named options of the same group become parts, and so does an option
-    of another one; a user's module is deferred."""
+    """The value of a key of one of aerun's classes. Named options of the same group become parts; a user's module is
+    deferred."""
     if not isinstance(value, Mapping):
         return value
-    target = value.get("_target_")
-    if isinstance(target, str):
-        other = next((name for name in GROUPS if target.startswith(f"aerun.{name}.")), None)
-        if other is not None:
-            return build_part(other, value, path)
+    if isinstance(value.get("_target_"), str):
         return _build_arguments(value, path)
     if not any(isinstance(item, Mapping) and "_target_" in item for item in value.values()):
         return value

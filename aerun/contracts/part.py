@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from aerun.contracts.terms import Metric, Moment, Shape
@@ -33,10 +34,12 @@ class Part(Protocol):
 
     ``schedulable``: its keys that the group ``schedule`` may change during training. Training then uses a copy of the
     part that has a tensor without dimensions in the place of the key's number (a noise: the number of the step), which
-    it must not read on the host. Evaluation uses the part itself.
+    it must not read on the host. Evaluation uses the part itself. ``other_groups``: the keys that hold an option of
+    another group, or null, each with that group.
     """
 
     metrics: Sequence[Metric] = ()
+    other_groups: ClassVar[Mapping[str, str]] = MappingProxyType({})
     schedulable: ClassVar[Sequence[str]] = ()
 
     def schedules(self) -> Mapping[str, Callable[[Moment], float]]:

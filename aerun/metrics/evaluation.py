@@ -99,7 +99,7 @@ class Evaluation:
             for index, (clean, noisy, targets) in enumerate(corrupted_batches(self._split, self._noise)):
                 extras = autoencoder.draw_extras(len(noisy), partial(self._generator, index))
                 if autoencoder.two_views:
-                    noise = autoencoder.view_noise(self._noise).for_evaluation()
+                    noise = autoencoder.view_noise(self._noise.for_evaluation())
                     extras[SECOND_VIEW] = noise(clean, self._generator(index, SECOND_VIEW))
                 labels = _labels_of(autoencoder, self._split, index)
                 extras |= labels

@@ -31,6 +31,12 @@ class FullyConnected(ModelSpec):
 
     def check_settings(self, settings: Any) -> None:
         super().check_settings(settings)
+        for key, needed in {
+            "unit_norm_decoder=true": self.unit_norm_decoder,
+            "decoder_init=transpose": self.decoder_init == "transpose",
+        }.items():
+            if self.linear_path != "none" and needed:
+                raise ValueError(f"model.linear_path={self.linear_path} and model.{key}: the decoder begins at zero")
         if self.unit_norm_decoder and self.tied:
             raise ValueError(
                 "model.unit_norm_decoder=true and model.tied=true: the encoder would have unit norms, too; use "

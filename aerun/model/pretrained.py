@@ -46,6 +46,11 @@ class Pretrained(DeepConvolutional):
         if self.linear_path != "none" or self.condition != "none":
             key = f"condition={self.condition}" if self.condition != "none" else f"linear_path={self.linear_path}"
             raise ValueError(f"{settings.name('model')} and model.{key}: the encoder is frozen; use model=conv_deep")
+        if settings.dataset.normalize != "none":
+            raise ValueError(
+                f"{settings.name('model')} and dataset.normalize={settings.dataset.normalize}: the network takes "
+                "images in [0,1]; use dataset.normalize=none"
+            )
         if self.code_size is None and settings.latent.parameters_per_code > 1:
             raise ValueError(
                 f"model.code_size=null and {settings.name('latent')}: this latent needs a linear layer, which "

@@ -64,7 +64,12 @@ class FrozenNetwork(nn.Module):
 
 def build_network(name: str, side: int | None) -> FrozenNetwork:
     """The network ``name`` with random weights. ValueError for an unknown one, ImportError for a missing library."""
-    return FrozenNetwork(_source(name), side)
+    source = _source(name)
+    try:
+        return FrozenNetwork(source, side)
+    except (AssertionError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"side={side}: {name} was trained on {source.side} and takes no other ({reason})") from error
 
 
 def load_weights(name: str, features: FrozenNetwork) -> None:

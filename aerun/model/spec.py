@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from aerun.contracts import Activation, Codec, Model, Positive, Shape, Size
+from aerun.contracts import Activation, Codec, Model, Positive, Regularizer, Shape, Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,9 @@ class ModelSpec(CodeKeys):
                 f"{key} and model.output_activation={self.output_activation}: components add up to images; "
                 "use model.output_activation=identity"
             )
+        for name, part in settings.regularizer.items():
+            if type(part).change_networks is not Regularizer.change_networks:
+                raise ValueError(f"{key} and regularizer={name}: the networks begin at zero, which it cannot scale")
         if settings.sparsity.constrains_code or self.code_activation != "identity":
             limit = f"model.code_activation={self.code_activation}"
             limit = settings.name("sparsity") if settings.sparsity.constrains_code else limit

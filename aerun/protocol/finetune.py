@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aerun.contracts import Count, NonNegative, NonNegativeInt, Positive, Seed
-from aerun.errors import DataError
+from aerun.errors import ConfigError, DataError
 from aerun.protocol.codes import CodeProtocol, LabeledImages
 from aerun.protocol.label_efficiency import balanced_draws, mean_and_deviation
 from aerun.protocol.subject import Subject
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from aerun.core.autoencoder import Autoencoder
+    from aerun.dataset.data import Data
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,16 @@ class SemiSupervised(CodeProtocol):
         super().__post_init__()
         if not self.labels:
             raise ValueError("labels=[]: must list at least one")
+
+    def check_data(self, data: Data, autoencoder: Autoencoder) -> None:
+        """Raise ConfigError for a model with weights that are never trained, such as a pretrained network's: new
+        weights in their place would be no rival."""
+        super().check_data(data, autoencoder)
+        fixed = sorted(name for name in autoencoder.fixed if name.startswith("encoder"))
+        if fixed:
+            raise ConfigError(
+                f"{fixed[0]} is never trained, so a net from new weights is no rival; use label_efficiency"
+            )
 
     def __call__(self, subject: Subject) -> dict[str, float]:
         """Return ``labels_N/finetuned_error`` and ``labels_N/scratch_error`` in percent, means over draws, and their

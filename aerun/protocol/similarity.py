@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 BATCH = 250  # images
 
 
+LEAST_COLOR = 1e-7  # variance of a pixel, below which it is rounding, or none that can be seen
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
 
 
@@ -125,7 +126,7 @@ class _Collected:
         found = {name: float(torch.cat(values).mean()) for name, values in self._means.items()}
         for name, (count, error, square, *total) in ((name, sums.tolist()) for name, sums in self._sums.items()):
             spread = square - sum(part**2 for part in total) / count
-            if spread > 0:  # gray images have no colors to keep
+            if spread > LEAST_COLOR * count:  # gray images have no colors to keep
                 found[name] = 1 - error / spread
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,6 +29,7 @@ class Decorrelation(Regularizer):
     off_diagonal: NonNegative
     views: Any = None
     two_views: ClassVar[bool] = True
+    other_groups: ClassVar[Mapping[str, str]] = {"views": "noise"}
     schedulable = ("weight",)
 
     def check_settings(self, settings: Any) -> None:

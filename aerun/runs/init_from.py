@@ -13,6 +13,7 @@ from aerun.base.arguments import whole_number
 from aerun.core.autoencoder import Autoencoder
 from aerun.core.nested import layers, tied_weight
 from aerun.errors import ConfigError, DataError
+from aerun.model.linear_path import LinearPath
 from aerun.runs.folder import CHECKPOINTS, read_config, read_summary
 from aerun.training.checkpoint import read
 from aerun.training.checkpoint_files import BEST
@@ -20,6 +21,7 @@ from aerun.training.checkpoint_state import MODEL
 
 log = logging.getLogger(__name__)
 SIDES = ("encoder", "decoder")
+LINEAR_PATHS = tuple(f"{side}.linear." for side in SIDES)
 WHOLE_PARTS = (
     "sparsity",
     "latent",
@@ -34,13 +36,18 @@ def copy_matching_layers(folder: Path, autoencoder: Autoencoder) -> None:
     Layers of the encoder and of the decoder match by their position, counted from the image, as long as their shapes
     are equal. From the first mismatch on, layers keep their initial weights. The weight of a tied layer is its mirror
     layer's, transposed. A sparsity, latent or condition with weights is copied if all of its shapes match. ConfigError
-    if there is no such run, or nothing matches.
+    if there is no such run, or nothing matches. A linear path remains that of this run's images.
     """
-    tensors = _read_weights(folder)
+    tensors, has_path = _read_weights(folder)
+    if has_path != isinstance(autoencoder.encoder, LinearPath):
+        found, present = ("pca", "none") if has_path else ("none", "pca")
+        raise ConfigError(f"init_from={folder} and model.linear_path={present}: that run has linear_path={found}")
+    tensors = {key: value for key, value in tensors.items() if not (has_path and key.startswith(LINEAR_PATHS))}
     copied: list[str] = []
     initialized: list[str] = []
     for side in SIDES:
-        ours = _outside_in([name for name in layers(autoencoder) if name.startswith(side)], side)
+        trained = [name for name in layers(autoencoder) if not (has_path and f"{name}.".startswith(LINEAR_PATHS))]
+        ours = _outside_in([name for name in trained if name.startswith(side)], side)
         theirs = _outside_in({key.rpartition(".")[0] for key in tensors if key.startswith(side)}, side)
         for place, name in enumerate(ours):
             ended = place >= len(theirs) or any(other.startswith(side) for other in initialized)
@@ -63,16 +70,17 @@ def copy_matching_layers(folder: Path, autoencoder: Autoencoder) -> None:
     log.info("from %s: %s; initialized: %s", folder, ", ".join(copied), ", ".join(initialized) or "nothing")
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    """A finished run's best weights, by name."""
+def _read_weights(folder: Path) -> tuple[dict[str, Tensor], bool]:
+    """A finished run's best weights, by name, and whether its networks have a linear path."""
     try:
-        read_config(folder)
+        model = read_config(folder)["model"]
         if read_summary(folder) is None:
             raise ConfigError(f"init_from={folder}: that run has not finished")
         tensors, _ = read(folder / CHECKPOINTS / BEST)
     except DataError as error:
         raise ConfigError(f"init_from={folder}: {error}") from error
-    return {key.removeprefix(MODEL): value for key, value in tensors.items() if key.startswith(MODEL)}
+    weights = {key.removeprefix(MODEL): value for key, value in tensors.items() if key.startswith(MODEL)}
+    return weights, model.get("linear_path", "none") != "none"
 
 
 def _outside_in(names: Collection[str], side: str) -> list[str]:

@@ -227,8 +227,8 @@ def _check_batch_statistics(settings: Settings, *modules: torch.nn.Module) -> No
     minibatch."""
     processes = settings.trainer.processes
     for layer in (layer for module in modules for layer in module.modules() if processes > 1):
-        if not isinstance(layer, torch.nn.modules.batchnorm._NormBase):
-            continue
+        if not isinstance(layer, torch.nn.modules.batchnorm._NormBase) or not layer.training:
+            continue  # that of a pretrained network uses its own statistics
         is_instance_norm = isinstance(layer, torch.nn.modules.instancenorm._InstanceNorm)
         if layer.track_running_stats or not is_instance_norm:
             raise ConfigError(

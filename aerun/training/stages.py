@@ -18,6 +18,7 @@ from aerun.config.settings import Settings
 from aerun.core.autoencoder import Autoencoder, untie
 from aerun.core.nested import freeze_only, layers, nested
 from aerun.errors import ConfigError
+from aerun.model.linear_path import LinearPath
 from aerun.trainer import Greedy, Joint
 from aerun.training.build import build_autoencoder, build_optimizer
 from aerun.training.checkpoint import Checkpointer, load_model
@@ -194,6 +195,11 @@ def epochs_per_stage(trainer: Greedy, optimizers: Sequence[object], autoencoder:
         raise ConfigError(
             "trainer=greedy and model.condition=label: the autoencoders of inner layers have no labels; use "
             "trainer=joint or model.condition=none"
+        )
+    if isinstance(autoencoder.encoder, LinearPath):
+        raise ConfigError(
+            "trainer=greedy and model.linear_path=pca: the path is around all layers; use trainer=joint or "
+            "model.linear_path=none"
         )
     if autoencoder.cuts is None:
         raise ConfigError(

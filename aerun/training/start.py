@@ -56,7 +56,7 @@ def start_at_components(autoencoder: Autoencoder, targets: Tensor | Rows) -> Non
         raise ConfigError(f"model.linear_path=pca: needs model.code_size={size} principal components ({why})")
     squares = sum(((as_rows(chunk) - mean) @ components).square().sum(0) for chunk in targets.split(CHUNK))
     deviations = (torch.as_tensor(squares) / len(targets)).sqrt()
-    deviations[deviations < SMALLEST * deviations.max()] = 1
+    deviations[deviations <= SMALLEST * deviations.max()] = 1
     scales = [
         Affine(*_flat(scale, autoencoder.output_shape))
         for scale in (autoencoder.standardise_input, autoencoder.standardise_target)
