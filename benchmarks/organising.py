@@ -78,6 +78,7 @@ def parser() -> Parser:
     add_run_arguments(result)
     result.add_argument("folder", type=Path, help="of pictures, whose subfolders are styles")
     result.add_argument("--seeds", type=count, default=3, help="of each way to sort (3)")
+    result.add_argument("--only", nargs="+", metavar="PARTS", help="nothing but aerun-organise, by these: code=4,color")
     result.add_argument("--write", metavar="NAME", help=f"write the section styles NAME of {PAGE.name}")
     return result
 
@@ -90,15 +91,15 @@ def work(asked) -> int:
     prints = aerun.embed(run, asked.folder)
     assert prints.labels is not None and run.summary is not None, "the pictures have to be in subfolders"
     unit = prints.codes / np.linalg.norm(prints.codes, axis=1, keepdims=True).clip(1e-12)
-    colors = histograms(asked.folder, prints.names)
 
     def ours(by: Any, method: Any = "mixture") -> Sorter:
         return lambda number, seed: aerun.organise(prints, number, by=by, method=method, seed=seed).assigned
 
-    ways: dict[str, Sorter] = {
+    colors = np.zeros((0, 0)) if asked.only else histograms(asked.folder, prints.names)
+    ways: dict[str, Sorter] = {f"`--by {by}`": ours(by) for by in asked.only or ()} or {
         "k-means of codes": rival(unit),
         "k-means of color histograms": rival(colors),
-        "k-means of codes + histograms": rival(np.concatenate([unit, colors], 1)),
+        "k-means of codes + histograms": rival(np.concatenate([unit, colors], 1) if len(colors) else unit),
         **{f"`--by {by}`": ours(by) for by in ("code", "color", "texture", "size", "code,color,texture")},
         "`--method kmeans`": ours("all", "kmeans"),
         "`aerun-organise`": ours("all"),

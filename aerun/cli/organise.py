@@ -56,7 +56,11 @@ def build_parser() -> Parser:
         metavar="N",
         help="a number, or A-B to choose the best one (1-32; kmeans 2-32)",
     )
-    add("--by", metavar="PARTS", help="what is compared: some of code,color,texture,size, or all (what FILE holds)")
+    add(
+        "--by",
+        metavar="PARTS",
+        help="what is compared: some of code,color,texture,size, with weights, code=4, or all (what FILE holds)",
+    )
     add(
         "--method",
         choices=METHODS,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from aerun.core.autoencoder import Autoencoder
 from aerun.errors import ConfigError, nearest
 from aerun.latent import Deterministic
+from aerun.model.linear_path import LinearPath
 from aerun.model.modules import ACTIVATIONS, Tied
 from aerun.sparsity import NoSparsity
 
@@ -38,6 +39,11 @@ def nested(whole: Autoencoder, pairs: int) -> Autoencoder:
         code = inner.encoder(torch.zeros(1, *whole.input_shape, device=whole.device))
     inner.code_shape = tuple(code.shape[1:])
     return inner
+
+
+def has_linear_path(autoencoder: Autoencoder) -> bool:
+    """Whether principal components are a fixed path around both networks."""
+    return isinstance(autoencoder.encoder, LinearPath)
 
 
 def layers(autoencoder: Autoencoder) -> list[str]:

@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from aerun.errors import nearest
-
 State = Mapping[str, Tensor]
 # Images at a time: a thousand, as many as are evaluated together, would take gigabytes; a few stay in a core's cache.
 ROWS, ROWS_ON_CPU = 256, 8
@@ -97,7 +95,7 @@ def _torchvision(name: str) -> Source:
 
     known = models.list_models(module=models)  # the classifiers
     if name not in known:
-        raise ValueError(f"network=torchvision:{name}: is not a classifier of torchvision.{nearest(name, known)}")
+        raise ValueError(f"network=torchvision:{name}: is not a classifier of torchvision")
     weights: Any = models.get_model_weights(name).DEFAULT
     transform = weights.transforms()
     return Source(
@@ -116,7 +114,7 @@ def _timm(name: str) -> Source:
         return timm.create_model(name, pretrained=pretrained, num_classes=0)
 
     if not timm.is_model(name.partition(".")[0]):
-        raise ValueError(f"network=timm:{name}: is not a model of timm.{nearest(name, timm.list_models())}")
+        raise ValueError(f"network=timm:{name}: is not a model of timm")
     network = create(pretrained=False)
     known = network.pretrained_cfg
     return Source(network, known["mean"], known["std"], known["input_size"][1], lambda: create(True).state_dict())

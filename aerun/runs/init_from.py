@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from aerun.base.arguments import whole_number
 from aerun.core.autoencoder import Autoencoder
-from aerun.core.nested import layers, tied_weight
+from aerun.core.nested import has_linear_path, layers, tied_weight
 from aerun.errors import ConfigError, DataError
-from aerun.model.linear_path import LinearPath
 from aerun.runs.folder import CHECKPOINTS, read_config, read_summary
 from aerun.training.checkpoint import read
 from aerun.training.checkpoint_files import BEST
@@ -39,7 +38,7 @@ def copy_matching_layers(folder: Path, autoencoder: Autoencoder) -> None:
     if there is no such run, or nothing matches. A linear path remains that of this run's images.
     """
     tensors, has_path = _read_weights(folder)
-    if has_path != isinstance(autoencoder.encoder, LinearPath):
+    if has_path != has_linear_path(autoencoder):
         found, present = ("pca", "none") if has_path else ("none", "pca")
         raise ConfigError(f"init_from={folder} and model.linear_path={present}: that run has linear_path={found}")
     tensors = {key: value for key, value in tensors.items() if not (has_path and key.startswith(LINEAR_PATHS))}

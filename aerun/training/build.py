@@ -122,26 +122,7 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
     """
     latent = settings.latent.for_data(TrainingData(data.input_shape, len(data.train)))
     sparsity = settings.sparsity
-    try:
-        codec = settings.model.build(data.input_shape, data.output_shape, latent.parameters_per_code)
-    except (RuntimeError, MemoryError) as error:
-        raise ConfigError(
-            f"{settings.name('model')}: cannot be built ({' '.join(str(error).split())[:200]})"
-        ) from error
-    except ValueError as error:
-        raise ConfigError(f"{settings.name('model')} and {settings.name('dataset')}: {error}") from error
-    if settings.model.condition != "none":
-        codec = settings.model.conditional(codec, _label_count(settings, data))
-    for name, part in settings.regularizer.items():
-        try:
-            part.change_networks(codec.encoder, codec.decoder)
-        except ValueError as error:
-            raise ConfigError(
-                f"{settings.name(f'{REGULARIZER}.{name}')} and {settings.name('model')}: {error}"
-            ) from error
-    _check_batch_statistics(settings, codec.encoder, codec.decoder)
-    if settings.model.linear_path != "none":
-        codec = _with_linear_path(settings, codec, data, latent.parameters_per_code)
+    codec = _build_codec(settings, data, latent.parameters_per_code)
     if latent.constrains_code:
         sparsity = sparsity.linear()  # such as means and log-variances, which are linear features
     for_code = {
@@ -178,13 +159,33 @@ def build_autoencoder(settings: Settings, data: Data) -> Autoencoder:
     return autoencoder
 
 
-def _with_linear_path(settings: Settings, codec: Codec, data: Data, parameters_per_code: int) -> Codec:
-    from aerun.model.linear_path import add_linear_path
-
+def _build_codec(settings: Settings, data: Data, parameters_per_code: int) -> Codec:
+    """Encoder and decoder, with what other parts of the run change in them."""
     try:
-        return add_linear_path(codec, data.input_shape, data.output_shape, parameters_per_code)
+        codec = settings.model.build(data.input_shape, data.output_shape, parameters_per_code)
+    except (RuntimeError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{settings.name('model')}: cannot be built ({reason})") from error
     except ValueError as error:
-        raise ConfigError(f"{settings.name('model')}: {error}") from error
+        raise ConfigError(f"{settings.name('model')} and {settings.name('dataset')}: {error}") from error
+    if settings.model.condition != "none":
+        codec = settings.model.conditional(codec, _label_count(settings, data))
+    for name, part in settings.regularizer.items():
+        try:
+            part.change_networks(codec.encoder, codec.decoder)
+        except ValueError as error:
+            raise ConfigError(
+                f"{settings.name(f'{REGULARIZER}.{name}')} and {settings.name('model')}: {error}"
+            ) from error
+    _check_batch_statistics(settings, codec.encoder, codec.decoder)
+    if settings.model.linear_path != "none":
+        from aerun.model.linear_path import add_linear_path
+
+        try:
+            return add_linear_path(codec, data.input_shape, data.output_shape, parameters_per_code)
+        except ValueError as error:
+            raise ConfigError(f"{settings.name('model')}: {error}") from error
+    return codec
 
 
 def _label_count(settings: Settings, data: Data) -> int:

@@ -16,9 +16,8 @@ from torch.optim import Optimizer
 from aerun.base.archive import is_file
 from aerun.config.settings import Settings
 from aerun.core.autoencoder import Autoencoder, untie
-from aerun.core.nested import freeze_only, layers, nested
+from aerun.core.nested import freeze_only, has_linear_path, layers, nested
 from aerun.errors import ConfigError
-from aerun.model.linear_path import LinearPath
 from aerun.trainer import Greedy, Joint
 from aerun.training.build import build_autoencoder, build_optimizer
 from aerun.training.checkpoint import Checkpointer, load_model
@@ -196,7 +195,7 @@ def epochs_per_stage(trainer: Greedy, optimizers: Sequence[object], autoencoder:
             "trainer=greedy and model.condition=label: the autoencoders of inner layers have no labels; use "
             "trainer=joint or model.condition=none"
         )
-    if isinstance(autoencoder.encoder, LinearPath):
+    if has_linear_path(autoencoder):
         raise ConfigError(
             "trainer=greedy and model.linear_path=pca: the path is around all layers; use trainer=joint or "
             "model.linear_path=none"

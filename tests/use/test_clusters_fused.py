@@ -86,6 +86,14 @@ def test_what_is_compared() -> None:
     with pytest.raises(ConfigError, match="by=code,shade: must be all, or some of code, color, texture, size"):
         organise(older, 3, by="code,shade")
     assert organise(made, 3, by="texture, code").compared == ("code", "texture")
+    for wrong in ("code=0", "code=-1,color", "color=x", "texture=inf", "texture=nan"):
+        with pytest.raises(ConfigError, match="each with a weight above 0"):
+            organise(made, 3, by=wrong)
+    heavy, _ = fused_points(made, "code=4,color", "cosine")
+    light, _ = fused_points(made, "code,color", "cosine")
+    size = made.codes.shape[1]
+    np.testing.assert_allclose(heavy[:, :size], 2 * light[:, :size])
+    np.testing.assert_array_equal(heavy[:, size:], light[:, size:])
     files = np.full((len(kinds), 4), 64)
     files[:, 2:] *= 1 + kinds[:, None]
     sized = dataclasses.replace(made, looks=dataclasses.replace(made.looks, files=files))

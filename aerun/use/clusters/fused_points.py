@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING
 
@@ -25,10 +26,10 @@ def fused_points(collection: Collection | Codes, by: str | None, metric: Metric)
     """Points float64 [N,D], and what they are of.
 
     ``by``: some of ``code``, ``color``, ``texture`` and ``size`` with commas between them, or ``all``; None means those
-    that there are. The squared distance is the sum of those by each part, divided by their mean over the collection and
-    weighted. Codes are scaled to length 1 for ``cosine``; of several views of a picture, the whole picture counts.
-    Colors and textures are square roots of shares, so that their distances are Hellinger's; sizes are logarithms of
-    width and height. ConfigError for what the collection does not have.
+    that there are. ``code=4`` gives a part a weight of its own. The squared distance is the sum of those by each part,
+    divided by their mean over the collection and weighted. Codes are scaled to length 1 for ``cosine``; of several
+    views of a picture, the whole picture counts. Colors and textures are square roots of shares, so that their
+    distances are Hellinger's; sizes are logarithms of width and height. ConfigError for what the collection lacks.
     """
     looks, title = None, "the collection"
     if isinstance(collection, Fingerprints | str | os.PathLike):
@@ -36,21 +37,33 @@ def fused_points(collection: Collection | Codes, by: str | None, metric: Metric)
         collection, looks, title = prints.whole_codes, prints.looks, prints.title
     codes = check_codes(collection, "the collection")
     parts = {"code": _scaled(codes if codes.ndim == 2 else codes[:, 0], metric)} | _parts_of_looks(looks)
-    wanted = parse_parts(by) if by is not None else tuple(parts)
+    weights = parse_parts(by) if by is not None else {part: WEIGHTS[part] for part in parts}
+    wanted = tuple(weights)
     for part in wanted:
         if part not in parts:
             raise ConfigError(f"by={by}: {title} has no {part}: make it again with aerun-embed from a folder")
     if len(wanted) == 1:
         return parts[wanted[0]], wanted
-    return np.concatenate([balanced(parts[part]) * WEIGHTS[part] ** 0.5 for part in wanted], axis=1), wanted
+    return np.concatenate([balanced(parts[part]) * weights[part] ** 0.5 for part in wanted], axis=1), wanted
 
 
-def parse_parts(by: str) -> tuple[str, ...]:
-    """``code,color`` -> ("code", "color"), in the usual order. ConfigError for anything else."""
-    given = set(WEIGHTS) if by == ALL else {part.strip() for part in by.split(",")}
-    if given - WEIGHTS.keys():
-        raise ConfigError(f"by={by}: must be {ALL}, or some of {', '.join(WEIGHTS)}, with commas between them")
-    return tuple(part for part in WEIGHTS if part in given)
+def parse_parts(by: str) -> dict[str, float]:
+    """``code=4,color`` -> {"code": 4.0, "color": 1.0}: parts in the usual order, each with its weight. ConfigError for
+    anything else."""
+    if by == ALL:
+        return dict(WEIGHTS)
+    given = {part.strip(): weight for part, _, weight in (word.partition("=") for word in by.split(","))}
+    try:
+        weights = {part: float(weight) if weight else WEIGHTS[part] for part, weight in given.items()}
+        if any(not 0 < weight < math.inf for weight in weights.values()):
+            raise ValueError
+    except (KeyError, ValueError) as error:
+        known = ", ".join(WEIGHTS)
+        raise ConfigError(
+            f"by={by}: must be {ALL}, or some of {known}, with commas between them, each with a weight above 0 if need "
+            "be, code=4"
+        ) from error
+    return {part: weights[part] for part in WEIGHTS if part in weights}
 
 
 def _parts_of_looks(looks: Looks | None) -> dict[str, np.ndarray]:
