@@ -186,6 +186,10 @@ def test_a_folder_of_test_pictures_of_its_own(bottles: Path, cached: bool, monke
     assert (len(data.train), len(data.test), data.classes) == (30, 7, ["broken", "good", "stain"])
     data = ImageFolder(**FOLDER, **two, exclude=["broken", "stain"]).load(CPU)
     assert (len(data.test), len(data.anomalies)) == (4, 3)
+    for root, test_root in (("", "test"), ("test", ""), ("test", "test"), ("test/../train", ".")):
+        shared = {"root": str(bottles / root), "test_root": str(bottles / test_root)}
+        with pytest.raises(DataError, match=r"dataset\.test_root=.*: this folder and dataset\.root=.* share pictures"):
+            ImageFolder(**FOLDER, **shared).check()
     with pytest.raises(DataError, match=r"dataset\.test_root=nowhere: no such file or folder"):
         ImageFolder(**FOLDER, **two | {"test_root": "nowhere"}).check()
 

@@ -95,6 +95,7 @@ def test_it_works_in_a_pipeline_and_a_pickle(digits: tuple[np.ndarray, np.ndarra
     ("keys", "message"),
     [
         ({"by": "ssim"}, r"by=ssim: these rows do not have this score\. Allowed: error, "),
+        ({"neighbors": 0}, r"neighbors=0: must be at least 1"),
         ({"contamination": 0.7}, r"contamination=0\.7: must be above 0 and at most 0\.5"),
         ({"estimator": Autoencoder(code_size=0)}, r"model\.code_size=0"),
     ],

@@ -92,9 +92,14 @@ class ImageFolder(StoredDataset):
 
     def check(self) -> None:
         super().check()
-        if self.test_root is not None:
-            existing_path(self.test_root, "dataset.test_root")
         root = existing_path(self.root)
+        if self.test_root is not None:
+            places = [path.resolve() for path in (root, existing_path(self.test_root, "dataset.test_root"))]
+            if any(one.is_relative_to(other) for one, other in (places, places[::-1])):
+                raise DataError(
+                    f"dataset.test_root={self.test_root}: this folder and dataset.root={self.root} share pictures, "
+                    "which would be trained on and tested; name two folders, neither within the other"
+                )
         missing = [name for name in self._parts if not (root / name).is_dir()]
         if missing:
             raise DataError(f"dataset.root={self.root}: layout={self.layout} needs the folder {missing[0]} in it")

@@ -50,6 +50,8 @@ class AutoencoderDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
         if not 0 < self.contamination <= 0.5:
             raise ValueError(f"contamination={self.contamination}: must be above 0 and at most 0.5")
+        if self.neighbors < 1:
+            raise ValueError(f"neighbors={self.neighbors}: must be at least 1")
         rows = validate_data(self, X, dtype=np.float32)
         self.estimator_ = clone(Autoencoder() if self.estimator is None else self.estimator).fit(rows)
         train, held_out = self._parts(len(rows))

@@ -98,6 +98,11 @@ def fit_run(run: OpenedRun, false_alarms: float, neighbors: int = NEIGHBORS, *, 
     data = run.data
     check_normal_images(data, false_alarms, key)
     settings = parse(run.config | {"trusted_packages": list(run.trusted_packages)})
+    if settings.dataset.binarise != "none":
+        raise ConfigError(
+            f"{run.folder}: dataset.binarise={settings.dataset.binarise}: this run has seen sampled binary images alone, "
+            "so its threshold would not hold for the gray ones of files; train with dataset.binarise=none"
+        )
     subject = Subject(run.autoencoder, data, None, settings.loss, settings.dataset, settings.seed)
     return fit_subject(subject, neighbors, SAMPLES, run)
 
