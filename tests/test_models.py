@@ -32,7 +32,8 @@ Shape = tuple[int, ...]
 Build = Callable[..., Autoencoder]
 
 # What model=modules is made of is given: tests/test_own_modules.py.
-MODELS = sorted(path.stem for path in Path(conf_dir(), "model").glob("*.yaml") if path.stem != "modules")
+OWN_TESTS = ("modules", "pretrained")  # tests/test_own_modules.py, tests/test_pretrained.py
+MODELS = sorted(path.stem for path in Path(conf_dir(), "model").glob("*.yaml") if path.stem not in OWN_TESTS)
 # Of those that take only some sizes of codes: tests/test_latent_quantized.py.
 LATENTS = sorted(
     path.stem

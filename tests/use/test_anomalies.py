@@ -207,7 +207,7 @@ def test_a_threshold_of_5_validation_images(trained: Trained, clothes: Path) -> 
     with pytest.raises(ConfigError, match=r"neighbors=0: must be at least 1"):
         find_anomalies(few, clothes, neighbors=0)
     binary = trained("dataset.exclude=[all,but,trouser]", "dataset.binarise=dynamic")
-    with pytest.raises(ConfigError, match=r"dataset\.binarise=dynamic: this run has seen sampled binary images alone"):
+    with pytest.raises(ConfigError, match=r"dataset\.binarise=dynamic: this run has seen sampled binary images"):
         find_anomalies(binary, clothes, false_alarms=0.2)
     none = trained("dataset.exclude=[all,but,trouser]", "dataset.validation=0")
     with pytest.raises(ConfigError, match=r"needs at least 99 validation images, there are 0$"):

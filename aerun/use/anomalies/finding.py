@@ -100,7 +100,7 @@ def fit_run(run: OpenedRun, false_alarms: float, neighbors: int = NEIGHBORS, *, 
     settings = parse(run.config | {"trusted_packages": list(run.trusted_packages)})
     if settings.dataset.binarise != "none":
         raise ConfigError(
-            f"{run.folder}: dataset.binarise={settings.dataset.binarise}: this run has seen sampled binary images alone, "
+            f"{run.folder}: dataset.binarise={settings.dataset.binarise}: this run has seen sampled binary images, "
             "so its threshold would not hold for the gray ones of files; train with dataset.binarise=none"
         )
     subject = Subject(run.autoencoder, data, None, settings.loss, settings.dataset, settings.seed)
