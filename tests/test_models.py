@@ -31,8 +31,7 @@ from aerun.training.start import set_start
 Shape = tuple[int, ...]
 Build = Callable[..., Autoencoder]
 
-# What model=modules is made of is given: tests/test_own_modules.py.
-OWN_TESTS = ("modules", "pretrained")  # tests/test_own_modules.py, tests/test_pretrained.py
+OWN_TESTS = ("modules", "pretrained")  # in tests/test_own_modules.py and tests/test_pretrained.py
 MODELS = sorted(path.stem for path in Path(conf_dir(), "model").glob("*.yaml") if path.stem not in OWN_TESTS)
 # Of those that take only some sizes of codes: tests/test_latent_quantized.py.
 LATENTS = sorted(

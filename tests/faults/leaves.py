@@ -40,7 +40,8 @@ def options(compose: Compose, folder: Path) -> Iterator[tuple[str, dict[str, Any
             if dataset in data:  # the others have no keys of their own but root and download
                 choice = [] if group == "dataset" else [f"{group}={path.stem}"]
                 choice += needed(path.stem) if group == "model" else []
-                yield f"{group}={path.stem}", compose([f"dataset={dataset}", *data[dataset], *choice, *TINY])
+                colors = ["dataset.shape=[3,28,28]"] if path.stem == "recolor" else []
+                yield f"{group}={path.stem}", compose([f"dataset={dataset}", *data[dataset], *choice, *colors, *TINY])
 
 
 def leaves(node: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -24,7 +24,7 @@ def readers(folder: Path) -> dict[str, tuple[Reader, list[bytes]]]:
     import torch
     from PIL import Image
 
-    from aerun.dataset.array import _load
+    from aerun.dataset.array import load_arrays
     from aerun.dataset.folder import ImageFolder
     from aerun.dataset.idx import read_idx_bytes, write_idx
     from aerun.dataset.picture_notes import PictureNotes
@@ -68,7 +68,7 @@ def readers(folder: Path) -> dict[str, tuple[Reader, list[bytes]]]:
         "IDX, gzipped": (lambda path: read_idx_bytes(path.replace(path.with_suffix(".gz"))), [gzip.compress(idx)]),
         "image folder": (lambda path: list(collection.decode([path], PictureNotes())), pictures),
         "cache": (cache, [notes]),
-        "arrays": (_load, arrays),
+        "arrays": (load_arrays, arrays),
         "checkpoint": (checkpoint.read, [(folder / "seed.safetensors").read_bytes()]),
         "metrics.jsonl": (lambda path: read_metrics(named(path, "metrics.jsonl")), [b'{"epoch": 1, "step": 2}\n' * 3]),
         "summary.json": (lambda path: read_summary(named(path, "summary.json")), [summary]),
