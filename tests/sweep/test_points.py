@@ -95,7 +95,7 @@ def test_a_glob_expands_to_the_existing_options(composer: Any) -> None:
     [axis] = axes(["sparsity=glob(*topk*)"], composer.parser)
     assert sorted(axis.overrides) == ["sparsity=batch_topk", "sparsity=topk", "sparsity=topk_lifetime"]
     [axis] = axes(["model=glob(*,exclude=*conv*)"], composer.parser)
-    names = ("fc", "fc_deep", "fc_vae", "mlp", "modules", "unet", "vae")
+    names = ("fc", "fc_deep", "fc_vae", "mlp", "modules", "pretrained", "unet", "vae")
     assert sorted(axis.overrides) == [f"model={name}" for name in names]
 
 
