@@ -88,6 +88,7 @@ TAKES: dict[str, Callable[[Path, Any], Any]] = {
     "dictionary": lambda run, x: aerun.dictionary(run, x, rows=2, top=2),
     "embed": lambda run, x: aerun.embed(run, x).codes,
     "empty_regions": lambda run, x: aerun.empty_regions([run], [Sample(x, labels=np.arange(30) % 3)])[0],  # type: ignore[arg-type]
+    "find_anomalies": lambda run, x: aerun.find_anomalies(run, x, false_alarms=0.2).values,
     "interpolate": lambda run, x: aerun.interpolate(run, x, list(x)[::-1] if isinstance(x, list) else backwards(x)),
     "latent_map": lambda run, x: aerun.latent_map(run, x, labels=np.arange(30) % 3, thumbnails=True),
     "manifold": lambda run, x: aerun.manifold(run, x, 3),
