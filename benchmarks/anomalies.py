@@ -2,6 +2,7 @@
 
     python benchmarks/anomalies.py classes --data FOLDER [--outputs FOLDER] [--seeds 3] [--write]
     python benchmarks/anomalies.py defects [--outputs FOLDER] [--seeds 2] [--write]
+    python benchmarks/anomalies.py pretrained [--outputs FOLDER] [--seeds 2] [--write]     # needs the extra pretrained
     python benchmarks/anomalies.py vectors [--seeds 5] [--write]                     # needs pyod (the extra bench)
 
 ``--data``: a folder with ``MNIST/raw`` and ``FashionMNIST/raw``. Settings, scores and the fusion were chosen on digits
@@ -29,7 +30,7 @@ PAGE = ROOT / "docs" / "anomalies.md"
 def main() -> None:
     """Measure one part; with --write write its section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("classes", "defects", "vectors"))
+    parser.add_argument("part", choices=("classes", "defects", "pretrained", "vectors"))
     parser.add_argument("--data", type=Path, help="folder with MNIST/raw and FashionMNIST/raw")
     parser.add_argument("--outputs", type=Path, default=ROOT / "outputs", help="where run folders go")
     parser.add_argument("--seeds", type=int, default=3)
@@ -37,11 +38,12 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.data is not None:
         os.environ["AERUN_DATA"] = str(arguments.data)
-    from benchmarks import anomaly_parts, anomaly_vectors
+    from benchmarks import anomaly_parts, anomaly_pretrained, anomaly_vectors
 
     text = {
         "classes": lambda: anomaly_parts.classes(arguments.outputs, arguments.seeds),
         "defects": lambda: anomaly_parts.defects(arguments.outputs, arguments.seeds),
+        "pretrained": lambda: anomaly_pretrained.pretrained(arguments.outputs, arguments.seeds),
         "vectors": lambda: anomaly_vectors.vectors(arguments.seeds),
     }[arguments.part]()
     packages = ["torch", "scikit-learn", *(["pyod"] if arguments.part == "vectors" else [])]
