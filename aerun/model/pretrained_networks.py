@@ -55,7 +55,9 @@ class FrozenNetwork(nn.Module):
     def _features(self, images: Tensor) -> Tensor:
         mean, deviation = self.get_buffer("mean"), self.get_buffer("deviation")
         size = (self.side, self.side)
-        scaled = interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+        at_least_single = images.to(torch.promote_types(images.dtype, torch.float32))  # a CPU scales no half precision
+        scaled = interpolate(at_least_single, size, mode="bilinear", align_corners=False, antialias=True)
+        scaled = scaled.to(images.dtype)
         features: Tensor = self.network((scaled - mean) / deviation)  # a gray channel becomes three here
         return features.flatten(1)
 
