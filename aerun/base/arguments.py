@@ -97,6 +97,14 @@ def share(text: str) -> float:
     return value
 
 
+def pixels(text: str) -> tuple[int, int]:
+    """``type=`` of a picture's size: WIDTHxHEIGHT, or N for a square, from 300 to 8,000 pixels a side."""
+    sides = [whole_number(side) or 0 for side in text.split("x")]
+    if len(sides) > 2 or not all(300 <= side <= 8000 for side in sides):
+        raise argparse.ArgumentTypeError(f"'{text}': must be WIDTHxHEIGHT or N, from 300 to 8000 pixels a side")
+    return sides[0], sides[-1]
+
+
 def png_file(text: str) -> Path:
     """``type=`` of a picture to write: a path that ends in .png."""
     path = Path(text)

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aerun.base.arguments import Parser, count, seed
+from aerun.base.arguments import Parser, count, pixels, seed
+from aerun.base.files import write_bytes
 from aerun.cli.command import add_folder_option, add_overwrite_option, add_run_arguments, run_command
 from aerun.errors import ConfigError
 from aerun.use.outputs import require_absent
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from aerun.use.generation.sampling import Source
     from aerun.use.inputs import Sample
     from aerun.use.opened_run import OpenedRun
 
@@ -25,6 +27,7 @@ EXAMPLES = """\
   %(prog)s RUN -o maps                           PCA of the test images' codes, and every other figure that applies
   %(prog)s RUN -o maps --method pca,tsne,umap    umap needs: pip install 'aerun[maps]'
   %(prog)s RUN drawings/ -o maps --thumbnails    your own images, drawn at their codes
+  %(prog)s RUN drawings/ -o maps --size 4000x3000 --zoom
   %(prog)s RUN fingerprints.npz -o maps          the images of a file of aerun-embed
   %(prog)s RUN -o maps --drawn 0 --overwrite     replace existing files, without decoded random points
 """
@@ -44,8 +47,10 @@ def build_parser() -> Parser:
     add_overwrite_option(parser)
     add_folder_option(parser)
     add("--method", default="pca", metavar="NAME,…", help=f"one or more of {', '.join(METHODS)} (pca)")
-    add("--images", type=count, default=2000, metavar="N", help="number of images, evenly spaced (2000)")
+    add("--images", type=count, metavar="N", help="number of images, evenly spaced (2000; with --size as many as fit)")
     add("--thumbnails", action="store_true", help="draw images instead of dots")
+    add("--size", type=pixels, metavar="WxH", help="pixels of the map, or N for NxN; as many thumbnails as fit")
+    add("--zoom", action="store_true", help="also a page that moves and zooms, with a thumbnail of every image")
     add("--drawn", type=int, default=24, metavar="N", help="number of decoded random points (24)")
     add("--side", type=count, default=20, help="rows and columns of the decoded grid (20)")
     add("--dictionary", action="store_true", help="draw the dictionary even if codes are not sparse")
@@ -76,16 +81,19 @@ def execute(arguments: argparse.Namespace) -> None:
         methods = ["codes", *(name for name in methods if name != "pca")]
     others = _other_figures(run, arguments)
     files = [_file(arguments, name) for name in (*map("map_{}".format, methods), *others)]
-    require_absent(files, arguments.overwrite)
+    pages = [_file(arguments, f"map_{method}", "html") for method in methods if arguments.zoom]
+    require_absent([*files, *pages], arguments.overwrite)
+    if arguments.size or arguments.zoom:
+        run.require_images()
     if arguments.source is None:
-        sample = sample_test_images(run, arguments.images)
+        sample = sample_test_images(run, _count(arguments))
     else:
-        sample = sample_collection(run, arguments.source, arguments.images, arguments.folder)
+        sample = sample_collection(run, arguments.source, _count(arguments), arguments.folder)
     random_codes = _random_codes(run, arguments, sample)
     if len(run.autoencoder.code_shape) > 1:
         print(f"aerun: codes of shape {list(run.autoencoder.code_shape)} are mapped as {run.code_size} values")
     for method in methods:
-        _write(arguments, f"map_{method}", _draw_map(run, arguments, sample, method, random_codes))
+        _draw_map(run, arguments, sample, method, random_codes)
     for name in others:
         _write(arguments, name, _draw_other(run, arguments, sample, name))
 
@@ -98,29 +106,39 @@ def require_umap() -> None:
 
 def _draw_map(
     run: OpenedRun, arguments: argparse.Namespace, sample: Sample, method: str, random_codes: Tensor | None
-) -> np.ndarray:
-    from aerun.use.maps.code_maps import latent_map
+) -> None:
+    from aerun.use.maps.code_maps import draw_map, place_images, zoom_page
 
-    return latent_map(
-        run,
-        sample.images,
-        method,  # type: ignore[arg-type]
-        labels=sample.labels,
-        classes=sample.classes,
-        thumbnails=arguments.thumbnails,
-        drawn=random_codes,
-        seed=arguments.seed,
-    )
+    placed = place_images(run, sample.images, method, random_codes, arguments.seed)  # type: ignore[arg-type]
+    thumbnails = arguments.thumbnails or arguments.size is not None
+    pixels = draw_map(run, placed, sample.labels, sample.classes, thumbnails=thumbnails, size=arguments.size)
+    _write(arguments, f"map_{method}", pixels)
+    if arguments.zoom:
+        path = _file(arguments, f"map_{method}", "html")
+        write_bytes(path, zoom_page(placed, sample.labels, sample.classes).encode())
+        print(f"aerun: wrote {path}", file=sys.stderr)
+
+
+def _count(arguments: argparse.Namespace) -> int:
+    """How many images are mapped: for a picture of a given size, at least as many as have room on it."""
+    from aerun.use.inputs import DEFAULT_IMAGES
+    from aerun.use.maps.code_maps import most_thumbnails
+
+    if arguments.images is not None:
+        return int(arguments.images)
+    return max(DEFAULT_IMAGES, most_thumbnails(arguments.size) if arguments.size else 0)
 
 
 def _random_codes(run: OpenedRun, arguments: argparse.Namespace, sample: Sample) -> Tensor | None:
+    from aerun.use.collection.quantized_codes import is_quantized
     from aerun.use.generation.sampling import sample_codes
 
     if arguments.drawn <= 0 or not run.is_image:
         return None
     if len(sample.images) < 2 and not run.is_gaussian:
         raise ConfigError(f"--drawn {arguments.drawn}: needs the codes of at least two images; use --drawn 0")
-    return sample_codes(run, arguments.drawn, images=sample.images, seed=arguments.seed)
+    source: Source | None = "frequencies" if is_quantized(run) else None  # a prior would take minutes to fit
+    return sample_codes(run, arguments.drawn, source=source, images=sample.images, seed=arguments.seed)
 
 
 def _other_figures(run: OpenedRun, arguments: argparse.Namespace) -> list[str]:
@@ -143,8 +161,8 @@ def _draw_other(run: OpenedRun, arguments: argparse.Namespace, sample: Sample, n
     return dictionary(run, sample.images, arguments.rows, arguments.top)
 
 
-def _file(arguments: argparse.Namespace, name: str) -> Path:
-    path: Path = arguments.output / f"{name}.png"
+def _file(arguments: argparse.Namespace, name: str, ending: str = "png") -> Path:
+    path: Path = arguments.output / f"{name}.{ending}"
     return path
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from aerun.figures.canvas import Pixels, class_colors, create_axes, render, scatter_by_class
 from aerun.figures.montage import montage
 
-DPI, THUMBNAIL_PIXELS = 100, 30  # the longer side of an image on a map
+DPI, MAP_PIXELS = 100, (900, 800)
+THUMBNAIL_PIXELS, FRAME_PIXELS = 30, 8  # the longer side of an image on a map, and what its frame adds
 MARGIN = 0.05  # of the range of the points
-MAX_BARS = 128
-EMPTY_COLOR = "red"
+MAX_BARS, EMPTY_COLOR = 128, "red"
 
 
 @dataclass(frozen=True)
@@ -49,20 +49,22 @@ def code_map(
     thumbnails: np.ndarray | None = None,
     marks: np.ndarray | None = None,
     images: np.ndarray | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Pixels:
     """Codes as dots colored by class or, with ``thumbnails`` [N,C,H,W], as images that do not overlap.
 
     ``images`` decoded at ``marks`` [P,2] have yellow frames; those that would overlap are left out too. ``axis`` is the
-    name of both axes, numbered from ``first``; without ``first`` the axes have no ticks, because their values have no
-    meaning.
+    name of both axes, numbered from ``first``; without it they have no ticks, as their values have no meaning. ``size``
+    is the picture's width and height in pixels.
     """
-    figure, axes = create_axes((9, 8), DPI, measured=False)
+    width, height = (pixels / DPI for pixels in size or MAP_PIXELS)
+    figure, axes = create_axes((width, height), DPI, measured=False)
     every = points.positions if marks is None else np.concatenate([points.positions, marks])
     _set_limits(axes, every)
-    size = _thumbnail_size(axes, figure, THUMBNAIL_PIXELS + 8)
+    room = _thumbnail_size(axes, figure, THUMBNAIL_PIXELS + FRAME_PIXELS)
     taken = np.empty((0, 2))
     if marks is not None and images is not None:
-        chosen = spaced(marks, size)
+        chosen = spaced(marks, room)
         taken = marks[chosen]
         for number in chosen:
             _draw_image(axes, marks[number], images[number], "black", 3, "#ffe000")
@@ -70,9 +72,8 @@ def code_map(
     if thumbnails is None:
         scatter_by_class(axes, points.positions, points.labels, points.classes)
     else:
-        labels = points.labels
-        color = None if labels is None else class_colors(labels, points.classes)
-        shown = spaced(points.positions, size, taken)
+        color = None if (labels := points.labels) is None else class_colors(labels, points.classes)
+        shown = spaced(points.positions, room, taken)
         if len(shown) < len(points.positions):
             title += f"\n{len(shown)} of {len(points.positions)} images shown; the others would overlap"
         for number in shown:
@@ -99,13 +100,13 @@ def _count_shown(shown: int, total: int) -> str:
 
 def spaced(points: np.ndarray, size: tuple[float, float], taken: np.ndarray | None = None) -> list[int]:
     """Indices of points[N,2] whose boxes of that size overlap neither each other nor those around ``taken``, chosen
-    greedily in the points' order."""
+    greedily from left to right, where a sixth more fit than in random order."""
     positions = [] if taken is None else list(taken)
     chosen: list[int] = []
-    for number, point in enumerate(points):
-        if not positions or (np.abs(np.asarray(positions) - point) >= np.asarray(size)).any(1).all():
+    for number in points[:, 0].argsort(kind="stable").tolist():
+        if not positions or (np.abs(np.asarray(positions) - points[number]) >= np.asarray(size)).any(1).all():
             chosen.append(number)
-            positions.append(point)
+            positions.append(points[number])
     return chosen
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import norm
 from torch import Tensor
 
@@ -22,9 +26,10 @@ from aerun.figures.projection import plane_of, project
 from aerun.use.collection.fingerprint_files import save_fingerprints
 from aerun.use.inputs import sample_collection
 from aerun.use.inputs import sample_test_images as images_of_test
-from aerun.use.maps.code_maps import active_units, dictionary, latent_map, manifold, manifold_codes
+from aerun.use.maps.code_maps import active_units, dictionary, latent_map, manifold, manifold_codes, most_thumbnails
 from aerun.use.maps.code_units import find_dictionary as found_units
 from aerun.use.maps.code_units import measure_units
+from aerun.use.maps.zoom_page import build_zoom_page, screen_places
 from aerun.use.opened_run import open_run
 from tests.use.test_generate import MAPS, PLANE, SPARSE, normals
 
@@ -233,3 +238,64 @@ def test_the_title_says_how_many_images_are_shown(monkeypatch: pytest.MonkeyPatc
         "2 of 3 images shown; the others would overlap",
     ]
     assert titles[1] == "Codes"
+
+
+def test_a_larger_map_has_more_thumbnails_and_the_size_that_was_typed(
+    tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained(*PLANE)
+
+    def command(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["aerun-map", str(run), "-o", str(tmp_path), "--overwrite", *words])
+        code = main()
+        captured = capsys.readouterr()
+        return captured.err if code else ""
+
+    counts = []
+    spaced = figures.spaced
+    monkeypatch.setattr(figures, "spaced", lambda *given: counts.append(len(found := spaced(*given))) or found)
+    for size, expected in (("500x400", (400, 500, 3)), ("900", (900, 900, 3))):
+        assert command("--size", size, "--drawn", "0", "--images", "300") == ""
+        with Image.open(tmp_path / "map_codes.png") as picture:
+            assert np.asarray(picture).shape == expected
+    assert 0 < 2 * counts[0] < counts[1] < 300
+    shape = most_thumbnails((760, 380))
+    assert shape == 20 * 10
+    for wrong in ("0", "4000x", "axb", "300x300x300", "100x900", "9000"):
+        assert f"'{wrong}': must be WIDTHxHEIGHT or N, from 300 to 8000 pixels a side" in command("--size", wrong)
+    vectors = str(trained("dataset=random", "dataset.shape=[6]", "model.code_size=3"))
+    monkeypatch.setattr(sys, "argv", ["aerun-map", vectors, "-o", str(tmp_path / "other"), "--zoom"])
+    assert main() == 1 and "must be gray or color images" in capsys.readouterr().err
+
+
+def test_the_page_has_every_image_at_its_place_and_none_overlaps_at_any_zoom(tmp_path: Path, trained: Trained) -> None:
+    points = np.concatenate([normals(150, 2).numpy(), normals(50, 2, seed=1).numpy() / 1000, np.zeros((2, 2))])
+    images = (normals(202, 1, 9, 6).abs() * 80).clamp(0, 255).byte().numpy()
+    labels = np.arange(202) % 3
+    page = build_zoom_page(points, images, "a <map>", labels, ["x", "</script>", "z"])
+    text = page.split('<script type="application/json" id="data">')[1].split("</script>")[0]
+    data = json.loads(text)
+    assert "a &lt;map&gt;" in page and data["classes"] == ["x", "</script>", "z"] and data["labels"] == labels.tolist()
+    assert page.count("</script>") == 2 and "http" not in page.split("<style>")[1]
+    places, found = np.stack([data["x"], data["y"]], 1), np.array(data["levels"])
+    assert (np.diff(places[points[:, 0].argsort(), 0]) >= 0).all()  # to the right
+    assert (np.diff(places[points[:, 1].argsort(), 1]) <= 0).all()  # upwards
+    assert places.min() > 0 and (places.max(0) < [data["width"], data["height"]]).all()
+    np.testing.assert_allclose(places, screen_places(points), atol=1e-6)
+    last = found.max()
+    assert (found == last).sum() == 1  # two images of one place
+    for level in range(last):
+        shown, room = places[found <= level], data["side"] / data["step"] ** level
+        is_free = (np.abs(shown[:, None] - shown[None]) >= room - 1e-5).any(-1) | np.eye(len(shown), dtype=bool)
+        assert is_free.all()
+        for place in places[found > level]:  # none of the others would fit
+            assert (np.abs(shown - place) < room).all(1).any()
+    atlas = Image.open(io.BytesIO(base64.b64decode(data["atlas"].split(",")[1])))
+    for number in (0, 77, 201):
+        left, top = number % data["columns"] * 6, number // data["columns"] * 9
+        tile = np.asarray(atlas.convert("L"), float)[top : top + 9, left : left + 6]
+        assert np.abs(tile - images[number, 0]).mean() < 25  # of 80: a JPEG of noise
+    with pytest.raises(ConfigError, match="a page with 20,001 pictures: at most 20,000"):
+        build_zoom_page(np.zeros((20_001, 2)), np.zeros((20_001, 1, 2, 2), np.uint8), "")
+    one = build_zoom_page(np.zeros((1, 2)), np.zeros((1, 3, 100, 50), np.uint8), "one")
+    assert '"tileWidth":32,"tileHeight":64' in one and '"labels":null' in one

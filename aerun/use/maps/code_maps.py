@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,12 +20,47 @@ from aerun.figures.projection import NAMES, Method, project
 from aerun.use.generation.empty_points import EmptyPoints, find_empty_points, nearest_errors
 from aerun.use.inputs import DEFAULT_IMAGES, Sample, images_or_test_sample, sample_test_images
 from aerun.use.maps.code_units import find_dictionary, measure_units
+from aerun.use.maps.zoom_page import build_zoom_page
 from aerun.use.opened_run import OpenedRun, Run, as_opened
 
 if TYPE_CHECKING:
     from aerun.core.image_inputs import Images
 
 MARGIN_SHARE = 0.05  # of codes, or of the prior, outside the decoded grid on each side
+
+
+@dataclass(frozen=True)
+class Placed:
+    """``images`` [N,*shape], the run's inputs, at ``points`` [N,2], and codes decoded at ``marks`` [P,2], if any."""
+
+    method: Method
+    images: Tensor
+    points: np.ndarray
+    marks: np.ndarray | None
+    decoded: np.ndarray | None
+
+    @property
+    def title(self) -> str:
+        """What the map shows."""
+        suffix = {"codes": "", "pca": ", PCA"}.get(self.method, f", {NAMES[self.method]}")
+        return f"Codes of {len(self.points)} images{suffix}"
+
+
+def place_images(
+    run: Run, images: Images, method: Method = "pca", drawn: Tensor | np.ndarray | None = None, seed: int = 0
+) -> Placed:
+    """The codes of images[N,*shape] in two dimensions (``projection.project``), with more codes [P,*code_shape]."""
+    run = as_opened(run)
+    inputs = run.as_inputs(images)
+    codes = run.encode(inputs).flatten(1)
+    count = len(codes)
+    if drawn is not None:
+        drawn = run.as_codes(drawn)
+        codes = torch.cat([codes, drawn.flatten(1)])
+    places = project(codes, method, seed)
+    if drawn is None or not run.is_image:
+        return Placed(method, inputs, places[:count], None, None)
+    return Placed(method, inputs, places[:count], places[count:], _to_uint8(run.decode(drawn)))
 
 
 def latent_map(
@@ -36,36 +72,55 @@ def latent_map(
     classes: Sequence[str] | None = None,
     thumbnails: bool = False,
     drawn: Tensor | np.ndarray | None = None,
+    size: tuple[int, int] | None = None,
     seed: int = 0,
 ) -> Pixels:
     """The codes of images[N,*shape] in two dimensions (``plane.project``), colored by class, or shown as thumbnails.
 
     Default: 2,000 of the run's test images with their classes. ``drawn``: more codes [P,*code_shape], such as those of
     ``sampling.sample_codes``, shown as decoded images. They are projected together with the others, because t-SNE
-    cannot place points afterwards.
+    cannot place points afterwards. ``size``: width and height of the picture in pixels; a larger one has more
+    thumbnails, as many as fit without overlap.
     """
     run = as_opened(run)
     if images is None:
         sample = sample_test_images(run, DEFAULT_IMAGES)
         images, labels, classes = sample.images, sample.labels, sample.classes
-    inputs = run.as_inputs(images)
-    codes = run.encode(inputs).flatten(1)
-    count = len(codes)
-    if drawn is not None:
-        drawn = run.as_codes(drawn)
-        codes = torch.cat([codes, drawn.flatten(1)])
-    places = project(codes, method, seed)
-    suffix = {"codes": "", "pca": ", PCA"}.get(method, f", {NAMES[method]}")
-    decoded = drawn if run.is_image else None
+    placed = place_images(run, images, method, drawn, seed)
+    return draw_map(run, placed, labels, classes, thumbnails=thumbnails, size=size)
+
+
+def draw_map(
+    run: OpenedRun,
+    placed: Placed,
+    labels: Tensor | np.ndarray | None,
+    classes: Sequence[str] | None,
+    *,
+    thumbnails: bool,
+    size: tuple[int, int] | None = None,
+) -> Pixels:
+    """The picture of ``latent_map``, from images that have their places."""
     return figures.code_map(
-        figures.Points(places[:count], _label_array(labels, count), classes),
-        f"Codes of {count} images{suffix}",
-        NAMES[method],
-        first={"codes": 0, "pca": 1}.get(method),
-        thumbnails=_to_uint8(as_float(inputs)) if thumbnails and run.is_image else None,
-        marks=None if decoded is None else places[count:],
-        images=None if decoded is None else _to_uint8(run.decode(decoded)),
+        figures.Points(placed.points, _label_array(labels, len(placed.points)), classes),
+        placed.title,
+        NAMES[placed.method],
+        first={"codes": 0, "pca": 1}.get(placed.method),
+        thumbnails=_to_uint8(as_float(placed.images)) if thumbnails and run.is_image else None,
+        marks=placed.marks,
+        images=placed.decoded,
+        size=size,
     )
+
+
+def most_thumbnails(size: tuple[int, int]) -> int:
+    """How many thumbnails have room on a map of that width and height in pixels, wherever they are."""
+    return size[0] * size[1] // (figures.THUMBNAIL_PIXELS + figures.FRAME_PIXELS) ** 2
+
+
+def zoom_page(placed: Placed, labels: Tensor | np.ndarray | None, classes: Sequence[str] | None) -> str:
+    """The images at their places as an HTML page that moves and zooms (``zoom_page.build_zoom_page``)."""
+    images, known = _to_uint8(as_float(placed.images)), _label_array(labels, len(placed.points))
+    return build_zoom_page(placed.points, images, placed.title, known, classes)
 
 
 def manifold_codes(run: OpenedRun, images: Images | None, side: int) -> tuple[Tensor, list[float], list[float]]:
