@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from aerun.use.denoising.cleaning import clean
     from aerun.use.denoising.tiling import denoise
     from aerun.use.export.export_run import export
+    from aerun.use.generation.neighbor_walk import walk_through_neighbors
     from aerun.use.generation.new_images import arithmetic, interpolate, samples, traverse
     from aerun.use.maps.code_maps import active_units, dictionary, empty_regions, latent_map, manifold
     from aerun.use.search.code_search import search
@@ -60,6 +61,7 @@ __all__ = [
     "search_pictures",
     "train",
     "traverse",
+    "walk_through_neighbors",
 ]
 
 # The module of each function, imported on first use; most of them import torch.
@@ -88,6 +90,7 @@ FUNCTIONS = {
     "search_pictures": "aerun.use.search.fused_search",
     "train": "aerun.python.train",
     "traverse": "aerun.use.generation.new_images",
+    "walk_through_neighbors": "aerun.use.generation.neighbor_walk",
 }
 
 

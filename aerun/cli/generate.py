@@ -25,7 +25,7 @@ EXAMPLES = """\
   %(prog)s samples RUN -o made --from mixture       a VAE sampled by the mixture, to compare it with an autoencoder
   %(prog)s samples RUN -o made --label 7            a conditional model: class 7; without it one row per class
   %(prog)s interpolate RUN cat.png dog.png -o made --gif
-  %(prog)s interpolate RUN 0 1 -o made              between test images 0 and 1
+  %(prog)s interpolate RUN 0 1 -o made --neighbors  between test images 0 and 1, with real ones near the line
   %(prog)s traverse RUN -o made                     one code value at a time, the most used ones
   %(prog)s arithmetic RUN 7 - 3 + 12 -o made        the codes of test images 7 - 3 + 12, decoded
   %(prog)s compare AE_RUN VAE_RUN -o made           points far from all codes, decoded by both runs
@@ -55,8 +55,8 @@ def build_parser() -> Parser:
         "--from",
         dest="source",
         choices=("prior", "mixture", "frequencies"),
-        help="the prior of a Gaussian latent, or the frequencies of a quantized latent's indices (the defaults for "
-        "these), or a Gaussian mixture of training codes",
+        help="the prior of a latent (the default; for a quantized one it is fitted to the indices of training images, "
+        "once), the frequencies of these indices, or a Gaussian mixture of training codes (the default of any other)",
     )
     samples.add_argument("--label", type=label, metavar="K", help=LABEL_HELP)
     samples.add_argument("--components", type=count, help="number of Gaussians in the mixture (default: by BIC)")
@@ -64,6 +64,7 @@ def build_parser() -> Parser:
     between.add_argument("first", metavar="A", help="an image file, or the number of a test image")
     between.add_argument("last", metavar="B", help="an image file, or the number of a test image")
     between.add_argument("--path", choices=("linear", "spherical", "both"), default="both", help="line or arc (both)")
+    between.add_argument("--neighbors", action="store_true", help="also the real images whose codes are near the line")
     traverse = add_kind("traverse", "change one code value at a time", "  %(prog)s RUN 3 -o made --rows 5 --gif")
     traverse.add_argument("image", metavar="IMAGE", nargs="?", help="image whose code is changed (default: mean code)")
     traverse.add_argument("--rows", type=count, default=10, help="number of code values, most used first (10)")
@@ -140,6 +141,7 @@ def _samples(run: OpenedRun, arguments: argparse.Namespace) -> None:
     from aerun.use.generation.drawings import draw_each, draw_grid, draw_rows
     from aerun.use.generation.new_images import samples
     from aerun.use.generation.sampling import default_source
+    from aerun.use.inputs import class_names
 
     source = arguments.source or default_source(run)
     if arguments.components is not None and source != "mixture":
@@ -156,38 +158,43 @@ def _samples(run: OpenedRun, arguments: argparse.Namespace) -> None:
     if arguments.frames or arguments.gif:
         raise ConfigError("--frames, --gif: need one class of a conditional model; add --label K")
     count = arguments.count or SAMPLES_OF_CLASS
-    rows = [(name, generate(count, number)) for number, name in enumerate(_class_names(run))]
+    rows = [(name, generate(count, number)) for number, name in enumerate(class_names(run))]
     _write(arguments, draw_rows(rows), [])
-
-
-def _class_names(run: OpenedRun) -> list[str]:
-    """The names of all classes of a conditional model, or their numbers where the data are missing."""
-    from aerun.errors import DataError
-
-    count = run.classes or 0
-    try:
-        known = run.data.classes or []
-    except DataError:
-        known = []
-    return [known[number] if number < len(known) else str(number) for number in range(count)]
 
 
 def _interpolate(run: OpenedRun, arguments: argparse.Namespace) -> None:
     import torch
 
     from aerun.use.generation.drawings import draw_rows, draw_steps
-    from aerun.use.generation.new_images import interpolate
-    from aerun.use.inputs import read_image
+    from aerun.use.generation.neighbor_walk import walk_through_neighbors
+    from aerun.use.generation.new_images import DEFAULT_TRAINING_IMAGES, interpolate
+    from aerun.use.inputs import read_image, sample_training_images
 
     ends = read_image(run, arguments.first), read_image(run, arguments.last)
     steps = arguments.steps
     paths = ["linear", "spherical"] if arguments.path == "both" else [arguments.path]
-    images = torch.stack([interpolate(run, *ends, steps, is_spherical=path == "spherical")[:, 0] for path in paths])
-    rows = list(zip(paths, images, strict=True))
-    shares = [f"{number / (steps - 1):.2g}" for number in range(steps)]
-    if run.shape == run.autoencoder.output_shape:  # a first row with the given images above their reconstructions
-        rows.insert(0, ("given", torch.cat([ends[0], ends[0].new_ones(steps - 2, *run.shape), ends[1]])))
-    _write(arguments, draw_rows(rows, shares), draw_steps(images))
+    found = [interpolate(run, *ends, steps, is_spherical=path == "spherical")[:, 0] for path in paths]
+    is_comparable = run.shape == run.autoencoder.output_shape  # otherwise given and decoded images share no row
+    sides = ends if is_comparable else ()
+    rows = [(path, torch.cat([*sides[:1], images, *sides[1:]])) for path, images in zip(paths, found, strict=True)]
+    heads = [f"{number / (steps - 1):.2g}" for number in range(steps)]
+    if is_comparable:
+        heads = ["given", *heads, "given"]
+        errors = [float((end - image).square().mean()) for end, image in zip(ends, found[0][[0, -1]], strict=True)]
+        print(f"decoded ends: MSE {errors[0]:.4f} and {errors[1]:.4f} from the given images")
+    if arguments.neighbors:
+        walk = walk_through_neighbors(run, *ends, sample_training_images(run, DEFAULT_TRAINING_IMAGES).images, steps)
+        away = float(walk.distances.mean()) / max(walk.usual, 1e-30)
+        print(f"real images near the line: {away:.1f} times as far from it as images are from their nearest neighbors")
+        white = walk.reconstructions.new_ones(1, *walk.reconstructions.shape[1:])
+        blank = [white] if is_comparable else []
+        if is_comparable:
+            real = torch.cat([ends[0], white, walk.images[1:-1], white, ends[1]])
+            rows.append(("real images\nnear the line", real))
+            found.append(walk.images)
+        rows.append(("reconstructed", torch.cat([*blank, walk.reconstructions, *blank])))
+        found.append(walk.reconstructions)
+    _write(arguments, draw_rows(rows, heads), draw_steps(torch.stack(found)))
 
 
 def _traverse(run: OpenedRun, arguments: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,3 +26,11 @@ def nearest_entries(codes: Tensor, codebooks: Tensor, code_shape: Shape) -> Tens
         chosen = chosen.unflatten(1, (len(codes), -1)).transpose(0, 1)
         found, left = found + chosen, left - chosen
     return found.reshape(vectors.shape).transpose(2, 3).reshape(codes.shape).to(codes.dtype)
+
+
+def sample_frequencies(known: Tensor, count: int, seed: int = 0) -> Tensor:
+    """``count`` new indices [N,...] that are independent of each other, each as frequent as it is in ``known`` [M,...]
+    at that place. More of the same seed begin with the same ones."""
+    flat = known.flatten(1)
+    rows = torch.from_numpy(np.random.default_rng(seed).integers(0, len(flat), (count, flat.shape[1])))
+    return flat.gather(0, rows).view(count, *known.shape[1:])

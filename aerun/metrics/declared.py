@@ -62,6 +62,8 @@ REPORTED = (
     Metric("frechet_distance"),
     Metric("frechet_deviation"),
     Metric("kernel_distance"),
+    Metric("prior_nats", NATS),
+    Metric("independent_nats", NATS),
     *(Metric(f"sample_{name}", higher_is_better=True) for name in ("precision", "recall", "density", "coverage")),
     Metric("classifier_error", PERCENT),
     # Classifiers on codes.

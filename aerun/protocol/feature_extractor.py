@@ -5,23 +5,20 @@ The classifier is trained once for each data set, and kept in ``classifiers`` be
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aerun.base.files import write_bytes
 from aerun.base.seeding import Randomness, restored_generator, seeded
+from aerun.core.kept_weights import load_weights, save_weights
 from aerun.dataset.data import as_float
 from aerun.dataset.paths import data_root
-from aerun.errors import DataError, StorageError
+from aerun.errors import DataError
 
 if TYPE_CHECKING:
     from aerun.dataset.data import Data, Split
@@ -46,10 +43,10 @@ def classifier_features(data: Data) -> tuple[Extract, float]:
     with restored_generator(), seeded(0):
         net = build_classifier(data.output_shape, int(train.labels.max()) + 1)
     path = data_root() / "classifiers" / f"{_key(data)}.npz"
-    if not _load(path, net):
+    if not load_weights(path, net):
         log.info("training the classifier whose features compare images; kept in %s", path)
         _train(net, train)
-        _save(path, net)
+        save_weights(path, net)
     net.eval()
 
     def extract(images: Tensor) -> np.ndarray:
@@ -118,20 +115,3 @@ def _train(net: nn.Sequential, part: Split) -> None:
             optimizer.zero_grad()
             nn.functional.cross_entropy(net(as_float(images[batch])), labels[batch]).backward()
             optimizer.step()
-
-
-def _load(path: Path, net: nn.Sequential) -> bool:
-    """Load kept weights; False if there are none, or if they are damaged."""
-    with contextlib.suppress(OSError, ValueError, KeyError, RuntimeError), np.load(path) as stored:
-        net.load_state_dict({name: torch.from_numpy(stored[name]) for name in net.state_dict()})
-        return True
-    return False
-
-
-def _save(path: Path, net: nn.Sequential) -> None:
-    content = io.BytesIO()
-    np.savez(content, **{name: tensor.numpy() for name, tensor in net.state_dict().items()})
-    cache = path.parent
-    with contextlib.suppress(OSError, StorageError):  # only time is lost
-        cache.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, content.getvalue())

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from aerun.protocol.subject import Subject
 
 MIXTURE_IMAGES = 5000  # training images whose codes a mixture is fitted to
-Source = Literal["prior", "mixture"]
+PRIOR_IMAGES = 20_000  # training images whose indices a prior is fitted to
+Source = Literal["prior", "mixture", "frequencies"]
 log = logging.getLogger(__name__)
 
 
@@ -28,9 +29,12 @@ log = logging.getLogger(__name__)
 class Samples(Evaluation):
     """Distances between test images and as many samples, by the features of a classifier or of Inception.
 
-    ``sources``: where codes come from, ``prior`` or ``mixture`` (Gaussians fitted to the codes of training images, see
-    ``aerun.core.mixture``); null for the prior of a model that has one, and otherwise the mixture. Numbers of the first
-    have no suffix, those of another end in ``@mixture`` or ``@prior``.
+    ``sources``: where codes come from: ``prior``, that of the latent or, for a quantized one, a network fitted to the
+    indices of training images (``aerun.core.index_prior``); ``mixture``, Gaussians fitted to their codes
+    (``aerun.core.mixture``); or ``frequencies``, indices independent of each other. Null for the prior of a latent that
+    has one, and otherwise the mixture. Numbers of the first have no suffix, those of another end in ``@mixture``, ....
+    A fitted prior also reports ``prior_nats``, -log p of the indices of a test image, and for comparison
+    ``independent_nats``, that of independent positions.
 
     Reports ``frechet_distance``, ``kernel_distance``, ``sample_precision``, ``sample_recall``, ``sample_density`` and
     ``sample_coverage`` (see ``aerun.protocol.sample_measures``), means over ``draws`` sets of samples, and the sample
@@ -48,16 +52,24 @@ class Samples(Evaluation):
 
     def check_data(self, data: Data, autoencoder: Autoencoder) -> None:
         """ConfigError for data without labels or images that the features need, and for a prior that is missing."""
+        from aerun.core.index_prior import order_of
+
         if self.features == "classifier" and (data.train.labels is None or data.test.labels is None):
             raise ConfigError("features=classifier: needs labels, which these data lack; use features=inception")
         if self.features == "inception" and (len(data.output_shape) != 3 or data.output_shape[0] not in (1, 3)):
             raise ConfigError("features=inception: needs gray or color images; use features=classifier")
-        if "prior" in (self.sources or []) and not _has_prior(autoencoder):
-            raise ConfigError("sources=[prior]: this model has no prior to sample from; use [mixture]")
-        if autoencoder.condition is not None and "mixture" in self._sources(autoencoder):
+        for source in self.sources or []:
+            if source == "frequencies" and autoencoder.latent.codebooks is None:
+                raise ConfigError("sources=[frequencies]: this model's latent is not quantized; use [mixture]")
+            if source == "prior" and not _has_prior(autoencoder):
+                if autoencoder.latent.codebooks is None:
+                    raise ConfigError("sources=[prior]: this model has no prior to sample from; use [mixture]")
+                order_of(autoencoder.latent, autoencoder.code_shape)
+        fitted = [source for source in self._sources(autoencoder) if source != "prior" or not _has_prior(autoencoder)]
+        if autoencoder.condition is not None and fitted:
             raise ConfigError(
-                "sources=[mixture]: codes of a conditional model depend on the label; use [prior], with a latent that "
-                "has a prior"
+                f"sources=[{fitted[0]}]: codes of a conditional model depend on the label; use [prior], with a latent "
+                "that has a prior"
             )
         if self.neighbors >= min(self.images, len(data.test), len(data.train)):
             raise ConfigError(f"neighbors={self.neighbors}: needs more test images")
@@ -77,8 +89,10 @@ class Samples(Evaluation):
         sources = self._sources(autoencoder)
         for source in sources:
             suffix = "" if source == sources[0] else f"@{source}"
-            decode = _sampler(subject, source)
-            found = [self._measure(real, extract, decode(count, self.draw_seed + draw)) for draw in range(self.draws)]
+            sample, fitted = _sampler(subject, source)
+            result |= fitted
+            seeds = range(self.draw_seed, self.draw_seed + self.draws)
+            found = [self._measure(real, extract, _decode(subject, sample(count, seed), seed)) for seed in seeds]
             result |= {f"{name}{suffix}": sum(each[name] for each in found) / len(found) for name in found[0]}
             if len(found) > 1:
                 result[f"frechet_deviation{suffix}"] = _deviation([each["frechet_distance"] for each in found])
@@ -127,39 +141,59 @@ def _drawn(part: Split, count: int, what: str, seed: int) -> Tensor:
     return as_float(chosen)[torch.randperm(len(chosen), generator=generator).to(chosen.device)]
 
 
-def _sampler(subject: Subject, source: Source) -> Callable[[int, int], Tensor]:
-    """A function of number and seed that decodes samples of the model, clamped to [0,1] if its targets are.
+def _sampler(subject: Subject, source: Source) -> tuple[Callable[[int, int], Tensor], dict[str, float]]:
+    """A function of number and seed that returns codes, and the numbers of the prior that was fitted for it, if any."""
+    import torch
+
+    from aerun.base.seeding import Randomness
+    from aerun.core.codebooks import sample_frequencies
+    from aerun.core.index_prior import fit_index_prior
+    from aerun.core.mixture import fit_mixture, nearest_valid_codes
+
+    autoencoder, train = subject.autoencoder, subject.data.train
+    latent, shape = autoencoder.latent, autoencoder.code_shape
+    if source == "mixture":
+        mixture = fit_mixture(autoencoder.encode(_inputs(train, MIXTURE_IMAGES)).cpu())
+        return lambda count, seed: nearest_valid_codes(autoencoder, mixture.sample(count, seed).view(-1, *shape)), {}
+    if source == "prior" and _has_prior(autoencoder):
+
+        def draw(count: int, seed: int) -> Tensor:
+            codes = latent.sample_prior((count, *shape), Randomness(seed, autoencoder.device).at("samples", 0))
+            assert codes is not None  # it has a prior
+            return codes
+
+        return draw, {}
+    indices = autoencoder.indices(_inputs(train, PRIOR_IMAGES)).cpu()
+
+    def from_indices(indices: Tensor) -> Tensor:
+        with torch.no_grad():
+            return latent.from_indices(indices.to(autoencoder.device)).to(autoencoder.dtype)
+
+    if source == "frequencies":
+        return lambda count, seed: from_indices(sample_frequencies(indices, count, seed)), {}
+    prior = fit_index_prior(indices, latent, shape)
+    unseen = autoencoder.indices(_inputs(subject.data.test, PRIOR_IMAGES))
+    nats, independent = prior.nats_of(unseen).mean(), prior.independent_nats_of(unseen).mean()
+    measured = {"prior_nats": float(nats), "independent_nats": float(independent)}
+    return lambda count, seed: from_indices(prior.sample(count, seed)), measured
+
+
+def _decode(subject: Subject, codes: Tensor, seed: int) -> Tensor:
+    """The images of codes, clamped to [0,1] if the model's targets are.
 
     A conditional model decodes them with the labels of training images, drawn at random.
     """
     import torch
 
     from aerun.base.seeding import Randomness
-    from aerun.core.mixture import fit_mixture, nearest_valid_codes
 
     autoencoder, data = subject.autoencoder, subject.data
-    shape = autoencoder.code_shape
-    if source == "mixture":
-        mixture = fit_mixture(autoencoder.encode(_inputs(data.train, MIXTURE_IMAGES)).cpu())
-    known = data.train.labels if autoencoder.condition is not None else None
-
-    def decode(count: int, seed: int) -> Tensor:
-        if source == "mixture":
-            codes = nearest_valid_codes(autoencoder, mixture.sample(count, seed).view(count, *shape))
-        else:
-            generator = Randomness(seed, autoencoder.device).at("samples", 0)
-            drawn = autoencoder.latent.sample_prior((count, *shape), generator)
-            if drawn is None:
-                raise DataError("sources=[prior]: this model has no prior to sample from")
-            codes = drawn
-        labels = None
-        if known is not None:
-            generator = Randomness(seed, torch.device("cpu")).at("samples-labels", 0)
-            labels = known.cpu()[torch.randint(len(known), (count,), generator=generator)]
-        images = autoencoder.decode(codes, labels).cpu()
-        return images.clamp(0, 1) if data.in_unit_range else images
-
-    return decode
+    labels = None
+    if autoencoder.condition is not None and (known := data.train.labels) is not None:
+        generator = Randomness(seed, torch.device("cpu")).at("samples-labels", 0)
+        labels = known.cpu()[torch.randint(len(known), (len(codes),), generator=generator)]
+    images = autoencoder.decode(codes, labels).cpu()
+    return images.clamp(0, 1) if data.in_unit_range else images
 
 
 def _inputs(part: Split, count: int) -> Tensor:

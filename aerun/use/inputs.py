@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from aerun.core.image_inputs import Images
 
 DEFAULT_IMAGES = 2000  # test images, where the caller gives none
+ROWS_AT_ONCE = 1000  # of training images that are encoded
 
 
 @dataclass(frozen=True)
@@ -50,19 +51,38 @@ def images_or_test_sample(run: OpenedRun, images: Images | None) -> Tensor:
 def sample_training_images(run: OpenedRun, count: int, label: int | None = None) -> Sample:
     """At most ``count`` of the run's training images, or of those with that label, evenly spaced. DataError if the data
     are missing."""
+    part, rows = run.data.train, _training_rows(run, count, label)
+    return Sample(_read_rows(part, rows), None if part.labels is None else part.labels[rows], run.data.classes)
+
+
+def training_indices(run: OpenedRun, count: int, label: int | None = None) -> Tensor:
+    """The indices [N,S,G,L] of the codes of the same images, for a quantized latent."""
+    rows = _training_rows(run, count, label)
+    return torch.cat([run.indices(_read_rows(run.data.train, chunk)) for chunk in rows.split(ROWS_AT_ONCE)])
+
+
+def _training_rows(run: OpenedRun, count: int, label: int | None) -> Tensor:
     part = run.data.train
     if label is None:
-        return sample_evenly(run, part, count)
+        return _even_rows(len(part), count)
     if part.labels is None or not len(labeled := (part.labels == label).nonzero()[:, 0]):
         raise DataError(f"{run.folder}: no training image has the label {label}")
-    rows = labeled[_even_rows(len(labeled), count)]
-    return Sample(_read_rows(part, rows), part.labels[rows], run.data.classes)
+    return labeled[_even_rows(len(labeled), count)]
 
 
 def sample_evenly(run: OpenedRun, part: Split, count: int) -> Sample:
     """At most ``count`` images of a split, evenly spaced because some data sets are stored class by class."""
     rows = _even_rows(len(part), count)
     return Sample(_read_rows(part, rows), None if part.labels is None else part.labels[rows], run.data.classes)
+
+
+def class_names(run: OpenedRun) -> list[str]:
+    """The names of all classes of a conditional model, or their numbers where the data are missing."""
+    try:
+        known = run.data.classes or []
+    except DataError:
+        known = []
+    return [known[number] if number < len(known) else str(number) for number in range(run.classes or 0)]
 
 
 def read_image(run: OpenedRun, name: str) -> Tensor:

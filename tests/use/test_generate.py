@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from aerun.core.mixture import fit_mixture, nearest_valid_codes
 from aerun.errors import ConfigError, DataError
 from aerun.use.generation.empty_points import emptiest_points, find_empty_points, nearest_errors
 from aerun.use.generation.frames import there_and_back, write_frames, write_gif
+from aerun.use.generation.neighbor_walk import walk_through_neighbors
 from aerun.use.generation.new_images import arithmetic, interpolate, samples, traverse
 from aerun.use.generation.sampling import sample_codes
 from aerun.use.inputs import read_image
@@ -238,22 +240,57 @@ def test_generate_writes_the_files_that_it_prints(
         assert picture_.n_frames == 6  # type: ignore[attr-defined]
 
 
-def test_the_given_images_are_drawn_above_the_ends(
-    tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+def test_the_given_images_are_drawn_next_to_the_decoded_ends(
+    tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows: list[tuple[str, torch.Tensor]] = []
-    monkeypatch.setattr(
-        "aerun.use.generation.drawings.draw_rows", lambda drawn, _: rows.extend(drawn) or np.zeros((9, 9, 3), np.uint8)
-    )
-    words = ["interpolate", str(trained()), "3", "4", "--steps", "5", "-o", str(tmp_path)]
+    heads: list[str] = []
+
+    def draw(drawn: list[tuple[str, torch.Tensor]], above: list[str]) -> np.ndarray:
+        rows.extend(drawn)
+        heads.extend(above)
+        return np.zeros((9, 9, 3), np.uint8)
+
+    monkeypatch.setattr("aerun.use.generation.drawings.draw_rows", draw)
+    words = ["interpolate", str(trained()), "3", "4", "--steps", "5", "--neighbors", "-o", str(tmp_path)]
     assert command(words, monkeypatch) == 0
     run = open_run(trained())
-    (label, given), (_, way), _ = rows
-    assert label == "given" and len(given) == len(way) == 5
-    for number, place in ((3, 0), (4, -1)):
-        assert torch.equal(given[place][None], read_image(run, str(number)))
-        torch.testing.assert_close(way[place], run.reconstruct(read_image(run, str(number)))[0])
-    assert (given[1:-1] == 1).all()
+    (_, straight), _, (_, real), (_, reconstructed) = rows
+    assert heads == ["given", "0", "0.25", "0.5", "0.75", "1", "given"]
+    assert len(straight) == len(real) == len(reconstructed) == 7
+    errors = []
+    for number, place, decoded in ((3, 0, 1), (4, -1, -2)):
+        given = read_image(run, str(number))
+        assert torch.equal(straight[place][None], given) and torch.equal(real[place][None], given)
+        torch.testing.assert_close(straight[decoded], run.reconstruct(given)[0])
+        torch.testing.assert_close(reconstructed[decoded], straight[decoded])
+        assert (real[decoded] == 1).all() and (reconstructed[place] == 1).all()
+        errors.append(f"{float((given - run.reconstruct(given)).square().mean()):.4f}")
+    torch.testing.assert_close(run.reconstruct(real[2:-2]), reconstructed[2:-2])
+    assert f"decoded ends: MSE {errors[0]} and {errors[1]} from the given images" in capsys.readouterr().out
+
+
+def test_a_walk_goes_through_the_real_images_nearest_to_the_line(trained: Trained) -> None:
+    """The least sum of distances over all choices of different images, tried one by one."""
+    run = open_run(trained())
+    images = images_of_test(run, 40).images
+    first, last, others = images[:1], images[1:2], images[2:11]
+    walk = walk_through_neighbors(run, first, last, images[:11], steps=5)
+    a, b, codes = (run.encode(x).flatten(1).double().numpy() for x in (first, last, others))
+    points = np.stack([a[0] + t * (b[0] - a[0]) for t in (0.25, 0.5, 0.75)])
+    distances = np.sqrt(((points[:, None] - codes[None]) ** 2).sum(-1))
+    best = min(itertools.permutations(range(9), 3), key=lambda rows: sum(distances[i, r] for i, r in enumerate(rows)))
+    assert (walk.rows - 2).tolist() == list(best)
+    np.testing.assert_allclose(walk.distances.numpy(), [distances[i, r] for i, r in enumerate(best)], rtol=1e-5)
+    torch.testing.assert_close(walk.images, torch.cat([first, others[list(best)], last]))
+    torch.testing.assert_close(walk.reconstructions, run.reconstruct(walk.images))
+    every = run.encode(images[:11]).flatten(1).double().numpy()
+    between = np.sqrt(((every[:, None] - every[None]) ** 2).sum(-1)) + 1e9 * np.eye(11)
+    assert walk.usual == pytest.approx(float(np.median(between.min(1))), rel=1e-4)
+    with pytest.raises(DataError, match="images: 9 other images for 10 steps between the ends"):
+        walk_through_neighbors(run, first, last, images[:11], steps=12)
+    with pytest.raises(DataError, match="first: 2 images where one is expected"):
+        walk_through_neighbors(run, images[:2], last, images)
 
 
 def test_invalid_arguments_are_one_line(

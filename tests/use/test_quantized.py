@@ -14,12 +14,12 @@ import torch
 from aerun.cli import embed as embed_command
 from aerun.cli import generate as generate_command
 from aerun.cli import search as search_command
+from aerun.core.codebooks import sample_frequencies
 from aerun.core.mixture import nearest_valid_codes
 from aerun.errors import ConfigError, DataError
 from aerun.use.collection.embedding import embed
 from aerun.use.collection.fingerprint_files import load_fingerprints, save_fingerprints
-from aerun.use.collection.quantized_codes import QuantizedCodes
-from aerun.use.generation.sampling import sample_codes, sample_frequencies
+from aerun.use.generation.sampling import sample_codes
 from aerun.use.opened_run import OpenedRun, open_run
 from aerun.use.search.code_search import search
 
@@ -102,18 +102,19 @@ def test_the_hamming_distance_is_the_number_of_bits(trained: Trained, images: to
 def test_frequencies_are_those_of_each_place() -> None:
     random = np.random.default_rng(0)
     indices = np.stack([random.choice(4, 500, p=p) for p in ([0.7, 0.1, 0.1, 0.1], [0, 0, 0.5, 0.5])], 1)
-    known = QuantizedCodes(indices.astype(np.int32), np.zeros((1, 2, 4, 1), np.float32), 1)
-    drawn = sample_frequencies(known, 20_000).indices
+    known = torch.from_numpy(indices)
+    drawn = sample_frequencies(known, 20_000).numpy()
     for place in range(2):
         expected, found = (np.bincount(rows[:, place], minlength=4) / len(rows) for rows in (indices, drawn))
         np.testing.assert_allclose(found, expected, atol=0.015)
-    assert np.array_equal(sample_frequencies(known, 7).indices, drawn[:7])
+    assert np.array_equal(sample_frequencies(known, 7), drawn[:7])
 
 
 @pytest.mark.parametrize("name", ["vq", "residual", "fsq"])
 def test_new_codes_consist_of_entries(trained: Trained, name: str, images: torch.Tensor) -> None:
     run = open_run(trained(*RUNS[name]))
-    drawn = sample_codes(run, 5, images=images)
+    drawn = sample_codes(run, 5, images=images, source="frequencies")
+    assert drawn.equal(sample_codes(run, 5, indices=run.indices(images), source="frequencies"))
     indices = run.indices(images).flatten(1)
     assert drawn.shape == (5, *run.autoencoder.code_shape)
     places = [set(column.tolist()) for column in indices.T]
@@ -127,8 +128,11 @@ def test_new_codes_consist_of_entries(trained: Trained, name: str, images: torch
         for row, group in itertools.product(range(5), range(2)):
             distances = (books[group] - (drawn + 0.1)[row, 4 * group : 4 * group + 4]).norm(dim=1)
             assert middle[row, 4 * group : 4 * group + 4].equal(books[group][distances.argmin()])
-    with pytest.raises(ConfigError, match="has no prior; use the frequencies"):
-        sample_codes(run, 5, source="prior", images=images)
+    by_prior = sample_codes(run, 5, images=images)
+    assert by_prior.equal(sample_codes(run, 5, source="prior", indices=run.indices(images)))
+    assert by_prior.shape == drawn.shape
+    if name != "residual":
+        assert nearest_valid_codes(run.autoencoder, by_prior).allclose(by_prior)
     mixed = sample_codes(run, 5, source="mixture", images=images, components=1)
     if name != "residual":
         assert torch.allclose(nearest_valid_codes(run.autoencoder, mixed), mixed)

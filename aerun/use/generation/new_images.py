@@ -18,8 +18,9 @@ from torch import Tensor
 from aerun.core.interpolation import linear, spherical
 from aerun.core.mixture import COMPONENT_COUNTS, clamp_to_range, nearest_valid_codes
 from aerun.errors import ConfigError, DataError
-from aerun.use.generation.sampling import Source, default_source, sample_codes
-from aerun.use.inputs import images_or_test_sample, sample_training_images
+from aerun.use.collection.quantized_codes import is_quantized
+from aerun.use.generation.sampling import Source, default_source, needs_images, sample_codes
+from aerun.use.inputs import images_or_test_sample, sample_training_images, training_indices
 from aerun.use.maps.code_units import Units, measure_units
 from aerun.use.opened_run import OpenedRun, Run, as_opened
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from aerun.core.image_inputs import Images
 
 DEFAULT_TRAINING_IMAGES = 5000  # whose codes a mixture is fitted to
+MAX_INDEXED_IMAGES = 20_000  # to whose indices a prior is fitted
 
 
 def samples(
@@ -44,17 +46,24 @@ def samples(
     A conditional model makes images of the class ``label``, from the same codes of the prior for every label.
     ``images`` then have that label.
 
-    ``source``: ``prior``, that of the latent and its default; ``mixture``, Gaussians fitted to
-    the codes of ``images`` (default: 5,000 training images), for any model; or ``frequencies``,
-    the indices of a quantized latent, independent of each other. ConfigError for a source that the model does not have,
-    DataError if training images are needed and missing.
+    ``source``: ``prior``, that of the latent, or for a quantized one a network that is fitted to the indices of
+    ``images`` (default: 20,000 training images; minutes, once); ``frequencies``, indices independent of each other; or
+    ``mixture``, for any model, Gaussians fitted to the codes of ``images`` (default: 5,000 training images). Default:
+    the prior of a latent that has or can have one, otherwise the mixture. ConfigError for a source that the model does
+    not have, DataError if training images are needed and missing.
     """
     run = as_opened(run, conditional=True)
     run = _given(run, label)
-    inputs = None if images is None else run.as_inputs(images)
-    if inputs is None and (source or default_source(run)) != "prior":
-        inputs = sample_training_images(run, DEFAULT_TRAINING_IMAGES, label).images
-    return run.decode(sample_codes(run, count, source=source, images=inputs, components=components, seed=seed))
+    inputs, indices = None if images is None else run.as_inputs(images), None
+    source = source or default_source(run)
+    if inputs is None and needs_images(run, source):
+        if source == "mixture" or not is_quantized(run):
+            inputs = sample_training_images(run, DEFAULT_TRAINING_IMAGES, label).images
+        else:
+            count_of_images = MAX_INDEXED_IMAGES if source == "prior" else DEFAULT_TRAINING_IMAGES
+            indices = training_indices(run, count_of_images, label)
+    codes = sample_codes(run, count, source=source, images=inputs, indices=indices, components=components, seed=seed)
+    return run.decode(codes)
 
 
 def interpolate(run: Run, first: Images, last: Images, steps: int = 12, *, is_spherical: bool = False) -> Tensor:
