@@ -10,6 +10,7 @@ import numpy as np
 
 from aerun.figures.canvas import Pixels, class_colors, create_axes, render, scatter_by_class
 from aerun.figures.montage import montage
+from aerun.figures.spacing import spaced
 
 DPI, MAP_PIXELS = 100, (900, 800)
 THUMBNAIL_PIXELS, FRAME_PIXELS = 30, 8  # the longer side of an image on a map, and what its frame adds
@@ -96,18 +97,6 @@ def code_map(
 
 def _count_shown(shown: int, total: int) -> str:
     return "" if shown == total else f"{shown} of {total} "
-
-
-def spaced(points: np.ndarray, size: tuple[float, float], taken: np.ndarray | None = None) -> list[int]:
-    """Indices of points[N,2] whose boxes of that size overlap neither each other nor those around ``taken``, chosen
-    greedily from left to right, where a sixth more fit than in random order."""
-    positions = [] if taken is None else list(taken)
-    chosen: list[int] = []
-    for number in points[:, 0].argsort(kind="stable").tolist():
-        if not positions or (np.abs(np.asarray(positions) - points[number]) >= np.asarray(size)).any(1).all():
-            chosen.append(number)
-            positions.append(points[number])
-    return chosen
 
 
 def manifold(images: np.ndarray, columns: Sequence[float], rows: Sequence[float], title: str, axis: str) -> Pixels:

@@ -14,7 +14,8 @@ from PIL import Image
 
 from aerun.errors import ConfigError
 from aerun.figures.canvas import class_colors
-from aerun.figures.code_plots import MARGIN, spaced
+from aerun.figures.code_plots import MARGIN
+from aerun.figures.spacing import spaced
 
 WIDTH, HEIGHT, SIDE = 1200, 800, 44  # of the map and of a picture with its frame, on a screen of that size
 TILE_PIXELS = 64  # of a picture's longer side in the page, at most
