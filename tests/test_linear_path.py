@@ -176,3 +176,5 @@ def test_the_report_says_when_components_are_better() -> None:
     assert "PCA with" not in format_summary({**worse, "test": {"mse": 0.010001, "psnr": 20.0}}, Path("run"))
     noisy = {**worse, "test": {"mse": 0.0123, "psnr": 19.1, "input_psnr": 8.0, "input_psnr_pooled": 8.0}}
     assert "PCA with" not in format_summary(noisy, Path("run"))
+    quantized = {**worse, "test": {"mse": 0.0123, "psnr": 19.1, "bits": 64.0}}
+    assert "PCA with" not in format_summary(quantized, Path("run"))

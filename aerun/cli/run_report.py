@@ -55,7 +55,7 @@ def _note_of_pca(summary: Mapping[str, Any], shown: str) -> list[str]:
     size, values = summary.get("code_size"), image_values(summary)
     if ours is None or pca is None or "input_psnr" in summary["test"] or (size and values and size >= values):
         return []
-    if not ours > (1 + LEAST_LEAD) * pca > 0:
+    if not ours > (1 + LEAST_LEAD) * pca > 0 or "bits" in summary["test"]:  # indices are smaller than components
         return []
     more = f"{ours / pca:.1f} times its error" if ours > 2 * pca else f"{ours / pca - 1:.1%} more error"
     return [f"PCA with codes of the same size is better: the autoencoder has {more}; aerun-doctor {shlex.quote(shown)}"]
