@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aerun.use.anomalies.finding import find_anomalies
     from aerun.use.clusters.clustering import organise
     from aerun.use.collection.embedding import embed
+    from aerun.use.compression.compress import compress, decompress
     from aerun.use.denoising.cleaning import clean
     from aerun.use.denoising.tiling import denoise
     from aerun.use.export.export_run import export
@@ -41,6 +42,8 @@ __all__ = [
     "arithmetic",
     "clean",
     "compare_runs",
+    "compress",
+    "decompress",
     "denoise",
     "diagnose",
     "diagnose_model",
@@ -70,6 +73,8 @@ FUNCTIONS = {
     "arithmetic": "aerun.use.generation.new_images",
     "clean": "aerun.use.denoising.cleaning",
     "compare_runs": "aerun.python.sweep",
+    "compress": "aerun.use.compression.compress",
+    "decompress": "aerun.use.compression.compress",
     "denoise": "aerun.use.denoising.tiling",
     "diagnose": "aerun.runs.diagnose",
     "diagnose_model": "aerun.runs.diagnose",

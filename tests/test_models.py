@@ -19,10 +19,11 @@ from torch.nn import functional as F
 from aerun.base.conf import conf_dir
 from aerun.config.parse import parse
 from aerun.config.schema import locate
-from aerun.contracts import Latent
+from aerun.contracts import Latent, Penalty
 from aerun.core.autoencoder import Autoencoder, objective
 from aerun.dataset.data import Data, Split
 from aerun.errors import ConfigError
+from aerun.latent.entropy_models import EntropyModel
 from aerun.loss import MSE
 from aerun.model import Convolutional, FullyConnected
 from aerun.training.build import build_autoencoder, build_parts
@@ -77,6 +78,17 @@ def weighted(module: nn.Module) -> list[Any]:
     return [layer for layer in module.modules() if hasattr(layer, "weight")]
 
 
+def begin(autoencoder: Autoencoder) -> None:
+    """Leave the state in which zeros hide layers from the gradient: last layers that are zero, codes that are rounded
+    to zero."""
+    with torch.no_grad():
+        for layer in weighted(autoencoder):
+            if not layer.weight.any():
+                nn.init.normal_(layer.weight, std=0.01)
+        if isinstance(autoencoder.latent, EntropyModel):
+            autoencoder.latent.log_gain += 5
+
+
 def own_parameters(autoencoder: Autoencoder) -> int:
     return sum(parameter.numel() for parameter in autoencoder.parameters())
 
@@ -92,6 +104,7 @@ def each_code_gives(images: Tensor, autoencoder: Autoencoder) -> Tensor:
 @shapes
 def test_shapes_and_gradients(build: Build, model: str, latent: str, shape: Shape) -> None:
     autoencoder = build(shape, f"model={model}", f"latent={latent}")
+    begin(autoencoder)
     images = uniform(3, *shape)
     draw = autoencoder.draw(3, torch.Generator().manual_seed(2))
     assert (draw is not None) == (type(autoencoder.latent).draw is not Latent.draw)
@@ -101,6 +114,8 @@ def test_shapes_and_gradients(build: Build, model: str, latent: str, shape: Shap
     assert result.logits.shape == result.prediction.shape == result.reconstruction.shape == wanted.shape
     objective(result, images, autoencoder, MSE("mean"))["loss"].backward()
     for name, parameter in autoencoder.named_parameters():
+        if not parameter.requires_grad:  # the cosine transform
+            continue
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
         assert parameter.grad.abs().max() > 0, name
 
@@ -126,8 +141,12 @@ def test_vectors_are_for_fully_connected_models(
 def test_images_that_are_too_small_are_refused(
     build: Build, is_convolutional: Callable[[str], bool], model: str, shape: Shape
 ) -> None:
-    # Padded: two keep the size, one halves it once.
-    if not is_convolutional(model) or model in ("conv_wta", "unet") or (model == "conv_deep" and min(shape[1:]) >= 8):
+    # Padded: two keep the size, one halves it once, one takes blocks.
+    if (
+        not is_convolutional(model)
+        or model in ("conv_wta", "fully_conv", "unet")
+        or (model == "conv_deep" and min(shape[1:]) >= 8)
+    ):
         assert build(shape, f"model={model}").reconstruct(uniform(2, *shape)).shape == (2, *shape)
         return
     with pytest.raises(ConfigError) as caught:
@@ -175,6 +194,11 @@ DEEP = BLOCKS + DEEP_SIDES
 UNET = sum((9 * a + 1) * b + (9 * b + 1) * b for a, b in ((1, 8), (8, 16), (16, 32), (32, 32)))
 UNET += sum((4 * b * a + a) + (9 * 2 * a + 1) * a for a, b in ((8, 16), (16, 32), (32, 32)))
 UNET += (9 * 8 + 1) * 8 + (9 * 8 + 1)
+# Two blocks of two convolutions at each of two levels, at either side; between them and around them; the linear path.
+FULLY = 2 * sum(4 * (9 * width + 1) * width for width in (64, 128))
+FULLY += (25 + 1) * 64 + (9 * 64 + 1) * 128 + (9 * 128 + 1) * 64
+FULLY += (9 * 64 + 1) * 128 + (128 + 1) * 4 * 64 + (9 * 64 + 1) * 16
+FULLY += (64 + 1) * 64 + (64 + 1) * 64
 # The code's shape and the number of parameters on 28x28 images.
 SIZES: dict[str, tuple[Shape, int]] = {
     "fc": ((64,), 785 * 64 + 65 * 784),
@@ -183,6 +207,7 @@ SIZES: dict[str, tuple[Shape, int]] = {
     "conv": ((64, 3, 3), CONV + CONV_BACK),
     "conv_deep": ((128,), DEEP),
     "conv_fc": ((128,), (36 + 1) * 8 + 3 * (8 * 36 + 1) * 8 + 129 * 784),
+    "fully_conv": ((64, 4, 4), FULLY),
     "conv_wta": ((8, 28, 28), (25 + 1) * 8 + (8 * 25 + 1) * 8 + 8 * 121 + 1),
     "vae": ((16,), CONV + 577 * 32 + 17 * 576 + CONV_BACK),
     "unet": ((9, 28, 28), UNET),
@@ -378,7 +403,7 @@ class TestUnits:
 TIED = [
     (model, latent)
     for model in MODELS
-    if model not in ("conv_deep", "conv_fc", "conv_wta", "unet")
+    if model not in ("conv_deep", "conv_fc", "conv_wta", "fully_conv", "unet")
     for latent in LATENTS
 ]
 tied_models = pytest.mark.parametrize(("model", "latent"), TIED)
@@ -398,6 +423,8 @@ class TestTied:
         tied = build(self.SHAPE, f"model={model}", f"latent={latent}", "model.tied=true")
         free = build(self.SHAPE, f"model={model}", f"latent={latent}")
         free.encoder.load_state_dict(tied.encoder.state_dict())
+        if isinstance(free.latent, nn.Module):
+            free.latent.load_state_dict(tied.latent.state_dict())  # type: ignore[union-attr]
         with torch.no_grad():
             for theirs, ours in zip(weighted(free.decoder), weighted(tied.decoder), strict=True):
                 # A linear layer's matrix is transposed; a transposed convolution has the convolution's own layout.
@@ -437,7 +464,8 @@ class TestTied:
         for autoencoder in (tied, free):
             result = autoencoder(images, draw)
             wanted = each_code_gives(images, autoencoder)
-            loss = (result.prediction - wanted).square().sum() + sum(p.value for p in result.terms)
+            penalties = [term.value for term in result.terms if isinstance(term, Penalty)]
+            loss = (result.prediction - wanted).square().sum() + sum(penalties)
             loss.backward()
         for (ours, mirror), (theirs, encoder) in zip(self.mirrored(tied), self.mirrored(free), strict=True):
             back = theirs.weight.grad.t() if isinstance(theirs, nn.Linear) else theirs.weight.grad
@@ -451,6 +479,7 @@ class TestTied:
     @tied_models
     def test_stays_tied_when_copied_loaded_and_trained(self, build: Build, model: str, latent: str) -> None:
         original = build(self.SHAPE, f"model={model}", f"latent={latent}", "model.tied=true")
+        begin(original)
         autoencoder = copy.deepcopy(original)
         optimizer = torch.optim.SGD(autoencoder.parameters(), lr=0.1)
         autoencoder(uniform(4, *self.SHAPE)).prediction.square().mean().backward()
@@ -488,7 +517,7 @@ class TestTied:
         assert ax.shape == y.shape and transposed.bias.count_nonzero() == 0
         assert (ax * y).sum().item() == pytest.approx((x * transposed(y)).sum().item(), rel=1e-10)
 
-    @pytest.mark.parametrize("model", ["conv_deep", "conv_fc", "conv_wta", "unet"])
+    @pytest.mark.parametrize("model", ["conv_deep", "conv_fc", "conv_wta", "fully_conv", "unet"])
     def test_is_refused_where_there_is_no_mirror(self, build: Build, model: str) -> None:
         with pytest.raises(ConfigError, match=rf"model\.tied=true.*{model}"):
             build(self.SHAPE, f"model={model}", "model.tied=true")
@@ -505,9 +534,10 @@ class TestInitialWeights:
     @staticmethod
     def layers(build: Build, model: str, scheme: str) -> list[Any]:
         autoencoder = build((3, 32, 32), f"model={model}", f"model.init={scheme}", "model.init_std=0.07")
-        return [
-            layer for layer in autoencoder.modules() if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
-        ]
+        kinds = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
+        layers = [(name, layer) for name, layer in autoencoder.named_modules() if isinstance(layer, kinds)]
+        # The cosine transform of fully_conv has its own weights, and the last layers around it begin at zero.
+        return [layer for name, layer in layers if ".path" not in name and layer.weight.any()]
 
     @staticmethod
     def connections(layer: Any) -> tuple[int, int]:

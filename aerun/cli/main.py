@@ -18,6 +18,8 @@ COMMANDS = {
     "tidy": "free the disk of what runs leave",
     "doctor": "diagnose runs: what is wrong, and what to try",
     "denoise": "clean image files with a run",
+    "compress": "write pictures as small files, with a run of experiment=codec",
+    "decompress": "read those files",
     "embed": "encode a folder of images into one file",
     "search": "find similar, cropped or duplicate images in a collection",
     "anomalies": "score pictures by how unusual they are, with a threshold",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from aerun.base.progress_bar import progress_bar
 from aerun.dataset.picture_files import failure_reason, open_picture, pillow_settings
@@ -25,6 +25,7 @@ MULTIPAGE_SUFFIXES = {".tif", ".tiff"}
 DEEP_GRAY_MODES = ("I;16", "I;16B", "I;16L", "I")  # Pillow's modes of gray with more than 8 bits
 BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # two tags of TIFF, and a value of the second
 ORIENTATION_TAG = 0x0112  # of EXIF
+Fit = Literal["crop", "pad", "stretch", "unscaled"]
 log = logging.getLogger(__name__)
 
 
@@ -33,13 +34,14 @@ class Decoder:
     """Decodes a picture file to uint8 of ``shape`` [C,H,W], with one or three channels.
 
     ``fit``: ``crop`` scales the picture to cover the size and cuts out its center, ``pad`` scales it to fit and fills
-    the rest with ``background``, ``stretch`` ignores its proportions. Transparent pixels are blended with
-    ``background``, a color as CSS writes it; EXIF orientation is applied. ``white_value``: white of gray pictures of
-    more than 8 bits; None for 65535, or what a TIFF says.
+    the rest with ``background``, ``stretch`` ignores its proportions, ``unscaled`` cuts out its center as it is, with
+    ``background`` around smaller pictures. Transparent pixels are blended with ``background``, a color as CSS writes
+    it; EXIF orientation is applied. ``white_value``: white of gray pictures of more than 8 bits; None for 65535, or
+    what a TIFF says.
     """
 
     shape: tuple[int, int, int]
-    fit: Literal["crop", "pad", "stretch"]
+    fit: Fit
     background: str = "white"
     white_value: int | None = None
 
@@ -106,10 +108,15 @@ class Decoder:
         resample = Image.Resampling.LANCZOS
         if self.fit == "crop":
             picture = ImageOps.fit(picture, (width, height), resample)
-        elif self.fit == "pad":
+        elif self.fit in ("pad", "unscaled"):
             around = color_of(self.background)
-            page = Image.new("RGB", (1, 1), around).convert(picture.mode).getpixel((0, 0))
-            picture = ImageOps.pad(picture, (width, height), resample, color=page)  # type: ignore[arg-type]
+            page: Any = Image.new("RGB", (1, 1), around).convert(picture.mode).getpixel((0, 0))
+            if self.fit == "pad":
+                picture = ImageOps.pad(picture, (width, height), resample, color=page)
+            else:
+                center = Image.new(picture.mode, (width, height), page)
+                center.paste(picture, ((width - picture.width) // 2, (height - picture.height) // 2))
+                picture = center
         else:
             picture = picture.resize((width, height), resample)
         pixels = np.asarray(picture, np.uint8)

@@ -14,7 +14,7 @@ from aerun.contracts import Count, Range, Size
 from aerun.dataset.base import StoredDataset
 from aerun.dataset.cache import cached_rows, files_key
 from aerun.dataset.data import Arrays
-from aerun.dataset.decoder import Decoder, color_of
+from aerun.dataset.decoder import Decoder, Fit, color_of
 from aerun.dataset.folder_layout import TEST, TRAIN, arrange_mvtec, folder_labels
 from aerun.dataset.memory_limit import check_memory
 from aerun.dataset.paths import existing_path
@@ -39,8 +39,9 @@ class ImageFolder(StoredDataset):
 
     Only the first frame or page of a file is used; hidden files and folders are passed over, and other files counted.
     ``size`` is a side, or [height, width]. ``fit``: ``crop`` scales the picture to cover the size and cuts out its
-    center, ``pad`` scales it to fit and fills the rest with ``background``, ``stretch`` ignores its proportions.
-    Transparent pixels are blended with ``background``, a color as CSS writes it; EXIF orientation is applied.
+    center, ``pad`` scales it to fit and fills the rest with ``background``, ``stretch`` ignores its proportions,
+    ``unscaled`` cuts out its center as it is, with ``background`` around smaller pictures. Transparent pixels are
+    blended with ``background``, a color as CSS writes it; EXIF orientation is applied.
     ``white_value``: white of gray pictures of more than 8 bits; null for 65535, or what a TIFF says. A file that cannot
     be decoded, or that is a link to outside the folder, is reported by name, then skipped or fatal by ``on_error``.
     Labels are the top-level subfolders, if every picture is in one.
@@ -53,7 +54,7 @@ class ImageFolder(StoredDataset):
     root: str
     size: Size | list[Size]
     channels: Literal[1, 3]
-    fit: Literal["crop", "pad", "stretch"]
+    fit: Fit
     on_error: Literal["skip", "fail"]
     test: Annotated[float, Range(0, 1, low_open=True, high_open=True)]
     # Configurations of older runs lack the keys below.

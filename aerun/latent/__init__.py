@@ -6,10 +6,12 @@
 - ``total_correlation``: a KL term in three parts.
 - ``vamp``, ``vamp_prior``: a learned prior.
 - ``quantized``: entries of codebooks; their modules are in ``quantizer``.
+- ``entropy``: rounded values and their bits; their modules are in ``entropy_models``.
 """
 
 from aerun.latent.aggregate import InfoMMD, WassersteinMMD
 from aerun.latent.deterministic import Deterministic
+from aerun.latent.entropy import Factorized, Hyperprior
 from aerun.latent.gaussian import Gaussian, ImportanceWeighted, kl_divergences, standard_normal
 from aerun.latent.quantized import FSQ, LFQ, VQ, ResidualVQ
 from aerun.latent.total_correlation import TotalCorrelation
@@ -20,7 +22,9 @@ __all__ = [
     "LFQ",
     "VQ",
     "Deterministic",
+    "Factorized",
     "Gaussian",
+    "Hyperprior",
     "ImportanceWeighted",
     "InfoMMD",
     "ResidualVQ",

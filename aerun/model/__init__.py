@@ -4,6 +4,7 @@ from aerun.model.conv_deep import DeepConvolutional
 from aerun.model.convolutional import Convolutional
 from aerun.model.from_modules import Modules
 from aerun.model.fully_connected import FullyConnected
+from aerun.model.fully_conv import FullyConvolutional
 from aerun.model.pooled import PooledConvolutional
 from aerun.model.pretrained import Pretrained
 from aerun.model.same_size import SameSizeConvolutional
@@ -15,6 +16,7 @@ __all__ = [
     "Convolutional",
     "DeepConvolutional",
     "FullyConnected",
+    "FullyConvolutional",
     "Modules",
     "PooledConvolutional",
     "Pretrained",

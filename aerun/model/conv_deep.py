@@ -18,7 +18,51 @@ MAX_GROUPS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeepConvolutional(ModelSpec):
+class Levels(ModelSpec):
+    """The keys and layers that ``DeepConvolutional`` and ``FullyConvolutional`` share."""
+
+    width: Size
+    widest: Size
+    patch: Literal[2, 4]
+    blocks: Annotated[int, Range(1, 64)]
+    block: Literal["residual", "plain"]
+    norm: Literal["group", "none"]
+
+    def initialize(self, layers: list[nn.Module]) -> None:
+        """Initialize weights by ``init``."""
+        from aerun.model.modules import init_weights
+
+        init_weights([layer for top in layers for layer in top.modules()], self.init, self.init_std)
+
+    def widths(self, levels: int) -> list[int]:
+        """The channels of each level, from the image on."""
+        return [min(self.width * 2**level, self.widest) for level in range(levels)]
+
+    def down_layer(self, inputs: int, outputs: int, stride: int) -> nn.Module:
+        """A level of the encoder."""
+        from torch import nn
+
+        from aerun.model.modules import activate
+
+        convolution = nn.Conv2d(inputs, outputs, stride + 1, stride, stride // 2)
+        return nn.Sequential(convolution, *self.block_layers(outputs), activate(self.activation))
+
+    def block_layers(self, channels: int) -> list[nn.Module]:
+        """The blocks of a level."""
+        from torch import nn
+
+        from aerun.model.modules import Residual, activate
+
+        def convolution() -> list[nn.Module]:
+            layers: list[nn.Module] = [activate(self.activation), nn.Conv2d(channels, channels, 3, 1, 1)]
+            return layers if self.norm == "none" else [nn.GroupNorm(_groups(channels), channels), *layers]
+
+        bodies = [nn.Sequential(*convolution(), *convolution()) for _ in range(self.blocks)]
+        return [Residual(body) if self.block == "residual" else body for body in bodies]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepConvolutional(Levels):
     """Levels that halve height and width down to a side of 4 to 7, a linear layer to the code, and the mirror image.
 
     - A level of the encoder is a 3x3 convolution of stride 2 to ``width`` channels (doubled at every level, at most
@@ -33,12 +77,6 @@ class DeepConvolutional(ModelSpec):
       restores them.
     """
 
-    width: Size
-    widest: Size
-    patch: Literal[2, 4]
-    blocks: Annotated[int, Range(1, 64)]
-    block: Literal["residual", "plain"]
-    norm: Literal["group", "none"]
     levels: Annotated[int, Range(1, 16)] | None
     code_size: Size
 
@@ -52,8 +90,8 @@ class DeepConvolutional(ModelSpec):
 
         check_image_shape(input_shape, output_shape)
         sizes, widths = self._sizes_and_widths(input_shape)
-        encoder: list[nn.Module] = [self._down(input_shape[0], widths[0], int(self.patch))]
-        encoder += [self._down(inputs, outputs, 2) for inputs, outputs in pairwise(widths)]
+        encoder: list[nn.Module] = [self.down_layer(input_shape[0], widths[0], int(self.patch))]
+        encoder += [self.down_layer(inputs, outputs, 2) for inputs, outputs in pairwise(widths)]
         up = self._up_layers(output_shape)
         flat = widths[-1] * math.prod(sizes[-1])
         encoder += [nn.Flatten(), nn.Linear(flat, self.code_size * parameters_per_code)]
@@ -73,12 +111,6 @@ class DeepConvolutional(ModelSpec):
         start = [nn.Linear(code_size, math.prod(map_shape)), nn.Unflatten(1, map_shape)]
         return [*start, *up, self._last(widths[0], output_shape)]
 
-    def initialize(self, layers: list[nn.Module]) -> None:
-        """Initialize weights by ``init``."""
-        from aerun.model.modules import init_weights
-
-        init_weights([layer for top in layers for layer in top.modules()], self.init, self.init_std)
-
     def _up_layers(self, output_shape: Shape) -> list[nn.Module]:
         sizes, widths = self._sizes_and_widths(output_shape)
         steps = zip(widths[:0:-1], widths[-2::-1], sizes[-2:0:-1], strict=True)
@@ -87,7 +119,7 @@ class DeepConvolutional(ModelSpec):
     def _sizes_and_widths(self, shape: Shape) -> tuple[list[tuple[int, int]], list[int]]:
         """Height and width of the image and after each level, and the channels of each level."""
         sizes = self._sizes(shape)
-        return sizes, [min(self.width * 2**level, self.widest) for level in range(len(sizes) - 1)]
+        return sizes, self.widths(len(sizes) - 1)
 
     def _sizes(self, shape: Shape) -> list[tuple[int, int]]:
         """Return height and width of the image and after each level."""
@@ -104,21 +136,13 @@ class DeepConvolutional(ModelSpec):
             )
         return sizes
 
-    def _down(self, inputs: int, outputs: int, stride: int) -> nn.Module:
-        from torch import nn
-
-        from aerun.model.modules import activate
-
-        convolution = nn.Conv2d(inputs, outputs, stride + 1, stride, stride // 2)
-        return nn.Sequential(convolution, *self._blocks(outputs), activate(self.activation))
-
     def _up(self, inputs: int, outputs: int, size: tuple[int, int]) -> nn.Module:
         from torch import nn
 
         from aerun.model.modules import activate
 
         return nn.Sequential(
-            *self._blocks(inputs),
+            *self.block_layers(inputs),
             activate(self.activation),
             nn.Conv2d(inputs, outputs, 1),  # before upsampling, where it costs a quarter
             nn.Upsample(size),
@@ -131,19 +155,7 @@ class DeepConvolutional(ModelSpec):
 
         convolution = nn.Conv2d(inputs, self.patch**2 * shape[0], 3, 1, 1)
         shuffled = [convolution, nn.PixelShuffle(self.patch), Cropped(shape[1], shape[2])]
-        return nn.Sequential(*self._blocks(inputs), activate(self.activation), *shuffled)
-
-    def _blocks(self, channels: int) -> list[nn.Module]:
-        from torch import nn
-
-        from aerun.model.modules import Residual, activate
-
-        def convolution() -> list[nn.Module]:
-            layers: list[nn.Module] = [activate(self.activation), nn.Conv2d(channels, channels, 3, 1, 1)]
-            return layers if self.norm == "none" else [nn.GroupNorm(_groups(channels), channels), *layers]
-
-        bodies = [nn.Sequential(*convolution(), *convolution()) for _ in range(self.blocks)]
-        return [Residual(body) if self.block == "residual" else body for body in bodies]
+        return nn.Sequential(*self.block_layers(inputs), activate(self.activation), *shuffled)
 
 
 def _groups(channels: int) -> int:

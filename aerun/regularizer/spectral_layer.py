@@ -11,7 +11,8 @@ FIRST_ITERATIONS = 15  # before training, from a random vector
 
 
 class SpectralLayer(nn.Module):
-    """``layer`` with weight / sigma, where sigma is u^T W v. ``left`` is u; the power method moves it in training."""
+    """``layer`` with weight / sigma, where sigma is u^T W v. ``left`` is u; the power method moves it in training.
+    ValueError for a weight that begins at zero."""
 
     left: Tensor
 
@@ -20,6 +21,8 @@ class SpectralLayer(nn.Module):
         self.layer, self.iterations = layer, iterations
         self._across = isinstance(layer, nn.ConvTranspose2d)  # whose weight is [inputs, outputs, H, W]
         matrix = self._matrix().detach()
+        if not matrix.any():
+            raise ValueError("a layer of the model begins at zero, which has no singular value to divide by")
         left = normalize(torch.randn(len(matrix), device=matrix.device, dtype=matrix.dtype), dim=0)
         self.register_buffer("left", self._iterate(matrix, left, FIRST_ITERATIONS))
 

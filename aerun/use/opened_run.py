@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from aerun.base.archive import is_file
 from aerun.contracts import Latent
 from aerun.core.autoencoder import Autoencoder
 from aerun.core.image_inputs import as_codes, as_labels
-from aerun.dataset.decoder import Decoder
+from aerun.dataset.decoder import Decoder, Fit
 from aerun.errors import DataError
 from aerun.runs.folder import read_choices, read_config, read_summary
 from aerun.runs.reopen import load, load_data, weights_of
@@ -76,9 +76,9 @@ class OpenedRun:
         return torch.Size(self.autoencoder.code_shape).numel()
 
     @property
-    def fit(self) -> Literal["crop", "pad", "stretch"]:
+    def fit(self) -> Fit:
         """How images of other sizes are brought to the run's size: its ``dataset.fit``, or ``crop``."""
-        fit: Literal["crop", "pad", "stretch"] = self.config["dataset"].get("fit", "crop")
+        fit: Fit = self.config["dataset"].get("fit", "crop")
         return fit
 
     @property

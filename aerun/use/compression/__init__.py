@@ -1,0 +1,1 @@
+"""Pictures as small files, by a run whose code is rounded and whose entropy model is learned."""
