@@ -96,6 +96,9 @@ TAKES: dict[str, Callable[[Path, Any], Any]] = {
     "search_cropped": lambda run, x: aerun.search_cropped(run, embed_split(aerun_opened(run)), x, 2).distances,
     "traverse": lambda run, x: aerun.traverse(run, x, of_one(x, 1), rows=1, steps=3).images,
     "train": lambda run, x: handed(x),
+    "walk_through_neighbors": lambda run, x: (
+        aerun.walk_through_neighbors(run, of_one(x, 0), of_one(x, 1), x, steps=4).reconstructions
+    ),
 }
 COLLECTIONS = {"search", "organise", "search_cropped", "search_pictures"}
 NEITHER = {"compare_runs", "diagnose", "export", "load", "run_sweep"}
