@@ -15,7 +15,8 @@ from aerun.config.parse import parse
 from aerun.contracts import Diagnostic, Penalty
 from aerun.errors import ConfigError
 from aerun.latent import Factorized, Hyperprior
-from aerun.latent.entropy_models import Density, FactorizedModel, HyperpriorModel, laplace_log_likelihood
+from aerun.latent.densities import Density, laplace_log_likelihood
+from aerun.latent.entropy_models import FactorizedModel, HyperpriorModel
 from aerun.model import FullyConvolutional
 from aerun.model.cosine_path import cosine_transform
 from aerun.training import build

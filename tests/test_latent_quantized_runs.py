@@ -73,10 +73,20 @@ def test_usage_and_perplexity_are_those_of_all_images_together(compose: Compose,
     assert summary["test"]["code_usage"] == pytest.approx(np.mean(usages))
 
 
-def test_a_killed_run_ends_as_an_undisturbed_one_to_the_last_bit(compose: Compose, tmp_path: Path) -> None:
-    plan = compose([*SMALL, *LATENTS["vq"], "trainer.epochs=4", "checkpoint.keep=all", EVERY_STEP])
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (LATENTS["vq"], {"latent.codebook", "latent.counts", "latent.steps"}),
+        ([*CONV, "latent=hyperprior", "latent.channels=4", "latent.context=3"], {"latent.begun", "latent.center"}),
+    ],
+    ids=["vq", "hyperprior"],
+)
+def test_a_killed_run_ends_as_an_undisturbed_one_to_the_last_bit(
+    compose: Compose, tmp_path: Path, words: list[str], kept: set[str]
+) -> None:
+    plan = compose([*SMALL, *words, "trainer.epochs=4", "checkpoint.keep=all", EVERY_STEP])
     assert killed_and_resumed(plan, tmp_path) == []
-    assert {"latent.codebook", "latent.counts", "latent.steps"} <= weights(tmp_path / "run").keys()
+    assert kept <= weights(tmp_path / "run").keys()
 
 
 def test_a_codebook_is_trained_in_the_last_stage_taken_over_and_frozen(compose: Compose, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@
 - ``total_correlation``: a KL term in three parts.
 - ``vamp``, ``vamp_prior``: a learned prior.
 - ``quantized``: entries of codebooks; their modules are in ``quantizer``.
-- ``entropy``: rounded values and their bits; their modules are in ``entropy_models``.
+- ``entropy``: rounded values and their bits; their modules are in ``entropy_models``, with ``densities``.
 """
 
 from aerun.latent.aggregate import InfoMMD, WassersteinMMD

@@ -47,6 +47,8 @@ CONFIGURATIONS = [
     "model=fc latent=vq latent.entries=8 latent.decay=0.5 latent.restart=0.5 latent.restart_every=2",
     "model=fc latent=residual_vq latent.entries=8 latent.update=gradient latent.shared=true",
     "model=conv latent=lfq",
+    "model=fc latent=factorized",
+    "model=conv latent=hyperprior latent.channels=4",
     "model=fc model.condition=label",
     "model=vae model.condition=label model.condition_size=3",
     f"{TANH} regularizer=contractive",
