@@ -23,9 +23,11 @@ from aerun.cli.main import COMMANDS
 from aerun.errors import ConfigError, DataError
 from aerun.use.collection.embedding import embed
 from aerun.use.collection.fingerprint_files import load_fingerprints, save_fingerprints
+from tests.use.test_compression import LATENTS
 from tests.use.test_edges import call
 
 Trained = Callable[..., Path]
+CODEC = LATENTS["hyperprior"]
 ABSENT = "mps" if not torch.backends.mps.is_available() else "cuda"
 
 
@@ -147,9 +149,10 @@ def test_a_graph_that_cannot_be_kept_is_searched(
     assert "Permission denied); the graph is not kept" in caplog.text
 
 
-def test_commands_that_read_a_run_write_nothing_to_it(read_only: Path, tmp_path: Path) -> None:
+def test_commands_that_read_a_run_write_nothing_to_it(read_only: Path, trained: Trained, tmp_path: Path) -> None:
     """Each command but those of training and sending, on a run folder that stays as it is, to the last file."""
-    before, out = contents(read_only), tmp_path / "out"
+    codec, out = trained(*CODEC), tmp_path / "out"
+    before = contents(read_only), contents(codec)
     Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "a.png")
     words: dict[str, tuple[object, ...]] = {
         "evaluate": (f"run={read_only}",),
@@ -159,6 +162,8 @@ def test_commands_that_read_a_run_write_nothing_to_it(read_only: Path, tmp_path:
         "doctor": (read_only,),
         "denoise": (read_only, tmp_path / "a.png", out / "b.png"),
         "embed": (read_only, "--split", "test", "-o", out / "test.npz"),
+        "compress": (codec, tmp_path / "a.png", out / "a.aec"),
+        "decompress": (codec, out / "a.aec", out / "a.png"),
         "search": (read_only, out / "test.npz", "test/000001", "--sheet", out / "sheet.png"),
         "anomalies": (read_only, tmp_path / "a.png", "--sheet", out / "worst.png", "--false-alarms", "0.05"),
         "organise": (read_only, out / "test.npz", "-o", out / "clusters", "--clusters", "2"),
@@ -175,7 +180,7 @@ def test_commands_that_read_a_run_write_nothing_to_it(read_only: Path, tmp_path:
             module.compare_runs([str(word) for word in arguments])
         else:
             call(module, *arguments)
-        assert contents(read_only) == before, command
+        assert (contents(read_only), contents(codec)) == before, command
 
 
 def test_no_link_leads_nowhere(
