@@ -156,7 +156,7 @@ def test_codes_without_indices_and_long_ones_are_rejected_in_a_line() -> None:
 
     with pytest.raises(ConfigError, match="this model's latent is not quantized; use the mixture"):
         order_of(Deterministic(), (4,))
-    with pytest.raises(ConfigError, match="1600 indices of 5 entries; at most 1024 indices of 4096 entries"):
+    with pytest.raises(ConfigError, match="1600 indices of 5 entries; at most 256 indices of 4096 entries"):
         order_of(quantizer((2, 40, 40), 2, 5), (2, 40, 40))
     latent, shape = LATENTS["maps"]
     with pytest.raises(ConfigError, match="at least two codes"):

@@ -30,10 +30,10 @@ RATE = 3e-3  # of Adam, which falls linearly to 0
 MAX_STEPS, MAX_EPOCHS = 1500, 40  # whichever is less
 STEPS_PER_CHECK, PATIENCE = 75, 3  # of the held-out images; checks without a better one after which the fit ends
 TOKENS_PER_BATCH = 2048
-MAX_BATCH, MAX_HELD_OUT = 256, 1000  # images
+MAX_BATCH, MAX_HELD_OUT, MAX_HELD_OUT_TOKENS = 256, 1000, 64_000  # images, and their indices
 HELD_OUT_SHARE = 0.1  # of the images
 CHUNK = 64  # sequences that are sampled or measured at once
-MAX_INDICES, MAX_ENTRIES = 1024, 4096  # of a code, and of a codebook
+MAX_INDICES, MAX_ENTRIES = 256, 4096  # of a code, and of a codebook
 SMOOTHINGS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)  # counts that every entry gets in advance, the rival's one choice
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,8 @@ def fit_index_prior(
     sequences = order.sequence(indices)
     random = Randomness(seed, torch.device("cpu"))
     rows = torch.randperm(len(sequences), generator=random.at("held-out indices", 0))
-    held_out = max(1, min(MAX_HELD_OUT, round(HELD_OUT_SHARE * len(rows))))
+    most = min(MAX_HELD_OUT, MAX_HELD_OUT_TOKENS // order.places.numel())
+    held_out = max(1, min(most, round(HELD_OUT_SHARE * len(rows))))
     known, unseen = sequences[rows[held_out:]], sequences[rows[:held_out]]
     codebooks = latent.codebooks
     assert codebooks is not None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -18,6 +19,7 @@ SPREAD, COARSE_SPREAD = 10.0, 1.0  # of that distribution at first, for a code a
 SMALLEST_SCALE, LARGEST_SCALE = 0.04, 256.0  # of a Laplace distribution whose variable is rounded
 COARSE_GAIN = 4.0  # without it all of z is at first rounded to 0
 SMALLEST_SPREAD = 1e-4  # of a channel
+EXACT = (torch.float32, torch.float64, torch.long)  # kinds of its numbers
 LARGEST_CHANGE = 12.0  # of the logarithm of a spread
 
 
@@ -40,6 +42,15 @@ class EntropyModel(nn.Module, Latent):
         # For an orthonormal code and squared errors, fine steps s cost s^2 / 12 - weight log s: this is the best one.
         first = -0.5 * (6 * weight).log().unsqueeze(1).repeat(1, code_shape[0])
         self.log_gain, self.log_inverse = nn.Parameter(first), nn.Parameter(-first)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Move as torch does, but stay in at least float32: bits of half precision are none."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            found = fn(tensor)
+            return found if found.dtype in EXACT else tensor.to(found.device)
+
+        return super()._apply(moved, recurse)
 
     def draw(self, shape: Shape, generator: Generator) -> Tensor:
         """Uniform numbers in [0,1), [B,1+N]: one to draw the quality, and one for each value that gets noise."""
@@ -64,7 +75,7 @@ class EntropyModel(nn.Module, Latent):
     def _qualities(self, features: Tensor, draw: Tensor | None) -> Tensor:
         """The quality of each image, from 0."""
         if draw is None:
-            return torch.full((len(features),), self.quality - 1, device=features.device)
+            return torch.full((features.shape[0],), self.quality - 1, device=features.device)
         return torch.searchsorted(self.shares, draw[:, 0].contiguous()).clamp_max(self.qualities - 1)
 
     def scaled(self, values: Tensor, quality: Tensor) -> Tensor:
@@ -194,7 +205,7 @@ class HyperpriorModel(EntropyModel):
 
     def coarse_log_likelihood(self, coarse: Tensor) -> Tensor:
         """z[B,channels,...] -> log P of each value, [B,channels,N]; one distribution serves all qualities."""
-        same = torch.zeros(len(coarse), dtype=torch.long, device=coarse.device)
+        same = torch.zeros(coarse.shape[0], dtype=torch.long, device=coarse.device)
         return self.density.log_likelihood(coarse.flatten(2), same)
 
     def features(self, coarse: Tensor, size: Sequence[int]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import zlib
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from aerun.latent.entropy_models import HyperpriorModel
 from aerun.use.compression import tiles as tiles_module
 from aerun.use.compression.compress import PictureCodec
 from aerun.use.compression.numbers import Reader, as_bytes, as_signed, as_unsigned
-from aerun.use.compression.picture import Picture, read_packed
+from aerun.use.compression.picture import Picture, as_picture, read_packed
 from aerun.use.opened_run import OpenedRun, open_run
 
 Trained = Callable[..., Path]
@@ -205,6 +206,52 @@ def test_what_cannot_be_read_is_named(run: OpenedRun, trained: Trained, monkeypa
         aerun.compress(gray, picture(9, 7))
 
 
+def test_a_picture_is_read_as_it_is_shown(run: OpenedRun, tmp_path: Path) -> None:
+    """The orientation of EXIF, white of 12 bits, gray in three channels."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(40, 24).save(tmp_path / "turned.jpg", exif=exif)
+    with Image.open(tmp_path / "turned.jpg") as turned:
+        assert aerun.decompress(run, aerun.compress(run, turned)).size == (24, 40)
+    deep = Image.fromarray(np.asarray(picture(24, 24, "L")).astype(np.uint16) * 16)
+    assert as_picture(deep).pixels.max() < 16
+    assert np.abs(as_picture(deep, 4095).pixels[..., 0].astype(int) - np.asarray(picture(24, 24, "L"))).max() <= 1
+    for mode in ("RGB", "RGBA", "P", "CMYK"):
+        assert aerun.decompress(run, aerun.compress(run, picture(24, 24, "L").convert(mode))).mode[0] == "L"
+
+
+def test_what_no_file_can_hold_is_refused(run: OpenedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    for size in ((0, 5), (1_000_001, 1)):
+        with pytest.raises(DataError, match=r"its size is .*; sides must be from 1 to 1,000,000"):
+            aerun.compress(run, Image.new("L", size))
+    monkeypatch.setattr("aerun.use.compression.entropy_coding.LARGEST", 3)
+    with pytest.raises(DataError, match="steps beyond 3, more than a file holds"):
+        aerun.compress(run, picture(40, 40), 4)
+
+
+@latents
+def test_a_loaded_model_compresses_also_in_half_precision(trained: Trained, latent: str) -> None:
+    folder = trained(*LATENTS[latent])
+    model = aerun.load(folder)
+    content = aerun.compress(model, picture(20, 12))
+    assert content == aerun.compress(folder, picture(20, 12))
+    half = model.half()
+    assert half.latent.log_gain.dtype is torch.float32  # type: ignore[union-attr]
+    images = torch.rand(2, 3, 32, 32).half()
+    assert half.reconstruct(images).dtype is torch.float16
+    assert aerun.decompress(folder, content).size == (20, 12)
+
+
+@latents
+def test_a_codec_is_exported(trained: Trained, latent: str, tmp_path: Path) -> None:
+    folder = trained(*LATENTS[latent])
+    aerun.export(folder, tmp_path / "out", ["torch"])
+    graph = torch.export.load(tmp_path / "out" / "autoencoder.pt2").module()
+    for count in (1, 5):
+        images = torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(graph(images), aerun.load(folder).reconstruct(images))
+
+
 def test_numbers_come_back() -> None:
     values = [0, 1, 127, 128, 300, 16_000]
     reader = Reader(b"".join(as_unsigned(value) + as_signed(value) + as_signed(-value) for value in values))
@@ -255,6 +302,12 @@ def test_a_folder_there_and_back(
     assert "broken.png: cannot be decoded" in capsys.readouterr().err
     assert command(decompress_command, monkeypatch, run.folder, drawings / "0.png", tmp_path / "y.png") == 1
     assert "0.png: is not a picture that aerun-compress wrote" in capsys.readouterr().err
+    (small / "0.png").write_bytes(b"the original")
+    assert command(decompress_command, monkeypatch, run.folder, small, small, "--overwrite") == 1
+    assert "0.png: is in IN, where originals are" in capsys.readouterr().err
+    os.mkfifo(small / "pipe.AEC")
+    assert command(decompress_command, monkeypatch, run.folder, small, tmp_path / "more") == 0
+    assert "pipe.AEC: cannot be read" in caplog.text and "6 of 7 pictures" in capsys.readouterr().out
     assert not (tmp_path / "x.aec").exists() and not (tmp_path / "y.png").exists()
 
 

@@ -36,11 +36,12 @@ def compress(run: Run, picture: Image, quality: int | None = None) -> bytes:
     ``quality``: from 1, the smallest files, to the number of ``latent.weights``; None: ``latent.quality`` of the run.
     DataError for a run that is no codec (``experiment=codec``), and for color where the run was trained on gray.
     """
+    codec = PictureCodec(as_opened(run))
     try:
-        given = as_picture(picture)
+        given = as_picture(picture, codec.white_value)
     except ValueError as error:
         raise DataError(f"the picture cannot be compressed: {error}") from error
-    return PictureCodec(as_opened(run)).compress(given, quality)
+    return codec.compress(given, quality)
 
 
 def decompress(run: Run, content: bytes) -> Image:
@@ -67,6 +68,12 @@ class PictureCodec:
     def digest(self) -> bytes:
         """What a file keeps of the run's fingerprint."""
         return bytes.fromhex(self.run.fingerprint)[:DIGEST_BYTES]
+
+    @property
+    def white_value(self) -> int | None:
+        """White of gray pictures of more than 8 bits: the run's ``dataset.white_value``."""
+        found: int | None = self.run.config["dataset"].get("white_value")
+        return found
 
     @property
     def weight_bytes(self) -> int:

@@ -146,7 +146,9 @@ def _whole(values: Tensor) -> Tensor:
     """Rounded values that a file can hold. DataError for those that are no numbers."""
     if not values.isfinite().all():
         raise DataError("the run's code has values that are no finite numbers")
-    return values.round().clamp(-LARGEST, LARGEST)
+    if values.numel() and values.abs().max() > LARGEST:
+        raise DataError(f"its code has steps beyond {LARGEST:,}, more than a file holds; choose a lower quality")
+    return values.round()
 
 
 def _bounds(values: np.ndarray) -> tuple[int, int]:

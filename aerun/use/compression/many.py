@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from aerun.base.files import make_folder, write_bytes
+from aerun.base.files import make_folder, require_regular, write_bytes
 from aerun.base.progress_bar import progress_bar
 from aerun.errors import DataError
 from aerun.use.compression.compress import PictureCodec
@@ -26,15 +26,15 @@ def compress_files(codec: PictureCodec, files: Files, quality: int | None, write
     sizes = Sizes(lossless={name: {} for name in formats})
     for name, path, target in _each(files):
         with _skipped(path, len(files)):
-            picture = read_picture(path)
+            picture = read_picture(path, codec.white_value)
             content = codec.compress(picture, quality)
-            if write:
-                make_folder(target.parent)
-                write_bytes(target, content)
             if compare:
                 sizes.psnr[name] = mean_psnr(picture, codec.decompress(content))
                 for format_name, save in formats.items():
-                    sizes.lossless[format_name][name] = save(picture)
+                    sizes.lossless[format_name][name] = save(picture, path)
+            if write:
+                make_folder(target.parent)
+                write_bytes(target, content)
             sizes.before[name], sizes.written[name] = path.stat().st_size, len(content)
             sizes.pixels += picture.pixels.shape[0] * picture.pixels.shape[1]
     if not sizes.before:
@@ -49,6 +49,7 @@ def decompress_files(codec: PictureCodec, files: Files) -> list[str]:
     for name, path, target in _each(files):
         with _skipped(path, len(files)):
             try:
+                require_regular(path)
                 content = path.read_bytes()
             except OSError as error:
                 raise DataError(f"cannot be read ({error.strerror})") from error

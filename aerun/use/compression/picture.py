@@ -56,18 +56,22 @@ class Picture:
         return Image.fromarray(joined[:, :, 0] if joined.shape[2] == 1 else np.ascontiguousarray(joined))
 
 
-def read_picture(path: Path) -> Picture:
+def read_picture(path: Path, white_value: int | None = None) -> Picture:
     """The first frame or page, with its EXIF orientation applied, in 8 bits. Pixels that cannot be seen become white.
     DataError, without a name, for a file that cannot be decoded."""
     try:
         with pillow_settings(), open_picture(path) as opened:
-            return as_picture(apply_orientation(opened))
+            return as_picture(opened, white_value)
     except Exception as error:  # Pillow raises nearly anything
         raise DataError(f"cannot be decoded ({failure_reason(error)})") from error
 
 
-def as_picture(image: Image.Image) -> Picture:
-    """A picture in any of Pillow's modes. ValueError for values of unknown range."""
+def as_picture(image: Image.Image, white_value: int | None = None) -> Picture:
+    """A picture in any of Pillow's modes, with its EXIF orientation applied; ``white_value`` as for ``Decoder``. It is
+    gray if all its pixels are. ValueError for values of unknown range, and for sides that a file cannot hold."""
+    if not 0 < min(image.size) <= max(image.size) <= LARGEST_SIDE:
+        raise ValueError(f"its size is {image.width}x{image.height}; sides must be from 1 to {LARGEST_SIDE:,}")
+    image = apply_orientation(image, white_value)
     check_bit_depth(image)
     if image.mode in DEEP_GRAY_MODES:
         gray = np.asarray(image).astype(np.float64)
@@ -75,18 +79,19 @@ def as_picture(image: Image.Image) -> Picture:
         if "transparency" in image.info:
             alpha = np.where(gray == image.info["transparency"], 0, 255).astype(np.uint8)
         return _seen((gray / 257).round().clip(0, 255).astype(np.uint8)[:, :, None], alpha)
-    is_gray = image.mode in ("1", "L", "LA") and not isinstance(image.info.get("transparency"), bytes)
     if not image.has_transparency_data:
-        pixels = np.asarray(image.convert("L" if is_gray else "RGB"))
-        return _seen(pixels[:, :, None] if is_gray else pixels, None)
+        return _seen(np.asarray(image.convert("RGB")), None)
     pixels = np.asarray(image.convert("RGBA"))
-    return _seen(pixels[:, :, : 1 if is_gray else 3], pixels[:, :, 3])
+    return _seen(pixels[:, :, :3], pixels[:, :, 3])
 
 
 def _seen(pixels: np.ndarray, alpha: np.ndarray | None) -> Picture:
-    if alpha is None or alpha.min() == 255:
-        return Picture(pixels)
-    return Picture(np.where(alpha[:, :, None] == 0, np.uint8(255), pixels), alpha)
+    if alpha is not None and alpha.min() < 255:
+        pixels = np.where(alpha[:, :, None] == 0, np.uint8(255), pixels)
+    else:
+        alpha = None
+    is_gray = all(np.array_equal(pixels[:, :, 0], pixels[:, :, other]) for other in range(1, pixels.shape[2]))
+    return Picture(pixels[:, :, :1] if is_gray else pixels, alpha)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from aerun.base.files import MAX_NAME_BYTES
 from aerun.errors import ConfigError, DataError
 from aerun.use.image_files import find_images
 from aerun.use.outputs import require_absent
@@ -30,12 +32,16 @@ def match_compressed(source: Path, target: Path, overwrite: bool) -> Files:
         raise DataError(f"{source}: there is no such file or folder")
     found = [(source.name, source)]
     if source.is_dir():
-        found = [(path.relative_to(source).as_posix(), path) for path in sorted(source.rglob(f"*{SUFFIX}"))]
+        found = [
+            (path.relative_to(source).as_posix(), path)
+            for path in sorted(source.rglob("*"))
+            if path.suffix.lower() == SUFFIX
+        ]
         if not found:
             raise DataError(f"{source}: contains no file with the ending {SUFFIX}")
 
     def as_png(name: str) -> str:
-        plain = name.removesuffix(SUFFIX)
+        plain = name[: -len(SUFFIX)] if name.lower().endswith(SUFFIX) else name
         return plain if plain.lower().endswith(".png") else f"{plain}.png"
 
     return _match(found, source, target, as_png, ".png", overwrite)
@@ -62,5 +68,9 @@ def _match(
             raise ConfigError(f"{output}: would be written for {name} and for another file; name them differently")
         if output.exists() and output.samefile(path):
             raise ConfigError(f"{output}: is the file itself, and originals are never replaced; name another OUT")
+        if suffix == ".png" and output.exists() and output.parent.samefile(path.parent):
+            raise ConfigError(f"{output}: is in IN, where originals are, which are never replaced; name another OUT")
+        if len(os.fsencode(output.name)) > MAX_NAME_BYTES:
+            raise ConfigError(f"{output}: its name has more than {MAX_NAME_BYTES} bytes; rename {name}")
     require_absent([output for _, _, output in files], overwrite)
     return files

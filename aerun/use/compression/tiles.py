@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from aerun.errors import DataError
 from aerun.latent.entropy_models import EntropyModel
+from aerun.model.cosine_path import FromBlocks, ToBlocks
 from aerun.use.opened_run import OpenedRun
 
 TILE = 1024  # pixels of a side, rounded to whole values of the coarsest code
@@ -89,8 +90,9 @@ class Networks:
 
 def check_codec(run: OpenedRun) -> None:
     """DataError unless the run has the networks and the latent of a codec."""
-    target = str(run.config["model"].get("_target_", ""))
-    if not target.endswith(".FullyConvolutional") or not isinstance(run.autoencoder.latent, EntropyModel):
+    model = run.autoencoder
+    of_blocks = isinstance(model.encoder, FromBlocks) and isinstance(model.decoder, ToBlocks)
+    if not of_blocks or not isinstance(model.latent, EntropyModel):
         raise DataError(
             f"{run.folder}: is no codec; train one with experiment=codec, or model=fully_conv latent=hyperprior"
         )
