@@ -2,7 +2,7 @@
 
 Each picture, shown on white at its own size, is written by the run in each of its qualities, and as JPEG, WebP, AVIF
 and JPEG XL (``pip install pillow-jxl-plugin``) in several. Sizes are those of whole files. Without FOLDER the pictures
-are drawn from the run's test pictures, which were neither trained on nor used to choose weights.
+are drawn from the run's test pictures, which were not trained on.
 """
 
 from __future__ import annotations

@@ -94,8 +94,9 @@ def main() -> int:
 
 def execute(arguments: argparse.Namespace) -> None:
     """Check, generate, write."""
-    if arguments.steps is not None and arguments.steps < 2:
-        raise ConfigError(f"--steps {arguments.steps}: must be at least 2")
+    least = 3 if arguments.kind == "interpolate" and arguments.neighbors else 2
+    if arguments.steps is not None and arguments.steps < least:
+        raise ConfigError(f"--steps {arguments.steps}: must be at least {least}")
     terms = parse_terms(arguments.terms) if arguments.kind == "arithmetic" else []
     require_absent(list(output_files(arguments)), arguments.overwrite)
 

@@ -50,7 +50,7 @@ def build_parser() -> Parser:
     add("--images", type=count, metavar="N", help="number of images, evenly spaced (2000; with --size as many as fit)")
     add("--thumbnails", action="store_true", help="draw images instead of dots")
     add("--size", type=pixels, metavar="WxH", help="pixels of the map, or N for NxN; as many thumbnails as fit")
-    add("--zoom", action="store_true", help="also a page that moves and zooms, with a thumbnail of every image")
+    add("--zoom", action="store_true", help="also a page that moves and zooms, with a thumbnail of each of the images")
     add("--drawn", type=int, default=24, metavar="N", help="number of decoded random points (24)")
     add("--side", type=count, default=20, help="rows and columns of the decoded grid (20)")
     add("--dictionary", action="store_true", help="draw the dictionary even if codes are not sparse")
@@ -74,11 +74,14 @@ def execute(arguments: argparse.Namespace) -> None:
     if "umap" in methods:
         require_umap()
     from aerun.use.inputs import sample_collection, sample_test_images
+    from aerun.use.maps.zoom_page import MAX_PICTURES
     from aerun.use.opened_run import open_run
 
     run = open_run(arguments.run, arguments.device, arguments.trust)
     if run.code_size == 2:
         methods = ["codes", *(name for name in methods if name != "pca")]
+    if arguments.zoom and _count(arguments) > MAX_PICTURES:
+        raise ConfigError(f"--images {arguments.images} --zoom: at most {MAX_PICTURES:,} images fit on a page")
     others = _other_figures(run, arguments)
     files = [_file(arguments, name) for name in (*map("map_{}".format, methods), *others)]
     pages = [_file(arguments, f"map_{method}", "html") for method in methods if arguments.zoom]
@@ -123,10 +126,12 @@ def _count(arguments: argparse.Namespace) -> int:
     """How many images are mapped: for a picture of a given size, at least as many as have room on it."""
     from aerun.use.inputs import DEFAULT_IMAGES
     from aerun.use.maps.code_maps import most_thumbnails
+    from aerun.use.maps.zoom_page import MAX_PICTURES
 
     if arguments.images is not None:
         return int(arguments.images)
-    return max(DEFAULT_IMAGES, most_thumbnails(arguments.size) if arguments.size else 0)
+    count = max(DEFAULT_IMAGES, most_thumbnails(arguments.size) if arguments.size else 0)
+    return min(count, MAX_PICTURES) if arguments.zoom else count
 
 
 def _random_codes(run: OpenedRun, arguments: argparse.Namespace, sample: Sample) -> Tensor | None:

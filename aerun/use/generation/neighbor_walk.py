@@ -42,6 +42,8 @@ def walk_through_neighbors(run: Run, first: Images, last: Images, images: Images
     """
     from scipy.optimize import linear_sum_assignment
 
+    if steps < 3:
+        raise DataError(f"steps={steps}: must be at least 3, both ends included")
     run = as_opened(run)
     ends = [run.as_inputs(image) for image in (first, last)]
     for name, end in zip(("first", "last"), ends, strict=True):
