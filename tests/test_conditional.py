@@ -42,7 +42,10 @@ TINY = [
     *("trainer.threads=1", "trainer.pictures=1"),
 ]
 VAE = ["model=fc_vae", "model.hidden=[24]", "model.code_size=4", "model.condition=label"]
-REFUSING = {"modules": "model.condition", "pretrained": "model.condition=label", "unet": "condition=label"}
+REFUSING = {
+    **{"fully_conv": "condition=label", "modules": "model.condition", "pretrained": "model.condition=label"},
+    "unet": "condition=label",
+}
 LABELS_3 = torch.tensor([0, 2, 1, 2, 0])
 
 

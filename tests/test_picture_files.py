@@ -56,6 +56,7 @@ def test_pictures_are_opened_in_one_place_only() -> None:
     assert calls == {
         ("picture_files.py", "Image.open(file, formats=formats())"),
         ("compression.py", "Image.open(io.BytesIO(content))"),
+        ("picture.py", "Image.open(io.BytesIO(content), formats=('PNG', 'WEBP'))"),  # behind a check sum
         ("duplicate_threshold.py", "Image.open(content)"),
     }
 

@@ -34,6 +34,8 @@ class FullyConvolutional(Levels):
     def __post_init__(self) -> None:
         if self.tied:
             raise ValueError("tied=true: model=fully_conv has no mirror layers to tie; use model=fc, fc_deep or conv")
+        if self.condition != "none":
+            raise ValueError("condition=label: model=fully_conv has no layer that takes a label; use model=fc or conv")
         if self.norm == "group":
             raise ValueError("norm=group: takes its statistics from the whole image, and tiles would have their own")
 

@@ -101,7 +101,7 @@ TAKES: dict[str, Callable[[Path, Any], Any]] = {
     ),
 }
 COLLECTIONS = {"search", "organise", "search_cropped", "search_pictures"}
-NEITHER = {"compare_runs", "diagnose", "export", "load", "run_sweep"}
+NEITHER = {"compare_runs", "compress", "decompress", "diagnose", "export", "load", "run_sweep"}
 
 
 def aerun_opened(run: Path) -> Any:

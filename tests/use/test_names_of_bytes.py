@@ -22,6 +22,7 @@ from aerun.errors import ConfigError
 from aerun.runs.folder import read_config
 from aerun.runs.run import run as train
 from aerun.use.collection.fingerprint_files import load_fingerprints
+from tests.use.test_compression import LATENTS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 Call = Callable[..., str]
@@ -88,6 +89,14 @@ def codes(place: Path, run: Path, call: Call) -> Path:
 def test_every_command_is_tried() -> None:
     tried = "".join(Path(__file__).read_text().split())
     assert all(f'call("{command}",' in tried for command in COMMANDS if command != "train")
+
+
+def test_compressed_files(place: Path, call: Call, trained: Callable[..., Path]) -> None:
+    codec = trained(*LATENTS["hyperprior"])
+    call("compress", codec, place / "art", place / "small")
+    call("decompress", codec, place / "small", place / "back")
+    for name in NAMES:
+        assert (place / "small" / f"{name}.aec").exists() and (place / "back" / name).exists()
 
 
 def test_files_and_tables_of_a_run(place: Path, run: Path, call: Call) -> None:

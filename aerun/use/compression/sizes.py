@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from aerun.base.files import format_size
+from aerun.dataset.picture_files import open_picture, pillow_settings
 from aerun.use.compression.picture import LARGEST_WEBP, Picture
 
 ROWS = 256  # compared at once
@@ -82,7 +83,7 @@ def lossless_formats() -> dict[str, Callable[[Picture, Path], int]]:
 
 
 def _jpeg_xl(picture: Picture, path: Path) -> int:
-    with Image.open(path) as opened:
+    with pillow_settings(), open_picture(path) as opened:
         if opened.format == "JPEG":
             return _saved(opened, format="JXL", lossless_jpeg=True)
     return _saved(picture.as_image(), format="JXL", lossless=True)
